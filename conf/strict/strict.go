@@ -1,0 +1,224 @@
+// Package strict decodes YAML (and so JSON) documents that people write. It reports every mistake of a document at
+// once, each with its line, its key, the value that was there and what was wanted.
+package strict
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"strings"
+	"time"
+
+	"gopkg.in/yaml.v3"
+)
+
+// Error is one mistake in a document.
+type Error struct {
+	Line int    // 1-based; 0 when the document as a whole is wrong
+	Key  string // path of the key, such as backends[0].weight; empty for the document itself
+	Msg  string
+}
+
+func (e *Error) Error() string {
+	var b strings.Builder
+	if e.Line > 0 {
+		fmt.Fprintf(&b, "line %d: ", e.Line)
+	}
+	if e.Key != "" {
+		fmt.Fprintf(&b, "%s: ", e.Key)
+	}
+	b.WriteString(e.Msg)
+	return b.String()
+}
+
+// Decode fills v, a pointer to a struct, from the one document in data. A key that v does not have, a key given twice,
+// a value of another kind and a second document are errors. Fields that the document does not name keep their values.
+// The error joins one *Error for each mistake; v is then partly filled and must not be used.
+func Decode(data []byte, v any) error {
+	var doc yaml.Node
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	if err := dec.Decode(&doc); err != nil {
+		if errors.Is(err, io.EOF) {
+			return nil // an empty document sets nothing
+		}
+		return &Error{Msg: strings.TrimPrefix(err.Error(), "yaml: ")}
+	}
+	var next yaml.Node
+	if err := dec.Decode(&next); !errors.Is(err, io.EOF) {
+		return &Error{Line: next.Line, Msg: "a second document, want one"}
+	}
+	return DecodeNode(&doc, v)
+}
+
+// DecodeNode is Decode for a node of a document that is already parsed.
+func DecodeNode(n *yaml.Node, v any) error {
+	var w walker
+	w.check(n, reflect.TypeOf(v).Elem(), "")
+	if len(w.errs) > 0 {
+		return errors.Join(w.errs...)
+	}
+	if err := n.Decode(v); err != nil {
+		return &Error{Msg: strings.TrimPrefix(err.Error(), "yaml: ")}
+	}
+	return nil
+}
+
+type walker struct {
+	errs  []error
+	depth int
+}
+
+func (w *walker) fail(n *yaml.Node, key, format string, args ...any) {
+	w.errs = append(w.errs, &Error{Line: n.Line, Key: key, Msg: fmt.Sprintf(format, args...)})
+}
+
+var durationType = reflect.TypeFor[time.Duration]()
+
+// maxDepth bounds how deep a document may nest; the deepest type of ours needs 6.
+const maxDepth = 32
+
+func (w *walker) check(n *yaml.Node, t reflect.Type, key string) {
+	w.depth++
+	defer func() { w.depth-- }()
+	if w.depth > maxDepth {
+		w.fail(n, key, "nested more than %d deep", maxDepth)
+		return
+	}
+	switch n.Kind {
+	case yaml.DocumentNode:
+		w.check(n.Content[0], t, key)
+		return
+	case yaml.AliasNode:
+		w.fail(n, key, "an alias (*%s), want the value itself", n.Value)
+		return
+	}
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if n.Kind == yaml.ScalarNode && n.Tag == "!!null" {
+		return
+	}
+	switch t.Kind() {
+	case reflect.Struct:
+		w.mapping(n, t, key)
+	case reflect.Slice:
+		if n.Kind != yaml.SequenceNode {
+			w.fail(n, key, "%s, want a list", show(n))
+			return
+		}
+		for i, c := range n.Content {
+			w.check(c, t.Elem(), fmt.Sprintf("%s[%d]", key, i))
+		}
+	case reflect.Map:
+		if n.Kind != yaml.MappingNode {
+			w.fail(n, key, "%s, want keys and values", show(n))
+			return
+		}
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			w.check(n.Content[i+1], t.Elem(), key+"."+n.Content[i].Value)
+		}
+	default:
+		w.scalar(n, t, key)
+	}
+}
+
+func (w *walker) mapping(n *yaml.Node, t reflect.Type, key string) {
+	if n.Kind != yaml.MappingNode {
+		w.fail(n, key, "%s, want keys and values", show(n))
+		return
+	}
+	fields, seen := fieldsOf(t), map[string]bool{}
+	var kept []*yaml.Node
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k, v := n.Content[i], n.Content[i+1]
+		path := k.Value
+		if key != "" {
+			path = key + "." + k.Value
+		}
+		ft, ok := fields[k.Value]
+		switch {
+		case k.Tag == "!!merge":
+			w.fail(k, path, "a merge key, want the keys themselves")
+		case !ok:
+			w.fail(k, path, "unknown key, want one of: %s", strings.Join(fieldNames(t), ", "))
+		case seen[k.Value]:
+			w.fail(k, path, "given twice")
+		default:
+			w.check(v, ft, path)
+		}
+		seen[k.Value] = true
+		if v.Tag != "!!null" {
+			kept = append(kept, k, v)
+		}
+	}
+	n.Content = kept // a key with nothing behind it keeps the default
+}
+
+func (w *walker) scalar(n *yaml.Node, t reflect.Type, key string) {
+	if err := n.Decode(reflect.New(t).Interface()); err != nil {
+		w.fail(n, key, "%s, want %s", show(n), kindName(t))
+	}
+}
+
+func show(n *yaml.Node) string {
+	switch n.Kind {
+	case yaml.MappingNode:
+		return "keys and values"
+	case yaml.SequenceNode:
+		return "a list"
+	}
+	const most = 64
+	v := n.Value
+	if len(v) > most {
+		v = v[:most] + "..."
+	}
+	return fmt.Sprintf("%q", v)
+}
+
+func kindName(t reflect.Type) string {
+	if t == durationType {
+		return "a duration such as 1.5s or 200ms"
+	}
+	switch t.Kind() {
+	case reflect.Bool:
+		return "true or false"
+	case reflect.String:
+		return "a string"
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		return "a whole number, 0 or more"
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		return "a whole number"
+	}
+	return t.String()
+}
+
+func fieldsOf(t reflect.Type) map[string]reflect.Type {
+	m := map[string]reflect.Type{}
+	for i := range t.NumField() {
+		f := t.Field(i)
+		if name := tagName(f); name != "" {
+			m[name] = f.Type
+		}
+	}
+	return m
+}
+
+func fieldNames(t reflect.Type) []string {
+	var names []string
+	for i := range t.NumField() {
+		if name := tagName(t.Field(i)); name != "" {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func tagName(f reflect.StructField) string {
+	name, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+	if name == "-" {
+		return ""
+	}
+	return name
+}
