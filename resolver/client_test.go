@@ -1,0 +1,192 @@
+package resolver
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
+)
+
+func TestNewEtcdClient_NamesEachMistake(t *testing.T) {
+	dir := t.TempDir()
+	empty := filepath.Join(dir, "empty.pem")
+	write(t, empty, "")
+	for _, c := range []struct {
+		cfg  EtcdClientConfig
+		want string
+	}{
+		{EtcdClientConfig{}, "etcd endpoints: empty, want at least one host:port"},
+		{EtcdClientConfig{Endpoints: []string{"h:1", "nowhere"}}, `etcd endpoints: "nowhere", want host:port, http://host:port or https://host:port`},
+		{EtcdClientConfig{Endpoints: []string{"ftp://h:1"}}, `etcd endpoints: "ftp://h:1", want`},
+		{EtcdClientConfig{Endpoints: []string{"http://h:1/path"}}, `etcd endpoints: "http://h:1/path", want`},
+		{EtcdClientConfig{Endpoints: []string{"h:0"}}, `etcd endpoints: "h:0", want`},
+		{EtcdClientConfig{Endpoints: []string{"https://h:1", "h:2"}}, `etcd endpoints: "h:2" beside "https://h:1", want all with https:// or all without`},
+		{EtcdClientConfig{Endpoints: []string{"http://h:1"}, CAFile: "ca"}, `etcd endpoints: "http://h:1" with TLS files, want https://`},
+		{EtcdClientConfig{Endpoints: []string{"h:1"}, Username: "u"}, `etcd username: "u" without a password, want both or none`},
+		{EtcdClientConfig{Endpoints: []string{"h:1"}, Password: "p"}, `etcd username: "" with a password, want both or none`},
+		{EtcdClientConfig{Endpoints: []string{"h:1"}, CertFile: "c"}, `etcd cert_file: "c" with key "", want both files or none`},
+		{EtcdClientConfig{Endpoints: []string{"h:1"}, CAFile: "no.pem"}, "etcd CA file: open no.pem: no such file"},
+		{EtcdClientConfig{Endpoints: []string{"h:1"}, CAFile: empty}, "etcd CA file: " + empty + ", want certificates in PEM"},
+		{EtcdClientConfig{Endpoints: []string{"h:1"}, CertFile: "c.pem", KeyFile: "k.pem"}, "etcd certificate c.pem with key k.pem: open c.pem: no such file"},
+	} {
+		_, err := NewEtcdClient(c.cfg)
+		require.ErrorContains(t, err, c.want)
+	}
+}
+
+func TestReachEtcd_SaysWhyNot(t *testing.T) {
+	noLeaks(t)
+	began := time.Now()
+	err := ReachEtcd(t.Context(), etcdClient(t, "127.0.0.1:1"))
+	require.ErrorContains(t, err, "connection refused")
+	require.Less(t, time.Since(began), time.Second, "a refused connection needs no timeout")
+
+	// A server that takes connections and says nothing.
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	require.Error(t, ReachEtcd(ctx, etcdClient(t, l.Addr().String())))
+
+	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
+	require.NoError(t, ReachEtcd(t.Context(), etcdClient(t, e.Endpoint())))
+	require.NoError(t, ReachEtcd(t.Context(), etcdClient(t, "http://"+e.Endpoint())))
+}
+
+func TestNewEtcdClient_Users(t *testing.T) {
+	noLeaks(t)
+	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
+	root := etcdClient(t, e.Endpoint())
+	_, err := root.RoleAdd(t.Context(), "framegate")
+	require.NoError(t, err)
+	_, err = root.RoleGrantPermission(t.Context(), "framegate", DefaultPrefix+"/", clientv3.GetPrefixRangeEnd(DefaultPrefix+"/"), clientv3.PermissionType(clientv3.PermReadWrite))
+	require.NoError(t, err)
+	for user, role := range map[string]string{"root": "root", "gate": "framegate"} {
+		_, err = root.UserAdd(t.Context(), user, "secret")
+		require.NoError(t, err)
+		_, err = root.UserGrantRole(t.Context(), user, role)
+		require.NoError(t, err)
+	}
+	_, err = root.AuthEnable(t.Context())
+	require.NoError(t, err)
+
+	cfg := EtcdClientConfig{Endpoints: []string{e.Endpoint()}, Username: "gate", Password: "secret"}
+	cli, err := NewEtcdClient(cfg)
+	require.NoError(t, err)
+	defer cli.Close()
+	_, err = NewRouteStore(cli, DefaultPrefix).Put(t.Context(), route("echo", "/a.S/M", 0))
+	require.NoError(t, err)
+	_, err = NewRouteStore(cli, "/other").Put(t.Context(), route("echo", "/a.S/M", 0))
+	require.ErrorContains(t, err, "permission denied")
+	require.False(t, IsUnavailable(err))
+
+	cfg.Password = "wrong"
+	_, err = NewEtcdClient(cfg)
+	require.ErrorContains(t, err, "etcd at "+e.Endpoint()+": etcdserver: authentication failed")
+
+	began := time.Now()
+	_, err = NewEtcdClient(EtcdClientConfig{Endpoints: []string{"127.0.0.1:1"}, Username: "u", Password: "p", DialTimeout: 100 * time.Millisecond})
+	require.True(t, IsUnavailable(err), "%v", err)
+	require.Less(t, time.Since(began), time.Second)
+}
+
+func TestNewEtcdClient_TLS(t *testing.T) {
+	dir := t.TempDir()
+	ca := newAuthority(t, dir)
+	serverCert, serverKey := ca.issue(t, dir, "server")
+	clientCert, clientKey := ca.issue(t, dir, "client")
+	endpoint := startTLSEtcd(t, serverCert, serverKey, ca.file)
+
+	cfg := EtcdClientConfig{Endpoints: []string{endpoint}, CAFile: ca.file, CertFile: clientCert, KeyFile: clientKey}
+	cli, err := NewEtcdClient(cfg)
+	require.NoError(t, err)
+	defer cli.Close()
+	require.NoError(t, ReachEtcd(t.Context(), cli))
+	_, err = NewRouteStore(cli, DefaultPrefix).Put(t.Context(), route("echo", "/a.S/M", 0))
+	require.NoError(t, err)
+
+	cfg.CAFile = ""
+	cli, err = NewEtcdClient(cfg)
+	require.NoError(t, err)
+	defer cli.Close()
+	require.ErrorContains(t, ReachEtcd(t.Context(), cli), "certificate signed by unknown authority")
+}
+
+// startTLSEtcd runs an etcd that takes clients with certificates of ca only. framegate's own embedded etcd has no TLS.
+func startTLSEtcd(t *testing.T, cert, key, ca string) (endpoint string) {
+	t.Helper()
+	c := embed.NewConfig()
+	c.Dir = t.TempDir()
+	c.ListenPeerUrls = nil
+	c.ListenClientUrls = []url.URL{{Scheme: "https", Host: "127.0.0.1:0"}}
+	c.AdvertiseClientUrls = c.ListenClientUrls
+	c.ClientTLSInfo.CertFile, c.ClientTLSInfo.KeyFile = cert, key
+	c.ClientTLSInfo.TrustedCAFile, c.ClientTLSInfo.ClientCertAuth = ca, true
+	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
+	e, err := embed.StartEtcd(c)
+	require.NoError(t, err)
+	t.Cleanup(e.Close)
+	<-e.Server.ReadyNotify()
+	return "https://" + e.Clients[0].Addr().String()
+}
+
+// authority issues certificates for 127.0.0.1.
+type authority struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+	file string
+}
+
+func newAuthority(t *testing.T, dir string) *authority {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	a := &authority{key: key, file: filepath.Join(dir, "ca.pem"), cert: &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "ca"}, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}}
+	der, err := x509.CreateCertificate(rand.Reader, a.cert, a.cert, key.Public(), key)
+	require.NoError(t, err)
+	writePEM(t, a.file, "CERTIFICATE", der)
+	return a
+}
+
+func (a *authority) issue(t *testing.T, dir, name string) (certFile, keyFile string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	cert := &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, cert, a.cert, key.Public(), a.key)
+	require.NoError(t, err)
+	keyDER, err := x509.MarshalECPrivateKey(key)
+	require.NoError(t, err)
+	certFile, keyFile = filepath.Join(dir, name+".pem"), filepath.Join(dir, name+"-key.pem")
+	writePEM(t, certFile, "CERTIFICATE", der)
+	writePEM(t, keyFile, "EC PRIVATE KEY", keyDER)
+	return certFile, keyFile
+}
+
+func writePEM(t *testing.T, path, kind string, der []byte) {
+	t.Helper()
+	require.NoError(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
+}

@@ -1,0 +1,401 @@
+package resolver
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/goleak"
+
+	"github.com/framegate/framegate/resolver/etcdserver"
+)
+
+// noLeaks checks, when the test and its cleanups are over, that no goroutine is left.
+func noLeaks(t *testing.T) {
+	ignore := goleak.IgnoreCurrent()
+	t.Cleanup(func() { goleak.VerifyNone(t, ignore) })
+}
+
+// eventually polls until ok, for at most limit, and returns how long it took.
+func eventually(t *testing.T, limit time.Duration, what string, ok func() bool) time.Duration {
+	t.Helper()
+	began := time.Now()
+	for !ok() {
+		if time.Since(began) > limit {
+			t.Fatalf("not within %s: %s", limit, what)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	return time.Since(began)
+}
+
+// logBuffer collects what a logger writes.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *logBuffer) count(s string) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return strings.Count(b.buf.String(), s)
+}
+
+func (b *logBuffer) logger() *slog.Logger { return slog.New(slog.NewTextHandler(b, nil)) }
+
+func startEtcd(t *testing.T, dir, address string) *etcdserver.Server {
+	t.Helper()
+	s, err := etcdserver.Start(t.Context(), etcdserver.Config{Dir: dir, Address: address})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	return s
+}
+
+func etcdClient(t *testing.T, endpoint string) *clientv3.Client {
+	t.Helper()
+	cli, err := NewEtcdClient(EtcdClientConfig{Endpoints: []string{endpoint}})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = cli.Close() })
+	return cli
+}
+
+// runSource runs an EtcdSource until the test ends and returns once it is ready.
+func runSource(t *testing.T, endpoint string) (*Resolver, *logBuffer) {
+	t.Helper()
+	r, log := New(), &logBuffer{}
+	s := NewEtcdSource(etcdClient(t, endpoint), DefaultPrefix, r, log.logger())
+	s.probeEvery = 100 * time.Millisecond
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { s.Run(ctx) })
+	t.Cleanup(wg.Wait)
+	t.Cleanup(cancel)
+	select {
+	case <-s.Ready():
+	case <-time.After(5 * time.Second):
+		t.Fatal("source is not ready within 5s")
+	}
+	return r, log
+}
+
+func resolves(r *Resolver, method, route string) func() bool {
+	return func() bool {
+		target, _ := r.Resolve("main", method)
+		return target.Route == route
+	}
+}
+
+func TestEtcd_PutAndDeleteAreLiveWithinASecond(t *testing.T) {
+	noLeaks(t)
+	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
+	store := NewRouteStore(etcdClient(t, e.Endpoint()), DefaultPrefix)
+	_, err := store.Put(t.Context(), route("first", "/a.S/First", 0))
+	require.NoError(t, err)
+	r, log := runSource(t, e.Endpoint())
+	require.True(t, resolves(r, "/a.S/First", "first")(), "what was there is in force when the source is ready")
+
+	_, err = store.Put(t.Context(), route("echo", "/a.S/M", 0))
+	require.NoError(t, err)
+	t.Logf("put live after %s", eventually(t, time.Second, "put is live", resolves(r, "/a.S/M", "echo")))
+
+	_, err = store.Put(t.Context(), route("echo", "/a.S/N", 0))
+	require.NoError(t, err)
+	t.Logf("change live after %s", eventually(t, time.Second, "change is live", resolves(r, "/a.S/N", "echo")))
+	require.False(t, resolves(r, "/a.S/M", "echo")(), "the old version is gone")
+
+	found, err := store.Delete(t.Context(), "echo")
+	require.NoError(t, err)
+	require.True(t, found)
+	t.Logf("delete live after %s", eventually(t, time.Second, "delete is live", resolves(r, "/a.S/N", "")))
+	require.True(t, resolves(r, "/a.S/First", "first")())
+	require.Zero(t, log.count("level=ERROR")+log.count("level=WARN"))
+}
+
+func TestEtcd_RoutesGoOnWithoutEtcdAndChangesArriveWhenItIsBack(t *testing.T) {
+	noLeaks(t)
+	dir := t.TempDir()
+	e := startEtcd(t, dir, "127.0.0.1:0")
+	store := NewRouteStore(etcdClient(t, e.Endpoint()), DefaultPrefix)
+	_, err := store.Put(t.Context(), route("echo", "/a.S/M", 0))
+	require.NoError(t, err)
+	r, log := runSource(t, e.Endpoint())
+
+	require.NoError(t, e.Close())
+	eventually(t, 10*time.Second, "the outage is logged", func() bool { return log.count("etcd cannot be used") == 1 })
+	require.True(t, resolves(r, "/a.S/M", "echo")(), "routes go on")
+
+	back := startEtcd(t, dir, e.Endpoint())
+	began := time.Now()
+	_, err = store.Put(t.Context(), route("late", "/a.S/Late", 0))
+	require.NoError(t, err)
+	eventually(t, 5*time.Second, "changes arrive", resolves(r, "/a.S/Late", "late"))
+	t.Logf("live %s after etcd was back", time.Since(began))
+	require.True(t, resolves(r, "/a.S/M", "echo")())
+	eventually(t, 5*time.Second, "the end of the outage is logged", func() bool { return log.count("etcd can be used again") == 1 })
+	require.Equal(t, 1, log.count("etcd cannot be used"))
+
+	require.NoError(t, back.Close())
+	require.True(t, resolves(r, "/a.S/Late", "late")())
+}
+
+// An etcd whose directory was removed starts at revision 1: a watch alone would wait for the old revision to come.
+func TestEtcd_FollowsAStoreThatWasReplaced(t *testing.T) {
+	noLeaks(t)
+	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
+	store := NewRouteStore(etcdClient(t, e.Endpoint()), DefaultPrefix)
+	for i := range 20 {
+		_, err := store.Put(t.Context(), route("echo", fmt.Sprintf("/a.S/M%d", i), 0))
+		require.NoError(t, err)
+	}
+	r, log := runSource(t, e.Endpoint())
+	require.NoError(t, e.Close())
+
+	startEtcd(t, t.TempDir(), e.Endpoint())
+	_, err := store.Put(t.Context(), route("new", "/a.S/New", 0))
+	require.NoError(t, err)
+	eventually(t, 5*time.Second, "the new store's routes are in force", resolves(r, "/a.S/New", "new"))
+	require.True(t, resolves(r, "/a.S/M19", "")(), "the old store's are not")
+	require.Equal(t, 1, log.count("etcd's data was replaced"))
+}
+
+func TestEtcd_ResyncsAfterACompactionItMissed(t *testing.T) {
+	noLeaks(t)
+	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
+	cli := etcdClient(t, e.Endpoint())
+	store := NewRouteStore(cli, DefaultPrefix)
+	for _, name := range []string{"kept", "gone", "changed"} {
+		_, err := store.Put(t.Context(), route(name, "/a.S/"+name, 0))
+		require.NoError(t, err)
+	}
+	link := newLink(t, e.Endpoint())
+	r, log := runSource(t, link.address())
+	require.Len(t, r.Routes(), 3)
+
+	link.cut()
+	_, err := store.Delete(t.Context(), "gone")
+	require.NoError(t, err)
+	_, err = store.Put(t.Context(), route("changed", "/a.S/other", 0))
+	require.NoError(t, err)
+	last, err := store.Put(t.Context(), route("added", "/a.S/added", 0))
+	require.NoError(t, err)
+	_, err = cli.Compact(t.Context(), last.Revision)
+	require.NoError(t, err)
+	require.True(t, resolves(r, "/a.S/gone", "gone")(), "cut off, the source knows nothing of it")
+
+	link.restore()
+	eventually(t, 5*time.Second, "the routes are as in etcd", func() bool {
+		return resolves(r, "/a.S/added", "added")() && resolves(r, "/a.S/other", "changed")() &&
+			resolves(r, "/a.S/gone", "")() && resolves(r, "/a.S/changed", "")()
+	})
+	require.True(t, resolves(r, "/a.S/kept", "kept")())
+	require.Len(t, r.Routes(), 3)
+	require.Equal(t, 1, log.count("reading all routes in etcd again"), "it was a compaction")
+
+	_, err = store.Put(t.Context(), route("after", "/a.S/after", 0))
+	require.NoError(t, err)
+	eventually(t, time.Second, "changes arrive again", resolves(r, "/a.S/after", "after"))
+}
+
+func TestEtcd_BadDocumentNeverReplacesAGoodOne(t *testing.T) {
+	noLeaks(t)
+	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
+	cli := etcdClient(t, e.Endpoint())
+	store := NewRouteStore(cli, DefaultPrefix)
+	_, err := store.Put(t.Context(), route("echo", "/a.S/M", 0))
+	require.NoError(t, err)
+	_, err = cli.Put(t.Context(), "/framegate/routes/born-bad", "name: [")
+	require.NoError(t, err)
+	link := newLink(t, e.Endpoint())
+	r, log := runSource(t, link.address())
+	require.Equal(t, 1, log.count("no version of it is in force"))
+
+	other, err := route("other", "/a.S/Other", 0).Encode()
+	require.NoError(t, err)
+	for i, bad := range []string{"colour: red", "", "\x00\xff", string(other)} {
+		_, err = cli.Put(t.Context(), "/framegate/routes/echo", bad)
+		require.NoError(t, err)
+		eventually(t, time.Second, "the bad document is logged", func() bool { return log.count("last good version stays") == i+1 })
+		require.True(t, resolves(r, "/a.S/M", "echo")())
+	}
+	require.Equal(t, 1, log.count(`want \"echo\" as in its key`))
+	require.True(t, resolves(r, "/a.S/Other", "")())
+
+	// A resync finds the same bad documents: neither the route goes nor are they logged again.
+	link.cut()
+	_, err = cli.Put(t.Context(), "/framegate/unrelated", "1")
+	require.NoError(t, err)
+	last, err := store.Put(t.Context(), route("mark", "/a.S/Mark", 0))
+	require.NoError(t, err)
+	_, err = cli.Compact(t.Context(), last.Revision)
+	require.NoError(t, err)
+	link.restore()
+	eventually(t, 5*time.Second, "the source is in sync again", resolves(r, "/a.S/Mark", "mark"))
+	require.True(t, resolves(r, "/a.S/M", "echo")())
+	require.Equal(t, 4, log.count("last good version stays"))
+	require.Equal(t, 1, log.count("no version of it is in force"))
+
+	// A deleted key goes, however bad it was.
+	_, err = store.Delete(t.Context(), "echo")
+	require.NoError(t, err)
+	eventually(t, time.Second, "the route is gone", resolves(r, "/a.S/M", ""))
+}
+
+func TestEtcd_StartsBeforeEtcd(t *testing.T) {
+	noLeaks(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	address := l.Addr().String()
+	require.NoError(t, l.Close())
+
+	r, log := New(), &logBuffer{}
+	s := NewEtcdSource(etcdClient(t, address), DefaultPrefix, r, log.logger())
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { s.Run(ctx) })
+	defer wg.Wait()
+	defer cancel()
+	select {
+	case <-s.Ready():
+		t.Fatal("ready without etcd")
+	default:
+	}
+	e := startEtcd(t, t.TempDir(), address)
+	began := time.Now()
+	<-s.Ready()
+	t.Logf("ready %s after etcd", time.Since(began))
+	_, err = NewRouteStore(etcdClient(t, e.Endpoint()), DefaultPrefix).Put(t.Context(), route("echo", "/a.S/M", 0))
+	require.NoError(t, err)
+	eventually(t, time.Second, "put is live", resolves(r, "/a.S/M", "echo"))
+	cancel()
+	wg.Wait() // before etcd closes
+}
+
+func TestEtcd_RunEndsAtOnceWithoutEtcd(t *testing.T) {
+	noLeaks(t)
+	link := newLink(t, "127.0.0.1:1")
+	link.cut()
+	s := NewEtcdSource(etcdClient(t, link.address()), DefaultPrefix, New(), slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(100*time.Millisecond, cancel)
+	began := time.Now()
+	s.Run(ctx)
+	require.Less(t, time.Since(began), time.Second)
+}
+
+func TestOutage_LogsAtMostOnceAMinute(t *testing.T) {
+	log := &logBuffer{}
+	o := outage{log: log.logger(), endpoints: "etcd:2379"}
+	for range 100 {
+		o.failed(t.Context(), io.ErrUnexpectedEOF)
+	}
+	require.Equal(t, 1, log.count("etcd cannot be used"))
+	o.over()
+	o.over()
+	require.Equal(t, 1, log.count("etcd can be used again"))
+	o.failed(t.Context(), io.ErrUnexpectedEOF)
+	o.over()
+	require.Equal(t, 1, log.count("etcd cannot be used"), "a flapping etcd")
+	require.Equal(t, 1, log.count("etcd can be used again"), "only the end of what was logged is logged")
+	o.logged = o.logged.Add(-outageLogInterval)
+	o.failed(t.Context(), io.ErrUnexpectedEOF)
+	require.Equal(t, 2, log.count("etcd cannot be used"))
+}
+
+func TestJitter_StaysWithinAQuarter(t *testing.T) {
+	for range 1000 {
+		d := jitter(time.Second)
+		require.GreaterOrEqual(t, d, 750*time.Millisecond)
+		require.Less(t, d, 1250*time.Millisecond)
+	}
+}
+
+// link is a TCP connection to a server that a test can cut.
+type link struct {
+	listener net.Listener
+	to       string
+	wg       sync.WaitGroup
+
+	mu    sync.Mutex // guards down, conns
+	down  bool
+	conns map[net.Conn]bool
+}
+
+func newLink(t *testing.T, to string) *link {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	k := &link{listener: l, to: to, conns: map[net.Conn]bool{}}
+	k.wg.Go(k.accept)
+	t.Cleanup(func() {
+		_ = l.Close()
+		k.cut()
+		k.wg.Wait()
+	})
+	return k
+}
+
+func (k *link) address() string { return k.listener.Addr().String() }
+
+func (k *link) accept() {
+	for {
+		in, err := k.listener.Accept()
+		if err != nil {
+			return
+		}
+		out, err := net.Dial("tcp", k.to)
+		if err != nil || !k.add(in, out) {
+			_ = in.Close()
+			if err == nil {
+				_ = out.Close()
+			}
+			continue
+		}
+		for _, pair := range [][2]net.Conn{{in, out}, {out, in}} {
+			k.wg.Go(func() {
+				_, _ = io.Copy(pair[0], pair[1])
+				_ = pair[0].Close()
+				_ = pair[1].Close()
+			})
+		}
+	}
+}
+
+func (k *link) add(conns ...net.Conn) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, c := range conns {
+		k.conns[c] = true
+	}
+	return !k.down
+}
+
+func (k *link) cut() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.down = true
+	for c := range k.conns {
+		_ = c.Close()
+	}
+	clear(k.conns)
+}
+
+func (k *link) restore() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.down = false
+}

@@ -1,0 +1,39 @@
+package etcdserver
+
+import (
+	"context"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc"
+)
+
+// streams ends what clients have open, such as watches, when the server closes: etcd would wait for them some seconds.
+// Clients see UNAVAILABLE, as from a broken connection, and resume when etcd is back.
+type streams struct {
+	ctx context.Context // ends with end
+	end context.CancelFunc
+}
+
+func newStreams() *streams {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &streams{ctx: ctx, end: cancel}
+}
+
+func (s *streams) intercept(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
+	defer context.AfterFunc(s.ctx, cancel)()
+	err := handler(srv, endedStream{ServerStream: stream, ctx: ctx})
+	if s.ctx.Err() != nil {
+		return rpctypes.ErrGRPCStopped
+	}
+	return err
+}
+
+// endedStream is a stream with a context that ends earlier.
+type endedStream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (s endedStream) Context() context.Context { return s.ctx }

@@ -1,0 +1,224 @@
+package resolver
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+)
+
+// SourceFile is the name under which FileSource applies its routes.
+const SourceFile = "file"
+
+// DefaultFileInterval is the time between two looks at a routes file.
+const DefaultFileInterval = 500 * time.Millisecond
+
+const (
+	maxFileBytes = 64 << 20
+
+	// settle is how long a file must stay as it is before it is read: whoever writes it in place may be at it still, and
+	// the beginning of a list of routes is a valid list.
+	settle = 50 * time.Millisecond
+
+	// coarse is how far apart two changes can be and yet leave the same time on the file, on file systems in use.
+	coarse = 2 * time.Second
+)
+
+// ParseDocument is ParseRoutes for a document that somebody names, such as a file: the error starts with the name, and
+// a document without anything in it is an error (routes: [] says that there are none).
+func ParseDocument(name string, doc []byte) ([]*Route, error) {
+	routes, err := ParseRoutes(doc)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if routes == nil {
+		return nil, fmt.Errorf("%s: empty, want a route or routes: [...]", name)
+	}
+	return routes, nil
+}
+
+// FileSource keeps the routes of a file in force. Whatever happens to the file later, the routes of its last good
+// content stay.
+type FileSource struct {
+	// Interval is the time between two looks at the file; 0 means DefaultFileInterval. Set it before Run.
+	Interval time.Duration
+
+	path     string
+	resolver *Resolver
+	log      *slog.Logger
+
+	// owned by Run
+	seen    os.FileInfo // what the file was when last read
+	content []byte      // that was last read, good or bad
+	trouble string      // why the file could not be read, "" if it could; it was logged
+
+	mu     sync.Mutex // guards status
+	status FileStatus
+}
+
+// FileStatus says what became of the file.
+type FileStatus struct {
+	Loaded time.Time // when the routes in force were read
+	Err    error     // why the file as it is now is not in force; nil if it is
+}
+
+// OpenFile reads the file, applies its routes to r and returns the source, which keeps them up to date while Run runs.
+// The error names the file, the line and the key.
+func OpenFile(path string, r *Resolver, log *slog.Logger) (*FileSource, error) {
+	f := &FileSource{path: path, resolver: r, log: log}
+	if err := f.read(); err != nil {
+		return nil, err
+	}
+	if _, err := f.apply(); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// Run looks for changes of the file until ctx ends: a write, a rename, a symbolic link that points elsewhere. Good
+// content replaces all routes of the source; bad content and a file that cannot be read are logged once and change
+// nothing. Call it at most once.
+func (f *FileSource) Run(ctx context.Context) {
+	interval := f.Interval
+	if interval <= 0 {
+		interval = DefaultFileInterval
+	}
+	look := time.NewTicker(interval)
+	defer look.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-look.C:
+			if f.changed() && f.settled(ctx) {
+				f.reload()
+			}
+		}
+	}
+}
+
+// Status may be called at any time.
+func (f *FileSource) Status() FileStatus {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.status
+}
+
+// changed reports whether the file may have changed since it was read. Where the file's time cannot tell, it says yes.
+func (f *FileSource) changed() bool {
+	now, err := os.Stat(f.path)
+	if err != nil {
+		f.unreadable(err)
+		return false
+	}
+	return f.trouble != "" || !sameFile(f.seen, now) || time.Since(now.ModTime()) < coarse
+}
+
+// settled returns when the file has not changed for a moment, and false if it went away or ctx ended.
+func (f *FileSource) settled(ctx context.Context) bool {
+	before, err := os.Stat(f.path)
+	for err == nil {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(settle):
+		}
+		var now os.FileInfo
+		if now, err = os.Stat(f.path); err == nil && sameFile(before, now) {
+			return true
+		}
+		before = now
+	}
+	f.unreadable(err)
+	return false
+}
+
+func sameFile(a, b os.FileInfo) bool {
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
+}
+
+func (f *FileSource) reload() {
+	before := f.content
+	if err := f.read(); err != nil {
+		f.unreadable(err)
+		return
+	}
+	if f.trouble != "" {
+		f.trouble = ""
+		f.log.Info("routes file can be read again", "path", f.path)
+	} else if bytes.Equal(before, f.content) {
+		return
+	}
+	routes, err := f.apply()
+	if err != nil {
+		f.log.Error("routes file is bad; the routes of its last good content stay in force", "path", f.path, "error", err)
+		return
+	}
+	f.log.Info("routes file loaded", "path", f.path, "routes", routes)
+}
+
+// read sets seen and content.
+func (f *FileSource) read() error {
+	info, err := os.Stat(f.path)
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() { // opening a pipe would wait for its writer
+		return fmt.Errorf("%s: want a regular file", f.path)
+	}
+	file, err := os.Open(f.path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if info, err = file.Stat(); err != nil {
+		return err
+	}
+	content, err := io.ReadAll(io.LimitReader(file, maxFileBytes+1))
+	if err != nil {
+		return err
+	}
+	if len(content) > maxFileBytes {
+		return fmt.Errorf("%s: more than %d bytes", f.path, maxFileBytes)
+	}
+	f.seen, f.content = info, content
+	return nil
+}
+
+// apply puts the routes of the content in force and returns how many they are, or says why not.
+func (f *FileSource) apply() (int, error) {
+	routes, err := ParseDocument(f.path, f.content)
+	if err == nil {
+		f.resolver.Apply(SourceFile, routes)
+	}
+	f.setStatus(err)
+	return len(routes), err
+}
+
+// unreadable logs why the file cannot be read, once per reason.
+func (f *FileSource) unreadable(err error) {
+	if f.trouble == err.Error() {
+		return
+	}
+	f.trouble = err.Error()
+	f.setStatus(err)
+	msg := "routes file cannot be read; the routes of its last good content stay in force"
+	if errors.Is(err, os.ErrNotExist) {
+		msg = "routes file is gone; the routes of its last good content stay in force"
+	}
+	f.log.Error(msg, "path", f.path, "error", err)
+}
+
+func (f *FileSource) setStatus(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.status.Err = err
+	if err == nil {
+		f.status.Loaded = time.Now()
+	}
+}

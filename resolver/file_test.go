@@ -1,0 +1,185 @@
+package resolver
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+const testInterval = 20 * time.Millisecond
+
+func fileDoc(names ...string) string {
+	doc := "routes:\n"
+	for _, n := range names {
+		doc += fmt.Sprintf("- {name: %s, match: [{method: /a.S/%s}], backends: [{endpoints: [{address: \"h:1\"}]}]}\n", n, n)
+	}
+	return doc
+}
+
+// write replaces the file in place, as an editor may.
+func write(t *testing.T, path, doc string) {
+	t.Helper()
+	require.NoError(t, os.WriteFile(path, []byte(doc), 0o600))
+}
+
+// runFile opens the file and runs its source until the test ends.
+func runFile(t *testing.T, path string) (*Resolver, *FileSource, *logBuffer) {
+	t.Helper()
+	r, log := New(), &logBuffer{}
+	f, err := OpenFile(path, r, log.logger())
+	require.NoError(t, err)
+	f.Interval = testInterval
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { f.Run(ctx) })
+	t.Cleanup(wg.Wait)
+	t.Cleanup(cancel)
+	return r, f, log
+}
+
+func TestFile_ReplacesItsRoutesWhenItChanges(t *testing.T) {
+	noLeaks(t)
+	path := filepath.Join(t.TempDir(), "routes.yaml")
+	write(t, path, fileDoc("a", "b"))
+	r, f, log := runFile(t, path)
+	require.Len(t, r.Routes(), 2, "in force when OpenFile returns")
+	loaded := f.Status().Loaded
+
+	write(t, path, fileDoc("b", "c"))
+	took := eventually(t, time.Second, "the new routes are in force", resolves(r, "/a.S/c", "c"))
+	t.Logf("live after %s with a look every %s", took, testInterval)
+	require.True(t, resolves(r, "/a.S/a", "")(), "a route that is not in the file any more goes")
+	require.True(t, resolves(r, "/a.S/b", "b")())
+	require.True(t, f.Status().Loaded.After(loaded))
+	require.NoError(t, f.Status().Err)
+
+	write(t, path, "routes: []\n")
+	eventually(t, time.Second, "no route is left", func() bool { return len(r.Routes()) == 0 })
+	require.Zero(t, log.count("level=ERROR"))
+}
+
+func TestFile_NoticesAChangeThatLeavesSizeAndTime(t *testing.T) {
+	noLeaks(t)
+	path := filepath.Join(t.TempDir(), "routes.yaml")
+	write(t, path, fileDoc("a"))
+	r, _, _ := runFile(t, path)
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	write(t, path, fileDoc("b"))
+	require.NoError(t, os.Chtimes(path, info.ModTime(), info.ModTime()))
+	eventually(t, time.Second, "the new routes are in force", resolves(r, "/a.S/b", "b"))
+}
+
+func TestFile_BadContentKeepsTheLastGood(t *testing.T) {
+	noLeaks(t)
+	path := filepath.Join(t.TempDir(), "routes.yaml")
+	good := fileDoc("a")
+	write(t, path, good)
+	r, f, log := runFile(t, path)
+
+	const bad = "file is bad; the routes of its last good content stay"
+	for i, doc := range []string{fileDoc("a") + "- {name: Bad}\n", "", "routes:\n- {colour: red}\n", "name: ["} {
+		write(t, path, doc)
+		eventually(t, time.Second, "the bad content is logged", func() bool { return log.count(bad) == i+1 })
+		require.True(t, resolves(r, "/a.S/a", "a")())
+		require.ErrorContains(t, f.Status().Err, path)
+	}
+	require.Equal(t, 1, log.count(path+": line 2: routes[0].colour: unknown key"))
+
+	now := time.Now().Add(-time.Hour)
+	require.NoError(t, os.Chtimes(path, now, now))
+	eventually(t, time.Second, "the source has looked", func() bool { return f.Status().Err != nil })
+	write(t, path, good)
+	eventually(t, time.Second, "the good content is in force again", func() bool { return f.Status().Err == nil })
+	require.Equal(t, 4, log.count(bad), "each bad content is logged once")
+}
+
+func TestFile_SurvivesThatTheFileVanishes(t *testing.T) {
+	noLeaks(t)
+	path := filepath.Join(t.TempDir(), "routes.yaml")
+	write(t, path, fileDoc("a"))
+	r, f, log := runFile(t, path)
+
+	require.NoError(t, os.Remove(path))
+	eventually(t, time.Second, "the file is missed", func() bool { return log.count("routes file is gone") == 1 })
+	require.ErrorIs(t, f.Status().Err, os.ErrNotExist)
+	require.NoError(t, os.Mkdir(path, 0o700))
+	eventually(t, time.Second, "a directory is no file", func() bool { return log.count("cannot be read") == 1 })
+	require.True(t, resolves(r, "/a.S/a", "a")())
+
+	require.NoError(t, os.Remove(path))
+	write(t, path, fileDoc("b"))
+	eventually(t, time.Second, "the new file is in force", resolves(r, "/a.S/b", "b"))
+	require.Equal(t, 1, log.count("can be read again"))
+	require.NoError(t, f.Status().Err)
+}
+
+// Kubernetes mounts a ConfigMap as routes.yaml -> ..data/routes.yaml with ..data -> a directory, and swaps ..data.
+func TestFile_FollowsASymlinkSwap(t *testing.T) {
+	noLeaks(t)
+	dir := t.TempDir()
+	version := func(n int, doc string) {
+		at := filepath.Join(dir, fmt.Sprintf("..v%d", n))
+		require.NoError(t, os.Mkdir(at, 0o700))
+		write(t, filepath.Join(at, "routes.yaml"), doc)
+		// As old as the first: neither size nor time tells.
+		old := time.Unix(1_700_000_000, 0)
+		require.NoError(t, os.Chtimes(filepath.Join(at, "routes.yaml"), old, old))
+		require.NoError(t, os.Symlink(filepath.Base(at), filepath.Join(dir, "..tmp")))
+		require.NoError(t, os.Rename(filepath.Join(dir, "..tmp"), filepath.Join(dir, "..data")))
+	}
+	version(1, fileDoc("a"))
+	path := filepath.Join(dir, "routes.yaml")
+	require.NoError(t, os.Symlink(filepath.Join("..data", "routes.yaml"), path))
+	r, _, _ := runFile(t, path)
+	require.True(t, resolves(r, "/a.S/a", "a")())
+	version(2, fileDoc("b"))
+	eventually(t, time.Second, "the other file is in force", resolves(r, "/a.S/b", "b"))
+	require.Len(t, r.Routes(), 1)
+}
+
+// The beginning of a list of routes is a valid list.
+func TestFile_WaitsForAWriterToFinish(t *testing.T) {
+	noLeaks(t)
+	path := filepath.Join(t.TempDir(), "routes.yaml")
+	write(t, path, fileDoc("a"))
+	r, _, log := runFile(t, path)
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
+	require.NoError(t, err)
+	for _, c := range []byte(fileDoc("a", "b")) {
+		_, err = file.Write([]byte{c})
+		require.NoError(t, err)
+		require.True(t, resolves(r, "/a.S/a", "a")())
+		time.Sleep(time.Millisecond) // the writer is slow
+	}
+	require.NoError(t, file.Close())
+	eventually(t, time.Second, "the whole file is in force", resolves(r, "/a.S/b", "b"))
+	require.Zero(t, log.count("level=ERROR"))
+}
+
+func TestOpenFile_NamesFileLineAndKey(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "routes.yaml")
+	open := func() error {
+		_, err := OpenFile(path, New(), (&logBuffer{}).logger())
+		return err
+	}
+	require.ErrorContains(t, open(), "stat "+path+": no such file")
+	write(t, path, "routes:\n- name: a\n  colour: red\n")
+	require.ErrorContains(t, open(), path+": line 3: routes[0].colour: unknown key")
+	write(t, path, "# nothing\n")
+	require.ErrorContains(t, open(), path+": empty, want a route or routes: [...]")
+
+	path = dir
+	require.ErrorContains(t, open(), path+": want a regular file")
+	path = filepath.Join(dir, "pipe")
+	require.NoError(t, syscall.Mkfifo(path, 0o600))
+	require.ErrorContains(t, open(), "want a regular file", "opening it would wait for a writer")
+}

@@ -1,0 +1,95 @@
+package resolver
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Kind says how much of a method a pattern fixes. A greater Kind is more specific and wins.
+type Kind uint8
+
+// The kinds of pattern, least specific first.
+const (
+	KindAny     Kind = iota // *
+	KindPackage             // /pkg.*
+	KindService             // /pkg.Service/*
+	KindExact               // /pkg.Service/Method
+)
+
+// Pattern matches full method names, "/pkg.Service/Method" as in the :path of a gRPC request. A package pattern
+// matches every service of the package and of the packages below it: /a.* matches /a.S/M and /a.b.S/M.
+type Pattern struct {
+	Kind Kind
+	// Prefix is what a method must start with (the whole method for KindExact): it ends with "/" for KindService and
+	// with "." for KindPackage, and is empty for KindAny.
+	Prefix string
+}
+
+const maxMethodLen = 1024
+
+// ParsePattern parses /pkg.Service/Method, /pkg.Service/*, /pkg.* or *.
+func ParsePattern(s string) (Pattern, error) {
+	bad := fmt.Errorf("%q, want /pkg.Service/Method, /pkg.Service/*, /pkg.* or *", s)
+	if s == "*" {
+		return Pattern{Kind: KindAny}, nil
+	}
+	if len(s) > maxMethodLen || !strings.HasPrefix(s, "/") {
+		return Pattern{}, bad
+	}
+	service, method, hasMethod := strings.Cut(s[1:], "/")
+	switch {
+	case !hasMethod:
+		pkg, ok := strings.CutSuffix(service, ".*")
+		if !ok || !validDotted(pkg) {
+			return Pattern{}, bad
+		}
+		return Pattern{Kind: KindPackage, Prefix: "/" + pkg + "."}, nil
+	case !validDotted(service):
+		return Pattern{}, bad
+	case method == "*":
+		return Pattern{Kind: KindService, Prefix: "/" + service + "/"}, nil
+	case !validIdent(method):
+		return Pattern{}, bad
+	}
+	return Pattern{Kind: KindExact, Prefix: s}, nil
+}
+
+// Match reports whether method, "/pkg.Service/Method", is one of the pattern's.
+func (p Pattern) Match(method string) bool {
+	if p.Kind == KindExact {
+		return method == p.Prefix
+	}
+	return strings.HasPrefix(method, p.Prefix)
+}
+
+// moreSpecific orders patterns of one method: exact, service, longer package, any.
+func (p Pattern) moreSpecific(q Pattern) bool {
+	if p.Kind != q.Kind {
+		return p.Kind > q.Kind
+	}
+	return len(p.Prefix) > len(q.Prefix)
+}
+
+func validDotted(s string) bool {
+	for part := range strings.SplitSeq(s, ".") {
+		if !validIdent(part) {
+			return false
+		}
+	}
+	return true
+}
+
+// validIdent takes what proto and thrift identifiers are made of, and "-", which some servers use in paths.
+func validIdent(s string) bool {
+	if s == "" {
+		return false
+	}
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '_', c == '-':
+		default:
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,180 @@
+package resolver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+func newStore(t *testing.T) *RouteStore {
+	t.Helper()
+	noLeaks(t)
+	return NewRouteStore(etcdClient(t, startEtcd(t, t.TempDir(), "127.0.0.1:0").Endpoint()), DefaultPrefix)
+}
+
+func TestStore_PutTellsWhatItDid(t *testing.T) {
+	s := newStore(t)
+	r := mustRoute(t, goodRoute)
+	created, err := s.Put(t.Context(), r)
+	require.NoError(t, err)
+	require.Equal(t, Created, created.Outcome)
+
+	same, err := s.Put(t.Context(), r)
+	require.NoError(t, err)
+	require.Equal(t, PutResult{Name: "echo", Outcome: Unchanged, Revision: created.Revision}, same)
+
+	got, err := s.Get(t.Context(), "echo")
+	require.NoError(t, err)
+	require.Equal(t, r, got.Route)
+	require.Equal(t, created.Revision, got.Revision)
+
+	updated, err := s.Put(t.Context(), route("echo", "/a.S/M", 0))
+	require.NoError(t, err)
+	require.Equal(t, PutResult{Name: "echo", Outcome: Updated, Revision: created.Revision + 1}, updated)
+
+	found, err := s.Delete(t.Context(), "echo")
+	require.NoError(t, err)
+	require.True(t, found)
+	found, err = s.Delete(t.Context(), "echo")
+	require.NoError(t, err)
+	require.False(t, found)
+	_, err = s.Get(t.Context(), "echo")
+	require.ErrorIs(t, err, ErrNotFound)
+	require.EqualError(t, err, "route echo: not found")
+}
+
+func TestStore_PutAllStoresAllOrNothing(t *testing.T) {
+	s := newStore(t)
+	bad := route("bad", "no/method", 0)
+	_, err := s.PutAll(t.Context(), []*Route{route("good", "/a.S/M", 0), bad})
+	require.ErrorContains(t, err, `route bad: match[0].method: "no/method"`)
+	_, err = s.PutAll(t.Context(), []*Route{route("a", "/a.S/M", 0), route("a", "/a.S/N", 0)})
+	require.EqualError(t, err, "route a: given twice")
+
+	var many []*Route
+	for i := range MaxPutRoutes {
+		many = append(many, route(fmt.Sprintf("r%d", i), "/a.S/M", 0))
+	}
+	_, err = s.PutAll(t.Context(), append(many[:MaxPutRoutes:MaxPutRoutes], route("last", "*", 0)))
+	require.EqualError(t, err, "put 129 routes at once: want at most 128, so that all or none are stored")
+	routes, _, err := s.List(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, routes, "nothing is stored")
+
+	results, err := s.PutAll(t.Context(), many)
+	require.NoError(t, err)
+	for i, r := range results {
+		require.Equal(t, PutResult{Name: many[i].Name, Outcome: Created, Revision: results[0].Revision}, r, "one transaction")
+	}
+	many[3] = route(many[3].Name, "/a.S/Other", 0)
+	again, err := s.PutAll(t.Context(), many)
+	require.NoError(t, err)
+	require.Equal(t, Unchanged, again[2].Outcome)
+	require.Equal(t, Updated, again[3].Outcome)
+	require.Equal(t, results[0].Revision+1, again[3].Revision)
+	routes, bads, err := s.List(t.Context())
+	require.NoError(t, err)
+	require.Len(t, routes, MaxPutRoutes)
+	require.Empty(t, bads)
+}
+
+func TestStore_RefusesMoreBytesThanEtcdTakes(t *testing.T) {
+	s := newStore(t)
+	var big []*Route
+	for i := range 3 {
+		r := route(fmt.Sprintf("big%d", i), "/a.S/M", 0)
+		for j := range 1000 {
+			r.Backends[0].Endpoints = append(r.Backends[0].Endpoints, Endpoint{Address: fmt.Sprintf("%s%d:1", strings.Repeat("h", 600), j)})
+		}
+		big = append(big, r)
+	}
+	_, err := s.PutAll(t.Context(), big)
+	require.ErrorContains(t, err, "more than this etcd takes at once; put fewer routes at a time")
+	routes, _, err := s.List(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, routes)
+	_, err = s.Put(t.Context(), big[0])
+	require.NoError(t, err)
+
+	require.True(t, isTooLarge(status.Error(codes.ResourceExhausted, "trying to send message larger than max")), "the client's own limit")
+	require.False(t, isTooLarge(rpctypes.ErrNoSpace), "etcd's disk quota has the same code")
+}
+
+func TestStore_ConcurrentPutsAreAtomic(t *testing.T) {
+	s := newStore(t)
+	var wg sync.WaitGroup
+	for w := range 4 {
+		wg.Go(func() {
+			for range 5 {
+				method := fmt.Sprintf("/a.S/M%d", w)
+				_, err := s.PutAll(t.Context(), []*Route{route("a", method, 0), route("b", method, 0)})
+				if err != nil && !errors.Is(err, ErrConflict) {
+					t.Error(err)
+				}
+				routes, _, err := s.List(t.Context())
+				if err != nil || len(routes) == 2 && routes[0].Route.Match[0] != routes[1].Route.Match[0] {
+					t.Errorf("half applied: %v %v", routes, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestStore_TellsBadDocumentsApart(t *testing.T) {
+	s := newStore(t)
+	_, err := s.Put(t.Context(), route("good", "/a.S/M", 0))
+	require.NoError(t, err)
+	for _, name := range []string{"bad", "deep/name", ""} {
+		_, err = s.cli.Put(t.Context(), s.keys+name, "colour: red")
+		require.NoError(t, err)
+	}
+	_, err = s.cli.Put(t.Context(), "/framegate/routesque", "no route")
+	require.NoError(t, err)
+
+	routes, bad, err := s.List(t.Context())
+	require.NoError(t, err)
+	require.Len(t, routes, 1)
+	require.Len(t, bad, 3)
+	require.Equal(t, "bad", bad[1].Name)
+	_, err = s.Get(t.Context(), "bad")
+	var doc *DocumentError
+	require.ErrorAs(t, err, &doc)
+	require.Regexp(t, `^route bad: bad document at revision \d+: line 1: colour: unknown key`, err.Error())
+
+	found, err := s.Delete(t.Context(), "deep/name")
+	require.NoError(t, err)
+	require.True(t, found, "a bad document can be deleted")
+	fixed, err := s.Put(t.Context(), route("bad", "/a.S/M", 0))
+	require.NoError(t, err)
+	require.Equal(t, Updated, fixed.Outcome)
+}
+
+func TestStore_EndsWithItsContext(t *testing.T) {
+	noLeaks(t)
+	s := NewRouteStore(etcdClient(t, "127.0.0.1:1"), DefaultPrefix)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	_, err := s.Put(ctx, route("a", "*", 0))
+	require.True(t, IsUnavailable(err), "%v", err)
+	_, _, err = s.List(ctx)
+	require.True(t, IsUnavailable(err), "%v", err)
+}
+
+func TestValidatePrefix(t *testing.T) {
+	for _, good := range []string{"/framegate", "/a/b"} {
+		require.NoError(t, ValidatePrefix(good))
+	}
+	for _, bad := range []string{"", "/", "a", "/a/", "/a b", "/a\n"} {
+		require.ErrorContains(t, ValidatePrefix(bad), "want /name without a slash at its end", bad)
+	}
+}
