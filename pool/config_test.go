@@ -1,0 +1,63 @@
+package pool
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/framegate/framegate/pool/h2conn"
+)
+
+func TestConfig_ZeroMeansTheDefaults(t *testing.T) {
+	require.NoError(t, Config{}.Validate())
+	p := New(Config{}, discard)
+	defer p.Close()
+	require.Equal(t, Config{
+		Connections: 8, StreamsPerConnection: 256,
+		ConnectTimeout: 5 * time.Second, IdleTimeout: 5 * time.Minute,
+		Keepalive:    h2conn.Keepalive{Timeout: 20 * time.Second}, // Time 0: never
+		StreamWindow: 256 << 10, ConnectionWindow: 1 << 20, MaxHeaderBytes: 64 << 10,
+	}, p.cfg)
+}
+
+func TestConfig_ValidateNamesFieldValueAndBound(t *testing.T) {
+	for want, cfg := range map[string]Config{
+		"connections: -1, want 1 to 1024":                      {Connections: -1},
+		"connections: 1025, want 1 to 1024":                    {Connections: 1025},
+		"streams_per_connection: -3, want 1 or more":           {StreamsPerConnection: -3},
+		"connect_timeout: -1s, want more than 0s":              {ConnectTimeout: -time.Second},
+		"keepalive.time: 10ms, want 0s (never) or at least 1s": {Keepalive: h2conn.Keepalive{Time: 10 * time.Millisecond}},
+		"keepalive.time: -1s, want 0s (never) or at least 1s":  {Keepalive: h2conn.Keepalive{Time: -time.Second}},
+		"keepalive.timeout: 1ms, want at least 1s":             {Keepalive: h2conn.Keepalive{Timeout: time.Millisecond}},
+		"stream_window: 65534, want 65535 to 2147483647":       {StreamWindow: 65534},
+		"stream_window: 2147483648, want 65535 to 2147483647\n" +
+			"connection_window: 2147483648, want stream_window (2147483648) to 2147483647": {StreamWindow: 1 << 31, ConnectionWindow: 1 << 31},
+		"connection_window: 100000, want stream_window (262144) to 2147483647": {ConnectionWindow: 100000},
+		"max_header_bytes: 4095, want at least 4096":                           {MaxHeaderBytes: 4095},
+	} {
+		t.Run(want, func(t *testing.T) {
+			require.EqualError(t, cfg.Validate(), want)
+		})
+	}
+	for name, cfg := range map[string]Config{
+		"the least": {
+			Connections: 1, StreamsPerConnection: 1, ConnectTimeout: 1, IdleTimeout: -1,
+			Keepalive:    h2conn.Keepalive{Time: time.Second, Timeout: time.Second},
+			StreamWindow: 65535, ConnectionWindow: 65535, MaxHeaderBytes: 4096,
+		},
+		"the most": {Connections: 1024, StreamWindow: 1<<31 - 1, ConnectionWindow: 1<<31 - 1, MaxHeaderBytes: 1<<32 - 1},
+	} {
+		t.Run(name, func(t *testing.T) { require.NoError(t, cfg.Validate()) })
+	}
+}
+
+func TestConfig_ValidateReportsEverythingAtOnce(t *testing.T) {
+	err := Config{
+		Connections: -1, StreamsPerConnection: -1, ConnectTimeout: -1,
+		Keepalive: h2conn.Keepalive{Time: 1, Timeout: 1}, StreamWindow: 1, ConnectionWindow: 1<<31 - 1, MaxHeaderBytes: 1,
+	}.Validate()
+	require.Error(t, err)
+	require.Len(t, strings.Split(err.Error(), "\n"), 7)
+}

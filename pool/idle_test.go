@@ -1,0 +1,116 @@
+package pool
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestIdle_ConnectionIsClosedAndTheEndpointForgotten(t *testing.T) {
+	const idle = 50 * time.Millisecond
+	server := startServer(t, nil)
+	p := newPool(t, func(c *Config) { c.IdleTimeout = idle })
+	open(t, p, server.addr).Close()
+	start := time.Now()
+	c := receive(t, "a connection", server.accepted)
+	receive(t, "the end of the idle connection", c.ended)
+	require.GreaterOrEqual(t, time.Since(start), idle)
+	eventually(t, "nothing", func() bool { return p.Stats() == Stats{} })
+	_, known := p.endpoints.Load(server.addr)
+	require.False(t, known)
+	open(t, p, server.addr).Close() // and is found again
+	require.EqualValues(t, 2, server.accepts.Load())
+}
+
+func TestIdle_ConnectionIsNotClosedUnderAStream(t *testing.T) {
+	const idle = 20 * time.Millisecond
+	server := startServer(t, nil)
+	p := newPool(t, func(c *Config) { c.IdleTimeout = idle })
+	s := open(t, p, server.addr)
+	c := receive(t, "a connection", server.accepted)
+	select {
+	case <-c.ended:
+		t.Fatal("the connection was closed under its stream")
+	case <-s.Done():
+		t.Fatal("the stream has ended")
+	case <-time.After(8 * idle):
+	}
+	s.Close()
+	receive(t, "the end of the idle connection", c.ended)
+}
+
+func TestIdle_NeverWhenNegative(t *testing.T) {
+	server := startServer(t, nil)
+	p := newPool(t, func(c *Config) { c.IdleTimeout = -1 })
+	open(t, p, server.addr).Close()
+	c := receive(t, "a connection", server.accepted)
+	select {
+	case <-c.ended:
+		t.Fatal("the connection was closed")
+	case <-time.After(100 * time.Millisecond):
+	}
+}
+
+func TestIdle_EndpointThatCannotBeReachedIsForgotten(t *testing.T) {
+	p := newPool(t, func(c *Config) { c.IdleTimeout = 20 * time.Millisecond })
+	_, err := p.Open(t.Context(), refused(t), hdr)
+	require.Error(t, err)
+	eventually(t, "no endpoint", func() bool { return p.Stats() == Stats{} })
+}
+
+// Calls that come just as the sweeper closes and forgets what they would use must not notice.
+func TestIdle_StormAroundTheSweepNeverFails(t *testing.T) {
+	server := startServer(t, nil)
+	p := newPool(t, func(c *Config) { c.IdleTimeout = 10 * time.Millisecond }) // swept every 10 ms
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	var calls atomic.Int64
+	for i := range 8 {
+		wg.Go(func() {
+			for {
+				s, err := p.Open(context.Background(), server.addr, hdr)
+				if err != nil {
+					t.Errorf("Open: %v", err)
+					return
+				}
+				s.Close()
+				calls.Add(1)
+				select {
+				case <-stop:
+					return
+				case <-time.After(time.Duration(9+i) * time.Millisecond): // about the time of a sweep
+				}
+			}
+		})
+	}
+	for range 3 { // and sweeps of its own, as if every connection were idle
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				p.endpoints.Range(func(addr, e any) bool {
+					if e.(*endpoint).sweep(time.Now().Add(time.Hour)) {
+						p.mu.Lock()
+						p.endpoints.CompareAndDelete(addr, e)
+						p.mu.Unlock()
+					}
+					return true
+				})
+				time.Sleep(200 * time.Microsecond)
+			}
+		})
+	}
+	time.Sleep(500 * time.Millisecond) // of storm
+	close(stop)
+	wg.Wait()
+	require.Greater(t, server.accepts.Load(), int64(10), "connections must have been swept")
+	require.Greater(t, calls.Load(), int64(50))
+	eventually(t, "nothing", func() bool { return p.Stats() == Stats{} })
+}

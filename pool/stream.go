@@ -1,0 +1,49 @@
+package pool
+
+import (
+	"errors"
+
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
+	"golang.org/x/net/http2"
+)
+
+// errDone ends a stream that the call does not need any more. Its text reaches no peer.
+var errDone = errors.New("pool: stream closed")
+
+// Stream is one call's stream on a shared connection. The methods of grpc.Stream read the answer; those below write and
+// end it. One goroutine may write and one read at a time; Close may come from any.
+type Stream struct {
+	*grpc.Stream
+	conn *conn
+}
+
+var (
+	notLast = &grpc.Options{}
+	last    = &grpc.Options{Last: true}
+)
+
+// Write sends p as DATA, blocking while the stream's window is full. It keeps p: the last 8 bytes of p's capacity must
+// be zero and lie beyond its length, and p must not be changed again. It fails when the stream has ended.
+func (s *Stream) Write(p []byte) error { return s.conn.tr.Write(s.Stream, nil, p, notLast) }
+
+// CloseSend half-closes the stream: no Write may follow.
+func (s *Stream) CloseSend() error { return s.conn.tr.Write(s.Stream, nil, nil, last) }
+
+// Reset ends the stream with RST_STREAM CANCEL unless it has ended; a blocked read or write fails with err.
+func (s *Stream) Reset(err error) { s.conn.tr.CloseStream(s.Stream, err) }
+
+// Close ends the stream if it has not ended and gives its slot back. It must be called exactly once.
+func (s *Stream) Close() {
+	select {
+	case <-s.Done():
+	default:
+		s.Reset(errDone)
+	}
+	s.conn.release()
+}
+
+// ResetCode returns the code with which the endpoint reset the stream, and false if it did not.
+func (s *Stream) ResetCode() (http2.ErrCode, bool) { return s.conn.h2.ResetCode(streamID(s.Stream)) }
+
+// Address is the endpoint's.
+func (s *Stream) Address() string { return s.conn.endpoint.addr }
