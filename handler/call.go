@@ -1,0 +1,282 @@
+package handler
+
+import (
+	"context"
+	"errors"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
+	"golang.org/x/net/http2"
+
+	"github.com/framegate/framegate/pool"
+	"github.com/framegate/framegate/pool/h2conn"
+)
+
+// call is one call in frame mode: two directions, each copied by one goroutine at a time. The request direction ends with
+// the client's half-close; the response direction ends the call.
+//
+//	client --- down ---> request  ---> up ---> endpoint
+//	       <-- down ---- response <--- up <---
+type call struct {
+	proxy *Proxy
+	down  serverStream
+	ctx   context.Context // the client's stream: its deadline, metadata and cancellation
+	addr  string          // of the endpoint
+	hdr   *grpc.CallHdr
+
+	up       atomic.Pointer[pool.Stream] // the upstream in use; changed with replay.mu held
+	request  redirect
+	response redirect
+	uploaded chan struct{} // closed when the request direction's goroutine ended; nil if it needed none
+	replay   replay
+
+	failure  atomic.Pointer[localError] // the first local error; it is the call's result
+	panicked atomic.Bool                // a panic was logged
+
+	endMu sync.Mutex // guards ended; held while headers or the result are sent to the client
+	ended bool       // the client was sent the result
+
+	prev, next *call // of the proxy's list; guarded by its mutex
+}
+
+// run forwards the call until it has ended.
+func (c *call) run() {
+	defer c.stop()
+	defer c.recoverPanic() // first, because stop waits for what the end of the client's stream ends
+	up, err := c.proxy.pool.Open(c.ctx, c.addr, c.hdr)
+	if err != nil {
+		c.endLocal(openError(c.ctx, err))
+		return
+	}
+	c.up.Store(up)
+	if e := c.failure.Load(); e != nil {
+		up.Reset(e) // abort came before there was anything to reset
+	}
+	c.startRequest()
+	c.finish(c.forwardResponse())
+}
+
+// recoverPanic, deferred, turns a panic into the end of this call alone.
+func (c *call) recoverPanic() {
+	if p := recover(); p != nil {
+		if c.panicked.CompareAndSwap(false, true) {
+			c.proxy.log.Error("panic in a call", "method", c.down.s.Method(), "endpoint", c.addr, "panic", p, "stack", string(debug.Stack()))
+		}
+		c.fail(errPanic)
+		c.endLocal(errPanic)
+	}
+}
+
+// stop ends what is left of the call: the upstream and the goroutine of the request direction. The client's stream has
+// ended before.
+func (c *call) stop() {
+	up := c.up.Load()
+	if up == nil {
+		return
+	}
+	up.Close()
+	if c.uploaded != nil {
+		<-c.uploaded // both streams have ended, so nothing blocks it
+	}
+}
+
+// fail ends the call with a local error unless one came before, and reports whether it did. It may come from any
+// goroutine.
+func (c *call) fail(e *localError) bool {
+	if !c.failure.CompareAndSwap(nil, e) {
+		return false
+	}
+	if up := c.up.Load(); up != nil {
+		up.Reset(e)
+	}
+	return true
+}
+
+// abort ends the call at once with a local error, also when it waits for a slow client. It may come from any goroutine.
+func (c *call) abort(e *localError) {
+	defer c.recoverPanic()
+	if c.fail(e) {
+		c.endLocal(e)
+	}
+}
+
+// endLocal sends the client a local error as the result.
+func (c *call) endLocal(e *localError) {
+	c.end(func() { c.down.endLocal(e) })
+}
+
+// end sends the client the result, unless it was sent before. It returns when a result, this one or the other, is on its
+// way: only then may the handler return to Kitex, which would send one of its own.
+func (c *call) end(send func()) {
+	c.endMu.Lock()
+	defer c.endMu.Unlock()
+	if !c.ended {
+		c.ended = true
+		send()
+	}
+}
+
+// errEnded says that the client has the result already.
+var errEnded = errors.New("the call has ended")
+
+// sendHeaders sends the headers of the answer.
+func (c *call) sendHeaders(encoding string, md metadata.MD) error {
+	c.endMu.Lock()
+	defer c.endMu.Unlock()
+	if c.ended {
+		return writeError{errEnded}
+	}
+	c.down.s.SetSendCompress(encoding)
+	if err := c.down.s.SendHeader(md); err != nil {
+		return writeError{err}
+	}
+	return nil
+}
+
+// inlineBytes is how much of a request the handler's goroutine forwards before it looks for the answer. A new stream
+// takes so much without waiting for the endpoint.
+const inlineBytes = maxKept
+
+// startRequest forwards the request. A request that is wholly here and small needs no goroutine of its own.
+func (c *call) startRequest() {
+	c.request = redirect{src: c.down.s, dst: (*replayWriter)(c), maxBytes: c.proxy.maxMessageBytes}
+	if c.down.requestEmpty() {
+		c.endRequest(nil)
+		return
+	}
+	if c.down.requestEnded() {
+		for c.request.bytes < inlineBytes {
+			if end, err := c.request.step(); end || err != nil {
+				c.endRequest(err)
+				return
+			}
+		}
+	}
+	c.uploaded = make(chan struct{})
+	go func() {
+		defer close(c.uploaded)
+		defer c.recoverPanic()
+		c.endRequest(c.request.redirectFrame())
+	}()
+}
+
+// endRequest acts on the result of the request direction.
+func (c *call) endRequest(err error) {
+	if err == nil {
+		c.closeSend()
+		return
+	}
+	if e := framingError(err, ReasonBadRequestFraming, "request"); e != nil {
+		c.fail(e)
+		return
+	}
+	if errors.As(err, new(readError)) && c.ctx.Err() == nil {
+		c.fail(localErrorf(codes.Canceled, ReasonInternal, "the client's stream broke: %v", err))
+	}
+	// Otherwise the client's stream or the endpoint's has ended: the response direction sees it.
+}
+
+// forwardResponse forwards the answer, headers first, up to its trailers.
+func (c *call) forwardResponse() error {
+	up := c.up.Load()
+	encoding := up.RecvCompress() // waits for headers or the end
+	for up.Unprocessed() {
+		next := c.tryAgain(up)
+		if next == nil {
+			break
+		}
+		up, encoding = next, next.RecvCompress()
+	}
+	c.replay.give()
+	if !up.TrailersOnly() && !up.Unprocessed() {
+		md, err := up.Header()
+		if err != nil {
+			return readError{err}
+		}
+		dropHopByHop(md)
+		if err := c.sendHeaders(encoding, md); err != nil {
+			return err
+		}
+	}
+	c.response = redirect{src: up.Stream, dst: &c.down, maxBytes: c.proxy.maxMessageBytes}
+	return c.response.redirectFrame()
+}
+
+// finish ends the call at the client. err is the result of the response direction.
+func (c *call) finish(err error) {
+	up := c.up.Load()
+	if e := c.failure.Load(); e != nil {
+		c.endLocal(e)
+		return
+	}
+	if err == nil {
+		c.endWithUpstream(up)
+		return
+	}
+	if errors.Is(err, errTruncated) && up.Status().Code() != codes.OK {
+		c.endWithUpstream(up) // it says itself why the message is cut
+		return
+	}
+	e := framingError(err, ReasonBadResponseFraming, "response")
+	if e == nil {
+		e = c.brokenError(err)
+	}
+	c.fail(e)
+	c.endLocal(c.failure.Load())
+}
+
+// brokenError is the local error for a stream that broke on either side.
+func (c *call) brokenError(err error) *localError {
+	var st *status.Error
+	var conn grpc.ConnectionError
+	switch {
+	case expired(c.ctx):
+		return errTimeout
+	case c.ctx.Err() != nil, errors.As(err, new(writeError)):
+		return localErrorf(codes.Canceled, ReasonInternal, "canceled by the client") // which hears it no more
+	case errors.As(err, &conn):
+		return localErrorf(codes.Unavailable, ReasonUpstreamReset, "the connection to %s broke: %s", c.addr, conn.Desc)
+	case c.up.Load().Unprocessed():
+		return localErrorf(codes.Unavailable, ReasonUpstreamReset, "%s refused the call", c.addr)
+	case errors.As(err, &st):
+		// Headers that are no gRPC answer; the code is what a gRPC client makes of them.
+		return localErrorf(st.GRPCStatus().Code(), ReasonBadResponseFraming, "response of %s: %s", c.addr, st.GRPCStatus().Message())
+	}
+	return localErrorf(codes.Unavailable, ReasonUpstreamReset, "%s: %v", c.addr, err)
+}
+
+// endWithUpstream passes the status and trailers of an answer that ended between two messages.
+func (c *call) endWithUpstream(up *pool.Stream) {
+	st := up.Status()
+	if st.Code() != codes.OK {
+		if code, ok := up.ResetCode(); ok && st.Message() == resetMessage(code) {
+			e := resetError(code)
+			if code == http2.ErrCodeCancel && nearlyExpired(c.ctx) {
+				e = errTimeout // the endpoint gave up for the same deadline
+			}
+			c.endLocal(e)
+			return
+		}
+	}
+	md := up.Trailer()
+	dropHopByHop(md)
+	c.end(func() {
+		_ = c.down.s.SetTrailer(md) // fails only when the client's stream has ended
+		c.down.s.SetBizStatusErr(up.BizStatusErr())
+		c.down.end(st)
+	})
+}
+
+// resetMessage is the message that Kitex gives to a stream that the endpoint ended without trailers. The code comes
+// from the frames themselves; the message only makes sure that no trailers came first.
+func resetMessage(code http2.ErrCode) string {
+	if code == h2conn.BareEnd {
+		return "server closed the stream without sending trailers"
+	}
+	return "stream terminated by RST_STREAM with error code: " + code.String()
+}

@@ -1,0 +1,66 @@
+package handler
+
+import (
+	"context"
+	"strings"
+
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
+)
+
+// hopByHop reports whether a header concerns one connection only (RFC 9110 §7.6.1, RFC 9113 §8.2.2) or repeats what
+// :authority says (host, RFC 9113 §8.3.1) and so is not forwarded.
+func hopByHop(name string) bool {
+	switch name {
+	case "connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "http2-settings", "host":
+		return true
+	}
+	return false
+}
+
+// dropHopByHop removes from md, which it owns, what is not forwarded, and what a connection header names.
+func dropHopByHop(md metadata.MD) {
+	for _, v := range md["connection"] {
+		for name := range strings.SplitSeq(v, ",") {
+			delete(md, strings.ToLower(strings.TrimSpace(name)))
+		}
+	}
+	for name := range md {
+		if hopByHop(name) {
+			delete(md, name)
+		}
+	}
+}
+
+// upstreamRequest returns the context and the header with which a call goes upstream: the client's metadata, deadline,
+// content subtype and compression. authority, if not empty, replaces the client's; addr stands in for one that the client did not send. The call's own metadata map is
+// taken over and changed: nobody else uses it once the handler runs.
+//
+// Two headers need care. Kitex writes grpc-accept-encoding itself when CallHdr.SendCompress is set, with a value that is
+// not the client's, and drops grpc-encoding from metadata; but it looks for reserved names before it turns names to
+// lower case, so "Grpc-Encoding" passes and arrives as it should.
+func upstreamRequest(ctx context.Context, d serverStream, authority, addr string) (context.Context, *grpc.CallHdr) {
+	hdr := &grpc.CallHdr{Host: authority, Method: d.s.Method(), ContentSubtype: d.s.ContentSubtype()}
+	md, ok := metadata.FromIncomingContext(ctx)
+	if ok {
+		for _, name := range [...]string{":authority", "host"} { // RFC 9113 §8.3.1
+			if v := md[name]; hdr.Host == "" && len(v) > 0 {
+				hdr.Host = v[0]
+			}
+		}
+		dropHopByHop(md)
+	} else {
+		md = metadata.MD{}
+	}
+	if hdr.Host == "" {
+		hdr.Host = addr
+	}
+	if accept := d.s.SendCompress(); accept != "" {
+		md["grpc-accept-encoding"] = []string{accept}
+	}
+	ctx = metadata.NewOutgoingContext(ctx, md)
+	if encoding := d.s.RecvCompress(); encoding != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, "Grpc-Encoding", encoding)
+	}
+	return ctx, hdr
+}

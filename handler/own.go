@@ -1,0 +1,138 @@
+package handler
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/cloudwego/kitex/pkg/endpoint/sep"
+	"github.com/cloudwego/kitex/pkg/remote/codec/protobuf/encoding"
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
+	"github.com/cloudwego/kitex/pkg/rpcinfo"
+	"github.com/cloudwego/kitex/pkg/streaming"
+)
+
+// maxOwnRequest bounds a message to framegate's own services, before and after decompression.
+const maxOwnRequest = 4 << 10
+
+// OwnService returns a stream middleware for the listener's Kitex server, whose own services are all of the package
+// pkg. It mends what Kitex does to them: services are looked up without their package, so that /my.shop.Health/Check
+// would be answered by grpc.health.v1.Health (such calls go to the proxy); a message takes as much memory as the client
+// announces; and errors have a suffix.
+func (p *Proxy) OwnService(listener, pkg string) sep.StreamMiddleware {
+	return func(next sep.StreamEndpoint) sep.StreamEndpoint {
+		return func(ctx context.Context, st streaming.ServerStream) error {
+			getter, ok := st.(streaming.GRPCStreamGetter)
+			if !ok {
+				return next(ctx, st)
+			}
+			down, err := newServerStream(getter.GetGRPCStream())
+			if err != nil {
+				return err
+			}
+			if rpcinfo.GetRPCInfo(ctx).Invocation().PackageName() != pkg {
+				p.serve(listener, down)
+				return nil
+			}
+			if err := next(ctx, &ownServerStream{st, ownStream{getter.GetGRPCStream(), down}}); err != nil {
+				down.endLocal(ownError(err))
+			}
+			return nil
+		}
+	}
+}
+
+// ownError is the local error for what an own service returned.
+func ownError(err error) *localError {
+	var local *localError
+	var st *status.Error
+	switch {
+	case errors.As(err, &local):
+		return local
+	case errors.As(err, &st):
+		return localErrorf(st.GRPCStatus().Code(), ReasonOwnService, "%s", st.GRPCStatus().Message())
+	}
+	return localErrorf(codes.Internal, ReasonInternal, "%v", err)
+}
+
+// ownServerStream hands an ownStream to the generated code of a service.
+type ownServerStream struct {
+	streaming.ServerStream
+	stream ownStream
+}
+
+// GetGRPCStream implements streaming.GRPCStreamGetter.
+func (s *ownServerStream) GetGRPCStream() streaming.Stream { return s.stream }
+
+// ownStream reads messages without trusting their announced size.
+type ownStream struct {
+	streaming.Stream
+	down serverStream
+}
+
+// RecvMsg decodes the next message into m, a generated message. It returns io.EOF at the end.
+func (s ownStream) RecvMsg(m any) error {
+	if s.down.requestEmpty() {
+		return localErrorf(codes.Internal, ReasonBadRequestFraming, "request: no message, want one")
+	}
+	var msg message
+	r := redirect{src: s.down.s, dst: &msg, maxBytes: maxOwnRequest}
+	end, err := r.step()
+	if end {
+		return io.EOF
+	}
+	if e := framingError(err, ReasonBadRequestFraming, "request"); e != nil {
+		return e
+	}
+	if err != nil {
+		return err
+	}
+	payload := []byte(msg[prefixLen:])
+	if msg[0] == 1 {
+		if payload, err = decompress(s.down.s.RecvCompress(), payload); err != nil {
+			return localErrorf(codes.Unimplemented, ReasonBadRequestFraming, "request: %v", err)
+		}
+	}
+	pb, ok := m.(interface{ Unmarshal([]byte) error })
+	if !ok {
+		return fmt.Errorf("%T is no generated message", m)
+	}
+	if err := pb.Unmarshal(payload); err != nil {
+		return localErrorf(codes.Internal, ReasonBadRequestFraming, "request: %v", err)
+	}
+	return nil
+}
+
+// message is a frameWriter that keeps what is written: one message of at most a piece.
+type message []byte
+
+// Piece returns n bytes for Write.
+func (*message) Piece(n int) []byte { return make([]byte, n) }
+
+// Write keeps p.
+func (m *message) Write(p []byte) error {
+	*m = p
+	return nil
+}
+
+func decompress(name string, data []byte) ([]byte, error) {
+	c := encoding.GetCompressor(name)
+	if c == nil {
+		return nil, fmt.Errorf("grpc-encoding %q is not known here", name)
+	}
+	r, err := c.Decompress(bytes.NewReader(data))
+	if err != nil {
+		return nil, err
+	}
+	out, err := io.ReadAll(io.LimitReader(r, maxOwnRequest+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(out) > maxOwnRequest {
+		return nil, fmt.Errorf("more than %d bytes when decompressed", maxOwnRequest)
+	}
+	return out, nil
+}

@@ -1,0 +1,151 @@
+// Package handler decides what happens to a call: it is the Kitex handler of unknown methods.
+//
+// Enter at Proxy.Handler; then call.go (one call in frame mode), redirect.go (the copying of frames), replay.go (the
+// second try). serverstream.go is the client's side, status.go has every status that framegate makes itself.
+package handler
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
+	"github.com/cloudwego/kitex/pkg/streaming"
+
+	"github.com/framegate/framegate/pool"
+	"github.com/framegate/framegate/resolver"
+)
+
+// Router chooses where a call goes. It neither blocks nor fails.
+type Router interface {
+	Resolve(listener, method string) (resolver.Target, bool)
+}
+
+// Opener opens streams to endpoints; see pool.Pool.
+type Opener interface {
+	Open(ctx context.Context, addr string, hdr *grpc.CallHdr) (*pool.Stream, error)
+	Reopen(ctx context.Context, failed *pool.Stream, hdr *grpc.CallHdr) (*pool.Stream, error)
+}
+
+// DefaultMaxMessageBytes is the default bound of one message's payload.
+const DefaultMaxMessageBytes = 64 << 20
+
+// Config says what a Proxy needs.
+type Config struct {
+	Router          Router
+	Pool            Opener
+	Log             *slog.Logger
+	MaxMessageBytes int64 // of one message's payload; 0 means no limit
+}
+
+// Proxy forwards calls. It is safe for concurrent use.
+type Proxy struct {
+	router          Router
+	pool            Opener
+	log             *slog.Logger
+	maxMessageBytes int64
+	calls           calls
+}
+
+// New returns a Proxy.
+func New(cfg Config) *Proxy {
+	return &Proxy{router: cfg.Router, pool: cfg.Pool, log: cfg.Log, maxMessageBytes: cfg.MaxMessageBytes}
+}
+
+// Handler returns the handler for server.WithGRPCUnknownServiceHandler of the listener's Kitex server. It ends every
+// call itself, and so returns an error only for a stream that is not Kitex's.
+func (p *Proxy) Handler(listener string) func(context.Context, string, streaming.Stream) error {
+	return func(_ context.Context, _ string, st streaming.Stream) error {
+		down, err := newServerStream(st)
+		if err != nil {
+			return err
+		}
+		p.serve(listener, down)
+		return nil
+	}
+}
+
+// serve takes one call from its first header to its end.
+func (p *Proxy) serve(listener string, down serverStream) {
+	c := &call{proxy: p, down: down}
+	defer c.recoverPanic()
+	target, ok := p.router.Resolve(listener, down.s.Method())
+	if !ok {
+		c.endLocal(localErrorf(codes.Unimplemented, ReasonNoRoute, "no route matches %s", printable(down.s.Method())))
+		return
+	}
+	if target.Address == "" {
+		c.endLocal(localErrorf(codes.Unavailable, ReasonNoEndpoint, "route %s has no endpoint that may be used", target.Route))
+		return
+	}
+	ctx := down.s.Context()
+	if target.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, target.Timeout)
+		defer cancel()
+		defer context.AfterFunc(ctx, func() {
+			if expired(ctx) {
+				c.abort(errTimeout)
+			}
+		})()
+	}
+	c.addr = target.Address
+	c.ctx, c.hdr = upstreamRequest(ctx, down, target.Authority, target.Address)
+	p.calls.add(c)
+	defer p.calls.remove(c)
+	c.run()
+}
+
+// EndCalls ends every call under way with UNAVAILABLE "draining". Whoever accepts calls has stopped to do so.
+func (p *Proxy) EndCalls() { p.calls.each(func(c *call) { c.abort(errDraining) }) }
+
+// printable bounds what a peer's text may do to a message.
+func printable(s string) string {
+	const most = 256
+	if len(s) > most {
+		s = s[:most] + "..."
+	}
+	return s
+}
+
+// calls lists the calls under way.
+type calls struct {
+	mu    sync.Mutex // guards first, and the prev and next of every call
+	first *call
+}
+
+func (l *calls) add(c *call) {
+	l.mu.Lock()
+	c.next = l.first
+	if l.first != nil {
+		l.first.prev = c
+	}
+	l.first = c
+	l.mu.Unlock()
+}
+
+func (l *calls) remove(c *call) {
+	l.mu.Lock()
+	if c.prev != nil {
+		c.prev.next = c.next
+	} else {
+		l.first = c.next
+	}
+	if c.next != nil {
+		c.next.prev = c.prev
+	}
+	l.mu.Unlock()
+}
+
+func (l *calls) each(f func(*call)) {
+	l.mu.Lock()
+	var all []*call
+	for c := l.first; c != nil; c = c.next {
+		all = append(all, c)
+	}
+	l.mu.Unlock()
+	for _, c := range all {
+		f(c)
+	}
+}

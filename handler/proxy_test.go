@@ -1,0 +1,191 @@
+package handler
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	kgrpc "github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
+	"github.com/cloudwego/kitex/server"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/framegate/framegate/handler/transserver"
+	v1 "github.com/framegate/framegate/kitex_gen/grpc/health/v1"
+	healthsvc "github.com/framegate/framegate/kitex_gen/grpc/health/v1/health"
+	"github.com/framegate/framegate/pool"
+	"github.com/framegate/framegate/resolver"
+)
+
+// rawCodec passes bytes.
+type rawCodec struct{}
+
+func (rawCodec) Marshal(v any) ([]byte, error)      { return *v.(*[]byte), nil }
+func (rawCodec) Unmarshal(data []byte, v any) error { *v.(*[]byte) = bytes.Clone(data); return nil }
+func (rawCodec) Name() string                       { return "proto" }
+
+// startBackend starts a grpc-go server that answers every method with handle.
+func startBackend(t *testing.T, handle grpc.StreamHandler) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	s := grpc.NewServer(grpc.ForceServerCodec(rawCodec{}), grpc.UnknownServiceHandler(handle))
+	go func() { _ = s.Serve(ln) }()
+	t.Cleanup(s.Stop)
+	return ln.Addr().String()
+}
+
+// echoOnce answers one message with the same message.
+func echoOnce(_ any, s grpc.ServerStream) error {
+	var m []byte
+	if err := s.RecvMsg(&m); err != nil {
+		return err
+	}
+	return s.SendMsg(&m)
+}
+
+type noHealth struct{}
+
+func (*noHealth) Check(context.Context, *v1.HealthCheckRequest) (*v1.HealthCheckResponse, error) {
+	return &v1.HealthCheckResponse{}, nil
+}
+func (*noHealth) Watch(*v1.HealthCheckRequest, v1.Health_WatchServer) error { return nil }
+
+// startProxy serves p on a Kitex server and returns a client of it.
+func startProxy(t *testing.T, p *Proxy) *grpc.ClientConn {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	exit, done := make(chan error, 1), make(chan struct{})
+	svr := healthsvc.NewServer(&noHealth{}, append(transserver.Options(), server.WithListener(ln),
+		server.WithGRPCUnknownServiceHandler(p.Handler("main")),
+		server.WithExitWaitTime(time.Second), server.WithExitSignal(func() <-chan error { return exit }))...)
+	go func() {
+		defer close(done)
+		_ = svr.Run()
+	}()
+	t.Cleanup(func() { exit <- nil; <-done })
+	cc, err := grpc.NewClient("passthrough:///"+ln.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.ForceCodec(rawCodec{})))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = cc.Close() })
+	return cc
+}
+
+func invoke(t *testing.T, cc *grpc.ClientConn, method string) (reply []byte, trailer metadata.MD, err error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	in := []byte("hello")
+	err = cc.Invoke(ctx, method, &in, &reply, grpc.Trailer(&trailer))
+	return reply, trailer, err
+}
+
+// routerFunc is a Router.
+type routerFunc func(method string) (resolver.Target, bool)
+
+func (f routerFunc) Resolve(_, method string) (resolver.Target, bool) { return f(method) }
+
+// panickingPool panics on /panic/Open, and on /panic/Write makes the call's own goroutines panic.
+type panickingPool struct{ *pool.Pool }
+
+func (p panickingPool) Open(ctx context.Context, addr string, hdr *kgrpc.CallHdr) (*pool.Stream, error) {
+	s, err := p.Pool.Open(ctx, addr, hdr)
+	switch hdr.Method {
+	case "/panic/Open":
+		panic("open")
+	case "/panic/Write":
+		s.Close()
+		return nil, nil // both directions of the call panic when they use it
+	}
+	return s, err
+}
+
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *logBuffer) count(s string) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return strings.Count(b.buf.String(), s)
+}
+
+func TestProxy_PanicEndsOneCallWithInternalAndIsLoggedOnce(t *testing.T) {
+	backend := startBackend(t, echoOnce)
+	pl := pool.New(pool.Config{}, slog.New(slog.DiscardHandler))
+	t.Cleanup(pl.Close)
+	var logged logBuffer
+	cc := startProxy(t, New(Config{
+		Router: routerFunc(func(method string) (resolver.Target, bool) {
+			if method == "/panic/Resolve" {
+				panic("resolve")
+			}
+			return resolver.Target{Route: "r", Address: backend}, true
+		}),
+		Pool: panickingPool{pl},
+		Log:  slog.New(slog.NewTextHandler(&logged, nil)),
+	}))
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	long, err := cc.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, "/fine/Long")
+	require.NoError(t, err)
+
+	for i, method := range []string{"/panic/Resolve", "/panic/Open", "/panic/Write"} {
+		_, trailer, err := invoke(t, cc, method)
+		require.Equal(t, codes.Internal, status.Code(err), "%s: %v", method, err)
+		require.Equal(t, "framegate: internal error", status.Convert(err).Message())
+		require.Equal(t, []string{"internal"}, trailer.Get(ReasonTrailer))
+		require.Equal(t, i+1, logged.count("panic in a call"), "log lines after %s", method)
+	}
+
+	in, out := []byte("still here"), []byte{}
+	require.NoError(t, long.SendMsg(&in))
+	require.NoError(t, long.RecvMsg(&out))
+	require.Equal(t, in, out)
+	require.NoError(t, long.CloseSend())
+	require.ErrorIs(t, long.RecvMsg(&out), io.EOF)
+	reply, _, err := invoke(t, cc, "/fine/Unary")
+	require.NoError(t, err)
+	require.Equal(t, []byte("hello"), reply)
+}
+
+func TestProxy_EndCallsEndsThemWithDraining(t *testing.T) {
+	started := make(chan struct{})
+	backend := startBackend(t, func(_ any, s grpc.ServerStream) error {
+		close(started)
+		<-s.Context().Done()
+		return s.Context().Err()
+	})
+	pl := pool.New(pool.Config{}, slog.New(slog.DiscardHandler))
+	t.Cleanup(pl.Close)
+	p := New(Config{
+		Router: routerFunc(func(string) (resolver.Target, bool) { return resolver.Target{Route: "r", Address: backend}, true }),
+		Pool:   pl, Log: slog.New(slog.DiscardHandler),
+	})
+	cc := startProxy(t, p)
+	go func() {
+		<-started
+		p.EndCalls()
+	}()
+	_, trailer, err := invoke(t, cc, "/s/m")
+	require.Equal(t, codes.Unavailable, status.Code(err), err)
+	require.Equal(t, []string{"draining"}, trailer.Get(ReasonTrailer))
+}

@@ -1,0 +1,123 @@
+package handler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
+	"golang.org/x/net/http2"
+
+	"github.com/framegate/framegate/pool"
+	"github.com/framegate/framegate/pool/h2conn"
+)
+
+// ReasonTrailer is the trailer that every status made by framegate carries, and no other.
+const ReasonTrailer = "framegate-error"
+
+// Reason is the value of ReasonTrailer.
+type Reason string
+
+// The reasons. DESIGN: "What a caller gets when framegate itself must answer".
+const (
+	ReasonNoRoute            Reason = "no_route"
+	ReasonNoEndpoint         Reason = "no_endpoint"
+	ReasonConnectFailed      Reason = "connect_failed"
+	ReasonUpstreamReset      Reason = "upstream_reset"
+	ReasonTimeout            Reason = "timeout"
+	ReasonMessageTooLarge    Reason = "message_too_large"
+	ReasonHeadersTooLarge    Reason = "headers_too_large"
+	ReasonDraining           Reason = "draining"
+	ReasonBadRequestFraming  Reason = "bad_request_framing"
+	ReasonBadResponseFraming Reason = "bad_response_framing"
+	ReasonOwnService         Reason = "own_service" // an answer of framegate's own health service
+	ReasonInternal           Reason = "internal"
+)
+
+// localError is a status that framegate makes itself.
+type localError struct {
+	code   codes.Code
+	reason Reason
+	msg    string // without the prefix
+}
+
+func (e *localError) Error() string { return "framegate: " + e.msg }
+
+func localErrorf(code codes.Code, reason Reason, format string, args ...any) *localError {
+	return &localError{code: code, reason: reason, msg: fmt.Sprintf(format, args...)}
+}
+
+// endLocal ends the call with a local error.
+func (d serverStream) endLocal(e *localError) {
+	_ = d.s.SetTrailer(metadata.MD{ReasonTrailer: {string(e.reason)}})
+	d.end(status.New(e.code, e.Error()))
+}
+
+// Errors that end a call from outside its two directions.
+var (
+	errDraining = localErrorf(codes.Unavailable, ReasonDraining, "the server is shutting down")
+	errPanic    = localErrorf(codes.Internal, ReasonInternal, "internal error")
+	errTimeout  = localErrorf(codes.DeadlineExceeded, ReasonTimeout, "deadline exceeded")
+)
+
+// openError is the local error for a stream that could not be opened.
+func openError(ctx context.Context, err error) *localError {
+	var header *pool.HeaderError
+	switch {
+	case expired(ctx):
+		return errTimeout
+	case ctx.Err() != nil:
+		return localErrorf(codes.Canceled, ReasonInternal, "canceled") // nobody hears it
+	case errors.As(err, &header):
+		return localErrorf(codes.ResourceExhausted, ReasonHeadersTooLarge, "%v", err)
+	case errors.Is(err, pool.ErrClosed):
+		return errDraining
+	}
+	return localErrorf(codes.Unavailable, ReasonConnectFailed, "%v", err)
+}
+
+// framingError is the local error for frames that redirect refused, or nil for other errors.
+func framingError(err error, reason Reason, whose string) *localError {
+	switch {
+	case errors.Is(err, errTooLarge):
+		return localErrorf(codes.ResourceExhausted, ReasonMessageTooLarge, "%s %v", whose, err)
+	case errors.Is(err, errBadFlag), errors.Is(err, errTruncated):
+		return localErrorf(codes.Internal, reason, "%s: %v", whose, err)
+	}
+	return nil
+}
+
+// resetError is the local error for an upstream's RST_STREAM, with the code that a gRPC client would give it (gRPC over
+// HTTP/2, "Errors").
+func resetError(code http2.ErrCode) *localError {
+	if code == h2conn.BareEnd {
+		return localErrorf(codes.Internal, ReasonBadResponseFraming, "response: the endpoint ended the stream without trailers")
+	}
+	c := codes.Internal
+	switch code {
+	case http2.ErrCodeRefusedStream:
+		c = codes.Unavailable
+	case http2.ErrCodeCancel:
+		c = codes.Canceled
+	case http2.ErrCodeEnhanceYourCalm:
+		c = codes.ResourceExhausted
+	case http2.ErrCodeInadequateSecurity:
+		c = codes.PermissionDenied
+	}
+	return localErrorf(c, ReasonUpstreamReset, "the endpoint reset the stream: %v", code)
+}
+
+// expired reports whether ctx ended because its deadline passed.
+func expired(ctx context.Context) bool { return errors.Is(ctx.Err(), context.DeadlineExceeded) }
+
+// deadlineSkew is how much earlier than ours an endpoint's timer for the same deadline may fire.
+const deadlineSkew = 10 * time.Millisecond
+
+// nearlyExpired reports whether the deadline of ctx has passed or is about to.
+func nearlyExpired(ctx context.Context) bool {
+	d, ok := ctx.Deadline()
+	return ok && time.Until(d) < deadlineSkew
+}
