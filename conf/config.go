@@ -1,0 +1,219 @@
+// Package conf is framegate's configuration: its structure, its defaults, how it is read and what it refuses.
+//
+// Enter at Load. framegate.yaml, beside this file, documents every key; a test holds it equal to Default.
+package conf
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/framegate/framegate/conf/strict"
+	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/pool"
+	"github.com/framegate/framegate/pool/h2conn"
+	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/etcdserver"
+)
+
+// None, as an address or an etcd endpoint, turns the thing off. Embedded, as an etcd endpoint, means the etcd in process.
+const (
+	None     = "none"
+	Embedded = "embedded"
+)
+
+// Config is the whole configuration. See framegate.yaml for what each key means.
+type Config struct {
+	Listeners   []Listener `yaml:"listeners"`
+	Admin       Admin      `yaml:"admin"`
+	Routes      Routes     `yaml:"routes"`
+	Etcd        Etcd       `yaml:"etcd"`
+	Upstream    Upstream   `yaml:"upstream"`
+	Limits      Limits     `yaml:"limits"`
+	Compression []string   `yaml:"compression"`
+	Register    Register   `yaml:"register"`
+	Drain       Drain      `yaml:"drain"`
+	Log         Log        `yaml:"log"`
+}
+
+// Listener is one address that clients connect to.
+type Listener struct {
+	Name                 string          `yaml:"name"`
+	Address              string          `yaml:"address"`
+	MaxConcurrentStreams uint32          `yaml:"max_concurrent_streams"`
+	MaxHeaderBytes       uint32          `yaml:"max_header_bytes"`
+	StreamWindow         uint32          `yaml:"stream_window"`
+	ConnectionWindow     uint32          `yaml:"connection_window"`
+	Keepalive            ServerKeepalive `yaml:"keepalive"`
+}
+
+// ServerKeepalive says how clients are probed and how often they may probe.
+type ServerKeepalive struct {
+	Time            time.Duration `yaml:"time"`
+	Timeout         time.Duration `yaml:"timeout"`
+	MinPingInterval time.Duration `yaml:"min_ping_interval"`
+}
+
+// Admin is the admin HTTP server.
+type Admin struct {
+	Address string `yaml:"address"`
+}
+
+// Routes says where routes come from beside etcd.
+type Routes struct {
+	File           string        `yaml:"file"`
+	ReloadInterval time.Duration `yaml:"reload_interval"`
+}
+
+// Etcd says where etcd is.
+type Etcd struct {
+	Endpoints   []string      `yaml:"endpoints"`
+	Prefix      string        `yaml:"prefix"`
+	Username    string        `yaml:"username"`
+	Password    string        `yaml:"password"`
+	CAFile      string        `yaml:"ca_file"`
+	CertFile    string        `yaml:"cert_file"`
+	KeyFile     string        `yaml:"key_file"`
+	DialTimeout time.Duration `yaml:"dial_timeout"`
+	Embedded    EmbeddedEtcd  `yaml:"embedded"`
+}
+
+// EmbeddedEtcd is the etcd in process.
+type EmbeddedEtcd struct {
+	Dir     string `yaml:"dir"`
+	Address string `yaml:"address"`
+}
+
+// Client returns the configuration of a client of an external etcd.
+func (e Etcd) Client() resolver.EtcdClientConfig {
+	return resolver.EtcdClientConfig{
+		Endpoints: e.Endpoints, Username: e.Username, Password: e.Password,
+		CAFile: e.CAFile, CertFile: e.CertFile, KeyFile: e.KeyFile, DialTimeout: e.DialTimeout,
+	}
+}
+
+// Server returns the configuration of the etcd in process.
+func (e EmbeddedEtcd) Server() etcdserver.Config {
+	return etcdserver.Config{Dir: e.Dir, Address: e.Address}
+}
+
+// Upstream says how endpoints are connected to.
+type Upstream struct {
+	Connections          int           `yaml:"connections"`
+	StreamsPerConnection int           `yaml:"streams_per_connection"`
+	ConnectTimeout       time.Duration `yaml:"connect_timeout"`
+	IdleTimeout          time.Duration `yaml:"idle_timeout"`
+	Keepalive            Keepalive     `yaml:"keepalive"`
+	StreamWindow         uint32        `yaml:"stream_window"`
+	ConnectionWindow     uint32        `yaml:"connection_window"`
+	MaxHeaderBytes       uint32        `yaml:"max_header_bytes"`
+}
+
+// Keepalive says how endpoints are probed.
+type Keepalive struct {
+	Time    time.Duration `yaml:"time"`
+	Timeout time.Duration `yaml:"timeout"`
+}
+
+// Pool returns the configuration of the connection pool.
+func (u Upstream) Pool() pool.Config {
+	return pool.Config{
+		Connections:          u.Connections,
+		StreamsPerConnection: u.StreamsPerConnection,
+		ConnectTimeout:       u.ConnectTimeout,
+		IdleTimeout:          u.IdleTimeout,
+		Keepalive:            h2conn.Keepalive{Time: u.Keepalive.Time, Timeout: u.Keepalive.Timeout},
+		StreamWindow:         u.StreamWindow,
+		ConnectionWindow:     u.ConnectionWindow,
+		MaxHeaderBytes:       u.MaxHeaderBytes,
+	}
+}
+
+// Limits bound what one call may ask for.
+type Limits struct {
+	MaxMessageBytes int64 `yaml:"max_message_bytes"`
+}
+
+// Register says how framegate registers itself in etcd as a Kitex service.
+type Register struct {
+	Service string            `yaml:"service"`
+	Address string            `yaml:"address"`
+	Weight  int               `yaml:"weight"`
+	Tags    map[string]string `yaml:"tags"`
+}
+
+// Drain says how the server stops.
+type Drain struct {
+	Timeout time.Duration `yaml:"timeout"`
+}
+
+// Log says what is logged.
+type Log struct {
+	Level  string `yaml:"level"`
+	Format string `yaml:"format"`
+}
+
+// Default returns the built-in configuration: what a process without a file and without flags runs with.
+func Default() *Config {
+	return &Config{
+		Listeners: []Listener{DefaultListener()},
+		Admin:     Admin{Address: "127.0.0.1:8889"},
+		Routes:    Routes{ReloadInterval: 500 * time.Millisecond},
+		Etcd: Etcd{
+			Endpoints:   []string{Embedded},
+			Prefix:      "/framegate",
+			DialTimeout: 5 * time.Second,
+			Embedded:    EmbeddedEtcd{Dir: "./framegate-data", Address: "127.0.0.1:2379"},
+		},
+		Upstream: Upstream{
+			Connections:          pool.DefaultConnections,
+			StreamsPerConnection: pool.DefaultStreamsPerConnection,
+			ConnectTimeout:       pool.DefaultConnectTimeout,
+			IdleTimeout:          pool.DefaultIdleTimeout,
+			Keepalive:            Keepalive{Time: pool.DefaultKeepaliveTime, Timeout: pool.DefaultKeepaliveTimeout},
+			StreamWindow:         pool.DefaultStreamWindow,
+			ConnectionWindow:     pool.DefaultConnectionWindow,
+			MaxHeaderBytes:       pool.DefaultMaxHeaderBytes,
+		},
+		Limits:      Limits{MaxMessageBytes: handler.DefaultMaxMessageBytes},
+		Compression: []string{"br", "lz4"},
+		Register:    Register{Weight: 10},
+		Drain:       Drain{Timeout: 30 * time.Second},
+		Log:         Log{Level: "info", Format: "text"},
+	}
+}
+
+// DefaultListener returns the defaults of a listener; entries of "listeners" in a file start from it.
+func DefaultListener() Listener {
+	return Listener{
+		Name:                 "main",
+		Address:              "127.0.0.1:8888",
+		MaxConcurrentStreams: 1024,
+		MaxHeaderBytes:       64 << 10,
+		StreamWindow:         256 << 10,
+		ConnectionWindow:     1 << 20,
+		Keepalive:            ServerKeepalive{Time: 2 * time.Minute, Timeout: 20 * time.Second, MinPingInterval: 10 * time.Second},
+	}
+}
+
+// Load reads a configuration file over the defaults. The result is not validated yet: flags may come on top.
+func Load(path string) (*Config, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("configuration file: %w", err)
+	}
+	c, err := Parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("configuration file %s: %w", path, err)
+	}
+	return c, nil
+}
+
+// Parse decodes a configuration document over the defaults. A list in it replaces the default list.
+func Parse(data []byte) (*Config, error) {
+	c := Default()
+	if err := strict.Decode(data, c); err != nil {
+		return nil, err
+	}
+	return c, nil
+}

@@ -1,0 +1,108 @@
+package conf
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestParse_FileWithEveryKeyEqualsDefaults(t *testing.T) {
+	data, err := os.ReadFile("framegate.yaml")
+	require.NoError(t, err)
+	c, err := Parse(data)
+	require.NoError(t, err)
+	want := Default()
+	want.Register.Tags = map[string]string{}
+	require.Equal(t, want, c)
+	require.NoError(t, c.Validate())
+	require.NoError(t, Default().Validate())
+}
+
+func TestParse_EmptyFileIsDefaults(t *testing.T) {
+	c, err := Parse(nil)
+	require.NoError(t, err)
+	require.Equal(t, Default(), c)
+}
+
+func TestParse_ListenerTakesDefaultsForWhatItLeavesOut(t *testing.T) {
+	c, err := Parse([]byte(`listeners: [{name: edge, address: "127.0.0.1:1"}, {name: in, address: "127.0.0.1:2", stream_window: 70000}]`))
+	require.NoError(t, err)
+	require.NoError(t, c.Validate())
+	want := DefaultListener()
+	want.Name, want.Address = "edge", "127.0.0.1:1"
+	require.Equal(t, want, c.Listeners[0])
+	require.Equal(t, uint32(70000), c.Listeners[1].StreamWindow)
+}
+
+func TestLoad_NamesFileKeyAndValue(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f.yaml")
+	for doc, want := range map[string]string{
+		"listen: x":                        "line 1: listen: unknown key, want one of: listeners,",
+		"listeners: [{adress: x}]":         "line 1: listeners[0].adress: unknown key",
+		"drain: {timeout: 5}":              `line 1: drain.timeout: "5", want a duration`,
+		"etcd: {endpoints: embedded}":      `line 1: etcd.endpoints: "embedded", want a list`,
+		"upstream: {connections: many}":    `line 1: upstream.connections: "many", want a whole number`,
+		"register: {tags: {a: [1]}}":       "register.tags.a: a list, want a string",
+		"listeners:\n- name: a\n  name: b": "line 3: listeners[0].name: given twice",
+	} {
+		require.NoError(t, os.WriteFile(path, []byte(doc), 0o600))
+		_, err := Load(path)
+		require.ErrorContains(t, err, path, doc)
+		require.ErrorContains(t, err, want, doc)
+	}
+	_, err := Load(path + ".none")
+	require.ErrorContains(t, err, path+".none")
+}
+
+func TestValidate_NamesEveryMistake(t *testing.T) {
+	c, err := Parse([]byte(`
+listeners:
+- {name: A, address: here}
+- {name: b, address: "127.0.0.1:1", max_concurrent_streams: 0, max_header_bytes: 1, stream_window: 1, keepalive: {time: 1ms, timeout: 0s, min_ping_interval: 0s}}
+- {name: b, address: "127.0.0.1:1", connection_window: 70000}
+admin: {address: x}
+routes: {reload_interval: 0s}
+etcd: {endpoints: [embedded, "host"], prefix: framegate/, dial_timeout: 0s, password: p, cert_file: c}
+upstream: {connections: 9999, streams_per_connection: -1, keepalive: {time: 1ms, timeout: 1ms}, stream_window: 9}
+limits: {max_message_bytes: -1}
+compression: ["a b"]
+register: {service: "a/b", weight: -1, address: ":1"}
+drain: {timeout: -1s}
+log: {level: loud, format: xml}
+`))
+	require.NoError(t, err)
+	err = c.Validate()
+	for _, want := range []string{
+		`listeners[0].name: "A", want`, `listeners[0].address: "here", want host:port`,
+		`listeners[1].max_concurrent_streams: 0`, `listeners[1].max_header_bytes: 1`, `listeners[1].stream_window: 1, want 65535`,
+		`listeners[1].keepalive.time: 1ms`, `listeners[1].keepalive.timeout: 0s`, `listeners[1].keepalive.min_ping_interval: 0s`,
+		`listeners[2].name: "b", want a name that no other`, `listeners[2].address: "127.0.0.1:1", want an address that no other`,
+		`listeners[2].connection_window: 70000, want stream_window (262144)`,
+		`admin.address: "x"`, `routes.reload_interval: 0s`, `etcd.endpoints: "embedded" among others`, `etcd.endpoints: "host", want host:port`,
+		`etcd.prefix: "framegate/"`, `etcd.dial_timeout: 0s`, `etcd.username: "" with a password`, `etcd.cert_file: "c" with key ""`,
+		`upstream.connections: 9999, want 1 to 1024`, `upstream.streams_per_connection: -1`, `upstream.keepalive.time: 1ms`,
+		`upstream.keepalive.timeout: 1ms`, `upstream.stream_window: 9`,
+		`limits.max_message_bytes: -1`, `compression[0]: "a b"`, `register.service: "a/b"`, `register.weight: -1`, `register.address: ":1"`,
+		`drain.timeout: -1s`, `log.level: "loud"`, `log.format: "xml"`,
+	} {
+		require.ErrorContains(t, err, want)
+	}
+	c, err = Parse([]byte(`{etcd: {endpoints: [none]}, listeners: []}`))
+	require.NoError(t, err)
+	require.ErrorContains(t, c.Validate(), "routes.file: empty, want a file of routes when etcd.endpoints is none")
+	require.ErrorContains(t, c.Validate(), "listeners: empty, want at least one")
+}
+
+func FuzzParse(f *testing.F) {
+	data, err := os.ReadFile("framegate.yaml")
+	require.NoError(f, err)
+	f.Add(data)
+	f.Add([]byte("listeners: [{}]"))
+	f.Fuzz(func(t *testing.T, doc []byte) {
+		if c, err := Parse(doc); err == nil {
+			_ = c.Validate()
+		}
+	})
+}

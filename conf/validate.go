@@ -1,0 +1,137 @@
+package conf
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/framegate/framegate/resolver"
+)
+
+// Validate reports every value that cannot be used, by its key.
+func (c *Config) Validate() error {
+	var p problems
+	c.validateListeners(&p)
+	if c.Admin.Address != None {
+		p.check(validListen(c.Admin.Address), "admin.address: %q, want host:port or none", c.Admin.Address)
+	}
+	p.check(c.Routes.ReloadInterval >= 10*time.Millisecond, "routes.reload_interval: %s, want at least 10ms", c.Routes.ReloadInterval)
+	c.validateEtcd(&p)
+	p.add("upstream", c.Upstream.Pool().Validate())
+	p.check(c.Limits.MaxMessageBytes >= 0 && c.Limits.MaxMessageBytes <= 1<<32-1, "limits.max_message_bytes: %d, want 0 (no limit) to %d", c.Limits.MaxMessageBytes, int64(1<<32-1))
+	for i, name := range c.Compression {
+		p.check(encodingName.MatchString(name), "compression[%d]: %q, want the name of a grpc-encoding such as br", i, name)
+	}
+	c.validateRegister(&p)
+	p.check(c.Drain.Timeout > 0, "drain.timeout: %s, want more than 0s", c.Drain.Timeout)
+	p.check(new(slog.Level).UnmarshalText([]byte(c.Log.Level)) == nil, "log.level: %q, want debug, info, warn or error", c.Log.Level)
+	p.check(c.Log.Format == "text" || c.Log.Format == "json", "log.format: %q, want text or json", c.Log.Format)
+	return errors.Join(p...)
+}
+
+type problems []error
+
+func (p *problems) check(ok bool, format string, args ...any) {
+	if !ok {
+		*p = append(*p, fmt.Errorf(format, args...))
+	}
+}
+
+// add adds each of the errors joined in err, which start with the name of a key below the given one, perhaps behind
+// "etcd ".
+func (p *problems) add(key string, err error) {
+	if err == nil {
+		return
+	}
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		p.check(false, "%s.%s", key, strings.TrimPrefix(line, "etcd "))
+	}
+}
+
+var encodingName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,31}$`)
+
+func (c *Config) validateListeners(p *problems) {
+	p.check(len(c.Listeners) > 0, "listeners: empty, want at least one")
+	names, addresses := map[string]bool{}, map[string]bool{}
+	for i, l := range c.Listeners {
+		key := fmt.Sprintf("listeners[%d]", i)
+		p.check(resolver.ValidName(l.Name), "%s.name: %q, want 1 to 63 of a-z 0-9 . - with a letter or digit first", key, l.Name)
+		p.check(!names[l.Name], "%s.name: %q, want a name that no other listener has", key, l.Name)
+		p.check(validListen(l.Address), "%s.address: %q, want host:port", key, l.Address)
+		p.check(!addresses[l.Address] || strings.HasSuffix(l.Address, ":0"), "%s.address: %q, want an address that no other listener has", key, l.Address)
+		names[l.Name], addresses[l.Address] = true, true
+		p.check(l.MaxConcurrentStreams >= 1, "%s.max_concurrent_streams: %d, want at least 1", key, l.MaxConcurrentStreams)
+		p.check(l.MaxHeaderBytes >= 4096, "%s.max_header_bytes: %d, want at least 4096", key, l.MaxHeaderBytes)
+		p.check(l.StreamWindow >= minWindow && l.StreamWindow <= maxWindow, "%s.stream_window: %d, want %d to %d", key, l.StreamWindow, minWindow, maxWindow)
+		p.check(l.ConnectionWindow >= l.StreamWindow && l.ConnectionWindow <= maxWindow, "%s.connection_window: %d, want stream_window (%d) to %d", key, l.ConnectionWindow, l.StreamWindow, maxWindow)
+		p.check(l.Keepalive.Time >= time.Second, "%s.keepalive.time: %s, want at least 1s", key, l.Keepalive.Time)
+		p.check(l.Keepalive.Timeout >= time.Second, "%s.keepalive.timeout: %s, want at least 1s", key, l.Keepalive.Timeout)
+		p.check(l.Keepalive.MinPingInterval > 0, "%s.keepalive.min_ping_interval: %s, want more than 0s", key, l.Keepalive.MinPingInterval)
+	}
+}
+
+// Bounds of flow-control windows, RFC 9113 §6.9.
+const (
+	minWindow = 65535
+	maxWindow = 1<<31 - 1
+)
+
+func (c *Config) validateEtcd(p *problems) {
+	e := c.Etcd
+	p.check(len(e.Endpoints) > 0, "etcd.endpoints: empty, want embedded, none or a list of host:port")
+	if len(e.Endpoints) > 1 {
+		for _, word := range []string{Embedded, None} {
+			p.check(!slices.Contains(e.Endpoints, word), "etcd.endpoints: %q among others, want it alone", word)
+		}
+	}
+	if e.External() {
+		p.add("etcd", e.Client().Validate())
+	}
+	if err := resolver.ValidatePrefix(e.Prefix); err != nil {
+		p.check(false, "etcd.prefix: %v", err)
+	}
+	p.check(e.DialTimeout > 0, "etcd.dial_timeout: %s, want more than 0s", e.DialTimeout)
+	switch {
+	case e.Is(Embedded):
+		p.check(e.Embedded.Dir != "", "etcd.embedded.dir: empty, want a directory")
+		if e.Embedded.Dir != "" {
+			p.add("etcd.embedded", e.Embedded.Server().Validate())
+		}
+	case e.Is(None):
+		p.check(c.Routes.File != "", "routes.file: empty, want a file of routes when etcd.endpoints is none")
+	}
+}
+
+// Is reports whether the endpoints are the one word.
+func (e Etcd) Is(word string) bool { return len(e.Endpoints) == 1 && e.Endpoints[0] == word }
+
+// External reports whether etcd runs outside this process.
+func (e Etcd) External() bool { return len(e.Endpoints) > 0 && !e.Is(Embedded) && !e.Is(None) }
+
+func (c *Config) validateRegister(p *problems) {
+	r := c.Register
+	if r.Service == "" {
+		p.check(r.Address == "", "register.service: empty, want a name beside register.address")
+		return
+	}
+	p.check(!strings.ContainsAny(r.Service, "/ \t\n"), "register.service: %q, want a name without slashes and spaces", r.Service)
+	p.check(!c.Etcd.Is(None), "register.service: %q with etcd.endpoints none, want etcd to register in", r.Service)
+	p.check(r.Address == "" || validListen(r.Address) && !strings.HasPrefix(r.Address, ":"), "register.address: %q, want host:port that clients reach", r.Address)
+	p.check(r.Weight > 0, "register.weight: %d, want more than 0", r.Weight)
+}
+
+// validListen reports whether s is host:port to listen on; an empty host means every address, port 0 any free port.
+func validListen(s string) bool {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil || strings.ContainsAny(host, " /") {
+		return false
+	}
+	_, err = strconv.ParseUint(port, 10, 16)
+	return err == nil
+}
