@@ -1,0 +1,138 @@
+// Package gateway puts a framegate together from its configuration and runs it: it is what "framegate serve" starts,
+// and what tests start in their own process.
+//
+// Enter at Start; then server.go (a listener), sources.go (where routes come from), shutdown.go.
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+
+	"github.com/framegate/framegate/admin"
+	"github.com/framegate/framegate/conf"
+	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/pool"
+	"github.com/framegate/framegate/resolver"
+)
+
+// Gateway is a running framegate.
+type Gateway struct {
+	cfg      *conf.Config
+	log      *slog.Logger
+	resolver *resolver.Resolver
+	pool     *pool.Pool
+	proxy    *handler.Proxy
+	health   *health
+	servers  []*kitexServer
+	admin    *admin.Server // nil when off
+	sources  *sources
+	register *registration // nil when off
+
+	failed   chan error // the first listener that ended by itself; capacity 1
+	shutdown sync.Once
+	wg       sync.WaitGroup
+}
+
+// Start validates cfg, starts everything and returns when every listener takes calls. With a routes file, its routes
+// are in force by then; those in etcd are once etcd has answered. The caller ends it with Shutdown.
+func Start(ctx context.Context, cfg *conf.Config, log *slog.Logger) (*Gateway, error) {
+	if err := errors.Join(handler.CheckLayout(), pool.CheckLayout()); err != nil {
+		return nil, fmt.Errorf("this build does not fit its Kitex: %w", err)
+	}
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	handler.RegisterEncodings(cfg.Compression)
+	g := &Gateway{cfg: cfg, log: log, resolver: resolver.New(), health: newHealth(), failed: make(chan error, 1)}
+	g.pool = pool.New(cfg.Upstream.Pool(), log)
+	g.proxy = handler.New(handler.Config{Router: g.resolver, Pool: g.pool, Log: log, MaxMessageBytes: cfg.Limits.MaxMessageBytes})
+	if err := g.start(ctx); err != nil {
+		g.Shutdown(context.WithoutCancel(ctx))
+		return nil, err
+	}
+	return g, nil
+}
+
+func (g *Gateway) start(ctx context.Context) (err error) {
+	if g.sources, err = startSources(ctx, g.cfg, g.resolver, g.log); err != nil {
+		return err
+	}
+	for _, l := range g.cfg.Listeners {
+		s, err := startServer(ctx, l, g.proxy, g.health, g.cfg.Drain.Timeout)
+		if err != nil {
+			return err
+		}
+		g.servers = append(g.servers, s)
+		g.wg.Go(func() { g.watch(s) })
+		g.log.Info("listening", "listener", s.name, "address", s.addr.String())
+	}
+	if g.cfg.Admin.Address != conf.None {
+		if g.admin, err = admin.Start(g.cfg.Admin.Address, g.Ready); err != nil {
+			return listenError("admin", g.cfg.Admin.Address, err)
+		}
+		g.log.Info("admin listening", "address", g.admin.Addr().String())
+	}
+	if g.cfg.Register.Service != "" {
+		g.register = startRegistration(g.cfg.Register, g.servers[0].addr, g.sources.etcdClient, g.log)
+	}
+	return nil
+}
+
+func (g *Gateway) watch(s *kitexServer) {
+	<-s.done
+	err := s.err
+	if err == nil {
+		err = errors.New("it stopped")
+	}
+	select {
+	case g.failed <- fmt.Errorf("listener %s: %w", s.name, err):
+	default:
+	}
+}
+
+// Addr returns the address on which the named listener takes calls, or "" if there is none of that name.
+func (g *Gateway) Addr(listener string) string {
+	for _, s := range g.servers {
+		if s.name == listener {
+			return s.addr.String()
+		}
+	}
+	return ""
+}
+
+// AdminAddr returns the address of the admin server, or nil if it is off.
+func (g *Gateway) AdminAddr() net.Addr {
+	if g.admin == nil {
+		return nil
+	}
+	return g.admin.Addr()
+}
+
+// EtcdEndpoints returns where the etcd that this gateway uses can be reached; none if it uses none.
+func (g *Gateway) EtcdEndpoints() []string { return g.sources.etcdEndpoints }
+
+// Routes returns the routes in force.
+func (g *Gateway) Routes() []*resolver.Route { return g.resolver.Routes() }
+
+// PoolStats counts the connections and streams to endpoints.
+func (g *Gateway) PoolStats() pool.Stats { return g.pool.Stats() }
+
+// Ready reports why calls should not be sent here now, or nil.
+func (g *Gateway) Ready() error {
+	if !g.health.ready() {
+		return errors.New("draining")
+	}
+	return g.sources.notReady()
+}
+
+// Resolve returns where a call of the full method name through the named listener would go now.
+func (g *Gateway) Resolve(listener, method string) (resolver.Target, bool) {
+	return g.resolver.Resolve(listener, method)
+}
+
+// Failed gives the error of a listener that ended by itself.
+func (g *Gateway) Failed() <-chan error { return g.failed }

@@ -1,0 +1,51 @@
+package gateway
+
+import (
+	"bytes"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/cloudwego/kitex/pkg/klog"
+)
+
+// RouteKitexLog sends what Kitex itself logs to log. At debug level that is everything; otherwise it is errors only, at
+// most one a second, with a count of those left out: a hostile peer can make Kitex log once a frame. The setting is the
+// process's: a binary calls this once, before Start.
+func RouteKitexLog(log *slog.Logger, debug bool) {
+	if debug {
+		klog.SetLevel(klog.LevelDebug)
+	} else {
+		klog.SetLevel(klog.LevelError)
+	}
+	klog.SetOutput(&kitexLog{log: log, debug: debug})
+}
+
+type kitexLog struct {
+	log   *slog.Logger
+	debug bool
+
+	mu      sync.Mutex // guards the fields below
+	last    time.Time
+	leftOut int
+}
+
+// Write takes one line of Kitex's log.
+func (k *kitexLog) Write(line []byte) (int, error) {
+	msg := string(bytes.TrimSpace(line))
+	if k.debug {
+		k.log.Debug("kitex", "message", msg)
+		return len(line), nil
+	}
+	k.mu.Lock()
+	now, leftOut := time.Now(), k.leftOut
+	if now.Sub(k.last) < time.Second {
+		k.leftOut++
+		k.mu.Unlock()
+		return len(line), nil
+	}
+	k.last, k.leftOut = now, 0
+	k.mu.Unlock()
+	k.log.Warn("kitex", "message", msg, "left_out_before", leftOut)
+	return len(line), nil
+}

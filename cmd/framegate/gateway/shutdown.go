@@ -1,0 +1,61 @@
+package gateway
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// Shutdown drains and stops everything: health turns to NOT_SERVING, the registration goes, clients get GOAWAY, calls
+// go on until they end, ctx ends or drain.timeout passes, and what is left ends with UNAVAILABLE "draining". It may be
+// called more than once; later calls wait for the first.
+func (g *Gateway) Shutdown(ctx context.Context) {
+	g.shutdown.Do(func() {
+		g.health.stop()
+		var deregistered sync.WaitGroup
+		if g.register != nil {
+			deregistered.Go(g.register.stop) // beside the drain: etcd may be slow or gone
+		}
+		g.drain(ctx)
+		deregistered.Wait()
+		if g.admin != nil {
+			g.admin.Close()
+		}
+		if g.sources != nil {
+			g.sources.stop()
+		}
+		g.pool.Close()
+		g.wg.Wait()
+	})
+}
+
+func (g *Gateway) drain(ctx context.Context) {
+	var servers sync.WaitGroup
+	stopped := make(chan struct{})
+	for _, s := range g.servers {
+		servers.Go(s.stop)
+	}
+	go func() {
+		servers.Wait()
+		close(stopped)
+	}()
+	timeout := time.NewTimer(g.cfg.Drain.Timeout)
+	defer timeout.Stop()
+	select {
+	case <-stopped:
+		return
+	case <-ctx.Done():
+	case <-timeout.C:
+	}
+	// Calls may still come in on connections whose clients have not heard yet.
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		g.proxy.EndCalls()
+		select {
+		case <-stopped:
+			return
+		case <-tick.C:
+		}
+	}
+}
