@@ -1,0 +1,210 @@
+// Package demo shows framegate at work in one process: an embedded etcd, two Kitex services, routes, the proxy, and
+// Kitex clients that call all four kinds of method through it.
+//
+// Enter at Run; then calls.go.
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"text/tabwriter"
+	"time"
+
+	"github.com/framegate/framegate/cmd/framegate/gateway"
+	"github.com/framegate/framegate/conf"
+	"github.com/framegate/framegate/resolver"
+)
+
+// Config says where the demo listens. Its zero value takes free ports.
+type Config struct {
+	Listen string // of the proxy, host:port
+	Etcd   string // of the embedded etcd, host:port
+}
+
+// world is all that the demo runs.
+type world struct {
+	dir      string
+	services []*service
+	gateway  *gateway.Gateway
+	store    *resolver.RouteStore
+	close    []func()
+}
+
+// Run shows the demo on out. It fails if any call does not do what it should. stay, if not nil, is called when all is
+// well, with everything still running.
+func Run(ctx context.Context, cfg Config, out io.Writer, stay func(*Demo)) error {
+	w := &world{}
+	defer w.stop()
+	fmt.Fprintln(out, "framegate demo: Kitex clients -> framegate -> Kitex services, routes in etcd")
+	fmt.Fprintln(out)
+	if err := w.start(ctx, cfg, out); err != nil {
+		return err
+	}
+	c, err := newClients(w.gateway.Addr("main"))
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(out, "\ncalls through the proxy:")
+	if err := w.show(ctx, c, demoCalls(), out); err != nil {
+		return err
+	}
+	fmt.Fprintln(out, "\nthe route \"echo\" now goes to echo-2, put into etcd while the proxy runs:")
+	took, err := w.put(ctx, echoRoute(w.services[1]))
+	if err != nil {
+		return err
+	}
+	again := []demoCall{{"unary", "/echo.Echo/Say", sayHello, "echo-2 heard hello"}}
+	if err := w.show(ctx, c, again, out); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "live after %s, no restart\n\nall is well\n", took.Round(time.Millisecond))
+	if stay != nil {
+		stay(&Demo{Proxy: w.gateway.Addr("main"), Etcd: w.gateway.EtcdEndpoints()[0], Echo: w.services[0].addr})
+	}
+	return nil
+}
+
+// Demo says where a running demo is.
+type Demo struct {
+	Proxy string // host:port of the proxy
+	Etcd  string // host:port of the embedded etcd
+	Echo  string // host:port of the first echo service itself
+}
+
+func (w *world) start(ctx context.Context, cfg Config, out io.Writer) (err error) {
+	if w.dir, err = os.MkdirTemp("", "framegate-demo-"); err != nil {
+		return err
+	}
+	w.close = append(w.close, func() { _ = os.RemoveAll(w.dir) })
+	for _, start := range []func() (*service, error){
+		func() (*service, error) { return startEcho("echo-1") },
+		func() (*service, error) { return startEcho("echo-2") },
+		startShop,
+	} {
+		s, err := start()
+		if err != nil {
+			return err
+		}
+		w.services = append(w.services, s)
+		w.close = append(w.close, s.stop)
+	}
+	if err := w.startGateway(ctx, cfg); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "  services   echo-1 %s, echo-2 %s, shop %s\n", w.services[0].addr, w.services[1].addr, w.services[2].addr)
+	fmt.Fprintf(out, "  etcd       %s (embedded)\n", w.gateway.EtcdEndpoints()[0])
+	fmt.Fprintf(out, "  proxy      %s\n", w.gateway.Addr("main"))
+	for _, r := range []demoRoute{echoRoute(w.services[0]), {"shop", "/shop.*", w.services[2].addr, "/shop.Shop/Price"}} {
+		if _, err := w.put(ctx, r); err != nil {
+			return err
+		}
+		fmt.Fprintf(out, "  route      %-5s %s -> %s\n", r.name, r.pattern, r.addr)
+	}
+	return nil
+}
+
+func (w *world) startGateway(ctx context.Context, cfg Config) error {
+	c := conf.Default()
+	c.Listeners[0].Address = or(cfg.Listen, "127.0.0.1:0")
+	c.Admin.Address = conf.None
+	c.Etcd.Embedded = conf.EmbeddedEtcd{Dir: filepath.Join(w.dir, "etcd"), Address: or(cfg.Etcd, "127.0.0.1:0")}
+	c.Drain.Timeout = time.Second
+	var err error
+	if w.gateway, err = gateway.Start(ctx, c, slog.New(slog.DiscardHandler)); err != nil {
+		return err
+	}
+	w.close = append(w.close, func() { w.gateway.Shutdown(context.WithoutCancel(ctx)) })
+	cli, err := resolver.NewEtcdClient(resolver.EtcdClientConfig{Endpoints: w.gateway.EtcdEndpoints()})
+	if err != nil {
+		return err
+	}
+	w.close = append(w.close, func() { _ = cli.Close() })
+	w.store = resolver.NewRouteStore(cli, c.Etcd.Prefix)
+	return nil
+}
+
+func or(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
+
+// liveWithin bounds how long a route that was put may take to be in force.
+const liveWithin = time.Second
+
+// demoRoute is a route of one endpoint, with a method that takes it.
+type demoRoute struct{ name, pattern, addr, method string }
+
+func echoRoute(s *service) demoRoute {
+	return demoRoute{"echo", "/echo.Echo/*", s.addr, "/echo.Echo/Say"}
+}
+
+// put stores a route, waits until the proxy follows it and returns how long that took.
+func (w *world) put(ctx context.Context, d demoRoute) (time.Duration, error) {
+	r, err := resolver.ParseRoute(fmt.Appendf(nil, "{name: %s, match: [{method: %q}], backends: [{endpoints: [{address: %q}]}]}", d.name, d.pattern, d.addr))
+	if err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, liveWithin)
+	defer cancel()
+	start := time.Now()
+	if _, err := w.store.Put(ctx, r); err != nil {
+		return 0, fmt.Errorf("put route %s: %w", d.name, err)
+	}
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		if t, ok := w.gateway.Resolve("main", d.method); ok && t.Route == d.name && t.Address == d.addr {
+			return time.Since(start), nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return 0, fmt.Errorf("route %s: not live within %s of being put", d.name, liveWithin)
+		}
+	}
+}
+
+// show makes the calls and prints a line for each.
+func (w *world) show(ctx context.Context, c clients, calls []demoCall, out io.Writer) error {
+	tab := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tab, "  METHOD\tKIND\tROUTE\tMODE\tSTATUS\tSENT\tRECEIVED\tLATENCY\tANSWER")
+	var failed []error
+	for _, call := range calls {
+		ctx, cancel := context.WithTimeout(ctx, callTimeout)
+		start := time.Now()
+		o, err := call.make(ctx, c)
+		took := time.Since(start)
+		cancel()
+		status := "OK"
+		switch {
+		case err != nil:
+			status, o.answer = "FAILED", err.Error()
+			failed = append(failed, fmt.Errorf("%s: %w", call.method, err))
+		case o.answer != call.want:
+			status = "WRONG"
+			failed = append(failed, fmt.Errorf("%s: answer %q, want %q", call.method, o.answer, call.want))
+		}
+		route, mode := "none", resolver.Mode("-")
+		if t, ok := w.gateway.Resolve("main", call.method); ok {
+			route, mode = t.Route, t.Mode
+		}
+		fmt.Fprintf(tab, "  %s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\n", call.method, call.kind, route, mode, status, o.sent, o.received, took.Round(10*time.Microsecond), o.answer)
+	}
+	if err := tab.Flush(); err != nil {
+		return err
+	}
+	return errors.Join(failed...)
+}
+
+func (w *world) stop() {
+	for i := len(w.close) - 1; i >= 0; i-- {
+		w.close[i]()
+	}
+}

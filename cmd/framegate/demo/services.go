@@ -1,0 +1,148 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"github.com/cloudwego/kitex/pkg/kerrors"
+	"github.com/cloudwego/kitex/pkg/rpcinfo"
+	"github.com/cloudwego/kitex/server"
+
+	"github.com/framegate/framegate/handler/transserver"
+	"github.com/framegate/framegate/kitex_gen/echo"
+	echosvc "github.com/framegate/framegate/kitex_gen/echo/echo"
+	"github.com/framegate/framegate/kitex_gen/shop"
+	shopsvc "github.com/framegate/framegate/kitex_gen/shop/shop"
+)
+
+// echoService answers with what it was sent. Its name tells one instance from another.
+type echoService struct{ name string }
+
+func (s *echoService) reply(req *echo.Request, index int32) *echo.Reply {
+	return &echo.Reply{Message: s.name + " heard " + req.Message, Payload: req.Payload, Index: index}
+}
+
+// Say implements echo.Echo.
+func (s *echoService) Say(_ context.Context, req *echo.Request) (*echo.Reply, error) {
+	return s.reply(req, 0), nil
+}
+
+// Collect implements echo.Echo.
+func (s *echoService) Collect(stream echo.Echo_CollectServer) error {
+	for n := int32(0); ; n++ {
+		_, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return stream.SendAndClose(&echo.Reply{Message: fmt.Sprintf("%s counted %d", s.name, n), Index: n})
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// maxAnswers bounds what one call of Stream sends.
+const maxAnswers = 1_000_000
+
+// Stream implements echo.Echo.
+func (s *echoService) Stream(req *echo.Request, stream echo.Echo_StreamServer) error {
+	if req.Count < 0 || req.Count > maxAnswers {
+		return kerrors.NewGRPCBizStatusError(400, fmt.Sprintf("count: %d, want 0 to %d", req.Count, maxAnswers))
+	}
+	for i := range req.Count {
+		if err := stream.Send(s.reply(req, i)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Chat implements echo.Echo.
+func (s *echoService) Chat(stream echo.Echo_ChatServer) error {
+	for i := int32(0); ; i++ {
+		req, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := stream.Send(s.reply(req, i)); err != nil {
+			return err
+		}
+	}
+}
+
+// shopService knows the prices of a few items, in cents.
+type shopService map[string]int64
+
+var errUnknownItem = kerrors.NewGRPCBizStatusErrorWithExtra(404, "no such item", map[string]string{"try": "tea"})
+
+// Price implements shop.Shop.
+func (s shopService) Price(_ context.Context, req *shop.PriceRequest) (*shop.PriceReply, error) {
+	cents, ok := s[req.Item]
+	if !ok {
+		return nil, errUnknownItem
+	}
+	return &shop.PriceReply{Item: req.Item, Cents: cents}, nil
+}
+
+// Watch implements shop.Shop: the price now, and the next one.
+func (s shopService) Watch(req *shop.PriceRequest, stream shop.Shop_WatchServer) error {
+	cents, ok := s[req.Item]
+	if !ok {
+		return errUnknownItem
+	}
+	for _, c := range []int64{cents, cents + 1} {
+		if err := stream.Send(&shop.PriceReply{Item: req.Item, Cents: c}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// service is a running demo service.
+type service struct {
+	addr string
+	exit chan error
+	done chan struct{} // closed when the server has stopped
+}
+
+// startEcho starts an instance of echo.Echo on a free port of 127.0.0.1.
+func startEcho(name string) (*service, error) {
+	return startService(name, func(opts ...server.Option) server.Server { return echosvc.NewServer(&echoService{name}, opts...) })
+}
+
+// startShop starts shop.Shop on a free port of 127.0.0.1.
+func startShop() (*service, error) {
+	prices := shopService{"tea": 350, "coffee": 420}
+	return startService("shop", func(opts ...server.Option) server.Server { return shopsvc.NewServer(prices, opts...) })
+}
+
+func startService(name string, newServer func(...server.Option) server.Server) (*service, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("service %s: %w", name, err)
+	}
+	s := &service{addr: ln.Addr().String(), exit: make(chan error, 1), done: make(chan struct{})}
+	svr := newServer(append(transserver.Options(),
+		server.WithListener(ln),
+		server.WithServerBasicInfo(&rpcinfo.EndpointBasicInfo{ServiceName: name}),
+		server.WithExitWaitTime(time.Second),
+		server.WithExitSignal(func() <-chan error { return s.exit }),
+	)...)
+	go func() {
+		defer close(s.done)
+		_ = svr.Run() // ends with stop
+	}()
+	return s, nil
+}
+
+// stop ends the service and waits for it. It is called once.
+func (s *service) stop() {
+	s.exit <- nil
+	<-s.done
+}
