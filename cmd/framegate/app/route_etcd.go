@@ -1,0 +1,141 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/etcdserver"
+)
+
+// etcdPasswordEnv holds the password of --etcd-user: unlike a flag, other users of the machine do not see it.
+const etcdPasswordEnv = "FRAMEGATE_ETCD_PASSWORD"
+
+// etcdFlags are the flags of a command that talks to etcd.
+type etcdFlags struct {
+	client  resolver.EtcdClientConfig
+	prefix  string
+	timeout time.Duration
+}
+
+func (f *etcdFlags) register(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringSliceVar(&f.client.Endpoints, "etcd", []string{etcdserver.DefaultAddress}, "etcd endpoints, separated by commas: host:port, or https://host:port for TLS")
+	flags.StringVar(&f.client.Username, "etcd-user", "", "user of etcd, if it has users")
+	flags.StringVar(&f.client.Password, "etcd-password", "", "password of that user; better in the environment as "+etcdPasswordEnv)
+	flags.StringVar(&f.client.CAFile, "etcd-cacert", "", "PEM file of certificates to trust, instead of the system's")
+	flags.StringVar(&f.client.CertFile, "etcd-cert", "", "PEM file of the client's certificate")
+	flags.StringVar(&f.client.KeyFile, "etcd-key", "", "PEM file of the key of --etcd-cert")
+	flags.StringVar(&f.prefix, "prefix", resolver.DefaultPrefix, "what framegate's keys in etcd start with")
+	flags.DurationVar(&f.timeout, "timeout", 5*time.Second, "time for the whole command")
+}
+
+// complete takes the password from the environment and reports mistakes in the flags.
+func (f *etcdFlags) complete() error {
+	if f.client.Username != "" && f.client.Password == "" {
+		f.client.Password = os.Getenv(etcdPasswordEnv)
+	}
+	if f.timeout <= 0 {
+		return usageErrorf("--timeout: %s, want more than 0s", f.timeout)
+	}
+	if err := resolver.ValidatePrefix(f.prefix); err != nil {
+		return usageErrorf("--prefix: %v", err)
+	}
+	if err := f.client.Validate(); err != nil {
+		return usageErrorf("%v", err)
+	}
+	f.client.DialTimeout = f.timeout
+	return nil
+}
+
+func (f *etcdFlags) endpoints() string { return strings.Join(f.client.Endpoints, ",") }
+
+func (f *etcdFlags) notFound(route string) error {
+	return fmt.Errorf("route %s: not found in etcd at %s", route, f.endpoints())
+}
+
+// withRoutes runs do with the routes in etcd, in the time that the flags allow, after it has checked the flags.
+func withRoutes(cmd *cobra.Command, f *etcdFlags, out *outputFlag, do func(context.Context, *resolver.RouteStore) error) error {
+	if err := errors.Join(out.validate(), f.complete()); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
+	defer cancel()
+	cli, err := f.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer cli.Close()
+	err = do(ctx, resolver.NewRouteStore(cli, f.prefix))
+	if resolver.IsUnavailable(err) {
+		return f.unavailable(ctx, err)
+	}
+	return err
+}
+
+// connect returns a client of an etcd that answers. The caller closes it.
+func (f *etcdFlags) connect(ctx context.Context) (*clientv3.Client, error) {
+	anonymous := f.client
+	anonymous.Username, anonymous.Password = "", ""
+	cli, err := resolver.NewEtcdClient(anonymous)
+	if err != nil {
+		return nil, err
+	}
+	if err := reach(ctx, cli); err != nil {
+		_ = cli.Close()
+		return nil, f.unavailable(ctx, err)
+	}
+	if f.client.Username == "" {
+		return cli, nil
+	}
+	_ = cli.Close()
+	cli, err = resolver.NewEtcdClient(f.client)
+	if resolver.IsUnavailable(err) {
+		return nil, f.unavailable(ctx, err)
+	}
+	return cli, err
+}
+
+// startPatience is how long an etcd that refuses connections may take to start: "framegate serve" may have been started a
+// moment ago.
+const startPatience = time.Second
+
+// reach returns nil as soon as etcd takes calls, or why it does not.
+func reach(ctx context.Context, cli *clientv3.Client) error {
+	patience := time.NewTimer(startPatience)
+	defer patience.Stop()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := resolver.ReachEtcd(ctx, cli)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-patience.C:
+			return err
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+func (f *etcdFlags) unavailable(ctx context.Context, err error) error {
+	reason := err.Error()
+	switch ctx.Err() {
+	case context.DeadlineExceeded:
+		reason = fmt.Sprintf("no answer within %s", f.timeout)
+	case context.Canceled:
+		return ctx.Err()
+	}
+	return fmt.Errorf("etcd at %s cannot be used (%s); start it (framegate serve runs one), or name another with --etcd ENDPOINT",
+		f.endpoints(), reason)
+}
