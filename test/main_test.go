@@ -1,0 +1,27 @@
+// Package test holds the end-to-end tests of framegate: real clients and servers with a framegate between them.
+//
+// Read testbed's package comment, then paths_test.go; then the table_*_test.go, which go through the transparency table
+// of issue 1 row by row; interop_test.go and kitex_test.go run whole libraries; resources_test.go counts what is left
+// behind.
+package test
+
+import (
+	"io"
+	"os"
+	"testing"
+
+	"github.com/cloudwego/kitex/pkg/klog"
+	"github.com/cloudwego/netpoll"
+)
+
+func TestMain(m *testing.M) {
+	if name := os.Getenv(interopCaseEnv); name != "" {
+		runInteropCase(name, os.Getenv(interopTargetEnv))
+		return
+	}
+	if os.Getenv("TEST_KITEX_LOG") == "" { // wanted only to find out why a test fails: thousands of streams are reset here
+		klog.SetOutput(io.Discard)
+		netpoll.SetLoggerOutput(io.Discard)
+	}
+	os.Exit(m.Run())
+}

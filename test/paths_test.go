@@ -1,0 +1,88 @@
+package test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+
+	"github.com/framegate/framegate/test/testbed"
+)
+
+// via turns a backend's address into the address that a client calls.
+type via func(t testing.TB, backend string) string
+
+func direct(_ testing.TB, backend string) string { return backend }
+
+func proxied(t testing.TB, backend string) string {
+	t.Helper()
+	return testbed.NewProxy(t, testbed.RouteTo(backend)).Addr
+}
+
+// eachPath runs f straight to the backend, which shows that the test itself is right, and then through framegate.
+func eachPath(t *testing.T, f func(t *testing.T, to via)) {
+	t.Run("direct", func(t *testing.T) { f(t, direct) })
+	t.Run("proxied", func(t *testing.T) { f(t, proxied) })
+}
+
+// rawPair is a raw client and a raw server, with or without a framegate between them.
+type rawPair struct {
+	client *testbed.H2Conn
+	server *testbed.H2Server
+}
+
+func newRawPair(t testing.TB, to via) rawPair {
+	t.Helper()
+	server := testbed.NewH2Server(t)
+	return rawPair{client: testbed.DialH2(t, to(t, server.Addr)), server: server}
+}
+
+// open opens a call and returns both of its ends; the request headers have been read.
+func (p rawPair) open(t testing.TB, fields testbed.Fields) (cs, ss *testbed.H2Stream, request testbed.Fields) {
+	t.Helper()
+	cs = p.client.Open(t, fields)
+	ss = p.server.Accept(t)
+	return cs, ss, ss.ReadHeaders()
+}
+
+// goPair is a grpc-go client of a grpc-go server that behaves as h.
+func goPair(t testing.TB, to via, h testbed.RawHandler) *grpc.ClientConn {
+	t.Helper()
+	return testbed.DialGRPC(t, to(t, testbed.NewRaw(t, h)))
+}
+
+// patient returns a context that ends when the test must have failed.
+func patient(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), testbed.Patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// call opens a stream that ends with the test at the latest.
+func call(t testing.TB, cc *grpc.ClientConn) grpc.ClientStream {
+	t.Helper()
+	stream, err := testbed.Call(patient(t), cc)
+	require.NoError(t, err)
+	return stream
+}
+
+// wantLocal checks that the outcome is framegate's own status: the code, the reason, and the message's beginning.
+func wantLocal(t testing.TB, o testbed.Outcome, code int, reason string) {
+	t.Helper()
+	if o.Code() != code || o.Reason() != reason {
+		t.Errorf("got status %d and framegate-error %q, want %d and %q; %s", o.Code(), o.Reason(), code, reason, o)
+	}
+	require.Regexp(t, "^framegate: ", o.Message(), "grpc-message")
+}
+
+// wantUpstream checks that the outcome is the upstream's status and that framegate added nothing of its own to it.
+func wantUpstream(t testing.TB, o testbed.Outcome, code int, message string) {
+	t.Helper()
+	if o.Code() != code || o.Message() != message {
+		t.Errorf("got status %d %q, want %d %q; %s", o.Code(), o.Message(), code, message, o)
+	}
+	require.Empty(t, o.Trailers.Values("framegate-error"), "framegate-error on an upstream's status")
+	require.LessOrEqual(t, len(o.Trailers.Values("grpc-message")), 1, "grpc-message fields")
+	require.Len(t, o.Trailers.Values("grpc-status"), 1, "grpc-status fields")
+}

@@ -1,0 +1,400 @@
+package testbed
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+const (
+	defaultWindow  = 65535   // RFC 9113 §6.9.2
+	defaultFrame   = 16384   // RFC 9113 §4.2
+	maxHeaderBytes = 8 << 20 // what the raw peers accept
+
+	// creditStep is how much a peer collects before it returns credit. Smaller steps would make the other side send ever
+	// smaller frames.
+	creditStep = defaultWindow / 4
+)
+
+var errConnOver = errors.New("testbed: the connection is over")
+
+// H2Option changes a raw peer.
+type H2Option func(*h2Options)
+
+type h2Options struct {
+	settings    []http2.Setting
+	holdWindows bool
+	onData      func(p []byte)
+}
+
+// Settings adds to the SETTINGS that the peer sends first.
+func Settings(s ...http2.Setting) H2Option {
+	return func(o *h2Options) { o.settings = append(o.settings, s...) }
+}
+
+// HoldWindows makes a peer that never sends WINDOW_UPDATE: the other side can send it one window and no more.
+func HoldWindows() H2Option {
+	return func(o *h2Options) { o.holdWindows = true }
+}
+
+// OnData gives the payload of every DATA frame to f, from the connection's reader, instead of keeping it. p is f's only
+// until it returns.
+func OnData(f func(p []byte)) H2Option {
+	return func(o *h2Options) { o.onData = f }
+}
+
+// H2Conn is one HTTP/2 connection whose every frame is in the test's hands. It answers SETTINGS and PING, and returns
+// flow-control credit, by itself; everything else is the test's. Methods may be called from any goroutine.
+type H2Conn struct {
+	nc       net.Conn
+	framer   *http2.Framer // read by serve only; written under wmu
+	opts     h2Options
+	accepted func(*H2Stream) // takes the streams that the peer opens; nil on a client's connection
+	done     chan struct{}   // closed by serve on exit
+
+	unreturned int // connection credit; owned by serve
+
+	wmu    sync.Mutex // guards writing, henc, hbuf, nextID
+	henc   *hpack.Encoder
+	hbuf   bytes.Buffer
+	nextID uint32
+
+	mu            sync.Mutex    // guards what follows, and the events of all streams
+	changed       chan struct{} // closed and replaced at every change
+	streams       map[uint32]*H2Stream
+	sendWindow    int64 // of the connection
+	initialWindow int64 // of new streams
+	goAway        *GoAway
+	err           error // why the connection is over
+}
+
+// GoAway is what the peer said when it closed the connection for new streams.
+type GoAway struct {
+	LastStreamID uint32
+	Code         http2.ErrCode
+	Debug        string
+}
+
+func newH2Conn(nc net.Conn, accepted func(*H2Stream), options []H2Option) *H2Conn {
+	c := &H2Conn{
+		nc:            nc,
+		framer:        http2.NewFramer(nc, nc),
+		accepted:      accepted,
+		done:          make(chan struct{}),
+		nextID:        1,
+		changed:       make(chan struct{}),
+		streams:       map[uint32]*H2Stream{},
+		sendWindow:    defaultWindow,
+		initialWindow: defaultWindow,
+	}
+	for _, o := range options {
+		o(&c.opts)
+	}
+	c.henc = hpack.NewEncoder(&c.hbuf)
+	c.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	c.framer.MaxHeaderListSize = maxHeaderBytes
+	c.framer.AllowIllegalWrites = true
+	return c
+}
+
+// DialH2 connects to addr as an HTTP/2 client with prior knowledge.
+func DialH2(t testing.TB, addr string, options ...H2Option) *H2Conn {
+	t.Helper()
+	nc, err := net.DialTimeout("tcp", addr, Patience)
+	if err != nil {
+		t.Fatalf("dial %s: got %v, want a connection", addr, err)
+	}
+	c := newH2Conn(nc, nil, options)
+	t.Cleanup(c.Close)
+	if _, err := nc.Write([]byte(http2.ClientPreface)); err != nil {
+		t.Fatalf("write the preface to %s: %v", addr, err)
+	}
+	if err := c.Write(func(fr *http2.Framer) error { return fr.WriteSettings(c.opts.settings...) }); err != nil {
+		t.Fatalf("write SETTINGS to %s: %v", addr, err)
+	}
+	go c.serve()
+	return c
+}
+
+// Close ends the TCP connection and waits for its reader.
+func (c *H2Conn) Close() {
+	c.nc.Close()
+	<-c.done
+}
+
+// Write lets f write any frames, with no other writer between them.
+func (c *H2Conn) Write(f func(*http2.Framer) error) error {
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	return f(c.framer)
+}
+
+// Open begins a stream with HEADERS.
+func (c *H2Conn) Open(t testing.TB, fields Fields) *H2Stream {
+	t.Helper()
+	return c.open(t, fields, 0)
+}
+
+// OpenEnd begins a stream with HEADERS that carry END_STREAM: a request without a message.
+func (c *H2Conn) OpenEnd(t testing.TB, fields Fields) *H2Stream {
+	t.Helper()
+	return c.open(t, fields, http2.FlagHeadersEndStream)
+}
+
+func (c *H2Conn) open(t testing.TB, fields Fields, flags http2.Flags) *H2Stream {
+	t.Helper()
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	s := c.addStream(c.nextID)
+	s.t = t
+	c.nextID += 2
+	if err := c.writeHeadersLocked(s.ID, fields, flags); err != nil {
+		t.Fatalf("stream %d: write HEADERS: %v", s.ID, err)
+	}
+	return s
+}
+
+// writeHeadersLocked splits the block into HEADERS and CONTINUATION. The caller holds wmu, so that blocks reach the
+// peer in the order in which they changed the compression state.
+func (c *H2Conn) writeHeadersLocked(id uint32, fields Fields, flags http2.Flags) error {
+	c.hbuf.Reset()
+	for _, f := range fields {
+		if err := c.henc.WriteField(f); err != nil {
+			return err
+		}
+	}
+	parts := slices.Collect(slices.Chunk(c.hbuf.Bytes(), defaultFrame))
+	if len(parts) == 0 {
+		parts = [][]byte{nil}
+	}
+	for i, part := range parts {
+		last := i == len(parts)-1
+		var err error
+		if i == 0 {
+			err = c.framer.WriteHeaders(http2.HeadersFrameParam{
+				StreamID: id, BlockFragment: part, EndHeaders: last, EndStream: flags.Has(http2.FlagHeadersEndStream),
+			})
+		} else {
+			err = c.framer.WriteContinuation(id, last, part)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// AwaitGoAway returns the peer's GOAWAY.
+func (c *H2Conn) AwaitGoAway(t testing.TB) GoAway {
+	t.Helper()
+	var g *GoAway
+	if err := c.await(func() (bool, error) { g = c.goAway; return g != nil, c.err }); err != nil {
+		t.Fatalf("got no GOAWAY: %v", err)
+	}
+	return *g
+}
+
+// AwaitClosed waits until the peer has closed the connection.
+func (c *H2Conn) AwaitClosed(t testing.TB) {
+	t.Helper()
+	Await(t, c.done, "the connection closed")
+}
+
+// await waits until ready reports true or an error, under mu, for at most Patience.
+func (c *H2Conn) await(ready func() (bool, error)) error {
+	timer := time.NewTimer(Patience)
+	defer timer.Stop()
+	for {
+		c.mu.Lock()
+		ok, err := ready()
+		changed := c.changed
+		c.mu.Unlock()
+		if ok || err != nil {
+			return err
+		}
+		select {
+		case <-changed:
+		case <-timer.C:
+			return fmt.Errorf("testbed: nothing in %s", Patience)
+		}
+	}
+}
+
+func (c *H2Conn) changedLocked() {
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+func (c *H2Conn) addStream(id uint32) *H2Stream {
+	s := &H2Stream{ID: id, conn: c}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s.sendWindow = c.initialWindow
+	c.streams[id] = s
+	return s
+}
+
+// serve reads frames until the connection ends.
+func (c *H2Conn) serve() {
+	defer close(c.done)
+	defer c.nc.Close()
+	err := c.readFrames()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.err = fmt.Errorf("%w: %w", errConnOver, err)
+	for _, s := range c.streams {
+		s.addLocked(Event{Kind: GotLost, Err: c.err})
+	}
+	c.changedLocked()
+}
+
+func (c *H2Conn) readFrames() error {
+	for {
+		f, err := c.framer.ReadFrame()
+		var streamErr http2.StreamError
+		if errors.As(err, &streamErr) {
+			c.event(streamErr.StreamID, Event{Kind: GotInvalid, Err: fmt.Errorf("%w: %w", err, c.framer.ErrorDetail())})
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := c.handle(f); err != nil {
+			return err
+		}
+	}
+}
+
+func (c *H2Conn) handle(f http2.Frame) error {
+	switch f := f.(type) {
+	case *http2.MetaHeadersFrame:
+		c.handleHeaders(f)
+	case *http2.DataFrame:
+		return c.handleData(f)
+	case *http2.RSTStreamFrame:
+		c.event(f.StreamID, Event{Kind: GotReset, Code: f.ErrCode})
+	case *http2.SettingsFrame:
+		return c.handleSettings(f)
+	case *http2.PingFrame:
+		if !f.IsAck() {
+			return c.Write(func(fr *http2.Framer) error { return fr.WritePing(true, f.Data) })
+		}
+	case *http2.WindowUpdateFrame:
+		c.handleWindowUpdate(f)
+	case *http2.GoAwayFrame:
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.goAway = &GoAway{LastStreamID: f.LastStreamID, Code: f.ErrCode, Debug: string(f.DebugData())}
+		c.changedLocked()
+	}
+	return nil
+}
+
+func (c *H2Conn) handleHeaders(f *http2.MetaHeadersFrame) {
+	c.mu.Lock()
+	s := c.streams[f.StreamID]
+	c.mu.Unlock()
+	isNew := s == nil
+	if isNew {
+		if c.accepted == nil {
+			return
+		}
+		s = c.addStream(f.StreamID)
+	}
+	c.event(f.StreamID, Event{Kind: GotHeaders, Fields: slices.Clone(f.Fields), End: f.StreamEnded()})
+	if isNew {
+		c.accepted(s)
+	}
+}
+
+func (c *H2Conn) handleData(f *http2.DataFrame) error {
+	e := Event{Kind: GotData, End: f.StreamEnded()}
+	if c.opts.onData != nil {
+		c.opts.onData(f.Data())
+	} else {
+		e.Data = bytes.Clone(f.Data())
+	}
+	streamCredit := c.addData(f.StreamID, len(f.Data()), int(f.Length), e)
+	c.unreturned += int(f.Length)
+	if c.opts.holdWindows {
+		return nil
+	}
+	return c.Write(func(fr *http2.Framer) error {
+		if streamCredit > 0 {
+			if err := fr.WriteWindowUpdate(f.StreamID, uint32(streamCredit)); err != nil {
+				return err
+			}
+		}
+		if c.unreturned < creditStep {
+			return nil
+		}
+		n := c.unreturned
+		c.unreturned = 0
+		return fr.WriteWindowUpdate(0, uint32(n))
+	})
+}
+
+// addData records a DATA frame and returns the stream's credit that is to be returned now.
+func (c *H2Conn) addData(id uint32, size, frame int, e Event) (credit int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.streams[id]
+	if s == nil {
+		return 0
+	}
+	s.received += size
+	s.unreturned += frame
+	if e.Data != nil || e.End {
+		s.addLocked(e)
+	}
+	c.changedLocked()
+	if s.unreturned < creditStep || e.End {
+		return 0
+	}
+	credit, s.unreturned = s.unreturned, 0
+	return credit
+}
+
+func (c *H2Conn) handleSettings(f *http2.SettingsFrame) error {
+	if f.IsAck() {
+		return nil
+	}
+	if v, ok := f.Value(http2.SettingInitialWindowSize); ok {
+		c.mu.Lock()
+		for _, s := range c.streams {
+			s.sendWindow += int64(v) - c.initialWindow
+		}
+		c.initialWindow = int64(v)
+		c.changedLocked()
+		c.mu.Unlock()
+	}
+	return c.Write(func(fr *http2.Framer) error { return fr.WriteSettingsAck() })
+}
+
+func (c *H2Conn) handleWindowUpdate(f *http2.WindowUpdateFrame) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if f.StreamID == 0 {
+		c.sendWindow += int64(f.Increment)
+	} else if s := c.streams[f.StreamID]; s != nil {
+		s.sendWindow += int64(f.Increment)
+	}
+	c.changedLocked()
+}
+
+func (c *H2Conn) event(id uint32, e Event) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s := c.streams[id]; s != nil {
+		s.addLocked(e)
+		c.changedLocked()
+	}
+}

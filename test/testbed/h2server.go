@@ -1,0 +1,131 @@
+package testbed
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"testing"
+
+	"golang.org/x/net/http2"
+)
+
+// H2Server is an HTTP/2 server without behaviour: a test takes the streams with Accept and does the server's part
+// itself, frame by frame, between the steps of the client's part.
+type H2Server struct {
+	Addr string
+
+	ln      net.Listener
+	options []H2Option
+	streams chan *H2Stream // what Accept returns
+	wg      sync.WaitGroup // the accept loop and the connections
+
+	mu     sync.Mutex // guards conns, closed
+	conns  []*H2Conn
+	closed bool
+}
+
+// maxUnaccepted bounds the streams that wait for Accept.
+const maxUnaccepted = 4096
+
+// NewH2Server listens on 127.0.0.1.
+func NewH2Server(t testing.TB, options ...H2Option) *H2Server {
+	t.Helper()
+	ln := listen(t)
+	s := &H2Server{Addr: ln.Addr().String(), ln: ln, options: options, streams: make(chan *H2Stream, maxUnaccepted)}
+	s.wg.Add(1)
+	go s.acceptConns()
+	t.Cleanup(s.Close)
+	return s
+}
+
+func listen(t testing.TB) net.Listener {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatalf("listen: %v", err)
+	}
+	return ln
+}
+
+// Close closes the listener and every connection.
+func (s *H2Server) Close() {
+	s.mu.Lock()
+	s.closed = true
+	conns := s.conns
+	s.mu.Unlock()
+	s.ln.Close()
+	for _, c := range conns {
+		c.nc.Close()
+	}
+	s.wg.Wait()
+}
+
+// Accept returns the next stream that a client has opened, in the order of arrival; its request headers are read next.
+func (s *H2Server) Accept(t testing.TB) *H2Stream {
+	t.Helper()
+	st := Await(t, s.streams, "a request at the upstream")
+	st.t = t
+	return st
+}
+
+// AcceptUnless is Accept, unless the client's stream cs ends without a request here: then it returns that outcome.
+func (s *H2Server) AcceptUnless(t testing.TB, cs *H2Stream) (*H2Stream, Outcome) {
+	t.Helper()
+	var st *H2Stream
+	var o Outcome
+	Poll(t, func() error {
+		select {
+		case st = <-s.streams:
+			st.t = t
+			return nil
+		default:
+		}
+		if o = cs.outcome(); o.over() {
+			return nil
+		}
+		return errors.New("neither a request at the upstream nor an answer")
+	})
+	return st, o
+}
+
+// Conns returns every connection there has been.
+func (s *H2Server) Conns() []*H2Conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]*H2Conn(nil), s.conns...)
+}
+
+func (s *H2Server) acceptConns() {
+	defer s.wg.Done()
+	for {
+		nc, err := s.ln.Accept()
+		if err != nil {
+			return
+		}
+		c := newH2Conn(nc, func(st *H2Stream) { s.streams <- st }, s.options)
+		s.mu.Lock()
+		if s.closed {
+			nc.Close()
+		}
+		s.conns = append(s.conns, c)
+		s.mu.Unlock()
+		s.wg.Add(1)
+		go func() {
+			defer s.wg.Done()
+			c.serveClient()
+		}()
+	}
+}
+
+// serveClient reads the preface, then frames.
+func (c *H2Conn) serveClient() {
+	preface := make([]byte, len(http2.ClientPreface))
+	if _, err := io.ReadFull(c.nc, preface); err != nil || string(preface) != http2.ClientPreface {
+		c.nc.Close() // serve finds it closed
+	}
+	if err := c.Write(func(fr *http2.Framer) error { return fr.WriteSettings(c.opts.settings...) }); err != nil {
+		c.nc.Close()
+	}
+	c.serve()
+}

@@ -1,0 +1,391 @@
+package testbed
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// EventKind tells events apart.
+type EventKind string
+
+// The kinds of events.
+const (
+	GotHeaders EventKind = "HEADERS"
+	GotData    EventKind = "DATA"
+	GotReset   EventKind = "RST_STREAM"
+	GotInvalid EventKind = "malformed frame"
+	GotLost    EventKind = "connection lost"
+)
+
+// Event is one thing that the peer did to a stream.
+type Event struct {
+	Kind   EventKind
+	Fields Fields        // of HEADERS
+	Data   []byte        // of DATA
+	End    bool          // END_STREAM
+	Code   http2.ErrCode // of RST_STREAM
+	Err    error         // of a malformed frame or a lost connection
+	At     time.Time
+}
+
+// H2Stream is one stream of an H2Conn. Its methods fail the test that opened or accepted it, and so are for that test's
+// goroutine; those that return an error are for any.
+type H2Stream struct {
+	ID   uint32
+	conn *H2Conn
+	t    testing.TB // set once, by Open or Accept
+
+	// Owned by the test's goroutine.
+	next      int    // the first event that no Read has taken
+	inbox     []byte // DATA that no Read has taken
+	peerEnded bool   // a Read has taken END_STREAM
+
+	// Guarded by conn.mu.
+	events     []Event
+	received   int // bytes of DATA, without padding
+	unreturned int // credit
+	sendWindow int64
+}
+
+func (s *H2Stream) addLocked(e Event) {
+	e.At = time.Now()
+	s.events = append(s.events, e)
+}
+
+// Conn returns the connection of the stream.
+func (s *H2Stream) Conn() *H2Conn { return s.conn }
+
+// SendHeaders writes a header block that does not end the stream.
+func (s *H2Stream) SendHeaders(fields Fields) {
+	s.t.Helper()
+	s.writeHeaders(fields, 0)
+}
+
+// SendTrailers writes a header block that ends the stream.
+func (s *H2Stream) SendTrailers(fields Fields) {
+	s.t.Helper()
+	s.writeHeaders(fields, http2.FlagHeadersEndStream)
+}
+
+func (s *H2Stream) writeHeaders(fields Fields, flags http2.Flags) {
+	s.t.Helper()
+	s.conn.wmu.Lock()
+	defer s.conn.wmu.Unlock()
+	if err := s.conn.writeHeadersLocked(s.ID, fields, flags); err != nil {
+		s.t.Fatalf("stream %d: write HEADERS: %v", s.ID, err)
+	}
+}
+
+// Send writes b as DATA, within the peer's windows.
+func (s *H2Stream) Send(b []byte) {
+	s.t.Helper()
+	if err := s.TrySend(b); err != nil {
+		s.t.Fatalf("stream %d: send %d bytes: %v", s.ID, len(b), err)
+	}
+}
+
+// SendEnd writes b as DATA of which the last frame carries END_STREAM.
+func (s *H2Stream) SendEnd(b []byte) {
+	s.t.Helper()
+	if err := s.TrySendEnd(b); err != nil {
+		s.t.Fatalf("stream %d: send %d bytes and END_STREAM: %v", s.ID, len(b), err)
+	}
+}
+
+// TrySend is Send for any goroutine.
+func (s *H2Stream) TrySend(b []byte) error { return s.send(b, 0) }
+
+// TrySendEnd is SendEnd for any goroutine.
+func (s *H2Stream) TrySendEnd(b []byte) error { return s.send(b, http2.FlagDataEndStream) }
+
+func (s *H2Stream) send(b []byte, flags http2.Flags) error {
+	for {
+		n, err := s.reserve(len(b))
+		if err != nil {
+			return err
+		}
+		chunk := b[:n]
+		b = b[n:]
+		end := len(b) == 0 && flags.Has(http2.FlagDataEndStream)
+		if err := s.conn.Write(func(fr *http2.Framer) error { return fr.WriteData(s.ID, end, chunk) }); err != nil {
+			return err
+		}
+		if len(b) == 0 {
+			return nil
+		}
+	}
+}
+
+// reserve takes credit for up to want bytes of one frame, and waits until there is some.
+func (s *H2Stream) reserve(want int) (n int, err error) {
+	if want == 0 {
+		return 0, nil
+	}
+	c := s.conn
+	err = c.await(func() (bool, error) {
+		if c.err != nil {
+			return false, c.err
+		}
+		for _, e := range s.events {
+			if e.Kind == GotReset {
+				return false, fmt.Errorf("testbed: the peer reset the stream: %s", e.Code)
+			}
+		}
+		n = int(min(int64(want), defaultFrame, s.sendWindow, c.sendWindow))
+		if n <= 0 {
+			return false, nil
+		}
+		s.sendWindow -= int64(n)
+		c.sendWindow -= int64(n)
+		c.changedLocked() // for AwaitBlocked
+		return true, nil
+	})
+	return n, err
+}
+
+// AwaitBlocked waits until the peer gives no credit to send more.
+func (s *H2Stream) AwaitBlocked() {
+	s.t.Helper()
+	c := s.conn
+	if err := c.await(func() (bool, error) { return min(s.sendWindow, c.sendWindow) <= 0, c.err }); err != nil {
+		s.t.Fatalf("stream %d: got credit to send, want none: %v", s.ID, err)
+	}
+}
+
+// AwaitBytes waits until n bytes of DATA have come.
+func (s *H2Stream) AwaitBytes(n int) {
+	s.t.Helper()
+	got := 0
+	err := s.conn.await(func() (bool, error) { got = s.received; return got >= n, s.conn.err })
+	if err != nil {
+		s.t.Fatalf("stream %d: got %d bytes, want %d: %v", s.ID, got, n, err)
+	}
+}
+
+// Reset writes RST_STREAM.
+func (s *H2Stream) Reset(code http2.ErrCode) {
+	s.t.Helper()
+	if err := s.conn.Write(func(fr *http2.Framer) error { return fr.WriteRSTStream(s.ID, code) }); err != nil {
+		s.t.Fatalf("stream %d: write RST_STREAM: %v", s.ID, err)
+	}
+}
+
+// take returns the next event that no Read has taken.
+func (s *H2Stream) take() (e Event, err error) {
+	err = s.conn.await(func() (bool, error) {
+		if s.next == len(s.events) {
+			return false, nil
+		}
+		e = s.events[s.next]
+		return true, nil
+	})
+	if err == nil {
+		s.next++
+	}
+	return e, err
+}
+
+// ReadHeaders returns the next header block. Anything else that comes first fails the test.
+func (s *H2Stream) ReadHeaders() Fields {
+	s.t.Helper()
+	e, err := s.take()
+	if err != nil || e.Kind != GotHeaders {
+		s.t.Fatalf("stream %d: got %s, %v, want HEADERS; all: %s", s.ID, e, err, s.History())
+	}
+	s.peerEnded = e.End
+	return e.Fields
+}
+
+// ReadMessage returns the next whole message, or io.EOF when the stream has ended without one. Anything else that comes
+// first fails the test.
+func (s *H2Stream) ReadMessage() (Message, error) {
+	s.t.Helper()
+	for {
+		if m, rest, ok := cutMessage(s.inbox); ok {
+			s.inbox = rest
+			return m, nil
+		}
+		if s.peerEnded && len(s.inbox) == 0 {
+			return Message{}, io.EOF
+		}
+		e, err := s.take()
+		if err != nil || (e.Kind != GotData && e.Kind != GotHeaders) {
+			s.t.Fatalf("stream %d: got %s, %v, want a message; all: %s", s.ID, e, err, s.History())
+		}
+		s.inbox = append(s.inbox, e.Data...)
+		s.peerEnded = e.End
+	}
+}
+
+// WantMessage fails the test unless the next thing is a message with this payload, uncompressed.
+func (s *H2Stream) WantMessage(payload string) {
+	s.t.Helper()
+	m, err := s.ReadMessage()
+	if err != nil || m.Flag != 0 || string(m.Payload) != payload {
+		s.t.Fatalf("stream %d: got message %d %.80q, %v, want 0 %.80q", s.ID, m.Flag, m.Payload, err, payload)
+	}
+}
+
+// WantEnd fails the test unless the peer half-closes now.
+func (s *H2Stream) WantEnd() {
+	s.t.Helper()
+	if m, err := s.ReadMessage(); !errors.Is(err, io.EOF) {
+		s.t.Fatalf("stream %d: got message %d %.80q, %v, want END_STREAM", s.ID, m.Flag, m.Payload, err)
+	}
+}
+
+// AwaitReset returns the peer's RST_STREAM and when it came. The end of the connection counts as CANCEL.
+func (s *H2Stream) AwaitReset() (http2.ErrCode, time.Time) {
+	s.t.Helper()
+	var found Event
+	err := s.conn.await(func() (bool, error) {
+		for _, e := range s.events {
+			if e.Kind == GotReset || e.Kind == GotLost {
+				found = e
+				return true, nil
+			}
+		}
+		return false, nil
+	})
+	if err != nil {
+		s.t.Fatalf("stream %d: got %s, want RST_STREAM", s.ID, s.History())
+	}
+	if found.Kind == GotLost {
+		return http2.ErrCodeCancel, found.At
+	}
+	return found.Code, found.At
+}
+
+// Outcome waits until the peer has ended the stream, and returns all that it sent from the beginning.
+func (s *H2Stream) Outcome() Outcome {
+	s.t.Helper()
+	var o Outcome
+	err := s.conn.await(func() (bool, error) {
+		o = outcomeOf(s.events, s.conn.accepted != nil)
+		return o.over(), nil
+	})
+	if err != nil {
+		s.t.Fatalf("stream %d: got %s, want an end of the stream", s.ID, s.History())
+	}
+	return o
+}
+
+// outcome returns all that has come so far.
+func (s *H2Stream) outcome() Outcome {
+	s.conn.mu.Lock()
+	defer s.conn.mu.Unlock()
+	return outcomeOf(s.events, s.conn.accepted != nil)
+}
+
+// History returns the events so far, for a failure's text.
+func (s *H2Stream) History() string {
+	s.conn.mu.Lock()
+	defer s.conn.mu.Unlock()
+	var parts []string
+	for i, e := range s.events {
+		if i == 12 {
+			parts = append(parts, fmt.Sprintf("and %d more", len(s.events)-i))
+			break
+		}
+		parts = append(parts, e.String())
+	}
+	return "[" + strings.Join(parts, ", ") + "]"
+}
+
+func (e Event) String() string {
+	var b strings.Builder
+	b.WriteString(string(e.Kind))
+	switch e.Kind {
+	case GotHeaders:
+		fmt.Fprintf(&b, " %s", e.Fields)
+	case GotData:
+		fmt.Fprintf(&b, " of %d bytes", len(e.Data))
+	case GotReset:
+		fmt.Fprintf(&b, " %s", e.Code)
+	case GotInvalid, GotLost:
+		fmt.Fprintf(&b, ": %v", e.Err)
+	}
+	if e.End {
+		b.WriteString(" END_STREAM")
+	}
+	return b.String()
+}
+
+// Outcome is all that a peer sent on a stream.
+type Outcome struct {
+	Headers  Fields // the first header block; nil when the response was trailers-only
+	Body     []byte
+	Trailers Fields // the header block that ended the stream
+	Ended    bool   // END_STREAM came
+	Reset    *http2.ErrCode
+	Err      error // a malformed frame or a lost connection
+	At       time.Time
+}
+
+func outcomeOf(events []Event, request bool) Outcome {
+	var o Outcome
+	for _, e := range events {
+		if o.Ended {
+			break // a RST_STREAM after the end, such as NO_ERROR after early trailers, changes nothing
+		}
+		switch e.Kind {
+		case GotHeaders:
+			if o.Headers == nil && (request || !e.End) {
+				o.Headers = e.Fields
+			} else {
+				o.Trailers = e.Fields
+			}
+		case GotData:
+			o.Body = append(o.Body, e.Data...)
+		case GotReset:
+			o.Reset = &e.Code
+		case GotInvalid, GotLost:
+			o.Err = e.Err
+		}
+		o.Ended = e.End
+		o.At = e.At
+	}
+	return o
+}
+
+func (o Outcome) over() bool { return o.Ended || o.Reset != nil || o.Err != nil }
+
+// TrailersOnly reports whether one header block was the whole response.
+func (o Outcome) TrailersOnly() bool { return o.Headers == nil && o.Trailers != nil }
+
+// Code returns grpc-status, or -1 when there is none that is a number.
+func (o Outcome) Code() int {
+	n, err := strconv.Atoi(o.Trailers.Get("grpc-status"))
+	if err != nil {
+		return -1
+	}
+	return n
+}
+
+// Message returns grpc-message, decoded.
+func (o Outcome) Message() string { return decodeGRPCMessage(o.Trailers.Get("grpc-message")) }
+
+// Reason returns the trailer framegate-error.
+func (o Outcome) Reason() string { return o.Trailers.Get("framegate-error") }
+
+func (o Outcome) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "headers %v, %d bytes, trailers %v", o.Headers, len(o.Body), o.Trailers)
+	if o.Reset != nil {
+		fmt.Fprintf(&b, ", RST_STREAM %s", *o.Reset)
+	}
+	if o.Err != nil {
+		fmt.Fprintf(&b, ", %v", o.Err)
+	}
+	if !o.Ended {
+		b.WriteString(", no END_STREAM")
+	}
+	return b.String()
+}

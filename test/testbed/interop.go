@@ -1,0 +1,17 @@
+package testbed
+
+import (
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/interop"
+	testgrpc "google.golang.org/grpc/interop/grpc_testing"
+)
+
+// NewInterop starts the server of gRPC's interoperability tests and returns its address.
+func NewInterop(t testing.TB) string {
+	t.Helper()
+	s := grpc.NewServer()
+	testgrpc.RegisterTestServiceServer(s, interop.NewTestServer())
+	return serveGRPC(t, listen(t), s)
+}

@@ -1,0 +1,125 @@
+package testbed
+
+import (
+	"context"
+	"errors"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/cloudwego/kitex/client"
+	"github.com/cloudwego/kitex/pkg/transmeta"
+	"github.com/cloudwego/kitex/server"
+
+	"github.com/framegate/framegate/kitex_gen/echo"
+	echosvc "github.com/framegate/framegate/kitex_gen/echo/echo"
+)
+
+// Echo is a Kitex echo service: it answers with what it is sent. A method that is set replaces that behaviour.
+type Echo struct {
+	OnSay     func(ctx context.Context, req *echo.Request) (*echo.Reply, error)
+	OnCollect func(stream echo.Echo_CollectServer) error
+	OnStream  func(req *echo.Request, stream echo.Echo_StreamServer) error
+	OnChat    func(stream echo.Echo_ChatServer) error
+}
+
+var _ echo.Echo = (*Echo)(nil)
+
+// Say answers with the request's message and payload.
+func (e *Echo) Say(ctx context.Context, req *echo.Request) (*echo.Reply, error) {
+	if e.OnSay != nil {
+		return e.OnSay(ctx, req)
+	}
+	return &echo.Reply{Message: req.Message, Payload: req.Payload}, nil
+}
+
+// Collect answers with the messages put together, and how many they were.
+func (e *Echo) Collect(stream echo.Echo_CollectServer) error {
+	if e.OnCollect != nil {
+		return e.OnCollect(stream)
+	}
+	reply := new(echo.Reply)
+	for {
+		req, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return stream.SendAndClose(reply)
+		}
+		if err != nil {
+			return err
+		}
+		reply.Message += req.Message
+		reply.Index++
+	}
+}
+
+// Stream answers req.Count times.
+func (e *Echo) Stream(req *echo.Request, stream echo.Echo_StreamServer) error {
+	if e.OnStream != nil {
+		return e.OnStream(req, stream)
+	}
+	for i := range req.Count {
+		if err := stream.Send(&echo.Reply{Message: req.Message, Payload: req.Payload, Index: i}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Chat answers each request as it comes.
+func (e *Echo) Chat(stream echo.Echo_ChatServer) error {
+	if e.OnChat != nil {
+		return e.OnChat(stream)
+	}
+	for i := int32(0); ; i++ {
+		req, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := stream.Send(&echo.Reply{Message: req.Message, Payload: req.Payload, Index: i}); err != nil {
+			return err
+		}
+	}
+}
+
+// NewEcho starts a Kitex server with e and returns its address.
+func NewEcho(t testing.TB, e *Echo) string {
+	t.Helper()
+	ln := listen(t)
+	// Run is ended by its exit signal and not by Stop, which does nothing when Run has not come far enough yet.
+	exit := make(chan error, 1)
+	svr := echosvc.NewServer(e,
+		server.WithListener(ln),
+		server.WithMetaHandler(transmeta.ServerHTTP2Handler),
+		server.WithExitWaitTime(time.Second),
+		server.WithExitSignal(func() <-chan error { return exit }),
+	)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := svr.Run(); err != nil {
+			t.Errorf("Kitex server: %v", err)
+		}
+	}()
+	t.Cleanup(func() {
+		exit <- nil
+		<-done
+	})
+	return ln.Addr().String()
+}
+
+// DialEcho returns a Kitex client of addr that speaks gRPC.
+func DialEcho(t testing.TB, addr string, options ...client.Option) echosvc.Client {
+	t.Helper()
+	options = append([]client.Option{
+		client.WithHostPorts(addr),
+		client.WithMetaHandler(transmeta.ClientHTTP2Handler),
+	}, options...)
+	c, err := echosvc.NewClient("echo", options...)
+	if err != nil {
+		t.Fatalf("Kitex client of %s: %v", addr, err)
+	}
+	return c
+}

@@ -1,0 +1,119 @@
+package testbed
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/framegate/framegate/cmd/framegate/gateway"
+	"github.com/framegate/framegate/conf"
+)
+
+// listener is the name of a Proxy's only listener.
+const listener = "main"
+
+// Proxy is a framegate in this process, made by NewProxy.
+type Proxy struct {
+	Addr string // of its listener "main"
+
+	gateway *gateway.Gateway
+}
+
+// ProxyOption changes the configuration that a Proxy starts with.
+type ProxyOption func(*conf.Config)
+
+// ConnectTimeout bounds connecting to an upstream.
+func ConnectTimeout(d time.Duration) ProxyOption {
+	return func(c *conf.Config) { c.Upstream.ConnectTimeout = d }
+}
+
+// MaxMessageBytes bounds the payload of a message; 0 means no limit.
+func MaxMessageBytes(n int64) ProxyOption {
+	return func(c *conf.Config) { c.Limits.MaxMessageBytes = n }
+}
+
+// EtcdAt takes routes from the etcd at that endpoint.
+func EtcdAt(endpoint string) ProxyOption {
+	return func(c *conf.Config) { c.Etcd.Endpoints = []string{endpoint} }
+}
+
+// EmbeddedEtcd takes routes from an etcd inside the framegate.
+func EmbeddedEtcd(t testing.TB) ProxyOption {
+	return func(c *conf.Config) {
+		c.Etcd.Endpoints = []string{conf.Embedded}
+		c.Etcd.Embedded = conf.EmbeddedEtcd{Dir: t.TempDir(), Address: "127.0.0.1:0"}
+	}
+}
+
+// NewProxy starts a framegate with default limits whose routes are those of the document, if it is not empty. It logs
+// nothing unless TEST_FRAMEGATE_LOG is set.
+func NewProxy(t testing.TB, routes string, options ...ProxyOption) *Proxy {
+	t.Helper()
+	cfg := conf.Default()
+	cfg.Listeners[0].Name, cfg.Listeners[0].Address = listener, "127.0.0.1:0"
+	cfg.Admin.Address = conf.None
+	cfg.Etcd.Endpoints = []string{conf.None}
+	if routes != "" {
+		cfg.Routes.File = filepath.Join(t.TempDir(), "routes.yaml")
+		if err := os.WriteFile(cfg.Routes.File, []byte(routes), 0o600); err != nil {
+			t.Fatalf("routes file: %v", err)
+		}
+	}
+	for _, o := range options {
+		o(cfg)
+	}
+	g, err := gateway.Start(context.Background(), cfg, slog.New(slog.NewTextHandler(logOutput(), nil)))
+	if err != nil {
+		t.Fatalf("start framegate: %v", err)
+	}
+	p := &Proxy{Addr: g.Addr(listener), gateway: g}
+	t.Cleanup(p.Stop)
+	return p
+}
+
+func logOutput() io.Writer {
+	if os.Getenv("TEST_FRAMEGATE_LOG") != "" {
+		return os.Stderr
+	}
+	return io.Discard
+}
+
+// Stop shuts the framegate down; calls that are still running are ended, not waited for. It may be called more than
+// once.
+func (p *Proxy) Stop() {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	p.gateway.Shutdown(ctx)
+}
+
+// Drain shuts the framegate down as a signal does: calls that are running go on. The channel is closed when it is down.
+func (p *Proxy) Drain() <-chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.gateway.Shutdown(context.Background())
+	}()
+	return done
+}
+
+// EtcdEndpoint returns where the etcd that the framegate uses can be reached.
+func (p *Proxy) EtcdEndpoint() string { return p.gateway.EtcdEndpoints()[0] }
+
+// UpstreamConnections returns how many connections to endpoints are open.
+func (p *Proxy) UpstreamConnections() int { return p.gateway.PoolStats().Connections }
+
+// UpstreamStreams returns how many calls to endpoints are open.
+func (p *Proxy) UpstreamStreams() int { return p.gateway.PoolStats().Streams }
+
+// RouteTo returns a routes document that sends every call to addr.
+func RouteTo(addr string) string { return RouteWith(addr, "") }
+
+// RouteWith is RouteTo with one more key of the route.
+func RouteWith(addr, key string) string {
+	return fmt.Sprintf("routes:\n- name: all\n  match: [{method: \"*\"}]\n  backends: [{endpoints: [{address: %q}]}]\n  %s\n", addr, key)
+}
