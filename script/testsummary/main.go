@@ -1,0 +1,84 @@
+// Command testsummary reads the output of "go test -json" on standard input and prints a line for each package, the
+// output of each test that failed, and a closing line with the counts. It exits 1 if anything failed or nothing ran.
+// With -count it prints the closing line alone.
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+)
+
+type event struct {
+	Action  string
+	Package string
+	Test    string
+	Output  string
+	Elapsed float64
+}
+
+func main() {
+	countOnly := flag.Bool("count", false, "print the closing line alone")
+	flag.Parse()
+	var passed, failed, skipped int
+	failedPackages := 0
+	output := map[string]*strings.Builder{}
+	in := bufio.NewScanner(os.Stdin)
+	in.Buffer(make([]byte, 1<<20), 64<<20)
+	say := func(format string, args ...any) {
+		if !*countOnly {
+			fmt.Printf(format, args...)
+		}
+	}
+	for in.Scan() {
+		var e event
+		if err := json.Unmarshal(in.Bytes(), &e); err != nil {
+			say("%s\n", in.Text()) // build errors of old tools
+			continue
+		}
+		key := e.Package + " " + e.Test
+		switch e.Action {
+		case "output", "build-output":
+			if output[key] == nil {
+				output[key] = &strings.Builder{}
+			}
+			output[key].WriteString(e.Output)
+		case "pass", "fail", "skip":
+			if e.Test == "" {
+				if e.Action == "fail" {
+					failedPackages++
+					say("%s", text(output[key]))
+				}
+				say("%-5s %-70s %6.1fs\n", e.Action, e.Package, e.Elapsed)
+				continue
+			}
+			switch e.Action {
+			case "pass":
+				passed++
+			case "fail":
+				failed++
+				say("%s", text(output[key]))
+			case "skip":
+				skipped++
+				say("%s", text(output[key]))
+			}
+			delete(output, key)
+		case "build-fail":
+			say("%s", text(output[" "]))
+		}
+	}
+	fmt.Printf("%d passed, %d failed, %d skipped\n", passed, failed, skipped)
+	if failed > 0 || failedPackages > 0 || passed == 0 {
+		os.Exit(1)
+	}
+}
+
+func text(b *strings.Builder) string {
+	if b == nil {
+		return ""
+	}
+	return b.String()
+}
