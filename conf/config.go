@@ -161,7 +161,7 @@ func Default() *Config {
 		Routes:    Routes{ReloadInterval: 500 * time.Millisecond},
 		Etcd: Etcd{
 			Endpoints:   []string{Embedded},
-			Prefix:      "/framegate",
+			Prefix:      resolver.DefaultPrefix,
 			DialTimeout: 5 * time.Second,
 			Embedded:    EmbeddedEtcd{Dir: "./framegate-data", Address: "127.0.0.1:2379"},
 		},

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/resolver"
 )
 
@@ -68,19 +69,13 @@ func (c *Config) validateListeners(p *problems) {
 		names[l.Name], addresses[l.Address] = true, true
 		p.check(l.MaxConcurrentStreams >= 1, "%s.max_concurrent_streams: %d, want at least 1", key, l.MaxConcurrentStreams)
 		p.check(l.MaxHeaderBytes >= 4096, "%s.max_header_bytes: %d, want at least 4096", key, l.MaxHeaderBytes)
-		p.check(l.StreamWindow >= minWindow && l.StreamWindow <= maxWindow, "%s.stream_window: %d, want %d to %d", key, l.StreamWindow, minWindow, maxWindow)
-		p.check(l.ConnectionWindow >= l.StreamWindow && l.ConnectionWindow <= maxWindow, "%s.connection_window: %d, want stream_window (%d) to %d", key, l.ConnectionWindow, l.StreamWindow, maxWindow)
+		p.check(l.StreamWindow >= pool.MinWindow && l.StreamWindow <= pool.MaxWindow, "%s.stream_window: %d, want %d to %d", key, l.StreamWindow, pool.MinWindow, pool.MaxWindow)
+		p.check(l.ConnectionWindow >= l.StreamWindow && l.ConnectionWindow <= pool.MaxWindow, "%s.connection_window: %d, want stream_window (%d) to %d", key, l.ConnectionWindow, l.StreamWindow, pool.MaxWindow)
 		p.check(l.Keepalive.Time >= time.Second, "%s.keepalive.time: %s, want at least 1s", key, l.Keepalive.Time)
 		p.check(l.Keepalive.Timeout >= time.Second, "%s.keepalive.timeout: %s, want at least 1s", key, l.Keepalive.Timeout)
 		p.check(l.Keepalive.MinPingInterval > 0, "%s.keepalive.min_ping_interval: %s, want more than 0s", key, l.Keepalive.MinPingInterval)
 	}
 }
-
-// Bounds of flow-control windows, RFC 9113 §6.9.
-const (
-	minWindow = 65535
-	maxWindow = 1<<31 - 1
-)
 
 func (c *Config) validateEtcd(p *problems) {
 	e := c.Etcd

@@ -34,11 +34,13 @@ const (
 	DefaultMaxHeaderBytes       = 64 << 10
 )
 
+// Bounds of flow-control windows, in bytes: RFC 9113 §6.9.1 and, for the least, §6.9.2; Kitex ignores less.
 const (
-	maxConnections = 1024
-	minWindow      = 65535 // RFC 9113 §6.9.2: the initial window; Kitex ignores less
-	maxWindow      = 1<<31 - 1
+	MinWindow = 65535
+	MaxWindow = 1<<31 - 1
 )
+
+const maxConnections = 1024
 
 func (c Config) withDefaults() Config {
 	setDefault(&c.Connections, DefaultConnections)
@@ -73,8 +75,8 @@ func (c Config) Validate() error {
 	check(c.ConnectTimeout > 0, "connect_timeout: %s, want more than 0s", c.ConnectTimeout)
 	check(c.Keepalive.Time == 0 || c.Keepalive.Time >= time.Second, "keepalive.time: %s, want 0s (never) or at least 1s", c.Keepalive.Time)
 	check(c.Keepalive.Timeout >= time.Second, "keepalive.timeout: %s, want at least 1s", c.Keepalive.Timeout)
-	check(c.StreamWindow >= minWindow && c.StreamWindow <= maxWindow, "stream_window: %d, want %d to %d", c.StreamWindow, minWindow, maxWindow)
-	check(c.ConnectionWindow >= c.StreamWindow && c.ConnectionWindow <= maxWindow, "connection_window: %d, want stream_window (%d) to %d", c.ConnectionWindow, c.StreamWindow, maxWindow)
+	check(c.StreamWindow >= MinWindow && c.StreamWindow <= MaxWindow, "stream_window: %d, want %d to %d", c.StreamWindow, MinWindow, MaxWindow)
+	check(c.ConnectionWindow >= c.StreamWindow && c.ConnectionWindow <= MaxWindow, "connection_window: %d, want stream_window (%d) to %d", c.ConnectionWindow, c.StreamWindow, MaxWindow)
 	check(c.MaxHeaderBytes >= 4096, "max_header_bytes: %d, want at least 4096", c.MaxHeaderBytes)
 	return errors.Join(errs...)
 }

@@ -22,8 +22,9 @@ var (
 	last    = &grpc.Options{Last: true}
 )
 
-// Write sends p as DATA, blocking while the stream's window is full. It keeps p: the last 8 bytes of p's capacity must
-// be zero and lie beyond its length, and p must not be changed again. It fails when the stream has ended.
+// Write sends p as DATA, blocking while the stream's window is full. It takes p over: p must not be changed
+// again. The last 8 bytes of p's capacity must lie beyond its length and be zero, or hold the mark with which Kitex
+// recycles p once it is sent (handler/piece.go). It fails when the stream has ended.
 func (s *Stream) Write(p []byte) error { return s.conn.tr.Write(s.Stream, nil, p, notLast) }
 
 // CloseSend half-closes the stream: no Write may follow.

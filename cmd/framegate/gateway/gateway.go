@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"sync"
 
 	"github.com/framegate/framegate/admin"
@@ -104,19 +103,8 @@ func (g *Gateway) Addr(listener string) string {
 	return ""
 }
 
-// AdminAddr returns the address of the admin server, or nil if it is off.
-func (g *Gateway) AdminAddr() net.Addr {
-	if g.admin == nil {
-		return nil
-	}
-	return g.admin.Addr()
-}
-
 // EtcdEndpoints returns where the etcd that this gateway uses can be reached; none if it uses none.
 func (g *Gateway) EtcdEndpoints() []string { return g.sources.etcdEndpoints }
-
-// Routes returns the routes in force.
-func (g *Gateway) Routes() []*resolver.Route { return g.resolver.Routes() }
 
 // PoolStats counts the connections and streams to endpoints.
 func (g *Gateway) PoolStats() pool.Stats { return g.pool.Stats() }

@@ -252,13 +252,18 @@ func external(endpoint string) conf.Etcd {
 	return e
 }
 
-func TestReady_NotBeforeEtcdHasAnswered(t *testing.T) {
-	nobody, err := net.Listen("tcp", "127.0.0.1:0")
+// nobody returns an address where nobody listens.
+func nobody(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	addr := nobody.Addr().String()
-	require.NoError(t, nobody.Close())
+	defer ln.Close()
+	return ln.Addr().String()
+}
+
+func TestReady_NotBeforeEtcdHasAnswered(t *testing.T) {
 	cfg := fileConfig(t, "routes: []")
-	cfg.Etcd = external(addr)
+	cfg.Etcd = external(nobody(t))
 	g := start(t, cfg)
 	require.EqualError(t, g.Ready(), "no routes from etcd yet")
 }
@@ -306,12 +311,8 @@ func TestRegister_KitexClientsFindTheProxy(t *testing.T) {
 }
 
 func TestStart_EtcdWithUsersMayComeLater(t *testing.T) {
-	nobody, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	addr := nobody.Addr().String()
-	require.NoError(t, nobody.Close())
 	cfg := fileConfig(t, "routes: []")
-	cfg.Etcd = external(addr)
+	cfg.Etcd = external(nobody(t))
 	cfg.Etcd.Username, cfg.Etcd.Password, cfg.Etcd.DialTimeout = "u", "p", 100*time.Millisecond
 	g := start(t, cfg)
 	require.EqualError(t, g.Ready(), "no routes from etcd yet")
