@@ -125,13 +125,32 @@ type Stats struct {
 // Stats returns a count that is exact only when nothing changes meanwhile.
 func (p *Pool) Stats() Stats {
 	var s Stats
-	p.endpoints.Range(func(_, v any) bool {
+	for _, e := range p.Endpoints() {
 		s.Endpoints++
+		s.Connections += e.Connections
+		s.Streams += e.Streams
+	}
+	return s
+}
+
+// EndpointStats counts what the pool holds of one endpoint.
+type EndpointStats struct {
+	Address     string
+	Connections int
+	Streams     int // on all of them
+}
+
+// Endpoints returns a count for each endpoint that had a call not long ago, as exact as that of Stats, in no order.
+func (p *Pool) Endpoints() []EndpointStats {
+	var all []EndpointStats
+	p.endpoints.Range(func(addr, v any) bool {
+		e := EndpointStats{Address: addr.(string)}
 		for _, c := range v.(*endpoint).all() {
-			s.Connections++
-			s.Streams += c.streams()
+			e.Connections++
+			e.Streams += c.streams()
 		}
+		all = append(all, e)
 		return true
 	})
-	return s
+	return all
 }
