@@ -33,6 +33,27 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
+// MaxErrors is how many mistakes Join names.
+const MaxErrors = 50
+
+// maxErrorLen is how much of one mistake Join shows, in bytes.
+const maxErrorLen = 1024
+
+// Join joins errors as errors.Join does, but the first MaxErrors only, each cut to a length that people read: a document
+// may have as many and as long mistakes as its writer likes.
+func Join(errs []error) error {
+	more := len(errs) - MaxErrors
+	if more > 0 {
+		errs = append(errs[:MaxErrors:MaxErrors], fmt.Errorf("and %d more", more))
+	}
+	for i, err := range errs {
+		if msg := err.Error(); len(msg) > maxErrorLen {
+			errs[i] = errors.New(strings.ToValidUTF8(msg[:maxErrorLen], "") + "...")
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // Decode fills v, a pointer to a struct, from the one document in data. A key that v does not have, a key given twice,
 // a value of another kind and a second document are errors. Fields that the document does not name keep their values.
 // The error joins one *Error for each mistake; v is then partly filled and must not be used.
@@ -57,7 +78,7 @@ func DecodeNode(n *yaml.Node, v any) error {
 	var w walker
 	w.check(n, reflect.TypeOf(v).Elem(), "")
 	if len(w.errs) > 0 {
-		return errors.Join(w.errs...)
+		return Join(w.errs)
 	}
 	if err := n.Decode(v); err != nil {
 		return &Error{Msg: strings.TrimPrefix(err.Error(), "yaml: ")}
@@ -157,6 +178,10 @@ func (w *walker) mapping(n *yaml.Node, t reflect.Type, key string) {
 }
 
 func (w *walker) scalar(n *yaml.Node, t reflect.Type, key string) {
+	if n.Tag == "!!binary" {
+		w.fail(n, key, "binary data, want %s", kindName(t))
+		return
+	}
 	if err := n.Decode(reflect.New(t).Interface()); err != nil {
 		w.fail(n, key, "%s, want %s", show(n), kindName(t))
 	}
