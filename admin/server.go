@@ -1,61 +1,124 @@
-// Package admin is the admin HTTP server: whether the process lives and whether it should get calls.
+// Package admin is the admin HTTP server: whether the process lives and should get calls, what is in force and why, and
+// the changes of routes and registered instances.
+//
+// Enter at Start; then api.go (every path, and what is common to all), guard.go (who may ask), routes.go, services.go,
+// explain.go and status.go (the answers), errors.go (what is said when something is wrong). openapi.json describes all
+// of it for clients; a test holds the two equal.
 package admin
 
 import (
-	"encoding/json"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
+)
+
+// Config says what the admin server shows and to whom.
+type Config struct {
+	Address string       // host:port to listen on; see ValidateAddress
+	Token   string       // that every path except /healthz and /readyz wants, and the reason in /readyz; empty for none
+	Ready   func() error // why calls should not be sent here, or nil; a nil func is always ready
+	Metrics http.Handler // answers GET /metrics; nil for none
+	Pprof   bool         // serve /debug/pprof/
+	Control Control
+	Log     *slog.Logger // nil for none
+}
+
+// What bounds a request. A write must have the time for the slowest answer, the list of all routes; profiles extend it
+// by their own duration.
+const (
+	readHeaderTimeout = 5 * time.Second
+	readBodyTimeout   = 10 * time.Second
+	writeTimeout      = 30 * time.Second
+	idleTimeout       = time.Minute
+	maxHeaderBytes    = 64 << 10
+	maxBodyBytes      = 1 << 20
+	etcdTimeout       = 5 * time.Second
 )
 
 // Server is a running admin server.
 type Server struct {
-	http *http.Server
-	addr net.Addr
-	done chan struct{} // closed when the server's goroutine has ended
+	// set once
+	cfg    Config
+	log    *slog.Logger
+	guard  *guard
+	addr   net.Addr
+	http   *http.Server
+	cancel context.CancelFunc // ends the requests under way
+	done   chan struct{}      // closed when the server's goroutine has ended
+
+	mu     sync.Mutex // guards closed, and active.Add against Wait
+	closed bool
+	active sync.WaitGroup // requests under way
 }
 
-// Start listens on address (host:port) and serves. ready says why calls should not be sent here, or nil.
-func Start(address string, ready func() error) (*Server, error) {
-	ln, err := net.Listen("tcp", address)
+// Start listens and serves until Close. The error names the key of a value that cannot be used.
+func Start(cfg Config) (*Server, error) {
+	if err := ValidateAddress(cfg.Address, cfg.Token); err != nil {
+		return nil, err
+	}
+	ln, err := net.Listen("tcp", cfg.Address)
 	if err != nil {
 		return nil, err
 	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "ok", "") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := ready(); err != nil {
-			answer(w, http.StatusServiceUnavailable, "not ready", err.Error())
-			return
-		}
-		answer(w, http.StatusOK, "ready", "")
-	})
-	s := &Server{
-		http: &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: time.Minute},
-		addr: ln.Addr(),
-		done: make(chan struct{}),
+	if !isLoopback(ln.Addr()) && cfg.Token == "" { // the name meant something else when it was validated
+		_ = ln.Close()
+		return nil, fmt.Errorf("admin.address: %q, which is %s, want a loopback address or admin.token set", cfg.Address, ln.Addr())
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &Server{cfg: cfg, log: cfg.Log, guard: newGuard(cfg.Token), addr: ln.Addr(), cancel: cancel, done: make(chan struct{})}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	s.http = &http.Server{
+		Handler:           s.handler(),
+		ReadHeaderTimeout: readHeaderTimeout, // no ReadTimeout: it would end the context of a long profile
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
+		BaseContext:       func(net.Listener) context.Context { return ctx },
 	}
 	go func() {
 		defer close(s.done)
-		_ = s.http.Serve(ln) // ends with Close
+		s.serve(ln)
 	}()
 	return s, nil
+}
+
+// serve takes requests until Close. A server that ends by itself leaves the calls alone, so it is not worth more than an
+// error in the log.
+func (s *Server) serve(ln net.Listener) {
+	if err := s.http.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+		s.log.Error("the admin server has ended: restart to have it back", "address", ln.Addr().String(), "error", err)
+	}
 }
 
 // Addr is where the server listens.
 func (s *Server) Addr() net.Addr { return s.addr }
 
-// Close stops the server at once. It may be called more than once.
+// Close stops the server at once: requests under way are ended, and waited for. It may be called more than once.
 func (s *Server) Close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.cancel()
 	_ = s.http.Close()
 	<-s.done
+	s.active.Wait()
 }
 
-func answer(w http.ResponseWriter, code int, status, reason string) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(code)
-	_ = json.NewEncoder(w).Encode(struct {
-		Status string `json:"status"`
-		Reason string `json:"reason,omitempty"`
-	}{status, reason})
+// begin counts a request and reports true, or false after Close. Each true wants one active.Done.
+func (s *Server) begin() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.active.Add(1)
+	return true
 }

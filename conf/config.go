@@ -10,6 +10,7 @@ import (
 
 	"github.com/framegate/framegate/conf/strict"
 	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/tracing"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/pool/h2conn"
 	"github.com/framegate/framegate/resolver"
@@ -34,6 +35,8 @@ type Config struct {
 	Register    Register   `yaml:"register"`
 	Drain       Drain      `yaml:"drain"`
 	Log         Log        `yaml:"log"`
+	AccessLog   AccessLog  `yaml:"access_log"`
+	Tracing     Tracing    `yaml:"tracing"`
 }
 
 // Listener is one address that clients connect to.
@@ -54,9 +57,30 @@ type ServerKeepalive struct {
 	MinPingInterval time.Duration `yaml:"min_ping_interval"`
 }
 
+// Tracer returns the configuration of the tracer.
+func (t Tracing) Tracer() tracing.Config {
+	return tracing.Config{Endpoint: t.Endpoint, Insecure: t.Insecure, Sample: t.Sample}
+}
+
 // Admin is the admin HTTP server.
 type Admin struct {
 	Address string `yaml:"address"`
+	Token   string `yaml:"token"`
+	Pprof   bool   `yaml:"pprof"`
+}
+
+// AccessLog says which calls are logged, and where.
+type AccessLog struct {
+	Path   string  `yaml:"path"`
+	Sample float64 `yaml:"sample"`
+	Errors bool    `yaml:"errors"`
+}
+
+// Tracing says where spans of calls are sent.
+type Tracing struct {
+	Endpoint string  `yaml:"endpoint"`
+	Insecure bool    `yaml:"insecure"`
+	Sample   float64 `yaml:"sample"`
 }
 
 // Routes says where routes come from beside etcd.
@@ -67,15 +91,17 @@ type Routes struct {
 
 // Etcd says where etcd is.
 type Etcd struct {
-	Endpoints   []string      `yaml:"endpoints"`
-	Prefix      string        `yaml:"prefix"`
-	Username    string        `yaml:"username"`
-	Password    string        `yaml:"password"`
-	CAFile      string        `yaml:"ca_file"`
-	CertFile    string        `yaml:"cert_file"`
-	KeyFile     string        `yaml:"key_file"`
-	DialTimeout time.Duration `yaml:"dial_timeout"`
-	Embedded    EmbeddedEtcd  `yaml:"embedded"`
+	Endpoints     []string      `yaml:"endpoints"`
+	Prefix        string        `yaml:"prefix"`
+	ServicePrefix string        `yaml:"service_prefix"`
+	Snapshot      string        `yaml:"snapshot"`
+	Username      string        `yaml:"username"`
+	Password      string        `yaml:"password"`
+	CAFile        string        `yaml:"ca_file"`
+	CertFile      string        `yaml:"cert_file"`
+	KeyFile       string        `yaml:"key_file"`
+	DialTimeout   time.Duration `yaml:"dial_timeout"`
+	Embedded      EmbeddedEtcd  `yaml:"embedded"`
 }
 
 // EmbeddedEtcd is the etcd in process.
@@ -153,6 +179,15 @@ type Log struct {
 	Format string `yaml:"format"`
 }
 
+// ListenerNames returns the names of the listeners.
+func (c *Config) ListenerNames() []string {
+	names := make([]string, len(c.Listeners))
+	for i, l := range c.Listeners {
+		names[i] = l.Name
+	}
+	return names
+}
+
 // Default returns the built-in configuration: what a process without a file and without flags runs with.
 func Default() *Config {
 	return &Config{
@@ -160,10 +195,12 @@ func Default() *Config {
 		Admin:     Admin{Address: "127.0.0.1:8889"},
 		Routes:    Routes{ReloadInterval: 500 * time.Millisecond},
 		Etcd: Etcd{
-			Endpoints:   []string{Embedded},
-			Prefix:      resolver.DefaultPrefix,
-			DialTimeout: 5 * time.Second,
-			Embedded:    EmbeddedEtcd{Dir: "./framegate-data", Address: "127.0.0.1:2379"},
+			Endpoints:     []string{Embedded},
+			Prefix:        resolver.DefaultPrefix,
+			ServicePrefix: resolver.DefaultServicePrefix,
+			Snapshot:      "./framegate-data/last-good.json",
+			DialTimeout:   5 * time.Second,
+			Embedded:      EmbeddedEtcd{Dir: "./framegate-data", Address: "127.0.0.1:2379"},
 		},
 		Upstream: Upstream{
 			Connections:          pool.DefaultConnections,
@@ -180,6 +217,8 @@ func Default() *Config {
 		Register:    Register{Weight: 10},
 		Drain:       Drain{Timeout: 30 * time.Second},
 		Log:         Log{Level: "info", Format: "text"},
+		AccessLog:   AccessLog{Path: None, Sample: 0.01, Errors: true},
+		Tracing:     Tracing{Insecure: true},
 	}
 }
 
@@ -194,6 +233,17 @@ func DefaultListener() Listener {
 		ConnectionWindow:     1 << 20,
 		Keepalive:            ServerKeepalive{Time: 2 * time.Minute, Timeout: 20 * time.Second, MinPingInterval: 10 * time.Second},
 	}
+}
+
+// Redacted returns a copy without secrets, for people to look at.
+func (c *Config) Redacted() *Config {
+	r := *c
+	for _, secret := range []*string{&r.Admin.Token, &r.Etcd.Password} {
+		if *secret != "" {
+			*secret = "(hidden)"
+		}
+	}
+	return &r
 }
 
 // Load reads a configuration file over the defaults. The result is not validated yet: flags may come on top.

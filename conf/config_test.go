@@ -3,6 +3,9 @@ package conf
 import (
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -54,6 +57,43 @@ func TestLoad_NamesFileKeyAndValue(t *testing.T) {
 	}
 	_, err := Load(path + ".none")
 	require.ErrorContains(t, err, path+".none")
+}
+
+// secretKeys are words in the keys of what nobody may see.
+var secretKeys = []string{"token", "password", "secret"}
+
+// secrets calls do with the key and the value of every string below v whose key holds one of secretKeys.
+func secrets(v reflect.Value, do func(key string, v reflect.Value)) {
+	switch v.Kind() {
+	case reflect.Slice:
+		for i := range v.Len() {
+			secrets(v.Index(i), do)
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			key, field := v.Type().Field(i).Tag.Get("yaml"), v.Field(i)
+			if field.Kind() == reflect.String && slices.ContainsFunc(secretKeys, func(s string) bool { return strings.Contains(key, s) }) {
+				do(key, field)
+			}
+			secrets(field, do)
+		}
+	}
+}
+
+func TestRedacted_HidesEverySecretThatIsSet(t *testing.T) {
+	c := Default()
+	var keys []string
+	secrets(reflect.ValueOf(c).Elem(), func(key string, v reflect.Value) {
+		keys = append(keys, key)
+		v.SetString("s3cret")
+	})
+	require.ElementsMatch(t, []string{"token", "password"}, keys)
+	r := c.Redacted()
+	secrets(reflect.ValueOf(r).Elem(), func(key string, v reflect.Value) { require.Equal(t, "(hidden)", v.String(), key) })
+	secrets(reflect.ValueOf(c).Elem(), func(key string, v reflect.Value) { require.Equal(t, "s3cret", v.String(), "the original's "+key) })
+	secrets(reflect.ValueOf(Default().Redacted()).Elem(), func(key string, v reflect.Value) { require.Empty(t, v.String(), key) })
+	r.Admin, r.Etcd = c.Admin, c.Etcd
+	require.Equal(t, c, r, "all else is as it was")
 }
 
 func TestValidate_NamesEveryMistake(t *testing.T) {

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/framegate/framegate/admin"
+	"github.com/framegate/framegate/handler/accesslog"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/resolver"
 )
@@ -20,7 +22,9 @@ func (c *Config) Validate() error {
 	var p problems
 	c.validateListeners(&p)
 	if c.Admin.Address != None {
-		p.check(validListen(c.Admin.Address), "admin.address: %q, want host:port or none", c.Admin.Address)
+		if err := admin.ValidateAddress(c.Admin.Address, c.Admin.Token); err != nil {
+			p.check(false, "%w", err)
+		}
 	}
 	p.check(c.Routes.ReloadInterval >= 10*time.Millisecond, "routes.reload_interval: %s, want at least 10ms", c.Routes.ReloadInterval)
 	c.validateEtcd(&p)
@@ -33,6 +37,11 @@ func (c *Config) Validate() error {
 	p.check(c.Drain.Timeout > 0, "drain.timeout: %s, want more than 0s", c.Drain.Timeout)
 	p.check(new(slog.Level).UnmarshalText([]byte(c.Log.Level)) == nil, "log.level: %q, want debug, info, warn or error", c.Log.Level)
 	p.check(c.Log.Format == "text" || c.Log.Format == "json", "log.format: %q, want text or json", c.Log.Format)
+	p.check(c.AccessLog.Path != "", "access_log.path: empty, want a file, stdout, stderr or none")
+	p.add("access_log", accesslog.Config{Sample: c.AccessLog.Sample}.Validate())
+	if c.Tracing.Endpoint != "" {
+		p.add("tracing", c.Tracing.Tracer().Validate())
+	}
 	return errors.Join(p...)
 }
 
@@ -90,6 +99,9 @@ func (c *Config) validateEtcd(p *problems) {
 	}
 	if err := resolver.ValidatePrefix(e.Prefix); err != nil {
 		p.check(false, "etcd.prefix: %v", err)
+	}
+	if err := resolver.ValidateServicePrefix(e.ServicePrefix); err != nil {
+		p.check(false, "etcd.service_prefix: %v", err)
 	}
 	p.check(e.DialTimeout > 0, "etcd.dial_timeout: %s, want more than 0s", e.DialTimeout)
 	switch {

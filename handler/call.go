@@ -38,8 +38,12 @@ type call struct {
 	failure  atomic.Pointer[localError] // the first local error; it is the call's result
 	panicked atomic.Bool                // a panic was logged
 
-	endMu sync.Mutex // guards ended; held while headers or the result are sent to the client
-	ended bool       // the client was sent the result
+	endMu  sync.Mutex // guards the fields below; held while headers or the result are sent to the client
+	ended  bool       // the client was sent the result
+	code   codes.Code // of the result
+	reason Reason     // of the result; empty if it is the upstream's
+
+	observation *observation // nil without observers
 
 	prev, next *call // of the proxy's list; guarded by its mutex
 }
@@ -75,11 +79,9 @@ func (c *call) recoverPanic() {
 // stop ends what is left of the call: the upstream and the goroutine of the request direction. The client's stream has
 // ended before.
 func (c *call) stop() {
-	up := c.up.Load()
-	if up == nil {
-		return
+	if up := c.up.Load(); up != nil {
+		up.Close()
 	}
-	up.Close()
 	if c.uploaded != nil {
 		<-c.uploaded // both streams have ended, so nothing blocks it
 	}
@@ -107,16 +109,16 @@ func (c *call) abort(e *localError) {
 
 // endLocal sends the client a local error as the result.
 func (c *call) endLocal(e *localError) {
-	c.end(func() { c.down.endLocal(e) })
+	c.end(e.code, e.reason, func() { c.down.endLocal(e) })
 }
 
-// end sends the client the result, unless it was sent before. It returns when a result, this one or the other, is on its
-// way: only then may the handler return to Kitex, which would send one of its own.
-func (c *call) end(send func()) {
+// end sends the client the result of that code and reason, unless one was sent before. It returns when a result, this
+// one or the other, is on its way: only then may the handler return to Kitex, which would send one of its own.
+func (c *call) end(code codes.Code, reason Reason, send func()) {
 	c.endMu.Lock()
 	defer c.endMu.Unlock()
 	if !c.ended {
-		c.ended = true
+		c.ended, c.code, c.reason = true, code, reason
 		send()
 	}
 }
@@ -176,7 +178,7 @@ func (c *call) endRequest(err error) {
 		return
 	}
 	if errors.As(err, new(readError)) && c.ctx.Err() == nil {
-		c.fail(localErrorf(codes.Canceled, ReasonInternal, "the client's stream broke: %v", err))
+		c.fail(localErrorf(codes.Canceled, ReasonCanceled, "the client's stream broke: %v", err))
 	}
 	// Otherwise the client's stream or the endpoint's has ended: the response direction sees it.
 }
@@ -198,6 +200,7 @@ func (c *call) forwardResponse() error {
 		if err != nil {
 			return readError{err}
 		}
+		c.answerBegan()
 		dropHopByHop(md)
 		if err := c.sendHeaders(encoding, md); err != nil {
 			return err
@@ -238,7 +241,7 @@ func (c *call) brokenError(err error) *localError {
 	case expired(c.ctx):
 		return errTimeout
 	case c.ctx.Err() != nil, errors.As(err, new(writeError)):
-		return localErrorf(codes.Canceled, ReasonInternal, "canceled by the client") // which hears it no more
+		return localErrorf(codes.Canceled, ReasonCanceled, "canceled by the client") // which hears it no more
 	case errors.As(err, &conn):
 		return localErrorf(codes.Unavailable, ReasonUpstreamReset, "the connection to %s broke: %s", c.addr, conn.Desc)
 	case c.up.Load().Unprocessed():
@@ -263,9 +266,10 @@ func (c *call) endWithUpstream(up *pool.Stream) {
 			return
 		}
 	}
+	c.answerBegan() // if these trailers are all of it
 	md := up.Trailer()
 	dropHopByHop(md)
-	c.end(func() {
+	c.end(st.Code(), "", func() {
 		_ = c.down.s.SetTrailer(md) // fails only when the client's stream has ended
 		c.down.s.SetBizStatusErr(up.BizStatusErr())
 		c.down.end(st)

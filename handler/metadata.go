@@ -32,29 +32,30 @@ func dropHopByHop(md metadata.MD) {
 	}
 }
 
-// upstreamRequest returns the context and the header with which a call goes upstream: the client's metadata, deadline,
-// content subtype and compression. authority, if not empty, replaces the client's; addr stands in for one that the client did not send. The call's own metadata map is
-// taken over and changed: nobody else uses it once the handler runs.
+// requestAuthority returns the authority of a request (RFC 9113 §8.3.1), or "" if it has none.
+func requestAuthority(md metadata.MD) string {
+	if v := md[":authority"]; len(v) > 0 {
+		return v[0]
+	}
+	if v := md["host"]; len(v) > 0 {
+		return v[0]
+	}
+	return ""
+}
+
+// upstreamRequest returns the context and the header with which a call goes upstream: the client's deadline, content
+// subtype and compression, and its metadata md, which may be nil. md is the call's own map; it is taken over and
+// changed: nobody else uses it once the route is known.
 //
 // Two headers need care. Kitex writes grpc-accept-encoding itself when CallHdr.SendCompress is set, with a value that is
 // not the client's, and drops grpc-encoding from metadata; but it looks for reserved names before it turns names to
 // lower case, so "Grpc-Encoding" passes and arrives as it should.
-func upstreamRequest(ctx context.Context, d serverStream, authority, addr string) (context.Context, *grpc.CallHdr) {
+func upstreamRequest(ctx context.Context, d serverStream, md metadata.MD, authority string) (context.Context, *grpc.CallHdr) {
 	hdr := &grpc.CallHdr{Host: authority, Method: d.s.Method(), ContentSubtype: d.s.ContentSubtype()}
-	md, ok := metadata.FromIncomingContext(ctx)
-	if ok {
-		for _, name := range [...]string{":authority", "host"} { // RFC 9113 §8.3.1
-			if v := md[name]; hdr.Host == "" && len(v) > 0 {
-				hdr.Host = v[0]
-			}
-		}
-		dropHopByHop(md)
-	} else {
+	if md == nil {
 		md = metadata.MD{}
 	}
-	if hdr.Host == "" {
-		hdr.Host = addr
-	}
+	dropHopByHop(md)
 	if accept := d.s.SendCompress(); accept != "" {
 		md["grpc-accept-encoding"] = []string{accept}
 	}

@@ -1,16 +1,20 @@
 // Package handler decides what happens to a call: it is the Kitex handler of unknown methods.
 //
 // Enter at Proxy.Handler; then call.go (one call in frame mode), redirect.go (the copying of frames), replay.go (the
-// second try). serverstream.go is the client's side, status.go has every status that framegate makes itself.
+// second try). serverstream.go is the client's side, status.go has every status that framegate makes itself, observer.go
+// tells others what happened.
 package handler
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 	"github.com/cloudwego/kitex/pkg/streaming"
 
 	"github.com/framegate/framegate/pool"
@@ -19,7 +23,7 @@ import (
 
 // Router chooses where a call goes. It neither blocks nor fails.
 type Router interface {
-	Resolve(listener, method string) (resolver.Target, bool)
+	Resolve(req resolver.Request) (resolver.Target, bool)
 }
 
 // Opener opens streams to endpoints; see pool.Pool.
@@ -36,7 +40,8 @@ type Config struct {
 	Router          Router
 	Pool            Opener
 	Log             *slog.Logger
-	MaxMessageBytes int64 // of one message's payload; 0 means no limit
+	MaxMessageBytes int64      // of one message's payload; 0 means no limit
+	Observers       []Observer // hear of every call; at most 4
 }
 
 // Proxy forwards calls. It is safe for concurrent use.
@@ -45,12 +50,16 @@ type Proxy struct {
 	pool            Opener
 	log             *slog.Logger
 	maxMessageBytes int64
+	observers       []Observer
 	calls           calls
 }
 
-// New returns a Proxy.
+// New returns a Proxy. It panics if there are more observers than Config allows.
 func New(cfg Config) *Proxy {
-	return &Proxy{router: cfg.Router, pool: cfg.Pool, log: cfg.Log, maxMessageBytes: cfg.MaxMessageBytes}
+	if len(cfg.Observers) > mostObservers {
+		panic(fmt.Sprintf("handler: %d observers, want at most %d", len(cfg.Observers), mostObservers))
+	}
+	return &Proxy{router: cfg.Router, pool: cfg.Pool, log: cfg.Log, maxMessageBytes: cfg.MaxMessageBytes, observers: cfg.Observers}
 }
 
 // Handler returns the handler for server.WithGRPCUnknownServiceHandler of the listener's Kitex server. It ends every
@@ -68,9 +77,21 @@ func (p *Proxy) Handler(listener string) func(context.Context, string, streaming
 
 // serve takes one call from its first header to its end.
 func (p *Proxy) serve(listener string, down serverStream) {
-	c := &call{proxy: p, down: down}
+	md, _ := metadata.FromIncomingContext(down.s.Context())
+	authority := requestAuthority(md)
+	c := p.newCall(down)
+	if c.observation != nil {
+		c.observation.record.start(listener, down, md, authority)
+		defer c.observeEnd()
+	}
 	defer c.recoverPanic()
-	target, ok := p.router.Resolve(listener, down.s.Method())
+	target, ok := p.router.Resolve(resolver.Request{Listener: listener, Method: down.s.Method(), Authority: authority, Header: md})
+	if c.observation != nil {
+		if ok {
+			c.observation.record.resolved(target)
+		}
+		c.observeStart()
+	}
 	if !ok {
 		c.endLocal(localErrorf(codes.Unimplemented, ReasonNoRoute, "no route matches %s", printable(down.s.Method())))
 		return
@@ -91,7 +112,7 @@ func (p *Proxy) serve(listener string, down serverStream) {
 		})()
 	}
 	c.addr = target.Address
-	c.ctx, c.hdr = upstreamRequest(ctx, down, target.Authority, target.Address)
+	c.ctx, c.hdr = upstreamRequest(ctx, down, md, cmp.Or(target.Authority, authority, target.Address))
 	p.calls.add(c)
 	defer p.calls.remove(c)
 	c.run()

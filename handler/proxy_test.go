@@ -94,7 +94,7 @@ func invoke(t *testing.T, cc *grpc.ClientConn, method string) (reply []byte, tra
 // routerFunc is a Router.
 type routerFunc func(method string) (resolver.Target, bool)
 
-func (f routerFunc) Resolve(_, method string) (resolver.Target, bool) { return f(method) }
+func (f routerFunc) Resolve(req resolver.Request) (resolver.Target, bool) { return f(req.Method) }
 
 // panickingPool panics on /panic/Open, and on /panic/Write makes the call's own goroutines panic.
 type panickingPool struct{ *pool.Pool }

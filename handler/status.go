@@ -33,6 +33,7 @@ const (
 	ReasonDraining           Reason = "draining"
 	ReasonBadRequestFraming  Reason = "bad_request_framing"
 	ReasonBadResponseFraming Reason = "bad_response_framing"
+	ReasonCanceled           Reason = "canceled"    // the client gave up, and does not hear it
 	ReasonOwnService         Reason = "own_service" // an answer of framegate's own health service
 	ReasonInternal           Reason = "internal"
 )
@@ -70,7 +71,7 @@ func openError(ctx context.Context, err error) *localError {
 	case expired(ctx):
 		return errTimeout
 	case ctx.Err() != nil:
-		return localErrorf(codes.Canceled, ReasonInternal, "canceled") // nobody hears it
+		return localErrorf(codes.Canceled, ReasonCanceled, "canceled") // nobody hears it
 	case errors.As(err, &header):
 		return localErrorf(codes.ResourceExhausted, ReasonHeadersTooLarge, "%v", err)
 	case errors.Is(err, pool.ErrClosed):

@@ -6,56 +6,94 @@ import (
 )
 
 // balancer chooses among a route's endpoints at random, by weight: an endpoint's share is its backend's share of the
-// backends' weights times its own share of that backend's weights. It is immutable.
+// weights of the backends that have endpoints, times its own share of that backend's weights.
 type balancer struct {
-	backends []weightedBackend
-	total    uint64 // of the backends' weights
+	backends []weightedBackend // those with a weight
+	total    uint64            // of their weights
 }
 
 type weightedBackend struct {
-	upTo      uint64 // sum of the weights up to and with this one
-	total     uint64 // of the endpoints' weights
-	endpoints []weightedEndpoint
 	name      string
+	weight    uint64
+	upTo      uint64     // sum of the weights up to and with this one
+	endpoints *endpoints // source of its endpoints
 }
 
-type weightedEndpoint struct {
-	upTo    uint64
-	address string
-}
-
-func newBalancer(backends []Backend) *balancer {
+func newBalancer(backends []Backend, s *services) *balancer {
 	b := &balancer{}
 	for _, doc := range backends {
-		wb := weightedBackend{name: doc.Name}
-		for _, e := range doc.Endpoints {
-			if w := weightOf(e.Weight); w > 0 {
-				wb.total += uint64(w)
-				wb.endpoints = append(wb.endpoints, weightedEndpoint{upTo: wb.total, address: e.Address})
-			}
+		w := weightOf(doc.Weight)
+		if w <= 0 {
+			continue
 		}
-		if w := weightOf(doc.Weight); w > 0 && len(wb.endpoints) > 0 {
-			b.total += uint64(w)
-			wb.upTo = b.total
-			b.backends = append(b.backends, wb)
-		}
+		b.total += uint64(w)
+		b.backends = append(b.backends, weightedBackend{
+			name: doc.Name, weight: uint64(w), upTo: b.total, endpoints: s.endpointsOf(doc),
+		})
 	}
 	return b
 }
 
-// pick returns the address that a call gets and false if no endpoint may be used. It does not allocate.
-func (b *balancer) pick() (backend, address string, ok bool) {
+// pick returns the address that a call gets and the name of its backend; the address is empty if no endpoint may be
+// used. It does not allocate.
+func (b *balancer) pick() (backend, address string) {
 	if len(b.backends) == 0 {
-		return "", "", false
+		return "", ""
 	}
 	wb := &b.backends[0]
 	if len(b.backends) > 1 {
 		n := rand.Uint64N(b.total)
 		wb = &b.backends[sort.Search(len(b.backends), func(i int) bool { return n < b.backends[i].upTo })]
 	}
-	if len(wb.endpoints) == 1 {
-		return wb.name, wb.endpoints[0].address, true
+	if address = wb.endpoints.Load().pick(); address == "" && len(b.backends) > 1 {
+		return b.pickOther()
 	}
-	n := rand.Uint64N(wb.total)
-	return wb.name, wb.endpoints[sort.Search(len(wb.endpoints), func(i int) bool { return n < wb.endpoints[i].upTo })].address, true
+	return wb.name, address
+}
+
+// pickOther chooses among the backends that have endpoints.
+func (b *balancer) pickOther() (backend, address string) {
+	var total uint64
+	for i := range b.backends {
+		a := b.backends[i].endpoints.Load().pick()
+		if a == "" {
+			continue
+		}
+		// Each replaces the choice so far with the share that it has of the weights seen: one pass, no list.
+		total += b.backends[i].weight
+		if rand.Uint64N(total) < b.backends[i].weight {
+			backend, address = b.backends[i].name, a
+		}
+	}
+	return backend, address
+}
+
+// endpointSet has the endpoints of a backend that take calls. It is immutable.
+type endpointSet struct {
+	list  []weightedEndpoint
+	total uint64 // of the weights
+}
+
+type weightedEndpoint struct {
+	upTo    uint64 // sum of the weights up to and with this one
+	address string
+}
+
+func (s *endpointSet) add(address string, weight int) {
+	if weight > 0 {
+		s.total += uint64(weight)
+		s.list = append(s.list, weightedEndpoint{upTo: s.total, address: address})
+	}
+}
+
+// pick returns an address, or "" if there is none.
+func (s *endpointSet) pick() string {
+	switch len(s.list) {
+	case 0:
+		return ""
+	case 1:
+		return s.list[0].address
+	}
+	n := rand.Uint64N(s.total)
+	return s.list[sort.Search(len(s.list), func(i int) bool { return n < s.list[i].upTo })].address
 }

@@ -100,6 +100,19 @@ func ReachEtcd(ctx context.Context, cli *clientv3.Client) error {
 	return nil // any other answer is an answer
 }
 
+// unansweredCause says why a request was not answered where its error only says that it waited too long.
+func unansweredCause(ctx context.Context, cli *clientv3.Client, err error) error {
+	if !IsUnavailable(err) {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if reason := ReachEtcd(ctx, cli); reason != nil {
+		return reason
+	}
+	return err
+}
+
 // plainReason takes gRPC's wrapping off the reason of a failed connection, for people.
 func plainReason(msg string) string {
 	if _, inner, ok := strings.Cut(msg, `desc = "`); ok {

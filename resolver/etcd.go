@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
-	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -16,305 +17,346 @@ import (
 // SourceEtcd is the name under which EtcdSource applies its routes.
 const SourceEtcd = "etcd"
 
-const (
-	etcdRequestTimeout = 5 * time.Second
-	etcdProbeInterval  = 10 * time.Second
-	outageLogInterval  = time.Minute
+// EtcdConfig says what an EtcdSource follows.
+type EtcdConfig struct {
+	Client        EtcdClientConfig
+	Prefix        string // what framegate's own keys start with
+	ServicePrefix string // what the keys of registered instances start with
+	Snapshot      string // file that keeps the last good state for a start without etcd; empty for none
+}
 
-	minResync = 100 * time.Millisecond
-	maxResync = 5 * time.Second
-	// steadyWatch is how long a watch must have lasted for the next resync to start with the shortest wait again.
-	steadyWatch = 10 * time.Second
+const (
+	connectRetry = time.Second // between tries to become a client of an etcd with users, which must answer for that
+	reachTimeout = time.Second // for etcd to answer at the start, before a snapshot is used
+	saveDelay    = time.Second // between a change and its snapshot, so that many changes make one
+	saveInterval = 10 * time.Minute
+	saveShare    = 50 // the time between two snapshots is at least so many times what one takes
 )
 
-// errReplaced means that etcd's revision is lower than one it had: its data was restored or removed. Read everything
-// again.
-var errReplaced = errors.New("etcd went back to an earlier revision: its data was replaced")
-
-// EtcdSource keeps the routes in etcd in force: it reads them all at one revision, then watches from the next one.
-//
-//	sync ──ok──> watch ──compacted, canceled, replaced──> wait ──> sync
-//	  └──error──────────────────────────────────────────> wait
-//
-// While etcd cannot be reached the routes stay as they are. A bad document never replaces a good one.
+// EtcdSource keeps the routes and the registered instances in etcd in force. While etcd cannot be reached both stay as
+// they are; a process that starts without etcd takes them from the snapshot of an earlier one.
 type EtcdSource struct {
 	// set once
-	cli        *clientv3.Client
-	keys       string // what the keys of routes start with
-	resolver   *Resolver
-	log        *slog.Logger
-	ready      chan struct{} // closed by Run after the first sync
-	probeEvery time.Duration
+	cfg       EtcdConfig
+	resolver  *Resolver
+	log       *slog.Logger
+	outage    *outage
+	routes    *follower[*Route]
+	instances *follower[Instance]
+	ready     chan struct{} // closed by Run when routes and instances are in force
+	changed   chan struct{} // has room for one; filled when a snapshot is due
 
-	// owned by Run
-	docs     map[string]*document // by name
-	revision int64                // etcd's, up to which docs are known
-	outage   outage
+	applied map[string]*Route // in force, by name; owned by the goroutine that follows routes
+
+	client atomic.Pointer[clientv3.Client]
+	saved  func() (*snapshot, error) // the snapshot of an earlier process, read once; nil if there is none
 }
 
-// document is what is known of one key.
-type document struct {
-	route    *Route // the last good version; nil if there was none
-	revision int64  // of the last version, good or bad
+// NewEtcdSource returns a source with valid prefixes. It does nothing before Run.
+func NewEtcdSource(cfg EtcdConfig, r *Resolver, log *slog.Logger) *EtcdSource {
+	s := &EtcdSource{
+		cfg: cfg, resolver: r, log: log, outage: newOutage(log, strings.Join(cfg.Client.Endpoints, ",")),
+		ready: make(chan struct{}), changed: make(chan struct{}, 1), applied: map[string]*Route{},
+	}
+	s.routes = newFollower[*Route]("routes", routeKeys(cfg.Prefix), s.outage, log)
+	s.routes.parse = parseStored
+	s.routes.apply = s.applyRoutes
+	s.saved = sync.OnceValues(s.readSnapshot)
+	s.routes.snapshot = func() (snapshotPart, snapshotOrigin, bool) {
+		return s.fallback(func(snap *snapshot) snapshotPart { return snap.Routes })
+	}
+	s.instances = newFollower[Instance]("instances", cfg.ServicePrefix+"/", s.outage, log)
+	s.instances.parse = parseRegistered
+	s.instances.apply = s.applyInstances
+	s.instances.snapshot = func() (snapshotPart, snapshotOrigin, bool) {
+		return s.fallback(func(snap *snapshot) snapshotPart { return snap.Instances })
+	}
+	return s
 }
 
-// NewEtcdSource returns a source of the routes under a valid prefix. It does nothing before Run. The caller closes cli
-// after Run has returned.
-func NewEtcdSource(cli *clientv3.Client, prefix string, r *Resolver, log *slog.Logger) *EtcdSource {
-	return &EtcdSource{
-		cli: cli, keys: routeKeys(prefix), resolver: r, log: log,
-		ready: make(chan struct{}), probeEvery: etcdProbeInterval,
-		docs: map[string]*document{}, outage: outage{log: log, endpoints: strings.Join(cli.Endpoints(), ",")},
+// Ready is closed once all routes and instances that were in etcd, or else in the snapshot, are in force.
+func (s *EtcdSource) Ready() <-chan struct{} { return s.ready }
+
+// errNotConnected means that etcd has not answered yet.
+var errNotConnected = errors.New("etcd has not answered yet")
+
+// Client returns the source's own client of etcd, which it closes when Run ends, or why there is none.
+func (s *EtcdSource) Client() (*clientv3.Client, error) {
+	if cli := s.client.Load(); cli != nil {
+		return cli, nil
+	}
+	if reason := s.outage.reason(); reason != "" {
+		return nil, errors.New(reason)
+	}
+	return nil, errNotConnected
+}
+
+// NotReady says why Ready is not closed yet, or nil.
+func (s *EtcdSource) NotReady() error {
+	select {
+	case <-s.ready:
+		return nil
+	default:
+	}
+	reason := s.outage.reason()
+	if reason == "" {
+		return errors.New("no routes from etcd yet")
+	}
+	if s.cfg.Snapshot == "" {
+		return fmt.Errorf("no routes from etcd yet: %s", reason)
+	}
+	if _, err := s.saved(); err != nil {
+		return fmt.Errorf("no routes from etcd yet: %s; and its snapshot cannot be used: %w", reason, err)
+	}
+	return fmt.Errorf("no routes from etcd yet: %s; and there is no snapshot of earlier ones", reason)
+}
+
+// Run applies routes, instances and their changes until ctx ends. Call it once.
+func (s *EtcdSource) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		if closedBefore(ctx, s.routes.inForce) && closedBefore(ctx, s.instances.inForce) {
+			close(s.ready)
+		}
+	})
+	cli := s.connect(ctx)
+	if cli == nil {
+		return
+	}
+	wg.Go(func() { // what is less than all that etcd has never replaces a snapshot
+		if closedBefore(ctx, s.routes.synced) && closedBefore(ctx, s.instances.synced) {
+			s.save(ctx)
+		}
+	})
+	var followers sync.WaitGroup
+	followers.Go(func() { s.routes.run(ctx, cli) })
+	followers.Go(func() { s.instances.run(ctx, cli) })
+	followers.Wait()
+	_ = cli.Close() // its error is that of the context that Close itself ends
+}
+
+// closedBefore waits until c is closed or ctx ends, and reports whether c is closed.
+func closedBefore(ctx context.Context, c <-chan struct{}) bool {
+	select {
+	case <-c:
+	case <-ctx.Done():
+	}
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
 }
 
-// Ready is closed once all routes that were in etcd are in force.
-func (s *EtcdSource) Ready() <-chan struct{} { return s.ready }
-
-// Run applies the routes and their changes until ctx ends. Call it once.
-func (s *EtcdSource) Run(ctx context.Context) {
-	wait := minResync
+// connect returns a client, or nil when ctx ends. If etcd does not answer at first, the snapshot comes into force.
+func (s *EtcdSource) connect(ctx context.Context) *clientv3.Client {
 	for {
-		if err := s.sync(ctx); err != nil {
-			s.outage.failed(ctx, s.cause(ctx, err))
-		} else {
-			s.outage.over()
-			s.markReady()
-			began := time.Now()
-			err = s.watch(ctx)
-			if time.Since(began) >= steadyWatch {
-				wait = minResync
+		err := s.reach(ctx)
+		var cli *clientv3.Client
+		if err == nil || s.cfg.Client.Username == "" { // a user needs an etcd that answers
+			var bad error
+			if cli, bad = NewEtcdClient(s.cfg.Client); bad != nil {
+				err = bad
 			}
-			if ctx.Err() == nil {
-				s.log.Info("reading all routes in etcd again", "reason", err)
-			}
+		}
+		if err != nil && ctx.Err() == nil {
+			s.outage.failed(ctx, s.routes.what, err)
+			s.instances.fallBack()
+			s.routes.fallBack()
+		}
+		if cli != nil {
+			s.client.Store(cli)
+			return cli
 		}
 		select {
 		case <-ctx.Done():
-			return
-		case <-time.After(jitter(wait)):
+			return nil
+		case <-time.After(connectRetry):
 		}
-		wait = min(2*wait, maxResync)
 	}
 }
 
-func (s *EtcdSource) markReady() {
-	select {
-	case <-s.ready:
-	default:
-		close(s.ready)
-	}
-}
-
-// jitter spreads waits so that many framegates do not come back to etcd at one time.
-func jitter(d time.Duration) time.Duration {
-	return d*3/4 + rand.N(d/2)
-}
-
-// sync reads all documents at one revision and puts them in force.
-func (s *EtcdSource) sync(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, etcdRequestTimeout)
-	defer cancel()
-	resp, err := s.cli.Get(ctx, s.keys, clientv3.WithPrefix())
+// reach says why etcd does not take calls now, or nil.
+func (s *EtcdSource) reach(ctx context.Context) error {
+	cfg := s.cfg.Client
+	cfg.Username, cfg.Password = "", ""
+	cli, err := NewEtcdClient(cfg)
 	if err != nil {
-		return fmt.Errorf("get routes: %w", err)
-	}
-	// The read is linearizable: in one store, its revision cannot be lower than what was seen before.
-	if resp.Header.Revision < s.revision {
-		s.log.Warn("etcd's data was replaced by an earlier state; its routes as they are now come into force",
-			"revision", resp.Header.Revision, "was", s.revision)
-		for _, d := range s.docs {
-			d.revision = 0
-		}
-	}
-	present := make(map[string]bool, len(resp.Kvs))
-	for _, kv := range resp.Kvs {
-		name := s.nameOf(kv.Key)
-		present[name] = true
-		s.put(name, kv.Value, kv.ModRevision)
-	}
-	for name := range s.docs {
-		if !present[name] {
-			delete(s.docs, name)
-		}
-	}
-	s.revision = resp.Header.Revision
-	routes := s.apply()
-	s.log.Info("routes in etcd are in force", "routes", routes, "revision", s.revision)
-	return nil
-}
-
-// watch applies changes until etcd ends the watch or ctx ends. A connection that breaks does not end it: the client
-// takes the watch up again where it was.
-func (s *EtcdSource) watch(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
-	var helpers sync.WaitGroup
-	defer helpers.Wait()
-	defer cancel()
-	opened, from := make(chan clientv3.WatchChan, 1), s.revision+1
-	helpers.Go(func() { // Watch waits for a connection
-		opened <- s.cli.Watch(ctx, s.keys, clientv3.WithPrefix(), clientv3.WithRev(from), clientv3.WithProgressNotify())
-	})
-	var changes clientv3.WatchChan
-
-	look := time.NewTicker(s.probeEvery)
-	defer look.Stop()
-	var probed chan error // of the probe under way, if any
-	for {
-		select {
-		case changes = <-opened:
-		case resp, ok := <-changes:
-			if !ok {
-				return errors.New("watch of routes ended")
-			}
-			if err := resp.Err(); err != nil {
-				return fmt.Errorf("watch of routes: %w", err)
-			}
-			s.follow(resp)
-		case <-look.C:
-			if probed == nil {
-				result, known := make(chan error, 1), s.revision
-				helpers.Go(func() { result <- s.probe(ctx, known) })
-				probed = result
-			}
-		case err := <-probed:
-			probed = nil
-			switch {
-			case errors.Is(err, errReplaced):
-				return err
-			case err != nil:
-				s.outage.failed(ctx, s.cause(ctx, err))
-			default:
-				s.outage.over()
-			}
-		}
-	}
-}
-
-// probe asks etcd for its revision, so that an outage is noticed, which a watch hides, and a store that was replaced
-// meanwhile, in which the watch would wait for its revision to come.
-func (s *EtcdSource) probe(ctx context.Context, known int64) error {
-	ctx, cancel := context.WithTimeout(ctx, etcdRequestTimeout)
-	defer cancel()
-	resp, err := s.cli.Get(ctx, s.keys, clientv3.WithPrefix(), clientv3.WithCountOnly())
-	if err != nil {
-		return fmt.Errorf("get revision: %w", err)
-	}
-	if resp.Header.Revision < known {
-		return errReplaced
-	}
-	return nil
-}
-
-// follow applies the changes of one response.
-func (s *EtcdSource) follow(resp clientv3.WatchResponse) {
-	changed := false
-	for _, e := range resp.Events {
-		name, revision := s.nameOf(e.Kv.Key), e.Kv.ModRevision
-		if e.Type == clientv3.EventTypeDelete {
-			changed = s.remove(name, revision) || changed
-		} else {
-			changed = s.put(name, e.Kv.Value, revision) || changed
-		}
-		s.revision = max(s.revision, revision)
-	}
-	if resp.IsProgressNotify() {
-		s.revision = max(s.revision, resp.Header.Revision)
-	}
-	if changed {
-		routes := s.apply()
-		s.log.Debug("routes in etcd changed", "routes", routes, "revision", s.revision)
-	}
-}
-
-func (s *EtcdSource) nameOf(key []byte) string { return strings.TrimPrefix(string(key), s.keys) }
-
-// put notes a version of a document and reports whether another route is in force for it.
-func (s *EtcdSource) put(name string, value []byte, revision int64) bool {
-	d := s.docs[name]
-	if d == nil {
-		d = &document{}
-		s.docs[name] = d
-	}
-	if revision <= d.revision {
-		return false
-	}
-	d.revision = revision
-	route, err := parseStored(name, value)
-	if err != nil {
-		stays := "no version of it is in force"
-		if d.route != nil {
-			stays = "its last good version stays in force"
-		}
-		s.log.Error("bad route in etcd; "+stays, "key", s.keys+name, "revision", revision, "error", err)
-		return false
-	}
-	d.route = route
-	return true
-}
-
-func (s *EtcdSource) remove(name string, revision int64) bool {
-	d := s.docs[name]
-	if d == nil || revision <= d.revision {
-		return false
-	}
-	delete(s.docs, name)
-	return d.route != nil
-}
-
-// apply puts the good versions of all documents in force and returns how many they are.
-func (s *EtcdSource) apply() int {
-	routes := make([]*Route, 0, len(s.docs))
-	for _, d := range s.docs {
-		if d.route != nil {
-			routes = append(routes, d.route)
-		}
-	}
-	s.resolver.Apply(SourceEtcd, routes)
-	return len(routes)
-}
-
-// cause says why a request was not answered where the request itself only says that it waited too long.
-func (s *EtcdSource) cause(ctx context.Context, err error) error {
-	if !IsUnavailable(err) {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cli.Close()
+	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
 	defer cancel()
-	if reason := ReachEtcd(ctx, s.cli); reason != nil {
-		return reason
+	return ReachEtcd(ctx, cli)
+}
+
+// readSnapshot returns the snapshot, nil if there is none.
+func (s *EtcdSource) readSnapshot() (*snapshot, error) {
+	if s.cfg.Snapshot == "" {
+		return nil, nil
 	}
-	return err
+	snap, err := readSnapshot(s.cfg.Snapshot, s.cfg)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		s.log.Error("the snapshot of routes cannot be used", "error", err)
+		return nil, err
+	}
+	return snap, nil
 }
 
-// outage logs that etcd cannot be used, at most once per outageLogInterval, and that it can again.
-type outage struct {
-	log       *slog.Logger
-	endpoints string
-	began     time.Time // zero when etcd can be used
-	logged    time.Time // when the last outage was logged
-	told      bool      // whether this outage was logged
+// fallback returns a part of the snapshot, and false if there is none.
+func (s *EtcdSource) fallback(part func(*snapshot) snapshotPart) (snapshotPart, snapshotOrigin, bool) {
+	snap, err := s.saved()
+	if snap == nil || err != nil {
+		return snapshotPart{}, snapshotOrigin{}, false
+	}
+	return part(snap), snapshotOrigin{snap.Cluster, snap.Saved}, true
 }
 
-// failed is told each error of a request. One that comes from the end of ctx does not count.
-func (o *outage) failed(ctx context.Context, err error) {
-	if ctx.Err() != nil {
+func (s *EtcdSource) snapshotDue() {
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+// save writes the snapshot now, some time after each change, now and then without one so that its time is true, and a
+// last time when ctx ends.
+func (s *EtcdSource) save(ctx context.Context) {
+	if s.cfg.Snapshot == "" {
 		return
 	}
-	now := time.Now()
-	if o.began.IsZero() {
-		o.began = now
+	troubled, wait := false, saveDelay
+	write := func() {
+		began := time.Now()
+		err := s.snapshot().write(s.cfg.Snapshot)
+		wait = max(saveDelay, saveShare*time.Since(began))
+		if err != nil && !troubled {
+			s.log.Error("the snapshot of routes cannot be written: a start without etcd would have none or an old one", "error", err)
+		}
+		troubled = err != nil
 	}
-	if !o.logged.IsZero() && now.Sub(o.logged) < outageLogInterval {
-		return
+	write()
+	now := time.NewTicker(saveInterval)
+	defer now.Stop()
+	for {
+		select {
+		case <-s.changed:
+		case <-now.C:
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case <-time.After(wait):
+			write()
+		case <-ctx.Done():
+			write()
+			return
+		}
 	}
-	o.logged, o.told = now, true
-	o.log.Warn("etcd cannot be used; routes stay as they are until it can: start it, or name another", "endpoints", o.endpoints, "since", o.began.Format(time.RFC3339), "error", err)
 }
 
-func (o *outage) over() {
-	if o.told {
-		o.log.Info("etcd can be used again", "endpoints", o.endpoints, "outage", time.Since(o.began).Round(time.Millisecond))
+func (s *EtcdSource) snapshot() *snapshot {
+	return &snapshot{
+		Format: snapshotFormat, Saved: s.confirmed(), Endpoints: s.cfg.Client.Endpoints, Cluster: s.cluster(),
+		Prefix: s.cfg.Prefix, ServicePrefix: s.cfg.ServicePrefix, Routes: s.routes.part(), Instances: s.instances.part(),
 	}
-	o.began, o.told = time.Time{}, false
+}
+
+func (s *EtcdSource) cluster() uint64 {
+	s.routes.mu.Lock()
+	defer s.routes.mu.Unlock()
+	return s.routes.cluster
+}
+
+// confirmed is when etcd last said that there is nothing newer than what is in force.
+func (s *EtcdSource) confirmed() time.Time {
+	s.routes.mu.Lock()
+	defer s.routes.mu.Unlock()
+	return s.routes.confirmed
+}
+
+// applyRoutes puts the good versions of the routes that changed in force.
+func (s *EtcdSource) applyRoutes(changed map[string]bool) {
+	var gone, added []*Route
+	for name := range changed {
+		if r := s.applied[name]; r != nil {
+			gone = append(gone, r)
+			delete(s.applied, name)
+		}
+		if d := s.routes.docs[name]; d != nil && d.good() {
+			added = append(added, d.value)
+			s.applied[name] = d.value
+		}
+	}
+	s.resolver.Update(SourceEtcd, gone, added)
+	s.log.Debug("routes in etcd changed", "changed", len(changed), "routes", len(s.applied))
+	s.snapshotDue()
+}
+
+// applyInstances puts the instances of the services that changed in force.
+func (s *EtcdSource) applyInstances(changed map[string]bool) {
+	services := map[string][]Instance{}
+	for name := range changed {
+		services[serviceOf(name)] = nil
+	}
+	s.instances.good(func(name string, d *document[Instance]) {
+		service := serviceOf(name)
+		if list, ok := services[service]; ok {
+			services[service] = append(list, d.value)
+		}
+	})
+	for service, instances := range services {
+		s.resolver.SetInstances(service, instances)
+	}
+	s.log.Debug("instances in etcd changed", "changed", len(changed), "services", len(services))
+	s.snapshotDue()
+}
+
+// serviceOf returns the service of an instance's name, SERVICE/ADDRESS.
+func serviceOf(name string) string {
+	service, _, _ := strings.Cut(name, "/")
+	return service
+}
+
+// parseRegistered is ParseInstance for a document that is stored under name.
+func parseRegistered(name string, value []byte) (Instance, error) {
+	service, address, _ := strings.Cut(name, "/")
+	if err := ValidServiceName(service); err != nil {
+		return Instance{}, fmt.Errorf("service: %w", err)
+	}
+	if address == "" {
+		return Instance{}, fmt.Errorf("key: %q, want SERVICE/ADDRESS", name)
+	}
+	return ParseInstance(value)
+}
+
+// Status may be called at any time.
+func (s *EtcdSource) Status() SourceStatus {
+	st := SourceStatus{Reason: s.outage.reason()}
+	st.Stale = st.Reason != ""
+	for _, count := range []func() (int, int64){s.routes.rejected, s.instances.rejected} {
+		now, ever := count()
+		st.Rejected += now
+		st.Rejections += ever
+	}
+	s.routes.mu.Lock()
+	defer s.routes.mu.Unlock()
+	st.Revision, st.Confirmed = s.routes.applied, s.routes.confirmed
+	return st
+}
+
+// Routes says what became of each document of routes. It may be called at any time.
+func (s *EtcdSource) Routes() []RouteStatus {
+	s.routes.mu.Lock()
+	defer s.routes.mu.Unlock()
+	all := make([]RouteStatus, 0, len(s.routes.docs))
+	for name, d := range s.routes.docs {
+		all = append(all, RouteStatus{Name: name, Source: SourceEtcd, Route: d.value, Revision: d.revision, Latest: d.latest, Err: d.err})
+	}
+	return all
 }

@@ -78,13 +78,9 @@ func etcdClient(t *testing.T, endpoint string) *clientv3.Client {
 func runSource(t *testing.T, endpoint string) (*Resolver, *logBuffer) {
 	t.Helper()
 	r, log := New(), &logBuffer{}
-	s := NewEtcdSource(etcdClient(t, endpoint), DefaultPrefix, r, log.logger())
-	s.probeEvery = 100 * time.Millisecond
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() { s.Run(ctx) })
-	t.Cleanup(wg.Wait)
-	t.Cleanup(cancel)
+	s := NewEtcdSource(etcdConfig(endpoint), r, log.logger())
+	s.routes.probeEvery, s.instances.probeEvery = 100*time.Millisecond, 100*time.Millisecond
+	runInTest(t, s)
 	select {
 	case <-s.Ready():
 	case <-time.After(5 * time.Second):
@@ -93,9 +89,22 @@ func runSource(t *testing.T, endpoint string) (*Resolver, *logBuffer) {
 	return r, log
 }
 
+func etcdConfig(endpoint string) EtcdConfig {
+	return EtcdConfig{Client: EtcdClientConfig{Endpoints: []string{endpoint}}, Prefix: DefaultPrefix, ServicePrefix: DefaultServicePrefix}
+}
+
+// runInTest runs a source until the test ends.
+func runInTest(t *testing.T, s *EtcdSource) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { s.Run(ctx) })
+	t.Cleanup(wg.Wait)
+	t.Cleanup(cancel)
+}
+
 func resolves(r *Resolver, method, route string) func() bool {
 	return func() bool {
-		target, _ := r.Resolve("main", method)
+		target, _ := r.Resolve(Request{Listener: "main", Method: method})
 		return target.Route == route
 	}
 }
@@ -170,7 +179,7 @@ func TestEtcd_FollowsAStoreThatWasReplaced(t *testing.T) {
 	require.NoError(t, err)
 	eventually(t, 5*time.Second, "the new store's routes are in force", resolves(r, "/a.S/New", "new"))
 	require.True(t, resolves(r, "/a.S/M19", "")(), "the old store's are not")
-	require.Equal(t, 1, log.count("etcd's data was replaced"))
+	require.Equal(t, 1, log.count("etcd's data was replaced; its routes"))
 }
 
 func TestEtcd_ResyncsAfterACompactionItMissed(t *testing.T) {
@@ -263,7 +272,7 @@ func TestEtcd_StartsBeforeEtcd(t *testing.T) {
 	require.NoError(t, l.Close())
 
 	r, log := New(), &logBuffer{}
-	s := NewEtcdSource(etcdClient(t, address), DefaultPrefix, r, log.logger())
+	s := NewEtcdSource(etcdConfig(address), r, log.logger())
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() { s.Run(ctx) })
@@ -289,31 +298,12 @@ func TestEtcd_RunEndsAtOnceWithoutEtcd(t *testing.T) {
 	noLeaks(t)
 	link := newLink(t, "127.0.0.1:1")
 	link.cut()
-	s := NewEtcdSource(etcdClient(t, link.address()), DefaultPrefix, New(), slog.New(slog.DiscardHandler))
+	s := NewEtcdSource(etcdConfig(link.address()), New(), slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(100*time.Millisecond, cancel)
 	began := time.Now()
 	s.Run(ctx)
 	require.Less(t, time.Since(began), time.Second)
-}
-
-func TestOutage_LogsAtMostOnceAMinute(t *testing.T) {
-	log := &logBuffer{}
-	o := outage{log: log.logger(), endpoints: "etcd:2379"}
-	for range 100 {
-		o.failed(t.Context(), io.ErrUnexpectedEOF)
-	}
-	require.Equal(t, 1, log.count("etcd cannot be used"))
-	o.over()
-	o.over()
-	require.Equal(t, 1, log.count("etcd can be used again"))
-	o.failed(t.Context(), io.ErrUnexpectedEOF)
-	o.over()
-	require.Equal(t, 1, log.count("etcd cannot be used"), "a flapping etcd")
-	require.Equal(t, 1, log.count("etcd can be used again"), "only the end of what was logged is logged")
-	o.logged = o.logged.Add(-outageLogInterval)
-	o.failed(t.Context(), io.ErrUnexpectedEOF)
-	require.Equal(t, 2, log.count("etcd cannot be used"))
 }
 
 func TestJitter_StaysWithinAQuarter(t *testing.T) {

@@ -57,14 +57,11 @@ type FileSource struct {
 	content []byte      // that was last read, good or bad
 	trouble string      // why the file could not be read, "" if it could; it was logged
 
-	mu     sync.Mutex // guards status
-	status FileStatus
-}
-
-// FileStatus says what became of the file.
-type FileStatus struct {
-	Loaded time.Time // when the routes in force were read
-	Err    error     // why the file as it is now is not in force; nil if it is
+	mu         sync.Mutex // guards what follows
+	routes     []*Route   // in force
+	loaded     time.Time  // when they were read
+	err        error      // why the file as it is now is not in force; nil if it is
+	rejections int64      // contents that were refused
 }
 
 // OpenFile reads the file, applies its routes to r and returns the source, which keeps them up to date while Run runs.
@@ -102,11 +99,26 @@ func (f *FileSource) Run(ctx context.Context) {
 	}
 }
 
-// Status may be called at any time.
-func (f *FileSource) Status() FileStatus {
+// Routes says what became of each route of the file. It may be called at any time.
+func (f *FileSource) Routes() []RouteStatus {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.status
+	all := make([]RouteStatus, len(f.routes))
+	for i, r := range f.routes {
+		all[i] = RouteStatus{Name: r.Name, Source: SourceFile, Route: r, Err: f.err}
+	}
+	return all
+}
+
+// Status may be called at any time. A file has no revision.
+func (f *FileSource) Status() SourceStatus {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	st := SourceStatus{Confirmed: f.loaded, Rejections: f.rejections}
+	if f.err != nil {
+		st.Stale, st.Reason, st.Rejected = true, f.err.Error(), 1
+	}
+	return st
 }
 
 // changed reports whether the file may have changed since it was read. Where the file's time cannot tell, it says yes.
@@ -196,7 +208,7 @@ func (f *FileSource) apply() (int, error) {
 	if err == nil {
 		f.resolver.Apply(SourceFile, routes)
 	}
-	f.setStatus(err)
+	f.note(routes, err)
 	return len(routes), err
 }
 
@@ -206,7 +218,7 @@ func (f *FileSource) unreadable(err error) {
 		return
 	}
 	f.trouble = err.Error()
-	f.setStatus(err)
+	f.note(nil, err)
 	msg := "routes file cannot be read; the routes of its last good content stay in force"
 	if errors.Is(err, os.ErrNotExist) {
 		msg = "routes file is gone; the routes of its last good content stay in force"
@@ -214,11 +226,14 @@ func (f *FileSource) unreadable(err error) {
 	f.log.Error(msg, "path", f.path, "error", err)
 }
 
-func (f *FileSource) setStatus(err error) {
+// note keeps what is in force, and why the file as it is now is not.
+func (f *FileSource) note(routes []*Route, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.status.Err = err
-	if err == nil {
-		f.status.Loaded = time.Now()
+	f.err = err
+	if err != nil {
+		f.rejections++
+		return
 	}
+	f.routes, f.loaded = routes, time.Now()
 }

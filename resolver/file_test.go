@@ -50,15 +50,15 @@ func TestFile_ReplacesItsRoutesWhenItChanges(t *testing.T) {
 	write(t, path, fileDoc("a", "b"))
 	r, f, log := runFile(t, path)
 	require.Len(t, r.Routes(), 2, "in force when OpenFile returns")
-	loaded := f.Status().Loaded
+	loaded := f.Status().Confirmed
 
 	write(t, path, fileDoc("b", "c"))
 	took := eventually(t, time.Second, "the new routes are in force", resolves(r, "/a.S/c", "c"))
 	t.Logf("live after %s with a look every %s", took, testInterval)
 	require.True(t, resolves(r, "/a.S/a", "")(), "a route that is not in the file any more goes")
 	require.True(t, resolves(r, "/a.S/b", "b")())
-	require.True(t, f.Status().Loaded.After(loaded))
-	require.NoError(t, f.Status().Err)
+	require.True(t, f.Status().Confirmed.After(loaded))
+	require.Empty(t, f.Status().Reason)
 
 	write(t, path, "routes: []\n")
 	eventually(t, time.Second, "no route is left", func() bool { return len(r.Routes()) == 0 })
@@ -89,15 +89,15 @@ func TestFile_BadContentKeepsTheLastGood(t *testing.T) {
 		write(t, path, doc)
 		eventually(t, time.Second, "the bad content is logged", func() bool { return log.count(bad) == i+1 })
 		require.True(t, resolves(r, "/a.S/a", "a")())
-		require.ErrorContains(t, f.Status().Err, path)
+		require.Contains(t, f.Status().Reason, path)
 	}
 	require.Equal(t, 1, log.count(path+": line 2: routes[0].colour: unknown key"))
 
 	now := time.Now().Add(-time.Hour)
 	require.NoError(t, os.Chtimes(path, now, now))
-	eventually(t, time.Second, "the source has looked", func() bool { return f.Status().Err != nil })
+	eventually(t, time.Second, "the source has looked", func() bool { return f.Status().Stale })
 	write(t, path, good)
-	eventually(t, time.Second, "the good content is in force again", func() bool { return f.Status().Err == nil })
+	eventually(t, time.Second, "the good content is in force again", func() bool { return !f.Status().Stale })
 	require.Equal(t, 4, log.count(bad), "each bad content is logged once")
 }
 
@@ -109,7 +109,7 @@ func TestFile_SurvivesThatTheFileVanishes(t *testing.T) {
 
 	require.NoError(t, os.Remove(path))
 	eventually(t, time.Second, "the file is missed", func() bool { return log.count("routes file is gone") == 1 })
-	require.ErrorIs(t, f.Status().Err, os.ErrNotExist)
+	require.Contains(t, f.Status().Reason, "no such file")
 	require.NoError(t, os.Mkdir(path, 0o700))
 	eventually(t, time.Second, "a directory is no file", func() bool { return log.count("cannot be read") == 1 })
 	require.True(t, resolves(r, "/a.S/a", "a")())
@@ -118,7 +118,7 @@ func TestFile_SurvivesThatTheFileVanishes(t *testing.T) {
 	write(t, path, fileDoc("b"))
 	eventually(t, time.Second, "the new file is in force", resolves(r, "/a.S/b", "b"))
 	require.Equal(t, 1, log.count("can be read again"))
-	require.NoError(t, f.Status().Err)
+	require.Empty(t, f.Status().Reason)
 }
 
 // Kubernetes mounts a ConfigMap as routes.yaml -> ..data/routes.yaml with ..data -> a directory, and swaps ..data.

@@ -1,6 +1,7 @@
 package resolver
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -10,25 +11,30 @@ import (
 	"time"
 )
 
-// Resolver holds the routes in force. Resolve may be called by any number of goroutines while sources change routes;
-// a change swaps the whole table, and calls keep the answer they got.
+// Resolver holds the routes in force and the instances of services. Resolve may be called by any number of goroutines
+// while sources change both; a change swaps what it concerns, and calls keep the answer they got.
 type Resolver struct {
 	current atomic.Pointer[table]
 
-	mu      sync.Mutex          // guards sources and the order of swaps
-	sources map[string][]*Route // by the name of the source
+	mu       sync.Mutex                   // guards what follows, and the order of swaps
+	sources  map[string]map[*Route]*entry // by the name of the source
+	services *services
+
+	listeners []string // set once; see New
 }
 
-// New returns a Resolver without routes.
-func New() *Resolver {
-	r := &Resolver{sources: map[string][]*Route{}}
-	r.current.Store(newTable(nil))
+// New returns a Resolver without routes that is asked about the named listeners; none stands for whatever routes name,
+// which costs a table for each.
+func New(listeners ...string) *Resolver {
+	r := &Resolver{sources: map[string]map[*Route]*entry{}, services: newServices(), listeners: listeners}
+	r.current.Store(newTable(nil, listeners))
 	return r
 }
 
 // Target is where a call goes. It is a value: it shares nothing with later tables.
 type Target struct {
 	Route     string        // name of the route
+	Pattern   string        // of the match entry that the call met, such as /pkg.Service/*
 	Mode      Mode          // of the route
 	Backend   string        // name of the backend, may be empty
 	Address   string        // of the endpoint: host:port or unix:/path; empty when no endpoint may be used
@@ -36,56 +42,165 @@ type Target struct {
 	Timeout   time.Duration // of the whole call; 0 for none
 }
 
-// Resolve returns the target of a call of the full method name ("/pkg.Service/Method") that came in through the named
-// listener, and false if no route matches. A target without an Address has a route but no endpoint that may be used.
-// It neither blocks nor allocates.
-func (r *Resolver) Resolve(listener, method string) (Target, bool) {
-	e := r.current.Load().lookup(listener, method)
-	if e == nil {
+// Resolve returns the target of a call, and false if no route matches. A target without an Address has a route but no
+// endpoint that may be used. It neither blocks nor, except in regular expressions, allocates.
+func (r *Resolver) Resolve(req Request) (Target, bool) {
+	c := r.current.Load().lookup(&req)
+	if c == nil {
 		return Target{}, false
 	}
-	t := Target{Route: e.route.Name, Mode: e.route.Mode, Authority: e.route.Authority, Timeout: e.route.Timeout}
-	t.Backend, t.Address, _ = e.balancer.pick()
+	route := c.entry.route
+	t := Target{Route: route.Name, Pattern: c.method, Mode: route.Mode, Authority: route.Authority, Timeout: route.Timeout}
+	t.Backend, t.Address = c.entry.balancer.pick()
 	return t, true
 }
 
 // Apply replaces the routes of one source, named by the caller ("file", "etcd"), and leaves those of others. The routes
-// must be valid (ParseRoute) and not be changed afterwards. Where two sources have a route of one name, both are in
-// force; where they match alike, that of the source whose name sorts first wins.
+// must be valid (ParseRoute) and not be changed afterwards. Where two sources have a route of one name, both are in force;
+// where they match alike, that of the source whose name sorts first wins.
 func (r *Resolver) Apply(source string, routes []*Route) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.sources[source] = slices.Clone(routes)
-	r.current.Store(newTable(r.allLocked()))
+	before := r.sources[source]
+	now := make(map[*Route]*entry, len(routes))
+	for _, route := range routes {
+		e := before[route]
+		if e == nil {
+			e = newEntry(route, source, r.services)
+		}
+		now[route] = e
+	}
+	r.sources[source] = now
+	r.rebuildLocked()
+}
+
+// Update is Apply for a change of some of a source's routes: it removes those that are in force and gone, and adds others.
+// It costs little however many routes there are.
+func (r *Resolver) Update(source string, gone, added []*Route) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	routes := r.sources[source]
+	if routes == nil {
+		routes = map[*Route]*entry{}
+		r.sources[source] = routes
+	}
+	removed := map[*entry]bool{}
+	for _, route := range gone {
+		if e := routes[route]; e != nil {
+			removed[e] = true
+			delete(routes, route)
+		}
+	}
+	var candidates []*candidate
+	rebuild := false
+	current := r.current.Load()
+	for _, route := range added {
+		e := newEntry(route, source, r.services)
+		routes[route] = e
+		candidates = append(candidates, e.candidates...)
+		for _, l := range route.Listeners { // one that no route named before needs a table of its own
+			if current.listeners[l] == nil && (len(r.listeners) == 0 || slices.Contains(r.listeners, l)) {
+				rebuild = true
+			}
+		}
+	}
+	slices.SortFunc(candidates, compareCandidates)
+	if !rebuild {
+		if next := current.updated(removed, candidates); next != nil {
+			r.current.Store(next)
+			return
+		}
+	}
+	r.rebuildLocked()
+}
+
+// rebuildLocked puts a new table of all routes in force.
+func (r *Resolver) rebuildLocked() {
+	var entries []*entry
+	for _, routes := range r.sources {
+		entries = slices.AppendSeq(entries, maps.Values(routes))
+	}
+	r.current.Store(newTable(entries, r.listeners))
+	r.services.forgetUnused(entries)
+}
+
+// SetInstances replaces the instances of a service; none means that it has none. Of several with one address, that of the
+// greatest weight counts. The instances must be valid
+// (ParseInstance) and not be changed afterwards.
+func (r *Resolver) SetInstances(service string, instances []Instance) {
+	sorted := slices.SortedFunc(slices.Values(instances), func(a, b Instance) int {
+		return cmp.Or(cmp.Compare(a.Address, b.Address), cmp.Compare(b.Weight, a.Weight))
+	})
+	sorted = slices.CompactFunc(sorted, func(a, b Instance) bool { return a.Address == b.Address })
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.services.set(service, sorted)
+}
+
+// Instances returns the instances of every service that has any. The caller must not change them.
+func (r *Resolver) Instances() map[string][]Instance {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := make(map[string][]Instance, len(r.services.byName))
+	for name, s := range r.services.byName {
+		if len(s.instances) > 0 {
+			all[name] = s.instances
+		}
+	}
+	return all
+}
+
+// Documents counts the routes and instances in force.
+func (r *Resolver) Documents() (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, routes := range r.sources {
+		n += len(routes)
+	}
+	for _, s := range r.services.byName {
+		n += len(s.instances)
+	}
+	return n
 }
 
 // Routes returns the routes in force, by name. The caller must not change them.
 func (r *Resolver) Routes() []*Route {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	all := r.allLocked()
-	slices.SortStableFunc(all, func(a, b *Route) int { return strings.Compare(a.Name, b.Name) })
-	return all
-}
-
-func (r *Resolver) allLocked() []*Route {
 	var all []*Route
 	for _, source := range slices.Sorted(maps.Keys(r.sources)) {
-		all = append(all, r.sources[source]...)
+		all = slices.AppendSeq(all, maps.Keys(r.sources[source]))
 	}
+	slices.SortStableFunc(all, func(a, b *Route) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }
 
 // Summary says in one line what a route does, for people.
 func (r *Route) Summary() string {
-	var methods, addresses []string
+	var matches, backends []string
 	for _, m := range r.Match {
-		methods = append(methods, m.Method)
+		matches = append(matches, m.String())
 	}
 	for _, b := range r.Backends {
-		for _, e := range b.Endpoints {
-			addresses = append(addresses, e.Address)
+		backends = append(backends, b.String())
+	}
+	return fmt.Sprintf("%s -> %s", strings.Join(matches, ", "), strings.Join(backends, ", "))
+}
+
+// String is the backend on one line, for people: its endpoints or its service, and its weight unless that is 1.
+func (b Backend) String() string {
+	var parts []string
+	if b.Weight != nil && *b.Weight != 1 {
+		parts = append(parts, fmt.Sprintf("%d x", *b.Weight))
+	}
+	if b.Service != "" {
+		parts = append(parts, "service "+b.Service)
+		for _, k := range slices.Sorted(maps.Keys(b.Tags)) {
+			parts = append(parts, k+"="+b.Tags[k])
 		}
 	}
-	return fmt.Sprintf("%s -> %s", strings.Join(methods, ", "), strings.Join(addresses, ", "))
+	for _, e := range b.Endpoints {
+		parts = append(parts, e.Address)
+	}
+	return strings.Join(parts, " ")
 }

@@ -10,7 +10,11 @@ import (
 const goodRoute = `
 name: echo
 listeners: [main]
-match: [{method: /echo.Echo/Say}, {method: /echo.Echo/*}, {method: /echo.*}, {method: "*"}]
+match:
+- {method: /echo.Echo/Say, authority: "*.Example.com", headers: [{name: x-tenant, exact: ""}, {name: x-a-bin, present: false}]}
+- {method: /echo.Echo/*, headers: [{name: x-tenant, prefix: "go"}, {name: x-user, regex: "a|b+"}]}
+- {method: /echo.*, authority: "[::1]:80"}
+- {method: "*"}
 priority: 3
 mode: frame
 authority: echo.internal:80
@@ -20,6 +24,7 @@ backends:
   weight: 90
   endpoints: [{address: "127.0.0.1:9001", weight: 10}, {address: "[::1]:9002"}, {address: "unix:/run/echo.sock"}]
 - {name: canary, weight: 0, endpoints: [{address: "echo.local:80"}]}
+- {name: found, service: echo, tags: {cluster: a, zone: ""}}
 `
 
 func TestParseRoute_SurvivesARoundTrip(t *testing.T) {
@@ -35,7 +40,21 @@ func TestParseRoute_NamesEachMistake(t *testing.T) {
 	_, err := ParseRoute([]byte(`
 name: Echo
 listeners: ["Main!"]
-match: [{method: echo.Echo/Say}]
+match:
+- method: echo.Echo/Say
+- method: "*"
+  authority: "a.*.com"
+  headers:
+  - {name: X-Tenant, exact: a}
+  - {name: te, present: true}
+  - {name: x-a, exact: a, prefix: b}
+  - {name: x-b}
+  - {name: x-bin, exact: a}
+  - {name: x-c, prefix: ""}
+  - {name: x-d, regex: "a)(b"}
+  - {name: x-e, regex: ".{0,1000}b"}
+  - {name: x-f, exact: "caf\u00e9"}
+- {method: "*", authority: "*"}
 priority: 9999999
 mode: sideways
 authority: "a b"
@@ -43,6 +62,9 @@ timeout: -1s
 backends:
 - {name: x, weight: -1, endpoints: [{address: nowhere}, {address: "h:0"}, {address: "unix:rel"}, {address: "h:1", weight: 9999999}]}
 - {name: x, endpoints: []}
+- {service: echo, endpoints: [{address: "h:1"}]}
+- {service: a/b}
+- {endpoints: [{address: "h:1"}], tags: {a: b}}
 `))
 	require.Error(t, err)
 	for _, want := range []string{
@@ -60,8 +82,43 @@ backends:
 		`backends[0].endpoints[3].weight: 9999999, want 0 to 1000000`,
 		`backends[1].name: "x", want a name that no other backend of the route has`,
 		`backends[1].endpoints: empty`,
+		`backends[2].service: "echo" beside endpoints, want one of the two`,
+		`backends[3].service: "a/b", want`,
+		`backends[4].tags: want them beside service only`,
+		`match[1].authority: "a.*.com", want a host, host:port or *.domain`,
+		`match[2].authority: "*", want a host`,
+		`match[1].headers[0].name: "X-Tenant", want a header name of a-z`,
+		`match[1].headers[1].name: "te", want a header that is not of the transport`,
+		`match[1].headers[2].name: "x-a" with 2 conditions, want one of exact, prefix, regex and present`,
+		`match[1].headers[3].name: "x-b" with 0 conditions`,
+		`match[1].headers[4].name: "x-bin", want present`,
+		`match[1].headers[5].prefix: "", want some text`,
+		`match[1].headers[6].regex: "a)(b", want a regular expression in RE2 syntax`,
+		`match[1].headers[7].regex: ".{0,1000}b", want one of at most 256 steps`,
+		`match[1].headers[8].exact: "café", want printable ASCII`,
 	} {
 		require.ErrorContains(t, err, want)
+	}
+}
+
+// What a document may ask for is bounded: each framegate pays for it, again and again.
+func TestParseRoute_RefusesWhatWouldCostTooMuch(t *testing.T) {
+	many := func(n int, s string) string { return strings.TrimSuffix(strings.Repeat(s+", ", n), ", ") }
+	const tail = `, backends: [{endpoints: [{address: "h:1"}]}]}`
+	for want, doc := range map[string]string{
+		"listeners: 65, want at most 64":                          `{name: a, listeners: [` + many(65, "l") + `], match: [{method: "*"}]` + tail,
+		"match: 1001 entries, want at most 1000":                  `{name: a, match: [` + many(1001, `{method: "*"}`) + `]` + tail,
+		"match[0].headers: 33, want at most 32":                   `{name: a, match: [{method: "*", headers: [` + many(33, `{name: x-a, exact: a}`) + `]}]` + tail,
+		"steps together, want at most 4096":                       `{name: a, match: [{method: "*", headers: [` + many(32, `{name: x-a, regex: ".{200}"}`) + `]}]` + tail,
+		"binary data, want a string":                              `{name: a, match: [{method: "*"}], backends: [{endpoints: [{address: !!binary "dW5peDovdG1wL/8="}]}]}`,
+		`"unix:/a\u200bb", want at most 512 printable characters`: `{name: a, match: [{method: "*"}], backends: [{endpoints: [{address: "unix:/a\u200bb"}]}]}`,
+		"document is not UTF-8":                                   "\xff\xfen\x00a\x00",
+		"and 49950 more":                                          strings.Repeat("a:\n", 50_000),
+		"want UTF-8 of at most 512 bytes":                         `{name: a, match: [{method: "*"}], backends: [{service: s, tags: {a: ` + strings.Repeat("b", 600) + `}}]}`,
+	} {
+		_, err := ParseRoute([]byte(doc))
+		require.ErrorContains(t, err, want)
+		require.Less(t, len(err.Error()), 64<<10)
 	}
 }
 
@@ -108,6 +165,7 @@ func TestParsePattern(t *testing.T) {
 func FuzzParseRoutes(f *testing.F) {
 	f.Add([]byte(goodRoute))
 	f.Add([]byte("routes:\n- {name: a, match: [{method: '*'}], backends: [{endpoints: [{address: 'h:1'}]}]}"))
+	f.Add([]byte("{name: h, match: [{method: '*', authority: '*.a', headers: [{name: x-a, regex: 'a|b'}]}], backends: [{service: s, tags: {k: v}}]}"))
 	f.Add([]byte(`{"name":"j","match":[{"method":"/a.*"}],"backends":[{"endpoints":[{"address":"h:1"}]}]}`))
 	f.Fuzz(func(t *testing.T, doc []byte) {
 		routes, err := ParseRoutes(doc)
@@ -119,9 +177,14 @@ func FuzzParseRoutes(f *testing.F) {
 			require.NoError(t, err)
 			again, err := ParseRoute(enc)
 			require.NoError(t, err, string(enc))
-			require.Equal(t, r.Name, again.Name)
-			require.Equal(t, len(r.Backends), len(again.Backends))
+			second, err := again.Encode()
+			require.NoError(t, err)
+			require.Equal(t, string(enc), string(second))
+			_, err = r.MarshalJSON()
+			require.NoError(t, err)
 		}
-		newTable(routes)
+		r := New()
+		r.Apply("file", routes)
+		r.Resolve(Request{Method: "/a.b/c", Authority: "h:1", Header: map[string][]string{"x-a": {"v"}}})
 	})
 }

@@ -1,32 +1,20 @@
 package resolver
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"strings"
 
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 )
 
 // DefaultPrefix is what framegate's keys in etcd start with unless configured.
 const DefaultPrefix = "/framegate"
 
-// MaxPutRoutes is how many routes one PutAll takes: what etcd takes in a transaction (its --max-txn-ops).
-const MaxPutRoutes = 128
-
-// putAttempts bounds how often PutAll starts again because somebody else changed one of the routes meanwhile.
-const putAttempts = 10
-
 // ErrNotFound means that etcd has no route of that name. List tells which there are.
 var ErrNotFound = errors.New("not found")
-
-// ErrConflict means that others changed the same routes again and again during a put. Nothing was stored; try again.
-var ErrConflict = errors.New("changed by others meanwhile, try again")
 
 // ValidatePrefix reports what is wrong with a prefix of keys.
 func ValidatePrefix(prefix string) error {
@@ -73,6 +61,7 @@ type StoredRoute struct {
 type DocumentError struct {
 	Name     string // from its key
 	Revision int64  // of its last change
+	Document []byte // as it is in etcd
 	Err      error
 }
 
@@ -83,142 +72,6 @@ func (e *DocumentError) Error() string {
 // Unwrap returns what is wrong with the document.
 func (e *DocumentError) Unwrap() error { return e.Err }
 
-// Outcome says what a put did.
-type Outcome string
-
-// The outcomes of a put.
-const (
-	Created   Outcome = "created"
-	Updated   Outcome = "updated"
-	Unchanged Outcome = "unchanged" // the same document was there; nothing was written
-)
-
-// PutResult is what a put did with one route.
-type PutResult struct {
-	Name     string
-	Outcome  Outcome
-	Revision int64 // of the last change of the route
-}
-
-// Put stores one route.
-func (s *RouteStore) Put(ctx context.Context, r *Route) (PutResult, error) {
-	results, err := s.PutAll(ctx, []*Route{r})
-	if err != nil {
-		return PutResult{}, err
-	}
-	return results[0], nil
-}
-
-// PutAll stores all the routes in one transaction, or none. Their names must differ. The results are in the order of
-// the routes.
-func (s *RouteStore) PutAll(ctx context.Context, routes []*Route) ([]PutResult, error) {
-	if len(routes) == 0 {
-		return nil, nil
-	}
-	if len(routes) > MaxPutRoutes {
-		return nil, fmt.Errorf("put %d routes at once: want at most %d, so that all or none are stored", len(routes), MaxPutRoutes)
-	}
-	docs, err := encodeAll(routes)
-	if err != nil {
-		return nil, err
-	}
-	for range putAttempts {
-		results, stored, err := s.tryPut(ctx, routes, docs)
-		if err != nil {
-			return nil, putError(routes, docs, err)
-		}
-		if stored {
-			return results, nil
-		}
-	}
-	return nil, putError(routes, docs, ErrConflict)
-}
-
-// encodeAll returns the documents of routes, each of which can be read again.
-func encodeAll(routes []*Route) ([][]byte, error) {
-	docs := make([][]byte, len(routes))
-	names := make(map[string]bool, len(routes))
-	var errs []error
-	for i, r := range routes {
-		if names[r.Name] {
-			errs = append(errs, fmt.Errorf("route %s: given twice", r.Name))
-		}
-		names[r.Name] = true
-		doc, err := r.Encode()
-		if err == nil {
-			_, err = parseStored(r.Name, doc)
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("route %s: %w", r.Name, err))
-		}
-		docs[i] = doc
-	}
-	return docs, errors.Join(errs...)
-}
-
-func putError(routes []*Route, docs [][]byte, err error) error {
-	what := fmt.Sprintf("put route %s", routes[0].Name)
-	if len(routes) > 1 {
-		what = fmt.Sprintf("put %d routes", len(routes))
-	}
-	if isTooLarge(err) {
-		return fmt.Errorf("%s: %d bytes, more than this etcd takes at once; put fewer routes at a time: %w",
-			what, len(bytes.Join(docs, nil)), err)
-	}
-	return fmt.Errorf("%s: %w", what, err)
-}
-
-// isTooLarge reports whether the server, or the client on its behalf, refused a request for its size.
-func isTooLarge(err error) bool {
-	var answer rpctypes.EtcdError
-	if errors.As(err, &answer) {
-		return errors.Is(err, rpctypes.ErrRequestTooLarge)
-	}
-	return status.Code(err) == codes.ResourceExhausted
-}
-
-// tryPut returns false, having stored nothing, if somebody changed one of the routes meanwhile.
-func (s *RouteStore) tryPut(ctx context.Context, routes []*Route, docs [][]byte) ([]PutResult, bool, error) {
-	reads := make([]clientv3.Op, len(routes))
-	for i, r := range routes {
-		reads[i] = clientv3.OpGet(s.keys + r.Name)
-	}
-	before, err := s.cli.Txn(ctx).Then(reads...).Commit()
-	if err != nil {
-		return nil, false, err
-	}
-	results := make([]PutResult, len(routes))
-	var unchanged []clientv3.Cmp
-	var writes []clientv3.Op
-	for i, r := range routes {
-		key := s.keys + r.Name
-		results[i] = PutResult{Name: r.Name, Outcome: Created}
-		if kvs := before.Responses[i].GetResponseRange().Kvs; len(kvs) > 0 {
-			results[i].Outcome, results[i].Revision = Updated, kvs[0].ModRevision
-			if bytes.Equal(kvs[0].Value, docs[i]) {
-				results[i].Outcome = Unchanged
-			}
-		}
-		unchanged = append(unchanged, clientv3.Compare(clientv3.ModRevision(key), "=", results[i].Revision))
-		if results[i].Outcome != Unchanged {
-			writes = append(writes, clientv3.OpPut(key, string(docs[i])))
-		}
-	}
-	if len(writes) == 0 {
-		return results, true, nil
-	}
-	after, err := s.cli.Txn(ctx).If(unchanged...).Then(writes...).Commit()
-	if err != nil || !after.Succeeded {
-		return nil, false, err
-	}
-	for i := range results {
-		if results[i].Outcome != Unchanged {
-			results[i].Revision = after.Header.Revision
-		}
-	}
-	return results, true, nil
-}
-
 // Get returns the route of that name. The error is ErrNotFound, a *DocumentError or that of the request.
 func (s *RouteStore) Get(ctx context.Context, name string) (*StoredRoute, error) {
 	resp, err := s.cli.Get(ctx, s.keys+name)
@@ -228,39 +81,50 @@ func (s *RouteStore) Get(ctx context.Context, name string) (*StoredRoute, error)
 	if len(resp.Kvs) == 0 {
 		return nil, fmt.Errorf("route %s: %w", name, ErrNotFound)
 	}
-	kv := resp.Kvs[0]
-	r, err := parseStored(name, kv.Value)
-	if err != nil {
-		return nil, &DocumentError{Name: name, Revision: kv.ModRevision, Err: err}
+	r, bad := s.read(resp.Kvs[0])
+	if bad != nil {
+		return nil, bad
 	}
-	return &StoredRoute{Route: r, Revision: kv.ModRevision}, nil
+	return r, nil
 }
 
 // List returns all routes, and all documents under the prefix that are no routes, each by name.
 func (s *RouteStore) List(ctx context.Context) ([]*StoredRoute, []*DocumentError, error) {
-	resp, err := s.cli.Get(ctx, s.keys, clientv3.WithPrefix()) // sorted by key
+	kvs, err := s.all(ctx)
 	if err != nil {
-		return nil, nil, fmt.Errorf("list routes: %w", err)
+		return nil, nil, err
 	}
 	var routes []*StoredRoute
-	var bad []*DocumentError
-	for _, kv := range resp.Kvs {
-		name := strings.TrimPrefix(string(kv.Key), s.keys)
-		r, err := parseStored(name, kv.Value)
-		if err != nil {
-			bad = append(bad, &DocumentError{Name: name, Revision: kv.ModRevision, Err: err})
-			continue
+	var bads []*DocumentError
+	for _, kv := range kvs {
+		if r, bad := s.read(kv); bad != nil {
+			bads = append(bads, bad)
+		} else {
+			routes = append(routes, r)
 		}
-		routes = append(routes, &StoredRoute{Route: r, Revision: kv.ModRevision})
 	}
-	return routes, bad, nil
+	return routes, bads, nil
 }
 
-// Delete removes the route of that name, also a bad document, and reports whether there was one.
-func (s *RouteStore) Delete(ctx context.Context, name string) (bool, error) {
-	resp, err := s.cli.Delete(ctx, s.keys+name)
+// all returns every document under the prefix, sorted by key.
+func (s *RouteStore) all(ctx context.Context) ([]*mvccpb.KeyValue, error) {
+	resp, err := s.cli.Get(ctx, s.keys, clientv3.WithPrefix())
 	if err != nil {
-		return false, fmt.Errorf("delete route %s: %w", name, err)
+		return nil, fmt.Errorf("list routes: %w", err)
 	}
-	return resp.Deleted > 0, nil
+	return resp.Kvs, nil
+}
+
+// read returns the route that a key of the prefix holds, or what is wrong with it.
+func (s *RouteStore) read(kv *mvccpb.KeyValue) (*StoredRoute, *DocumentError) {
+	name := s.nameOf(kv)
+	r, err := parseStored(name, kv.Value)
+	if err != nil {
+		return nil, &DocumentError{Name: name, Revision: kv.ModRevision, Document: kv.Value, Err: err}
+	}
+	return &StoredRoute{Route: r, Revision: kv.ModRevision}, nil
+}
+
+func (s *RouteStore) nameOf(kv *mvccpb.KeyValue) string {
+	return strings.TrimPrefix(string(kv.Key), s.keys)
 }

@@ -92,8 +92,8 @@ func TestStore_RefusesMoreBytesThanEtcdTakes(t *testing.T) {
 	var big []*Route
 	for i := range 3 {
 		r := route(fmt.Sprintf("big%d", i), "/a.S/M", 0)
-		for j := range 1000 {
-			r.Backends[0].Endpoints = append(r.Backends[0].Endpoints, Endpoint{Address: fmt.Sprintf("%s%d:1", strings.Repeat("h", 600), j)})
+		for j := range 1100 {
+			r.Backends[0].Endpoints = append(r.Backends[0].Endpoints, Endpoint{Address: fmt.Sprintf("%s%d:1", strings.Repeat("h", 500), j)})
 		}
 		big = append(big, r)
 	}
@@ -121,7 +121,7 @@ func TestStore_ConcurrentPutsAreAtomic(t *testing.T) {
 					t.Error(err)
 				}
 				routes, _, err := s.List(t.Context())
-				if err != nil || len(routes) == 2 && routes[0].Route.Match[0] != routes[1].Route.Match[0] {
+				if err != nil || len(routes) == 2 && routes[0].Route.Match[0].Method != routes[1].Route.Match[0].Method {
 					t.Errorf("half applied: %v %v", routes, err)
 				}
 			}
@@ -176,5 +176,70 @@ func TestValidatePrefix(t *testing.T) {
 	}
 	for _, bad := range []string{"", "/", "a", "/a/", "/a b", "/a\n"} {
 		require.ErrorContains(t, ValidatePrefix(bad), "want /name without a slash at its end", bad)
+	}
+}
+
+func TestStore_WritesOnlyIfTheRouteIsAtTheRevision(t *testing.T) {
+	s := newStore(t)
+	first, err := s.Put(t.Context(), route("echo", "/a.S/One", 0), IfRevision(0))
+	require.NoError(t, err)
+	require.Equal(t, Created, first.Outcome)
+	_, err = s.Put(t.Context(), route("echo", "/a.S/One", 0), IfRevision(0))
+	require.EqualError(t, err, "route echo: is at revision 2, want that it does not exist: somebody created it; get it first")
+	second, err := s.Put(t.Context(), route("echo", "/a.S/Two", 0), IfRevision(first.Revision))
+	require.NoError(t, err)
+
+	_, err = s.Put(t.Context(), route("echo", "/a.S/Three", 0), IfRevision(first.Revision))
+	require.EqualError(t, err, "route echo: is at revision 3, want 2: somebody changed it; get it again")
+	var conflict *ConflictError
+	require.ErrorAs(t, err, &conflict)
+	require.Equal(t, &ConflictError{Name: "echo", Want: 2, Got: 3}, conflict)
+	require.ErrorIs(t, err, ErrConflict)
+	_, err = s.Put(t.Context(), route("echo", "/a.S/Two", 0), IfRevision(first.Revision))
+	require.ErrorIs(t, err, ErrConflict, "even if there is nothing to change")
+	_, err = s.Put(t.Context(), route("none", "/a.S/M", 0), IfRevision(7))
+	require.EqualError(t, err, "route none: does not exist, want revision 7: somebody deleted it, or it never was")
+
+	_, err = s.PutAll(t.Context(), []*Route{route("new", "/a.S/M", 0), route("echo", "/a.S/M", 0)}, IfRevision(0))
+	require.ErrorAs(t, err, &conflict)
+	_, err = s.Get(t.Context(), "new")
+	require.ErrorIs(t, err, ErrNotFound, "all or none")
+
+	_, err = s.Delete(t.Context(), "echo", IfRevision(first.Revision))
+	require.EqualError(t, err, "route echo: is at revision 3, want 2: somebody changed it; get it again")
+	found, err := s.Delete(t.Context(), "none", IfRevision(first.Revision))
+	require.NoError(t, err)
+	require.False(t, found)
+	found, err = s.Delete(t.Context(), "echo", IfRevision(second.Revision))
+	require.NoError(t, err)
+	require.True(t, found)
+}
+
+func TestStore_OfTwoWritersAtOneRevisionOneWins(t *testing.T) {
+	s := newStore(t)
+	put, err := s.Put(t.Context(), route("echo", "/a.S/M", 0))
+	require.NoError(t, err)
+	revision := put.Revision
+	for round := range 20 {
+		var wg sync.WaitGroup
+		errs := make([]error, 2)
+		for w := range 2 {
+			wg.Go(func() {
+				_, errs[w] = s.Put(t.Context(), route("echo", fmt.Sprintf("/a.S/R%dW%d", round, w), 0), IfRevision(revision))
+			})
+		}
+		wg.Wait()
+		won := 0
+		for w := range 2 {
+			if errs[w] == nil {
+				won++
+			} else {
+				var conflict *ConflictError
+				require.ErrorAs(t, errs[w], &conflict)
+				require.Equal(t, &ConflictError{Name: "echo", Want: revision, Got: revision + 1}, conflict)
+			}
+		}
+		require.Equal(t, 1, won)
+		revision++
 	}
 }

@@ -1,106 +1,152 @@
 package resolver
 
 import (
-	"cmp"
+	"math"
+	"runtime"
 	"slices"
 	"strings"
 )
 
-// table is the immutable answer to every call: for each listener, the winner for each pattern, with broader patterns
-// of higher priority already taken into account. A look-up costs at most one map access for the exact method, one for
-// the service and one for each dot of the service's name, however many routes there are.
+// table is the immutable answer to every call: for each listener, for each prefix that some pattern has, the match
+// entries in the order in which they win. A look-up costs one map access for an exact method, else one for the service
+// and one for each dot of the service's name, however many routes there are; entries of one prefix that differ by
+// authority or by the value of a header are found by those.
 type table struct {
+	all       []*candidate        // strongest first
 	listeners map[string]*methods // of the listeners that some route names
 	others    *methods            // of every other listener
 }
 
-// methods maps prefixes (see Pattern) to winners.
+// methods maps prefixes (see Pattern) to buckets.
 type methods struct {
-	exact    map[string]*entry
-	services map[string]*entry
-	packages map[string]*entry
-	any      *entry
+	exact    map[string]*bucket
+	services map[string]*bucket
+	packages map[string]*bucket
+	longest  int                // of the prefixes in packages
+	changed  map[string]*bucket // by prefix, instead of those above: what changed since they were made; nil is gone
+	any      *bucket
 }
 
 // entry is a route that is ready to take calls.
 type entry struct {
-	route    *Route
-	balancer *balancer
+	route      *Route
+	source     string
+	balancer   *balancer
+	candidates []*candidate
 }
 
-// candidate is one match entry of one route.
-type candidate struct {
-	pattern Pattern
-	entry   *entry
-}
-
-// newTable builds a table from valid routes.
-func newTable(routes []*Route) *table {
-	var all []candidate
-	listeners := map[string]bool{}
-	for _, r := range routes {
-		e := &entry{route: r, balancer: newBalancer(r.Backends)}
-		for _, m := range r.Match {
-			p, err := ParsePattern(m.Method)
-			if err != nil {
-				continue // routes are valid here; a bad pattern matches nothing
+// newTable builds a table from the entries of valid routes, for the listeners that own has, or every one that a route
+// names if own is empty.
+func newTable(entries []*entry, own []string) *table {
+	t := &table{listeners: map[string]*methods{}}
+	var between pauses
+	for _, e := range entries {
+		between.yield()
+		t.all = append(t.all, e.candidates...)
+		for _, l := range e.route.Listeners {
+			if len(own) == 0 || slices.Contains(own, l) {
+				t.listeners[l] = nil
 			}
-			all = append(all, candidate{pattern: p, entry: e})
-		}
-		for _, l := range r.Listeners {
-			listeners[l] = true
 		}
 	}
-	slices.SortStableFunc(all, compareCandidates)
-	t := &table{listeners: make(map[string]*methods, len(listeners)), others: newMethods(all, "")}
-	for l := range listeners {
-		t.listeners[l] = newMethods(all, l)
+	slices.SortFunc(t.all, compareCandidates)
+	t.others = newMethods(t.all, "")
+	for l := range t.listeners {
+		t.listeners[l] = newMethods(t.all, l)
 	}
 	return t
 }
 
-// compareCandidates puts the stronger first: priority, then the more specific pattern, then the name.
-func compareCandidates(a, b candidate) int {
-	switch {
-	case a.entry.route.Priority != b.entry.route.Priority:
-		return cmp.Compare(b.entry.route.Priority, a.entry.route.Priority)
-	case a.pattern.moreSpecific(b.pattern):
-		return -1
-	case b.pattern.moreSpecific(a.pattern):
-		return 1
+// mergeCandidates merges two sorted lists.
+func mergeCandidates(a, b []*candidate) []*candidate {
+	if len(a) == 0 {
+		return b
 	}
-	return cmp.Compare(a.entry.route.Name, b.entry.route.Name)
+	all := make([]*candidate, 0, len(a)+len(b))
+	for _, c := range b {
+		i, _ := slices.BinarySearchFunc(a, c, compareCandidates)
+		all = append(append(all, a[:i]...), c)
+		a = a[i:]
+	}
+	return append(all, a...)
 }
 
-// newMethods keeps, for each prefix, the strongest of the candidates whose pattern covers it. all is sorted, strongest
-// first.
-func newMethods(all []candidate, listener string) *methods {
-	m := &methods{exact: map[string]*entry{}, services: map[string]*entry{}, packages: map[string]*entry{}}
+// pauses lets calls run while a large table is built: a build of ten thousand routes takes milliseconds, in which the
+// scheduler would else not turn to another goroutine of the same processor.
+type pauses struct{ n int }
+
+const yieldEvery = 128
+
+func (p *pauses) yield() {
+	if p.n++; p.n%yieldEvery == 0 {
+		runtime.Gosched()
+	}
+}
+
+func newEntry(r *Route, source string, s *services) *entry {
+	e := &entry{route: r, source: source, balancer: newBalancer(r.Backends, s)}
+	for i := range r.Match {
+		if c, err := newCandidate(e, i); err == nil { // routes are valid here; what is not matches nothing
+			e.candidates = append(e.candidates, c)
+		}
+	}
+	return e
+}
+
+// newMethods puts the candidates that listen on listener, strongest first, into buckets.
+func newMethods(all []*candidate, listener string) *methods {
+	m := &methods{exact: map[string]*bucket{}, services: map[string]*bucket{}, packages: map[string]*bucket{}}
+	var between pauses
 	for _, c := range all {
-		if !listens(c.entry.route, listener) {
-			continue
-		}
-		switch dst := m.mapOf(c.pattern.Kind); {
-		case dst == nil && m.any == nil:
-			m.any = c.entry
-		case dst != nil && dst[c.pattern.Prefix] == nil:
-			dst[c.pattern.Prefix] = c.entry
+		between.yield()
+		if listens(c.entry.route, listener) {
+			m.make(c.pattern).add(c)
 		}
 	}
-	// Broader winners of higher priority displace narrower ones: broadest first, so that each step sees final winners.
-	for _, prefix := range slices.SortedFunc(mapKeys(m.packages), byLength) {
-		m.packages[prefix] = stronger(m.packages[prefix], m.packageOf(strings.TrimSuffix(prefix, ".")))
+	for method, b := range m.exact {
+		between.yield()
+		b.under(m.broader(method))
 	}
-	for prefix, e := range m.services {
-		m.services[prefix] = stronger(e, m.packageOf(prefix))
+	for prefix, b := range m.services {
+		b.under(m.packageOf(strings.TrimSuffix(prefix, "/")))
 	}
-	for method, e := range m.exact {
-		m.exact[method] = stronger(e, m.broader(method))
+	for prefix, b := range m.packages {
+		b.under(m.packageOf(strings.TrimSuffix(prefix, ".")))
+	}
+	for _, byPrefix := range []map[string]*bucket{m.exact, m.services, m.packages} {
+		for _, b := range byPrefix {
+			between.yield()
+			b.finish()
+		}
+	}
+	if m.any != nil {
+		m.any.finish()
 	}
 	return m
 }
 
-func (m *methods) mapOf(k Kind) map[string]*entry {
+// make returns the pattern's bucket, which it makes if there is none.
+func (m *methods) make(p Pattern) *bucket {
+	byPrefix := m.base(p.Kind)
+	if byPrefix == nil {
+		if m.any == nil {
+			m.any = newBucket()
+		}
+		return m.any
+	}
+	if p.Kind == KindPackage {
+		m.longest = max(m.longest, len(p.Prefix))
+	}
+	b := byPrefix[p.Prefix]
+	if b == nil {
+		b = newBucket()
+		byPrefix[p.Prefix] = b
+	}
+	return b
+}
+
+// base returns the map of the prefixes of one kind; nil for KindAny, which has none.
+func (m *methods) base(k Kind) map[string]*bucket {
 	switch k {
 	case KindExact:
 		return m.exact
@@ -112,67 +158,65 @@ func (m *methods) mapOf(k Kind) map[string]*entry {
 	return nil
 }
 
-func mapKeys(m map[string]*entry) func(yield func(string) bool) {
-	return func(yield func(string) bool) {
-		for k := range m {
-			if !yield(k) {
-				return
-			}
-		}
-	}
-}
-
-func byLength(a, b string) int { return cmp.Compare(len(a), len(b)) }
-
-// stronger returns the narrower entry unless the broader one has a higher priority.
-func stronger(narrow, broad *entry) *entry {
-	if broad != nil && broad.route.Priority > narrow.route.Priority {
-		return broad
-	}
-	return narrow
-}
-
-func listens(r *Route, listener string) bool {
-	return len(r.Listeners) == 0 || slices.Contains(r.Listeners, listener)
-}
-
-// lookup returns the route of a full method name, or nil. It does not allocate.
-func (t *table) lookup(listener, method string) *entry {
+// lookup returns the candidate that a call gets, or nil. It does not allocate.
+func (t *table) lookup(req *Request) *candidate {
 	m := t.others
 	if len(t.listeners) > 0 {
-		if own, ok := t.listeners[listener]; ok {
+		if own, ok := t.listeners[req.Listener]; ok {
 			m = own
 		}
 	}
-	if e, ok := m.exact[method]; ok {
-		return e
+	b := m.get(m.exact, req.Method)
+	if b == nil {
+		b = m.broader(req.Method)
 	}
-	return m.broader(method)
-}
-
-// broader looks a full method name up by its service, then its packages, then any.
-func (m *methods) broader(method string) *entry {
-	slash := strings.LastIndexByte(method, '/')
-	if slash <= 0 {
-		return m.any
-	}
-	if len(m.services) > 0 {
-		if e, ok := m.services[method[:slash+1]]; ok {
-			return e
+	var best *candidate
+	floor := math.MinInt // only a higher priority beats what a narrower bucket has
+	for ; b != nil && b.above > floor; b = b.parent {
+		if c := b.find(req, floor); c != nil {
+			best, floor = c, c.entry.route.Priority
 		}
 	}
-	return m.packageOf(method[:slash])
+	return best
 }
 
-// packageOf looks up the longest package that encloses name, such as "/a.b.Service", then any.
-func (m *methods) packageOf(name string) *entry {
-	for len(m.packages) > 0 {
+// get returns the bucket of a prefix, or nil. base is the map of the prefix's kind.
+func (m *methods) get(base map[string]*bucket, prefix string) *bucket {
+	if len(m.changed) > 0 {
+		if b, ok := m.changed[prefix]; ok {
+			return b
+		}
+	}
+	if len(base) == 0 {
+		return nil
+	}
+	return base[prefix]
+}
+
+// broader returns the narrowest bucket of a full method name that is not its own: of its service, its packages, any.
+func (m *methods) broader(method string) *bucket {
+	name := method
+	if len(method) > 0 {
+		if slash := strings.IndexByte(method[1:], '/') + 1; slash > 0 {
+			if b := m.get(m.services, method[:slash+1]); b != nil {
+				return b
+			}
+			name = method[:slash]
+		}
+	}
+	return m.packageOf(name)
+}
+
+// packageOf returns the bucket of the longest package that encloses name, such as "/a.b.Service", then any.
+func (m *methods) packageOf(name string) *bucket {
+	name = name[:min(len(name), m.longest)]
+	for m.longest > 0 {
 		dot := strings.LastIndexByte(name, '.')
 		if dot < 0 {
 			break
 		}
-		if e, ok := m.packages[name[:dot+1]]; ok {
-			return e
+		if b := m.get(m.packages, name[:dot+1]); b != nil {
+			return b
 		}
 		name = name[:dot]
 	}

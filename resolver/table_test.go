@@ -2,7 +2,7 @@ package resolver
 
 import (
 	"fmt"
-	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -52,78 +52,13 @@ func TestResolve_PrefersPriorityThenSpecificityThenName(t *testing.T) {
 		{"main", "/x.S/M", "urgent-pkg"},
 		{"main", "/y.S/M", "any"},
 	} {
-		got, ok := r.Resolve(c.listener, c.method)
+		got, ok := r.Resolve(Request{Listener: c.listener, Method: c.method})
 		require.True(t, ok, c.method)
 		require.Equal(t, c.want, got.Route, "%s on %s", c.method, c.listener)
 	}
 	r.Apply("file", nil)
-	_, ok := r.Resolve("main", "/a.b.S/M")
+	_, ok := r.Resolve(Request{Listener: "main", Method: "/a.b.S/M"})
 	require.False(t, ok)
-}
-
-// slowResolve is the definition of precedence, written down without any table.
-func slowResolve(routes []*Route, listener, method string) string {
-	var best candidate
-	for _, r := range routes {
-		if !listens(r, listener) {
-			continue
-		}
-		for _, m := range r.Match {
-			p, _ := ParsePattern(m.Method)
-			c := candidate{pattern: p, entry: &entry{route: r}}
-			if p.Match(method) && (best.entry == nil || compareCandidates(c, best) < 0) {
-				best = c
-			}
-		}
-	}
-	if best.entry == nil {
-		return ""
-	}
-	return best.entry.route.Name
-}
-
-func TestResolve_AgreesWithItsDefinition(t *testing.T) {
-	rnd := rand.New(rand.NewPCG(1, 2))
-	parts := []string{"a", "b", "c"}
-	pick := func() string { return parts[rnd.IntN(len(parts))] }
-	service := func() string {
-		s := pick()
-		for range rnd.IntN(3) {
-			s += "." + pick()
-		}
-		return s
-	}
-	pattern := func() string {
-		switch rnd.IntN(8) {
-		case 0:
-			return "*"
-		case 1, 2, 3:
-			return "/" + service() + ".*"
-		case 4, 5:
-			return "/" + service() + "/*"
-		}
-		return "/" + service() + "/" + pick()
-	}
-	for range 3000 {
-		var routes []*Route
-		for i := range rnd.IntN(12) {
-			r := route(fmt.Sprintf("r%02d", i), pattern(), rnd.IntN(3))
-			r.Match = append(r.Match, Match{Method: pattern()})
-			if rnd.IntN(3) == 0 {
-				r.Listeners = []string{pick()}
-			}
-			routes = append(routes, r)
-		}
-		table := newTable(routes)
-		for range 20 {
-			listener, method := pick(), "/"+service()+"/"+pick()
-			got := ""
-			if e := table.lookup(listener, method); e != nil {
-				got = e.route.Name
-			}
-			require.Equal(t, slowResolve(routes, listener, method), got, "%s on %s of %d routes", method, listener, len(routes))
-		}
-	}
 }
 
 func TestResolve_SplitsByWeight(t *testing.T) {
@@ -139,7 +74,7 @@ backends:
 	const calls = 100_000
 	got := map[string]int{}
 	for range calls {
-		target, _ := r.Resolve("main", "/s/m")
+		target, _ := r.Resolve(Request{Listener: "main", Method: "/s/m"})
 		got[target.Backend+" "+target.Address]++
 	}
 	want := map[string]float64{"a a:1": 0.675, "a a:2": 0.075, "b b:1": 0.25}
@@ -152,9 +87,84 @@ backends:
 func TestResolve_WithoutUsableEndpointKeepsTheRoute(t *testing.T) {
 	r := New()
 	r.Apply("file", []*Route{mustRoute(t, `{name: off, match: [{method: "*"}], backends: [{weight: 0, endpoints: [{address: "a:1"}]}]}`)})
-	target, ok := r.Resolve("main", "/s/m")
+	target, ok := r.Resolve(Request{Listener: "main", Method: "/s/m"})
 	require.True(t, ok)
-	require.Equal(t, Target{Route: "off", Mode: ModeFrame}, target)
+	require.Equal(t, Target{Route: "off", Pattern: "*", Mode: ModeFrame}, target)
+}
+
+func TestResolve_RegexesAreNotTriedOnLongValues(t *testing.T) {
+	r := New()
+	r.Apply("file", []*Route{mustRoute(t, `{name: a, match: [{method: "*", headers: [{name: x-a, regex: "a+"}]}], backends: [{endpoints: [{address: "h:1"}]}]}`)})
+	for length, want := range map[int]bool{1: true, maxRegexValue: true, maxRegexValue + 1: false} {
+		_, ok := r.Resolve(Request{Method: "/a/b", Header: map[string][]string{"x-a": {strings.Repeat("a", length)}}})
+		require.Equal(t, want, ok, length)
+	}
+}
+
+func TestResolve_KnowsItsListenersOnly(t *testing.T) {
+	r := New("main", "edge")
+	r.Apply("file", []*Route{
+		route("other", "/a.S/M", 1, "other", "else"), route("edge", "/a.S/M", 0, "edge"), route("all", "*", 0),
+	})
+	for listener, want := range map[string]string{"main": "all", "edge": "edge"} {
+		got, _ := r.Resolve(Request{Listener: listener, Method: "/a.S/M"})
+		require.Equal(t, want, got.Route)
+	}
+	require.Len(t, r.current.Load().listeners, 1, "a table for each listener that routes name would be the writer's to choose")
+}
+
+func TestResolve_TagsAreNotConfused(t *testing.T) {
+	r := New()
+	r.SetInstances("s", []Instance{{Address: "s:1", Weight: 1, Tags: map[string]string{"a": "b", "c": "d"}}})
+	odd := mustRoute(t, `{name: odd, match: [{method: /odd/*}], backends: [{service: s, tags: {a: "b\0c\0d"}}]}`)
+	good := mustRoute(t, `{name: good, match: [{method: /good/*}], backends: [{service: s, tags: {a: b, c: d}}]}`)
+	r.Apply("file", []*Route{odd, good})
+	got, _ := r.Resolve(Request{Method: "/good/M"})
+	require.Equal(t, "s:1", got.Address)
+	got, _ = r.Resolve(Request{Method: "/odd/M"})
+	require.Empty(t, got.Address)
+}
+
+func TestSetInstances_OneAddressCountsOnce(t *testing.T) {
+	r := New()
+	r.SetInstances("s", []Instance{{Address: "s:1", Weight: 1}, {Address: "s:2", Weight: 5}, {Address: "s:1", Weight: 7}})
+	require.Equal(t, []Instance{{Address: "s:1", Weight: 7}, {Address: "s:2", Weight: 5}}, r.Instances()["s"])
+}
+
+func TestResolve_BackendsOfServicesFollowTheirInstances(t *testing.T) {
+	r := New()
+	r.SetInstances("echo", []Instance{{Address: "e:1", Weight: 30, Tags: map[string]string{"cluster": "a"}}, {Address: "e:2", Weight: 10}})
+	r.Apply("file", []*Route{
+		mustRoute(t, `{name: all, match: [{method: /all/*}], backends: [{service: echo}]}`),
+		mustRoute(t, `{name: tagged, match: [{method: /tagged/*}], backends: [{service: echo, tags: {cluster: a}}]}`),
+		mustRoute(t, `{name: split, match: [{method: /split/*}], backends: [{name: found, weight: 90, service: echo, tags: {cluster: b}}, {name: fixed, weight: 10, endpoints: [{address: "f:1"}]}]}`),
+	})
+	share := func(method string) map[string]float64 {
+		const calls = 20_000
+		got := map[string]float64{}
+		for range calls {
+			target, ok := r.Resolve(Request{Method: method})
+			require.True(t, ok)
+			got[target.Address] += 1.0 / calls
+		}
+		return got
+	}
+	got := share("/all/M")
+	require.InDelta(t, 0.75, got["e:1"], 0.02)
+	require.InDelta(t, 0.25, got["e:2"], 0.02)
+	require.InDelta(t, 1, share("/tagged/M")["e:1"], 1e-6)
+	require.InDelta(t, 1, share("/split/M")["f:1"], 1e-6, "a backend without endpoints leaves its share to the others")
+
+	r.SetInstances("echo", []Instance{{Address: "e:3", Weight: 10, Tags: map[string]string{"cluster": "b", "zone": "z"}}})
+	require.InDelta(t, 1, share("/all/M")["e:3"], 1e-6)
+	require.InDelta(t, 1, share("/tagged/M")[""], 1e-6)
+	require.InDelta(t, 0.9, share("/split/M")["e:3"], 0.02)
+
+	r.SetInstances("echo", nil)
+	require.InDelta(t, 1, share("/all/M")[""], 1e-6)
+	require.Empty(t, r.Instances())
+	r.Apply("file", nil)
+	require.Empty(t, r.services.byName, "what no route uses is forgotten")
 }
 
 func BenchmarkResolve(b *testing.B) {
@@ -168,7 +178,7 @@ func BenchmarkResolve(b *testing.B) {
 			r.Apply("file", routes)
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, ok := r.Resolve("main", "/pkg0.Service/Method"); !ok {
+				if _, ok := r.Resolve(Request{Listener: "main", Method: "/pkg0.Service/Method"}); !ok {
 					b.Fatal("no route")
 				}
 			}
@@ -178,8 +188,99 @@ func BenchmarkResolve(b *testing.B) {
 
 func TestResolve_DoesNotAllocate(t *testing.T) {
 	r := New()
-	r.Apply("file", []*Route{route("a", "/a.b.S/*", 0), route("b", "/a.*", 0, "edge")})
-	for _, method := range []string{"/a.b.S/M", "/a.c.S/M", "/x/y"} {
-		require.Zero(t, testing.AllocsPerRun(100, func() { r.Resolve("edge", method) }), method)
+	routes := []*Route{route("a", "/a.b.S/*", 0), route("b", "/a.*", 0, "edge")}
+	for i := range 100 { // one bucket with an index
+		routes = append(routes, mustRoute(t, fmt.Sprintf(`
+name: i%d
+match:
+- {method: /i.S/*, authority: "*.h%d.example.com"}
+- {method: /i.S/*, authority: "h%d.example.com:80"}
+- {method: /i.S/*, headers: [{name: x-tenant, exact: t%d}]}
+backends: [{service: s}, {endpoints: [{address: "a:1"}, {address: "a:2"}]}]`, i, i, i, i)))
+	}
+	r.Apply("file", routes)
+	r.SetInstances("s", []Instance{{Address: "s:1", Weight: 10}, {Address: "s:2", Weight: 10}})
+	for _, req := range []Request{
+		{Method: "/a.b.S/M"}, {Method: "/a.c.S/M"}, {Method: "/x/y"},
+		{Method: "/i.S/M", Authority: "a.b.H7.Example.com:81"},
+		{Method: "/i.S/M", Authority: "H7.example.com:80"},
+		{Method: "/i.S/M", Authority: "none", Header: map[string][]string{"x-tenant": {"t9"}}},
+	} {
+		req.Listener = "edge"
+		_, ok := r.Resolve(req)
+		require.Equal(t, req.Method != "/x/y", ok, req)
+		require.Zero(t, testing.AllocsPerRun(100, func() { r.Resolve(req) }), req)
+	}
+}
+
+// A match entry of ten thousand that differ by a header's value, or by the authority, is found as fast as one of ten.
+func BenchmarkResolve_Conditions(b *testing.B) {
+	for _, n := range []int{1, 10_000} {
+		var routes []*Route
+		for i := range n {
+			routes = append(routes, mustRoute(b, fmt.Sprintf(`
+name: r%d
+match: [{method: /a.S/M, headers: [{name: x-tenant, exact: t%d}]}, {method: /a.S/M, authority: "*.h%d.com"}]
+backends: [{endpoints: [{address: "a:1"}]}]`, i, i, i)))
+		}
+		r := New()
+		r.Apply("file", routes)
+		for name, req := range map[string]Request{
+			"header":    {Method: "/a.S/M", Header: map[string][]string{"x-tenant": {"t0"}}},
+			"authority": {Method: "/a.S/M", Authority: "x.h0.com"},
+		} {
+			b.Run(fmt.Sprintf("%s/routes=%d", name, n), func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					if _, ok := r.Resolve(req); !ok {
+						b.Fatal("no route")
+					}
+				}
+			})
+		}
+	}
+}
+
+func BenchmarkApply(b *testing.B) {
+	routes := make([]*Route, 10_000)
+	for i := range routes {
+		routes[i] = route(fmt.Sprintf("r%d", i), fmt.Sprintf("/pkg%d.Service/Method", i), 0)
+	}
+	r := New()
+	r.Apply("file", routes)
+	for b.Loop() {
+		routes[5000] = route("r5000", "/pkg5000.Service/Method", 0)
+		r.Apply("file", routes)
+	}
+}
+
+func BenchmarkSetInstances(b *testing.B) {
+	r := New()
+	services := make([][]Instance, 100)
+	var routes []*Route
+	for s := range services {
+		for i := range 100 {
+			services[s] = append(services[s], Instance{Address: fmt.Sprintf("10.0.%d.%d:80", s, i), Weight: 10})
+		}
+		routes = append(routes, mustRoute(b, fmt.Sprintf("{name: r%d, match: [{method: /s%d.S/*}], backends: [{service: s%d}]}", s, s, s)))
+		r.SetInstances(fmt.Sprintf("s%d", s), services[s])
+	}
+	r.Apply("file", routes)
+	for b.Loop() {
+		r.SetInstances("s50", services[50][:99])
+	}
+}
+
+func BenchmarkUpdate(b *testing.B) {
+	routes := make([]*Route, 10_000)
+	for i := range routes {
+		routes[i] = route(fmt.Sprintf("r%d", i), fmt.Sprintf("/pkg%d.Service/Method", i), 0)
+	}
+	r := New()
+	r.Apply("file", routes)
+	for b.Loop() {
+		now := route("r5000", "/pkg5000.Service/Method", 0)
+		r.Update("file", routes[5000:5001], []*Route{now})
+		routes[5000] = now
 	}
 }

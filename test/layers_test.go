@@ -18,7 +18,8 @@ const module = "github.com/framegate/framegate/"
 var layers = [][]string{
 	{"kitex_gen", "conf/strict"},
 	{"resolver", "pool"},
-	{"handler", "relay", "admin"},
+	{"handler", "relay"},
+	{"admin"},
 	{"conf"},
 	{"cmd"},
 	{"test", "script"},

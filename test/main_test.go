@@ -12,11 +12,17 @@ import (
 
 	"github.com/cloudwego/kitex/pkg/klog"
 	"github.com/cloudwego/netpoll"
+
+	"github.com/framegate/framegate/test/testbed"
 )
 
 func TestMain(m *testing.M) {
 	if name := os.Getenv(interopCaseEnv); name != "" {
 		runInteropCase(name, os.Getenv(interopTargetEnv))
+		return
+	}
+	if testbed.IsEtcdProcess() {
+		testbed.RunEtcdProcess()
 		return
 	}
 	if os.Getenv("TEST_KITEX_LOG") == "" { // wanted only to find out why a test fails: thousands of streams are reset here

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
 	"testing"
 	"time"
 
@@ -87,15 +88,23 @@ func (e *Echo) Chat(stream echo.Echo_ChatServer) error {
 // NewEcho starts a Kitex server with e and returns its address.
 func NewEcho(t testing.TB, e *Echo) string {
 	t.Helper()
+	addr, _ := StartEcho(t, e)
+	return addr
+}
+
+// StartEcho is NewEcho with options of the test's, and a function that stops the server as a signal does: it deregisters,
+// and calls end first. The test's end does it too.
+func StartEcho(t testing.TB, e *Echo, options ...server.Option) (addr string, stop func()) {
+	t.Helper()
 	ln := listen(t)
 	// Run is ended by its exit signal and not by Stop, which does nothing when Run has not come far enough yet.
 	exit := make(chan error, 1)
-	svr := echosvc.NewServer(e,
+	svr := echosvc.NewServer(e, append([]server.Option{
 		server.WithListener(ln),
 		server.WithMetaHandler(transmeta.ServerHTTP2Handler),
 		server.WithExitWaitTime(time.Second),
 		server.WithExitSignal(func() <-chan error { return exit }),
-	)
+	}, options...)...)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -103,11 +112,12 @@ func NewEcho(t testing.TB, e *Echo) string {
 			t.Errorf("Kitex server: %v", err)
 		}
 	}()
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		exit <- nil
 		<-done
 	})
-	return ln.Addr().String()
+	t.Cleanup(stop)
+	return ln.Addr().String(), stop
 }
 
 // DialEcho returns a Kitex client of addr that speaks gRPC.

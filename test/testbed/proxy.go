@@ -12,6 +12,7 @@ import (
 
 	"github.com/framegate/framegate/cmd/framegate/gateway"
 	"github.com/framegate/framegate/conf"
+	"github.com/framegate/framegate/resolver"
 )
 
 // listener is the name of a Proxy's only listener.
@@ -37,9 +38,34 @@ func MaxMessageBytes(n int64) ProxyOption {
 	return func(c *conf.Config) { c.Limits.MaxMessageBytes = n }
 }
 
-// EtcdAt takes routes from the etcd at that endpoint.
+// EtcdAt takes routes and instances from the etcd at that endpoint.
 func EtcdAt(endpoint string) ProxyOption {
 	return func(c *conf.Config) { c.Etcd.Endpoints = []string{endpoint} }
+}
+
+// Admin starts the admin server.
+func Admin() ProxyOption {
+	return func(c *conf.Config) { c.Admin.Address = "127.0.0.1:0" }
+}
+
+// AccessLog logs every call to a file.
+func AccessLog(path string) ProxyOption {
+	return func(c *conf.Config) { c.AccessLog.Path, c.AccessLog.Sample = path, 1 }
+}
+
+// Tracing sends a span of every call to the OTLP receiver at that address.
+func Tracing(endpoint string) ProxyOption {
+	return func(c *conf.Config) { c.Tracing.Endpoint, c.Tracing.Sample = endpoint, 1 }
+}
+
+// RegisterAs registers the framegate in etcd as a Kitex service.
+func RegisterAs(service string) ProxyOption {
+	return func(c *conf.Config) { c.Register.Service = service }
+}
+
+// Snapshot keeps the last good state of etcd in a file.
+func Snapshot(path string) ProxyOption {
+	return func(c *conf.Config) { c.Etcd.Snapshot = path }
 }
 
 // EmbeddedEtcd takes routes from an etcd inside the framegate.
@@ -57,7 +83,7 @@ func NewProxy(t testing.TB, routes string, options ...ProxyOption) *Proxy {
 	cfg := conf.Default()
 	cfg.Listeners[0].Name, cfg.Listeners[0].Address = listener, "127.0.0.1:0"
 	cfg.Admin.Address = conf.None
-	cfg.Etcd.Endpoints = []string{conf.None}
+	cfg.Etcd.Endpoints, cfg.Etcd.Snapshot = []string{conf.None}, ""
 	if routes != "" {
 		cfg.Routes.File = filepath.Join(t.TempDir(), "routes.yaml")
 		if err := os.WriteFile(cfg.Routes.File, []byte(routes), 0o600); err != nil {
@@ -101,8 +127,14 @@ func (p *Proxy) Drain() <-chan struct{} {
 	return done
 }
 
+// Admin returns the URL of the admin server.
+func (p *Proxy) Admin() string { return "http://" + p.gateway.AdminAddr() }
+
 // EtcdEndpoint returns where the etcd that the framegate uses can be reached.
 func (p *Proxy) EtcdEndpoint() string { return p.gateway.EtcdEndpoints()[0] }
+
+// Source says how what is in force relates to etcd.
+func (p *Proxy) Source() resolver.SourceStatus { return p.gateway.SourceStatus() }
 
 // UpstreamConnections returns how many connections to endpoints are open.
 func (p *Proxy) UpstreamConnections() int { return p.gateway.PoolStats().Connections }

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -82,7 +84,14 @@ func (s *serverProcess) log() string {
 
 func startServer(t *testing.T, args ...string) *serverProcess {
 	t.Helper()
+	return startServerTo(t, nil, args...)
+}
+
+// startServerTo starts a server with its standard output going to stdout.
+func startServerTo(t *testing.T, stdout io.Writer, args ...string) *serverProcess {
+	t.Helper()
 	s := &serverProcess{cmd: framegate(t, append([]string{"serve"}, args...)...)}
+	s.cmd.Stdout = stdout
 	stderr, err := s.cmd.StderrPipe()
 	require.NoError(t, err)
 	require.NoError(t, s.cmd.Start())
@@ -142,6 +151,53 @@ func TestServe_StartsWithinASecondAndEndsWithZeroOnSIGTERM(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 0, state.ExitCode())
 	require.Error(t, checkHealth(addr))
+}
+
+func TestServe_OutlivesTheReaderOfItsAccessLog(t *testing.T) {
+	read, write, err := os.Pipe()
+	require.NoError(t, err)
+	defer read.Close()
+	addr, adminAddr := freePort(t), freePort(t)
+	config := fmt.Sprintf("{listeners: [{name: main, address: %q}], admin: {address: %q}, etcd: {endpoints: [none]}, routes: {file: %q}, access_log: {path: stdout, sample: 1}}",
+		addr, adminAddr, writeFile(t, "routes: []"))
+	s := startServerTo(t, write, "--config", writeFile(t, config))
+	require.NoError(t, write.Close())
+	require.Eventually(t, func() bool { return checkHealth(addr) == nil }, processLimit, 5*time.Millisecond)
+
+	cc, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	require.NoError(t, err)
+	defer cc.Close()
+	call := func() {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		require.Equal(t, codes.Unimplemented, status.Code(cc.Invoke(ctx, "/echo.Echo/Say", &emptypb.Empty{}, &emptypb.Empty{})), s.log())
+	}
+	call()
+	line, err := bufio.NewReader(read).ReadString('\n')
+	require.NoError(t, err)
+	require.Contains(t, line, "/echo.Echo/Say")
+	require.NoError(t, read.Close()) // as "framegate serve | head -1" does
+
+	dropped := regexp.MustCompile(`(?m)^framegate_access_log_dropped_total [1-9]`)
+	for end := time.Now().Add(processLimit); !dropped.MatchString(metricsOf(t, adminAddr)); time.Sleep(10 * time.Millisecond) {
+		require.True(t, time.Now().Before(end), "no call was counted as dropped")
+		call()
+	}
+	require.NoError(t, s.cmd.Process.Signal(syscall.SIGTERM))
+	state, err := s.cmd.Process.Wait()
+	require.NoError(t, err)
+	require.Equal(t, 0, state.ExitCode(), state)
+}
+
+func metricsOf(t *testing.T, adminAddr string) string {
+	t.Helper()
+	resp, err := http.Get("http://" + adminAddr + "/metrics")
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	metrics, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return string(metrics)
 }
 
 func TestServe_QuickStartOfTheReadme(t *testing.T) {

@@ -44,6 +44,10 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if err == nil {
 		return exitDone
 	}
+	var exit *exitError
+	if errors.As(err, &exit) {
+		return exit.code
+	}
 	fmt.Fprintf(stderr, "framegate: %s\n", oneLine(err))
 	var usage *usageError
 	if errors.As(err, &usage) {
@@ -75,7 +79,7 @@ func newRootCommand() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageErrorf("%s: %v (see %s --help)", cmd.CommandPath(), err, cmd.CommandPath())
 	})
-	root.AddCommand(newDemoCommand(), newServeCommand(), newRouteCommand(), newBenchCommand(), newVersionCommand())
+	root.AddCommand(newDemoCommand(), newServeCommand(), newRouteCommand(), newServiceCommand(), newBenchCommand(), newVersionCommand())
 	return root
 }
 

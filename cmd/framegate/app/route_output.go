@@ -4,11 +4,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 	"gopkg.in/yaml.v3"
 
+	"github.com/framegate/framegate/conf/strict"
 	"github.com/framegate/framegate/resolver"
 )
 
@@ -40,13 +42,8 @@ func (o *outputFlag) write(w io.Writer, v any) error {
 		enc.SetIndent(2)
 		return enc.Encode(v)
 	}
-	// Through YAML, so that both have the same keys and a duration is 1.5s in both, as routes are written.
-	doc, err := yaml.Marshal(v)
+	generic, err := strict.Generic(v)
 	if err != nil {
-		return err
-	}
-	var generic any
-	if err := yaml.Unmarshal(doc, &generic); err != nil {
 		return err
 	}
 	enc := json.NewEncoder(w)
@@ -79,15 +76,19 @@ func (o *outputFlag) writeChanges(w io.Writer, changes []routeChange) error {
 		return o.write(w, changes)
 	}
 	for _, c := range changes {
-		line := fmt.Sprintf("route %s: %s", c.Name, c.Outcome)
-		if c.Revision > 0 {
-			line += fmt.Sprintf(" (revision %d)", c.Revision)
-		}
-		if _, err := fmt.Fprintln(w, line); err != nil {
+		if _, err := fmt.Fprintf(w, "route %s: %s%s\n", c.Name, c.Outcome, inRevision(c.Revision)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// inRevision is what follows a statement about a route that is at a revision; 0 is none.
+func inRevision(revision int64) string {
+	if revision == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (revision %d)", revision)
 }
 
 // writeRoute prints a route; as JSON or YAML it is a document that can be put.
@@ -95,14 +96,11 @@ func (o *outputFlag) writeRoute(w io.Writer, r *resolver.StoredRoute) error {
 	if o.format != outputTable {
 		return o.write(w, r.Route)
 	}
-	return writeTable(w, []*resolver.StoredRoute{r})
+	return writeTable(w, []*resolver.StoredRoute{r}, nil)
 }
 
-// writeRoutes prints routes; as JSON or YAML they are a document that can be put.
+// writeRoutes prints routes as JSON or YAML: a document that can be put.
 func (o *outputFlag) writeRoutes(w io.Writer, routes []*resolver.StoredRoute) error {
-	if o.format == outputTable {
-		return writeTable(w, routes)
-	}
 	list := struct {
 		Routes []*resolver.Route `yaml:"routes"`
 	}{Routes: []*resolver.Route{}}
@@ -112,11 +110,27 @@ func (o *outputFlag) writeRoutes(w io.Writer, routes []*resolver.StoredRoute) er
 	return o.write(w, list)
 }
 
-func writeTable(w io.Writer, routes []*resolver.StoredRoute) error {
+// writeTable prints a row for each route and each bad document, by name.
+func writeTable(w io.Writer, routes []*resolver.StoredRoute, bad []*resolver.DocumentError) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "NAME\tMODE\tPRIORITY\tREVISION\tROUTE")
-	for _, r := range routes {
-		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%s\n", r.Route.Name, r.Route.Mode, r.Route.Priority, r.Revision, r.Route.Summary())
+	for len(routes) > 0 || len(bad) > 0 {
+		if len(bad) == 0 || len(routes) > 0 && routes[0].Route.Name < bad[0].Name {
+			r := routes[0]
+			fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%s\n", r.Route.Name, r.Route.Mode, r.Route.Priority, r.Revision, r.Route.Summary())
+			routes = routes[1:]
+			continue
+		}
+		fmt.Fprintf(t, "%s\t-\t-\t%d\terror: %s\n", plainName(bad[0].Name), bad[0].Revision, oneLine(bad[0].Err))
+		bad = bad[1:]
 	}
 	return t.Flush()
+}
+
+// plainName is the name of a document by other hands, in quotes if no route can have it.
+func plainName(name string) string {
+	if resolver.ValidName(name) {
+		return name
+	}
+	return strconv.Quote(name)
 }

@@ -155,22 +155,31 @@ func TestRoute_ListPrintsADocumentThatCanBePut(t *testing.T) {
 	require.True(t, json.Valid([]byte(c.ok("list", "-o", "json"))))
 }
 
-func TestRoute_ListNamesBadDocuments(t *testing.T) {
+func TestRoute_ListShowsBadDocuments(t *testing.T) {
 	c := newRouteCLI(t)
 	c.ok("put", "-f", document(t, echoRoute))
-	_, err := c.client().Put(t.Context(), "/framegate/routes/bad", "colour: red\nsize: 1")
-	require.NoError(t, err)
-	stdout, stderr, _, err := c.run("list")
-	require.NoError(t, err)
-	require.Contains(t, stdout, "echo")
-	require.NotContains(t, stdout, "bad")
-	require.Contains(t, stderr, "framegate: route bad: bad document at revision 3: line 1: colour: unknown key")
-	require.Contains(t, stderr, "; put it again or delete it\n")
-	require.Equal(t, 1, strings.Count(stderr, "\n"), "one line")
+	for name, doc := range map[string]string{"bad": "colour: red\nname: [1]", "zed\t/x": "name: zed"} {
+		_, err := c.client().Put(t.Context(), "/framegate/routes/"+name, doc)
+		require.NoError(t, err)
+	}
+	lines := strings.Split(c.ok("list"), "\n")
+	require.Len(t, lines, 5)
+	require.Regexp(t, `^bad +- +- +[34] +error: line 1: colour: unknown key, want one of: .*; .*$`, lines[1])
+	require.Regexp(t, `^echo +frame +0 +2 +/echo`, lines[2])
+	require.Regexp(t, `^"zed\\t/x" +- +- +[34] +error: match: empty`, lines[3])
+
+	for _, format := range []string{"json", "yaml"} {
+		stdout, stderr, _, err := c.run("list", "-o", format)
+		require.NoError(t, err)
+		require.Equal(t, "route echo: unchanged (revision 2)\n", c.ok("put", "-f", document(t, stdout)))
+		require.Contains(t, stderr, "framegate: route bad: bad document at revision ")
+		require.Contains(t, stderr, "; put it again or delete it\n")
+		require.Equal(t, 2, strings.Count(stderr, "\n"), "a line each")
+	}
 
 	_, _, code, err := c.run("get", "bad")
 	require.Equal(t, exitFailed, code)
-	require.ErrorContains(t, err, "route bad: bad document at revision 3")
+	require.ErrorContains(t, err, "route bad: bad document at revision ")
 	require.Equal(t, "route bad: deleted\n", c.ok("delete", "bad"))
 }
 
@@ -271,7 +280,7 @@ func TestRoute_WrongUsageNamesFlagValueAndWant(t *testing.T) {
 		args []string
 		want string
 	}{
-		{nil, "route: a command is missing, want put, get, list, delete or validate"},
+		{nil, "route: a command is missing, want put, get, list, edit, delete, validate, explain, history or rollback"},
 		{[]string{"rename"}, `route: unknown command "rename"`},
 		{[]string{"put"}, "route put: -f is missing, want a file or - for standard input"},
 		{[]string{"put", "-f", good, "extra"}, `route put: unexpected argument "extra", want none`},

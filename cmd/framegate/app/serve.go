@@ -4,12 +4,15 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"os"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 
 	"github.com/framegate/framegate/cmd/framegate/gateway"
 	"github.com/framegate/framegate/conf"
+	"github.com/framegate/framegate/handler/tracing"
 )
 
 func newServeCommand() *cobra.Command {
@@ -67,6 +70,9 @@ func (f *serveFlags) config(cmd *cobra.Command) (*conf.Config, error) {
 	if cmd.Flags().Changed("routes") {
 		cfg.Routes.File = f.routes
 	}
+	if cfg.Admin.Token == "" {
+		cfg.Admin.Token = os.Getenv(adminTokenEnv)
+	}
 	if err := cfg.Validate(); err != nil {
 		return nil, usageErrorf("%v", err)
 	}
@@ -74,13 +80,19 @@ func (f *serveFlags) config(cmd *cobra.Command) (*conf.Config, error) {
 }
 
 func serve(ctx context.Context, cfg *conf.Config, stderr io.Writer) error {
-	defer holdHeapFloor()()
+	ignoreBrokenPipes()
 	log, level := newLogger(cfg.Log, stderr)
 	gateway.RouteKitexLog(log, level <= slog.LevelDebug)
+	tracing.LogErrors(log)
 	g, err := gateway.Start(ctx, cfg, log)
 	if err != nil {
 		return err
 	}
+	floor, release := context.WithCancel(context.WithoutCancel(ctx))
+	var held sync.WaitGroup
+	held.Go(func() { holdHeapFloor(floor, g.Documents) })
+	defer held.Wait()
+	defer release()
 	select {
 	case <-ctx.Done():
 		log.Info("draining", "timeout", cfg.Drain.Timeout)

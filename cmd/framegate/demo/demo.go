@@ -160,7 +160,7 @@ func (w *world) put(ctx context.Context, d demoRoute) (time.Duration, error) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for {
-		if t, ok := w.gateway.Resolve("main", d.method); ok && t.Route == d.name && t.Address == d.addr {
+		if t, ok := w.gateway.Resolve(resolver.Request{Listener: "main", Method: d.method}); ok && t.Route == d.name && t.Address == d.addr {
 			return time.Since(start), nil
 		}
 		select {
@@ -192,7 +192,7 @@ func (w *world) show(ctx context.Context, c clients, calls []demoCall, out io.Wr
 			failed = append(failed, fmt.Errorf("%s: answer %q, want %q", call.method, o.answer, call.want))
 		}
 		route, mode := "none", resolver.Mode("-")
-		if t, ok := w.gateway.Resolve("main", call.method); ok {
+		if t, ok := w.gateway.Resolve(resolver.Request{Listener: "main", Method: call.method}); ok {
 			route, mode = t.Route, t.Mode
 		}
 		fmt.Fprintf(tab, "  %s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\n", call.method, call.kind, route, mode, status, o.sent, o.received, took.Round(10*time.Microsecond), o.answer)

@@ -1,7 +1,8 @@
 // Package gateway puts a framegate together from its configuration and runs it: it is what "framegate serve" starts,
 // and what tests start in their own process.
 //
-// Enter at Start; then server.go (a listener), sources.go (where routes come from), shutdown.go.
+// Enter at Start; then server.go (a listener), sources.go (where routes come from), observers.go (who hears of
+// calls), control.go (what the admin server shows), shutdown.go.
 package gateway
 
 import (
@@ -20,16 +21,17 @@ import (
 
 // Gateway is a running framegate.
 type Gateway struct {
-	cfg      *conf.Config
-	log      *slog.Logger
-	resolver *resolver.Resolver
-	pool     *pool.Pool
-	proxy    *handler.Proxy
-	health   *health
-	servers  []*kitexServer
-	admin    *admin.Server // nil when off
-	sources  *sources
-	register *registration // nil when off
+	cfg       *conf.Config
+	log       *slog.Logger
+	resolver  *resolver.Resolver
+	pool      *pool.Pool
+	proxy     *handler.Proxy
+	health    *health
+	servers   []*kitexServer
+	admin     *admin.Server // nil when off
+	sources   *sources
+	register  *registration // nil when off
+	observers observers
 
 	failed   chan error // the first listener that ended by itself; capacity 1
 	shutdown sync.Once
@@ -46,9 +48,8 @@ func Start(ctx context.Context, cfg *conf.Config, log *slog.Logger) (*Gateway, e
 		return nil, err
 	}
 	handler.RegisterEncodings(cfg.Compression)
-	g := &Gateway{cfg: cfg, log: log, resolver: resolver.New(), health: newHealth(), failed: make(chan error, 1)}
+	g := &Gateway{cfg: cfg, log: log, resolver: resolver.New(cfg.ListenerNames()...), health: newHealth(), failed: make(chan error, 1)}
 	g.pool = pool.New(cfg.Upstream.Pool(), log)
-	g.proxy = handler.New(handler.Config{Router: g.resolver, Pool: g.pool, Log: log, MaxMessageBytes: cfg.Limits.MaxMessageBytes})
 	if err := g.start(ctx); err != nil {
 		g.Shutdown(context.WithoutCancel(ctx))
 		return nil, err
@@ -57,6 +58,12 @@ func Start(ctx context.Context, cfg *conf.Config, log *slog.Logger) (*Gateway, e
 }
 
 func (g *Gateway) start(ctx context.Context) (err error) {
+	if err = g.startObservers(ctx); err != nil {
+		return err
+	}
+	g.proxy = handler.New(handler.Config{
+		Router: g.resolver, Pool: g.pool, Log: g.log, MaxMessageBytes: g.cfg.Limits.MaxMessageBytes, Observers: g.observers.all(),
+	})
 	if g.sources, err = startSources(ctx, g.cfg, g.resolver, g.log); err != nil {
 		return err
 	}
@@ -70,13 +77,13 @@ func (g *Gateway) start(ctx context.Context) (err error) {
 		g.log.Info("listening", "listener", s.name, "address", s.addr.String())
 	}
 	if g.cfg.Admin.Address != conf.None {
-		if g.admin, err = admin.Start(g.cfg.Admin.Address, g.Ready); err != nil {
+		if g.admin, err = g.startAdmin(); err != nil {
 			return listenError("admin", g.cfg.Admin.Address, err)
 		}
 		g.log.Info("admin listening", "address", g.admin.Addr().String())
 	}
 	if g.cfg.Register.Service != "" {
-		g.register = startRegistration(g.cfg.Register, g.servers[0].addr, g.sources.etcdClient, g.log)
+		g.register = startRegistration(g.cfg.Register, g.servers[0].addr, g.sources.etcdClient, g.cfg.Etcd.ServicePrefix, g.log)
 	}
 	return nil
 }
@@ -93,6 +100,14 @@ func (g *Gateway) watch(s *kitexServer) {
 	}
 }
 
+// AdminAddr returns the address of the admin server, or "" if it is off.
+func (g *Gateway) AdminAddr() string {
+	if g.admin == nil {
+		return ""
+	}
+	return g.admin.Addr().String()
+}
+
 // Addr returns the address on which the named listener takes calls, or "" if there is none of that name.
 func (g *Gateway) Addr(listener string) string {
 	for _, s := range g.servers {
@@ -106,6 +121,12 @@ func (g *Gateway) Addr(listener string) string {
 // EtcdEndpoints returns where the etcd that this gateway uses can be reached; none if it uses none.
 func (g *Gateway) EtcdEndpoints() []string { return g.sources.etcdEndpoints }
 
+// SourceStatus says how what is in force relates to what etcd has, or the routes file where there is no etcd.
+func (g *Gateway) SourceStatus() resolver.SourceStatus { return g.sources.status() }
+
+// Documents counts the routes and the registered instances that are in force.
+func (g *Gateway) Documents() int { return g.resolver.Documents() }
+
 // PoolStats counts the connections and streams to endpoints.
 func (g *Gateway) PoolStats() pool.Stats { return g.pool.Stats() }
 
@@ -117,9 +138,9 @@ func (g *Gateway) Ready() error {
 	return g.sources.notReady()
 }
 
-// Resolve returns where a call of the full method name through the named listener would go now.
-func (g *Gateway) Resolve(listener, method string) (resolver.Target, bool) {
-	return g.resolver.Resolve(listener, method)
+// Resolve returns where a call would go now.
+func (g *Gateway) Resolve(req resolver.Request) (resolver.Target, bool) {
+	return g.resolver.Resolve(req)
 }
 
 // Failed gives the error of a listener that ended by itself.

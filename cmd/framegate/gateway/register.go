@@ -18,6 +18,7 @@ import (
 // takes a lost one again.
 type registration struct {
 	etcd   resolver.EtcdClientConfig
+	prefix string // of the service's keys
 	info   *registry.Info
 	log    *slog.Logger
 	cancel context.CancelFunc
@@ -29,7 +30,7 @@ type registration struct {
 const registerRetry = time.Second
 
 // startRegistration registers, in the background, the address of the configuration or else the listener's.
-func startRegistration(cfg conf.Register, listener net.Addr, etcd resolver.EtcdClientConfig, log *slog.Logger) *registration {
+func startRegistration(cfg conf.Register, listener net.Addr, etcd resolver.EtcdClientConfig, prefix string, log *slog.Logger) *registration {
 	addr := listener
 	if cfg.Address != "" {
 		addr = utils.NewNetAddr("tcp", cfg.Address)
@@ -37,6 +38,7 @@ func startRegistration(cfg conf.Register, listener net.Addr, etcd resolver.EtcdC
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &registration{
 		etcd:   etcd,
+		prefix: prefix,
 		info:   &registry.Info{ServiceName: cfg.Service, Addr: addr, Weight: cfg.Weight, Tags: cfg.Tags},
 		log:    log,
 		cancel: cancel,
@@ -74,7 +76,7 @@ func (r *registration) register(reg *registry.Registry) error {
 		if err != nil {
 			return err
 		}
-		made, err := etcdregistry.NewEtcdRegistry(r.etcd.Endpoints, func(c *etcdregistry.Config) { *c.EtcdConfig = client })
+		made, err := etcdregistry.NewEtcdRegistry(r.etcd.Endpoints, func(c *etcdregistry.Config) { *c.EtcdConfig, c.Prefix = client, r.prefix })
 		if err != nil {
 			return err
 		}

@@ -26,6 +26,9 @@ func (g *Gateway) Shutdown(ctx context.Context) {
 		}
 		g.pool.Close()
 		g.wg.Wait()
+		if err := g.observers.stop(ctx); err != nil {
+			g.log.Warn("the access log or the tracer did not end cleanly", "error", err)
+		}
 	})
 }
 

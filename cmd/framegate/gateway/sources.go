@@ -2,11 +2,9 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
-	"time"
 
 	"github.com/framegate/framegate/conf"
 	"github.com/framegate/framegate/resolver"
@@ -21,7 +19,8 @@ type sources struct {
 	embedded      *etcdserver.Server // nil unless etcd is embedded
 	etcdEndpoints []string           // none without etcd
 	etcdClient    resolver.EtcdClientConfig
-	ready         chan struct{} // closed when the routes in etcd are in force; nil without etcd
+	etcd          *resolver.EtcdSource // nil without etcd
+	file          *resolver.FileSource // nil without a routes file
 }
 
 // startSources reads the routes file and starts to follow it and etcd.
@@ -37,12 +36,12 @@ func startSources(ctx context.Context, cfg *conf.Config, r *resolver.Resolver, l
 
 func (s *sources) start(ctx, run context.Context, cfg *conf.Config, r *resolver.Resolver) error {
 	if cfg.Routes.File != "" {
-		file, err := resolver.OpenFile(cfg.Routes.File, r, s.log)
-		if err != nil {
+		var err error
+		if s.file, err = resolver.OpenFile(cfg.Routes.File, r, s.log); err != nil {
 			return fmt.Errorf("routes.file: %w", err)
 		}
-		file.Interval = cfg.Routes.ReloadInterval
-		s.wg.Go(func() { file.Run(run) })
+		s.file.Interval = cfg.Routes.ReloadInterval
+		s.wg.Go(func() { s.file.Run(run) })
 	}
 	if cfg.Etcd.Is(conf.None) {
 		return nil
@@ -53,49 +52,19 @@ func (s *sources) start(ctx, run context.Context, cfg *conf.Config, r *resolver.
 			return fmt.Errorf("etcd.embedded: %w", err)
 		}
 	}
-	s.etcdClient = cfg.Etcd.Client()
-	s.etcdClient.Endpoints = s.etcdEndpoints
-	if _, err := s.etcdClient.ClientConfig(); err != nil {
+	client := cfg.Etcd.Client()
+	client.Endpoints = s.etcdEndpoints
+	if _, err := client.ClientConfig(); err != nil {
 		return fmt.Errorf("etcd: %w", err)
 	}
-	s.ready = make(chan struct{})
-	s.wg.Go(func() { s.followEtcd(run, cfg.Etcd.Prefix, r) })
-	return nil
-}
-
-// etcdRetry is the time between tries to become a client of an etcd with users, which must answer for that.
-const etcdRetry = time.Second
-
-// followEtcd keeps the routes in etcd in force until ctx ends.
-func (s *sources) followEtcd(ctx context.Context, prefix string, r *resolver.Resolver) {
-	for logged := false; ; {
-		client, err := resolver.NewEtcdClient(s.etcdClient)
-		if err == nil {
-			s.watchEtcd(ctx, resolver.NewEtcdSource(client, prefix, r, s.log))
-			_ = client.Close() // its error is that of the context that Close itself ends
-			return
-		}
-		if !logged {
-			logged = true
-			s.log.Warn("etcd cannot be used, trying on: start it, or name another", "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(etcdRetry):
-		}
+	follow := resolver.EtcdConfig{Client: client, Prefix: cfg.Etcd.Prefix, ServicePrefix: cfg.Etcd.ServicePrefix}
+	if !cfg.Etcd.Is(conf.Embedded) { // which keeps its own data
+		follow.Snapshot = cfg.Etcd.Snapshot
 	}
-}
-
-func (s *sources) watchEtcd(ctx context.Context, source *resolver.EtcdSource) {
-	s.wg.Go(func() {
-		select {
-		case <-source.Ready():
-			close(s.ready)
-		case <-ctx.Done():
-		}
-	})
-	source.Run(ctx)
+	s.etcdClient = client
+	s.etcd = resolver.NewEtcdSource(follow, r, s.log)
+	s.wg.Go(func() { s.etcd.Run(run) })
+	return nil
 }
 
 func (s *sources) startEmbedded(ctx, run context.Context, cfg conf.EmbeddedEtcd) (err error) {
@@ -117,17 +86,37 @@ func (s *sources) startEmbedded(ctx, run context.Context, cfg conf.EmbeddedEtcd)
 	return nil
 }
 
-// notReady says why the routes in force may be none or old, or nil.
+// notReady says why the routes in force may be none, or nil.
 func (s *sources) notReady() error {
-	if s.ready == nil {
+	if s.etcd == nil {
 		return nil
 	}
-	select {
-	case <-s.ready:
-		return nil
-	default:
-		return errors.New("no routes from etcd yet")
+	return s.etcd.NotReady()
+}
+
+// status says how what is in force relates to etcd, or to the file where there is no etcd. What was rejected is of both.
+func (s *sources) status() (st resolver.SourceStatus) {
+	if s.file != nil {
+		st = s.file.Status()
 	}
+	if s.etcd != nil {
+		file := st
+		st = s.etcd.Status()
+		st.Rejected += file.Rejected
+		st.Rejections += file.Rejections
+	}
+	return st
+}
+
+// routes says what became of each document of routes.
+func (s *sources) routes() (all []resolver.RouteStatus) {
+	if s.file != nil {
+		all = append(all, s.file.Routes()...)
+	}
+	if s.etcd != nil {
+		all = append(all, s.etcd.Routes()...)
+	}
+	return all
 }
 
 // stop ends the sources. The routes stay in force.

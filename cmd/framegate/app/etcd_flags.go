@@ -18,14 +18,22 @@ import (
 // etcdPasswordEnv holds the password of --etcd-user: unlike a flag, other users of the machine do not see it.
 const etcdPasswordEnv = "FRAMEGATE_ETCD_PASSWORD"
 
-// etcdFlags are the flags of a command that talks to etcd.
-type etcdFlags struct {
+// etcdConnection is the flags of a command that say how to reach etcd.
+type etcdConnection struct {
 	client  resolver.EtcdClientConfig
-	prefix  string
 	timeout time.Duration
 }
 
-func (f *etcdFlags) register(cmd *cobra.Command) {
+func (f *etcdConnection) register(cmd *cobra.Command) {
+	f.registerClient(cmd)
+	cmd.Flags().DurationVar(&f.timeout, "timeout", defaultEtcdTimeout, "time for the whole command")
+}
+
+const defaultEtcdTimeout = 5 * time.Second
+
+// registerClient is register for a command that may run for any time.
+func (f *etcdConnection) registerClient(cmd *cobra.Command) {
+	f.timeout = defaultEtcdTimeout
 	flags := cmd.Flags()
 	flags.StringSliceVar(&f.client.Endpoints, "etcd", []string{etcdserver.DefaultAddress}, "etcd endpoints, separated by commas: host:port, or https://host:port for TLS")
 	flags.StringVar(&f.client.Username, "etcd-user", "", "user of etcd, if it has users")
@@ -33,20 +41,15 @@ func (f *etcdFlags) register(cmd *cobra.Command) {
 	flags.StringVar(&f.client.CAFile, "etcd-cacert", "", "PEM file of certificates to trust, instead of the system's")
 	flags.StringVar(&f.client.CertFile, "etcd-cert", "", "PEM file of the client's certificate")
 	flags.StringVar(&f.client.KeyFile, "etcd-key", "", "PEM file of the key of --etcd-cert")
-	flags.StringVar(&f.prefix, "prefix", resolver.DefaultPrefix, "what framegate's keys in etcd start with")
-	flags.DurationVar(&f.timeout, "timeout", 5*time.Second, "time for the whole command")
 }
 
 // complete takes the password from the environment and reports mistakes in the flags.
-func (f *etcdFlags) complete() error {
+func (f *etcdConnection) complete() error {
 	if f.client.Username != "" && f.client.Password == "" {
 		f.client.Password = os.Getenv(etcdPasswordEnv)
 	}
 	if f.timeout <= 0 {
 		return usageErrorf("--timeout: %s, want more than 0s", f.timeout)
-	}
-	if err := resolver.ValidatePrefix(f.prefix); err != nil {
-		return usageErrorf("--prefix: %v", err)
 	}
 	if err := f.client.Validate(); err != nil {
 		return usageErrorf("%v", err)
@@ -55,17 +58,53 @@ func (f *etcdFlags) complete() error {
 	return nil
 }
 
-func (f *etcdFlags) endpoints() string { return strings.Join(f.client.Endpoints, ",") }
+func (f *etcdConnection) connection() *etcdConnection { return f }
+
+func (f *etcdConnection) endpoints() string { return strings.Join(f.client.Endpoints, ",") }
+
+// etcdFlags are the flags of a command that works on framegate's own keys in etcd.
+type etcdFlags struct {
+	etcdConnection
+	prefix string
+}
+
+func (f *etcdFlags) register(cmd *cobra.Command) {
+	f.etcdConnection.register(cmd)
+	cmd.Flags().StringVar(&f.prefix, "prefix", resolver.DefaultPrefix, "what framegate's keys in etcd start with")
+}
+
+func (f *etcdFlags) complete() error {
+	var prefix error
+	if err := resolver.ValidatePrefix(f.prefix); err != nil {
+		prefix = usageErrorf("--prefix: %v", err)
+	}
+	return errors.Join(prefix, f.etcdConnection.complete())
+}
 
 func (f *etcdFlags) notFound(route string) error {
 	return fmt.Errorf("route %s: not found in etcd at %s", route, f.endpoints())
 }
 
-// withRoutes runs do with the routes in etcd, in the time that the flags allow, after it has checked the flags.
+// withRoutes is withEtcd with the routes in etcd.
 func withRoutes(cmd *cobra.Command, f *etcdFlags, out *outputFlag, do func(context.Context, *resolver.RouteStore) error) error {
-	if err := errors.Join(out.validate(), f.complete()); err != nil {
+	return withEtcd(cmd, f, out, func(ctx context.Context, cli *clientv3.Client) error {
+		return do(ctx, resolver.NewRouteStore(cli, f.prefix))
+	})
+}
+
+// connectionFlags are flags with an etcdConnection among them.
+type connectionFlags interface {
+	complete() error
+	connection() *etcdConnection
+}
+
+// withEtcd runs do with a client of an etcd that answers, in the time that the flags allow, after it has checked the
+// flags. It closes the client.
+func withEtcd(cmd *cobra.Command, flags connectionFlags, out *outputFlag, do func(context.Context, *clientv3.Client) error) error {
+	if err := errors.Join(out.validate(), flags.complete()); err != nil {
 		return err
 	}
+	f := flags.connection()
 	ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
 	defer cancel()
 	cli, err := f.connect(ctx)
@@ -73,7 +112,7 @@ func withRoutes(cmd *cobra.Command, f *etcdFlags, out *outputFlag, do func(conte
 		return err
 	}
 	defer cli.Close()
-	err = do(ctx, resolver.NewRouteStore(cli, f.prefix))
+	err = do(ctx, cli)
 	if resolver.IsUnavailable(err) {
 		return f.unavailable(ctx, err)
 	}
@@ -81,7 +120,7 @@ func withRoutes(cmd *cobra.Command, f *etcdFlags, out *outputFlag, do func(conte
 }
 
 // connect returns a client of an etcd that answers. The caller closes it.
-func (f *etcdFlags) connect(ctx context.Context) (*clientv3.Client, error) {
+func (f *etcdConnection) connect(ctx context.Context) (*clientv3.Client, error) {
 	anonymous := f.client
 	anonymous.Username, anonymous.Password = "", ""
 	cli, err := resolver.NewEtcdClient(anonymous)
@@ -128,7 +167,7 @@ func reach(ctx context.Context, cli *clientv3.Client) error {
 	}
 }
 
-func (f *etcdFlags) unavailable(ctx context.Context, err error) error {
+func (f *etcdConnection) unavailable(ctx context.Context, err error) error {
 	reason := err.Error()
 	switch ctx.Err() {
 	case context.DeadlineExceeded:

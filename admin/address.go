@@ -1,0 +1,68 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// lookupTimeout bounds how long the name in an address is looked up.
+const lookupTimeout = 5 * time.Second
+
+// ValidateAddress reports what is wrong with an address to listen on and its token, by their keys in the configuration.
+// Without a token only loopback addresses will do: "host:port" whose host is one, or a name that means nothing else now.
+func ValidateAddress(address, token string) error {
+	var errs []error
+	for _, c := range []byte(token) {
+		if c <= ' ' || c >= 0x7f { // what no client can send in a header
+			errs = append(errs, errors.New("admin.token: want printable ASCII characters without spaces"))
+			break
+		}
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	switch {
+	case err != nil || strings.ContainsAny(host, " /"):
+		errs = append(errs, fmt.Errorf("admin.address: %q, want host:port or none", address))
+	case token == "":
+		if err := validateLoopback(host); err != nil {
+			errs = append(errs, fmt.Errorf("admin.address: %q, %w", address, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+var errWantLoopback = errors.New("want a loopback address or admin.token set")
+
+func validateLoopback(host string) error {
+	if host == "" {
+		return errWantLoopback
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), lookupTimeout)
+	defer cancel()
+	addrs, err := net.DefaultResolver.LookupIPAddr(ctx, host) // of an address itself, it asks nobody
+	if err != nil {
+		return fmt.Errorf("%w: %w", errWantLoopback, err)
+	}
+	for _, a := range addrs {
+		switch {
+		case a.IP.IsLoopback():
+		case net.ParseIP(host) != nil:
+			return errWantLoopback
+		default:
+			return fmt.Errorf("which is %s, %w", a.IP, errWantLoopback)
+		}
+	}
+	return nil
+}
+
+func isLoopback(a net.Addr) bool {
+	tcp, ok := a.(*net.TCPAddr)
+	return ok && tcp.IP.IsLoopback()
+}

@@ -1,0 +1,204 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// handle answers a request, or returns why it cannot, having written nothing.
+type handle func(w http.ResponseWriter, r *http.Request) error
+
+// endpoint is one path of the API.
+type endpoint struct {
+	path    string // pattern of http.ServeMux, without a method
+	methods map[string]handle
+	query   []string // parameters that it knows; others are mistakes
+	open    bool     // takes any query: the path is not ours alone
+}
+
+func (s *Server) endpoints() []endpoint {
+	all := []endpoint{
+		{path: "/healthz", methods: map[string]handle{"GET": s.healthz}, open: true},
+		{path: "/readyz", methods: map[string]handle{"GET": s.readyz}, open: true},
+		{path: "/metrics", methods: map[string]handle{"GET": s.metrics}, open: true},
+		{path: "/v1/routes", methods: map[string]handle{"GET": s.listRoutes}},
+		{path: "/v1/routes/{name}", methods: map[string]handle{"GET": s.getRoute, "PUT": s.putRoute, "DELETE": s.deleteRoute}, query: []string{"dry_run"}},
+		{path: "/v1/explain", methods: map[string]handle{"GET": s.explain}, query: []string{"method", "listener", "authority", "header"}},
+		{path: "/v1/services", methods: map[string]handle{"GET": s.listServices}},
+		{path: "/v1/services/{name}", methods: map[string]handle{"GET": s.getService}},
+		{path: "/v1/services/{name}/instances/{address}", methods: map[string]handle{"PUT": s.putInstance, "DELETE": s.deleteInstance}},
+		{path: "/v1/endpoints", methods: map[string]handle{"GET": s.listEndpoints}},
+		{path: "/v1/config", methods: map[string]handle{"GET": s.config}},
+		{path: "/v1/openapi.json", methods: map[string]handle{"GET": s.openAPI}},
+	}
+	if s.cfg.Pprof {
+		all = append(all,
+			endpoint{path: "/debug/pprof/{$}", methods: map[string]handle{"GET": s.pprofIndex}, open: true},
+			endpoint{path: "/debug/pprof/{profile}", methods: map[string]handle{"GET": s.pprofProfile}, open: true},
+		)
+	}
+	return all
+}
+
+// handler returns what serves every request: guard first, then the endpoints.
+func (s *Server) handler() http.Handler {
+	mux := http.NewServeMux()
+	for _, e := range s.endpoints() {
+		mux.HandleFunc(e.path, func(w http.ResponseWriter, r *http.Request) {
+			if err := s.dispatch(e, w, r); err != nil {
+				s.fail(w, r, err)
+			}
+		})
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { s.fail(w, r, noPath(r)) })
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if !s.begin() {
+			panic(http.ErrAbortHandler) // after Close: the connection goes
+		}
+		defer s.active.Done()
+		limitBody(rw, r)
+		w := &writer{ResponseWriter: rw}
+		defer s.recover(w, r)
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		switch err := s.guard.check(r); {
+		case err != nil:
+			s.fail(w, r, err)
+		case !strings.HasPrefix(r.URL.Path, "/"): // CONNECT, OPTIONS *
+			s.fail(w, r, noPath(r))
+		default:
+			mux.ServeHTTP(w, r)
+		}
+	})
+}
+
+func noPath(r *http.Request) error {
+	return notFound("path: %q, want one of those in /v1/openapi.json", r.URL.Path)
+}
+
+func (s *Server) dispatch(e endpoint, w http.ResponseWriter, r *http.Request) error {
+	method := r.Method
+	if method == http.MethodHead {
+		method = http.MethodGet // net/http drops the body
+	}
+	h := e.methods[method]
+	if h == nil {
+		allow := slices.Sorted(maps.Keys(e.methods))
+		if e.methods[http.MethodGet] != nil {
+			allow = append(allow, http.MethodHead)
+		}
+		w.Header().Set("Allow", strings.Join(allow, ", "))
+		return &problem{status: http.StatusMethodNotAllowed, Reason: reasonMethodNotAllowed, Message: fmt.Sprintf("method: %q, want %s", r.Method, strings.Join(allow, " or "))}
+	}
+	if !e.open {
+		if err := checkQuery(r, e.query); err != nil {
+			return err
+		}
+	}
+	return h(w, r)
+}
+
+// checkQuery refuses parameters that nobody would look at.
+func checkQuery(r *http.Request, known []string) error {
+	for _, name := range slices.Sorted(maps.Keys(r.URL.Query())) {
+		if slices.Contains(known, name) {
+			continue
+		}
+		if len(known) == 0 {
+			return badParameter("query: %q, want none", name)
+		}
+		return badParameter("query: %q, want one of: %s", name, strings.Join(known, ", "))
+	}
+	return nil
+}
+
+// queryValue returns a parameter that may be given once, "" if it is not.
+func queryValue(r *http.Request, name string) (string, error) {
+	values := r.URL.Query()[name]
+	if len(values) > 1 {
+		return "", badParameter("%s: given %d times, want once", name, len(values))
+	}
+	return strings.Join(values, ""), nil
+}
+
+func queryBool(r *http.Request, name string) (bool, error) {
+	v, err := queryValue(r, name)
+	if err != nil || v == "" {
+		return false, err
+	}
+	b, err := strconv.ParseBool(v)
+	if err != nil {
+		return false, badParameter("%s: %q, want true or false", name, v)
+	}
+	return b, nil
+}
+
+// etcdContext bounds what a request may ask of etcd.
+func etcdContext(r *http.Request) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(r.Context(), etcdTimeout)
+}
+
+// writeJSON answers with v. If v cannot be encoded nothing is written.
+func writeJSON(w http.ResponseWriter, status int, v any) error {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return fmt.Errorf("encode the answer: %w", err)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(b.Bytes()) // its error: the client has gone
+	return nil
+}
+
+// writer knows whether an answer has begun.
+type writer struct {
+	http.ResponseWriter
+	begun bool
+}
+
+func (w *writer) WriteHeader(status int) {
+	w.begun = true
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *writer) Write(p []byte) (int, error) {
+	w.begun = true
+	return w.ResponseWriter.Write(p)
+}
+
+// Unwrap is for http.ResponseController.
+func (w *writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// recover answers for a handler that panicked. An answer that has begun is broken off.
+func (s *Server) recover(w *writer, r *http.Request) {
+	v := recover()
+	if v == nil || v == http.ErrAbortHandler {
+		return
+	}
+	s.log.Error("admin request panicked", "method", r.Method, "path", r.URL.Path, "panic", v, "stack", string(debug.Stack()))
+	if w.begun {
+		panic(http.ErrAbortHandler)
+	}
+	s.fail(w, r, &problem{status: http.StatusInternalServerError, Reason: reasonInternal, Message: "it is in the log of framegate"})
+}
+
+// limitBody bounds the bytes of a request's body and the time in which they come, also of one that nobody reads. w is the
+// server's own.
+func limitBody(w http.ResponseWriter, r *http.Request) {
+	if r.Body == nil || r.Body == http.NoBody {
+		return
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, maxBodyBytes)
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(readBodyTimeout)) // fails only where connections have none
+}

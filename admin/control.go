@@ -1,0 +1,61 @@
+package admin
+
+import (
+	"context"
+	"time"
+
+	"github.com/framegate/framegate/resolver"
+)
+
+// Control is what the admin server shows and changes. Its functions may be called by several goroutines at once; any may
+// be nil, and what needs it is then answered with 501.
+type Control struct {
+	Routes    func() []resolver.RouteStatus // of every source
+	Source    func() resolver.SourceStatus  // of etcd
+	Instances func() map[string][]resolver.Instance
+	Endpoints func() []EndpointStatus
+	Config    func() ([]byte, error) // the configuration in JSON, secrets hidden
+
+	// Explain says which route a call gets and why, and where it would go now: false if no route matches. A change of the
+	// routes in between may make the two differ.
+	Explain func(resolver.Request) (resolver.Explanation, resolver.Target, bool)
+
+	// RouteStore and ServiceStore return where changes go, or why they cannot be made now: ErrNoEtcd if never.
+	RouteStore   func() (*resolver.RouteStore, error)
+	ServiceStore func() (ServiceStore, error)
+}
+
+// ServiceStore writes the registered instances of services; see resolver.ServiceStore.
+type ServiceStore interface {
+	Heartbeat(ctx context.Context, service string, in resolver.Instance, ttl time.Duration) (resolver.Heartbeat, error)
+	Deregister(ctx context.Context, service, address string) (bool, error)
+}
+
+// EndpointStatus is what is open to an endpoint now.
+type EndpointStatus struct {
+	Address     string `json:"address"`     // host:port or unix:/path
+	Connections int    `json:"connections"` // that take calls
+	Streams     int    `json:"streams"`     // calls under way
+}
+
+func (s *Server) routeStore() (*resolver.RouteStore, error) {
+	if s.cfg.Control.RouteStore == nil {
+		return nil, noStore(ErrNoEtcd)
+	}
+	store, err := s.cfg.Control.RouteStore()
+	if err != nil {
+		return nil, noStore(err)
+	}
+	return store, nil
+}
+
+func (s *Server) serviceStore() (ServiceStore, error) {
+	if s.cfg.Control.ServiceStore == nil {
+		return nil, noStore(ErrNoEtcd)
+	}
+	store, err := s.cfg.Control.ServiceStore()
+	if err != nil {
+		return nil, noStore(err)
+	}
+	return store, nil
+}

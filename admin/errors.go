@@ -1,0 +1,116 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
+	"github.com/framegate/framegate/resolver"
+)
+
+// The reasons of errors. Clients tell errors apart by them; openapi.json lists them.
+const (
+	reasonBadParameter         = "bad_parameter"          // 400: of the query, the path or a header
+	reasonBadDocument          = "bad_document"           // 400: the body
+	reasonUnauthorized         = "unauthorized"           // 401
+	reasonHostNotAllowed       = "host_not_allowed"       // 403
+	reasonCrossSite            = "cross_site"             // 403
+	reasonNotFound             = "not_found"              // 404
+	reasonMethodNotAllowed     = "method_not_allowed"     // 405
+	reasonConflict             = "conflict"               // 412: not at the revision that was wanted; 409: changed again and again
+	reasonTooLarge             = "too_large"              // 413
+	reasonUnsupportedMediaType = "unsupported_media_type" // 415
+	reasonInternal             = "internal"               // 500
+	reasonNoEtcd               = "no_etcd"                // 501
+	reasonNotProvided          = "not_provided"           // 501
+	reasonEtcdRefused          = "etcd_refused"           // 502
+	reasonEtcdUnavailable      = "etcd_unavailable"       // 503
+)
+
+// ErrNoEtcd means that this framegate runs without etcd, so that nothing can be stored through it. Functions of Control
+// return it.
+var ErrNoEtcd = errors.New("this framegate runs without etcd: change the routes file, or set etcd.endpoints")
+
+// problem is an error as clients get it.
+type problem struct {
+	status  int
+	Reason  string `json:"reason"`
+	Message string `json:"message"` // the key, the value and what was wanted
+	cause   error  // may be nil
+}
+
+func (p *problem) Error() string { return p.Reason + ": " + p.Message }
+
+func (p *problem) Unwrap() error { return p.cause }
+
+func badParameter(format string, args ...any) error {
+	return &problem{status: http.StatusBadRequest, Reason: reasonBadParameter, Message: fmt.Sprintf(format, args...)}
+}
+
+func badDocument(err error) error {
+	return &problem{status: http.StatusBadRequest, Reason: reasonBadDocument, Message: err.Error()}
+}
+
+func notFound(format string, args ...any) error {
+	return &problem{status: http.StatusNotFound, Reason: reasonNotFound, Message: fmt.Sprintf(format, args...)}
+}
+
+// notProvided is the answer where Config leaves something out.
+func notProvided(what string) error {
+	return &problem{status: http.StatusNotImplemented, Reason: reasonNotProvided, Message: what + ": not provided by this framegate"}
+}
+
+// noStore is what to say of an error of Control.RouteStore or Control.ServiceStore.
+func noStore(err error) error {
+	p := &problem{status: http.StatusServiceUnavailable, Reason: reasonEtcdUnavailable, Message: err.Error(), cause: err}
+	if errors.Is(err, ErrNoEtcd) {
+		p.status, p.Reason = http.StatusNotImplemented, reasonNoEtcd
+	}
+	return p
+}
+
+// storeProblem is what to say of an error of a store's request.
+func storeProblem(err error) error {
+	p := &problem{Message: err.Error(), cause: err}
+	var moved *resolver.ConflictError
+	switch {
+	case errors.Is(err, resolver.ErrNotFound):
+		p.status, p.Reason = http.StatusNotFound, reasonNotFound
+	case errors.As(err, &moved):
+		p.status, p.Reason = http.StatusPreconditionFailed, reasonConflict
+	case errors.Is(err, resolver.ErrConflict):
+		p.status, p.Reason = http.StatusConflict, reasonConflict
+	case errors.Is(err, rpctypes.ErrRequestTooLarge):
+		p.status, p.Reason = http.StatusRequestEntityTooLarge, reasonTooLarge
+	case resolver.IsUnavailable(err), errors.Is(err, context.Canceled):
+		p.status, p.Reason = http.StatusServiceUnavailable, reasonEtcdUnavailable
+	default:
+		p.status, p.Reason = http.StatusBadGateway, reasonEtcdRefused
+	}
+	return p
+}
+
+// fail answers with err. What is not a problem is a bug or a failing disk: it is logged, and clients are not told.
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	var p *problem
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &p):
+	case errors.As(err, &tooLarge):
+		p = &problem{status: http.StatusRequestEntityTooLarge, Reason: reasonTooLarge, Message: fmt.Sprintf("body: want at most %d bytes", tooLarge.Limit)}
+	default:
+		s.log.Error("admin request failed", "method", r.Method, "path", r.URL.Path, "error", err)
+		p = &problem{status: http.StatusInternalServerError, Reason: reasonInternal, Message: "it is in the log of framegate"}
+	}
+	if p.status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="framegate admin"`)
+	}
+	if err := writeJSON(w, p.status, struct {
+		Error *problem `json:"error"`
+	}{p}); err != nil {
+		s.log.Debug("admin answer not sent", "error", err)
+	}
+}

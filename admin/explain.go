@@ -1,0 +1,56 @@
+package admin
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/framegate/framegate/resolver"
+)
+
+// explainAnswer is which route a call gets, why, and where it would go.
+type explainAnswer struct {
+	resolver.Explanation
+	Target *targetAnswer `json:"target,omitempty"` // absent if no route matches
+}
+
+type targetAnswer struct {
+	Backend string `json:"backend"` // empty if it has no name, or if none has an endpoint
+	Address string `json:"address"` // empty if no endpoint may be used
+}
+
+func (s *Server) explain(w http.ResponseWriter, r *http.Request) error {
+	if s.cfg.Control.Explain == nil {
+		return notProvided("explain")
+	}
+	req, err := callOf(r)
+	if err != nil {
+		return err
+	}
+	explanation, target, ok := s.cfg.Control.Explain(req)
+	answer := explainAnswer{Explanation: explanation}
+	if ok {
+		answer.Target = &targetAnswer{target.Backend, target.Address}
+	}
+	return writeJSON(w, http.StatusOK, answer)
+}
+
+// callOf reads the call that the query describes.
+func callOf(r *http.Request) (req resolver.Request, err error) {
+	for name, to := range map[string]*string{"method": &req.Method, "listener": &req.Listener, "authority": &req.Authority} {
+		if *to, err = queryValue(r, name); err != nil {
+			return req, err
+		}
+	}
+	if p, err := resolver.ParsePattern(req.Method); err != nil || p.Kind != resolver.KindExact {
+		return req, badParameter("method: %q, want /pkg.Service/Method", req.Method)
+	}
+	req.Header = map[string][]string{}
+	for _, h := range r.URL.Query()["header"] {
+		name, value, ok := strings.Cut(h, ":")
+		if name = strings.ToLower(strings.TrimSpace(name)); !ok || name == "" {
+			return req, badParameter("header: %q, want name:value", h)
+		}
+		req.Header[name] = append(req.Header[name], strings.TrimSpace(value))
+	}
+	return req, nil
+}

@@ -1,0 +1,75 @@
+package admin
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+)
+
+// guard decides who may ask. Probes need neither a token nor a certain Host.
+type guard struct {
+	token  [sha256.Size]byte // hash of the token: comparing takes the same time for any length
+	wanted bool              // a token is
+	origin *http.CrossOriginProtection
+}
+
+func newGuard(token string) *guard {
+	return &guard{token: sha256.Sum256([]byte(token)), wanted: token != "", origin: http.NewCrossOriginProtection()}
+}
+
+// isProbe reports whether a path tells only whether this process lives and is ready.
+func isProbe(path string) bool { return path == "/healthz" || path == "/readyz" }
+
+// check returns why a request is refused, or nil.
+func (g *guard) check(r *http.Request) error {
+	switch {
+	case isProbe(r.URL.Path):
+		return nil
+	case g.wanted:
+		return g.checkToken(r)
+	}
+	return g.checkBrowser(r)
+}
+
+// trusts reports whether a request may hear how this process is set up; that is more than a probe needs.
+func (g *guard) trusts(r *http.Request) bool { return !g.wanted || g.checkToken(r) == nil }
+
+func (g *guard) checkToken(r *http.Request) error {
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	sum := sha256.Sum256([]byte(strings.TrimSpace(token)))
+	if subtle.ConstantTimeCompare(sum[:], g.token[:]) == 1 && strings.EqualFold(scheme, "Bearer") {
+		return nil
+	}
+	return &problem{status: http.StatusUnauthorized, Reason: reasonUnauthorized, Message: "authorization: want Bearer and the value of admin.token"}
+}
+
+// checkBrowser refuses what a page of another site makes a browser on this machine send: without a token, everybody who
+// can connect is trusted, and the browser can. A page whose own name was made to mean this address (DNS rebinding) is
+// told by the name.
+func (g *guard) checkBrowser(r *http.Request) error {
+	if !isLocalHost(r.Host) {
+		return &problem{status: http.StatusForbidden, Reason: reasonHostNotAllowed, Message: fmt.Sprintf("host: %q, want an IP address or localhost, or admin.token set", r.Host)}
+	}
+	site := r.Header.Get("Sec-Fetch-Site")
+	if site == "cross-site" || g.origin.Check(r) != nil {
+		return &problem{status: http.StatusForbidden, Reason: reasonCrossSite, Message: fmt.Sprintf("sec-fetch-site: %q, origin: %q, want a request that no other site makes", site, r.Header.Get("Origin"))}
+	}
+	return nil
+}
+
+// isLocalHost reports whether a Host header names no domain. Browsers always send one.
+func isLocalHost(hostport string) bool {
+	host := hostport
+	if h, _, err := net.SplitHostPort(hostport); err == nil {
+		host = h
+	}
+	if host == "" || strings.EqualFold(host, "localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]"))
+	return err == nil && !ip.IsUnspecified() // to which some browsers connect without saying for which site
+}

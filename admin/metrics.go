@@ -1,0 +1,146 @@
+package admin
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/framegate/framegate/handler"
+)
+
+// MetricsConfig says where the metrics come from that do not come from calls. A function that is nil leaves its metrics
+// out; each is called once a scrape, by one goroutine at a time for each scrape under way.
+type MetricsConfig struct {
+	Routes           func() map[string]RouteNames // the routes in force, by name; the series of all else are dropped. nil drops none
+	Connections      func() map[string]int        // open connections by endpoint
+	Config           func() ConfigStats
+	AccessLogDropped func() int64
+}
+
+// RouteNames are what a route in force names, and the labels of its calls' metrics are made of.
+type RouteNames struct {
+	Backends []string // their names
+	Patterns []string // the methods of its matches
+}
+
+// has reports whether calls of the route may still have these labels. A call that got no endpoint has no backend.
+func (n RouteNames) has(backend, pattern string) bool {
+	return n.names(n.Backends, backend) && n.names(n.Patterns, pattern)
+}
+
+func (RouteNames) names(all []string, label string) bool {
+	return label == "" || slices.ContainsFunc(all, func(name string) bool { return labelValue(name) == label })
+}
+
+// labelValue returns s as the value of a label, which is UTF-8: client_golang panics at anything else.
+func labelValue(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+
+// ConfigStats is the state of the routes and services in force.
+type ConfigStats struct {
+	Revision   int64         // of etcd
+	Age        time.Duration // since the source of the configuration was last known to be up to date; negative if it never was
+	Stale      bool          // the source cannot be reached
+	Rejected   int           // documents that are wrong and not in force now
+	Rejections int64         // documents found wrong since the start
+}
+
+// Metrics measures calls, for Prometheus. It is a handler.Observer.
+//
+// There are as many series as routes, backends and patterns that the routes in force name, whatever clients send. Those
+// of names that are in force no more go with the next scrape after their last call.
+type Metrics struct {
+	cfg      MetricsConfig
+	registry *prometheus.Registry
+	series   seriesSet
+}
+
+var _ handler.Observer = (*Metrics)(nil)
+
+// NewMetrics returns Metrics with a registry of their own, which also measures the process and Go's runtime.
+func NewMetrics(cfg MetricsConfig) *Metrics {
+	m := &Metrics{cfg: cfg, registry: prometheus.NewRegistry()}
+	m.series.init(m.registry)
+	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &gauges{cfg: cfg})
+	return m
+}
+
+// CallStarted implements handler.Observer.
+func (m *Metrics) CallStarted(r *handler.Record) handler.EndObserver {
+	return m.series.start(r)
+}
+
+// Handler returns what answers a scrape.
+func (m *Metrics) Handler() http.Handler {
+	answer := promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if m.cfg.Routes != nil {
+			m.series.keep(m.cfg.Routes())
+		}
+		answer.ServeHTTP(w, r)
+	})
+}
+
+// gauges are the metrics that come from MetricsConfig.
+type gauges struct{ cfg MetricsConfig }
+
+var (
+	connectionsDesc = prometheus.NewDesc("framegate_upstream_connections", "Open connections to endpoints.", []string{"endpoint"}, nil)
+	revisionDesc    = prometheus.NewDesc("framegate_config_revision", "Revision of etcd whose routes and services are in force.", nil, nil)
+	ageDesc         = prometheus.NewDesc("framegate_config_age_seconds", "Time since the configuration was last known to be up to date; absent if it never was.", nil, nil)
+	staleDesc       = prometheus.NewDesc("framegate_config_stale", "1 while the source of the configuration cannot be reached.", nil, nil)
+	rejectedDesc    = prometheus.NewDesc("framegate_config_rejected_documents", "Documents that are wrong and not in force.", nil, nil)
+	rejectionsDesc  = prometheus.NewDesc("framegate_config_rejections_total", "Documents found wrong.", nil, nil)
+	logDroppedDesc  = prometheus.NewDesc("framegate_access_log_dropped_total", "Calls left out of the access log because its writer was too slow or failed.", nil, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{connectionsDesc, revisionDesc, ageDesc, staleDesc, rejectedDesc, rejectionsDesc, logDroppedDesc} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (g *gauges) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64) { collect(ch, d, prometheus.GaugeValue, v) }
+	counter := func(d *prometheus.Desc, v float64) { collect(ch, d, prometheus.CounterValue, v) }
+	if g.cfg.Connections != nil {
+		open := map[string]int{}
+		for endpoint, n := range g.cfg.Connections() {
+			open[labelValue(endpoint)] += n
+		}
+		for endpoint, n := range open {
+			collect(ch, connectionsDesc, prometheus.GaugeValue, float64(n), endpoint)
+		}
+	}
+	if g.cfg.Config != nil {
+		c := g.cfg.Config()
+		gauge(revisionDesc, float64(c.Revision))
+		if c.Age >= 0 {
+			gauge(ageDesc, c.Age.Seconds())
+		}
+		stale := 0.0
+		if c.Stale {
+			stale = 1
+		}
+		gauge(staleDesc, stale)
+		gauge(rejectedDesc, float64(c.Rejected))
+		counter(rejectionsDesc, float64(c.Rejections))
+	}
+	if g.cfg.AccessLogDropped != nil {
+		counter(logDroppedDesc, float64(g.cfg.AccessLogDropped()))
+	}
+}
+
+// collect hands on a metric. A scrape is worth more than one that cannot be made: in client_golang's goroutines a panic
+// would end the process.
+func collect(ch chan<- prometheus.Metric, d *prometheus.Desc, t prometheus.ValueType, v float64, labels ...string) {
+	if m, err := prometheus.NewConstMetric(d, t, v, labels...); err == nil {
+		ch <- m
+	}
+}

@@ -1,0 +1,42 @@
+package admin
+
+import (
+	"net/http"
+	"net/http/pprof"
+	runtimepprof "runtime/pprof"
+	"strconv"
+)
+
+// maxProfileSeconds bounds one profile.
+const maxProfileSeconds = 600
+
+func (s *Server) pprofIndex(w http.ResponseWriter, r *http.Request) error {
+	pprof.Index(w, r)
+	return nil
+}
+
+// pprofProfile serves what package net/http/pprof does, by the same names. Its own errors, such as that of a second CPU
+// profile at once, are in plain text, since "go tool pprof" shows that.
+func (s *Server) pprofProfile(w http.ResponseWriter, r *http.Request) error {
+	if v := r.URL.Query().Get("seconds"); v != "" {
+		if sec, err := strconv.Atoi(v); err != nil || sec < 1 || sec > maxProfileSeconds {
+			return badParameter("seconds: %q, want a whole number from 1 to %d", v, maxProfileSeconds)
+		}
+	}
+	switch name := r.PathValue("profile"); name {
+	case "cmdline":
+		pprof.Cmdline(w, r)
+	case "profile":
+		pprof.Profile(w, r)
+	case "symbol":
+		pprof.Symbol(w, r)
+	case "trace":
+		pprof.Trace(w, r)
+	default:
+		if runtimepprof.Lookup(name) == nil {
+			return notFound("profile: %q, want one of those at /debug/pprof/", name)
+		}
+		pprof.Handler(name).ServeHTTP(w, r)
+	}
+	return nil
+}

@@ -1,0 +1,282 @@
+package admin
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/framegate/framegate/resolver"
+)
+
+// The statuses of a route.
+const (
+	statusInForce  = "in_force"  // the last version is
+	statusLastGood = "last_good" // the last version is bad, and an earlier one goes on
+	statusRejected = "rejected"  // the last version is bad, and there was no good one
+	statusPending  = "pending"   // the last version is good, and on its way from etcd
+)
+
+// routeAnswer is what became of one route.
+type routeAnswer struct {
+	Name           string          `json:"name"`
+	Source         string          `json:"source"`
+	Status         string          `json:"status"`
+	Revision       int64           `json:"revision"`        // of the version in force; 0 if none is, and for a file
+	LatestRevision int64           `json:"latest_revision"` // of the last version; 0 for a file
+	Error          string          `json:"error,omitempty"` // what is wrong with the last version
+	Route          *resolver.Route `json:"route,omitempty"` // in force; or pending
+}
+
+func newRouteAnswer(st resolver.RouteStatus) routeAnswer {
+	a := routeAnswer{Name: st.Name, Source: st.Source, Status: statusInForce, Revision: st.Revision, LatestRevision: st.Latest, Route: st.Route}
+	if st.Err != nil {
+		a.Error, a.Status = st.Err.Error(), statusLastGood
+		if st.Route == nil {
+			a.Status = statusRejected
+		}
+	}
+	return a
+}
+
+// sourceAnswer is resolver.SourceStatus.
+type sourceAnswer struct {
+	Revision   int64      `json:"revision"`
+	Confirmed  *time.Time `json:"confirmed"` // null if never
+	Stale      bool       `json:"stale"`
+	Reason     string     `json:"reason,omitempty"`
+	Rejected   int        `json:"rejected"`
+	Rejections int64      `json:"rejections"`
+}
+
+func newSourceAnswer(st resolver.SourceStatus) *sourceAnswer {
+	a := &sourceAnswer{Revision: st.Revision, Stale: st.Stale, Reason: st.Reason, Rejected: st.Rejected, Rejections: st.Rejections}
+	if !st.Confirmed.IsZero() {
+		confirmed := st.Confirmed.UTC()
+		a.Confirmed = &confirmed
+	}
+	return a
+}
+
+// listRoutes answers from memory: it tells what this framegate does, also while etcd is away.
+func (s *Server) listRoutes(w http.ResponseWriter, _ *http.Request) error {
+	if s.cfg.Control.Routes == nil {
+		return notProvided("routes")
+	}
+	answer := struct {
+		Source *sourceAnswer `json:"source,omitempty"`
+		Routes []routeAnswer `json:"routes"`
+	}{Routes: []routeAnswer{}}
+	for _, st := range s.cfg.Control.Routes() {
+		answer.Routes = append(answer.Routes, newRouteAnswer(st))
+	}
+	slices.SortFunc(answer.Routes, func(a, b routeAnswer) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Source, b.Source))
+	})
+	if s.cfg.Control.Source != nil {
+		answer.Source = newSourceAnswer(s.cfg.Control.Source())
+	}
+	return writeJSON(w, http.StatusOK, answer)
+}
+
+// getRoute asks etcd, so that it shows what was put before, with the ETag to change it; what is in force is from memory.
+// Without etcd, all is.
+func (s *Server) getRoute(w http.ResponseWriter, r *http.Request) error {
+	if s.cfg.Control.Routes == nil {
+		return notProvided("routes")
+	}
+	name := r.PathValue("name")
+	known, inMemory := s.routeInMemory(name)
+	answer := newRouteAnswer(known)
+	if !inMemory || known.Source == resolver.SourceEtcd {
+		switch found, err := s.routeInEtcd(r.Context(), name, &answer); {
+		case err == nil && found:
+			inMemory = true
+		case err == nil:
+			inMemory = false
+		case !inMemory && !errors.Is(err, ErrNoEtcd):
+			return err
+		}
+	}
+	if !inMemory {
+		return notFound("route %s: not found", name)
+	}
+	if answer.LatestRevision > 0 {
+		w.Header().Set("ETag", etag(answer.LatestRevision))
+	}
+	return writeJSON(w, http.StatusOK, answer)
+}
+
+// routeInMemory returns the status of a route of etcd, or else of another source.
+func (s *Server) routeInMemory(name string) (found resolver.RouteStatus, ok bool) {
+	for _, st := range s.cfg.Control.Routes() {
+		if st.Name == name && (!ok || st.Source == resolver.SourceEtcd) {
+			found, ok = st, true
+		}
+	}
+	return found, ok
+}
+
+// routeInEtcd brings the answer of what is in memory up to what etcd has, and reports whether it has the route. After an
+// error, which says why etcd cannot tell, the answer is as before.
+func (s *Server) routeInEtcd(ctx context.Context, name string, a *routeAnswer) (bool, error) {
+	store, err := s.routeStore()
+	if err != nil {
+		return false, err
+	}
+	if s.cfg.Control.Source != nil {
+		if st := s.cfg.Control.Source(); st.Stale { // do not wait for what cannot come
+			return false, noStore(fmt.Errorf("etcd cannot be reached: %s", st.Reason))
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, etcdTimeout)
+	defer cancel()
+	stored, err := store.Get(ctx, name)
+	var bad *resolver.DocumentError
+	switch {
+	case errors.Is(err, resolver.ErrNotFound):
+		return false, nil
+	case errors.As(err, &bad):
+		*a = newRouteAnswer(resolver.RouteStatus{Name: name, Source: resolver.SourceEtcd, Route: a.Route, Revision: a.Revision, Latest: bad.Revision, Err: bad.Err})
+		return true, nil
+	case err != nil:
+		return false, storeProblem(err)
+	}
+	latest := newRouteAnswer(resolver.RouteStatus{Name: name, Source: resolver.SourceEtcd, Route: stored.Route, Revision: a.Revision, Latest: stored.Revision})
+	if a.Revision != stored.Revision {
+		latest.Status = statusPending
+	}
+	*a = latest
+	return true, nil
+}
+
+// putAnswer is what a PUT of a route did, or would do.
+type putAnswer struct {
+	Name     string           `json:"name"`
+	Outcome  resolver.Outcome `json:"outcome"`
+	Revision int64            `json:"revision,omitempty"`
+	DryRun   bool             `json:"dry_run,omitempty"`
+	Plan     *resolver.Plan   `json:"plan,omitempty"`
+}
+
+// outcomeValid is that of a dry run that etcd has not been asked about.
+const outcomeValid resolver.Outcome = "valid"
+
+func (s *Server) putRoute(w http.ResponseWriter, r *http.Request) error {
+	want, err := preconditionOf(r)
+	if err != nil {
+		return err
+	}
+	dryRun, err := queryBool(r, "dry_run")
+	if err != nil {
+		return err
+	}
+	doc, err := readDocument(r)
+	if err != nil {
+		return err
+	}
+	route, err := parseRoute(r.PathValue("name"), doc)
+	if err != nil {
+		return badDocument(err)
+	}
+	if dryRun {
+		return s.planRoute(w, r, route, want)
+	}
+	store, err := s.routeStore()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := etcdContext(r)
+	defer cancel()
+	opts, err := want.options(ctx, store, route.Name)
+	if err != nil {
+		return err
+	}
+	result, err := store.Put(ctx, route, opts...)
+	if err != nil {
+		return storeProblem(err)
+	}
+	if result.Outcome != resolver.Unchanged {
+		s.log.Info("admin: route put", "route", result.Name, "outcome", string(result.Outcome), "revision", result.Revision, "from", r.RemoteAddr)
+	}
+	status := http.StatusOK
+	if result.Outcome == resolver.Created {
+		status = http.StatusCreated
+	}
+	w.Header().Set("ETag", etag(result.Revision))
+	return writeJSON(w, status, putAnswer{Name: result.Name, Outcome: result.Outcome, Revision: result.Revision})
+}
+
+// parseRoute returns the route in doc, which must be of that name and can be stored.
+func parseRoute(name string, doc []byte) (*resolver.Route, error) {
+	route, err := resolver.ParseRoute(doc)
+	if err != nil {
+		return nil, err
+	}
+	if route.Name != name {
+		return nil, fmt.Errorf("name: %q, want %q as in the path", route.Name, name)
+	}
+	stored, err := route.Encode()
+	if err != nil {
+		return nil, err
+	}
+	return resolver.ParseRoute(stored) // it may have grown too long
+}
+
+// planRoute answers a dry run: the document is valid, and what putting it would do, if etcd can tell.
+func (s *Server) planRoute(w http.ResponseWriter, r *http.Request, route *resolver.Route, want precondition) error {
+	answer := putAnswer{Name: route.Name, Outcome: outcomeValid, DryRun: true}
+	store, err := s.routeStore()
+	if err != nil {
+		return writeJSON(w, http.StatusOK, answer)
+	}
+	ctx, cancel := etcdContext(r)
+	defer cancel()
+	opts, err := want.options(ctx, store, route.Name)
+	if err != nil {
+		return err
+	}
+	answer.Plan, err = store.Plan(ctx, resolver.Change{Put: []*resolver.Route{route}}, opts...)
+	if err != nil {
+		return storeProblem(err)
+	}
+	answer.Outcome, answer.Revision = answer.Plan.Routes[0].Outcome, answer.Plan.Routes[0].Revision
+	return writeJSON(w, http.StatusOK, answer)
+}
+
+func (s *Server) deleteRoute(w http.ResponseWriter, r *http.Request) error {
+	if r.URL.Query().Has("dry_run") {
+		return badParameter("dry_run: want it with PUT only")
+	}
+	if r.Header.Get("If-None-Match") != "" {
+		return badParameter("if-none-match: %q, want it with PUT only", r.Header.Get("If-None-Match"))
+	}
+	want, err := preconditionOf(r)
+	if err != nil {
+		return err
+	}
+	store, err := s.routeStore()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := etcdContext(r)
+	defer cancel()
+	name := r.PathValue("name")
+	opts, err := want.options(ctx, store, name)
+	if err != nil {
+		return err
+	}
+	found, err := store.Delete(ctx, name, opts...)
+	if err != nil {
+		return storeProblem(err)
+	}
+	if !found {
+		return notFound("route %s: not found in etcd", name)
+	}
+	s.log.Info("admin: route deleted", "route", name, "from", r.RemoteAddr)
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}

@@ -1,0 +1,273 @@
+package admin
+
+import (
+	"hash/maphash"
+	"maps"
+	"math"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/framegate/framegate/handler"
+)
+
+// seriesKey is what the labels of a call's metrics are made of.
+type seriesKey struct{ route, backend, pattern string }
+
+// series counts the calls of one seriesKey. It is a handler.EndObserver.
+type series struct {
+	set    *seriesSet
+	key    seriesKey
+	active atomic.Int64                       // calls under way, and retired once the series is dropped
+	codes  [codeSlots]atomic.Pointer[counter] // by code; made when first met
+	*traffic
+}
+
+// retired is added to the active calls of a series that is dropped, so that no call can start on it.
+const retired = math.MinInt64 / 2
+
+// traffic is what all series of a route and backend share.
+type traffic struct {
+	series int                            // that share it; guarded by the set's mu
+	errors atomic.Pointer[[]errorCounter] // by reason; replaced, with the set's mu held, when a reason is first met
+
+	duration, firstByte             prometheus.Observer
+	requestMessages, requestBytes   prometheus.Counter
+	responseMessages, responseBytes prometheus.Counter
+}
+
+// counter is a prometheus.Counter that an atomic.Pointer can hold.
+type counter struct{ prometheus.Counter }
+
+// errorCounter counts local errors of one reason.
+type errorCounter struct {
+	reason handler.Reason
+	prometheus.Counter
+}
+
+// codeSlots is the number of gRPC's codes, and one for all others.
+const codeSlots = 18
+
+// CallEnded implements handler.EndObserver.
+func (s *series) CallEnded(r *handler.Record) {
+	s.code(r).Inc()
+	s.duration.Observe(r.Duration.Seconds())
+	if r.FirstByte > 0 {
+		s.firstByte.Observe(r.FirstByte.Seconds())
+	}
+	s.requestMessages.Add(float64(r.RequestMessages))
+	s.requestBytes.Add(float64(r.RequestBytes))
+	s.responseMessages.Add(float64(r.ResponseMessages))
+	s.responseBytes.Add(float64(r.ResponseBytes))
+	if r.Reason != "" {
+		s.localError(r.Reason).Inc()
+	}
+	s.active.Add(-1) // last: the series may then be dropped
+}
+
+func (s *series) code(r *handler.Record) *counter {
+	slot := &s.codes[min(uint64(r.Code), codeSlots-1)]
+	c := slot.Load()
+	if c == nil {
+		c = &counter{s.set.calls.WithLabelValues(s.key.route, s.key.backend, s.key.pattern, handler.CodeName(r.Code))}
+		slot.Store(c) // two calls may make it at once; they make the same
+	}
+	return c
+}
+
+func (s *series) localError(reason handler.Reason) prometheus.Counter {
+	if c := s.findError(reason); c != nil {
+		return c
+	}
+	s.set.mu.Lock()
+	defer s.set.mu.Unlock()
+	if c := s.findError(reason); c != nil {
+		return c
+	}
+	c := s.set.localErrors.WithLabelValues(s.key.route, s.key.backend, string(reason))
+	all := append(slices.Clone(*s.errors.Load()), errorCounter{reason, c})
+	s.errors.Store(&all)
+	return c
+}
+
+func (t *traffic) findError(reason handler.Reason) prometheus.Counter {
+	for _, e := range *t.errors.Load() {
+		if e.reason == reason {
+			return e.Counter
+		}
+	}
+	return nil
+}
+
+// shards spreads the series, so that a new one copies a small map only.
+const shards = 64
+
+// seriesSet holds all series. A look-up takes no lock: the maps are never changed, but replaced by changed copies.
+type seriesSet struct {
+	calls       *prometheus.CounterVec
+	duration    *prometheus.HistogramVec
+	firstByte   *prometheus.HistogramVec
+	messages    *prometheus.CounterVec
+	bytes       *prometheus.CounterVec
+	localErrors *prometheus.CounterVec
+
+	seed maphash.Seed
+	maps [shards]atomic.Pointer[map[seriesKey]*series]
+
+	mu       sync.Mutex // guards making and dropping series, and traffic
+	traffics map[[2]string]*traffic
+}
+
+// durationBuckets are the bounds of the histograms, in seconds.
+var durationBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
+
+func (set *seriesSet) init(registry prometheus.Registerer) {
+	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	}
+	histograms := func(name, help string) *prometheus.HistogramVec {
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: durationBuckets}, []string{"route", "backend"})
+	}
+	set.calls = counters("framegate_calls_total", "Calls that have ended, by gRPC status code. method is the pattern of the route that the call met.", "route", "backend", "method", "code")
+	set.duration = histograms("framegate_call_duration_seconds", "Time from a call's headers to its end.")
+	set.firstByte = histograms("framegate_call_first_byte_seconds", "Time from a call's headers to the first of the endpoint's answer.")
+	set.messages = counters("framegate_messages_total", "Messages forwarded, at the end of their call.", "route", "backend", "direction")
+	set.bytes = counters("framegate_bytes_total", "Bytes of gRPC frames forwarded (payload and 5 bytes a message), at the end of their call.", "route", "backend", "direction")
+	set.localErrors = counters("framegate_local_errors_total", "Calls that framegate itself gave a status, by reason.", "route", "backend", "reason")
+	registry.MustRegister(set.calls, set.duration, set.firstByte, set.messages, set.bytes, set.localErrors, activeCalls{set})
+	set.seed = maphash.MakeSeed()
+	set.traffics = map[[2]string]*traffic{}
+	for i := range set.maps {
+		set.maps[i].Store(&map[seriesKey]*series{})
+	}
+}
+
+func (set *seriesSet) shard(k seriesKey) *atomic.Pointer[map[seriesKey]*series] {
+	h := maphash.String(set.seed, k.route) + 3*maphash.String(set.seed, k.pattern)
+	return &set.maps[h%shards]
+}
+
+// start returns the series of a call that starts, with the call counted as active.
+func (set *seriesSet) start(r *handler.Record) *series {
+	for {
+		s := set.of(r)
+		if s.active.Add(1) > 0 {
+			return s
+		}
+		s.active.Add(-1)
+		set.mu.Lock()   // until the series is dropped, or kept after all
+		set.mu.Unlock() //lint:ignore SA2001 see above
+	}
+}
+
+// of returns the series of a call.
+func (set *seriesSet) of(r *handler.Record) *series {
+	k := seriesKey{r.Route, r.Backend, r.Pattern}
+	shard := set.shard(k)
+	if s := (*shard.Load())[k]; s != nil {
+		return s
+	}
+	k = seriesKey{labelValue(k.route), labelValue(k.backend), labelValue(k.pattern)}
+	shard = set.shard(k)
+	set.mu.Lock()
+	defer set.mu.Unlock()
+	old := *shard.Load()
+	if s := old[k]; s != nil {
+		return s
+	}
+	s := &series{set: set, key: k, traffic: set.trafficLocked(k.route, k.backend)}
+	s.traffic.series++
+	changed := maps.Clone(old)
+	changed[k] = s
+	shard.Store(&changed)
+	return s
+}
+
+func (set *seriesSet) trafficLocked(route, backend string) *traffic {
+	k := [2]string{route, backend}
+	t := set.traffics[k]
+	if t == nil {
+		t = &traffic{
+			duration:         set.duration.WithLabelValues(route, backend),
+			firstByte:        set.firstByte.WithLabelValues(route, backend),
+			requestMessages:  set.messages.WithLabelValues(route, backend, "request"),
+			requestBytes:     set.bytes.WithLabelValues(route, backend, "request"),
+			responseMessages: set.messages.WithLabelValues(route, backend, "response"),
+			responseBytes:    set.bytes.WithLabelValues(route, backend, "response"),
+		}
+		t.errors.Store(new([]errorCounter))
+		set.traffics[k] = t
+	}
+	return t
+}
+
+// keep drops the series of what is not in force and has no call under way. Calls without a route keep theirs.
+func (set *seriesSet) keep(routes map[string]RouteNames) {
+	set.mu.Lock()
+	defer set.mu.Unlock()
+	for i := range set.maps {
+		var left map[seriesKey]*series // a changed copy, once there is a change
+		for k, s := range *set.maps[i].Load() {
+			names, inForce := routes[k.route]
+			if k.route == "" || inForce && names.has(k.backend, k.pattern) || !s.active.CompareAndSwap(0, retired) {
+				continue
+			}
+			if left == nil {
+				left = maps.Clone(*set.maps[i].Load())
+			}
+			delete(left, k)
+			set.dropLocked(s)
+		}
+		if left != nil {
+			set.maps[i].Store(&left)
+		}
+	}
+}
+
+// dropLocked drops what is measured of a retired series, and with the last one of its route and backend all that these
+// share.
+func (set *seriesSet) dropLocked(s *series) {
+	route, backend := s.key.route, s.key.backend
+	for code := range s.codes {
+		if s.codes[code].Load() != nil {
+			set.calls.DeleteLabelValues(route, backend, s.key.pattern, handler.CodeName(codes.Code(code)))
+		}
+	}
+	if s.traffic.series--; s.traffic.series > 0 {
+		return
+	}
+	for _, e := range *s.errors.Load() {
+		set.localErrors.DeleteLabelValues(route, backend, string(e.reason))
+	}
+	set.duration.DeleteLabelValues(route, backend)
+	set.firstByte.DeleteLabelValues(route, backend)
+	for _, direction := range []string{"request", "response"} {
+		set.messages.DeleteLabelValues(route, backend, direction)
+		set.bytes.DeleteLabelValues(route, backend, direction)
+	}
+	delete(set.traffics, [2]string{route, backend})
+}
+
+// activeCalls is the gauge of calls under way.
+type activeCalls struct{ set *seriesSet }
+
+var activeDesc = prometheus.NewDesc("framegate_active_calls", "Calls under way.", []string{"route", "backend"}, nil)
+
+// Describe implements prometheus.Collector.
+func (activeCalls) Describe(ch chan<- *prometheus.Desc) { ch <- activeDesc }
+
+// Collect implements prometheus.Collector.
+func (a activeCalls) Collect(ch chan<- prometheus.Metric) {
+	active := map[[2]string]int64{}
+	for i := range a.set.maps {
+		for k, s := range *a.set.maps[i].Load() {
+			active[[2]string{k.route, k.backend}] += max(s.active.Load(), 0)
+		}
+	}
+	for k, n := range active {
+		collect(ch, activeDesc, prometheus.GaugeValue, float64(n), k[0], k[1])
+	}
+}

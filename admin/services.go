@@ -1,0 +1,137 @@
+package admin
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/framegate/framegate/conf/strict"
+	"github.com/framegate/framegate/resolver"
+)
+
+// defaultTTL is how long an instance stays registered after a heartbeat that does not say.
+const defaultTTL = 10 * time.Second
+
+// serviceAnswer is a service and its instances, as calls of this framegate find them.
+type serviceAnswer struct {
+	Name      string              `json:"name"`
+	Instances []resolver.Instance `json:"instances"`
+}
+
+func (s *Server) listServices(w http.ResponseWriter, _ *http.Request) error {
+	if s.cfg.Control.Instances == nil {
+		return notProvided("services")
+	}
+	services := s.cfg.Control.Instances()
+	answer := struct {
+		Services []serviceAnswer `json:"services"`
+	}{Services: []serviceAnswer{}}
+	for _, name := range slices.Sorted(maps.Keys(services)) {
+		answer.Services = append(answer.Services, serviceAnswer{name, services[name]})
+	}
+	return writeJSON(w, http.StatusOK, answer)
+}
+
+func (s *Server) getService(w http.ResponseWriter, r *http.Request) error {
+	if s.cfg.Control.Instances == nil {
+		return notProvided("services")
+	}
+	name := r.PathValue("name")
+	instances := s.cfg.Control.Instances()[name]
+	if len(instances) == 0 {
+		return notFound("service %s: not found, or without instances", name)
+	}
+	return writeJSON(w, http.StatusOK, serviceAnswer{name, instances})
+}
+
+// heartbeatDocument is the body of a heartbeat.
+type heartbeatDocument struct {
+	Weight int               `yaml:"weight"`
+	Tags   map[string]string `yaml:"tags"`
+	TTL    time.Duration     `yaml:"ttl"`
+}
+
+// heartbeatAnswer is what a heartbeat did.
+type heartbeatAnswer struct {
+	Service  string           `json:"service"`
+	Address  string           `json:"address"`
+	Outcome  resolver.Outcome `json:"outcome"`
+	Revision int64            `json:"revision"`
+	Lease    string           `json:"lease"` // in hexadecimal, as etcdctl has it
+	TTL      string           `json:"ttl"`
+}
+
+func (s *Server) putInstance(w http.ResponseWriter, r *http.Request) error {
+	body, err := readDocument(r)
+	if err != nil {
+		return err
+	}
+	doc := heartbeatDocument{Weight: resolver.DefaultInstanceWeight, TTL: defaultTTL}
+	if err := strict.Decode(body, &doc); err != nil {
+		return badDocument(err)
+	}
+	service := r.PathValue("name")
+	in := resolver.Instance{Address: r.PathValue("address"), Weight: doc.Weight, Tags: doc.Tags}
+	if err := validateHeartbeat(service, in, doc.TTL); err != nil {
+		return badDocument(err)
+	}
+	store, err := s.serviceStore()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := etcdContext(r)
+	defer cancel()
+	hb, err := store.Heartbeat(ctx, service, in, doc.TTL)
+	if err != nil {
+		return storeProblem(err)
+	}
+	status := http.StatusOK
+	if hb.Outcome == resolver.Created {
+		status = http.StatusCreated
+	}
+	if hb.Outcome != resolver.Unchanged {
+		s.log.Info("admin: instance registered", "service", service, "address", in.Address, "outcome", string(hb.Outcome), "from", r.RemoteAddr)
+	}
+	return writeJSON(w, status, heartbeatAnswer{
+		Service: service, Address: in.Address, Outcome: hb.Outcome, Revision: hb.Revision,
+		Lease: strconv.FormatInt(int64(hb.Lease), 16), TTL: doc.TTL.String(),
+	})
+}
+
+func validateHeartbeat(service string, in resolver.Instance, ttl time.Duration) error {
+	var errs []error
+	if err := resolver.ValidServiceName(service); err != nil {
+		errs = append(errs, fmt.Errorf("service: %w", err))
+	}
+	if err := in.Validate(); err != nil {
+		errs = append(errs, err)
+	}
+	if err := resolver.ValidateInstanceTTL(ttl); err != nil {
+		errs = append(errs, fmt.Errorf("ttl: %w", err))
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Server) deleteInstance(w http.ResponseWriter, r *http.Request) error {
+	store, err := s.serviceStore()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := etcdContext(r)
+	defer cancel()
+	service, address := r.PathValue("name"), r.PathValue("address")
+	found, err := store.Deregister(ctx, service, address)
+	if err != nil {
+		return storeProblem(err)
+	}
+	if !found {
+		return notFound("instance %s of service %s: not found", address, service)
+	}
+	s.log.Info("admin: instance deregistered", "service", service, "address", address, "from", r.RemoteAddr)
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}

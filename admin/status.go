@@ -1,0 +1,65 @@
+package admin
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"slices"
+)
+
+// healthAnswer is what probes get: not an error's form, since "not ready" is an answer.
+type healthAnswer struct {
+	Status string `json:"status"`
+	Reason string `json:"reason,omitempty"`
+}
+
+func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) error {
+	return writeJSON(w, http.StatusOK, healthAnswer{Status: "ok"})
+}
+
+func (s *Server) readyz(w http.ResponseWriter, r *http.Request) error {
+	if s.cfg.Ready != nil {
+		if err := s.cfg.Ready(); err != nil {
+			answer := healthAnswer{Status: "not ready"}
+			if s.guard.trusts(r) { // it may name hosts and ports
+				answer.Reason = err.Error()
+			}
+			return writeJSON(w, http.StatusServiceUnavailable, answer)
+		}
+	}
+	return writeJSON(w, http.StatusOK, healthAnswer{Status: "ready"})
+}
+
+func (s *Server) metrics(w http.ResponseWriter, r *http.Request) error {
+	if s.cfg.Metrics == nil {
+		return notProvided("metrics")
+	}
+	s.cfg.Metrics.ServeHTTP(w, r)
+	return nil
+}
+
+func (s *Server) listEndpoints(w http.ResponseWriter, _ *http.Request) error {
+	if s.cfg.Control.Endpoints == nil {
+		return notProvided("endpoints")
+	}
+	answer := struct {
+		Endpoints []EndpointStatus `json:"endpoints"`
+	}{append([]EndpointStatus{}, s.cfg.Control.Endpoints()...)}
+	slices.SortFunc(answer.Endpoints, func(a, b EndpointStatus) int { return cmp.Compare(a.Address, b.Address) })
+	return writeJSON(w, http.StatusOK, answer)
+}
+
+func (s *Server) config(w http.ResponseWriter, _ *http.Request) error {
+	if s.cfg.Control.Config == nil {
+		return notProvided("config")
+	}
+	doc, err := s.cfg.Control.Config()
+	if err != nil {
+		return err
+	}
+	if len(doc) == 0 {
+		return errors.New("the configuration is empty")
+	}
+	return writeJSON(w, http.StatusOK, json.RawMessage(doc))
+}

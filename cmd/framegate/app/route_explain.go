@@ -1,0 +1,195 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/framegate/framegate/resolver"
+)
+
+// defaultListener is the name of a listener that the configuration gives none.
+const defaultListener = "main"
+
+func newRouteExplainCommand() *cobra.Command {
+	var etcd etcdFlags
+	var out outputFlag
+	var call callFlags
+	var admin adminFlags
+	var file string
+	cmd := &cobra.Command{
+		Use:   "explain /PKG.SERVICE/METHOD",
+		Short: "Print which route a call gets, and why not a stronger one",
+		Long: `Print which route a call gets, its match and its backends, and why each stronger route that matches the method does not
+take it. The routes are those in etcd; with -f, those of a file; with --admin, those that a running framegate has in
+force, from whatever source, and the endpoint that it would choose.
+
+Exit code 1 says that no route takes the call: its client gets UNIMPLEMENTED.`,
+		Example: `  framegate route explain /echo.Echo/Say
+  framegate route explain /echo.Echo/Say -H x-tenant=gold --authority echo.example.com
+  framegate route explain /echo.Echo/Say -f routes.yaml
+  framegate route explain /echo.Echo/Say --admin http://127.0.0.1:8889`,
+		Args: oneMethod,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			req, err := call.request(args[0])
+			if err != nil {
+				return err
+			}
+			if (file != "" && admin.url != "") || etcdNamed(cmd) && (file != "" || admin.url != "") {
+				return usageErrorf("%s: want one of -f, --admin and --etcd", cmd.CommandPath())
+			}
+			if err := out.validate(); err != nil {
+				return err
+			}
+			var x explanation
+			switch {
+			case file != "":
+				routes, err := readRoutes(cmd, file)
+				if err != nil {
+					return err
+				}
+				x.Explanation = explain(routes, req)
+			case admin.url != "":
+				if x, err = admin.explain(cmd.Context(), etcd.timeout, req); err != nil {
+					return err
+				}
+			default:
+				err := withRoutes(cmd, &etcd, &out, func(ctx context.Context, s *resolver.RouteStore) error {
+					routes, err := goodRoutes(ctx, cmd, s)
+					x.Explanation = explain(routes, req)
+					return err
+				})
+				if err != nil {
+					return err
+				}
+			}
+			if err := out.writeExplanation(cmd.OutOrStdout(), x); err != nil {
+				return err
+			}
+			if x.Chosen == nil {
+				return fmt.Errorf("no route takes %s on listener %s", req.Method, req.Listener)
+			}
+			return nil
+		},
+	}
+	call.register(cmd)
+	admin.register(cmd)
+	cmd.Flags().StringVarP(&file, "file", "f", "", "explain the routes of this file, - for standard input, instead of those in etcd")
+	etcd.register(cmd)
+	out.register(cmd)
+	return cmd
+}
+
+// oneMethod wants the full name of a method.
+func oneMethod(cmd *cobra.Command, args []string) error {
+	if len(args) == 1 {
+		if p, err := resolver.ParsePattern(args[0]); err == nil && p.Kind == resolver.KindExact {
+			return nil
+		}
+	}
+	return usageErrorf("%s: arguments %q, want one method such as /pkg.Service/Method", cmd.CommandPath(), args)
+}
+
+// callFlags say what of a call, beside its method, decides its route.
+type callFlags struct {
+	listener  string
+	authority string
+	headers   []string // name=value
+}
+
+func (f *callFlags) register(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVarP(&f.headers, "header", "H", nil, "header of the call, `name=value`; may be given more than once")
+	cmd.Flags().StringVar(&f.authority, "authority", "", ":authority of the call: the host that the client dials, maybe with a port")
+	cmd.Flags().StringVar(&f.listener, "listener", defaultListener, "name of the listener that the call comes to; one without a name is "+defaultListener)
+}
+
+// request returns the call, or a usage error.
+func (f *callFlags) request(method string) (resolver.Request, error) {
+	req := resolver.Request{Listener: f.listener, Method: method, Authority: f.authority, Header: map[string][]string{}}
+	if !resolver.ValidName(f.listener) {
+		return req, usageErrorf("--listener: %q, want the name of a listener", f.listener)
+	}
+	for _, h := range f.headers {
+		name, value, ok := strings.Cut(h, "=")
+		name = strings.ToLower(name)
+		if !ok || name == "" || strings.ContainsAny(name, ": \t\r\n") {
+			return req, usageErrorf("-H: %q, want name=value", h)
+		}
+		req.Header[name] = append(req.Header[name], value)
+	}
+	return req, nil
+}
+
+// explanation is what -o json and yaml print, and what a framegate answers.
+type explanation struct {
+	resolver.Explanation `yaml:",inline"`
+	Target               *explainedTarget `json:"target,omitempty" yaml:"target,omitempty"` // only of a running framegate
+}
+
+// explainedTarget is where a running framegate would send the call now.
+type explainedTarget struct {
+	Backend string `json:"backend" yaml:"backend"`
+	Address string `json:"address" yaml:"address"`
+}
+
+func explain(routes []*resolver.Route, req resolver.Request) resolver.Explanation {
+	r := resolver.New()
+	r.Apply(resolver.SourceFile, routes)
+	return r.Explain(req)
+}
+
+// goodRoutes returns the routes in etcd, and tells on standard error of those that are bad.
+func goodRoutes(ctx context.Context, cmd *cobra.Command, s *resolver.RouteStore) ([]*resolver.Route, error) {
+	stored, bad, err := s.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range bad {
+		fmt.Fprintf(cmd.ErrOrStderr(), "framegate: %s; a framegate may have an earlier version in force, see --admin\n", oneLine(b))
+	}
+	routes := make([]*resolver.Route, len(stored))
+	for i, r := range stored {
+		routes[i] = r.Route
+	}
+	return routes, nil
+}
+
+func (o *outputFlag) writeExplanation(w io.Writer, x explanation) error {
+	if o.format != outputTable {
+		return o.write(w, x)
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	if x.Chosen == nil {
+		fmt.Fprintln(t, "ROUTE\tnone")
+	} else {
+		fmt.Fprintf(t, "ROUTE\t%s\n", x.Chosen.Route)
+		fmt.Fprintf(t, "MATCH\t%s\n", x.Chosen.Match)
+		fmt.Fprintf(t, "PRIORITY\t%d\n", x.Chosen.Priority)
+		for i, b := range x.Backends {
+			label := ""
+			if i == 0 {
+				label = "BACKENDS"
+			}
+			fmt.Fprintf(t, "%s\t%s\n", label, b)
+		}
+	}
+	if x.Target != nil {
+		target := strings.TrimSpace(x.Target.Backend + " " + x.Target.Address)
+		if x.Target.Address == "" {
+			target = "none: no backend has an endpoint that may be used"
+		}
+		fmt.Fprintf(t, "TARGET\t%s\n", target)
+	}
+	if err := t.Flush(); err != nil || len(x.Stronger) == 0 {
+		return err
+	}
+	fmt.Fprintln(t, "\nSTRONGER\tPRIORITY\tMATCH\tWHY NOT")
+	for _, s := range x.Stronger {
+		fmt.Fprintf(t, "%s\t%d\t%s\t%s\n", s.Route, s.Priority, s.Match, s.Reason)
+	}
+	return t.Flush()
+}

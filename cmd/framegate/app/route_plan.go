@@ -1,0 +1,118 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"reflect"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/framegate/framegate/resolver"
+)
+
+func newRouteValidateCommand() *cobra.Command {
+	var etcd etcdFlags
+	var out outputFlag
+	var file string
+	cmd := &cobra.Command{
+		Use:   "validate -f FILE",
+		Short: "Say what is wrong with the routes of a file, without storing them",
+		Long: `Say what is wrong with the routes of a file, without storing them. It needs no etcd. With --etcd, it also prints what a
+put of the file would change in that etcd, as "route put --dry-run" does.`,
+		Example: `  framegate route validate -f routes.yaml
+  framegate route validate -f routes.yaml --etcd 127.0.0.1:2379`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			routes, err := readRoutes(cmd, file)
+			if err != nil {
+				return err
+			}
+			if etcdNamed(cmd) {
+				return withRoutes(cmd, &etcd, &out, func(ctx context.Context, s *resolver.RouteStore) error {
+					return planChange(ctx, cmd, s, &out, resolver.Change{Put: routes})
+				})
+			}
+			if err := out.validate(); err != nil {
+				return err
+			}
+			valid := make([]routeChange, len(routes))
+			for i, r := range routes {
+				valid[i] = routeChange{Name: r.Name, Outcome: "valid"}
+			}
+			return out.writeChanges(cmd.OutOrStdout(), valid)
+		},
+	}
+	addFileFlag(cmd, &file)
+	etcd.register(cmd)
+	out.register(cmd)
+	return cmd
+}
+
+// etcdNamed reports whether a flag was given that says which etcd, or where in it.
+func etcdNamed(cmd *cobra.Command) (named bool) {
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		named = named || f.Name == "prefix" || f.Name == "etcd" || strings.HasPrefix(f.Name, "etcd-")
+	})
+	return named
+}
+
+func addDryRunFlag(cmd *cobra.Command, dryRun *bool) {
+	cmd.Flags().BoolVar(dryRun, "dry-run", false, "write nothing; print what would change for which methods")
+}
+
+// planChange prints what change would do. A deletion of a route that does not exist is resolver.ErrNotFound.
+func planChange(ctx context.Context, cmd *cobra.Command, s *resolver.RouteStore, out *outputFlag, change resolver.Change, conditions ...resolver.WriteOption) error {
+	plan, err := s.Plan(ctx, change, conditions...)
+	if err != nil {
+		return err
+	}
+	for _, r := range plan.Routes {
+		if r.Outcome == resolver.NotFound {
+			return resolver.ErrNotFound
+		}
+	}
+	return out.writePlan(cmd.OutOrStdout(), plan)
+}
+
+func (o *outputFlag) writePlan(w io.Writer, plan *resolver.Plan) error {
+	if o.format != outputTable {
+		return o.write(w, plan)
+	}
+	var b strings.Builder
+	for _, r := range plan.Routes {
+		what := "would be " + string(r.Outcome)
+		if r.Outcome == resolver.Unchanged {
+			what = string(r.Outcome)
+		}
+		if len(r.Keys) > 0 {
+			what += ": " + strings.Join(r.Keys, ", ")
+		}
+		fmt.Fprintf(&b, "route %s: %s%s\n", r.Name, what, inRevision(r.Revision))
+	}
+	for _, c := range plan.Calls {
+		if reflect.DeepEqual(c.Now, c.Then) {
+			fmt.Fprintf(&b, "%s: %s, as now\n", c.Method, takersLine(c.Then))
+			continue
+		}
+		fmt.Fprintf(&b, "%s: %s -> %s\n", c.Method, takersLine(c.Now), takersLine(c.Then))
+	}
+	for _, u := range plan.Unreached {
+		fmt.Fprintf(&b, "warning: route %s would get no call by %s: %s is stronger and takes them all\n", u.Route, u.Match, u.By)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func takersLine(takers []resolver.Taker) string {
+	if len(takers) == 0 {
+		return "no route"
+	}
+	parts := make([]string, len(takers))
+	for i, t := range takers {
+		parts[i] = t.String()
+	}
+	return strings.Join(parts, ", ")
+}

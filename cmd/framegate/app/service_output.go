@@ -1,0 +1,99 @@
+package app
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode"
+
+	"github.com/framegate/framegate/resolver"
+)
+
+// instanceChange is what became of an instance.
+type instanceChange struct {
+	Service  string `yaml:"service"`
+	Address  string `yaml:"address"`
+	Outcome  string `yaml:"outcome"`
+	Revision int64  `yaml:"revision,omitempty"`
+}
+
+func (o *outputFlag) writeInstanceChange(w io.Writer, c instanceChange) error {
+	if o.format != outputTable {
+		return o.write(w, c)
+	}
+	line := fmt.Sprintf("service %s: %s %s", c.Service, c.Address, c.Outcome)
+	if c.Revision > 0 {
+		line += fmt.Sprintf(" (revision %d)", c.Revision)
+	}
+	_, err := fmt.Fprintln(w, line)
+	return err
+}
+
+// listedService is a service as JSON and YAML show it.
+type listedService struct {
+	Name      string           `yaml:"name"`
+	Instances []listedInstance `yaml:"instances"`
+}
+
+type listedInstance struct {
+	resolver.Instance `yaml:",inline"`
+	TTL               time.Duration `yaml:"ttl,omitempty"` // left
+	Revision          int64         `yaml:"revision"`
+}
+
+// writeServices prints services with what their leases have left.
+func (o *outputFlag) writeServices(w io.Writer, services []resolver.ServiceInstances) error {
+	if o.format == outputTable {
+		return writeServiceTable(w, services)
+	}
+	list := struct {
+		Services []listedService `yaml:"services"`
+	}{Services: []listedService{}}
+	for _, s := range services {
+		listed := listedService{Name: s.Service}
+		for _, in := range s.Instances {
+			listed.Instances = append(listed.Instances, listedInstance{Instance: in.Instance, TTL: in.TTL, Revision: in.Revision})
+		}
+		list.Services = append(list.Services, listed)
+	}
+	return o.write(w, list)
+}
+
+func writeServiceTable(w io.Writer, services []resolver.ServiceInstances) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "SERVICE\tADDRESS\tWEIGHT\tTTL\tTAGS")
+	for _, s := range services {
+		for _, in := range s.Instances {
+			fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\n", s.Service, in.Address, in.Weight, shownTTL(in), shownTags(in.Tags))
+		}
+	}
+	return t.Flush()
+}
+
+// shownTTL is "none" for an instance that stays until it is removed.
+func shownTTL(in resolver.RegisteredInstance) string {
+	if in.Lease == 0 {
+		return "none"
+	}
+	return in.TTL.String()
+}
+
+func shownTags(tags map[string]string) string {
+	if len(tags) == 0 {
+		return "-"
+	}
+	shown := make([]string, 0, len(tags))
+	for _, k := range slices.Sorted(maps.Keys(tags)) {
+		tag := k + "=" + tags[k]
+		if strings.ContainsFunc(tag, unicode.IsControl) { // no tab or escape sequence of a stranger reaches the terminal
+			tag = strconv.Quote(tag)
+		}
+		shown = append(shown, tag)
+	}
+	return strings.Join(shown, ",")
+}

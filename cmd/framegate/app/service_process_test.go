@@ -1,0 +1,246 @@
+//go:build unix
+
+package app
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/framegate/framegate/resolver"
+)
+
+// registerProcess is a running "framegate service register" of the instance echo 127.0.0.1:9001.
+type registerProcess struct {
+	cmd    *exec.Cmd
+	stdout *bufio.Reader
+
+	mu   sync.Mutex // guards logs
+	logs bytes.Buffer
+}
+
+func (p *registerProcess) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.logs.Write(b)
+}
+
+func (p *registerProcess) log() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.logs.String()
+}
+
+func startRegister(t *testing.T, etcd string, args ...string) *registerProcess {
+	t.Helper()
+	p := &registerProcess{cmd: framegate(t, append([]string{"service", "register", "--name", "echo", "--address", "127.0.0.1:9001", "--etcd", etcd}, args...)...)}
+	out, err := p.cmd.StdoutPipe()
+	require.NoError(t, err)
+	p.stdout, p.cmd.Stderr = bufio.NewReader(out), p
+	require.NoError(t, p.cmd.Start())
+	t.Cleanup(func() {
+		_ = p.cmd.Process.Kill()
+		_ = p.cmd.Wait()
+		if t.Failed() {
+			t.Log(p.log())
+		}
+	})
+	return p
+}
+
+func (p *registerProcess) line(t *testing.T) string {
+	t.Helper()
+	line, err := p.stdout.ReadString('\n')
+	require.NoError(t, err, p.log())
+	return line
+}
+
+// end waits for the process and returns its exit code.
+func (p *registerProcess) end(t *testing.T) int {
+	t.Helper()
+	state, err := p.cmd.Process.Wait()
+	require.NoError(t, err)
+	return state.ExitCode()
+}
+
+func (c *serviceCLI) eventually(within time.Duration, instances int) {
+	c.t.Helper()
+	require.Eventually(c.t, func() bool { return len(c.instances()) == instances }, within, 5*time.Millisecond)
+}
+
+var echoAt9001 = resolver.Instance{Address: "127.0.0.1:9001", Weight: 10}
+
+func TestServiceRegister_StaysUntilSIGTERM(t *testing.T) {
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		c := newServiceCLI(t)
+		p := startRegister(t, c.endpoint, "--weight", "20", "--tags", "cluster=a,zone=1", "--ttl", "2s")
+		require.Equal(t, "service echo: 127.0.0.1:9001 registered (revision 2)\n", p.line(t))
+		want := []resolver.Instance{{Address: "127.0.0.1:9001", Weight: 20, Tags: map[string]string{"cluster": "a", "zone": "1"}}}
+		until := time.Now().Add(5 * time.Second)
+		require.Eventually(t, func() bool {
+			require.Equal(t, want, c.instances())
+			return time.Now().After(until)
+		}, 10*time.Second, 10*time.Millisecond)
+		require.NoError(t, p.cmd.Process.Signal(sig))
+		require.Zero(t, p.end(t))
+		require.Empty(t, c.instances())
+	}
+}
+
+func TestServiceRegister_TwiceIsOnceAndADeathRunsOut(t *testing.T) {
+	c := newServiceCLI(t)
+	first := startRegister(t, c.endpoint, "--ttl", "2s")
+	line := first.line(t)
+	second := startRegister(t, c.endpoint, "--ttl", "2s", "-o", "json")
+	require.Contains(t, second.line(t)+second.line(t)+second.line(t), `"outcome": "registered"`)
+	require.Equal(t, "service echo: 127.0.0.1:9001 registered (revision 2)\n", line)
+	resp, err := c.cli.Get(t.Context(), "any")
+	require.NoError(t, err)
+	require.EqualValues(t, 2, resp.Header.Revision, "the second wrote nothing")
+
+	require.NoError(t, first.cmd.Process.Kill())
+	until := time.Now().Add(4 * time.Second)
+	require.Eventually(t, func() bool {
+		require.Equal(t, []resolver.Instance{echoAt9001}, c.instances(), "the second renews it")
+		return time.Now().After(until)
+	}, 10*time.Second, 10*time.Millisecond)
+	require.NoError(t, second.cmd.Process.Kill())
+	began := time.Now()
+	c.eventually(10*time.Second, 0)
+	t.Logf("gone %s after a SIGKILL, with a ttl of 2s", time.Since(began).Round(time.Millisecond))
+}
+
+func TestServiceRegister_ReturnsTheCommandsExitCode(t *testing.T) {
+	c := newServiceCLI(t)
+	for script, want := range map[string]int{"exit 0": 0, "exit 7": 7, "kill -9 $$": 128 + 9, "kill -TERM $$": 128 + 15} {
+		// The command ends once its standard input does: by then it is registered.
+		p := startRegisterWithInput(t, c.endpoint, "echo up; cat; echo done; "+script)
+		require.Equal(t, "up\n", p.line(t))
+		c.eventually(5*time.Second, 1)
+		require.NoError(t, p.stdin.Close())
+		require.Equal(t, "done\n", p.line(t))
+		require.Equal(t, want, p.end(t), script)
+		require.Empty(t, c.instances(), "deregistered before framegate ends")
+		require.NotContains(t, p.log(), "framegate: ", "no error of framegate's own")
+	}
+}
+
+type registerWithInput struct {
+	*registerProcess
+	stdin io.WriteCloser
+}
+
+func startRegisterWithInput(t *testing.T, etcd, script string) *registerWithInput {
+	t.Helper()
+	p := &registerWithInput{registerProcess: &registerProcess{}}
+	p.cmd = framegate(t, "service", "register", "--name", "echo", "--address", "127.0.0.1:9001", "--etcd", etcd, "--", "sh", "-c", script)
+	out, err := p.cmd.StdoutPipe()
+	require.NoError(t, err)
+	p.stdout, p.cmd.Stderr = bufio.NewReader(out), p.registerProcess
+	p.stdin, err = p.cmd.StdinPipe()
+	require.NoError(t, err)
+	require.NoError(t, p.cmd.Start())
+	t.Cleanup(func() {
+		_ = p.stdin.Close()
+		_ = p.cmd.Process.Kill()
+		_ = p.cmd.Wait()
+		if t.Failed() {
+			t.Log(p.log())
+		}
+	})
+	return p
+}
+
+func TestServiceRegister_PassesSignalsOnAndLeavesBeforeTheCommandEnds(t *testing.T) {
+	c := newServiceCLI(t)
+	p := startRegister(t, c.endpoint, "--", "sh", "-c", `
+		sleep 30 >/dev/null 2>&1 &
+		trap 'echo reload' HUP
+		trap 'echo draining' TERM
+		trap 'echo impatient' INT
+		trap 'kill $!; exit 3' USR1
+		echo up
+		while kill -0 $!; do wait $!; done`)
+	require.Equal(t, "up\n", p.line(t))
+	c.eventually(5*time.Second, 1)
+	signal := func(s syscall.Signal) { require.NoError(t, p.cmd.Process.Signal(s)) }
+	signal(syscall.SIGHUP)
+	require.Equal(t, "reload\n", p.line(t))
+	require.Len(t, c.instances(), 1, "this one does not end it")
+	signal(syscall.SIGTERM)
+	require.Equal(t, "draining\n", p.line(t))
+	c.eventually(2*time.Second, 0)
+	signal(syscall.SIGINT)
+	require.Equal(t, "impatient\n", p.line(t), "a second signal ends framegate no sooner than COMMAND")
+	signal(syscall.SIGUSR1)
+	require.Equal(t, 3, p.end(t))
+}
+
+func TestServiceRegister_ReturnsTheExitCodeWithEtcdGone(t *testing.T) {
+	c := newServiceCLI(t)
+	p := startRegisterWithInput(t, c.endpoint, "cat; exit 5")
+	c.eventually(5*time.Second, 1)
+	require.NoError(t, c.server.Close())
+	began := time.Now()
+	require.NoError(t, p.stdin.Close())
+	require.Equal(t, 5, p.end(t))
+	require.Less(t, time.Since(began), 8*time.Second)
+	require.Contains(t, p.log(), "cannot deregister; the lease will run out")
+}
+
+func TestServiceRegister_RunsTheCommandWithoutEtcd(t *testing.T) {
+	etcd := freePort(t)
+	p := startRegisterWithInput(t, etcd, "echo up; cat; exit 5")
+	require.Equal(t, "up\n", p.line(t))
+	require.Eventually(t, func() bool { return strings.Contains(p.log(), "cannot register in etcd; trying on") }, 10*time.Second, 10*time.Millisecond)
+	began := time.Now()
+	require.NoError(t, p.stdin.Close())
+	require.Equal(t, 5, p.end(t))
+	require.Less(t, time.Since(began), 2*time.Second, "there is nothing to deregister")
+
+	config := writeFile(t, fmt.Sprintf("{listeners: [{name: main, address: %q}], admin: {address: none}, etcd: {embedded: {address: %q, dir: data}}}", freePort(t), etcd))
+	late := startRegister(t, etcd)
+	require.Eventually(t, func() bool { return strings.Contains(late.log(), "cannot register in etcd; trying on") }, 10*time.Second, 10*time.Millisecond)
+	startServer(t, "--config", config)
+	require.Contains(t, late.line(t), "service echo: 127.0.0.1:9001 registered")
+	out, stderr, code := runFramegate(t, "", "service", "list", "echo", "--etcd", etcd)
+	require.Zero(t, code, stderr)
+	require.Contains(t, out, "127.0.0.1:9001")
+}
+
+func TestServiceRegister_NamesACommandThatCannotStart(t *testing.T) {
+	c := newServiceCLI(t)
+	_, stderr, code := runFramegate(t, "", "service", "register", "--name", "echo", "--address", "h:1", "--etcd", c.endpoint, "--", "no-such-command")
+	require.Equal(t, exitFailed, code)
+	require.Equal(t, "framegate: COMMAND: exec: \"no-such-command\": executable file not found in $PATH\n", stderr)
+	require.Empty(t, c.instances())
+}
+
+// The arguments of COMMAND are its own, also those that look like flags of framegate.
+func TestServiceRegister_LeavesTheCommandsArgumentsAlone(t *testing.T) {
+	c := newServiceCLI(t)
+	out, stderr, code := runFramegate(t, "", "service", "register", "--name", "echo", "--address", "h:1", "--etcd", c.endpoint, "--",
+		"sh", "-c", `echo "$@"`, "sh", "--name", "other", "--", "-o", "x")
+	require.Zero(t, code, stderr)
+	require.Equal(t, "--name other -- -o x\n", out)
+}
+
+func TestServiceRegister_KeepsItsSecretsFromTheCommand(t *testing.T) {
+	t.Setenv("FRAMEGATE_ETCD_PASSWORD", "s3cret")
+	t.Setenv("FRAMEGATE_ADMIN_TOKEN", "s3cret")
+	t.Setenv("FRAMEGATE_ETCD_PASSWORDS", "another's")
+	c := newServiceCLI(t)
+	out, stderr, code := runFramegate(t, "", "service", "register", "--name", "echo", "--address", "h:1", "--etcd", c.endpoint, "--", "env")
+	require.Zero(t, code, stderr)
+	require.Contains(t, out, "FRAMEGATE_ETCD_PASSWORDS=another's\n")
+	require.NotContains(t, out, "s3cret")
+}

@@ -1,0 +1,84 @@
+package app
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// openTerminal returns both ends of a pseudo terminal.
+func openTerminal(t *testing.T) (keyboard, tty *os.File) {
+	t.Helper()
+	keyboard, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = keyboard.Close() })
+	require.NoError(t, unix.IoctlSetPointerInt(int(keyboard.Fd()), unix.TIOCSPTLCK, 0))
+	n, err := unix.IoctlGetInt(int(keyboard.Fd()), unix.TIOCGPTN)
+	require.NoError(t, err)
+	tty, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|syscall.O_NOCTTY, 0)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = tty.Close() })
+	return keyboard, tty
+}
+
+// Ctrl-C reaches framegate and COMMAND from the terminal. Passed on besides, it would be COMMAND's second, which ends
+// many servers before they have drained.
+func TestServiceRegister_CtrlCReachesTheCommandOnce(t *testing.T) {
+	c := newServiceCLI(t)
+	keyboard, tty := openTerminal(t)
+	cmd := framegate(t, "service", "register", "--name", "echo", "--address", "h:1", "--etcd", c.endpoint, "--", "sh", "-c", `
+		sleep 30 >/dev/null 2>&1 &
+		trap 'echo interrupted' INT
+		trap 'kill $!; exit 3' TERM
+		echo up
+		while kill -0 $!; do wait $!; done`)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	require.NoError(t, cmd.Start())
+	lines := make(chan string, 100)
+	go func() {
+		defer close(lines)
+		for in := bufio.NewScanner(keyboard); in.Scan(); {
+			lines <- in.Text()
+		}
+	}()
+	interrupted := 0
+	wait := func(what string) {
+		t.Helper()
+		deadline := time.After(10 * time.Second)
+		for {
+			select {
+			case line, ok := <-lines:
+				require.True(t, ok, what)
+				interrupted += strings.Count(line, "interrupted")
+				if strings.Contains(line, what) {
+					return
+				}
+			case <-deadline:
+				t.Fatalf("not within 10s: %s", what)
+			}
+		}
+	}
+	wait("up")
+	c.eventually(5*time.Second, 1)
+	_, err := keyboard.Write([]byte{3})
+	require.NoError(t, err)
+	wait("interrupted")
+	wait("deregistered") // by now framegate has taken its own
+	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+	var exit interface{ ExitCode() int }
+	require.ErrorAs(t, cmd.Wait(), &exit)
+	require.Equal(t, 3, exit.ExitCode())
+	require.NoError(t, tty.Close())
+	for line := range lines {
+		interrupted += strings.Count(line, "interrupted")
+	}
+	require.Equal(t, 1, interrupted)
+}

@@ -1,0 +1,210 @@
+package app
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/goleak"
+
+	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/etcdserver"
+)
+
+// serviceCLI runs `framegate service ...` against an etcd of its own.
+type serviceCLI struct {
+	t        *testing.T
+	endpoint string
+	server   *etcdserver.Server
+	cli      *clientv3.Client
+	store    *resolver.ServiceStore
+}
+
+func newServiceCLI(t *testing.T) *serviceCLI {
+	t.Helper()
+	ignore := goleak.IgnoreCurrent()
+	t.Cleanup(func() { goleak.VerifyNone(t, ignore) })
+	s, err := etcdserver.Start(t.Context(), etcdserver.Config{Dir: t.TempDir(), Address: "127.0.0.1:0"})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	cli, err := resolver.NewEtcdClient(resolver.EtcdClientConfig{Endpoints: []string{s.Endpoint()}})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = cli.Close() })
+	return &serviceCLI{t: t, endpoint: s.Endpoint(), server: s, cli: cli, store: resolver.NewServiceStore(cli, resolver.DefaultServicePrefix)}
+}
+
+func (c *serviceCLI) put(service string, in resolver.Instance, ttl time.Duration) {
+	c.t.Helper()
+	_, err := c.store.Heartbeat(c.t.Context(), service, in, ttl)
+	require.NoError(c.t, err)
+}
+
+// instances returns what is registered for the service echo.
+func (c *serviceCLI) instances() []resolver.Instance {
+	c.t.Helper()
+	services, bad, err := c.store.List(c.t.Context())
+	require.NoError(c.t, err)
+	require.Empty(c.t, bad)
+	var in []resolver.Instance
+	for _, s := range services {
+		if s.Service == "echo" {
+			for _, i := range s.Instances {
+				in = append(in, i.Instance)
+			}
+		}
+	}
+	return in
+}
+
+// run adds --etcd to args. The error is what Run would print, and code its exit code.
+func (c *serviceCLI) run(args ...string) (stdout, stderr string, code int, err error) {
+	c.t.Helper()
+	return runService(c.t.Context(), append(args, "--etcd", c.endpoint)...)
+}
+
+func (c *serviceCLI) ok(args ...string) string {
+	c.t.Helper()
+	stdout, stderr, _, err := c.run(args...)
+	require.NoError(c.t, err)
+	require.Empty(c.t, stderr)
+	return stdout
+}
+
+func runService(ctx context.Context, args ...string) (stdout, stderr string, code int, err error) {
+	var out, errs bytes.Buffer
+	cmd := newServiceCommand()
+	cmd.SilenceErrors, cmd.SilenceUsage = true, true
+	cmd.SetOut(&out)
+	cmd.SetErr(&errs)
+	cmd.SetArgs(append([]string{}, args...))
+	err = cmd.ExecuteContext(ctx)
+	var usage *usageError
+	switch {
+	case errors.As(err, &usage):
+		code = exitUsage
+	case err != nil:
+		code = exitFailed
+	}
+	return out.String(), errs.String(), code, err
+}
+
+func TestService_ListPrintsInstances(t *testing.T) {
+	c := newServiceCLI(t)
+	require.Equal(t, "SERVICE  ADDRESS  WEIGHT  TTL  TAGS\n", c.ok("list"))
+	require.JSONEq(t, `{"services": []}`, c.ok("list", "-o", "json"))
+	c.put("echo", resolver.Instance{Address: "127.0.0.1:9001", Weight: 20, Tags: map[string]string{"zone": "1", "cluster": "a"}}, time.Hour)
+	c.put("echo", resolver.Instance{Address: "unix:/run/echo.sock", Weight: 1, Tags: map[string]string{"a": "\x1b[2J\t"}}, time.Hour)
+	_, err := c.cli.Put(t.Context(), resolver.ServiceKey(resolver.DefaultServicePrefix, "shop", "h:1"), `{"network":"tcp","address":"h:1"}`)
+	require.NoError(t, err)
+
+	require.Regexp(t, `^SERVICE  ADDRESS              WEIGHT  TTL\s+TAGS
+echo     127\.0\.0\.1:9001       20      (1h0m0s|59m5\ds)\s+cluster=a,zone=1
+echo     unix:/run/echo\.sock  1       (1h0m0s|59m5\ds)\s+"a=\\x1b\[2J\\t"
+shop     h:1                  10      none\s+-
+$`, c.ok("list"))
+	require.Regexp(t, `(?s)^SERVICE [^\n]+\nshop [^\n]+\n$`, c.ok("list", "shop"))
+	require.JSONEq(t, `{"services": [{"name": "shop", "instances": [{"address": "h:1", "weight": 10, "revision": 4}]}]}`, c.ok("list", "shop", "-o", "json"))
+	require.Regexp(t, `services:
+  - name: echo
+    instances:
+      - address: 127.0.0.1:9001
+        weight: 20
+        tags:
+          cluster: a
+          zone: "1"
+        ttl: \S+
+        revision: 2
+`, c.ok("list", "-o", "yaml"))
+
+	_, _, code, err := c.run("list", "nobody")
+	require.Equal(t, exitFailed, code)
+	require.EqualError(t, err, "service nobody: no instance in etcd at "+c.endpoint)
+}
+
+func TestService_ListNamesBadDocuments(t *testing.T) {
+	c := newServiceCLI(t)
+	c.put("shop", resolver.Instance{Address: "h:1", Weight: 1}, time.Hour)
+	_, err := c.cli.Put(t.Context(), resolver.ServiceKey(resolver.DefaultServicePrefix, "echo", "bad"), `{"network":"tcp","address":"nowhere"}`)
+	require.NoError(t, err)
+	const want = "framegate: instance kitex/registry-etcd/echo/bad: bad document at revision 3: address: \"nowhere\", want host:port or unix:/path; remove it\n"
+	stdout, stderr, _, err := c.run("list")
+	require.NoError(t, err)
+	require.Contains(t, stdout, "shop")
+	require.NotContains(t, stdout, "echo")
+	require.Equal(t, want, stderr)
+	_, stderr, _, err = c.run("list", "shop")
+	require.NoError(t, err)
+	require.Empty(t, stderr)
+	_, stderr, code, _ := c.run("list", "echo")
+	require.Equal(t, exitFailed, code)
+	require.Equal(t, want, stderr)
+
+	require.Equal(t, "service echo: bad deregistered\n", c.ok("deregister", "--name", "echo", "--address", "bad"))
+	_, stderr, _, err = c.run("list")
+	require.NoError(t, err)
+	require.Empty(t, stderr)
+}
+
+func TestService_Deregister(t *testing.T) {
+	c := newServiceCLI(t)
+	in := resolver.Instance{Address: "127.0.0.1:9001", Weight: 1}
+	c.put("echo", in, time.Hour)
+	args := []string{"deregister", "--name", "echo", "--address", in.Address}
+	require.JSONEq(t, `{"service":"echo","address":"127.0.0.1:9001","outcome":"deregistered"}`, c.ok(append(args, "-o", "json")...))
+	require.Empty(t, c.instances())
+	_, _, code, err := c.run(args...)
+	require.Equal(t, exitFailed, code)
+	require.EqualError(t, err, "service echo: no instance 127.0.0.1:9001 in etcd at "+c.endpoint)
+}
+
+func TestService_KeepsToItsPrefix(t *testing.T) {
+	c := newServiceCLI(t)
+	c.store = resolver.NewServiceStore(c.cli, "/other/services")
+	c.put("echo", resolver.Instance{Address: "h:1", Weight: 1}, time.Hour)
+	require.NotContains(t, c.ok("list"), "echo")
+	require.Contains(t, c.ok("list", "--service-prefix", "/other/services"), "echo")
+}
+
+func TestService_WrongUsageNamesFlagValueAndWant(t *testing.T) {
+	register := func(args ...string) []string {
+		return append([]string{"register", "--name", "echo", "--address", "h:1"}, args...)
+	}
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{nil, "service: a command is missing, want register, list or deregister"},
+		{[]string{"rename"}, `service: unknown command "rename"`},
+		{[]string{"list", "a", "b"}, `service list: arguments ["a" "b"], want the NAME of one service or nothing`},
+		{[]string{"list", "a/b"}, `service list: arguments ["a/b"], want the NAME`},
+		{[]string{"list", "--service-prefix", "x/"}, `--service-prefix: "x/", want a prefix such as kitex/registry-etcd`},
+		{[]string{"list", "--timeout", "0s"}, "--timeout: 0s, want more than 0s"},
+		{[]string{"deregister"}, `--name: "", want 1 to 255 printable characters`},
+		{[]string{"deregister", "--name", "echo"}, `--address: "", want host:port or unix:/path`},
+		{[]string{"register"}, `--name: "", want 1 to 255`},
+		{[]string{"register", "--name", "echo"}, `address: "", want host:port or unix:/path`},
+		{register("--weight", "0"), "weight: 0, want 1 to 1000000"},
+		{register("--ttl", "1500ms"), "--ttl: 1.5s, want whole seconds from 1s to 24h0m0s"},
+		{register("--etcd", "nowhere"), `etcd endpoints: "nowhere", want host:port`},
+		{register("-o", "xml"), `-o: "xml", want table, json or yaml`},
+		{register("sleep", "1"), `service register: unexpected argument "sleep", want COMMAND after --`},
+		{register("sleep", "--", "1"), `service register: unexpected argument "sleep", want COMMAND after --`},
+		{register("--"), "service register: nothing after --, want COMMAND"},
+	} {
+		_, _, code, err := runService(t.Context(), c.args...)
+		require.Equal(t, exitUsage, code, c.args)
+		require.ErrorContains(t, err, c.want)
+	}
+}
+
+func TestService_SaysThatEtcdCannotBeReached(t *testing.T) {
+	for _, args := range [][]string{{"list"}, {"deregister", "--name", "echo", "--address", "h:1"}} {
+		_, _, code, err := runService(t.Context(), append(args, "--etcd", "127.0.0.1:1")...)
+		require.Equal(t, exitFailed, code)
+		require.ErrorContains(t, err, "etcd at 127.0.0.1:1 cannot be used (")
+	}
+}

@@ -1,0 +1,67 @@
+package gateway
+
+import (
+	"sync"
+
+	"github.com/framegate/framegate/admin"
+	"github.com/framegate/framegate/conf/strict"
+	"github.com/framegate/framegate/resolver"
+)
+
+// startAdmin starts the admin server.
+func (g *Gateway) startAdmin() (*admin.Server, error) {
+	return admin.Start(admin.Config{
+		Address: g.cfg.Admin.Address, Token: g.cfg.Admin.Token, Pprof: g.cfg.Admin.Pprof,
+		Ready: g.Ready, Metrics: g.observers.metrics.Handler(), Control: g.control(), Log: g.log,
+	})
+}
+
+// control is what the admin server shows and changes of this gateway.
+func (g *Gateway) control() admin.Control {
+	c := admin.Control{
+		Routes:    g.sources.routes,
+		Source:    g.sources.status,
+		Instances: g.resolver.Instances,
+		Endpoints: g.endpoints,
+		Config:    g.configJSON,
+		Explain:   g.explain,
+	}
+	if g.sources.etcd == nil {
+		return c
+	}
+	c.RouteStore = func() (*resolver.RouteStore, error) {
+		cli, err := g.sources.etcd.Client()
+		if err != nil {
+			return nil, err
+		}
+		return resolver.NewRouteStore(cli, g.cfg.Etcd.Prefix), nil
+	}
+	var once sync.Once
+	var services *resolver.ServiceStore // one: it remembers the shortest lease that etcd gives
+	c.ServiceStore = func() (admin.ServiceStore, error) {
+		cli, err := g.sources.etcd.Client()
+		if err != nil {
+			return nil, err
+		}
+		once.Do(func() { services = resolver.NewServiceStore(cli, g.cfg.Etcd.ServicePrefix) })
+		return services, nil
+	}
+	return c
+}
+
+func (g *Gateway) endpoints() []admin.EndpointStatus {
+	open := g.pool.Endpoints()
+	all := make([]admin.EndpointStatus, len(open))
+	for i, e := range open {
+		all[i] = admin.EndpointStatus{Address: e.Address, Connections: e.Connections, Streams: e.Streams}
+	}
+	return all
+}
+
+func (g *Gateway) explain(req resolver.Request) (resolver.Explanation, resolver.Target, bool) {
+	target, ok := g.resolver.Resolve(req)
+	return g.resolver.Explain(req), target, ok
+}
+
+// configJSON returns the configuration with the keys and the durations of the file.
+func (g *Gateway) configJSON() ([]byte, error) { return strict.JSON(g.cfg.Redacted()) }

@@ -1,0 +1,136 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/framegate/framegate/conf"
+)
+
+const token = "s3cret-token"
+
+// ask gets a path of the gateway's admin server.
+func ask(t *testing.T, g *Gateway, path string) string {
+	t.Helper()
+	r, err := http.NewRequestWithContext(testContext(t), http.MethodGet, "http://"+g.AdminAddr()+path, nil)
+	require.NoError(t, err)
+	r.Header.Set("Authorization", "Bearer "+token)
+	resp, err := http.DefaultClient.Do(r)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusOK, resp.StatusCode, string(body))
+	return string(body)
+}
+
+// series returns the lines of the metrics that begin with prefix.
+func series(metrics, prefix string) (all []string) {
+	for line := range strings.Lines(metrics) {
+		if strings.HasPrefix(line, prefix) {
+			all = append(all, strings.TrimSpace(line))
+		}
+	}
+	return all
+}
+
+func TestObservers_HearOfCallsUntilTheLast(t *testing.T) {
+	b := startBackend(t)
+	cfg := fileConfig(t, oneRoute(b.addr))
+	cfg.Routes.ReloadInterval = 10 * time.Millisecond
+	cfg.Admin = conf.Admin{Address: "127.0.0.1:0", Token: token}
+	cfg.AccessLog = conf.AccessLog{Path: filepath.Join(t.TempDir(), "access.log"), Sample: 1}
+	g := start(t, cfg)
+	cc := dial(t, g.Addr("main"))
+	first := call(t, cc, b)
+	const active, calls = `framegate_active_calls{backend="",route="all"} `, `framegate_calls_total{`
+	require.Equal(t, []string{active + "1"}, series(ask(t, g, "/metrics"), active))
+	close(b.release)
+	require.NoError(t, (<-first).err)
+	require.NoError(t, cc.Invoke(testContext(t), "/s/m", &emptypb.Empty{}, &emptypb.Empty{}))
+	require.Eventually(t, func() bool {
+		got := series(ask(t, g, "/metrics"), calls)
+		return len(got) == 1 && got[0] == `framegate_calls_total{backend="",code="OK",method="*",route="all"} 2`
+	}, waitLimit, 10*time.Millisecond)
+	metrics := ask(t, g, "/metrics")
+	require.Equal(t, []string{`framegate_upstream_connections{endpoint="` + b.addr + `"} 1`}, series(metrics, "framegate_upstream_connections{"))
+	require.Len(t, series(metrics, "framegate_config_age_seconds "), 1, "the file was read")
+	require.Equal(t, []string{"framegate_access_log_dropped_total 0"}, series(metrics, "framegate_access_log_dropped_total "))
+
+	renamed := strings.Replace(oneRoute(b.addr), "backends: [{", "backends: [{name: v2, ", 1)
+	renamed = strings.Replace(renamed, "method: '*'", "method: /s/*", 1)
+	require.NoError(t, os.WriteFile(cfg.Routes.File, []byte(renamed), 0o600))
+	require.Eventually(t, func() bool { return len(series(ask(t, g, "/metrics"), calls)) == 0 }, waitLimit, 10*time.Millisecond, "the pattern went")
+	require.NoError(t, cc.Invoke(testContext(t), "/s/m", &emptypb.Empty{}, &emptypb.Empty{}))
+	require.Eventually(t, func() bool {
+		got := series(ask(t, g, "/metrics"), calls)
+		return len(got) == 1 && got[0] == `framegate_calls_total{backend="v2",code="OK",method="/s/*",route="all"} 1`
+	}, waitLimit, 10*time.Millisecond)
+
+	g.Shutdown(context.Background())
+	lines, err := os.ReadFile(cfg.AccessLog.Path)
+	require.NoError(t, err)
+	var logged []string
+	for line := range strings.Lines(string(lines)) {
+		var l map[string]any
+		require.NoError(t, json.Unmarshal([]byte(line), &l), line)
+		logged = append(logged, l["method"].(string)+" "+l["route"].(string)+" "+l["backend"].(string)+" "+l["code"].(string))
+	}
+	require.Equal(t, []string{"/s/m all  OK", "/s/m all  OK", "/s/m all v2 OK"}, logged)
+}
+
+func TestAdmin_ShowsTheConfigurationWithoutSecrets(t *testing.T) {
+	cfg := fileConfig(t, "routes: []")
+	cfg.Admin = conf.Admin{Address: "127.0.0.1:0", Token: token}
+	cfg.Etcd = external(nobody(t))
+	cfg.Etcd.Username, cfg.Etcd.Password, cfg.Etcd.DialTimeout = "framegate", "s3cret-password", 100*time.Millisecond
+	g := start(t, cfg)
+	shown := ask(t, g, "/v1/config")
+	require.NotContains(t, shown, "s3cret")
+	var got struct {
+		Admin struct{ Address, Token string }
+		Etcd  struct {
+			Endpoints          []string
+			Username, Password string
+		}
+		Drain struct{ Timeout string }
+	}
+	require.NoError(t, json.Unmarshal([]byte(shown), &got), shown)
+	require.Equal(t, "(hidden)", got.Admin.Token)
+	require.Equal(t, "(hidden)", got.Etcd.Password)
+	require.Equal(t, "framegate", got.Etcd.Username)
+	require.Equal(t, cfg.Etcd.Endpoints, got.Etcd.Endpoints)
+	require.Equal(t, "30s", got.Drain.Timeout)
+	metrics := ask(t, g, "/metrics")
+	require.Empty(t, series(metrics, "framegate_config_age_seconds "), "etcd was never reached")
+	require.Len(t, series(metrics, "framegate_config_stale "), 1)
+}
+
+func TestStart_NamesAnAccessLogThatCannotBe(t *testing.T) {
+	dir := t.TempDir()
+	for path, want := range map[string]string{
+		dir:                                      `want a regular file, a character device, stdout, stderr or none`,
+		filepath.Join(dir, "none", "access.log"): "no such file or directory",
+	} {
+		cfg := fileConfig(t, "routes: []")
+		cfg.AccessLog.Path = path
+		_, err := Start(testContext(t), cfg, slog.New(slog.DiscardHandler))
+		require.ErrorContains(t, err, "access_log.path: ")
+		require.ErrorContains(t, err, path)
+		require.ErrorContains(t, err, want)
+	}
+	cfg := fileConfig(t, "routes: []")
+	cfg.AccessLog.Path = os.DevNull
+	start(t, cfg)
+}

@@ -1,0 +1,126 @@
+// Package accesslog writes one line of JSON for each call, when it has ended, away from the call's path.
+//
+// Enter at New; then entry.go (what is kept of a call), writer.go (who writes it), losses.go (who hears of what is not written).
+package accesslog
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/time/rate"
+
+	"github.com/framegate/framegate/handler"
+)
+
+// DefaultBuffer is the default of Config.Buffer.
+const DefaultBuffer = 1024
+
+// Config says which calls are logged.
+type Config struct {
+	Sample float64 // the fraction of calls that are logged, chosen at random: 0 none, 1 all
+	Buffer int     // calls that may wait to be written; 0 means DefaultBuffer
+
+	// Errors also logs the calls that framegate itself ended with an error, but not those that the client gave up: up
+	// to ExtraErrors a second beside those that Sample chose. A client that only makes mistakes must not fill the disk.
+	Errors bool
+
+	Log *slog.Logger // hears of calls that were to be logged and were not, at most once a minute and at the end; nil for none
+}
+
+// ExtraErrors is how many calls a second Config.Errors logs at most, and how many at once.
+const ExtraErrors = 100
+
+// Validate reports what is wrong with cfg.
+func (cfg Config) Validate() error {
+	if !(cfg.Sample >= 0 && cfg.Sample <= 1) {
+		return fmt.Errorf("sample: %v, want 0 to 1", cfg.Sample)
+	}
+	if cfg.Buffer < 0 || cfg.Buffer > 1<<20 {
+		return fmt.Errorf("buffer: %d, want 0 to %d", cfg.Buffer, 1<<20)
+	}
+	return nil
+}
+
+// Log is an access log. It is a handler.Observer.
+type Log struct {
+	cfg     Config
+	queue   chan *entry
+	extra   *rate.Limiter // of what Config.Errors adds
+	dropped atomic.Int64
+	closed  atomic.Bool
+	ended   atomic.Bool // nobody reads queue any more, but who still writes to it
+
+	stop     chan struct{} // closed by Close
+	stopOnce sync.Once
+	done     chan struct{} // closed when the writer's goroutine has ended
+	writer   writer        // owned by that goroutine, as is losses
+	losses   losses
+}
+
+var _ handler.Observer = (*Log)(nil)
+
+// New returns a Log that writes to w, and to it alone, until Close. cfg must be valid. One goroutine calls w.Write, with
+// whole lines. A slow w makes nothing wait: calls for which there is no room are not logged, and counted.
+func New(w io.Writer, cfg Config) *Log {
+	if cfg.Buffer == 0 {
+		cfg.Buffer = DefaultBuffer
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	l := &Log{
+		cfg: cfg, queue: make(chan *entry, cfg.Buffer), extra: rate.NewLimiter(ExtraErrors, ExtraErrors),
+		stop: make(chan struct{}), done: make(chan struct{}),
+	}
+	l.writer.init(w)
+	go l.run()
+	return l
+}
+
+// CallStarted implements handler.Observer.
+func (l *Log) CallStarted(*handler.Record) handler.EndObserver { return l }
+
+// CallEnded implements handler.EndObserver: it logs the call if it is one to be logged.
+func (l *Log) CallEnded(r *handler.Record) {
+	if !l.wants(r) {
+		return
+	}
+	if l.closed.Load() {
+		l.dropped.Add(1)
+		return
+	}
+	select {
+	case l.queue <- newEntry(r):
+		if l.ended.Load() { // Close came in between
+			l.dropWaiting()
+		}
+	default:
+		l.dropped.Add(1)
+	}
+}
+
+// dropWaiting counts what waits as dropped.
+func (l *Log) dropWaiting() {
+	for {
+		select {
+		case <-l.queue:
+			l.dropped.Add(1)
+		default:
+			return
+		}
+	}
+}
+
+func (l *Log) wants(r *handler.Record) bool {
+	if l.cfg.Sample > 0 && (l.cfg.Sample >= 1 || rand.Float64() < l.cfg.Sample) {
+		return true
+	}
+	return l.cfg.Errors && r.Reason != "" && r.Reason != handler.ReasonCanceled && l.extra.Allow()
+}
+
+// Dropped returns how many calls that were to be logged were not, because the writer was too slow or failed.
+func (l *Log) Dropped() int64 { return l.dropped.Load() }

@@ -1,0 +1,146 @@
+// Package handlertest runs a handler.Proxy between real peers, for tests: a Kitex server in front of it, grpc-go clients
+// and servers whose messages are bytes.
+package handlertest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/cloudwego/kitex/pkg/klog"
+	"github.com/cloudwego/kitex/server"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/transserver"
+	v1 "github.com/framegate/framegate/kitex_gen/grpc/health/v1"
+	healthsvc "github.com/framegate/framegate/kitex_gen/grpc/health/v1/health"
+	"github.com/framegate/framegate/pool"
+	"github.com/framegate/framegate/resolver"
+)
+
+// Listener is the name of the listener that calls come in through.
+const Listener = "main"
+
+// RouterFunc is a handler.Router that looks at the method alone.
+type RouterFunc func(method string) (resolver.Target, bool)
+
+// Resolve implements handler.Router.
+func (f RouterFunc) Resolve(req resolver.Request) (resolver.Target, bool) { return f(req.Method) }
+
+// To sends every call to a target.
+func To(t resolver.Target) RouterFunc { return func(string) (resolver.Target, bool) { return t, true } }
+
+// Main runs the tests of a package without Kitex's log.
+func Main(m *testing.M) {
+	klog.SetLevel(klog.LevelFatal)
+	os.Exit(m.Run())
+}
+
+// Start serves a Proxy with cfg and returns it with a client of it. A Pool or Log that cfg leaves out is a real pool, and
+// a log to nowhere. The Proxy runs until the test has ended.
+func Start(t testing.TB, cfg handler.Config) (*handler.Proxy, *grpc.ClientConn) {
+	t.Helper()
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Pool == nil {
+		pl := pool.New(pool.Config{}, cfg.Log)
+		t.Cleanup(pl.Close)
+		cfg.Pool = pl
+	}
+	p := handler.New(cfg)
+	ln := listen(t)
+	exit, done := make(chan error, 1), make(chan struct{})
+	svr := healthsvc.NewServer(&health{}, append(transserver.Options(), server.WithListener(ln),
+		server.WithGRPCUnknownServiceHandler(p.Handler(Listener)),
+		server.WithStreamOptions(server.WithStreamMiddleware(p.OwnService(Listener, "grpc.health.v1"))),
+		server.WithExitWaitTime(time.Second), server.WithExitSignal(func() <-chan error { return exit }))...)
+	go func() {
+		defer close(done)
+		_ = svr.Run()
+	}()
+	t.Cleanup(func() { exit <- nil; <-done })
+	cc, err := grpc.NewClient("passthrough:///"+ln.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithUserAgent("handlertest"), grpc.WithDefaultCallOptions(grpc.ForceCodec(codec{})))
+	if err != nil {
+		t.Fatalf("grpc.NewClient: %v", err)
+	}
+	t.Cleanup(func() { _ = cc.Close() })
+	return p, cc
+}
+
+// Backend starts a server that answers every method with handle, and returns its address.
+func Backend(t testing.TB, handle func(stream grpc.ServerStream) error) string {
+	t.Helper()
+	ln := listen(t)
+	s := grpc.NewServer(grpc.ForceServerCodec(codec{}), grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error { return handle(stream) }))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := s.Serve(ln); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+			t.Errorf("grpc-go server: %v", err)
+		}
+	}()
+	t.Cleanup(func() { s.Stop(); <-done })
+	return ln.Addr().String()
+}
+
+// Echo answers each message with the same message.
+func Echo(stream grpc.ServerStream) error {
+	for {
+		var m []byte
+		if err := stream.RecvMsg(&m); err != nil {
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		}
+		if err := stream.SendMsg(&m); err != nil {
+			return err
+		}
+	}
+}
+
+// Unary makes one call with one message each way.
+func Unary(ctx context.Context, cc *grpc.ClientConn, method string, msg []byte, options ...grpc.CallOption) ([]byte, error) {
+	var reply []byte
+	err := cc.Invoke(ctx, method, &msg, &reply, options...)
+	return reply, err
+}
+
+// Open opens a stream that both sides may send on.
+func Open(ctx context.Context, cc *grpc.ClientConn, method string) (grpc.ClientStream, error) {
+	return cc.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, method)
+}
+
+func listen(t testing.TB) net.Listener {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatalf("listen: %v", err)
+	}
+	return ln
+}
+
+// codec passes messages as *[]byte.
+type codec struct{}
+
+func (codec) Marshal(v any) ([]byte, error)      { return *v.(*[]byte), nil }
+func (codec) Unmarshal(data []byte, v any) error { *v.(*[]byte) = bytes.Clone(data); return nil }
+func (codec) Name() string                       { return "proto" }
+
+// health is an own service of the Kitex server, which must have one.
+type health struct{}
+
+func (*health) Check(context.Context, *v1.HealthCheckRequest) (*v1.HealthCheckResponse, error) {
+	return &v1.HealthCheckResponse{Status: v1.HealthCheckResponse_SERVING}, nil
+}
+func (*health) Watch(*v1.HealthCheckRequest, v1.Health_WatchServer) error { return nil }

@@ -1,0 +1,77 @@
+package handler
+
+import "time"
+
+// Observer hears of calls: of every call but those to framegate's own services. Its methods run on the call's path, in any
+// number of goroutines at once: they must neither block nor panic.
+type Observer interface {
+	// CallStarted is called once a call, when it is known where it goes. It returns who hears of the call's end; nil
+	// for nobody.
+	CallStarted(r *Record) EndObserver
+}
+
+// EndObserver hears of the end of a call.
+type EndObserver interface {
+	// CallEnded is called exactly once for each call for which CallStarted returned it, when nothing of the call is left,
+	// however it ended.
+	CallEnded(r *Record)
+}
+
+// mostObservers is how many observers a Proxy may have.
+const mostObservers = 4
+
+// observation is what a call keeps for its observers. It is owned by the handler's goroutine.
+type observation struct {
+	record  Record
+	enders  [mostObservers]EndObserver
+	started bool
+}
+
+// newCall returns a call, with room for an observation if there are observers.
+func (p *Proxy) newCall(down serverStream) *call {
+	if len(p.observers) == 0 {
+		return &call{proxy: p, down: down}
+	}
+	both := &struct { // one allocation
+		call
+		observation
+	}{call: call{proxy: p, down: down}}
+	both.call.observation = &both.observation
+	return &both.call
+}
+
+// observeStart tells the observers that the call starts.
+func (c *call) observeStart() {
+	if c.observation.started {
+		return
+	}
+	c.observation.started = true
+	for i, o := range c.proxy.observers {
+		c.observation.enders[i] = o.CallStarted(&c.observation.record)
+	}
+}
+
+// answerBegan notes when the first of the upstream's answer was here.
+func (c *call) answerBegan() {
+	if c.observation != nil && c.observation.record.FirstByte == 0 {
+		c.observation.record.FirstByte = max(time.Since(c.observation.record.Start), 1) // 0 would say that it never began
+	}
+}
+
+// observeEnd, deferred, tells the observers that the call has ended: nothing runs for it any more.
+func (c *call) observeEnd() {
+	defer c.recoverPanic()
+	c.observeStart() // if it did not come so far
+	r := &c.observation.record
+	r.Duration = time.Since(r.Start)
+	r.RequestMessages, r.RequestBytes = c.request.messages, c.request.bytes
+	r.ResponseMessages, r.ResponseBytes = c.response.messages, c.response.bytes
+	c.endMu.Lock() // for those who come too late to end the call
+	r.Code, r.Reason = c.code, c.reason
+	c.endMu.Unlock()
+	for _, e := range c.observation.enders {
+		if e != nil {
+			e.CallEnded(r)
+		}
+	}
+}

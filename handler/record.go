@@ -1,0 +1,107 @@
+package handler
+
+import (
+	"time"
+
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
+
+	"github.com/framegate/framegate/resolver"
+)
+
+// Record is what is known of one call. It belongs to the call: an observer copies what it keeps. Text from the client
+// (Method and what the methods of Record return) is of any length that the listener takes and may hold any bytes.
+type Record struct {
+	// Known when the call starts.
+	Start    time.Time // when the call's headers were here
+	Listener string
+	Method   string // in full: /pkg.Service/Method
+	Pattern  string // of the route's match that the call met: as many different ones as routes name; empty without a route
+	Route    string // empty if no route matched
+	Backend  string // may be empty: backends need no name
+	Endpoint string // its address; empty if there was none that may be used
+
+	// Known when the call has ended.
+	Code      codes.Code    // that the client was sent; a number from an upstream may be any
+	Reason    Reason        // of a local error; empty for an upstream's status
+	Duration  time.Duration // from Start until nothing of the call was left
+	FirstByte time.Duration // from Start until the upstream's answer began, with headers or trailers; 0 if it never did
+
+	// Messages that were begun, and bytes of gRPC frames (payload and 5 bytes of prefix a message, as compressed by the
+	// peer) that were handed on. A message that was refused for its size counts for nothing, and a request that was sent
+	// a second time counts once.
+	RequestMessages, RequestBytes   int64
+	ResponseMessages, ResponseBytes int64
+
+	md        metadata.MD // of the request
+	authority string
+	tr        grpc.ServerTransport
+}
+
+// start fills in what is known of a call that has come in.
+func (r *Record) start(listener string, down serverStream, md metadata.MD, authority string) {
+	r.Start, r.Listener, r.Method, r.tr = time.Now(), listener, down.s.Method(), down.tr
+	r.md, r.authority = md, authority
+}
+
+// resolved fills in where the call goes.
+func (r *Record) resolved(t resolver.Target) {
+	r.Pattern, r.Route, r.Backend, r.Endpoint = t.Pattern, t.Route, t.Backend, t.Address
+}
+
+// Values returns a copy without what belongs to the call: Header and the methods that read the request find nothing.
+func (r *Record) Values() Record {
+	v := *r
+	v.md, v.authority, v.tr = nil, "", nil
+	return v
+}
+
+// Header returns the first value of a header of the request, by its name in lower case; empty if there is none.
+func (r *Record) Header(name string) string {
+	if v := r.md[name]; len(v) > 0 {
+		return v[0]
+	}
+	return ""
+}
+
+// Headers returns every value of a header of the request, by its name in lower case. The caller must not change them.
+func (r *Record) Headers(name string) []string { return r.md[name] }
+
+// Authority returns what the client called, :authority or else host (RFC 9113 §8.3.1).
+func (r *Record) Authority() string { return r.authority }
+
+// UserAgent returns the client's user-agent.
+func (r *Record) UserAgent() string { return r.Header("user-agent") }
+
+// RequestID returns the client's x-request-id.
+func (r *Record) RequestID() string { return r.Header("x-request-id") }
+
+// Peer returns the address that the client's connection comes from.
+func (r *Record) Peer() string {
+	if r.tr == nil || r.tr.RemoteAddr() == nil {
+		return ""
+	}
+	return r.tr.RemoteAddr().String()
+}
+
+// codeNames are the names of gRPC's status codes (grpc/grpc, doc/statuscodes.md), by number.
+var codeNames = [...]string{
+	codes.OK: "OK", codes.Canceled: "CANCELLED", codes.Unknown: "UNKNOWN", codes.InvalidArgument: "INVALID_ARGUMENT",
+	codes.DeadlineExceeded: "DEADLINE_EXCEEDED", codes.NotFound: "NOT_FOUND", codes.AlreadyExists: "ALREADY_EXISTS",
+	codes.PermissionDenied: "PERMISSION_DENIED", codes.ResourceExhausted: "RESOURCE_EXHAUSTED",
+	codes.FailedPrecondition: "FAILED_PRECONDITION", codes.Aborted: "ABORTED", codes.OutOfRange: "OUT_OF_RANGE",
+	codes.Unimplemented: "UNIMPLEMENTED", codes.Internal: "INTERNAL", codes.Unavailable: "UNAVAILABLE",
+	codes.DataLoss: "DATA_LOSS", codes.Unauthenticated: "UNAUTHENTICATED",
+}
+
+// OtherCode stands for every code that gRPC does not define.
+const OtherCode = "other"
+
+// CodeName returns gRPC's name of a code, such as NOT_FOUND, or OtherCode.
+func CodeName(c codes.Code) string {
+	if uint64(c) < uint64(len(codeNames)) {
+		return codeNames[c]
+	}
+	return OtherCode
+}

@@ -1,0 +1,37 @@
+package resolver
+
+// Explanation says which route a call gets and why those that would have come first do not take it.
+type Explanation struct {
+	Chosen   *Considered  `json:"chosen" yaml:"chosen"`     // nil when no route matches
+	Stronger []Considered `json:"stronger" yaml:"stronger"` // that match the method but not the call, strongest first; all of them when nothing is chosen
+	Backends []string     `json:"backends" yaml:"backends"` // of the chosen route, for people (see Backend.String)
+}
+
+// Considered is one match entry of one route beside a call.
+type Considered struct {
+	Route    string `json:"route" yaml:"route"`
+	Priority int    `json:"priority" yaml:"priority"`
+	Match    string `json:"match" yaml:"match"`                       // see Match.String
+	Reason   string `json:"reason,omitempty" yaml:"reason,omitempty"` // the first thing that does not fit, with what was wanted; empty if everything does
+}
+
+// Explain says why Resolve chooses as it does. It looks at every match entry: it is for people, not for calls.
+func (r *Resolver) Explain(req Request) Explanation {
+	x := Explanation{Stronger: []Considered{}, Backends: []string{}}
+	for _, c := range r.current.Load().all {
+		if !c.pattern.Match(req.Method) {
+			continue
+		}
+		route := c.entry.route
+		got := Considered{Route: route.Name, Priority: route.Priority, Match: route.Match[c.index].String(), Reason: c.mismatch(&req)}
+		if got.Reason == "" {
+			x.Chosen = &got
+			for _, b := range route.Backends {
+				x.Backends = append(x.Backends, b.String())
+			}
+			break
+		}
+		x.Stronger = append(x.Stronger, got)
+	}
+	return x
+}

@@ -1,0 +1,388 @@
+package resolver
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+const (
+	etcdRequestTimeout = 5 * time.Second
+	etcdProbeInterval  = 3 * time.Second
+	firstSyncTimeout   = 2 * time.Second // while there is a snapshot to fall back on
+	// fullSyncInterval is how often everything is read again although the watch goes on.
+	fullSyncInterval = 5 * time.Minute
+	// silentProbes is how many probes in a row a watch may leave unanswered that etcd itself answers.
+	silentProbes = 5
+
+	minResync = 100 * time.Millisecond
+	maxResync = 5 * time.Second
+	// steadyWatch is how long a watch must have lasted for the next resync to start with the shortest wait again.
+	steadyWatch = 10 * time.Second
+
+	// applyShare bounds how much of the time goes into putting changes in force, however many come: after some that took
+	// a millisecond, those of the next three wait for each other.
+	applyShare = 3
+)
+
+// Errors that end a watch. Read everything again.
+var (
+	// errReplaced means that etcd is another cluster, or its revision lower than one it had: its data was restored or
+	// removed.
+	errReplaced = errors.New("etcd's data was replaced")
+	// errOutOfStep means that etcd has not as many documents as the watch told of: its data was replaced unnoticed.
+	errOutOfStep = errors.New("the watch does not agree with what etcd has")
+	errSilent    = errors.New("the watch is silent while etcd answers")
+	errDue       = errors.New("it is time to compare all")
+)
+
+// follower keeps the documents under one prefix of etcd in step: it reads them all at one revision, then watches from
+// the next one.
+//
+//	sync ──ok──> watch ──compacted, canceled, replaced, silent──> wait ──> sync
+//	  └──error──> fall back, the first time ────────────────────> wait
+//
+// While etcd cannot be reached the documents stay as they are; before the first sync, those of the snapshot stand in. A
+// bad document never replaces a good one.
+type follower[T any] struct {
+	// set once
+	what       string // for people: routes
+	prefix     string // what the keys start with; documents are named by the rest
+	parse      func(name string, value []byte) (T, error)
+	apply      func(changed map[string]bool)               // puts the good versions in force; called by run's goroutine
+	snapshot   func() (snapshotPart, snapshotOrigin, bool) // what may stand in before the first sync
+	log        *slog.Logger
+	outage     *outage
+	probeEvery time.Duration
+	inForce    chan struct{} // closed when documents are in force: after the first sync, or from the snapshot
+	synced     chan struct{} // closed after the first sync
+
+	// owned by run
+	cli     *clientv3.Client
+	pending map[string]bool // documents whose change is not in force yet
+	next    time.Time       // when the next changes may be put in force
+	silent  int             // probes that etcd answered since the watch told anything
+	odd     int             // probes in a row by which etcd had another number of documents
+
+	mu         sync.Mutex // guards what follows; only run changes it
+	docs       map[string]*document[T]
+	cluster    uint64    // etcd's id; 0 before any contact
+	revision   int64     // etcd's, up to which docs are known
+	applied    int64     // etcd's, up to which they are in force
+	confirmed  time.Time // when etcd last said that there is nothing newer
+	rejections int64     // bad versions seen
+}
+
+// document is what is known of one key.
+type document[T any] struct {
+	value    T      // of the last good version
+	raw      []byte // the same as it is in etcd; nil if there was none
+	revision int64  // of the last good version
+	latest   int64  // of the last version, good or bad
+	err      error  // what is wrong with the last version
+	bad      []byte // the last version as it is in etcd, if it is bad
+}
+
+func (d *document[T]) good() bool { return d.raw != nil }
+
+func newFollower[T any](what, prefix string, o *outage, log *slog.Logger) *follower[T] {
+	return &follower[T]{
+		what: what, prefix: prefix, log: log, outage: o, probeEvery: etcdProbeInterval,
+		inForce: make(chan struct{}), synced: make(chan struct{}), pending: map[string]bool{}, docs: map[string]*document[T]{},
+	}
+}
+
+// run follows the documents until ctx ends. It is called once.
+func (f *follower[T]) run(ctx context.Context, cli *clientv3.Client) {
+	f.cli = cli
+	wait := minResync
+	for {
+		if err := f.sync(ctx); err != nil {
+			f.outage.failed(ctx, f.what, unansweredCause(ctx, f.cli, err))
+			f.fallBack()
+		} else {
+			f.outage.over(f.what)
+			began := time.Now()
+			err = f.watch(ctx)
+			if time.Since(began) >= steadyWatch {
+				wait = minResync
+			}
+			if ctx.Err() == nil && !errors.Is(err, errDue) {
+				f.log.Info("reading all "+f.what+" in etcd again", "reason", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(jitter(wait)):
+		}
+		wait = min(2*wait, maxResync)
+	}
+}
+
+// closeOnce closes a channel that one goroutine alone closes.
+func closeOnce(c chan struct{}) {
+	select {
+	case <-c:
+	default:
+		close(c)
+	}
+}
+
+// fallBack puts the snapshot, if there is one, in force where nothing is yet. It is called by run's goroutine, or before
+// run.
+func (f *follower[T]) fallBack() {
+	select {
+	case <-f.inForce:
+		return
+	default:
+	}
+	if part, origin, ok := f.snapshot(); ok {
+		f.restore(part, origin)
+		f.log.Warn("the last good "+f.what+" are in force until etcd can be used", "count", f.goodCount(), "revision", part.Revision,
+			"saved", origin.saved.Format(time.RFC3339))
+		close(f.inForce)
+	}
+}
+
+// jitter spreads waits so that many framegates do not come back to etcd at one time.
+func jitter(d time.Duration) time.Duration {
+	return d*3/4 + rand.N(d/2)
+}
+
+// sync reads all documents at one revision and puts what differs in force. While a snapshot may stand in, it does not
+// wait long.
+func (f *follower[T]) sync(ctx context.Context) error {
+	timeout := etcdRequestTimeout
+	select {
+	case <-f.inForce:
+	default:
+		if _, _, ok := f.snapshot(); ok {
+			timeout = firstSyncTimeout
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	resp, err := f.cli.Get(ctx, f.prefix, clientv3.WithPrefix())
+	if err != nil {
+		return fmt.Errorf("get %s: %w", f.what, err)
+	}
+	f.take(resp)
+	log := f.log.Info
+	select {
+	case <-f.synced:
+		if len(f.pending) == 0 {
+			log = f.log.Debug
+		}
+	default:
+	}
+	f.applyPending()
+	closeOnce(f.inForce)
+	closeOnce(f.synced)
+	log(f.what+" in etcd are in force", "count", f.goodCount(), "revision", resp.Header.Revision)
+	return nil
+}
+
+// take compares what is known with all that is in etcd.
+func (f *follower[T]) take(resp *clientv3.GetResponse) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	// The read is linearizable: in one store, its revision cannot be lower than what was seen before.
+	cluster := resp.Header.ClusterId
+	if resp.Header.Revision < f.revision || f.cluster != 0 && f.cluster != cluster {
+		f.log.Warn("etcd's data was replaced; its "+f.what+" as they are now come into force",
+			"revision", resp.Header.Revision, "was", f.revision)
+	}
+	for _, d := range f.docs { // what is in etcd now counts, whatever its revision is
+		d.latest = 0
+	}
+	present := make(map[string]bool, len(resp.Kvs))
+	for _, kv := range resp.Kvs {
+		name := f.nameOf(kv.Key)
+		present[name] = true
+		f.putLocked(name, kv.Value, kv.ModRevision)
+	}
+	for name, d := range f.docs {
+		if !present[name] {
+			f.deleteLocked(name, d)
+		}
+	}
+	f.cluster, f.revision, f.confirmed = cluster, resp.Header.Revision, time.Now()
+}
+
+// watch applies changes until etcd ends the watch or ctx ends. A connection that breaks does not end it: the client
+// takes the watch up again where it was.
+func (f *follower[T]) watch(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
+	var helpers sync.WaitGroup
+	defer helpers.Wait()
+	defer cancel()
+	defer f.applyPending() // nothing that was noted waits for the next sync
+	f.silent, f.odd = 0, 0
+	opened, from := make(chan clientv3.WatchChan, 1), f.revision+1
+	helpers.Go(func() { // Watch waits for a connection
+		opened <- f.cli.Watch(ctx, f.prefix, clientv3.WithPrefix(), clientv3.WithRev(from), clientv3.WithProgressNotify())
+	})
+	var changes clientv3.WatchChan
+	var due <-chan time.Time // when pending changes are to be put in force
+
+	look := time.NewTicker(f.probeEvery)
+	defer look.Stop()
+	all := time.NewTimer(jitter(fullSyncInterval))
+	defer all.Stop()
+	var probed chan probeResult // of the probe under way, if any
+	for {
+		select {
+		case changes = <-opened:
+		case resp, ok := <-changes:
+			if !ok {
+				return fmt.Errorf("watch of %s ended", f.what)
+			}
+			if err := resp.Err(); err != nil {
+				return fmt.Errorf("watch of %s: %w", f.what, err)
+			}
+			if f.cluster != resp.Header.ClusterId {
+				return errReplaced
+			}
+			f.silent = 0
+			f.follow(resp)
+			if due == nil {
+				if wait := time.Until(f.next); wait > 0 && len(f.pending) > 0 {
+					due = time.After(wait)
+				} else {
+					f.applyPending()
+				}
+			}
+		case <-due:
+			due = nil
+			f.applyPending()
+		case <-all.C:
+			return errDue
+		case <-look.C:
+			if probed == nil {
+				result := make(chan probeResult, 1)
+				helpers.Go(func() { result <- f.probe(ctx) })
+				probed = result
+			}
+		case got := <-probed:
+			probed = nil
+			if got.err != nil {
+				f.outage.failed(ctx, f.what, unansweredCause(ctx, f.cli, got.err))
+				continue
+			}
+			f.outage.over(f.what)
+			if err := f.compare(got); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// follow notes the changes of one response.
+func (f *follower[T]) follow(resp clientv3.WatchResponse) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, e := range resp.Events {
+		name, revision := f.nameOf(e.Kv.Key), e.Kv.ModRevision
+		if e.Type != clientv3.EventTypeDelete {
+			f.putLocked(name, e.Kv.Value, revision)
+		} else if d := f.docs[name]; d != nil && revision > d.latest {
+			f.deleteLocked(name, d)
+		}
+		f.revision = max(f.revision, revision)
+	}
+	if resp.IsProgressNotify() {
+		f.revision = max(f.revision, resp.Header.Revision)
+	}
+	f.confirmed = time.Now()
+}
+
+func (f *follower[T]) nameOf(key []byte) string { return strings.TrimPrefix(string(key), f.prefix) }
+
+// putLocked notes a version of a document. f.mu is held.
+func (f *follower[T]) putLocked(name string, value []byte, revision int64) {
+	d := f.docs[name]
+	if d == nil {
+		d = &document[T]{}
+		f.docs[name] = d
+	}
+	if revision <= d.latest {
+		return
+	}
+	d.latest = revision
+	if d.good() && bytes.Equal(d.raw, value) {
+		d.revision, d.err, d.bad = revision, nil, nil
+		return
+	}
+	if d.err != nil && bytes.Equal(d.bad, value) {
+		return
+	}
+	v, err := f.parse(name, value)
+	d.err, d.bad = err, nil
+	if err != nil {
+		d.bad = append([]byte{}, value...)
+		f.rejections++
+		stays := "no version of it is in force"
+		if d.good() {
+			stays = "its last good version stays in force"
+		}
+		f.log.Error("bad document among "+f.what+" in etcd; "+stays, "key", f.prefix+name, "revision", revision, "error", err)
+		return
+	}
+	d.value, d.raw, d.revision = v, append([]byte{}, value...), revision
+	f.pending[name] = true
+}
+
+func (f *follower[T]) deleteLocked(name string, d *document[T]) {
+	delete(f.docs, name)
+	if d.good() {
+		f.pending[name] = true
+	}
+}
+
+// applyPending puts the changes that were noted in force.
+func (f *follower[T]) applyPending() {
+	if len(f.pending) > 0 {
+		began := time.Now()
+		f.apply(f.pending)
+		f.next = time.Now().Add(applyShare * time.Since(began))
+		clear(f.pending)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.applied = f.revision
+}
+
+// good calls do for the last good version of every document that has one. f.mu may be needed: see docs.
+func (f *follower[T]) good(do func(name string, d *document[T])) {
+	for name, d := range f.docs {
+		if d.good() {
+			do(name, d)
+		}
+	}
+}
+
+func (f *follower[T]) goodCount() (n int) {
+	f.good(func(string, *document[T]) { n++ })
+	return n
+}
+
+// rejected counts the documents whose last version is bad.
+func (f *follower[T]) rejected() (now int, ever int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, d := range f.docs {
+		if d.err != nil {
+			now++
+		}
+	}
+	return now, f.rejections
+}

@@ -1,0 +1,164 @@
+package resolver
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// DefaultServicePrefix is what the keys of instances in etcd start with unless configured: registry-etcd's own default.
+const DefaultServicePrefix = "kitex/registry-etcd"
+
+// DefaultInstanceWeight is the weight of an instance that registered with none, as registry-etcd's resolver has it.
+const DefaultInstanceWeight = 10
+
+const (
+	maxServiceNameLen = 255
+	maxInstanceBytes  = 64 << 10 // of the document
+	maxAddressLen     = 512
+)
+
+// Instance is one registered instance of a service.
+type Instance struct {
+	Address string            `json:"address" yaml:"address"`               // host:port or unix:/path, as in Endpoint
+	Weight  int               `json:"weight" yaml:"weight"`                 // 1 to MaxWeight
+	Tags    map[string]string `json:"tags,omitempty" yaml:"tags,omitempty"` // nil if there are none
+}
+
+// Validate reports every mistake of the instance.
+func (in Instance) Validate() error {
+	var errs []error
+	if err := ValidateAddress(in.Address); err != nil {
+		errs = append(errs, fmt.Errorf("address: %w", err))
+	}
+	if in.Weight < 1 || in.Weight > MaxWeight {
+		errs = append(errs, fmt.Errorf("weight: %d, want 1 to %d", in.Weight, MaxWeight))
+	}
+	for k, v := range in.Tags {
+		if k == "" || !utf8.ValidString(k) || !utf8.ValidString(v) {
+			errs = append(errs, fmt.Errorf("tags: %q: %q, want a key that is not empty, and both in UTF-8", k, v))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// equal reports whether both say the same.
+func (in Instance) equal(other Instance) bool {
+	return in.Address == other.Address && in.Weight == other.Weight && maps.Equal(in.Tags, other.Tags)
+}
+
+// instanceDocument is registry-etcd's layout of an instance.
+type instanceDocument struct {
+	Network string            `json:"network"` // tcp or unix
+	Address string            `json:"address"` // host:port, or a path
+	Weight  int               `json:"weight"`
+	Tags    map[string]string `json:"tags"`
+}
+
+const (
+	networkTCP  = "tcp"
+	networkUnix = "unix"
+	unixPrefix  = "unix:"
+)
+
+// ParseInstance reads an instance in the layout of registry-etcd, a JSON object of network, address, weight and tags. As
+// its resolver does, it gives DefaultInstanceWeight to a weight of 0 or less, and takes no notice of other keys. The
+// error names every mistake.
+func ParseInstance(value []byte) (Instance, error) {
+	if len(value) > maxInstanceBytes {
+		return Instance{}, fmt.Errorf("document of %d bytes, want at most %d", len(value), maxInstanceBytes)
+	}
+	var doc instanceDocument
+	if err := json.Unmarshal(value, &doc); err != nil {
+		return Instance{}, fmt.Errorf("%w, want {network, address, weight, tags} in JSON", err)
+	}
+	in := Instance{Address: doc.Address, Weight: doc.Weight}
+	if len(doc.Tags) > 0 {
+		in.Tags = doc.Tags
+	}
+	if in.Weight <= 0 {
+		in.Weight = DefaultInstanceWeight
+	}
+	var errs []error
+	switch doc.Network {
+	case networkTCP, "tcp4", "tcp6":
+		if strings.HasPrefix(doc.Address, unixPrefix) {
+			errs = append(errs, fmt.Errorf("address: %q, want host:port beside network %s", doc.Address, doc.Network))
+		}
+	case networkUnix:
+		in.Address = unixPrefix + doc.Address
+	default:
+		errs = append(errs, fmt.Errorf("network: %q, want %s or %s", doc.Network, networkTCP, networkUnix))
+	}
+	if err := errors.Join(append(errs, in.Validate())...); err != nil {
+		return Instance{}, err
+	}
+	return in, nil
+}
+
+// encode returns the document of a valid instance: ParseInstance of it gives the same instance.
+func (in Instance) encode() ([]byte, error) {
+	if err := in.Validate(); err != nil {
+		return nil, err
+	}
+	doc := instanceDocument{Network: networkTCP, Address: in.Address, Weight: in.Weight, Tags: in.Tags}
+	if path, ok := strings.CutPrefix(in.Address, unixPrefix); ok {
+		doc.Network, doc.Address = networkUnix, path
+	}
+	value, err := json.Marshal(doc)
+	if err != nil {
+		return nil, err
+	}
+	if len(value) > maxInstanceBytes {
+		return nil, fmt.Errorf("tags: document of %d bytes with them, want at most %d", len(value), maxInstanceBytes)
+	}
+	return value, nil
+}
+
+// ServiceKey returns the key of an instance in etcd, as registry-etcd makes it. The address is written as in Instance.
+func ServiceKey(prefix, service, address string) string {
+	return serviceKeys(prefix) + service + "/" + address
+}
+
+// serviceKeys returns what the keys of all instances start with.
+func serviceKeys(prefix string) string { return prefix + "/" }
+
+// SplitServiceKey takes a key apart and reports false for one that is none of an instance. The name of a service has no
+// slash, an address may.
+func SplitServiceKey(prefix, key string) (service, address string, ok bool) {
+	rest, ok := strings.CutPrefix(key, serviceKeys(prefix))
+	if !ok {
+		return "", "", false
+	}
+	service, address, ok = strings.Cut(rest, "/")
+	if !ok || address == "" || ValidServiceName(service) != nil {
+		return "", "", false
+	}
+	return service, address, true
+}
+
+// ValidServiceName reports what is wrong with the name of a service.
+func ValidServiceName(s string) error {
+	if s == "" || len(s) > maxServiceNameLen || !printable(s) || strings.Contains(s, "/") {
+		return fmt.Errorf("%q, want 1 to %d printable characters without spaces and slashes", s, maxServiceNameLen)
+	}
+	return nil
+}
+
+// ValidateServicePrefix reports what is wrong with a prefix of the keys of instances. registry-etcd takes a prefix for a
+// format, so it may hold no percent sign.
+func ValidateServicePrefix(s string) error {
+	if s == "" || strings.HasSuffix(s, "/") || strings.Contains(s, "%") || !printable(s) {
+		return fmt.Errorf("%q, want a prefix such as %s, without spaces, %% and a slash at its end", s, DefaultServicePrefix)
+	}
+	return nil
+}
+
+// printable reports whether s is UTF-8 of characters that can be seen.
+func printable(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) })
+}

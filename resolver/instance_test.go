@@ -1,0 +1,118 @@
+package resolver
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestInstance_ReadsTheLayoutOfRegistryEtcd(t *testing.T) {
+	for doc, want := range map[string]Instance{
+		`{"network":"tcp","address":"127.0.0.1:9001","weight":7,"tags":{"cluster":"a"}}`: {Address: "127.0.0.1:9001", Weight: 7, Tags: map[string]string{"cluster": "a"}},
+		`{"network":"tcp","address":"h:1","weight":0,"tags":null}`:                       {Address: "h:1", Weight: 10},
+		`{"network":"tcp","address":"h:1","weight":-5,"tags":{}}`:                        {Address: "h:1", Weight: 10},
+		`{"network":"tcp6","address":"[::1]:1"}`:                                         {Address: "[::1]:1", Weight: 10},
+		`{"network":"unix","address":"/run/echo.sock","weight":1}`:                       {Address: "unix:/run/echo.sock", Weight: 1},
+		`{"network":"tcp","address":"h:1","weight":1000000,"zone":"later"}`:              {Address: "h:1", Weight: MaxWeight},
+	} {
+		got, err := ParseInstance([]byte(doc))
+		require.NoError(t, err, doc)
+		require.Equal(t, want, got, doc)
+		again, err := got.encode()
+		require.NoError(t, err)
+		same, err := ParseInstance(again)
+		require.NoError(t, err)
+		require.Equal(t, got, same)
+	}
+	doc, err := Instance{Address: "unix:/run/echo.sock", Weight: 3}.encode()
+	require.NoError(t, err)
+	require.Equal(t, `{"network":"unix","address":"/run/echo.sock","weight":3,"tags":null}`, string(doc), "byte by byte as registry-etcd writes it")
+}
+
+func TestInstance_NamesEachMistake(t *testing.T) {
+	for doc, want := range map[string]string{
+		``:                  "unexpected end of JSON input, want {network, address, weight, tags} in JSON",
+		`colour: red`:       "want {network, address, weight, tags} in JSON",
+		`{"address":"h:1"}`: `network: "", want tcp or unix`,
+		`{"network":"udp","address":"nowhere","weight":1000001}`:           "network: \"udp\", want tcp or unix\naddress: \"nowhere\", want host:port or unix:/path\nweight: 1000001, want 1 to 1000000",
+		`{"network":"tcp","address":"unix:/run/a"}`:                        `address: "unix:/run/a", want host:port beside network tcp`,
+		`{"network":"unix","address":"h:1"}`:                               `address: "unix:h:1", want unix:/path`,
+		`{"network":"tcp","address":"::1:80"}`:                             `address: "::1:80", want host:port`,
+		`{"network":"tcp","address":"h\u0000:1"}`:                          `address: "h\x00:1", want at most 512 printable characters without spaces`,
+		`{"network":"tcp","address":"h:1","tags":{"":"x"}}`:                `tags: "": "x", want a key that is not empty`,
+		`{"network":"tcp","address":"h:1","weight":"heavy"}`:               "weight",
+		`{"network":"tcp","address":"h:1"} {}`:                             "want {network",
+		`"` + strings.Repeat("x", maxInstanceBytes) + `"`:                  "document of 65538 bytes, want at most 65536",
+		`{"network":"tcp","address":"` + strings.Repeat("h", 600) + `:1"}`: "want at most 512 printable",
+	} {
+		_, err := ParseInstance([]byte(doc))
+		require.ErrorContains(t, err, want, "%.80s", doc)
+	}
+	_, err := Instance{Address: "h:1", Weight: 1, Tags: map[string]string{"a": strings.Repeat("x", maxInstanceBytes)}}.encode()
+	require.ErrorContains(t, err, "tags: document of 655")
+	_, err = Instance{Address: "h:1"}.encode()
+	require.EqualError(t, err, "weight: 0, want 1 to 1000000")
+	_, err = Instance{Address: "h:1", Weight: 1, Tags: map[string]string{"a": "\xff"}}.encode()
+	require.ErrorContains(t, err, `tags: "a": "\xff"`)
+}
+
+func TestServiceKey_SplitsAtTheService(t *testing.T) {
+	require.Equal(t, "kitex/registry-etcd/echo/127.0.0.1:9001", ServiceKey(DefaultServicePrefix, "echo", "127.0.0.1:9001"))
+	for _, c := range []struct{ service, address string }{
+		{"echo", "127.0.0.1:9001"}, {"a.b-c_D", "unix:/run/echo/e.sock"}, {"echo.Echo", "/run/echo.sock"}, {"服务", "[::1]:1"},
+	} {
+		service, address, ok := SplitServiceKey("/p", ServiceKey("/p", c.service, c.address))
+		require.True(t, ok)
+		require.Equal(t, c.service, service)
+		require.Equal(t, c.address, address)
+	}
+	for _, key := range []string{"", "/p", "/p/", "/p/echo", "/p/echo/", "/p//h:1", "/px/echo/h:1", "/p/a b/h:1", "other/echo/h:1"} {
+		_, _, ok := SplitServiceKey("/p", key)
+		require.False(t, ok, key)
+	}
+}
+
+func TestServiceNamesAndPrefixes(t *testing.T) {
+	for _, bad := range []string{"", "a/b", "a b", "a\n", "\xff", strings.Repeat("x", 256)} {
+		require.ErrorContains(t, ValidServiceName(bad), "want 1 to 255 printable characters without spaces and slashes", bad)
+	}
+	require.NoError(t, ValidServiceName("echo.v1_Echo-2"))
+	for _, bad := range []string{"", "/", "a/", "a b", "a%", "a\x00"} {
+		require.ErrorContains(t, ValidateServicePrefix(bad), "want a prefix such as kitex/registry-etcd", bad)
+	}
+	for _, good := range []string{DefaultServicePrefix, "/framegate/services", "x"} {
+		require.NoError(t, ValidateServicePrefix(good))
+	}
+}
+
+// What is accepted is valid and survives a round trip; nothing panics.
+func FuzzParseInstance(f *testing.F) {
+	for _, doc := range []string{
+		`{"network":"tcp","address":"127.0.0.1:9001","weight":10,"tags":null}`,
+		`{"network":"unix","address":"/run/echo.sock","weight":0,"tags":{"cluster":"a","zone":""}}`,
+		`{"network":"tcp6","address":"[::1]:65535","weight":-1}`,
+		`{"Network":"tcp","ADDRESS":"h:1","tags":{"\ud800":"\u0000"}}`,
+		`{"network":"udp"}`, `[]`, `null`, ``, "{\"network\":\"tcp\",\"address\":\"\xff:1\"}",
+	} {
+		f.Add([]byte(doc))
+	}
+	f.Fuzz(func(t *testing.T, doc []byte) {
+		in, err := ParseInstance(doc)
+		if err != nil {
+			return
+		}
+		require.NoError(t, in.Validate())
+		again, err := in.encode()
+		if err != nil {
+			require.ErrorContains(t, err, "tags: document of") // written out it may be longer than it was
+			return
+		}
+		got, err := ParseInstance(again)
+		require.NoError(t, err)
+		require.Equal(t, in, got)
+		key := ServiceKey(DefaultServicePrefix, "echo", in.Address)
+		service, address, ok := SplitServiceKey(DefaultServicePrefix, key)
+		require.True(t, ok && service == "echo" && address == in.Address, key)
+	})
+}

@@ -1,0 +1,217 @@
+package resolver
+
+import (
+	"cmp"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Request is what of a call decides its route. The resolver keeps nothing of it.
+type Request struct {
+	Listener  string
+	Method    string              // "/pkg.Service/Method"
+	Authority string              // :authority as sent; empty if none was
+	Header    map[string][]string // all values by lower-case name; may be nil
+}
+
+// candidate is one match entry of one route, ready to be compared with calls. It is immutable.
+type candidate struct {
+	entry     *entry
+	index     int // of the match entry in its route
+	pattern   Pattern
+	method    string // the pattern as written
+	authority string // in lower case, "" for any; "*." is cut off and wild set
+	wild      bool
+	port      bool // authority has a port
+	headers   []headerCondition
+}
+
+type headerCondition struct {
+	doc   HeaderMatch
+	regex *regexp.Regexp // of doc.Regex
+}
+
+// newCandidate compiles a valid match entry.
+func newCandidate(e *entry, index int) (*candidate, error) {
+	m := e.route.Match[index]
+	p, err := ParsePattern(m.Method)
+	if err != nil {
+		return nil, err
+	}
+	c := &candidate{entry: e, index: index, pattern: p, method: m.Method}
+	c.authority, c.wild = strings.CutPrefix(strings.ToLower(m.Authority), "*.")
+	c.port = hostOf(c.authority) != c.authority
+	for _, h := range m.Headers {
+		cond := headerCondition{doc: h}
+		if h.Regex != nil {
+			if cond.regex, err = h.compile(); err != nil {
+				return nil, err
+			}
+		}
+		c.headers = append(c.headers, cond)
+	}
+	return c, nil
+}
+
+// conditions counts what a call must meet beside the method.
+func (c *candidate) conditions() int {
+	n := len(c.headers)
+	if c.authority != "" {
+		n++
+	}
+	return n
+}
+
+// compareCandidates puts the stronger first: priority, then the more specific pattern, then more conditions, then the
+// name, then the source, then the order in the document.
+func compareCandidates(a, b *candidate) int {
+	switch {
+	case a.entry.route.Priority != b.entry.route.Priority:
+		return cmp.Compare(b.entry.route.Priority, a.entry.route.Priority)
+	case a.pattern.moreSpecific(b.pattern):
+		return -1
+	case b.pattern.moreSpecific(a.pattern):
+		return 1
+	}
+	return cmp.Or(
+		cmp.Compare(b.conditions(), a.conditions()),
+		cmp.Compare(a.entry.route.Name, b.entry.route.Name),
+		cmp.Compare(a.entry.source, b.entry.source),
+		cmp.Compare(a.index, b.index),
+	)
+}
+
+// meets reports whether a call, whose method and listener are known to fit, meets all other conditions. It does not
+// allocate, except in regular expressions.
+func (c *candidate) meets(req *Request) bool {
+	if c.authority != "" && !c.meetsAuthority(req.Authority) {
+		return false
+	}
+	for i := range c.headers {
+		if !c.headers[i].meets(req.Header) {
+			return false
+		}
+	}
+	return true
+}
+
+func (c *candidate) meetsAuthority(authority string) bool {
+	if !c.port {
+		authority = hostOf(authority)
+	}
+	if c.wild { // at least one label before the dot
+		i := len(authority) - len(c.authority)
+		return i > 1 && authority[i-1] == '.' && strings.EqualFold(authority[i:], c.authority)
+	}
+	return strings.EqualFold(authority, c.authority)
+}
+
+// hostOf cuts the port off an authority (RFC 3986 §3.2).
+func hostOf(authority string) string {
+	i := strings.LastIndexByte(authority, ':')
+	if i < 0 || strings.IndexByte(authority[i:], ']') >= 0 {
+		return authority
+	}
+	if strings.IndexByte(authority[:i], ':') >= 0 && authority[i-1] != ']' {
+		return authority // an IPv6 address without brackets has no port
+	}
+	return authority[:i]
+}
+
+// maxRegexValue is the longest value that a regular expression is tried on: the client chooses it, and a match takes
+// time that grows with it.
+const maxRegexValue = 1024
+
+func (h *headerCondition) meets(header map[string][]string) bool {
+	values := header[h.doc.Name]
+	switch {
+	case h.doc.Present != nil:
+		return (len(values) > 0) == *h.doc.Present
+	case h.doc.Exact != nil:
+		return slices.Contains(values, *h.doc.Exact)
+	case h.doc.Prefix != nil:
+		for _, v := range values {
+			if strings.HasPrefix(v, *h.doc.Prefix) {
+				return true
+			}
+		}
+	default:
+		for _, v := range values {
+			if len(v) <= maxRegexValue && h.regex.MatchString(v) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// mismatch says why a call does not meet the candidate's conditions, listener and method included, or "" if it does.
+func (c *candidate) mismatch(req *Request) string {
+	if r := c.entry.route; !listens(r, req.Listener) {
+		return fmt.Sprintf("listener: %q, want %s", req.Listener, strings.Join(r.Listeners, " or "))
+	}
+	if !c.pattern.Match(req.Method) {
+		return fmt.Sprintf("method: want %s", c.method)
+	}
+	if c.authority != "" && !c.meetsAuthority(req.Authority) {
+		return fmt.Sprintf("authority: %q, want %s", req.Authority, c.entry.route.Match[c.index].Authority)
+	}
+	for i := range c.headers {
+		if h := &c.headers[i]; !h.meets(req.Header) {
+			return fmt.Sprintf("header %s: %s, want %s", h.doc.Name, showValues(req.Header[h.doc.Name]), h.doc)
+		}
+	}
+	return ""
+}
+
+func showValues(values []string) string {
+	if len(values) == 0 {
+		return "absent"
+	}
+	return fmt.Sprintf("%q", values)
+}
+
+// String says for people what the condition wants of the header's value.
+func (h HeaderMatch) String() string {
+	switch {
+	case h.Exact != nil:
+		return fmt.Sprintf("exactly %q", *h.Exact)
+	case h.Prefix != nil:
+		return fmt.Sprintf("something that starts with %q", *h.Prefix)
+	case h.Regex != nil:
+		return fmt.Sprintf("a match of %q", *h.Regex)
+	case h.Present != nil && *h.Present:
+		return "any value"
+	}
+	return "none"
+}
+
+// String is the entry on one line, for people: the method and what else a call must meet.
+func (m Match) String() string {
+	var b strings.Builder
+	b.WriteString(m.Method)
+	if m.Authority != "" {
+		b.WriteString(" authority=" + m.Authority)
+	}
+	for _, h := range m.Headers {
+		switch {
+		case h.Exact != nil:
+			fmt.Fprintf(&b, " %s=%s", h.Name, *h.Exact)
+		case h.Prefix != nil:
+			fmt.Fprintf(&b, " %s=%s*", h.Name, *h.Prefix)
+		case h.Regex != nil:
+			fmt.Fprintf(&b, " %s~%s", h.Name, *h.Regex)
+		case h.Present != nil && *h.Present:
+			b.WriteString(" " + h.Name)
+		default:
+			b.WriteString(" !" + h.Name)
+		}
+	}
+	return b.String()
+}
+
+func listens(r *Route, listener string) bool {
+	return len(r.Listeners) == 0 || slices.Contains(r.Listeners, listener)
+}

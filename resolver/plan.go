@@ -1,0 +1,256 @@
+package resolver
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// Change is what somebody wants to do with routes.
+type Change struct {
+	Put    []*Route // valid, no two of one name
+	Delete []string // names, none of which is put
+}
+
+// Plan says what a Change would do. Everything in it is for people to read.
+type Plan struct {
+	Routes    []PlannedRoute `json:"routes" yaml:"routes"`       // in the order of the change
+	Calls     []PlannedCalls `json:"calls" yaml:"calls"`         // by method
+	Unreached []Unreached    `json:"unreached" yaml:"unreached"` // match entries that would take no call
+}
+
+// PlannedRoute says what would become of one route.
+type PlannedRoute struct {
+	Name     string   `json:"name" yaml:"name"`
+	Outcome  Outcome  `json:"outcome" yaml:"outcome"`
+	Revision int64    `json:"revision,omitempty" yaml:"revision,omitempty"` // as it is now; 0 if unknown or if it does not exist
+	Keys     []string `json:"keys,omitempty" yaml:"keys,omitempty"`         // of an update: those of the document that would change, by name
+}
+
+// NotFound is the outcome of a planned deletion of a route that does not exist.
+const NotFound Outcome = "not found"
+
+// PlannedCalls says who takes the calls of some methods, now and after the change: of the methods of every match entry
+// that comes, goes or belongs to a route that changes, and of every narrower pattern whose calls get other routes by it.
+type PlannedCalls struct {
+	Method string  `json:"method" yaml:"method"` // a pattern, see ParsePattern; methods that a narrower pattern matches have a line of their own if they change
+	Now    []Taker `json:"now" yaml:"now"`       // strongest first, up to the first that takes all calls left
+	Then   []Taker `json:"then" yaml:"then"`
+}
+
+// Taker is a match entry that takes calls.
+type Taker struct {
+	Route      string   `json:"route" yaml:"route"`
+	Method     string   `json:"method" yaml:"method"`                             // the pattern by which it gets the call
+	Conditions string   `json:"conditions,omitempty" yaml:"conditions,omitempty"` // that a call must meet beside; empty if none
+	Backends   []string `json:"backends" yaml:"backends"`                         // see Backend.String
+}
+
+// Unreached is a match entry that takes no call, since a stronger one takes every call that it would.
+type Unreached struct {
+	Route string `json:"route" yaml:"route"`
+	Match string `json:"match" yaml:"match"` // see Match.String
+	By    Taker  `json:"by" yaml:"by"`
+}
+
+// Plan says what a PutAll of change.Put, and then the deletions, would do now. It fails as they would if they could not
+// be done. Nothing is written. Of a bad document in etcd, which a running framegate may have an earlier version of in
+// force, it knows no calls.
+func (s *RouteStore) Plan(ctx context.Context, change Change, opts ...WriteOption) (*Plan, error) {
+	docs, err := encodeAll(change.Put)
+	if err != nil {
+		return nil, err
+	}
+	kvs, err := s.all(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var now []*Route
+	stored := map[string][]byte{}
+	revisions := map[string]int64{}
+	for _, kv := range kvs {
+		name := s.nameOf(kv)
+		stored[name], revisions[name] = kv.Value, kv.ModRevision
+		if r, bad := s.read(kv); bad == nil {
+			now = append(now, r.Route)
+		}
+	}
+	p := NewPlan(now, change)
+	want := conditionsOf(opts)
+	var conflicts []error
+	for i := range p.Routes {
+		r := &p.Routes[i]
+		r.Revision = revisions[r.Name]
+		isPut := i < len(docs)
+		if isPut || r.Revision > 0 {
+			conflicts = append(conflicts, want.check(r.Name, r.Revision))
+		}
+		switch { // documents by other hands may be bad, or not as Encode writes them
+		case r.Revision == 0:
+		case !isPut:
+			r.Outcome = Deleted
+		case !bytes.Equal(stored[r.Name], docs[i]):
+			r.Outcome = Updated
+		}
+	}
+	if err := errors.Join(conflicts...); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// NewPlan says what change would do to the routes as they are now, all of which are valid.
+func NewPlan(now []*Route, change Change) *Plan {
+	p := &Plan{Routes: []PlannedRoute{}, Calls: []PlannedCalls{}, Unreached: []Unreached{}}
+	then := make(map[string]*Route, len(now))
+	for _, r := range now {
+		then[r.Name] = r
+	}
+	var changed []*Route // versions that come or go
+	for _, r := range change.Put {
+		before := then[r.Name]
+		planned := PlannedRoute{Name: r.Name, Outcome: Created}
+		if before != nil {
+			planned.Outcome = Updated
+			if planned.Keys = changedKeys(before, r); len(planned.Keys) == 0 {
+				planned.Outcome = Unchanged
+			}
+		}
+		if planned.Outcome != Unchanged {
+			changed = append(changed, r)
+			if before != nil {
+				changed = append(changed, before)
+			}
+		}
+		then[r.Name] = r
+		p.Routes = append(p.Routes, planned)
+	}
+	for _, name := range change.Delete {
+		planned := PlannedRoute{Name: name, Outcome: NotFound}
+		if before := then[name]; before != nil {
+			planned.Outcome = Deleted
+			changed = append(changed, before)
+			delete(then, name)
+		}
+		p.Routes = append(p.Routes, planned)
+	}
+	p.compare(newTakers(now), newTakers(slices.Collect(maps.Values(then))), patternsOf(changed), patternsOf(change.Put))
+	return p
+}
+
+// changedKeys returns the keys at the top of the documents of two routes whose values differ.
+func changedKeys(a, b *Route) []string {
+	before, after := topLevel(a), topLevel(b)
+	var keys []string
+	for _, docs := range [][2]map[string]any{{before, after}, {after, before}} {
+		for k, v := range docs[0] {
+			if !reflect.DeepEqual(v, docs[1][k]) && !slices.Contains(keys, k) {
+				keys = append(keys, k)
+			}
+		}
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+func topLevel(r *Route) map[string]any {
+	var m map[string]any
+	if doc, err := r.Encode(); err == nil { // valid routes have a document
+		_ = yaml.Unmarshal(doc, &m)
+	}
+	return m
+}
+
+func patternsOf(routes []*Route) map[Pattern]bool {
+	set := map[Pattern]bool{}
+	for p := range newTakers(routes).byPattern {
+		set[p] = true
+	}
+	return set
+}
+
+// compare fills Calls and Unreached. The patterns of changed versions are looked at whatever comes of it, those of the
+// routes put for entries that are out of reach.
+func (p *Plan) compare(now, then *takers, changed, put map[Pattern]bool) {
+	for _, pattern := range concerned(now, then, changed, put) {
+		takeNow, _ := now.of(pattern)
+		takeThen, idle := then.of(pattern)
+		if changed[pattern] || !slices.EqualFunc(takeNow, takeThen, sameEntry) {
+			p.Calls = append(p.Calls, PlannedCalls{Method: pattern.String(), Now: describe(takeNow), Then: describe(takeThen)})
+		}
+		for _, c := range idle {
+			isPut := slices.ContainsFunc(p.Routes, func(r PlannedRoute) bool { return r.Name == c.entry.route.Name })
+			tookCalls := slices.ContainsFunc(takeNow, func(d *candidate) bool { return sameEntry(d, c.candidate) })
+			if isPut || tookCalls {
+				p.Unreached = append(p.Unreached, Unreached{
+					Route: c.entry.route.Name, Match: c.entry.route.Match[c.index].String(), By: c.by.describe(),
+				})
+			}
+		}
+	}
+}
+
+// concerned returns the patterns to look at, by text: those given, and those in use that are narrower than a changed one.
+func concerned(now, then *takers, changed, put map[Pattern]bool) []Pattern {
+	set := map[Pattern]bool{}
+	for _, patterns := range []map[Pattern]bool{changed, put} {
+		maps.Copy(set, patterns)
+	}
+	for _, t := range []*takers{now, then} {
+		for pattern := range t.byPattern {
+			if slices.ContainsFunc(pattern.enclosing(), func(q Pattern) bool { return changed[q] }) {
+				set[pattern] = true
+			}
+		}
+	}
+	return slices.SortedFunc(maps.Keys(set), func(a, b Pattern) int { return cmp.Compare(a.String(), b.String()) })
+}
+
+// sameEntry reports whether two match entries, maybe of two versions of a route, take the same calls to the same route.
+func sameEntry(a, b *candidate) bool {
+	return a.entry.route.Name == b.entry.route.Name && a.pattern == b.pattern && a.conditionText() == b.conditionText()
+}
+
+func describe(list []*candidate) []Taker {
+	out := make([]Taker, len(list))
+	for i, c := range list {
+		out[i] = c.describe()
+	}
+	return out
+}
+
+func (c *candidate) describe() Taker {
+	t := Taker{Route: c.entry.route.Name, Method: c.method, Conditions: c.conditionText(), Backends: []string{}}
+	for _, b := range c.entry.route.Backends {
+		t.Backends = append(t.Backends, b.String())
+	}
+	return t
+}
+
+// conditionText says what a call must meet beside the method, or "" if nothing.
+func (c *candidate) conditionText() string {
+	m := c.entry.route.Match[c.index]
+	m.Method = ""
+	text := m.String()
+	if l := c.entry.route.Listeners; len(l) > 0 {
+		text += " listener=" + strings.Join(l, "|")
+	}
+	return strings.TrimPrefix(text, " ")
+}
+
+// String is the taker on one line: its route, conditions and backends.
+func (t Taker) String() string {
+	s := t.Route
+	if t.Conditions != "" {
+		s += " [" + t.Conditions + "]"
+	}
+	return fmt.Sprintf("%s (%s)", s, strings.Join(t.Backends, ", "))
+}

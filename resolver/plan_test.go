@@ -1,0 +1,209 @@
+package resolver
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// lines are the calls of a plan as people read them.
+func (p *Plan) lines() []string {
+	var out []string
+	for _, c := range p.Calls {
+		line := c.Method + ":"
+		for _, t := range c.Now {
+			line += " " + t.String()
+		}
+		line += " ->"
+		for _, t := range c.Then {
+			line += " " + t.String()
+		}
+		out = append(out, line)
+	}
+	return out
+}
+
+func withHeader(r *Route, name, exact string) *Route {
+	r.Match[0].Headers = append(r.Match[0].Headers, HeaderMatch{Name: name, Exact: &exact})
+	return r
+}
+
+func (p *Plan) outcomes() []string {
+	var out []string
+	for _, r := range p.Routes {
+		out = append(out, fmt.Sprintf("%s %s %v", r.Name, r.Outcome, r.Keys))
+	}
+	return out
+}
+
+func TestPlan_SaysWhoTakesTheCallsNowAndThen(t *testing.T) {
+	echo := route("echo", "/echo.Echo/*", 0)
+	echo.Backends[0].Endpoints[0].Address = "127.0.0.1:9001"
+	split := route("echo", "/echo.Echo/*", 0)
+	ninety, ten := 90, 10
+	split.Backends = []Backend{
+		{Weight: &ninety, Endpoints: []Endpoint{{Address: "127.0.0.1:9001"}}}, {Weight: &ten, Service: "canary"},
+	}
+	gold := withHeader(route("echo-gold", "/echo.Echo/Say", 0, "main"), "x-tenant", "gold")
+	p := NewPlan([]*Route{echo, route("other", "/other.S/M", 0), gold}, Change{Put: []*Route{split, gold}, Delete: []string{"other", "none"}})
+	require.Equal(t, []string{"echo updated [backends]", "echo-gold unchanged []", "other deleted []", "none not found []"}, p.outcomes())
+	require.Equal(t, []string{
+		"/echo.Echo/*: echo (127.0.0.1:9001) -> echo (90 x 127.0.0.1:9001, 10 x service canary)",
+		"/other.S/M: other (127.0.0.1:1) ->",
+	}, p.lines())
+	require.Empty(t, p.Unreached)
+
+	p = NewPlan([]*Route{echo}, Change{Put: []*Route{gold}})
+	require.Equal(t, []string{"/echo.Echo/Say: echo (127.0.0.1:9001) -> " +
+		"echo-gold [x-tenant=gold listener=main] (127.0.0.1:1) echo (127.0.0.1:9001)"}, p.lines())
+}
+
+func TestPlan_ShowsNarrowerMethodsThatGetOtherRoutes(t *testing.T) {
+	now := []*Route{
+		route("exact", "/a.S/M", 0),
+		withHeader(route("gold", "/a.S/Gold", 0), "x-tenant", "gold"),
+		route("service", "/a.S/*", 0),
+		route("urgent", "/a.S/Now", 9),
+		route("elsewhere", "/b.S/M", 0),
+	}
+	p := NewPlan(now, Change{Put: []*Route{route("all", "/a.*", 5)}})
+	require.Equal(t, []string{
+		"/a.*: -> all (127.0.0.1:1)",
+		"/a.S/*: service (127.0.0.1:1) -> all (127.0.0.1:1)",
+		"/a.S/Gold: gold [x-tenant=gold] (127.0.0.1:1) service (127.0.0.1:1) -> all (127.0.0.1:1)",
+		"/a.S/M: exact (127.0.0.1:1) -> all (127.0.0.1:1)",
+	}, p.lines(), "urgent is stronger, elsewhere is not concerned")
+	var lost []string
+	for _, u := range p.Unreached {
+		require.Equal(t, "all", u.By.Route)
+		lost = append(lost, u.Route)
+	}
+	require.Equal(t, []string{"service", "gold", "exact"}, lost)
+
+	p = NewPlan(now, Change{Put: []*Route{route("rest", "*", 0)}})
+	require.Equal(t, []string{"*: -> rest (127.0.0.1:1)"}, p.lines(), "whatever has a route keeps it")
+	require.Empty(t, p.Unreached)
+}
+
+func TestPlan_PointsOutARouteThatWouldNeverBeReached(t *testing.T) {
+	yes := true
+	present := route("present", "/a.S/*", 3)
+	present.Match[0].Headers = []HeaderMatch{{Name: "x-tenant", Present: &yes}}
+	wild := route("wild", "/a.S/*", 2)
+	wild.Match[0].Authority = "*.example.com"
+	now := []*Route{present, wild, route("edge", "/a.S/*", 1, "edge", "main")}
+
+	gold := withHeader(route("gold", "/a.S/M", 0), "x-tenant", "gold")
+	www := route("www", "/a.S/M", 0)
+	www.Match[0].Authority = "www.Example.com:443"
+	com := route("com", "/a.S/M", 0)
+	com.Match[0].Authority = "*.Example.com"
+	twice := route("twice", "/b.S/M", 0)
+	twice.Match = append(twice.Match, twice.Match[0])
+	free := withHeader(route("free", "/a.S/M", 0), "x-plan", "free")
+	p := NewPlan(now, Change{Put: []*Route{gold, www, com, twice, free, route("main", "/a.S/M", 0, "main")}})
+	var lost []string
+	for _, u := range p.Unreached {
+		lost = append(lost, fmt.Sprintf("%s %s by %s", u.Route, u.Match, u.By))
+	}
+	require.Equal(t, []string{
+		"com /a.S/M authority=*.Example.com by wild [authority=*.example.com] (127.0.0.1:1)",
+		"gold /a.S/M x-tenant=gold by present [x-tenant] (127.0.0.1:1)",
+		"www /a.S/M authority=www.Example.com:443 by wild [authority=*.example.com] (127.0.0.1:1)",
+		"main /a.S/M by edge [listener=edge|main] (127.0.0.1:1)",
+		"twice /b.S/M by twice (127.0.0.1:1)",
+	}, lost)
+
+	same := NewPlan(append(now, gold), Change{Put: []*Route{gold}})
+	require.Equal(t, Unchanged, same.Routes[0].Outcome)
+	require.Len(t, same.Unreached, 1, "also when it is so already")
+	require.Empty(t, same.Calls)
+}
+
+// What a plan says of takers must be what calls get: the first of them whose conditions a call meets is the one that
+// takes it, and an entry out of reach takes none.
+func TestTakers_AgreeWithResolve(t *testing.T) {
+	w := world{rand.New(rand.NewPCG(3, 4))}
+	matched, idles := 0, 0
+	for range 10_000 {
+		routes := w.routes(6 + 30*(w.IntN(8)/7))
+		r := New()
+		r.Apply("a", routes)
+		all := newTakers(routes)
+		idle := map[string]idleCandidate{}
+		for p := range all.byPattern {
+			_, list := all.of(p)
+			for _, c := range list {
+				idle[fmt.Sprintf("%s/%d", c.entry.route.Name, c.index)] = c
+			}
+		}
+		idles += len(idle)
+		for range 5 {
+			req := w.request()
+			p, err := ParsePattern(req.Method)
+			if err != nil || p.Kind != KindExact {
+				continue
+			}
+			got, want := "", ""
+			if c := r.current.Load().lookup(&req); c != nil {
+				want = fmt.Sprintf("%s/%d", c.entry.route.Name, c.index)
+				matched++
+			}
+			taking, _ := all.of(p)
+			if i := slices.IndexFunc(taking, func(c *candidate) bool { return c.mismatch(&req) == "" }); i >= 0 {
+				got = fmt.Sprintf("%s/%d", taking[i].entry.route.Name, taking[i].index)
+			}
+			if got != want {
+				t.Fatalf("got %q, want %q for %+v of:\n%s", got, want, req, show(routes))
+			}
+			if c, ok := idle[want]; ok {
+				t.Fatalf("%s takes %+v, was out of reach by %s, of:\n%s", want, req, c.by.describe(), show(routes))
+			}
+		}
+	}
+	require.Greater(t, matched, 10_000)
+	require.Greater(t, idles, 2_500)
+}
+
+func TestStore_PlanDoesWhatPutWould(t *testing.T) {
+	s := newStore(t)
+	echo, err := s.Put(t.Context(), route("echo", "/a.S/M", 0))
+	require.NoError(t, err)
+	for name, doc := range map[string]string{"bad": "colour: red", "byhand": "{name: byhand, match: [{method: /b.S/M}], backends: [{endpoints: [{address: 'h:1'}]}]}"} {
+		_, err = s.cli.Put(t.Context(), s.keys+name, doc)
+		require.NoError(t, err)
+	}
+	byHand, err := s.Get(t.Context(), "byhand")
+	require.NoError(t, err)
+	change := Change{
+		Put:    []*Route{route("echo", "/a.S/M", 0), route("bad", "/a.S/M", 0), byHand.Route, route("new", "/a.S/M", 0)},
+		Delete: []string{"none"},
+	}
+	p, err := s.Plan(t.Context(), change)
+	require.NoError(t, err)
+	require.Equal(t, []string{"echo unchanged []", "bad updated []", "byhand updated []", "new created []", "none not found []"}, p.outcomes())
+	require.Equal(t, echo.Revision, p.Routes[0].Revision)
+	require.NotZero(t, p.Routes[1].Revision)
+	results, err := s.PutAll(t.Context(), change.Put)
+	require.NoError(t, err)
+	for i, r := range results {
+		require.Equal(t, p.Routes[i].Outcome, r.Outcome, r.Name)
+	}
+
+	_, err = s.cli.Put(t.Context(), s.keys+"bad", "colour: red")
+	require.NoError(t, err)
+	p, err = s.Plan(t.Context(), Change{Delete: []string{"bad"}})
+	require.NoError(t, err)
+	require.Equal(t, []string{"bad deleted []"}, p.outcomes())
+
+	_, err = s.Plan(t.Context(), Change{Put: []*Route{route("echo", "/a.S/N", 0)}}, IfRevision(echo.Revision+99))
+	require.ErrorIs(t, err, ErrConflict)
+	_, err = s.Plan(t.Context(), Change{Put: []*Route{route("x", "nowhere", 0)}})
+	require.ErrorContains(t, err, `route x: match[0].method: "nowhere"`)
+	p, err = s.Plan(t.Context(), Change{Put: []*Route{route("echo", "/a.S/N", 0)}}, IfRevision(echo.Revision))
+	require.NoError(t, err)
+	require.Equal(t, []string{"echo updated [match]"}, p.outcomes())
+}

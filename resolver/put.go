@@ -1,0 +1,242 @@
+package resolver
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// MaxPutRoutes is how many routes one PutAll takes: what etcd takes in a transaction (its --max-txn-ops).
+const MaxPutRoutes = 128
+
+// putAttempts bounds how often PutAll starts again because somebody else changed one of the routes meanwhile.
+const putAttempts = 10
+
+// ErrConflict means that others changed the same routes again and again during a put. Nothing was stored; try again.
+// A *ConflictError is one too.
+var ErrConflict = errors.New("changed by others meanwhile, try again")
+
+// ConflictError means that a route is not at the revision that IfRevision wants: somebody changed it since it was
+// read. Nothing was stored or deleted; read the route again, and decide anew.
+type ConflictError struct {
+	Name string
+	Want int64 // 0: the route must not exist
+	Got  int64 // 0: the route does not exist
+}
+
+func (e *ConflictError) Error() string {
+	switch {
+	case e.Got == 0:
+		return fmt.Sprintf("route %s: does not exist, want revision %d: somebody deleted it, or it never was", e.Name, e.Want)
+	case e.Want == 0:
+		return fmt.Sprintf("route %s: is at revision %d, want that it does not exist: somebody created it; get it first", e.Name, e.Got)
+	}
+	return fmt.Sprintf("route %s: is at revision %d, want %d: somebody changed it; get it again", e.Name, e.Got, e.Want)
+}
+
+// Is makes the error an ErrConflict.
+func (e *ConflictError) Is(target error) bool { return target == ErrConflict }
+
+// WriteOption is a condition on Put, PutAll, Delete and Plan.
+type WriteOption func(*writeConditions)
+
+type writeConditions struct {
+	conditional bool
+	revision    int64 // that every route must be at, if conditional
+}
+
+// IfRevision wants each route that is written or deleted to be at that revision, as StoredRoute has it, or not to exist
+// if it is 0; else nothing is done and the error is a *ConflictError, or several joined.
+func IfRevision(revision int64) WriteOption {
+	return func(c *writeConditions) { c.conditional, c.revision = true, revision }
+}
+
+func conditionsOf(opts []WriteOption) writeConditions {
+	var c writeConditions
+	for _, set := range opts {
+		set(&c)
+	}
+	return c
+}
+
+// check returns nil if a route that is at revision got, 0 for none, may be written.
+func (c writeConditions) check(name string, got int64) error {
+	if c.conditional && got != c.revision {
+		return &ConflictError{Name: name, Want: c.revision, Got: got}
+	}
+	return nil
+}
+
+// Outcome says what became of a route.
+type Outcome string
+
+// The outcomes of a write.
+const (
+	Created   Outcome = "created"
+	Updated   Outcome = "updated"
+	Unchanged Outcome = "unchanged" // the same document was there; nothing was written
+	Deleted   Outcome = "deleted"
+)
+
+// PutResult is what a put did with one route.
+type PutResult struct {
+	Name     string
+	Outcome  Outcome
+	Revision int64 // of the last change of the route
+}
+
+// Put stores one route.
+func (s *RouteStore) Put(ctx context.Context, r *Route, opts ...WriteOption) (PutResult, error) {
+	results, err := s.PutAll(ctx, []*Route{r}, opts...)
+	if err != nil {
+		return PutResult{}, err
+	}
+	return results[0], nil
+}
+
+// PutAll stores all the routes in one transaction, or none. Their names must differ. The results are in the order of
+// the routes.
+func (s *RouteStore) PutAll(ctx context.Context, routes []*Route, opts ...WriteOption) ([]PutResult, error) {
+	if len(routes) == 0 {
+		return nil, nil
+	}
+	docs, err := encodeAll(routes)
+	if err != nil {
+		return nil, err
+	}
+	conditions := conditionsOf(opts)
+	for range putAttempts {
+		results, stored, err := s.tryPut(ctx, routes, docs, conditions)
+		if err != nil {
+			return nil, putError(routes, docs, err)
+		}
+		if stored {
+			return results, nil
+		}
+	}
+	return nil, putError(routes, docs, ErrConflict)
+}
+
+// encodeAll returns the documents of routes, each of which can be read again, or why they cannot be put at once.
+func encodeAll(routes []*Route) ([][]byte, error) {
+	if len(routes) > MaxPutRoutes {
+		return nil, fmt.Errorf("put %d routes at once: want at most %d, so that all or none are stored", len(routes), MaxPutRoutes)
+	}
+	docs := make([][]byte, len(routes))
+	names := make(map[string]bool, len(routes))
+	var errs []error
+	for i, r := range routes {
+		if names[r.Name] {
+			errs = append(errs, fmt.Errorf("route %s: given twice", r.Name))
+		}
+		names[r.Name] = true
+		doc, err := r.Encode()
+		if err == nil {
+			_, err = parseStored(r.Name, doc)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("route %s: %w", r.Name, err))
+		}
+		docs[i] = doc
+	}
+	return docs, errors.Join(errs...)
+}
+
+func putError(routes []*Route, docs [][]byte, err error) error {
+	var conflict *ConflictError
+	if errors.As(err, &conflict) {
+		return err // it names the routes
+	}
+	what := fmt.Sprintf("put route %s", routes[0].Name)
+	if len(routes) > 1 {
+		what = fmt.Sprintf("put %d routes", len(routes))
+	}
+	if isTooLarge(err) {
+		return fmt.Errorf("%s: %d bytes, more than this etcd takes at once; put fewer routes at a time: %w",
+			what, len(bytes.Join(docs, nil)), err)
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// isTooLarge reports whether the server, or the client on its behalf, refused a request for its size.
+func isTooLarge(err error) bool {
+	var answer rpctypes.EtcdError
+	if errors.As(err, &answer) {
+		return errors.Is(err, rpctypes.ErrRequestTooLarge)
+	}
+	return status.Code(err) == codes.ResourceExhausted
+}
+
+// tryPut returns false, having stored nothing, if somebody changed one of the routes meanwhile.
+func (s *RouteStore) tryPut(ctx context.Context, routes []*Route, docs [][]byte, want writeConditions) ([]PutResult, bool, error) {
+	reads := make([]clientv3.Op, len(routes))
+	for i, r := range routes {
+		reads[i] = clientv3.OpGet(s.keys + r.Name)
+	}
+	before, err := s.cli.Txn(ctx).Then(reads...).Commit()
+	if err != nil {
+		return nil, false, err
+	}
+	results := make([]PutResult, len(routes))
+	var unchanged []clientv3.Cmp
+	var writes []clientv3.Op
+	var conflicts []error
+	for i, r := range routes {
+		key := s.keys + r.Name
+		results[i] = PutResult{Name: r.Name, Outcome: Created}
+		if kvs := before.Responses[i].GetResponseRange().Kvs; len(kvs) > 0 {
+			results[i].Outcome, results[i].Revision = Updated, kvs[0].ModRevision
+			if bytes.Equal(kvs[0].Value, docs[i]) {
+				results[i].Outcome = Unchanged
+			}
+		}
+		conflicts = append(conflicts, want.check(r.Name, results[i].Revision))
+		unchanged = append(unchanged, clientv3.Compare(clientv3.ModRevision(key), "=", results[i].Revision))
+		if results[i].Outcome != Unchanged {
+			writes = append(writes, clientv3.OpPut(key, string(docs[i])))
+		}
+	}
+	if err := errors.Join(conflicts...); err != nil {
+		return nil, false, err
+	}
+	if len(writes) == 0 {
+		return results, true, nil
+	}
+	after, err := s.cli.Txn(ctx).If(unchanged...).Then(writes...).Commit()
+	if err != nil || !after.Succeeded {
+		return nil, false, err
+	}
+	for i := range results {
+		if results[i].Outcome != Unchanged {
+			results[i].Revision = after.Header.Revision
+		}
+	}
+	return results, true, nil
+}
+
+// Delete removes the route of that name, also a bad document, and reports whether there was one. With IfRevision, a
+// route that is there at another revision stays and the error is a *ConflictError.
+func (s *RouteStore) Delete(ctx context.Context, name string, opts ...WriteOption) (bool, error) {
+	key, want := s.keys+name, conditionsOf(opts)
+	txn := s.cli.Txn(ctx)
+	if want.conditional {
+		txn = txn.If(clientv3.Compare(clientv3.ModRevision(key), "=", want.revision))
+	}
+	resp, err := txn.Then(clientv3.OpDelete(key)).Else(clientv3.OpGet(key, clientv3.WithKeysOnly())).Commit()
+	if err != nil {
+		return false, fmt.Errorf("delete route %s: %w", name, err)
+	}
+	if resp.Succeeded {
+		return resp.Responses[0].GetResponseDeleteRange().Deleted > 0, nil
+	}
+	if kvs := resp.Responses[0].GetResponseRange().Kvs; len(kvs) > 0 {
+		return false, want.check(name, kvs[0].ModRevision)
+	}
+	return false, nil
+}

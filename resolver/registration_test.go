@@ -1,0 +1,215 @@
+package resolver
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// running is a Registration that runs until stop or the test's end.
+type running struct {
+	*Registration
+	logs *logBuffer
+	stop func() // deregisters, and returns when that is done
+}
+
+func runRegistration(t *testing.T, endpoint string, in Instance, ttl time.Duration) *running {
+	t.Helper()
+	logs := &logBuffer{}
+	store := NewServiceStore(etcdClient(t, endpoint), DefaultServicePrefix)
+	r := &running{Registration: NewRegistration(store, "echo", in, ttl, logs.logger()), logs: logs}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { r.Run(ctx) })
+	r.stop = func() { cancel(); wg.Wait() }
+	t.Cleanup(r.stop)
+	return r
+}
+
+func (r *running) wait(t *testing.T) Heartbeat {
+	t.Helper()
+	select {
+	case hb := <-r.Registered():
+		return hb
+	case <-time.After(5 * time.Second):
+		t.Fatal("not registered within 5s")
+		return Heartbeat{}
+	}
+}
+
+func registered(t *testing.T, cli *clientv3.Client, in Instance) func() bool {
+	return func() bool {
+		services, _, err := NewServiceStore(cli, DefaultServicePrefix).List(t.Context())
+		require.NoError(t, err)
+		return len(services) == 1 && len(services[0].Instances) == 1 && services[0].Instances[0].equal(in)
+	}
+}
+
+func none(t *testing.T, cli *clientv3.Client) func() bool {
+	return func() bool {
+		services, _, err := NewServiceStore(cli, DefaultServicePrefix).List(t.Context())
+		require.NoError(t, err)
+		return len(services) == 0
+	}
+}
+
+func startForRegistration(t *testing.T) (endpoint string, cli *clientv3.Client) {
+	t.Helper()
+	noLeaks(t)
+	endpoint = startEtcd(t, t.TempDir(), "127.0.0.1:0").Endpoint()
+	return endpoint, etcdClient(t, endpoint)
+}
+
+func TestRegistration_StaysBeyondItsTTLAndGoesWithItsContext(t *testing.T) {
+	endpoint, cli := startForRegistration(t)
+	r := runRegistration(t, endpoint, echoInstance, 2*time.Second)
+	hb := r.wait(t)
+	require.Equal(t, Created, hb.Outcome)
+	until := time.Now().Add(6 * time.Second)
+	eventually(t, 10*time.Second, "three times the ttl pass", func() bool {
+		require.True(t, registered(t, cli, echoInstance)())
+		return time.Now().After(until)
+	})
+	require.Equal(t, hb.Revision, etcdRevision(t, cli), "nothing is written after the first time")
+	r.stop()
+	require.True(t, none(t, cli)())
+	require.Zero(t, leases(t, cli))
+	require.Equal(t, 1, r.logs.count("msg=registered"))
+	require.Equal(t, 1, r.logs.count("msg=deregistered"))
+	require.Equal(t, 2, r.logs.count("msg="))
+}
+
+func TestRegistration_TakesALostLeaseOrADeletedKeyAgain(t *testing.T) {
+	endpoint, cli := startForRegistration(t)
+	r := runRegistration(t, endpoint, echoInstance, time.Minute) // heartbeats are far apart: only the watch is this fast
+	lease := r.wait(t).Lease
+	again := 0
+	for what, lose := range map[string]func() error{
+		"deleted": func() error {
+			_, err := cli.Delete(t.Context(), ServiceKey(DefaultServicePrefix, "echo", echoInstance.Address))
+			return err
+		},
+		"lease revoked": func() error { _, err := cli.Revoke(t.Context(), lease); return err },
+	} {
+		require.NoError(t, lose(), what)
+		eventually(t, time.Second, what+" and taken again", registered(t, cli, echoInstance))
+		again++
+		eventually(t, time.Second, "it is logged", func() bool { return r.logs.count("the registration was lost; registered again") == again })
+		services, _, err := r.store.List(t.Context())
+		require.NoError(t, err)
+		lease = services[0].Instances[0].Lease
+	}
+	r.stop()
+	require.True(t, none(t, cli)())
+}
+
+func TestRegistration_HeartbeatsNoticeALossWithoutAWatch(t *testing.T) {
+	endpoint, cli := startForRegistration(t)
+	link := newLink(t, endpoint)
+	r := runRegistration(t, link.address(), echoInstance, 3*time.Second)
+	lease := r.wait(t).Lease
+	link.cut()
+	_, err := cli.Revoke(t.Context(), lease)
+	require.NoError(t, err)
+	eventually(t, 5*time.Second, "the outage is logged", func() bool { return r.logs.count("cannot register in etcd; trying on") == 1 })
+	link.restore()
+	eventually(t, 10*time.Second, "registered again", registered(t, cli, echoInstance))
+	require.Equal(t, 1, r.logs.count("cannot register in etcd"), "once an outage")
+}
+
+func TestRegistration_StartsBeforeEtcdAndOutlivesIt(t *testing.T) {
+	noLeaks(t)
+	dir, endpoint := t.TempDir(), ""
+	{
+		e := startEtcd(t, dir, "127.0.0.1:0")
+		endpoint = e.Endpoint()
+		require.NoError(t, e.Close())
+	}
+	r := runRegistration(t, endpoint, echoInstance, 2*time.Second)
+	eventually(t, 5*time.Second, "the outage is logged", func() bool { return r.logs.count("cannot register in etcd; trying on") == 1 })
+	e := startEtcd(t, dir, endpoint)
+	eventually(t, 10*time.Second, "registered", func() bool { return len(r.Registered()) == 1 })
+
+	require.NoError(t, e.Close())
+	eventually(t, 10*time.Second, "the second outage is logged", func() bool { return r.logs.count("cannot register in etcd; trying on") == 2 })
+	empty := startEtcd(t, t.TempDir(), endpoint) // with all its data lost
+	cli := etcdClient(t, endpoint)
+	eventually(t, 15*time.Second, "registered again", registered(t, cli, echoInstance))
+
+	require.NoError(t, empty.Close())
+	began := time.Now()
+	r.stop()
+	require.Less(t, time.Since(began), leaveTimeout+2*time.Second, "an etcd that is away does not hold up the end")
+	require.Equal(t, 1, r.logs.count("cannot deregister; the lease will run out"))
+}
+
+func TestRegistration_EndsInPeaceWithoutEtcd(t *testing.T) {
+	noLeaks(t)
+	r := runRegistration(t, "127.0.0.1:1", echoInstance, 10*time.Second)
+	eventually(t, 10*time.Second, "the outage is logged", func() bool { return r.logs.count("connection refused") == 1 })
+	began := time.Now()
+	r.stop()
+	require.Less(t, time.Since(began), 2*time.Second, "there is nothing to deregister")
+	require.Zero(t, r.logs.count("deregister"))
+}
+
+// Two of the same are one: each renews it, and when one goes the other puts it back.
+func TestRegistration_TheSameTwiceIsOne(t *testing.T) {
+	endpoint, cli := startForRegistration(t)
+	first := runRegistration(t, endpoint, echoInstance, 6*time.Second)
+	hb := first.wait(t)
+	second := runRegistration(t, endpoint, echoInstance, 6*time.Second)
+	require.Equal(t, Heartbeat{Outcome: Unchanged, Revision: hb.Revision, Lease: hb.Lease}, second.wait(t))
+	require.Equal(t, hb.Revision, etcdRevision(t, cli))
+
+	first.stop()
+	eventually(t, 6*time.Second, "the second goes on", registered(t, cli, echoInstance))
+	second.stop()
+	require.True(t, none(t, cli)())
+
+	first = runRegistration(t, endpoint, echoInstance, 6*time.Second)
+	first.wait(t)
+	second = runRegistration(t, endpoint, echoInstance, 6*time.Second)
+	second.wait(t)
+	second.stop()
+	eventually(t, 6*time.Second, "the first goes on", registered(t, cli, echoInstance))
+}
+
+// A process that died and was started again within the ttl finds its registration there, and owns it.
+func TestRegistration_OwnsWhatItsPredecessorLeft(t *testing.T) {
+	endpoint, cli := startForRegistration(t)
+	_, err := NewServiceStore(cli, DefaultServicePrefix).Heartbeat(t.Context(), "echo", echoInstance, time.Hour)
+	require.NoError(t, err)
+	r := runRegistration(t, endpoint, echoInstance, time.Hour)
+	require.Equal(t, Unchanged, r.wait(t).Outcome)
+	r.stop()
+	require.True(t, none(t, cli)())
+}
+
+func TestRegistration_LeavesWhatAnotherHasTakenOver(t *testing.T) {
+	endpoint, cli := startForRegistration(t)
+	heavier := echoInstance
+	heavier.Weight = 99
+	first := runRegistration(t, endpoint, echoInstance, 3*time.Second)
+	first.wait(t)
+	second := runRegistration(t, endpoint, heavier, 3*time.Second)
+	hb := second.wait(t)
+	require.Equal(t, Updated, hb.Outcome, "the last registration wins")
+	eventually(t, 5*time.Second, "the first sees that", func() bool { return first.logs.count("another registration has this address now") == 1 })
+	require.True(t, registered(t, cli, heavier)())
+	require.Equal(t, hb.Revision, etcdRevision(t, cli), "they do not fight")
+
+	second.stop()
+	eventually(t, 5*time.Second, "the first takes it again", registered(t, cli, echoInstance))
+	eventually(t, time.Second, "it is logged", func() bool { return first.logs.count("the other registration is gone; registered again") == 1 })
+
+	third := runRegistration(t, endpoint, heavier, 3*time.Second)
+	third.wait(t)
+	eventually(t, 5*time.Second, "the first sees that", func() bool { return first.logs.count("another registration has this address now") == 2 })
+	first.stop()
+	require.True(t, registered(t, cli, heavier)(), "the third's stays")
+}

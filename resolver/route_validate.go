@@ -1,0 +1,277 @@
+package resolver
+
+import (
+	"fmt"
+	"net"
+	"regexp"
+	"regexp/syntax"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+const (
+	maxPriority    = 1_000_000
+	maxEndpoints   = 10_000 // of one route
+	maxMatches     = 1000   // of one route
+	maxHeaders     = 32     // of one match entry
+	maxListeners   = 64     // of one route
+	maxTags        = 32     // of one backend
+	maxTagLen      = 512    // key and value
+	maxRegexLen    = 1024
+	maxRegexCost   = 256  // steps of one regular expression, see regexCost
+	maxRouteCost   = 4096 // of all of a route's
+	maxTimeout     = 365 * 24 * time.Hour
+	maxNameLen     = 63
+	maxUnixPathLen = 107 // sun_path less its final zero, unix(7)
+)
+
+// normalize fills defaults and returns every mistake.
+func (r *Route) normalize() (errs []error) {
+	if r.Mode == "" {
+		r.Mode = ModeFrame
+	}
+	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if !ValidName(r.Name) {
+		fail("name: %q, want 1 to %d of a-z 0-9 . - with a letter or digit first", r.Name, maxNameLen)
+	}
+	if len(r.Listeners) > maxListeners {
+		fail("listeners: %d, want at most %d", len(r.Listeners), maxListeners)
+	}
+	for i, l := range r.Listeners {
+		if !ValidName(l) {
+			fail("listeners[%d]: %q, want the name of a listener", i, l)
+		}
+	}
+	if len(r.Match) == 0 {
+		fail("match: empty, want at least one entry such as {method: /pkg.Service/Method}")
+	}
+	if len(r.Match) > maxMatches {
+		fail("match: %d entries, want at most %d", len(r.Match), maxMatches)
+	}
+	cost := 0
+	for i := range r.Match {
+		errs = append(errs, r.Match[i].problems(fmt.Sprintf("match[%d]", i))...)
+		cost += r.Match[i].regexCost()
+	}
+	if cost > maxRouteCost {
+		fail("match: regular expressions of %d steps together, want at most %d", cost, maxRouteCost)
+	}
+	if r.Priority < -maxPriority || r.Priority > maxPriority {
+		fail("priority: %d, want %d to %d", r.Priority, -maxPriority, maxPriority)
+	}
+	if r.Mode != ModeFrame {
+		fail("mode: %q, want %s", r.Mode, ModeFrame)
+	}
+	if r.Authority != "" && !validAuthority(r.Authority) {
+		fail("authority: %q, want a host or host:port without spaces", r.Authority)
+	}
+	if r.Timeout < 0 || r.Timeout > maxTimeout {
+		fail("timeout: %s, want 0s to %s", r.Timeout, maxTimeout)
+	}
+	return append(errs, r.backendProblems()...)
+}
+
+func (r *Route) backendProblems() (errs []error) {
+	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if len(r.Backends) == 0 {
+		fail("backends: empty, want at least one")
+	}
+	names, total := map[string]bool{}, 0
+	for i, b := range r.Backends {
+		key := fmt.Sprintf("backends[%d]", i)
+		if b.Name != "" && !ValidName(b.Name) {
+			fail("%s.name: %q, want 1 to %d of a-z 0-9 . - with a letter or digit first", key, b.Name, maxNameLen)
+		}
+		if b.Name != "" && names[b.Name] {
+			fail("%s.name: %q, want a name that no other backend of the route has", key, b.Name)
+		}
+		names[b.Name] = true
+		if w := weightOf(b.Weight); w < 0 || w > MaxWeight {
+			fail("%s.weight: %d, want 0 to %d", key, w, MaxWeight)
+		}
+		switch {
+		case b.Service != "" && len(b.Endpoints) > 0:
+			fail("%s.service: %q beside endpoints, want one of the two", key, b.Service)
+		case b.Service != "":
+			if err := ValidServiceName(b.Service); err != nil {
+				fail("%s.service: %w", key, err)
+			}
+		case len(b.Endpoints) == 0:
+			fail("%s.endpoints: empty, want at least one such as {address: \"127.0.0.1:9001\"}, or service: NAME", key)
+		}
+		if len(b.Tags) > 0 && b.Service == "" {
+			fail("%s.tags: want them beside service only", key)
+		}
+		if len(b.Tags) > maxTags {
+			fail("%s.tags: %d, want at most %d", key, len(b.Tags), maxTags)
+		}
+		for k, v := range b.Tags {
+			if !utf8.ValidString(k+v) || len(k)+len(v) > maxTagLen {
+				fail("%s.tags: %q: %q, want UTF-8 of at most %d bytes", key, k, v, maxTagLen)
+			}
+		}
+		total += len(b.Endpoints)
+		for j, e := range b.Endpoints {
+			if err := ValidateAddress(e.Address); err != nil {
+				fail("%s.endpoints[%d].address: %w", key, j, err)
+			}
+			if w := weightOf(e.Weight); w < 0 || w > MaxWeight {
+				fail("%s.endpoints[%d].weight: %d, want 0 to %d", key, j, w, MaxWeight)
+			}
+		}
+	}
+	if total > maxEndpoints {
+		fail("backends: %d endpoints, want at most %d in a route", total, maxEndpoints)
+	}
+	return errs
+}
+
+// problems returns every mistake of the entry, whose path is key.
+func (m Match) problems(key string) (errs []error) {
+	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if _, err := ParsePattern(m.Method); err != nil {
+		fail("%s.method: %w", key, err)
+	}
+	if m.Authority != "" && !validAuthorityPattern(m.Authority) {
+		fail("%s.authority: %q, want a host, host:port or *.domain", key, m.Authority)
+	}
+	if len(m.Headers) > maxHeaders {
+		fail("%s.headers: %d, want at most %d", key, len(m.Headers), maxHeaders)
+	}
+	for i, h := range m.Headers {
+		for _, err := range h.problems() {
+			fail("%s.headers[%d].%w", key, i, err)
+		}
+	}
+	return errs
+}
+
+func validAuthorityPattern(s string) bool {
+	host, wild := strings.CutPrefix(s, "*.")
+	return validAuthority(host) && !strings.Contains(host, "*") && !(wild && strings.HasPrefix(host, "."))
+}
+
+var headerName = regexp.MustCompile(`^[a-z0-9_.-]{1,256}$`) // gRPC over HTTP/2, "Header-Name"
+
+// unseenHeaders are spent by HTTP/2 and gRPC themselves before a route is chosen.
+var unseenHeaders = []string{"te", "host", "connection", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding", "grpc-message-type"}
+
+func (h HeaderMatch) problems() (errs []error) {
+	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	switch {
+	case !headerName.MatchString(h.Name):
+		fail("name: %q, want a header name of a-z 0-9 _ . -", h.Name)
+	case slices.Contains(unseenHeaders, h.Name):
+		fail("name: %q, want a header that is not of the transport", h.Name)
+	}
+	set := 0
+	for _, is := range []bool{h.Exact != nil, h.Prefix != nil, h.Regex != nil, h.Present != nil} {
+		if is {
+			set++
+		}
+	}
+	if set != 1 {
+		fail("name: %q with %d conditions, want one of exact, prefix, regex and present", h.Name, set)
+	}
+	if strings.HasSuffix(h.Name, "-bin") && h.Present == nil {
+		fail("name: %q, want present: true or false for a binary header", h.Name)
+	}
+	for key, text := range map[string]*string{"exact": h.Exact, "prefix": h.Prefix} {
+		if text != nil && strings.ContainsFunc(*text, func(r rune) bool { return r < ' ' || r > '~' }) {
+			fail("%s: %q, want printable ASCII, which is all that a header can have", key, *text)
+		}
+	}
+	if h.Prefix != nil && *h.Prefix == "" {
+		fail("prefix: \"\", want some text, or present: true")
+	}
+	if h.Regex != nil {
+		if len(*h.Regex) > maxRegexLen {
+			fail("regex: %d bytes, want at most %d", len(*h.Regex), maxRegexLen)
+		} else if cost, err := regexCost(*h.Regex); err != nil {
+			fail("regex: %q, want a regular expression in RE2 syntax: %w", *h.Regex, err)
+		} else if cost > maxRegexCost {
+			fail("regex: %q, want one of at most %d steps, which has %d: fewer repetitions", *h.Regex, maxRegexCost, cost)
+		}
+	}
+	return errs
+}
+
+// regexCost says how large the program of a regular expression becomes: a match takes time that grows with it times the
+// length of the value. It does not compile it.
+func regexCost(expr string) (int, error) {
+	parsed, err := syntax.Parse(expr, syntax.Perl)
+	if err != nil {
+		return 0, err
+	}
+	return programSize(parsed), nil
+}
+
+func programSize(re *syntax.Regexp) int {
+	size := 1 + len(re.Rune)/2
+	for _, sub := range re.Sub {
+		size += programSize(sub)
+	}
+	if re.Op == syntax.OpRepeat {
+		size *= max(re.Min, re.Max, 1)
+	}
+	return size
+}
+
+// regexCost is that of all conditions together; one that is wrong counts nothing.
+func (m Match) regexCost() (sum int) {
+	for _, h := range m.Headers {
+		if h.Regex != nil && len(*h.Regex) <= maxRegexLen {
+			cost, _ := regexCost(*h.Regex)
+			sum += cost
+		}
+	}
+	return sum
+}
+
+// compile returns the valid regular expression, which must match a whole value.
+func (h HeaderMatch) compile() (*regexp.Regexp, error) {
+	return regexp.Compile("^(?:" + *h.Regex + ")$")
+}
+
+func weightOf(w *int) int {
+	if w == nil {
+		return 1
+	}
+	return *w
+}
+
+func validAuthority(s string) bool {
+	if len(s) > 255 {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; c <= ' ' || c >= 0x7f || c == '/' || c == '@' {
+			return false
+		}
+	}
+	return true
+}
+
+// ValidateAddress reports what is wrong with an endpoint's address: host:port or unix:/path is wanted.
+func ValidateAddress(addr string) error {
+	if len(addr) > maxAddressLen || !printable(addr) {
+		return fmt.Errorf("%q, want at most %d printable characters without spaces", addr, maxAddressLen)
+	}
+	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
+		if !strings.HasPrefix(path, "/") || len(path) > maxUnixPathLen {
+			return fmt.Errorf("%q, want unix:/path of at most %d bytes", addr, maxUnixPathLen)
+		}
+		return nil
+	}
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil || host == "" || strings.ContainsAny(host, " \t\r\n/") {
+		return fmt.Errorf("%q, want host:port or unix:/path", addr)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return fmt.Errorf("%q, want a port from 1 to 65535", addr)
+	}
+	return nil
+}

@@ -1,0 +1,114 @@
+package resolver
+
+import (
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Bounds of a change that is worth less than a new table.
+const (
+	mostUpdates  = 8   // patterns that a change names
+	mostAffected = 256 // prefixes whose buckets it makes anew
+	mostChanged  = 512 // prefixes in methods.changed
+)
+
+// updated returns a table in which the candidates of some routes have gone and others have come, or nil if that is a
+// change for newTable. added is sorted.
+func (t *table) updated(gone map[*entry]bool, added []*candidate) *table {
+	patterns := map[Pattern]bool{}
+	for e := range gone {
+		for _, c := range e.candidates {
+			patterns[c.pattern] = true
+		}
+	}
+	for _, c := range added {
+		patterns[c.pattern] = true
+	}
+	if len(patterns) > mostUpdates || patterns[Pattern{Kind: KindAny}] {
+		return nil
+	}
+	kept := make([]*candidate, 0, len(t.all)+len(added))
+	for _, c := range t.all {
+		if !gone[c.entry] {
+			kept = append(kept, c)
+		}
+	}
+	next := &table{all: mergeCandidates(kept, added), listeners: make(map[string]*methods, len(t.listeners))}
+	if next.others = t.others.updated(next.all, "", patterns); next.others == nil {
+		return nil
+	}
+	for l, m := range t.listeners {
+		if next.listeners[l] = m.updated(next.all, l, patterns); next.listeners[l] == nil {
+			return nil
+		}
+	}
+	return next
+}
+
+// updated returns methods in which the buckets of patterns, and of the narrower ones that lie under them, are made anew
+// from all; nil if those are too many.
+func (m *methods) updated(all []*candidate, listener string, patterns map[Pattern]bool) *methods {
+	affected := map[Pattern][]*candidate{}
+	for p := range patterns {
+		affected[p] = nil
+	}
+	var between pauses
+	for _, c := range all {
+		between.yield()
+		for p := range patterns {
+			if strings.HasPrefix(c.pattern.Prefix, p.Prefix) {
+				if listens(c.entry.route, listener) {
+					affected[c.pattern] = append(affected[c.pattern], c)
+				}
+				break
+			}
+		}
+		if len(affected) > mostAffected {
+			return nil
+		}
+	}
+	next := *m
+	if next.changed = maps.Clone(m.changed); next.changed == nil {
+		next.changed = map[string]*bucket{}
+	}
+	// Broader ones first: those under them look for them.
+	for _, p := range slices.SortedFunc(maps.Keys(affected), func(a, b Pattern) int {
+		if b.moreSpecific(a) {
+			return -1
+		}
+		return 1
+	}) {
+		next.remake(p, affected[p])
+	}
+	if len(next.changed) > mostChanged {
+		return nil
+	}
+	return &next
+}
+
+// remake replaces the bucket of a pattern by one of these candidates, strongest first.
+func (m *methods) remake(p Pattern, candidates []*candidate) {
+	if len(candidates) == 0 {
+		m.changed[p.Prefix] = nil
+		if m.base(p.Kind)[p.Prefix] == nil {
+			delete(m.changed, p.Prefix)
+		}
+		return
+	}
+	b := newBucket()
+	for _, c := range candidates {
+		b.add(c)
+	}
+	switch p.Kind {
+	case KindExact:
+		b.under(m.broader(p.Prefix))
+	case KindService:
+		b.under(m.packageOf(strings.TrimSuffix(p.Prefix, "/")))
+	case KindPackage:
+		b.under(m.packageOf(strings.TrimSuffix(p.Prefix, ".")))
+		m.longest = max(m.longest, len(p.Prefix))
+	}
+	b.finish()
+	m.changed[p.Prefix] = b
+}
