@@ -1,21 +1,48 @@
 #!/usr/bin/env bash
-# Runs the commands of the README's quick start in a fresh clone, as a reader would who pastes them, and checks that a call
-# gets what the README says. It takes the default ports.
+# Runs the commands of the README's quick start and of its tour in a fresh clone, as a reader would who pastes them, and
+# checks that calls get what the README says. It takes the default ports.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
-cleanup() {
-  [ -f "$work/pid" ] && kill "$(cat "$work/pid")" 2>/dev/null && wait 2>/dev/null
-  rm -rf "$work"
-}
-trap cleanup EXIT
+trap 'rm -rf "$work"' EXIT
 git clone -q . "$work/clone"
-awk '/^## Quick start/ {on=1; next} /^## / {on=0} on && /^```sh/ {code=1; next} /^```/ {code=0} on && code' README.md >"$work/quickstart.sh"
+
+# commands SECTION prints the shell blocks of a section of the README, and before them what ends all that they leave
+# running, also when one of them fails.
+commands() {
+  printf '%s\n' "trap 'kill \$(jobs -p) || true; wait || true' EXIT"
+  awk -v section="## $1" '$0 ~ "^" section {on=1; next} /^## / {on=0} on && /^```sh/ {code=1; next} /^```/ {code=0} on && code' README.md
+}
+
+# after TEXT goes on behind the next line of the tour's output that holds it, of which first is the first word.
+after() {
+  local found
+  found=$(sed -n "${line:-1},\$p" "$work/tour.out" | awk -v text="$1" 'index($0, text) {print NR, $1; exit}')
+  [ -n "$found" ] || { echo "the tour did not print: $1"; exit 1; }
+  line=$((${line:-1} + ${found% *}))
+  first=${found#* }
+}
+
+# want COUNT_MIN COUNT_MAX TEXT checks the next line "COUNT  TEXT" and goes on behind it.
+want() {
+  after "$3"
+  [ "$first" -ge "$1" ] && [ "$first" -le "$2" ] || { echo "the tour printed $first for: $3, want $1 to $2"; exit 1; }
+}
+
+commands "Quick start" >"$work/quickstart.sh"
+commands "A tour" >"$work/tour.sh"
 grep -q 'route put' "$work/quickstart.sh"
+grep -q 'route rollback' "$work/tour.sh"
 cd "$work/clone"
-echo "echo \$! >'$work/pid'" >"$work/pid.sh"
-# The server goes to the background in the first block; its pid is kept so that it can be ended.
-sed "/serve &\$/r $work/pid.sh" "$work/quickstart.sh" >"$work/run.sh"
-bash -euo pipefail "$work/run.sh"
-./output/bin/framegate route get echo
+bash -euo pipefail "$work/quickstart.sh"
 echo "the quick start works"
+
+bash -euo pipefail "$work/tour.sh" >"$work/tour.out" 2>"$work/tour.err" || { cat "$work/tour.out" "$work/tour.err"; exit 1; }
+cat "$work/tour.out"
+for gateway in 1 2; do # 90/10: five standard deviations are 47 of 1000
+  want 850 950 "kitex-echo heard hello"
+done
+want 95 100 "grpc-echo heard hello" # the first calls may come before the route has reached the second gateway
+after ", as at revision" # the rollback
+want 850 950 "kitex-echo heard hello"
+echo "the tour works"
