@@ -135,6 +135,13 @@ func IsUnavailable(err error) bool {
 	return ok && (s.Code() == codes.Unavailable || s.Code() == codes.DeadlineExceeded)
 }
 
+// isRefused reports whether etcd answered that it does not do what it was asked for. After any other error of a write,
+// a canceled one's too, it may have been written.
+func isRefused(err error) bool {
+	var answer rpctypes.EtcdError
+	return errors.As(err, &answer) && answer.Code() != codes.Unavailable
+}
+
 // Validate reports every mistake of the configuration. It does not look into files.
 func (c EtcdClientConfig) Validate() error {
 	var errs []error

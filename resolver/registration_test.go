@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
 )
 
 // running is a Registration that runs until stop or the test's end.
@@ -177,6 +178,35 @@ func TestRegistration_TheSameTwiceIsOne(t *testing.T) {
 	second.wait(t)
 	second.stop()
 	eventually(t, 6*time.Second, "the first goes on", registered(t, cli, echoInstance))
+}
+
+// The end may come between etcd's write and its answer: what the answer would have told is deregistered all the same.
+func TestRegistration_LeavesWhenItsEndCutsAnAnswerShort(t *testing.T) {
+	endpoint, cli := startForRegistration(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	answersCut := 0
+	cut := func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		err := invoke(ctx, method, req, reply, cc, opts...)
+		if method != "/etcdserverpb.KV/Txn" {
+			return err
+		}
+		answersCut++
+		cancel()
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	registering, err := clientv3.New(clientv3.Config{
+		Endpoints:   []string{endpoint},
+		DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(cut)},
+	})
+	require.NoError(t, err)
+	defer registering.Close()
+	logs := &logBuffer{}
+	NewRegistration(NewServiceStore(registering, DefaultServicePrefix), "echo", echoInstance, time.Hour, logs.logger()).Run(ctx)
+	require.Equal(t, 1, answersCut)
+	require.True(t, none(t, cli)())
+	require.Zero(t, leases(t, cli))
 }
 
 // A process that died and was started again within the ttl finds its registration there, and owns it.

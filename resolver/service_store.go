@@ -104,7 +104,7 @@ func (s *ServiceStore) heartbeat(ctx context.Context, service string, in Instanc
 		switch {
 		case errors.Is(err, rpctypes.ErrLeaseNotFound): // it ran out: somebody, or this process, was stopped for long
 			granted.id = clientv3.NoLease
-		case err != nil && !IsUnavailable(err): // refused: nothing is on the lease
+		case isRefused(err): // nothing is on the lease
 			return granted.unused(ctx, err)
 		case err != nil:
 			return Heartbeat{Lease: granted.id}, err
