@@ -39,10 +39,15 @@ func (e etcdRoutes) delete(name string) {
 	require.NoError(e.t, err)
 }
 
-// answering starts a backend that answers each call with name, and returns its address.
+// answering starts a backend that answers each call, once it has its message, with name, and returns its address.
 func answering(t testing.TB, name string) string {
 	t.Helper()
-	return testbed.NewRaw(t, func(stream grpc.ServerStream) error { return testbed.Send(stream, []byte(name)) })
+	return testbed.NewRaw(t, func(stream grpc.ServerStream) error {
+		if _, err := testbed.Recv(stream); err != nil {
+			return err
+		}
+		return testbed.Send(stream, []byte(name))
+	})
 }
 
 // answerOf makes one call and returns the reply or framegate's reason for none.
