@@ -13,6 +13,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/test/testlog"
 )
 
 const echoRoute = `
@@ -56,8 +57,8 @@ func (c *client) untilInForce(name string) seenRoute {
 }
 
 func TestRoutes_PutGetListDelete(t *testing.T) {
-	var log logBuffer
-	c := startAPI(t, Config{Control: startEtcd(t).control(), Log: log.logger()})
+	var log testlog.Buffer
+	c := startAPI(t, Config{Control: startEtcd(t).control(), Log: log.Logger()})
 	require.Equal(t, "route echo: not found", c.fails(404, reasonNotFound, "GET", "/v1/routes/echo", ""))
 
 	a := c.do("PUT", "/v1/routes/echo", echoRoute)

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/test/testlog"
 )
 
 func TestServer_SaysWhetherItLivesAndIsReady(t *testing.T) {
@@ -59,8 +60,8 @@ func TestServer_TellsWhyItIsNotReadyToTheTrustedAlone(t *testing.T) {
 }
 
 func TestServer_LogsThatItEndedByItself(t *testing.T) {
-	var log logBuffer
-	c := startAPI(t, Config{Log: log.logger()})
+	var log testlog.Buffer
+	c := startAPI(t, Config{Log: log.Logger()})
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	require.NoError(t, ln.Close())
@@ -114,8 +115,8 @@ func TestServer_ErrorsAreJSON(t *testing.T) {
 }
 
 func TestServer_FailuresAreLoggedAndNotTold(t *testing.T) {
-	var log logBuffer
-	c := startAPI(t, Config{Log: log.logger(), Control: Control{
+	var log testlog.Buffer
+	c := startAPI(t, Config{Log: log.Logger(), Control: Control{
 		Routes: func() []resolver.RouteStatus { panic("a bug") },
 		Config: func() ([]byte, error) { return nil, errors.New("disk on fire") },
 	}})

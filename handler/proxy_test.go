@@ -6,8 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -25,6 +23,7 @@ import (
 	healthsvc "github.com/framegate/framegate/kitex_gen/grpc/health/v1/health"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/test/testlog"
 )
 
 // rawCodec passes bytes.
@@ -111,28 +110,11 @@ func (p panickingPool) Open(ctx context.Context, addr string, hdr *kgrpc.CallHdr
 	return s, err
 }
 
-type logBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *logBuffer) count(s string) int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return strings.Count(b.buf.String(), s)
-}
-
 func TestProxy_PanicEndsOneCallWithInternalAndIsLoggedOnce(t *testing.T) {
 	backend := startBackend(t, echoOnce)
 	pl := pool.New(pool.Config{}, slog.New(slog.DiscardHandler))
 	t.Cleanup(pl.Close)
-	var logged logBuffer
+	var logged testlog.Buffer
 	cc := startProxy(t, New(Config{
 		Router: routerFunc(func(method string) (resolver.Target, bool) {
 			if method == "/panic/Resolve" {
@@ -153,7 +135,7 @@ func TestProxy_PanicEndsOneCallWithInternalAndIsLoggedOnce(t *testing.T) {
 		require.Equal(t, codes.Internal, status.Code(err), "%s: %v", method, err)
 		require.Equal(t, "framegate: internal error", status.Convert(err).Message())
 		require.Equal(t, []string{"internal"}, trailer.Get(ReasonTrailer))
-		require.Equal(t, i+1, logged.count("panic in a call"), "log lines after %s", method)
+		require.Equal(t, i+1, logged.Count("panic in a call"), "log lines after %s", method)
 	}
 
 	in, out := []byte("still here"), []byte{}

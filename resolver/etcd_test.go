@@ -1,13 +1,11 @@
 package resolver
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -17,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/framegate/framegate/resolver/etcdserver"
+	"github.com/framegate/framegate/test/testlog"
 )
 
 // noLeaks checks, when the test and its cleanups are over, that no goroutine is left.
@@ -38,26 +37,6 @@ func eventually(t *testing.T, limit time.Duration, what string, ok func() bool) 
 	return time.Since(began)
 }
 
-// logBuffer collects what a logger writes.
-type logBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *logBuffer) count(s string) int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return strings.Count(b.buf.String(), s)
-}
-
-func (b *logBuffer) logger() *slog.Logger { return slog.New(slog.NewTextHandler(b, nil)) }
-
 func startEtcd(t *testing.T, dir, address string) *etcdserver.Server {
 	t.Helper()
 	s, err := etcdserver.Start(t.Context(), etcdserver.Config{Dir: dir, Address: address})
@@ -75,10 +54,10 @@ func etcdClient(t *testing.T, endpoint string) *clientv3.Client {
 }
 
 // runSource runs an EtcdSource until the test ends and returns once it is ready.
-func runSource(t *testing.T, endpoint string) (*Resolver, *logBuffer) {
+func runSource(t *testing.T, endpoint string) (*Resolver, *testlog.Buffer) {
 	t.Helper()
-	r, log := New(), &logBuffer{}
-	s := NewEtcdSource(etcdConfig(endpoint), r, log.logger())
+	r, log := New(), &testlog.Buffer{}
+	s := NewEtcdSource(etcdConfig(endpoint), r, log.Logger())
 	s.routes.probeEvery, s.instances.probeEvery = 100*time.Millisecond, 100*time.Millisecond
 	runInTest(t, s)
 	select {
@@ -132,7 +111,7 @@ func TestEtcd_PutAndDeleteAreLiveWithinASecond(t *testing.T) {
 	require.True(t, found)
 	t.Logf("delete live after %s", eventually(t, time.Second, "delete is live", resolves(r, "/a.S/N", "")))
 	require.True(t, resolves(r, "/a.S/First", "first")())
-	require.Zero(t, log.count("level=ERROR")+log.count("level=WARN"))
+	require.Zero(t, log.Count("level=ERROR")+log.Count("level=WARN"))
 }
 
 func TestEtcd_RoutesGoOnWithoutEtcdAndChangesArriveWhenItIsBack(t *testing.T) {
@@ -145,7 +124,7 @@ func TestEtcd_RoutesGoOnWithoutEtcdAndChangesArriveWhenItIsBack(t *testing.T) {
 	r, log := runSource(t, e.Endpoint())
 
 	require.NoError(t, e.Close())
-	eventually(t, 10*time.Second, "the outage is logged", func() bool { return log.count("etcd cannot be used") == 1 })
+	eventually(t, 10*time.Second, "the outage is logged", func() bool { return log.Count("etcd cannot be used") == 1 })
 	require.True(t, resolves(r, "/a.S/M", "echo")(), "routes go on")
 
 	back := startEtcd(t, dir, e.Endpoint())
@@ -155,8 +134,8 @@ func TestEtcd_RoutesGoOnWithoutEtcdAndChangesArriveWhenItIsBack(t *testing.T) {
 	eventually(t, 5*time.Second, "changes arrive", resolves(r, "/a.S/Late", "late"))
 	t.Logf("live %s after etcd was back", time.Since(began))
 	require.True(t, resolves(r, "/a.S/M", "echo")())
-	eventually(t, 5*time.Second, "the end of the outage is logged", func() bool { return log.count("etcd can be used again") == 1 })
-	require.Equal(t, 1, log.count("etcd cannot be used"))
+	eventually(t, 5*time.Second, "the end of the outage is logged", func() bool { return log.Count("etcd can be used again") == 1 })
+	require.Equal(t, 1, log.Count("etcd cannot be used"))
 
 	require.NoError(t, back.Close())
 	require.True(t, resolves(r, "/a.S/Late", "late")())
@@ -179,7 +158,7 @@ func TestEtcd_FollowsAStoreThatWasReplaced(t *testing.T) {
 	require.NoError(t, err)
 	eventually(t, 5*time.Second, "the new store's routes are in force", resolves(r, "/a.S/New", "new"))
 	require.True(t, resolves(r, "/a.S/M19", "")(), "the old store's are not")
-	require.Equal(t, 1, log.count("etcd's data was replaced; its routes"))
+	require.Equal(t, 1, log.Count("etcd's data was replaced; its routes"))
 }
 
 func TestEtcd_ResyncsAfterACompactionItMissed(t *testing.T) {
@@ -213,7 +192,7 @@ func TestEtcd_ResyncsAfterACompactionItMissed(t *testing.T) {
 	})
 	require.True(t, resolves(r, "/a.S/kept", "kept")())
 	require.Len(t, r.Routes(), 3)
-	require.Equal(t, 1, log.count("reading all routes in etcd again"), "it was a compaction")
+	require.Equal(t, 1, log.Count("reading all routes in etcd again"), "it was a compaction")
 
 	_, err = store.Put(t.Context(), route("after", "/a.S/after", 0))
 	require.NoError(t, err)
@@ -231,17 +210,17 @@ func TestEtcd_BadDocumentNeverReplacesAGoodOne(t *testing.T) {
 	require.NoError(t, err)
 	link := newLink(t, e.Endpoint())
 	r, log := runSource(t, link.address())
-	require.Equal(t, 1, log.count("no version of it is in force"))
+	require.Equal(t, 1, log.Count("no version of it is in force"))
 
 	other, err := route("other", "/a.S/Other", 0).Encode()
 	require.NoError(t, err)
 	for i, bad := range []string{"colour: red", "", "\x00\xff", string(other)} {
 		_, err = cli.Put(t.Context(), "/framegate/routes/echo", bad)
 		require.NoError(t, err)
-		eventually(t, time.Second, "the bad document is logged", func() bool { return log.count("last good version stays") == i+1 })
+		eventually(t, time.Second, "the bad document is logged", func() bool { return log.Count("last good version stays") == i+1 })
 		require.True(t, resolves(r, "/a.S/M", "echo")())
 	}
-	require.Equal(t, 1, log.count(`want \"echo\" as in its key`))
+	require.Equal(t, 1, log.Count(`want \"echo\" as in its key`))
 	require.True(t, resolves(r, "/a.S/Other", "")())
 
 	// A resync finds the same bad documents: neither the route goes nor are they logged again.
@@ -255,8 +234,8 @@ func TestEtcd_BadDocumentNeverReplacesAGoodOne(t *testing.T) {
 	link.restore()
 	eventually(t, 5*time.Second, "the source is in sync again", resolves(r, "/a.S/Mark", "mark"))
 	require.True(t, resolves(r, "/a.S/M", "echo")())
-	require.Equal(t, 4, log.count("last good version stays"))
-	require.Equal(t, 1, log.count("no version of it is in force"))
+	require.Equal(t, 4, log.Count("last good version stays"))
+	require.Equal(t, 1, log.Count("no version of it is in force"))
 
 	// A deleted key goes, however bad it was.
 	_, err = store.Delete(t.Context(), "echo")
@@ -271,8 +250,8 @@ func TestEtcd_StartsBeforeEtcd(t *testing.T) {
 	address := l.Addr().String()
 	require.NoError(t, l.Close())
 
-	r, log := New(), &logBuffer{}
-	s := NewEtcdSource(etcdConfig(address), r, log.logger())
+	r, log := New(), &testlog.Buffer{}
+	s := NewEtcdSource(etcdConfig(address), r, log.Logger())
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() { s.Run(ctx) })

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/framegate/framegate/test/testlog"
 )
 
 const testInterval = 20 * time.Millisecond
@@ -30,10 +32,10 @@ func write(t *testing.T, path, doc string) {
 }
 
 // runFile opens the file and runs its source until the test ends.
-func runFile(t *testing.T, path string) (*Resolver, *FileSource, *logBuffer) {
+func runFile(t *testing.T, path string) (*Resolver, *FileSource, *testlog.Buffer) {
 	t.Helper()
-	r, log := New(), &logBuffer{}
-	f, err := OpenFile(path, r, log.logger())
+	r, log := New(), &testlog.Buffer{}
+	f, err := OpenFile(path, r, log.Logger())
 	require.NoError(t, err)
 	f.Interval = testInterval
 	ctx, cancel := context.WithCancel(context.Background())
@@ -62,7 +64,7 @@ func TestFile_ReplacesItsRoutesWhenItChanges(t *testing.T) {
 
 	write(t, path, "routes: []\n")
 	eventually(t, time.Second, "no route is left", func() bool { return len(r.Routes()) == 0 })
-	require.Zero(t, log.count("level=ERROR"))
+	require.Zero(t, log.Count("level=ERROR"))
 }
 
 func TestFile_NoticesAChangeThatLeavesSizeAndTime(t *testing.T) {
@@ -87,18 +89,18 @@ func TestFile_BadContentKeepsTheLastGood(t *testing.T) {
 	const bad = "file is bad; the routes of its last good content stay"
 	for i, doc := range []string{fileDoc("a") + "- {name: Bad}\n", "", "routes:\n- {colour: red}\n", "name: ["} {
 		write(t, path, doc)
-		eventually(t, time.Second, "the bad content is logged", func() bool { return log.count(bad) == i+1 })
+		eventually(t, time.Second, "the bad content is logged", func() bool { return log.Count(bad) == i+1 })
 		require.True(t, resolves(r, "/a.S/a", "a")())
 		require.Contains(t, f.Status().Reason, path)
 	}
-	require.Equal(t, 1, log.count(path+": line 2: routes[0].colour: unknown key"))
+	require.Equal(t, 1, log.Count(path+": line 2: routes[0].colour: unknown key"))
 
 	now := time.Now().Add(-time.Hour)
 	require.NoError(t, os.Chtimes(path, now, now))
 	eventually(t, time.Second, "the source has looked", func() bool { return f.Status().Stale })
 	write(t, path, good)
 	eventually(t, time.Second, "the good content is in force again", func() bool { return !f.Status().Stale })
-	require.Equal(t, 4, log.count(bad), "each bad content is logged once")
+	require.Equal(t, 4, log.Count(bad), "each bad content is logged once")
 }
 
 func TestFile_SurvivesThatTheFileVanishes(t *testing.T) {
@@ -108,16 +110,16 @@ func TestFile_SurvivesThatTheFileVanishes(t *testing.T) {
 	r, f, log := runFile(t, path)
 
 	require.NoError(t, os.Remove(path))
-	eventually(t, time.Second, "the file is missed", func() bool { return log.count("routes file is gone") == 1 })
+	eventually(t, time.Second, "the file is missed", func() bool { return log.Count("routes file is gone") == 1 })
 	require.Contains(t, f.Status().Reason, "no such file")
 	require.NoError(t, os.Mkdir(path, 0o700))
-	eventually(t, time.Second, "a directory is no file", func() bool { return log.count("cannot be read") == 1 })
+	eventually(t, time.Second, "a directory is no file", func() bool { return log.Count("cannot be read") == 1 })
 	require.True(t, resolves(r, "/a.S/a", "a")())
 
 	require.NoError(t, os.Remove(path))
 	write(t, path, fileDoc("b"))
 	eventually(t, time.Second, "the new file is in force", resolves(r, "/a.S/b", "b"))
-	require.Equal(t, 1, log.count("can be read again"))
+	require.Equal(t, 1, log.Count("can be read again"))
 	require.Empty(t, f.Status().Reason)
 }
 
@@ -161,14 +163,14 @@ func TestFile_WaitsForAWriterToFinish(t *testing.T) {
 	}
 	require.NoError(t, file.Close())
 	eventually(t, time.Second, "the whole file is in force", resolves(r, "/a.S/b", "b"))
-	require.Zero(t, log.count("level=ERROR"))
+	require.Zero(t, log.Count("level=ERROR"))
 }
 
 func TestOpenFile_NamesFileLineAndKey(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "routes.yaml")
 	open := func() error {
-		_, err := OpenFile(path, New(), (&logBuffer{}).logger())
+		_, err := OpenFile(path, New(), (&testlog.Buffer{}).Logger())
 		return err
 	}
 	require.ErrorContains(t, open(), "stat "+path+": no such file")

@@ -51,7 +51,7 @@ func TestEtcd_InstancesComeAndGoWithinASecond(t *testing.T) {
 		_, err = cli.Put(t.Context(), DefaultServicePrefix+"/"+key, value)
 		require.NoError(t, err)
 	}
-	eventually(t, time.Second, "all three are refused", func() bool { return log.count("bad document among instances") == 3 })
+	eventually(t, time.Second, "all three are refused", func() bool { return log.Count("bad document among instances") == 3 })
 	require.True(t, addressOf(r, "/found.S/M", "e:3")())
 	require.Len(t, r.Instances(), 1)
 }

@@ -9,20 +9,22 @@ import (
 	"github.com/stretchr/testify/require"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
+
+	"github.com/framegate/framegate/test/testlog"
 )
 
 // running is a Registration that runs until stop or the test's end.
 type running struct {
 	*Registration
-	logs *logBuffer
+	logs *testlog.Buffer
 	stop func() // deregisters, and returns when that is done
 }
 
 func runRegistration(t *testing.T, endpoint string, in Instance, ttl time.Duration) *running {
 	t.Helper()
-	logs := &logBuffer{}
+	logs := &testlog.Buffer{}
 	store := NewServiceStore(etcdClient(t, endpoint), DefaultServicePrefix)
-	r := &running{Registration: NewRegistration(store, "echo", in, ttl, logs.logger()), logs: logs}
+	r := &running{Registration: NewRegistration(store, "echo", in, ttl, logs.Logger()), logs: logs}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { r.Run(ctx) })
@@ -79,9 +81,9 @@ func TestRegistration_StaysBeyondItsTTLAndGoesWithItsContext(t *testing.T) {
 	r.stop()
 	require.True(t, none(t, cli)())
 	require.Zero(t, leases(t, cli))
-	require.Equal(t, 1, r.logs.count("msg=registered"))
-	require.Equal(t, 1, r.logs.count("msg=deregistered"))
-	require.Equal(t, 2, r.logs.count("msg="))
+	require.Equal(t, 1, r.logs.Count("msg=registered"))
+	require.Equal(t, 1, r.logs.Count("msg=deregistered"))
+	require.Equal(t, 2, r.logs.Count("msg="))
 }
 
 func TestRegistration_TakesALostLeaseOrADeletedKeyAgain(t *testing.T) {
@@ -99,7 +101,7 @@ func TestRegistration_TakesALostLeaseOrADeletedKeyAgain(t *testing.T) {
 		require.NoError(t, lose(), what)
 		eventually(t, time.Second, what+" and taken again", registered(t, cli, echoInstance))
 		again++
-		eventually(t, time.Second, "it is logged", func() bool { return r.logs.count("the registration was lost; registered again") == again })
+		eventually(t, time.Second, "it is logged", func() bool { return r.logs.Count("the registration was lost; registered again") == again })
 		services, _, err := r.store.List(t.Context())
 		require.NoError(t, err)
 		lease = services[0].Instances[0].Lease
@@ -116,10 +118,10 @@ func TestRegistration_HeartbeatsNoticeALossWithoutAWatch(t *testing.T) {
 	link.cut()
 	_, err := cli.Revoke(t.Context(), lease)
 	require.NoError(t, err)
-	eventually(t, 5*time.Second, "the outage is logged", func() bool { return r.logs.count("cannot register in etcd; trying on") == 1 })
+	eventually(t, 5*time.Second, "the outage is logged", func() bool { return r.logs.Count("cannot register in etcd; trying on") == 1 })
 	link.restore()
 	eventually(t, 10*time.Second, "registered again", registered(t, cli, echoInstance))
-	require.Equal(t, 1, r.logs.count("cannot register in etcd"), "once an outage")
+	require.Equal(t, 1, r.logs.Count("cannot register in etcd"), "once an outage")
 }
 
 func TestRegistration_StartsBeforeEtcdAndOutlivesIt(t *testing.T) {
@@ -131,12 +133,12 @@ func TestRegistration_StartsBeforeEtcdAndOutlivesIt(t *testing.T) {
 		require.NoError(t, e.Close())
 	}
 	r := runRegistration(t, endpoint, echoInstance, 2*time.Second)
-	eventually(t, 5*time.Second, "the outage is logged", func() bool { return r.logs.count("cannot register in etcd; trying on") == 1 })
+	eventually(t, 5*time.Second, "the outage is logged", func() bool { return r.logs.Count("cannot register in etcd; trying on") == 1 })
 	e := startEtcd(t, dir, endpoint)
 	eventually(t, 10*time.Second, "registered", func() bool { return len(r.Registered()) == 1 })
 
 	require.NoError(t, e.Close())
-	eventually(t, 10*time.Second, "the second outage is logged", func() bool { return r.logs.count("cannot register in etcd; trying on") == 2 })
+	eventually(t, 10*time.Second, "the second outage is logged", func() bool { return r.logs.Count("cannot register in etcd; trying on") == 2 })
 	empty := startEtcd(t, t.TempDir(), endpoint) // with all its data lost
 	cli := etcdClient(t, endpoint)
 	eventually(t, 15*time.Second, "registered again", registered(t, cli, echoInstance))
@@ -145,17 +147,17 @@ func TestRegistration_StartsBeforeEtcdAndOutlivesIt(t *testing.T) {
 	began := time.Now()
 	r.stop()
 	require.Less(t, time.Since(began), leaveTimeout+2*time.Second, "an etcd that is away does not hold up the end")
-	require.Equal(t, 1, r.logs.count("cannot deregister; the lease will run out"))
+	require.Equal(t, 1, r.logs.Count("cannot deregister; the lease will run out"))
 }
 
 func TestRegistration_EndsInPeaceWithoutEtcd(t *testing.T) {
 	noLeaks(t)
 	r := runRegistration(t, "127.0.0.1:1", echoInstance, 10*time.Second)
-	eventually(t, 10*time.Second, "the outage is logged", func() bool { return r.logs.count("connection refused") == 1 })
+	eventually(t, 10*time.Second, "the outage is logged", func() bool { return r.logs.Count("connection refused") == 1 })
 	began := time.Now()
 	r.stop()
 	require.Less(t, time.Since(began), 2*time.Second, "there is nothing to deregister")
-	require.Zero(t, r.logs.count("deregister"))
+	require.Zero(t, r.logs.Count("deregister"))
 }
 
 // Two of the same are one: each renews it, and when one goes the other puts it back.
@@ -202,8 +204,8 @@ func TestRegistration_LeavesWhenItsEndCutsAnAnswerShort(t *testing.T) {
 	})
 	require.NoError(t, err)
 	defer registering.Close()
-	logs := &logBuffer{}
-	NewRegistration(NewServiceStore(registering, DefaultServicePrefix), "echo", echoInstance, time.Hour, logs.logger()).Run(ctx)
+	logs := &testlog.Buffer{}
+	NewRegistration(NewServiceStore(registering, DefaultServicePrefix), "echo", echoInstance, time.Hour, logs.Logger()).Run(ctx)
 	require.Equal(t, 1, answersCut)
 	require.True(t, none(t, cli)())
 	require.Zero(t, leases(t, cli))
@@ -229,17 +231,17 @@ func TestRegistration_LeavesWhatAnotherHasTakenOver(t *testing.T) {
 	second := runRegistration(t, endpoint, heavier, 3*time.Second)
 	hb := second.wait(t)
 	require.Equal(t, Updated, hb.Outcome, "the last registration wins")
-	eventually(t, 5*time.Second, "the first sees that", func() bool { return first.logs.count("another registration has this address now") == 1 })
+	eventually(t, 5*time.Second, "the first sees that", func() bool { return first.logs.Count("another registration has this address now") == 1 })
 	require.True(t, registered(t, cli, heavier)())
 	require.Equal(t, hb.Revision, etcdRevision(t, cli), "they do not fight")
 
 	second.stop()
 	eventually(t, 5*time.Second, "the first takes it again", registered(t, cli, echoInstance))
-	eventually(t, time.Second, "it is logged", func() bool { return first.logs.count("the other registration is gone; registered again") == 1 })
+	eventually(t, time.Second, "it is logged", func() bool { return first.logs.Count("the other registration is gone; registered again") == 1 })
 
 	third := runRegistration(t, endpoint, heavier, 3*time.Second)
 	third.wait(t)
-	eventually(t, 5*time.Second, "the first sees that", func() bool { return first.logs.count("another registration has this address now") == 2 })
+	eventually(t, 5*time.Second, "the first sees that", func() bool { return first.logs.Count("another registration has this address now") == 2 })
 	first.stop()
 	require.True(t, registered(t, cli, heavier)(), "the third's stays")
 }

@@ -12,13 +12,15 @@ import (
 
 	"github.com/stretchr/testify/require"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/framegate/framegate/test/testlog"
 )
 
 // startSource runs a source with a snapshot. The function ends it and returns when it has ended.
-func startSource(t *testing.T, cfg EtcdConfig) (*EtcdSource, *Resolver, *logBuffer, func()) {
+func startSource(t *testing.T, cfg EtcdConfig) (*EtcdSource, *Resolver, *testlog.Buffer, func()) {
 	t.Helper()
-	r, log := New(), &logBuffer{}
-	s := NewEtcdSource(cfg, r, log.logger())
+	r, log := New(), &testlog.Buffer{}
+	s := NewEtcdSource(cfg, r, log.Logger())
 	s.routes.probeEvery, s.instances.probeEvery = 50*time.Millisecond, 50*time.Millisecond
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -91,7 +93,7 @@ func TestSnapshot_ServesAStartWithoutEtcdAndGivesWayToIt(t *testing.T) {
 	require.True(t, second.Status().Stale)
 	require.NotEmpty(t, second.Status().Reason)
 	require.Equal(t, first.Status().Confirmed.UTC().Truncate(0), second.Status().Confirmed.UTC(), "as old as the snapshot")
-	require.Equal(t, 1, log.count("the last good routes are in force"))
+	require.Equal(t, 1, log.Count("the last good routes are in force"))
 	entry := maps.Clone(r.sources[SourceEtcd])
 
 	startEtcd(t, dir, e.Endpoint())
@@ -112,7 +114,7 @@ func TestSnapshot_ServesAStartWithoutEtcdAndGivesWayToIt(t *testing.T) {
 	}
 	require.Equal(t, 2, same, "what did not change was not built again")
 	eventually(t, 5*time.Second, "not stale", func() bool { return !second.Status().Stale })
-	require.Equal(t, 1, log.count("etcd cannot be used"), "logged once a minute at most")
+	require.Equal(t, 1, log.Count("etcd cannot be used"), "logged once a minute at most")
 }
 
 func TestSnapshot_IsWrittenSoonAfterAChange(t *testing.T) {
@@ -161,7 +163,7 @@ func TestSnapshot_ThatCannotBeUsedIsNamedAndNotUsed(t *testing.T) {
 				require.NoError(t, os.Truncate(cfg.Snapshot, c.cut))
 			}
 			source, r, log, stop := startSource(t, cfg)
-			eventually(t, 5*time.Second, c.want, func() bool { return log.count(c.want) == 1 })
+			eventually(t, 5*time.Second, c.want, func() bool { return log.Count(c.want) == 1 })
 			stop()
 			require.Empty(t, r.Routes())
 			require.NotEmpty(t, source.Status().Reason)

@@ -1,7 +1,6 @@
 package accesslog
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,29 +19,19 @@ import (
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/handlertest"
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/test/testlog"
 )
 
 func TestMain(m *testing.M) { handlertest.Main(m) }
 
 // sink is a writer that keeps what it got.
-type sink struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (s *sink) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.buf.Write(p)
-}
+type sink struct{ testlog.Buffer }
 
 // lines decodes what was written.
 func (s *sink) lines(t *testing.T) []map[string]any {
 	t.Helper()
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	var all []map[string]any
-	for line := range strings.Lines(s.buf.String()) {
+	for line := range strings.Lines(s.String()) {
 		require.True(t, strings.HasSuffix(line, "\n"), "a whole line: %q", line)
 		var m map[string]any
 		require.NoError(t, json.Unmarshal([]byte(line), &m), line)
@@ -161,7 +150,7 @@ func TestLog_TextOfPeersIsBoundedAndBreaksNoLine(t *testing.T) {
 			require.True(t, utf8.ValidString(got))
 			require.LessOrEqual(t, len(got), maxText+8)
 			require.True(t, strings.HasPrefix(got, "/s/"), got)
-			require.Less(t, out.buf.Len(), 1000)
+			require.Less(t, len(out.String()), 1000)
 		})
 	}
 }
@@ -222,7 +211,7 @@ func TestWriter_GoesOnWhereAFailedWriteEnded(t *testing.T) {
 	lost, err = w.flush()
 	require.Zero(t, lost)
 	require.NoError(t, err)
-	half, rest, _ := strings.Cut(out.buf.String(), "\n")
+	half, rest, _ := strings.Cut(out.String(), "\n")
 	require.False(t, json.Valid([]byte(half)))
 	require.Equal(t, 3, strings.Count(rest, "\n"))
 	for line := range strings.Lines(rest) {
@@ -268,9 +257,9 @@ func TestLosses_AreSaidOnceAMinute(t *testing.T) {
 	}
 	require.Equal(t, []any{1.0, 60.0, 120.0}, lost)
 
-	said.buf.Reset()
-	new(losses).end(log, 0)
-	require.Empty(t, said.lines(t), "nothing is lost")
+	var nothing sink
+	new(losses).end(slog.New(slog.NewJSONHandler(&nothing, nil)), 0)
+	require.Empty(t, nothing.lines(t), "nothing is lost")
 }
 
 func TestLog_CallThatMeetsCloseIsCounted(t *testing.T) {

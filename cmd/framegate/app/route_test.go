@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/goleak"
@@ -62,14 +63,18 @@ func (c *routeCLI) client() *clientv3.Client {
 
 func runRoute(t *testing.T, stdin string, args ...string) (stdout, stderr string, code int, err error) {
 	t.Helper()
+	return execute(t.Context(), newRouteCommand(), stdin, args...)
+}
+
+// execute runs one of the commands. The error is what Run would print, and code its exit code.
+func execute(ctx context.Context, cmd *cobra.Command, stdin string, args ...string) (stdout, stderr string, code int, err error) {
 	var out, errs bytes.Buffer
-	cmd := newRouteCommand()
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	cmd.SetIn(strings.NewReader(stdin))
 	cmd.SetOut(&out)
 	cmd.SetErr(&errs)
 	cmd.SetArgs(append([]string{}, args...)) // nil would be the arguments of the test itself
-	err = cmd.ExecuteContext(t.Context())
+	err = cmd.ExecuteContext(ctx)
 	var usage *usageError
 	switch {
 	case errors.As(err, &usage):
@@ -306,10 +311,8 @@ func TestRoute_EndsWithItsContext(t *testing.T) {
 	defer silent.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	cmd := newRouteCommand()
-	cmd.SilenceErrors, cmd.SilenceUsage = true, true
-	cmd.SetArgs([]string{"list", "--etcd", silent.Addr().String(), "--timeout", "1m"})
 	began := time.Now()
-	require.Error(t, cmd.ExecuteContext(ctx))
+	_, _, _, err = execute(ctx, newRouteCommand(), "", "list", "--etcd", silent.Addr().String(), "--timeout", "1m")
+	require.Error(t, err)
 	require.Less(t, time.Since(began), 5*time.Second)
 }

@@ -4,12 +4,10 @@ package app
 
 import (
 	"bufio"
-	"bytes"
 	"fmt"
 	"io"
 	"os/exec"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -17,27 +15,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/test/testlog"
 )
 
 // registerProcess is a running "framegate service register" of the instance echo 127.0.0.1:9001.
 type registerProcess struct {
 	cmd    *exec.Cmd
 	stdout *bufio.Reader
-
-	mu   sync.Mutex // guards logs
-	logs bytes.Buffer
-}
-
-func (p *registerProcess) Write(b []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.logs.Write(b)
-}
-
-func (p *registerProcess) log() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.logs.String()
+	stderr testlog.Buffer
 }
 
 func startRegister(t *testing.T, etcd string, args ...string) *registerProcess {
@@ -45,13 +30,13 @@ func startRegister(t *testing.T, etcd string, args ...string) *registerProcess {
 	p := &registerProcess{cmd: framegate(t, append([]string{"service", "register", "--name", "echo", "--address", "127.0.0.1:9001", "--etcd", etcd}, args...)...)}
 	out, err := p.cmd.StdoutPipe()
 	require.NoError(t, err)
-	p.stdout, p.cmd.Stderr = bufio.NewReader(out), p
+	p.stdout, p.cmd.Stderr = bufio.NewReader(out), &p.stderr
 	require.NoError(t, p.cmd.Start())
 	t.Cleanup(func() {
 		_ = p.cmd.Process.Kill()
 		_ = p.cmd.Wait()
 		if t.Failed() {
-			t.Log(p.log())
+			t.Log(p.stderr.String())
 		}
 	})
 	return p
@@ -60,7 +45,7 @@ func startRegister(t *testing.T, etcd string, args ...string) *registerProcess {
 func (p *registerProcess) line(t *testing.T) string {
 	t.Helper()
 	line, err := p.stdout.ReadString('\n')
-	require.NoError(t, err, p.log())
+	require.NoError(t, err, p.stderr.String())
 	return line
 }
 
@@ -130,7 +115,7 @@ func TestServiceRegister_ReturnsTheCommandsExitCode(t *testing.T) {
 		require.Equal(t, "done\n", p.line(t))
 		require.Equal(t, want, p.end(t), script)
 		require.Empty(t, c.instances(), "deregistered before framegate ends")
-		require.NotContains(t, p.log(), "framegate: ", "no error of framegate's own")
+		require.NotContains(t, p.stderr.String(), "framegate: ", "no error of framegate's own")
 	}
 }
 
@@ -145,7 +130,7 @@ func startRegisterWithInput(t *testing.T, etcd, script string) *registerWithInpu
 	p.cmd = framegate(t, "service", "register", "--name", "echo", "--address", "127.0.0.1:9001", "--etcd", etcd, "--", "sh", "-c", script)
 	out, err := p.cmd.StdoutPipe()
 	require.NoError(t, err)
-	p.stdout, p.cmd.Stderr = bufio.NewReader(out), p.registerProcess
+	p.stdout, p.cmd.Stderr = bufio.NewReader(out), &p.registerProcess.stderr
 	p.stdin, err = p.cmd.StdinPipe()
 	require.NoError(t, err)
 	require.NoError(t, p.cmd.Start())
@@ -154,7 +139,7 @@ func startRegisterWithInput(t *testing.T, etcd, script string) *registerWithInpu
 		_ = p.cmd.Process.Kill()
 		_ = p.cmd.Wait()
 		if t.Failed() {
-			t.Log(p.log())
+			t.Log(p.stderr.String())
 		}
 	})
 	return p
@@ -194,14 +179,14 @@ func TestServiceRegister_ReturnsTheExitCodeWithEtcdGone(t *testing.T) {
 	require.NoError(t, p.stdin.Close())
 	require.Equal(t, 5, p.end(t))
 	require.Less(t, time.Since(began), 8*time.Second)
-	require.Contains(t, p.log(), "cannot deregister; the lease will run out")
+	require.Contains(t, p.stderr.String(), "cannot deregister; the lease will run out")
 }
 
 func TestServiceRegister_RunsTheCommandWithoutEtcd(t *testing.T) {
 	etcd := freePort(t)
 	p := startRegisterWithInput(t, etcd, "echo up; cat; exit 5")
 	require.Equal(t, "up\n", p.line(t))
-	require.Eventually(t, func() bool { return strings.Contains(p.log(), "cannot register in etcd; trying on") }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(p.stderr.String(), "cannot register in etcd; trying on") }, 10*time.Second, 10*time.Millisecond)
 	began := time.Now()
 	require.NoError(t, p.stdin.Close())
 	require.Equal(t, 5, p.end(t))
@@ -209,7 +194,7 @@ func TestServiceRegister_RunsTheCommandWithoutEtcd(t *testing.T) {
 
 	config := writeFile(t, fmt.Sprintf("{listeners: [{name: main, address: %q}], admin: {address: none}, etcd: {embedded: {address: %q, dir: data}}}", freePort(t), etcd))
 	late := startRegister(t, etcd)
-	require.Eventually(t, func() bool { return strings.Contains(late.log(), "cannot register in etcd; trying on") }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(late.stderr.String(), "cannot register in etcd; trying on") }, 10*time.Second, 10*time.Millisecond)
 	startServer(t, "--config", config)
 	require.Contains(t, late.line(t), "service echo: 127.0.0.1:9001 registered")
 	out, stderr, code := runFramegate(t, "", "service", "list", "echo", "--etcd", etcd)

@@ -1,9 +1,7 @@
 package app
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"testing"
 	"time"
 
@@ -75,21 +73,7 @@ func (c *serviceCLI) ok(args ...string) string {
 }
 
 func runService(ctx context.Context, args ...string) (stdout, stderr string, code int, err error) {
-	var out, errs bytes.Buffer
-	cmd := newServiceCommand()
-	cmd.SilenceErrors, cmd.SilenceUsage = true, true
-	cmd.SetOut(&out)
-	cmd.SetErr(&errs)
-	cmd.SetArgs(append([]string{}, args...))
-	err = cmd.ExecuteContext(ctx)
-	var usage *usageError
-	switch {
-	case errors.As(err, &usage):
-		code = exitUsage
-	case err != nil:
-		code = exitFailed
-	}
-	return out.String(), errs.String(), code, err
+	return execute(ctx, newServiceCommand(), "", args...)
 }
 
 func TestService_ListPrintsInstances(t *testing.T) {
