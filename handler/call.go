@@ -167,6 +167,15 @@ func (c *call) startRequest() {
 	}()
 }
 
+// ctxErr says why the call's context has ended, or is about to: it may be a child of that of the client's stream, and
+// hears of its end a moment after those who read and write the stream.
+func (c *call) ctxErr() error {
+	if err := c.down.s.Context().Err(); err != nil {
+		return err
+	}
+	return c.ctx.Err()
+}
+
 // endRequest acts on the result of the request direction.
 func (c *call) endRequest(err error) {
 	if err == nil {
@@ -177,7 +186,7 @@ func (c *call) endRequest(err error) {
 		c.fail(e)
 		return
 	}
-	if errors.As(err, new(readError)) && c.ctx.Err() == nil {
+	if errors.As(err, new(readError)) && c.ctxErr() == nil {
 		c.fail(localErrorf(codes.Canceled, ReasonCanceled, "the client's stream broke: %v", err))
 	}
 	// Otherwise the client's stream or the endpoint's has ended: the response direction sees it.
@@ -238,9 +247,9 @@ func (c *call) brokenError(err error) *localError {
 	var st *status.Error
 	var conn grpc.ConnectionError
 	switch {
-	case expired(c.ctx):
+	case errors.Is(c.ctxErr(), context.DeadlineExceeded):
 		return errTimeout
-	case c.ctx.Err() != nil, errors.As(err, new(writeError)):
+	case c.ctxErr() != nil, errors.As(err, new(writeError)):
 		return localErrorf(codes.Canceled, ReasonCanceled, "canceled by the client") // which hears it no more
 	case errors.As(err, &conn):
 		return localErrorf(codes.Unavailable, ReasonUpstreamReset, "the connection to %s broke: %s", c.addr, conn.Desc)

@@ -33,6 +33,27 @@ func TestDeadline_RouteTimeoutOfManyCallsIsNeverOK(t *testing.T) {
 	}
 }
 
+// The call's context is a child of the client's stream where the route has a timeout: what wakes up with the client's
+// deadline sees the parent ended and the child not yet.
+func TestDeadline_OfTheClientUnderALongerRouteTimeoutIsATimeout(t *testing.T) {
+	const rounds, batch = 8, 500
+	server := testbed.NewH2Server(t)
+	proxy := testbed.NewProxy(t, testbed.RouteWith(server.Addr, "timeout: 1m"))
+	for range rounds {
+		client := testbed.DialH2(t, proxy.Addr)
+		streams := make([]*testbed.H2Stream, batch)
+		for i := range streams {
+			streams[i] = client.Open(t, testbed.RequestFields("grpc-timeout", "100m")) // its request goes on
+		}
+		for _, cs := range streams {
+			if o := cs.Outcome(); o.Code() != 4 || o.Reason() != "timeout" {
+				t.Fatalf("got %v, want 4 timeout", o)
+			}
+		}
+		client.Close()
+	}
+}
+
 // stuckClient opens a call through the proxy whose answer it does not read until the sockets are full, and queues more
 // answers to its own frames than Kitex's reader waits for. It returns the call's other end.
 func stuckClient(t *testing.T, proxy *testbed.Proxy, server *testbed.H2Server) (*net.TCPConn, *testbed.H2Stream) {

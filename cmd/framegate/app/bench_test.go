@@ -87,7 +87,7 @@ func bench(ctx context.Context, args ...string) (stdout, stderr string, code int
 func TestBench_PrintsAJSONObjectAlone(t *testing.T) {
 	for _, mode := range []string{"unary", "client", "server", "bidi"} {
 		t.Run(mode, func(t *testing.T) {
-			out, errOut, code := bench(t.Context(), "--target", serveBenchEcho(t), "--mode", mode, "--duration", "100ms",
+			out, errOut, code := bench(t.Context(), "--target", serveBenchEcho(t), "--mode", mode, "--duration", "500ms",
 				"--warmup", "10ms", "--concurrency", "2", "--json")
 			require.Equal(t, exitDone, code, errOut)
 			require.Empty(t, errOut, "no progress where there is no terminal")
@@ -103,7 +103,7 @@ func TestBench_PrintsAJSONObjectAlone(t *testing.T) {
 
 func TestBench_PrintsATableOfBothSides(t *testing.T) {
 	target, baseline := serveBenchEcho(t), serveBenchEcho(t)
-	out, errOut, code := bench(t.Context(), "--target", target, "--baseline", baseline, "--duration", "100ms", "--warmup", "0s")
+	out, errOut, code := bench(t.Context(), "--target", target, "--baseline", baseline, "--duration", "500ms", "--warmup", "0s")
 	require.Equal(t, exitDone, code, errOut)
 	require.Regexp(t, `(?m)^ +target +baseline +target/baseline$`, out)
 	require.Regexp(t, `(?m)^address +`+target+` +`+baseline+`$`, out)
