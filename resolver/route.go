@@ -17,8 +17,11 @@ import (
 // Mode says what a route does with the messages of its calls.
 type Mode string
 
-// ModeFrame forwards gRPC frames as they are. It is the default and the only mode so far.
-const ModeFrame Mode = "frame"
+// The modes.
+const (
+	ModeFrame  Mode = "frame"  // forwards gRPC frames as they are; the default
+	ModeStruct Mode = "struct" // decodes each message, applies the rules of Struct and encodes what they changed
+)
 
 // Route is the document that people write: which calls it matches and where they go. It is stored in etcd under
 // <prefix>/routes/<name> or listed under "routes:" in a file. A Route that is in a table is never changed.
@@ -29,6 +32,8 @@ type Route struct {
 	Priority  int           `yaml:"priority,omitempty"`  // higher wins, before anything else; -1e6 to 1e6
 	Mode      Mode          `yaml:"mode"`                // empty means frame
 	Authority string        `yaml:"authority,omitempty"` // replaces :authority; empty keeps the client's
+	Schema    *SchemaRef    `yaml:"schema,omitempty"` // of the messages
+	Struct    *Struct       `yaml:"struct,omitempty"` // of mode struct
 	Backends  []Backend     `yaml:"backends"`
 	Timeout   time.Duration `yaml:"timeout,omitempty"` // of a whole call; 0 means the client's deadline only
 }

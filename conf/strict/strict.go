@@ -95,6 +95,12 @@ func (w *walker) fail(n *yaml.Node, key, format string, args ...any) {
 	w.errs = append(w.errs, &Error{Line: n.Line, Key: key, Msg: fmt.Sprintf(format, args...)})
 }
 
+// Shaper is a type with an UnmarshalYAML of its own, which takes values of more than one shape. Shape returns the type
+// that a node is checked against. It is called on the zero value.
+type Shaper interface {
+	Shape(*yaml.Node) reflect.Type
+}
+
 var durationType = reflect.TypeFor[time.Duration]()
 
 // maxDepth bounds how deep a document may nest; the deepest type of ours needs 6.
@@ -120,6 +126,9 @@ func (w *walker) check(n *yaml.Node, t reflect.Type, key string) {
 	}
 	if n.Kind == yaml.ScalarNode && n.Tag == "!!null" {
 		return
+	}
+	if s, ok := reflect.Zero(t).Interface().(Shaper); ok {
+		t = s.Shape(n)
 	}
 	switch t.Kind() {
 	case reflect.Struct:
