@@ -1,0 +1,79 @@
+package compress
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/klauspost/compress/s2"
+	"github.com/klauspost/compress/snappy"
+)
+
+// snappyFormat is snappy's framing format, as gRPC implementations use it. A message without the stream identifier that
+// the framing format starts with is read as one snappy block.
+//
+// The framing format has no mark for its end: a message cut at the border of two chunks decodes to less without an error.
+type snappyFormat struct{}
+
+// snappyIdentifier is the first chunk of the framing format (framing_format.txt, section 4.1).
+const snappyIdentifier = "\xff\x06\x00\x00sNaPpY"
+
+var (
+	snappyInflaters = sync.Pool{New: func() any { return &inflater{decoder: new(snappyDecoder)} }}
+	snappyDeflaters = sync.Pool{New: func() any {
+		return &deflater{encoder: s2.NewWriter(nil, s2.WriterSnappyCompat(), s2.WriterConcurrency(1),
+			s2.WriterBlockSize(64<<10))} // the largest block that snappy allows
+	}}
+)
+
+func (snappyFormat) decompress(src []byte, limit int64) ([]byte, error) {
+	if !bytes.HasPrefix(src, []byte(snappyIdentifier)) {
+		return decodeSnappyBlock(src, limit)
+	}
+	f := snappyInflaters.Get().(*inflater)
+	defer snappyInflaters.Put(f)
+	return f.inflate(src, limit)
+}
+
+func (snappyFormat) compress(dst, src []byte) ([]byte, error) {
+	if len(src) == 0 {
+		return append(dst, snappyIdentifier...), nil // the writer would write nothing, which is no message
+	}
+	d := snappyDeflaters.Get().(*deflater)
+	defer snappyDeflaters.Put(d)
+	return d.deflate(dst, src)
+}
+
+// snappyDecoder reads the framing format. The reader is made when it is first needed.
+type snappyDecoder struct{ *snappy.Reader }
+
+func (d *snappyDecoder) reset(in *bytes.Reader) error {
+	if d.Reader == nil {
+		d.Reader = snappy.NewReader(in)
+	} else {
+		d.Reader.Reset(in)
+	}
+	return nil
+}
+
+// decodeSnappyBlock decodes the block format, which starts with the decoded size. That size is believed only as far as
+// src could fill it: format_description.txt, section 2: the best element makes 64 bytes of 3.
+func decodeSnappyBlock(src []byte, limit int64) ([]byte, error) {
+	size, err := snappy.DecodedLen(src)
+	switch {
+	case err == nil && limit > 0 && int64(size) > limit:
+		return nil, tooLarge(limit)
+	case errors.Is(err, snappy.ErrTooLarge):
+		return nil, fmt.Errorf("%w: %w", ErrTooLarge, err)
+	case err != nil:
+		return nil, corrupt(err)
+	case size/64 > len(src)/3:
+		return nil, corrupt(fmt.Errorf("%d bytes announced, more than the message can hold", size))
+	}
+	out, err := snappy.DecodeStrict(make([]byte, size), src)
+	if err != nil {
+		return nil, corrupt(err)
+	}
+	return out, nil
+}
