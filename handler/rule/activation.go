@@ -1,0 +1,77 @@
+package rule
+
+import (
+	"sync"
+	"time"
+
+	"github.com/google/cel-go/cel"
+	"github.com/google/cel-go/common/types"
+	"github.com/google/cel-go/common/types/ref"
+	"github.com/google/cel-go/interpreter"
+	"google.golang.org/protobuf/proto"
+)
+
+// The variables of expressions, beside message, whose type is the method's.
+func variables() []cel.EnvOption {
+	return []cel.EnvOption{
+		cel.Variable("metadata", cel.MapType(cel.StringType, cel.StringType)),
+		cel.Variable("method", cel.StringType),
+		cel.Variable("peer", cel.StringType),
+		cel.Variable("now", cel.TimestampType),
+		cel.Variable("index", cel.IntType),
+	}
+}
+
+// activation gives expressions the values of variables. What is costly to make is made when it is asked for, once.
+type activation struct {
+	call     *Call
+	message  proto.Message
+	index    int64
+	adapter  types.Adapter
+	metadata ref.Val // nil until asked for
+	now      ref.Val // nil until asked for
+}
+
+var activations = sync.Pool{New: func() any { return new(activation) }}
+
+// release gives a back to the pool; nothing may keep it, nor the values that it gave.
+func (a *activation) release() {
+	*a = activation{}
+	activations.Put(a)
+}
+
+// ResolveName implements interpreter.Activation.
+func (a *activation) ResolveName(name string) (any, bool) {
+	switch name {
+	case "message":
+		return a.message, true
+	case "metadata":
+		if a.metadata == nil {
+			var m map[string]string
+			if a.call.Metadata != nil {
+				m = a.call.Metadata()
+			}
+			a.metadata = types.NewStringStringMap(a.adapter, m)
+		}
+		return a.metadata, true
+	case "method":
+		return a.call.Method, true
+	case "peer":
+		return a.call.Peer, true
+	case "now":
+		if a.now == nil {
+			now := time.Now
+			if a.call.Now != nil {
+				now = a.call.Now
+			}
+			a.now = types.Timestamp{Time: now().UTC()}
+		}
+		return a.now, true
+	case "index":
+		return a.index, true
+	}
+	return nil, false
+}
+
+// Parent implements interpreter.Activation.
+func (a *activation) Parent() interpreter.Activation { return nil }

@@ -1,0 +1,58 @@
+package rule
+
+import (
+	"errors"
+
+	"github.com/google/cel-go/cel"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+
+	"github.com/framegate/framegate/conf/strict"
+)
+
+// Condition is a condition on the messages of one method and direction, like that of a rule. It is immutable, and safe
+// for concurrent use.
+type Condition struct {
+	schema *schema
+	expr   *expression
+}
+
+// CompileCondition type-checks expr, which sees the variables that rules see, on messages of type md, which is of files.
+func CompileCondition(expr string, md protoreflect.MessageDescriptor, files *protoregistry.Files) (*Condition, error) {
+	env, err := newEnvironment(files)
+	if err != nil {
+		return nil, err
+	}
+	problems := env.parse(expr)
+	if len(problems) > 0 {
+		return nil, joinProblems(problems)
+	}
+	a, problems := env.check(expr, md)
+	if len(problems) > 0 {
+		return nil, joinProblems(problems)
+	}
+	if err := resultIs(a.OutputType(), cel.BoolType); err != nil {
+		return nil, err
+	}
+	x, err := env.plan("condition", a, md)
+	if err != nil {
+		return nil, err
+	}
+	return &Condition{schema: env.schema, expr: x}, nil
+}
+
+func joinProblems(problems []problem) error {
+	var errs []error
+	for _, p := range problems {
+		errs = append(errs, errors.New(p.Error()))
+	}
+	return strict.Join(errs)
+}
+
+// Eval reports whether m, of the type that the condition was compiled for, meets it. The error is an *EvalError.
+func (c *Condition) Eval(call *Call, m protoreflect.Message, index int64) (bool, error) {
+	a := activations.Get().(*activation)
+	defer a.release()
+	a.call, a.message, a.index, a.adapter = call, m.Interface(), index, c.schema
+	return c.expr.test(a)
+}

@@ -1,0 +1,258 @@
+package rule
+
+import (
+	"fmt"
+	"regexp/syntax"
+	"slices"
+
+	"github.com/google/cel-go/checker"
+	"github.com/google/cel-go/common"
+	"github.com/google/cel-go/common/ast"
+	"github.com/google/cel-go/common/operators"
+	"github.com/google/cel-go/common/overloads"
+	"github.com/google/cel-go/common/types"
+	"github.com/google/cel-go/common/types/ref"
+	"github.com/google/cel-go/common/types/traits"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// MaxCost bounds what one expression may cost, in cel-go's units: a step such as a comparison costs 1, ten characters
+// that are looked at cost 1. It is tens of milliseconds. An expression whose estimated cost is greater is refused; the
+// estimate takes lists and maps to have up to 1000 elements, and strings and bytes up to 256. An expression that loops
+// or makes strings is stopped when it reaches the bound: with a message, its cost is what the message makes it.
+const MaxCost = 1_000_000
+
+const (
+	sizeOfText = 256
+	sizeOfList = 1000
+
+	maxRegexInstructions = 2000
+)
+
+// estimator guesses sizes for the checker. It knows no message.
+type estimator struct{}
+
+// EstimateSize implements checker.CostEstimator.
+func (estimator) EstimateSize(n checker.AstNode) *checker.SizeEstimate {
+	switch n.Type().Kind() {
+	case types.StringKind, types.BytesKind:
+		return &checker.SizeEstimate{Max: sizeOfText}
+	case types.ListKind, types.MapKind, types.DynKind, types.AnyKind:
+		return &checker.SizeEstimate{Max: sizeOfList}
+	case types.OpaqueKind, types.TypeParamKind:
+		return &checker.SizeEstimate{Max: sizeOfList}
+	}
+	return &checker.SizeEstimate{Min: 1, Max: 1}
+}
+
+// EstimateCallCost implements checker.CostEstimator.
+func (estimator) EstimateCallCost(function, _ string, target *checker.AstNode, args []checker.AstNode) *checker.CallEstimate {
+	if target == nil || !slices.Contains(textFunctions, function) {
+		return nil
+	}
+	size := sizeOf(*target)
+	if function == "join" {
+		size = size.Multiply(checker.FixedSizeEstimate(sizeOfText))
+	}
+	cost, result := size.MultiplyByCostFactor(common.StringTraversalCostFactor), size
+	switch function {
+	case "indexOf", "lastIndexOf":
+		cost = cost.Multiply(sizeOf(args[0]).MultiplyByCostFactor(common.StringTraversalCostFactor))
+	case "replace":
+		result = size.Multiply(sizeOf(args[1]).Add(checker.FixedSizeEstimate(1)))
+		cost = result.MultiplyByCostFactor(common.StringTraversalCostFactor)
+	}
+	result.Min = 0
+	return &checker.CallEstimate{CostEstimate: cost.Add(checker.FixedCostEstimate(1)), ResultSize: &result}
+}
+
+func sizeOf(n checker.AstNode) checker.SizeEstimate {
+	if size := n.ComputedSize(); size != nil {
+		return *size
+	}
+	return *estimator{}.EstimateSize(n)
+}
+
+// actual counts the cost of calls while an expression is evaluated, where cel-go would take a call that goes through a
+// value of any size for one step.
+type actual struct{}
+
+// CallCost implements interpreter.ActualCostEstimator.
+func (actual) CallCost(function, overload string, args []ref.Val, result ref.Val) *uint64 {
+	var cost uint64
+	switch {
+	case overload == overloads.Equals || overload == overloads.NotEquals:
+		weight := min(weigh(args[0]), weigh(args[1]))
+		cost = 1 + saturate(float64(weight)*common.StringTraversalCostFactor)
+	case overload == overloads.InList:
+		cost = 1 + uint64(weigh(args[1]))
+	case function == "indexOf" || function == "lastIndexOf":
+		cost = 1 + saturate(float64(textLen(args, 0)+1)*float64(textLen(args, 1)+1)/64)
+	case slices.Contains(textFunctions, function):
+		cost = 1 + saturate(float64(weigh(args[0])+weigh(result))*common.StringTraversalCostFactor)
+	default:
+		return nil
+	}
+	return &cost
+}
+
+// weigh returns about how many bytes a comparison of v looks at.
+func weigh(v ref.Val) int {
+	switch x := v.(type) {
+	case types.String:
+		return len(x)
+	case types.Bytes:
+		return len(x)
+	case *object:
+		return proto.Size(x.message.Interface())
+	}
+	switch x := v.Value().(type) {
+	case protoreflect.List:
+		n := x.Len()
+		for i := range x.Len() {
+			n += weighValue(x.Get(i))
+		}
+		return n
+	case interface {
+		Range(func(protoreflect.MapKey, protoreflect.Value) bool)
+		Len() int
+	}:
+		n := x.Len()
+		x.Range(func(k protoreflect.MapKey, v protoreflect.Value) bool {
+			n += weighValue(k.Value()) + weighValue(v)
+			return true
+		})
+		return n
+	}
+	if s, ok := v.(traits.Sizer); ok {
+		if n, ok := s.Size().(types.Int); ok {
+			return int(n)
+		}
+	}
+	return 1
+}
+
+func weighValue(v protoreflect.Value) int {
+	switch x := v.Interface().(type) {
+	case string:
+		return len(x)
+	case []byte:
+		return len(x)
+	case protoreflect.Message:
+		return proto.Size(x.Interface())
+	}
+	return 1
+}
+
+// direct are the functions that look at each byte of a message a few times at most, however often they are called in an
+// expression of a few thousand bytes, and make nothing that is larger than it.
+var direct = map[string]bool{
+	operators.LogicalAnd: true, operators.LogicalOr: true, operators.LogicalNot: true, operators.Conditional: true,
+	operators.Equals: true, operators.NotEquals: true, operators.Less: true, operators.LessEquals: true,
+	operators.Greater: true, operators.GreaterEquals: true, operators.In: true, operators.Index: true,
+	operators.OptSelect: true, operators.OptIndex: true, operators.Subtract: true, operators.Multiply: true,
+	operators.Divide: true, operators.Modulo: true, operators.Negate: true,
+	overloads.Size: true, overloads.StartsWith: true, overloads.EndsWith: true, overloads.Contains: true,
+	overloads.Matches:        true, // of a bounded string
+	overloads.TypeConvertInt: true, overloads.TypeConvertUint: true, overloads.TypeConvertDouble: true,
+	overloads.TypeConvertTimestamp: true, overloads.TypeConvertDuration: true,
+	overloads.TimeGetFullYear: true, overloads.TimeGetMonth: true, overloads.TimeGetDayOfYear: true,
+	overloads.TimeGetDayOfMonth: true, overloads.TimeGetDate: true, overloads.TimeGetDayOfWeek: true,
+	overloads.TimeGetHours: true, overloads.TimeGetMinutes: true, overloads.TimeGetSeconds: true,
+	overloads.TimeGetMilliseconds: true,
+}
+
+// sum are the overloads of + that make nothing large.
+var sums = []string{
+	overloads.AddInt64, overloads.AddUint64, overloads.AddDouble, overloads.AddDurationDuration,
+	overloads.AddDurationTimestamp, overloads.AddTimestampDuration,
+}
+
+// isDirect reports whether an expression needs no limit while it is evaluated. Counting costs takes longer than a plain
+// comparison does.
+func isDirect(a *ast.AST) bool {
+	ok := true
+	ast.PostOrderVisit(a.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
+		switch e.Kind() {
+		case ast.ComprehensionKind:
+			ok = false
+		case ast.CallKind:
+			name := e.AsCall().FunctionName()
+			if name == operators.Add {
+				for _, id := range a.GetOverloadIDs(e.ID()) {
+					ok = ok && slices.Contains(sums, id)
+				}
+				return
+			}
+			ok = ok && direct[name]
+		}
+	}))
+	return ok
+}
+
+// fault is a mistake in an expression; id is where.
+type fault struct {
+	id  int64
+	msg string
+}
+
+// validate finds what CEL allows and a rule must not have: a pattern of matches that is not written in the rule, and an
+// Any that is decoded anew in each turn of a loop.
+func validate(a *ast.AST) []fault {
+	var faults []fault
+	ast.PostOrderVisit(a.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
+		switch e.Kind() {
+		case ast.CallKind:
+			if call := e.AsCall(); call.FunctionName() == overloads.Matches && len(call.Args()) > 0 {
+				if msg := checkPattern(call.Args()[len(call.Args())-1]); msg != "" {
+					faults = append(faults, fault{e.ID(), msg})
+				}
+			}
+		case ast.ComprehensionKind:
+			loop := e.AsComprehension()
+			for _, part := range []ast.Expr{loop.LoopCondition(), loop.LoopStep()} {
+				ast.PostOrderVisit(part, ast.NewExprVisitor(func(e ast.Expr) {
+					if e.Kind() == ast.SelectKind && a.GetType(e.ID()).Kind() == types.AnyKind && rootOf(e) == "message" {
+						faults = append(faults, fault{e.ID(), "a google.protobuf.Any of message in a loop, want it outside"})
+					}
+				}))
+			}
+		}
+	}))
+	return faults
+}
+
+func checkPattern(e ast.Expr) string {
+	var pattern types.String
+	ok := e.Kind() == ast.LiteralKind
+	if ok {
+		pattern, ok = e.AsLiteral().(types.String)
+	}
+	if !ok {
+		return "matches of a pattern that is computed, want one in quotes"
+	}
+	re, err := syntax.Parse(string(pattern), syntax.Perl)
+	if err != nil {
+		return err.Error()
+	}
+	prog, err := syntax.Compile(re.Simplify())
+	if err != nil {
+		return err.Error()
+	}
+	if n := len(prog.Inst); n > maxRegexInstructions {
+		return fmt.Sprintf("matches of a pattern of %d instructions, want at most %d", n, maxRegexInstructions)
+	}
+	return ""
+}
+
+// rootOf returns the variable that a selection begins at, or "".
+func rootOf(e ast.Expr) string {
+	for e.Kind() == ast.SelectKind {
+		e = e.AsSelect().Operand()
+	}
+	if e.Kind() == ast.IdentKind {
+		return e.AsIdent()
+	}
+	return ""
+}

@@ -1,0 +1,333 @@
+package rule
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/framegate/framegate/conf/strict"
+	"github.com/framegate/framegate/resolver"
+)
+
+const (
+	maxRules  = 64
+	maxFields = 64 // of one rule, as are headers
+)
+
+// draft is a rule of a document whose own mistakes have been looked for.
+type draft struct {
+	doc     *resolver.Rule
+	key     string // struct.rules[i]
+	faulty  bool   // it cannot be compiled
+	pattern *resolver.Pattern
+	action  Action
+
+	code    codes.Code
+	message string
+	when    *text
+	values  []field // of set
+	fields  []field // of clear and redact
+	headers []text  // of header, in the order of names
+}
+
+// text is an expression of a document.
+type text struct {
+	key, name string // name of a header
+	source    string
+}
+
+// field is a path of a document, and the expression of its value if the action is set.
+type field struct {
+	key  string
+	path path
+	text text
+}
+
+// drafter collects the mistakes of a document.
+type drafter struct {
+	env    *environment
+	drafts []*draft
+	errs   []error
+}
+
+func (d *drafter) fail(key, format string, args ...any) {
+	d.errs = append(d.errs, fmt.Errorf("%s: %s", key, fmt.Sprintf(format, args...)))
+}
+
+// Check reports what is wrong with the rules of r as far as that can be said without a schema: the documents, the syntax
+// of expressions and paths, and the types of what is not a part of message. r.Struct may be nil.
+func Check(r *resolver.Route) error {
+	env, err := newEnvironment(nil)
+	if err != nil {
+		return err
+	}
+	d := &drafter{env: env}
+	d.route(r)
+	for _, draft := range d.drafts {
+		if draft.faulty {
+			continue
+		}
+		for _, t := range draft.texts() {
+			a, problems := env.check(t.source, nil)
+			for _, p := range problems {
+				d.fail(t.key, "%v", p)
+			}
+			if a != nil && len(problems) == 0 {
+				if err := draft.resultFault(t, a.OutputType()); err != nil {
+					d.fail(t.key, "%v", err)
+				}
+			}
+		}
+	}
+	return strict.Join(d.errs)
+}
+
+// texts returns all expressions of the rule.
+func (d *draft) texts() []text {
+	var all []text
+	if d.when != nil {
+		all = append(all, *d.when)
+	}
+	for _, f := range d.values {
+		all = append(all, f.text)
+	}
+	return append(all, d.headers...)
+}
+
+func (d *drafter) route(r *resolver.Route) {
+	if r.Struct == nil {
+		return
+	}
+	switch r.Struct.OnDecodeError {
+	case "", resolver.DecodeErrorReject, resolver.DecodeErrorPass:
+	default:
+		d.fail("struct.on_decode_error", "%q, want reject or pass", r.Struct.OnDecodeError)
+	}
+	rules := r.Struct.Rules
+	if len(rules) > maxRules {
+		d.fail("struct.rules", "%d rules, want at most %d", len(rules), maxRules)
+		rules = rules[:maxRules]
+	}
+	for i := range rules {
+		before := len(d.errs)
+		draft := &draft{doc: &rules[i], key: fmt.Sprintf("struct.rules[%d]", i)}
+		d.rule(r, draft)
+		draft.faulty = len(d.errs) > before
+		d.drafts = append(d.drafts, draft)
+	}
+}
+
+func (d *drafter) rule(r *resolver.Route, draft *draft) {
+	doc := draft.doc
+	switch doc.On {
+	case resolver.OnRequest, resolver.OnResponse:
+	default:
+		d.fail(draft.key+".on", "%q, want request or response", doc.On)
+	}
+	if doc.Method != "" {
+		p, err := resolver.ParsePattern(doc.Method)
+		if err != nil {
+			d.fail(draft.key+".method", "%v", err)
+		}
+		draft.pattern = &p
+	}
+	if doc.When != "" {
+		draft.when = &text{key: draft.key + ".when", source: doc.When}
+		d.text(*draft.when)
+	}
+	i := slices.Index(actionNames[:], string(doc.Action))
+	if i < 0 {
+		d.fail(draft.key+".action", "%q, want %s or %s", doc.Action,
+			strings.Join(actionNames[:NumActions-1], ", "), actionNames[NumActions-1])
+		return
+	}
+	draft.action = Action(i)
+	if (draft.action == ActionRoute || draft.action == ActionHeader) && doc.On == resolver.OnResponse {
+		d.fail(draft.key+".on", "response, want request for the action %s", doc.Action)
+	}
+	d.keys(draft)
+	switch draft.action {
+	case ActionReject, ActionDrop:
+		d.status(draft)
+	case ActionSet:
+		d.values(draft)
+	case ActionClear, ActionRedact:
+		d.paths(draft)
+	case ActionRoute:
+		d.backend(r, draft)
+	case ActionHeader:
+		d.headers(draft)
+	}
+}
+
+// keys checks that the rule has no keys of other actions.
+func (d *drafter) keys(draft *draft) {
+	doc := draft.doc
+	for _, k := range []struct {
+		name  string
+		given bool
+		of    []Action
+	}{
+		{"status", doc.Status != nil, []Action{ActionReject, ActionDrop}},
+		{"fields", doc.Fields.Paths != nil || doc.Fields.Values != nil, []Action{ActionSet, ActionClear, ActionRedact}},
+		{"backend", doc.Backend != "", []Action{ActionRoute}},
+		{"set", doc.Set != nil, []Action{ActionHeader}},
+	} {
+		if k.given && !slices.Contains(k.of, draft.action) {
+			d.fail(draft.key+"."+k.name, "given, want none with the action %s", doc.Action)
+		}
+	}
+}
+
+func (d *drafter) status(draft *draft) {
+	draft.code = codes.PermissionDenied
+	if draft.action == ActionDrop {
+		draft.code = codes.FailedPrecondition
+	}
+	s := draft.doc.Status
+	if s == nil {
+		return
+	}
+	draft.message = s.Message
+	if len(s.Message) > maxExpressionBytes {
+		d.fail(draft.key+".status.message", "%d bytes, want at most %d", len(s.Message), maxExpressionBytes)
+	}
+	if s.Code == "" {
+		return
+	}
+	var c codes.Code
+	if err := c.UnmarshalJSON([]byte(`"` + s.Code + `"`)); err != nil || c == codes.OK {
+		d.fail(draft.key+".status.code", "%q, want the name of a gRPC code such as PERMISSION_DENIED, not OK", s.Code)
+		return
+	}
+	draft.code = c
+}
+
+func (d *drafter) values(draft *draft) {
+	doc := draft.doc.Fields
+	if doc.Paths != nil {
+		d.fail(draft.key+".fields", "a list, want paths with an expression for each")
+		return
+	}
+	if !d.count(draft.key+".fields", len(doc.Values)) {
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(doc.Values)) {
+		key := fmt.Sprintf("%s.fields[%q]", draft.key, name)
+		t := text{key: key, source: doc.Values[name]}
+		d.text(t)
+		if p, ok := d.path(key, name); ok {
+			for _, f := range draft.values {
+				if p.within(f.path) || f.path.within(p) {
+					d.fail(key, "the same as, or a part of, %s, want fields apart from each other",
+						strings.TrimPrefix(f.key, draft.key+"."))
+				}
+			}
+			draft.values = append(draft.values, field{key: key, path: p, text: t})
+		}
+	}
+}
+
+func (d *drafter) paths(draft *draft) {
+	doc := draft.doc.Fields
+	if doc.Values != nil {
+		d.fail(draft.key+".fields", "expressions, want a list of paths for the action %s", draft.doc.Action)
+		return
+	}
+	if !d.count(draft.key+".fields", len(doc.Paths)) {
+		return
+	}
+	for i, name := range doc.Paths {
+		key := fmt.Sprintf("%s.fields[%d]", draft.key, i)
+		if p, ok := d.path(key, name); ok {
+			draft.fields = append(draft.fields, field{key: key, path: p})
+		}
+	}
+}
+
+func (d *drafter) count(key string, n int) bool {
+	switch {
+	case n == 0:
+		d.fail(key, "none, want at least one")
+	case n > maxFields:
+		d.fail(key, "%d, want at most %d", n, maxFields)
+	}
+	return n > 0 && n <= maxFields
+}
+
+func (d *drafter) path(key, name string) (path, bool) {
+	p, err := parsePath(name)
+	if err != nil {
+		d.fail(key, "%v", err)
+	}
+	return p, err == nil
+}
+
+// text checks the syntax of an expression.
+func (d *drafter) text(t text) {
+	for _, p := range d.env.parse(t.source) {
+		d.fail(t.key, "%v", p)
+	}
+}
+
+func (d *drafter) backend(r *resolver.Route, draft *draft) {
+	var names []string
+	for _, b := range r.Backends {
+		if b.Name != "" {
+			names = append(names, b.Name)
+		}
+	}
+	switch name := draft.doc.Backend; {
+	case name != "" && slices.Contains(names, name):
+	case len(names) == 0:
+		d.fail(draft.key+".backend", "%q, want the name of a backend of the route, and none has a name", name)
+	default:
+		d.fail(draft.key+".backend", "%q, want the name of a backend of the route: %s", name, strings.Join(names, ", "))
+	}
+}
+
+func (d *drafter) headers(draft *draft) {
+	if !d.count(draft.key+".set", len(draft.doc.Set)) {
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(draft.doc.Set)) {
+		t := text{key: draft.key + ".set." + name, name: name, source: draft.doc.Set[name]}
+		if err := checkHeaderName(name); err != nil {
+			d.fail(t.key, "%v", err)
+		}
+		d.text(t)
+		draft.headers = append(draft.headers, t)
+	}
+}
+
+// reservedHeaders are not metadata: HTTP/2 and gRPC have their own use for them.
+var reservedHeaders = []string{
+	"connection", "content-length", "content-type", "host", "keep-alive", "proxy-connection", "te", "trailer",
+	"transfer-encoding", "upgrade", "user-agent",
+}
+
+const maxHeaderName = 256
+
+func checkHeaderName(name string) error {
+	if name == "" || len(name) > maxHeaderName {
+		return fmt.Errorf("a name of %d bytes, want 1 to %d", len(name), maxHeaderName)
+	}
+	for i := range len(name) {
+		switch c := name[i]; {
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '_', c == '.', c == '-':
+		default:
+			return errors.New("want a name of a-z, 0-9, _, . and -")
+		}
+	}
+	switch {
+	case slices.Contains(reservedHeaders, name), strings.HasPrefix(name, "grpc-"):
+		return errors.New("a reserved name, want another")
+	case strings.HasSuffix(name, "-bin"):
+		return errors.New("a name of binary metadata, want one that does not end in -bin")
+	}
+	return nil
+}

@@ -1,0 +1,180 @@
+package rule
+
+import (
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// redacted replaces the text of redacted strings.
+const redacted = "[REDACTED]"
+
+// edit is one change of a message. Methods report whether the message is another one afterwards. m must have the
+// descriptor that the path was resolved with.
+type edit uint8
+
+const (
+	editSet edit = iota
+	editClear
+	editRedact
+)
+
+// set gives v to what the path leads to, and makes the messages on the way that are not there. An invalid v clears.
+func (p path) set(m protoreflect.Message, v protoreflect.Value) bool {
+	if !v.IsValid() {
+		return p.edit(m, editClear, v)
+	}
+	return p.edit(m, editSet, v)
+}
+
+func (p path) clear(m protoreflect.Message) bool { return p.edit(m, editClear, protoreflect.Value{}) }
+
+func (p path) redact(m protoreflect.Message) bool { return p.edit(m, editRedact, protoreflect.Value{}) }
+
+func (p path) edit(m protoreflect.Message, e edit, v protoreflect.Value) (changed bool) {
+	st := &p[0]
+	if len(p) == 1 {
+		switch e {
+		case editSet:
+			return st.set(m, v)
+		case editClear:
+			return st.clear(m)
+		}
+		return st.redact(m)
+	}
+	p = p[1:]
+	has := m.Has(st.fd)
+	switch {
+	case st.each && !has:
+	case st.each && st.fd.IsList():
+		list := m.Mutable(st.fd).List()
+		for i := range list.Len() {
+			changed = p.edit(list.Get(i).Message(), e, v) || changed
+		}
+	case st.each:
+		values := m.Mutable(st.fd).Map()
+		values.Range(func(_ protoreflect.MapKey, value protoreflect.Value) bool {
+			changed = p.edit(value.Message(), e, v) || changed
+			return true
+		})
+	case st.hasKey:
+		has = has && m.Get(st.fd).Map().Has(st.mapKey)
+		if has || e == editSet {
+			changed = p.edit(m.Mutable(st.fd).Map().Mutable(st.mapKey).Message(), e, v) || !has
+		}
+	case has || e == editSet:
+		changed = p.edit(m.Mutable(st.fd).Message(), e, v) || !has
+	}
+	return changed
+}
+
+func (st *step) set(m protoreflect.Message, v protoreflect.Value) (changed bool) {
+	switch {
+	case st.each && !m.Has(st.fd):
+	case st.each && st.fd.IsList():
+		list := m.Mutable(st.fd).List()
+		for i := range list.Len() {
+			if !list.Get(i).Equal(v) {
+				list.Set(i, cloned(v))
+				changed = true
+			}
+		}
+	case st.each:
+		values := m.Mutable(st.fd).Map()
+		values.Range(func(k protoreflect.MapKey, old protoreflect.Value) bool {
+			if !old.Equal(v) {
+				values.Set(k, cloned(v))
+				changed = true
+			}
+			return true
+		})
+	case st.hasKey:
+		if m.Has(st.fd) {
+			if old := m.Get(st.fd).Map().Get(st.mapKey); old.IsValid() && old.Equal(v) {
+				return false
+			}
+		}
+		m.Mutable(st.fd).Map().Set(st.mapKey, cloned(v))
+		return true
+	default:
+		if (m.Has(st.fd) || !st.fd.HasPresence()) && m.Get(st.fd).Equal(v) {
+			return false
+		}
+		m.Set(st.fd, clonedField(m, st.fd, v))
+		return true
+	}
+	return changed
+}
+
+// cloned returns v, or a copy of it if it is a message: a path may lead to many places, and no two may share one.
+func cloned(v protoreflect.Value) protoreflect.Value {
+	if m, ok := v.Interface().(protoreflect.Message); ok {
+		return protoreflect.ValueOfMessage(proto.Clone(m.Interface()).ProtoReflect())
+	}
+	return v
+}
+
+// clonedField is cloned for a value of the whole field fd of m.
+func clonedField(m protoreflect.Message, fd protoreflect.FieldDescriptor, v protoreflect.Value) protoreflect.Value {
+	switch {
+	case fd.IsList():
+		out := m.NewField(fd)
+		for i := range v.List().Len() {
+			out.List().Append(cloned(v.List().Get(i)))
+		}
+		return out
+	case fd.IsMap():
+		out := m.NewField(fd)
+		v.Map().Range(func(k protoreflect.MapKey, value protoreflect.Value) bool {
+			out.Map().Set(k, cloned(value))
+			return true
+		})
+		return out
+	}
+	return cloned(v)
+}
+
+// clear takes the value away; of name[], all elements.
+func (st *step) clear(m protoreflect.Message) bool {
+	if !m.Has(st.fd) {
+		return false
+	}
+	if st.hasKey {
+		values := m.Mutable(st.fd).Map()
+		if !values.Has(st.mapKey) {
+			return false
+		}
+		values.Clear(st.mapKey)
+		return true
+	}
+	m.Clear(st.fd)
+	return true
+}
+
+// redact makes strings and bytes unreadable, those of a repeated field or map one by one, and clears all else.
+func (st *step) redact(m protoreflect.Message) (changed bool) {
+	v, ok := redactedValue(st.elem())
+	switch {
+	case !ok:
+		return st.clear(m)
+	case !m.Has(st.fd):
+		return false
+	case st.fd.IsList() || st.fd.IsMap() && !st.hasKey:
+		all := *st
+		all.each = true
+		return all.set(m, v)
+	case st.hasKey && !m.Get(st.fd).Map().Has(st.mapKey):
+		return false
+	}
+	return st.set(m, v)
+}
+
+// redactedValue returns what stands for the value of a field, or false if nothing does.
+func redactedValue(fd protoreflect.FieldDescriptor) (protoreflect.Value, bool) {
+	switch fd.Kind() {
+	case protoreflect.StringKind:
+		return protoreflect.ValueOfString(redacted), true
+	case protoreflect.BytesKind:
+		return protoreflect.ValueOfBytes(nil), true
+	}
+	return protoreflect.Value{}, false
+}

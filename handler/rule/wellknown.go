@@ -1,0 +1,130 @@
+package rule
+
+import (
+	"strings"
+	"time"
+
+	"github.com/google/cel-go/common/types"
+	"github.com/google/cel-go/common/types/ref"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// maxAnyBytes bounds the google.protobuf.Any that an expression may look into: each look decodes it.
+const maxAnyBytes = 64 << 10
+
+const wellKnownPackage = "google.protobuf."
+
+// wellKnownName returns the name of a type of google.protobuf that CEL has a type of its own for, such as Timestamp, or
+// "" for all other types.
+func wellKnownName(md protoreflect.MessageDescriptor) string {
+	name, ok := strings.CutPrefix(string(md.FullName()), wellKnownPackage)
+	if !ok {
+		return ""
+	}
+	switch name {
+	case "Any", "Duration", "Timestamp", "Struct", "Value", "ListValue",
+		"BoolValue", "BytesValue", "DoubleValue", "FloatValue", "Int32Value", "Int64Value", "StringValue",
+		"UInt32Value", "UInt64Value":
+		return name
+	}
+	return ""
+}
+
+func isWellKnown(md protoreflect.MessageDescriptor) bool { return wellKnownName(md) != "" }
+
+// fieldOf returns a field of a well-known type, or nil if the schema has a type of that name which is not the known one.
+func fieldOf(md protoreflect.MessageDescriptor, n protoreflect.FieldNumber, k protoreflect.Kind) protoreflect.FieldDescriptor {
+	fd := md.Fields().ByNumber(n)
+	if fd == nil || fd.Kind() != k || fd.Cardinality() == protoreflect.Repeated {
+		return nil
+	}
+	return fd
+}
+
+func notKnown(md protoreflect.MessageDescriptor) ref.Val {
+	return types.NewErr("the schema's %s does not have the fields that it should have", md.FullName())
+}
+
+// wellKnown returns the value that CEL has for a message of a well-known type. A wrapper, a Value and an Any that are
+// not there are null. Nothing is copied, except out of an Any.
+func (s *schema) wellKnown(m protoreflect.Message) ref.Val {
+	md := m.Descriptor()
+	switch name := wellKnownName(md); name {
+	case "Any":
+		return s.openAny(m)
+	case "Timestamp", "Duration":
+		seconds, nanos := fieldOf(md, 1, protoreflect.Int64Kind), fieldOf(md, 2, protoreflect.Int32Kind)
+		if seconds == nil || nanos == nil {
+			return notKnown(md)
+		}
+		sec, nano := m.Get(seconds).Int(), m.Get(nanos).Int()
+		if name == "Timestamp" {
+			return types.Timestamp{Time: time.Unix(sec, nano).UTC()}
+		}
+		d := time.Duration(sec) * time.Second
+		if d/time.Second != time.Duration(sec) {
+			return types.NewErr("a google.protobuf.Duration of %d seconds is out of range", sec)
+		}
+		return types.Duration{Duration: d + time.Duration(nano)}
+	case "Struct":
+		fields := md.Fields().ByNumber(1)
+		if fields == nil || !fields.IsMap() || fields.MapKey().Kind() != protoreflect.StringKind {
+			return notKnown(md)
+		}
+		return types.NewProtoMap(s, s.mapOf(m.Get(fields).Map(), fields))
+	case "ListValue":
+		values := md.Fields().ByNumber(1)
+		if values == nil || !values.IsList() {
+			return notKnown(md)
+		}
+		return types.NewProtoList(s, m.Get(values).List())
+	case "Value":
+		return s.jsonValue(m)
+	}
+	if !m.IsValid() {
+		return types.NullValue // a wrapper that is not there
+	}
+	value := md.Fields().ByNumber(1)
+	if value == nil || value.Cardinality() == protoreflect.Repeated || value.Message() != nil {
+		return notKnown(md)
+	}
+	return s.NativeToValue(m.Get(value).Interface())
+}
+
+func (s *schema) jsonValue(m protoreflect.Message) ref.Val {
+	md := m.Descriptor()
+	if md.Oneofs().Len() != 1 {
+		return notKnown(md)
+	}
+	fd := m.WhichOneof(md.Oneofs().Get(0))
+	if fd == nil || fd.Kind() == protoreflect.EnumKind {
+		return types.NullValue
+	}
+	return s.NativeToValue(m.Get(fd).Interface())
+}
+
+func (s *schema) openAny(m protoreflect.Message) ref.Val {
+	md := m.Descriptor()
+	urlField, valueField := fieldOf(md, 1, protoreflect.StringKind), fieldOf(md, 2, protoreflect.BytesKind)
+	if urlField == nil || valueField == nil {
+		return notKnown(md)
+	}
+	url, value := m.Get(urlField).String(), m.Get(valueField).Bytes()
+	if url == "" {
+		return types.NullValue
+	}
+	if len(value) > maxAnyBytes {
+		return types.NewErr("a google.protobuf.Any of %d bytes, want at most %d to look into it", len(value), maxAnyBytes)
+	}
+	typ, err := s.dynamic.FindMessageByURL(url)
+	if err != nil {
+		return types.NewErr("a google.protobuf.Any of type %.256q, want a type of the schema", url)
+	}
+	inner := typ.New()
+	opts := proto.UnmarshalOptions{AllowPartial: true, Resolver: s.dynamic}
+	if err := opts.Unmarshal(value, inner.Interface()); err != nil {
+		return types.NewErr("a google.protobuf.Any of type %.256q: %v", url, err)
+	}
+	return s.NativeToValue(inner)
+}
