@@ -16,7 +16,7 @@ import (
 const (
 	MaxFiles    = 1024    // files, and so requests
 	MaxBytes    = 8 << 20 // bytes of all answers
-	MaxElements = 1 << 18 // messages and list elements in all answers: two bytes of them may become hundreds in memory
+	MaxElements = 1 << 17 // messages and list elements in all answers: each may become a kilobyte in memory
 	MaxDepth    = 64      // messages inside one another, in an answer
 
 	// MaxNameBytes bounds the full names of all declarations together: a name is repeated in each one inside it.
@@ -52,17 +52,21 @@ func (b *budget) parseAnswer(msg []byte) (*reflectionpb.ServerReflectionResponse
 	return m, b.parse(msg, m)
 }
 
-// parseFile unmarshals a file of an answer, whose bytes have been counted. Custom options stay unknown fields, so that the
-// schemas that happen to be linked into framegate do not change what a file means.
+// parseFile unmarshals a file of an answer, whose bytes have been counted. Custom options stay unknown fields, so that
+// the schemas that happen to be linked into framegate do not change what a file means. Its source_code_info is passed
+// over: it can be larger than all the rest, and nobody reads it.
 func (b *budget) parseFile(raw []byte) (*descriptorpb.FileDescriptorProto, error) {
 	if err := spend(&b.files, 1, MaxFiles, "files"); err != nil {
 		return nil, err
 	}
 	f := &descriptorpb.FileDescriptorProto{}
+	raw, err := withoutField(raw, f.ProtoReflect().Descriptor().Fields().ByName("source_code_info").Number())
+	if err != nil {
+		return nil, err
+	}
 	if err := b.parse(raw, f); err != nil {
 		return nil, err
 	}
-	f.SourceCodeInfo = nil
 	return f, b.countNames(f)
 }
 
@@ -83,16 +87,11 @@ func (b *budget) countElements(msg []byte, d protoreflect.MessageDescriptor, dep
 		return &LimitError{What: "messages inside one another", Max: MaxDepth}
 	}
 	for len(msg) > 0 {
-		num, typ, n := protowire.ConsumeTag(msg)
-		if n < 0 {
-			return fmt.Errorf("%w: %w", errMalformed, protowire.ParseError(n))
+		num, typ, whole, value, err := consume(msg)
+		if err != nil {
+			return err
 		}
-		msg = msg[n:]
-		if n = protowire.ConsumeFieldValue(num, typ, msg); n < 0 {
-			return fmt.Errorf("%w: %w", errMalformed, protowire.ParseError(n))
-		}
-		value := msg[:n]
-		msg = msg[n:]
+		msg = msg[whole:]
 		f := d.Fields().ByNumber(num)
 		if f == nil || !f.IsList() && f.Message() == nil {
 			continue
@@ -108,6 +107,36 @@ func (b *budget) countElements(msg []byte, d protoreflect.MessageDescriptor, dep
 		}
 	}
 	return nil
+}
+
+// consume reads the first field of msg: its number and type, the length of all of it, and its value, which is a part
+// of msg.
+func consume(msg []byte) (protowire.Number, protowire.Type, int, []byte, error) {
+	num, typ, tag := protowire.ConsumeTag(msg)
+	if tag < 0 {
+		return 0, 0, 0, nil, fmt.Errorf("%w: %w", errMalformed, protowire.ParseError(tag))
+	}
+	n := protowire.ConsumeFieldValue(num, typ, msg[tag:])
+	if n < 0 {
+		return 0, 0, 0, nil, fmt.Errorf("%w: %w", errMalformed, protowire.ParseError(n))
+	}
+	return num, typ, tag + n, msg[tag : tag+n], nil
+}
+
+// withoutField returns msg without the fields of a number. It does not change msg.
+func withoutField(msg []byte, number protowire.Number) ([]byte, error) {
+	kept := make([]byte, 0, len(msg))
+	for len(msg) > 0 {
+		num, _, whole, _, err := consume(msg)
+		if err != nil {
+			return nil, err
+		}
+		if num != number {
+			kept = append(kept, msg[:whole]...)
+		}
+		msg = msg[whole:]
+	}
+	return kept, nil
 }
 
 // countNames counts the full names that the declarations of f will have.
@@ -126,8 +155,8 @@ func (b *budget) countNames(f *descriptorpb.FileDescriptorProto) error {
 	return spend(&b.nameBytes, n, MaxNameBytes, "bytes of full names")
 }
 
-// messageNames returns the length of the full names of m and of what it declares, in a scope whose name has scope bytes. It
-// cannot overflow: it is at most MaxElements times MaxBytes.
+// messageNames returns the length of the full names of m and of what it declares, in a scope whose name has scope
+// bytes. It cannot overflow: it is at most MaxElements times MaxBytes.
 func messageNames(m *descriptorpb.DescriptorProto, scope int) int {
 	scope += 1 + len(m.GetName())
 	n := scope

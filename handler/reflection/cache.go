@@ -16,19 +16,19 @@ type CacheConfig struct {
 
 	FetchTimeout time.Duration // of one fetch; default 10s
 
-	// MissInterval is how long a missing method or service is taken for missing: the service is not asked for again in that
-	// time, counted from the last answer about it. Default 10s.
+	// MissInterval is how long a missing method or service is taken for missing: the service is not asked for again in
+	// that time, counted from the last answer about it. Default 10s.
 	MissInterval time.Duration
 
 	// After a fetch that failed otherwise, its service is not asked for again for MinBackoff, twice as long after each
-	// further failure in a row, up to MaxBackoff. Each of these times is shortened at random, by up to a third. Defaults
-	// 1s and 30s.
+	// further failure in a row, up to MaxBackoff. Each of these times is shortened at random, by up to a third.
+	// Defaults 1s and 30s.
 	MinBackoff, MaxBackoff time.Duration
 }
 
 // Every fetch of a key that brings nothing for its service takes one of missBurst tokens, of which one comes back each
-// missEvery. Without a token, services that are not held are not asked for. So a client that makes up names of services does
-// not reach the endpoint with each of them.
+// missEvery. Without a token, services that are not held are not asked for. So a client that makes up names of
+// services does not reach the endpoint with each of them.
 const (
 	missBurst = 16
 	missEvery = time.Second
@@ -88,13 +88,13 @@ var (
 	// ErrClosed is what a Cache returns after Close.
 	ErrClosed = errors.New("reflection: the cache is closed")
 
-	// ErrBusy says that too many fetches of the key brought nothing lately, so that the service was not asked for. A caller
-	// may try again in a second.
+	// ErrBusy says that too many fetches of the key brought nothing lately, so that the service was not asked for. A
+	// caller may try again in a second.
 	ErrBusy = errors.New("too many questions without an answer lately")
 )
 
-// Cache keeps what was made of endpoints' answers: a T for each key, such as a route's revision and a backend, and service.
-// Methods may be called from several goroutines. A T is shared by them: it must not change.
+// Cache keeps what was made of endpoints' answers: a T for each key, such as a route's revision and a backend, and
+// service. Methods may be called from several goroutines. A T is shared by them: it must not change.
 type Cache[T any] struct {
 	cfg CacheConfig
 
@@ -115,21 +115,27 @@ func NewCache[T any](cfg CacheConfig) *Cache[T] {
 	return c
 }
 
-// Get returns the value for key and the service of method, a path such as /pkg.Service/Method, once has says that the method
-// is in it. It returns at once if the value is held; otherwise it calls fetch and waits until that has returned or ctx ends.
+// Get returns the value for key and the service of method, a path such as /pkg.Service/Method, once has says that the
+// method is in it. It returns at once if the value is held; otherwise it calls fetch and waits until that has returned
+// or ctx ends.
 //
-// One fetch at a time runs for a key, on a goroutine and with a context of the cache's own: it goes on when its callers have
-// left, up to FetchTimeout, and its result is kept. Callers that come in the meantime wait for it; if it is for another
-// service, one of them is the next. fetch should ask for the service of method alone.
+// One fetch at a time runs for a key, on a goroutine and with a context of the cache's own: it goes on when its
+// callers have left, up to FetchTimeout, and its result is kept. Callers that come in the meantime wait for it; if it
+// is for another service, one of them is the next. fetch should ask for the service of method alone.
 //
-// A value that is held stays until Forget, or until there are too many. If it lacks the method, the service is fetched again,
-// unless the last fetch is less than MissInterval ago: then the error is ErrMissing. If that fetch fails, the methods of the
-// value that is held can still be had. A fetch that fails with ErrMissing is taken to say that there is no such service.
-// Other failures are returned to everybody who asks for the service in the next MinBackoff to MaxBackoff.
+// A value that is held stays until Forget, or until there are too many. If it lacks the method, the service is fetched
+// again, unless the last fetch is less than MissInterval ago: then the error is ErrMissing. If that fetch fails, the
+// methods of the value that is held can still be had. A fetch that fails with ErrMissing is taken to say that there is
+// no such service. Other failures are returned to everybody who asks for the service in the next MinBackoff to
+// MaxBackoff.
 //
-// has is called without locks, with a value that fetch returned; it should be quick, since a call that finds its value calls
-// it too. An error wraps what fetch returned, or is ErrMissing, ErrBusy, ErrClosed or the end of ctx, wrapped.
-func (c *Cache[T]) Get(ctx context.Context, key, method string, fetch func(context.Context) (T, error), has func(T, string) bool) (T, error) {
+// has is called without locks, with a value that fetch returned; it should be quick, since a call that finds its value
+// calls it too. An error wraps what fetch returned, or is ErrMissing, ErrBusy, ErrClosed or the end of ctx, wrapped. A
+// fetch that ran into FetchTimeout usually returns context.DeadlineExceeded: only ctx tells whether that is the
+// caller's own deadline.
+func (c *Cache[T]) Get(
+	ctx context.Context, key, method string, fetch func(context.Context) (T, error), has func(v T, method string) bool,
+) (T, error) {
 	var zero T
 	service := serviceOf(method)
 	if len(service) > maxServiceName {
@@ -165,16 +171,17 @@ func (c *Cache[T]) Get(ctx context.Context, key, method string, fetch func(conte
 	}
 }
 
-// Forget drops all that is held for key. A fetch that runs is not stopped; those who wait for it get its result, and nobody
-// after them. Calls that began under the old rules may still come and bring theirs: a key that names the revision of the
-// rules keeps them apart.
+// Forget drops all that is held for key. A fetch that runs is not stopped; those who wait for it get its result, and
+// nobody after them. Calls that began under the old rules may still come and bring theirs: a key that names the
+// revision of the rules keeps them apart.
 func (c *Cache[T]) Forget(key string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.keys, key)
 }
 
-// Close cancels the fetches that run and waits for them. Those who wait in Get hear of it. It may be called more than once.
+// Close cancels the fetches that run and waits for them. Those who wait in Get hear of it. It may be called more than
+// once.
 func (c *Cache[T]) Close() {
 	c.mu.Lock()
 	c.closed = true

@@ -42,8 +42,8 @@ func (c *conversation) askFile(path string) ([][]byte, error) {
 func (c *conversation) ask(what string, q *reflectionpb.ServerReflectionRequest) ([][]byte, error) {
 	c.asked++
 	msg, err := proto.Marshal(q)
-	if err != nil { // a path that is no UTF-8 cannot come here: it would not have been unmarshalled
-		return nil, fmt.Errorf("%s: %w", what, err)
+	if err != nil { // the name of an import that is no UTF-8
+		return nil, &ProtocolError{Asked: what, Err: err}
 	}
 	sendErr := c.stream.Send(msg)
 	// A stream that the endpoint has ended cannot be sent to; its status says more than that.
@@ -62,7 +62,9 @@ func (c *conversation) ask(what string, q *reflectionpb.ServerReflectionRequest)
 }
 
 // filesOf returns the files of an answer to q.
-func filesOf(what string, q *reflectionpb.ServerReflectionRequest, answer *reflectionpb.ServerReflectionResponse) ([][]byte, error) {
+func filesOf(
+	what string, q *reflectionpb.ServerReflectionRequest, answer *reflectionpb.ServerReflectionResponse,
+) ([][]byte, error) {
 	// Some servers do not repeat the question. What they send is checked by its names anyhow.
 	if o := answer.GetOriginalRequest(); o.GetMessageRequest() != nil {
 		if o.GetFileByFilename() != q.GetFileByFilename() || o.GetFileContainingSymbol() != q.GetFileContainingSymbol() {
@@ -79,7 +81,8 @@ func filesOf(what string, q *reflectionpb.ServerReflectionRequest, answer *refle
 	return nil, protocolErrorf(what, "the answer has neither files nor an error")
 }
 
-// streamError is the error of a stream that failed at its asked-th question. The end of ctx comes before what it caused.
+// streamError is the error of a stream that failed at its asked-th question. The end of ctx comes before what it
+// caused.
 func streamError(ctx context.Context, what string, err error, asked int) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("%s: %w", what, context.Cause(ctx))

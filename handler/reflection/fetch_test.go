@@ -17,7 +17,6 @@ import (
 	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	alphapb "google.golang.org/grpc/reflection/grpc_reflection_v1alpha"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
@@ -89,7 +88,7 @@ func TestFetch_ReturnsWhatIsLinkedIntoAGoServer(t *testing.T) {
 func TestFetch_AsksForEachFileThatAServerDoesNotSendByItself(t *testing.T) {
 	files := compile(t, shop)
 	var asked []string
-	open := serveAnswers(t, func(q *reflectionpb.ServerReflectionRequest) *reflectionpb.ServerReflectionResponse {
+	open := serveAnswers(t, func(q *question) *answer {
 		path := q.GetFileByFilename()
 		if q.GetFileContainingSymbol() != "" {
 			path = "shop/service.proto"
@@ -114,13 +113,15 @@ func TestFetch_AsksForEachFileThatAServerDoesNotSendByItself(t *testing.T) {
 
 func TestFetch_DropsCommentsAndFilesThatAreNotNeeded(t *testing.T) {
 	files := compile(t, shop)
-	open := serveAnswers(t, func(q *reflectionpb.ServerReflectionRequest) *reflectionpb.ServerReflectionResponse {
-		all := []*descriptorpb.FileDescriptorProto{{Name: proto.String("other.proto"), Dependency: []string{"nowhere.proto"}}}
+	open := serveAnswers(t, func(q *question) *answer {
+		all := []*file{emptyFile("other.proto", "nowhere.proto")}
 		for path := range shop {
 			f, _ := files.FindFileByPath(path)
 			p := protodesc.ToFileDescriptorProto(f)
-			p.SourceCodeInfo = &descriptorpb.SourceCodeInfo{
-				Location: []*descriptorpb.SourceCodeInfo_Location{{Span: []int32{1, 2, 3}, LeadingComments: proto.String("secret")}},
+			p.SourceCodeInfo = &descriptorpb.SourceCodeInfo{}
+			location := &descriptorpb.SourceCodeInfo_Location{Span: []int32{1, 2, 3}}
+			for range MaxElements / 3 { // more in all than there may be of what is kept
+				p.SourceCodeInfo.Location = append(p.SourceCodeInfo.Location, location)
 			}
 			all = append(all, p)
 		}
@@ -153,7 +154,7 @@ func TestFetch_ReportsTheStatusOfAStream(t *testing.T) {
 	asked := 0
 	open := serve(t, func(s *grpc.Server) {
 		reflectionpb.RegisterServerReflectionServer(s, answers{
-			answer: func(*reflectionpb.ServerReflectionRequest) (*reflectionpb.ServerReflectionResponse, error) {
+			answer: func(*question) (*answer, error) {
 				asked++
 				return nil, status.Error(codes.PermissionDenied, "not for you")
 			},
@@ -173,7 +174,7 @@ func TestFetch_DoesNotTryTheOtherVersionAfterAnAnswer(t *testing.T) {
 	require.NoError(t, err)
 	open := serve(t, func(s *grpc.Server) {
 		reflectionpb.RegisterServerReflectionServer(s, answers{
-			answer: func(q *reflectionpb.ServerReflectionRequest) (*reflectionpb.ServerReflectionResponse, error) {
+			answer: func(q *question) (*answer, error) {
 				if q.GetFileByFilename() != "" {
 					return nil, status.Error(codes.Unimplemented, "no files by name")
 				}
@@ -189,7 +190,7 @@ func TestFetch_DoesNotTryTheOtherVersionAfterAnAnswer(t *testing.T) {
 func TestFetch_EndsWithItsContext(t *testing.T) {
 	got := make(chan struct{})
 	release := make(chan struct{})
-	open := serveAnswers(t, func(q *reflectionpb.ServerReflectionRequest) *reflectionpb.ServerReflectionResponse {
+	open := serveAnswers(t, func(q *question) *answer {
 		close(got)
 		<-release
 		return answerFiles(q)

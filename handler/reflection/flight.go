@@ -17,10 +17,12 @@ type flight[T any] struct {
 	err   error
 }
 
-// join returns the fetch to wait for: the one that runs for the key, or else one that it starts for the service. held is the
-// outcome that the caller has seen and that does not do. join returns nil, without an error, if there is another one now. It
-// returns an error if there must be no fetch yet.
-func (c *Cache[T]) join(name, svc string, held *outcome[T], fetch func(context.Context) (T, error)) (*flight[T], error) {
+// join returns the fetch to wait for: the one that runs for the key, or else one that it starts for the service. held
+// is the outcome that the caller has seen and that does not do. join returns nil, without an error, if there is
+// another one now. It returns an error if there must be no fetch yet.
+func (c *Cache[T]) join(
+	name, svc string, held *outcome[T], fetch func(context.Context) (T, error),
+) (*flight[T], error) {
 	now := time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -69,17 +69,22 @@ func (g *gathering) findService(service string) (string, error) {
 	}
 	name := protoreflect.FullName(service)
 	for _, path := range paths {
-		f := g.received[path].file
-		if f.GetPackage() == string(name.Parent()) && slices.ContainsFunc(f.GetService(), func(s *descriptorpb.ServiceDescriptorProto) bool {
-			return s.GetName() == string(name.Name())
-		}) {
+		if definesService(g.received[path].file, name) {
 			return path, nil
 		}
 	}
 	return "", protocolErrorf(what, "no file of the answer defines this service: %s", listed(paths))
 }
 
-// add keeps the files of the answer to what, but for those that come with protoc. It returns the paths of those it kept.
+func definesService(f *descriptorpb.FileDescriptorProto, name protoreflect.FullName) bool {
+	return f.GetPackage() == string(name.Parent()) &&
+		slices.ContainsFunc(f.GetService(), func(s *descriptorpb.ServiceDescriptorProto) bool {
+			return s.GetName() == string(name.Name())
+		})
+}
+
+// add keeps the files of the answer to what, but for those that come with protoc. It returns the paths of those it
+// kept.
 func (g *gathering) add(what string, files [][]byte) ([]string, error) {
 	var paths []string
 	for i, raw := range files {
@@ -104,8 +109,8 @@ func (g *gathering) add(what string, files [][]byte) ([]string, error) {
 	return paths, nil
 }
 
-// visit puts the file at path into the set, after its imports. It asks for those that have not come yet. The depth of its
-// recursion is bounded by MaxFiles.
+// visit puts the file at path into the set, after its imports. It asks for those that have not come yet. The depth of
+// its recursion is bounded by MaxFiles.
 func (g *gathering) visit(path string) error {
 	if _, done := g.walks[path]; done {
 		return nil
@@ -159,8 +164,8 @@ func (g *gathering) file(path string) (*descriptorpb.FileDescriptorProto, error)
 	return r.file, nil
 }
 
-// countWalk counts the steps through the public imports of f, all of whose imports have been visited, that whoever links f
-// and the files that import it takes.
+// countWalk counts the steps through the public imports of f, all of whose imports have been visited, that whoever
+// links f and the files that import it takes.
 func (g *gathering) countWalk(f *descriptorpb.FileDescriptorProto) error {
 	deps := f.GetDependency()
 	walk := len(deps)
@@ -171,7 +176,8 @@ func (g *gathering) countWalk(f *descriptorpb.FileDescriptorProto) error {
 	}
 	g.walks[f.GetName()] = walk
 	for _, d := range deps {
-		if err := spend(&g.conversation.budget.importSteps, g.walks[d], MaxImportSteps, "paths through public imports"); err != nil {
+		spent := &g.conversation.budget.importSteps
+		if err := spend(spent, g.walks[d], MaxImportSteps, "paths through public imports"); err != nil {
 			return err
 		}
 	}
@@ -201,7 +207,8 @@ func (g *gathering) finish(service string) (*descriptorpb.FileDescriptorSet, err
 			return nil, &ProtocolError{Asked: what, Err: err}
 		}
 		if name := impostor(fd); name != "" {
-			return nil, protocolErrorf("file "+shortened(fd.Path()), "declares %s, which comes with protoc", shortened(string(name)))
+			what = "file " + shortened(fd.Path())
+			return nil, protocolErrorf(what, "declares %s, which comes with protoc", shortened(string(name)))
 		}
 	}
 	return g.set, nil

@@ -65,7 +65,8 @@ func (c *Cache[T]) keyLocked(name string) *key[T] {
 	return k
 }
 
-// dropKeyLocked drops the least recently used key. To look at all of them is cheap beside the fetch that a new one brings.
+// dropKeyLocked drops the least recently used key. To look at all of them is cheap beside the fetch that a new one
+// brings.
 func (c *Cache[T]) dropKeyLocked() {
 	var oldest string
 	var least *key[T]
@@ -85,8 +86,8 @@ func (k *key[T]) outcomeOf(svc string) *outcome[T] {
 	return nil
 }
 
-// put makes o the outcome for a service. With most services held already, the one that goes is the least recently used one
-// that has no value, or else the least recently used one.
+// put makes o the outcome for a service. With most services held already, the one that goes is the least recently used
+// one that has no value, or else the least recently used one.
 func (k *key[T]) put(svc string, o *outcome[T], now uint64, most int) {
 	s := k.services[svc]
 	if s == nil {

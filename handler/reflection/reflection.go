@@ -18,14 +18,14 @@ import (
 
 // Stream is one call of the reflection service. Its messages are the payloads of gRPC frames, without their prefix.
 //
-// Fetch calls Send and Recv from one goroutine, in turn, and Close exactly once, maybe from another one while Send or Recv
-// waits: they must return then. An error that stands for a gRPC status has, or wraps one that has, the method GRPCStatus()
-// *status.Status of Kitex's nphttp2/status; errors without it are failures of the connection.
+// Fetch calls Send and Recv from one goroutine, in turn, and Close exactly once, maybe from another one while Send or
+// Recv waits: they must return then. An error that stands for a gRPC status has, or wraps one that has, the method
+// GRPCStatus() *status.Status of Kitex's nphttp2/status; errors without it are failures of the connection.
 type Stream interface {
 	Send(msg []byte) error // sends a message; it does not keep msg
 
-	// Recv returns the next message, which is the caller's to keep. It returns io.EOF at an end with status OK. It should
-	// refuse a message of more than MaxBytes before it takes the memory.
+	// Recv returns the next message, which is the caller's to keep. It returns io.EOF at an end with status OK. It
+	// should refuse a message of more than MaxBytes before it takes the memory.
 	Recv() ([]byte, error)
 
 	Close() // ends the stream whatever its state
@@ -45,22 +45,23 @@ var (
 	// ErrUnimplemented says that the endpoint has no reflection service, in any version known here.
 	ErrUnimplemented = errors.New("the endpoint does not offer server reflection")
 
-	// ErrMissing says that the endpoint answers, but does not know the service or the method: the caller's mistake, or an
-	// endpoint of another version.
+	// ErrMissing says that the endpoint answers, but does not know the service or the method: the caller's mistake, or
+	// an endpoint of another version.
 	ErrMissing = errors.New("the endpoint does not know it")
 )
 
 // Fetch asks for the file that defines service, a full name such as pkg.Service, and for the files that it imports,
-// directly or not. It returns them with every file after its imports, without comments and positions (source_code_info).
-// The set has been checked: protodesc.NewFiles takes it. Files that the endpoint sends and service does not need are left out.
+// directly or not. It returns them with every file after its imports, without comments and positions
+// (source_code_info). The set has been checked: protodesc.NewFiles takes it. Files that the endpoint sends and service
+// does not need are left out.
 //
-// The files that come with protoc (google/protobuf/*.proto) are always framegate's own: an endpoint need not offer them, and
-// what it sends in their place is not looked at.
+// The files that come with protoc (google/protobuf/*.proto) are always framegate's own: an endpoint need not offer
+// them, and what it sends in their place is not looked at.
 //
-// Fetch asks v1, then v1alpha if v1 is UNIMPLEMENTED. It blocks until the answers are there or ctx ends: give it a deadline.
-// What an endpoint may make it hold is bounded by MaxFiles, MaxBytes and the other bounds in budget.go. There is at most one
-// request for each file. Errors: ErrMissing, ErrUnimplemented, *AnswerError, *ProtocolError, *LimitError, the stream's own
-// ones, wrapped.
+// Fetch asks v1, then v1alpha if v1 is UNIMPLEMENTED. It blocks until the answers are there or ctx ends: give it a
+// deadline. What an endpoint may make it hold is bounded by MaxFiles, MaxBytes and the other bounds in budget.go.
+// There is at most one request for each file. Errors: ErrMissing, ErrUnimplemented, *AnswerError, *ProtocolError,
+// *LimitError, the stream's own ones, wrapped.
 func Fetch(ctx context.Context, open Opener, service string) (*descriptorpb.FileDescriptorSet, error) {
 	if !protoreflect.FullName(service).IsValid() {
 		return nil, fmt.Errorf("reflection: service %s: want a full name such as pkg.Service", shortened(service))

@@ -24,6 +24,14 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 )
 
+// Short names of what the tests are about.
+type (
+	question = reflectionpb.ServerReflectionRequest
+	answer   = reflectionpb.ServerReflectionResponse
+	file     = descriptorpb.FileDescriptorProto
+	message  = descriptorpb.DescriptorProto
+)
+
 // serve runs a grpc-go server until the end of the test and returns an Opener of streams to it.
 func serve(t *testing.T, register func(*grpc.Server)) Opener {
 	t.Helper()
@@ -96,9 +104,9 @@ func (payloadCodec) Unmarshal(data []byte, v any) error {
 // compile compiles sources, by path.
 func compile(t testing.TB, sources map[string]string) linker.Resolver {
 	t.Helper()
-	c := protocompile.Compiler{
-		Resolver: protocompile.WithStandardImports(&protocompile.SourceResolver{Accessor: protocompile.SourceAccessorFromMap(sources)}),
-	}
+	c := protocompile.Compiler{Resolver: protocompile.WithStandardImports(&protocompile.SourceResolver{
+		Accessor: protocompile.SourceAccessorFromMap(sources),
+	})}
 	files, err := c.Compile(context.Background(), slices.Collect(maps.Keys(sources))...)
 	require.NoError(t, err)
 	return files.AsResolver()
@@ -107,10 +115,10 @@ func compile(t testing.TB, sources map[string]string) linker.Resolver {
 // answers is a reflection service that answers with a function.
 type answers struct {
 	reflectionpb.UnimplementedServerReflectionServer
-	answer func(*reflectionpb.ServerReflectionRequest) (*reflectionpb.ServerReflectionResponse, error)
+	answer func(*question) (*answer, error)
 }
 
-func (a answers) ServerReflectionInfo(s grpc.BidiStreamingServer[reflectionpb.ServerReflectionRequest, reflectionpb.ServerReflectionResponse]) error {
+func (a answers) ServerReflectionInfo(s grpc.BidiStreamingServer[question, answer]) error {
 	for {
 		q, err := s.Recv()
 		if err != nil {
@@ -127,20 +135,18 @@ func (a answers) ServerReflectionInfo(s grpc.BidiStreamingServer[reflectionpb.Se
 }
 
 // serveAnswers runs a server of v1 that answers with a function.
-func serveAnswers(t *testing.T, answer func(*reflectionpb.ServerReflectionRequest) *reflectionpb.ServerReflectionResponse) Opener {
+func serveAnswers(t *testing.T, reply func(*question) *answer) Opener {
 	t.Helper()
 	return serve(t, func(s *grpc.Server) {
 		reflectionpb.RegisterServerReflectionServer(s, answers{
-			answer: func(q *reflectionpb.ServerReflectionRequest) (*reflectionpb.ServerReflectionResponse, error) {
-				return answer(q), nil
-			},
+			answer: func(q *question) (*answer, error) { return reply(q), nil },
 		})
 	})
 }
 
 // answerRaw is an answer with files as they are.
-func answerRaw(q *reflectionpb.ServerReflectionRequest, files ...[]byte) *reflectionpb.ServerReflectionResponse {
-	return &reflectionpb.ServerReflectionResponse{
+func answerRaw(q *question, files ...[]byte) *answer {
+	return &answer{
 		OriginalRequest: q,
 		MessageResponse: &reflectionpb.ServerReflectionResponse_FileDescriptorResponse{
 			FileDescriptorResponse: &reflectionpb.FileDescriptorResponse{FileDescriptorProto: files},
@@ -149,7 +155,7 @@ func answerRaw(q *reflectionpb.ServerReflectionRequest, files ...[]byte) *reflec
 }
 
 // answerFiles is an answer with files.
-func answerFiles(q *reflectionpb.ServerReflectionRequest, files ...*descriptorpb.FileDescriptorProto) *reflectionpb.ServerReflectionResponse {
+func answerFiles(q *question, files ...*file) *answer {
 	var raw [][]byte
 	for _, f := range files {
 		b, err := proto.Marshal(f)
@@ -162,8 +168,8 @@ func answerFiles(q *reflectionpb.ServerReflectionRequest, files ...*descriptorpb
 }
 
 // answerError is an error_response.
-func answerError(q *reflectionpb.ServerReflectionRequest, code kitexcodes.Code, message string) *reflectionpb.ServerReflectionResponse {
-	return &reflectionpb.ServerReflectionResponse{
+func answerError(q *question, code kitexcodes.Code, message string) *answer {
+	return &answer{
 		OriginalRequest: q,
 		MessageResponse: &reflectionpb.ServerReflectionResponse_ErrorResponse{
 			ErrorResponse: &reflectionpb.ErrorResponse{ErrorCode: int32(code), ErrorMessage: message},
