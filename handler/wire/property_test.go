@@ -29,9 +29,7 @@ func (n node) of(name string) protoreflect.FieldDescriptor {
 
 func (n node) set(name string, v any)     { n.Set(n.of(name), protoreflect.ValueOf(v)) }
 func (n node) clear(name string)          { n.Clear(n.of(name)) }
-func (n node) has(name string) bool       { return n.Has(n.of(name)) }
 func (n node) message(name string) node   { return node{n.Mutable(n.of(name)).Message()} }
-func (n node) len(name string) int        { return n.Get(n.of(name)).List().Len() }
 func (n node) at(name string, i int) node { return node{n.Mutable(n.of(name)).List().Get(i).Message()} }
 
 // keep makes the list hold the elements that it has at the places, in that order.
