@@ -8,7 +8,6 @@ import (
 	"github.com/google/cel-go/common/types"
 	"github.com/google/cel-go/common/types/ref"
 	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/types/dynamicpb"
 )
 
 func isDyn(t *cel.Type) bool { return t.Kind() == types.DynKind || t.Kind() == types.AnyKind }
@@ -102,7 +101,7 @@ func (s *schema) stepValue(st *step, val ref.Val) (v protoreflect.Value, err err
 	if st.single() {
 		v, err = s.elemValue(st.elem(), val)
 	} else {
-		v, err = s.fieldValue(dynamicpb.NewMessage(st.fd.ContainingMessage()), st.fd, val)
+		v, err = s.fieldValue(st.fd, val)
 	}
 	if err == nil && !v.IsValid() && st.fd.Cardinality() == protoreflect.Required {
 		err = errRequired

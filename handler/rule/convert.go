@@ -14,42 +14,47 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 )
 
-// fieldValue converts the result of an expression to a value of the field fd of m. The value shares no memory that may
-// change. It is invalid when the field is to be cleared: for null, and for a message that is not there.
-func (s *schema) fieldValue(m protoreflect.Message, fd protoreflect.FieldDescriptor, val ref.Val) (protoreflect.Value, error) {
-	if val == types.NullValue && !isJSON(fd) {
-		return protoreflect.Value{}, nil
-	}
+// fieldValue converts the result of an expression to a value of the field fd. The value shares no memory that may change.
+// It is invalid when the field is to be cleared: for null, and for a message that is not there.
+func (s *schema) fieldValue(fd protoreflect.FieldDescriptor, val ref.Val) (protoreflect.Value, error) {
+	var none protoreflect.Value
 	switch {
+	case !fd.IsMap() && !fd.IsList():
+		return s.elemValue(fd, val)
+	case val == types.NullValue:
+		return none, nil
 	case fd.IsMap():
-		return s.mapValue(m, fd, val)
-	case fd.IsList():
-		list, ok := val.(traits.Lister)
-		if !ok {
-			return protoreflect.Value{}, mismatch(val, "a list")
-		}
-		out := m.NewField(fd)
-		for it := list.Iterator(); it.HasNext() == types.True; {
-			v, err := s.elemValue(fd, it.Next())
-			if err != nil {
-				return protoreflect.Value{}, fmt.Errorf("element %d: %w", out.List().Len(), err)
-			}
-			if !v.IsValid() {
-				return protoreflect.Value{}, fmt.Errorf("element %d: null, want a value", out.List().Len())
-			}
-			out.List().Append(v)
-		}
-		return out, nil
+		return s.mapValue(fd, val)
 	}
-	return s.elemValue(fd, val)
+	list, ok := val.(traits.Lister)
+	if !ok {
+		return none, mismatch(val, "a list")
+	}
+	out := newField(fd)
+	for it := list.Iterator(); it.HasNext() == types.True; {
+		v, err := s.elemValue(fd, it.Next())
+		if err != nil {
+			return none, fmt.Errorf("element %d: %w", out.List().Len(), err)
+		}
+		if !v.IsValid() {
+			return none, fmt.Errorf("element %d: null, want a value", out.List().Len())
+		}
+		out.List().Append(v)
+	}
+	return out, nil
 }
 
-func (s *schema) mapValue(m protoreflect.Message, fd protoreflect.FieldDescriptor, val ref.Val) (protoreflect.Value, error) {
+// newField returns a new list or map for the field.
+func newField(fd protoreflect.FieldDescriptor) protoreflect.Value {
+	return dynamicpb.NewMessage(fd.ContainingMessage()).NewField(fd)
+}
+
+func (s *schema) mapValue(fd protoreflect.FieldDescriptor, val ref.Val) (protoreflect.Value, error) {
 	values, ok := val.(traits.Mapper)
 	if !ok {
 		return protoreflect.Value{}, mismatch(val, "a map")
 	}
-	out := m.NewField(fd)
+	out := newField(fd)
 	for it := values.Iterator(); it.HasNext() == types.True; {
 		key := it.Next()
 		k, err := s.elemValue(fd.MapKey(), key)
@@ -66,11 +71,6 @@ func (s *schema) mapValue(m protoreflect.Message, fd protoreflect.FieldDescripto
 		out.Map().Set(k.MapKey(), v)
 	}
 	return out, nil
-}
-
-// isJSON reports whether null is a value of the field, rather than the absence of one.
-func isJSON(fd protoreflect.FieldDescriptor) bool {
-	return fd.Message() != nil && !fd.IsList() && !fd.IsMap() && wellKnownName(fd.Message()) == "Value"
 }
 
 // elemValue is fieldValue for a singular field, and for an element of another.

@@ -13,15 +13,19 @@ const redacted = "[REDACTED]"
 type edit uint8
 
 const (
-	editSet edit = iota
+	editSet  edit = iota
+	editCopy      // sets copies
 	editClear
 	editRedact
 )
 
 // set gives v to what the path leads to, and makes the messages on the way that are not there. An invalid v clears.
 func (p path) set(m protoreflect.Message, v protoreflect.Value) bool {
-	if !v.IsValid() {
+	switch {
+	case !v.IsValid():
 		return p.edit(m, editClear, v)
+	case p.many(): // no two places may share a message
+		return p.edit(m, editCopy, v)
 	}
 	return p.edit(m, editSet, v)
 }
@@ -30,12 +34,24 @@ func (p path) clear(m protoreflect.Message) bool { return p.edit(m, editClear, p
 
 func (p path) redact(m protoreflect.Message) bool { return p.edit(m, editRedact, protoreflect.Value{}) }
 
+// many reports whether the path may lead to more than one place.
+func (p path) many() bool {
+	for i := range p {
+		if p[i].each {
+			return true
+		}
+	}
+	return false
+}
+
 func (p path) edit(m protoreflect.Message, e edit, v protoreflect.Value) (changed bool) {
 	st := &p[0]
 	if len(p) == 1 {
 		switch e {
 		case editSet:
 			return st.set(m, v)
+		case editCopy:
+			return st.set(m, copied(m, st, v))
 		case editClear:
 			return st.clear(m)
 		}
@@ -58,10 +74,10 @@ func (p path) edit(m protoreflect.Message, e edit, v protoreflect.Value) (change
 		})
 	case st.hasKey:
 		has = has && m.Get(st.fd).Map().Has(st.mapKey)
-		if has || e == editSet {
+		if has || e <= editCopy {
 			changed = p.edit(m.Mutable(st.fd).Map().Mutable(st.mapKey).Message(), e, v) || !has
 		}
-	case has || e == editSet:
+	case has || e <= editCopy:
 		changed = p.edit(m.Mutable(st.fd).Message(), e, v) || !has
 	}
 	return changed
@@ -99,13 +115,13 @@ func (st *step) set(m protoreflect.Message, v protoreflect.Value) (changed bool)
 		if (m.Has(st.fd) || !st.fd.HasPresence()) && m.Get(st.fd).Equal(v) {
 			return false
 		}
-		m.Set(st.fd, clonedField(m, st.fd, v))
+		m.Set(st.fd, v)
 		return true
 	}
 	return changed
 }
 
-// cloned returns v, or a copy of it if it is a message: a path may lead to many places, and no two may share one.
+// cloned returns v, or a copy of it if it is a message.
 func cloned(v protoreflect.Value) protoreflect.Value {
 	if m, ok := v.Interface().(protoreflect.Message); ok {
 		return protoreflect.ValueOfMessage(proto.Clone(m.Interface()).ProtoReflect())
@@ -113,17 +129,19 @@ func cloned(v protoreflect.Value) protoreflect.Value {
 	return v
 }
 
-// clonedField is cloned for a value of the whole field fd of m.
-func clonedField(m protoreflect.Message, fd protoreflect.FieldDescriptor, v protoreflect.Value) protoreflect.Value {
+// copied returns a copy of a value for what st of m leads to.
+func copied(m protoreflect.Message, st *step, v protoreflect.Value) protoreflect.Value {
 	switch {
-	case fd.IsList():
-		out := m.NewField(fd)
+	case st.single():
+		return v // set makes the copies
+	case st.fd.IsList():
+		out := m.NewField(st.fd)
 		for i := range v.List().Len() {
 			out.List().Append(cloned(v.List().Get(i)))
 		}
 		return out
-	case fd.IsMap():
-		out := m.NewField(fd)
+	case st.fd.IsMap():
+		out := m.NewField(st.fd)
 		v.Map().Range(func(k protoreflect.MapKey, value protoreflect.Value) bool {
 			out.Map().Set(k, cloned(value))
 			return true

@@ -1,6 +1,7 @@
 package rule
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -205,7 +206,7 @@ const maxReason = 512
 
 func (x *expression) fail(err error) *EvalError {
 	if msg := err.Error(); len(msg) > maxReason {
-		err = fmt.Errorf("%s...", strings.ToValidUTF8(msg[:maxReason], ""))
+		err = errors.New(strings.ToValidUTF8(msg[:maxReason], "") + "…")
 	}
 	return &EvalError{Key: x.key, Err: err}
 }
@@ -217,7 +218,7 @@ func (x *expression) eval(a *activation) (ref.Val, error) {
 		return nil, x.fail(err)
 	}
 	if types.IsUnknownOrError(v) {
-		return nil, x.fail(fmt.Errorf("a value that is not known"))
+		return nil, x.fail(errors.New("a value that is not known"))
 	}
 	return v, nil
 }

@@ -148,3 +148,8 @@ func jsonOf(t testing.TB, p *Program, m protoreflect.Message) string {
 	require.NoError(t, err)
 	return string(data)
 }
+
+// unmarshalPartial fills m from JSON that need not have all required fields.
+func unmarshalPartial(p *Program, json string, m protoreflect.Message) error {
+	return protojson.UnmarshalOptions{Resolver: p.Types(), AllowPartial: true}.Unmarshal([]byte(json), m.Interface())
+}

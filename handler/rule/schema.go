@@ -66,7 +66,7 @@ func newSchema(files *protoregistry.Files, provider types.Provider, adapter type
 func (s *schema) addTypes(messages protoreflect.MessageDescriptors) {
 	for i := range messages.Len() {
 		md := messages.Get(i)
-		s.celTypes[md.FullName()] = types.NewObjectTypeValue(string(md.FullName()))
+		s.celTypes[md.FullName()] = types.NewObjectType(string(md.FullName()))
 		s.addTypes(md.Messages())
 	}
 }
@@ -125,7 +125,7 @@ func (s *schema) typeOf(md protoreflect.MessageDescriptor) *types.Type {
 	if t, ok := s.celTypes[md.FullName()]; ok {
 		return t
 	}
-	return types.NewObjectTypeValue(string(md.FullName()))
+	return types.NewObjectType(string(md.FullName()))
 }
 
 // FindStructType implements types.Provider.
@@ -253,7 +253,7 @@ func (s *schema) NewValue(name string, fields map[string]ref.Val) ref.Val {
 		if fd == nil {
 			return types.NewErr("no such field: %s", field)
 		}
-		v, err := s.fieldValue(m, fd, val)
+		v, err := s.fieldValue(fd, val)
 		if err != nil {
 			return types.NewErr("%s.%s: %v", md.FullName(), field, err)
 		}
