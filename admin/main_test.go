@@ -223,7 +223,7 @@ func follow(t *testing.T, endpoint string) *etcd {
 	t.Cleanup(func() { _ = cli.Close() })
 	e := &etcd{
 		resolver: resolver.New(),
-		routes:   resolver.NewRouteStore(cli, resolver.DefaultPrefix),
+		routes:   resolver.NewRouteStore(cli, resolver.DefaultPrefix, nil),
 		services: resolver.NewServiceStore(cli, resolver.DefaultServicePrefix),
 	}
 	follow := resolver.EtcdConfig{Client: config, Prefix: resolver.DefaultPrefix, ServicePrefix: resolver.DefaultServicePrefix}

@@ -67,6 +67,7 @@ type Admin struct {
 	Address string `yaml:"address"`
 	Token   string `yaml:"token"`
 	Pprof   bool   `yaml:"pprof"`
+	Tap     bool   `yaml:"tap"`
 }
 
 // AccessLog says which calls are logged, and where.

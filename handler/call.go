@@ -13,8 +13,10 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
 	"golang.org/x/net/http2"
 
+	"github.com/framegate/framegate/handler/tap"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/pool/h2conn"
+	"github.com/framegate/framegate/resolver"
 )
 
 // call is one call in frame mode: two directions, each copied by one goroutine at a time. The request direction ends with
@@ -32,6 +34,10 @@ type call struct {
 	up       atomic.Pointer[pool.Stream] // the upstream in use; changed with replay.mu held
 	request  redirect
 	response redirect
+	empty    bool          // the client has half-closed, and there is no message of the request left to read
+	struc    *structure    // nil in frame mode
+	taps     tap.Taps      // that show its messages
+	tapped   *tap.Call     // nil without taps
 	uploaded chan struct{} // closed when the request direction's goroutine ended; nil if it needed none
 	replay   replay
 
@@ -144,10 +150,27 @@ func (c *call) sendHeaders(encoding string, md metadata.MD) error {
 // takes so much without waiting for the endpoint.
 const inlineBytes = maxKept
 
+// newRequest makes the request direction ready. It must be called before the first read.
+func (c *call) newRequest() {
+	c.request = redirect{src: c.down.s, maxBytes: c.proxy.maxMessageBytes}
+	if c.struc != nil {
+		c.request.taker = &c.struc.request
+	}
+	c.empty = c.down.requestEmpty()
+}
+
+// shown returns a writer in front of dst that shows the messages to those who watch the call.
+func (c *call) shown(dst frameWriter, d resolver.Direction, encoding string) frameWriter {
+	if c.taps == nil {
+		return dst
+	}
+	return c.taps.Writer(dst, c.tapped, d, encoding)
+}
+
 // startRequest forwards the request. A request that is wholly here and small needs no goroutine of its own.
 func (c *call) startRequest() {
-	c.request = redirect{src: c.down.s, dst: (*replayWriter)(c), maxBytes: c.proxy.maxMessageBytes}
-	if c.down.requestEmpty() {
+	c.request.dst = c.shown((*replayWriter)(c), resolver.OnRequest, c.down.s.RecvCompress())
+	if c.empty {
 		c.endRequest(nil)
 		return
 	}
@@ -182,7 +205,7 @@ func (c *call) endRequest(err error) {
 		c.closeSend()
 		return
 	}
-	if e := framingError(err, ReasonBadRequestFraming, "request"); e != nil {
+	if e := messageError(err, ReasonBadRequestFraming, "request"); e != nil {
 		c.fail(e)
 		return
 	}
@@ -215,7 +238,11 @@ func (c *call) forwardResponse() error {
 			return err
 		}
 	}
-	c.response = redirect{src: up.Stream, dst: &c.down, maxBytes: c.proxy.maxMessageBytes}
+	c.response = redirect{src: up.Stream, dst: c.shown(&c.down, resolver.OnResponse, encoding), maxBytes: c.proxy.maxMessageBytes}
+	if c.struc != nil {
+		c.struc.response.encoding = encoding
+		c.response.taker = &c.struc.response
+	}
 	return c.response.redirectFrame()
 }
 
@@ -234,7 +261,7 @@ func (c *call) finish(err error) {
 		c.endWithUpstream(up) // it says itself why the message is cut
 		return
 	}
-	e := framingError(err, ReasonBadResponseFraming, "response")
+	e := messageError(err, ReasonBadResponseFraming, "response")
 	if e == nil {
 		e = c.brokenError(err)
 	}

@@ -66,6 +66,9 @@ func (c *call) observeEnd() {
 	r.Duration = time.Since(r.Start)
 	r.RequestMessages, r.RequestBytes = c.request.messages, c.request.bytes
 	r.ResponseMessages, r.ResponseBytes = c.response.messages, c.response.bytes
+	if c.struc != nil {
+		r.Struct = c.struc.stats()
+	}
 	c.endMu.Lock() // for those who come too late to end the call
 	r.Code, r.Reason = c.code, c.reason
 	c.endMu.Unlock()

@@ -1,18 +1,18 @@
 package handler
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 
 	"github.com/cloudwego/kitex/pkg/endpoint/sep"
-	"github.com/cloudwego/kitex/pkg/remote/codec/protobuf/encoding"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
 	"github.com/cloudwego/kitex/pkg/rpcinfo"
 	"github.com/cloudwego/kitex/pkg/streaming"
+
+	"github.com/framegate/framegate/handler/compress"
 )
 
 // maxOwnRequest bounds a message to framegate's own services, before and after decompression.
@@ -84,7 +84,7 @@ func (s ownStream) RecvMsg(m any) error {
 	if end {
 		return io.EOF
 	}
-	if e := framingError(err, ReasonBadRequestFraming, "request"); e != nil {
+	if e := messageError(err, ReasonBadRequestFraming, "request"); e != nil {
 		return e
 	}
 	if err != nil {
@@ -92,8 +92,12 @@ func (s ownStream) RecvMsg(m any) error {
 	}
 	payload := []byte(msg[prefixLen:])
 	if msg[0] == 1 {
-		if payload, err = decompress(s.down.s.RecvCompress(), payload); err != nil {
-			return localErrorf(codes.Unimplemented, ReasonBadRequestFraming, "request: %v", err)
+		codec, ok := compress.Get(s.down.s.RecvCompress())
+		if !ok {
+			return localErrorf(codes.Unimplemented, ReasonBadRequestFraming, "request: grpc-encoding %q is not known", printable(s.down.s.RecvCompress()))
+		}
+		if payload, err = codec.Decompress(payload, maxOwnRequest); err != nil {
+			return localErrorf(codes.Internal, ReasonBadRequestFraming, "request: %v", err)
 		}
 	}
 	pb, ok := m.(interface{ Unmarshal([]byte) error })
@@ -116,23 +120,4 @@ func (*message) Piece(n int) []byte { return make([]byte, n) }
 func (m *message) Write(p []byte) error {
 	*m = p
 	return nil
-}
-
-func decompress(name string, data []byte) ([]byte, error) {
-	c := encoding.GetCompressor(name)
-	if c == nil {
-		return nil, fmt.Errorf("grpc-encoding %q is not known here", name)
-	}
-	r, err := c.Decompress(bytes.NewReader(data))
-	if err != nil {
-		return nil, err
-	}
-	out, err := io.ReadAll(io.LimitReader(r, maxOwnRequest+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(out) > maxOwnRequest {
-		return nil, fmt.Errorf("more than %d bytes when decompressed", maxOwnRequest)
-	}
-	return out, nil
 }

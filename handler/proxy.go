@@ -17,6 +17,9 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 	"github.com/cloudwego/kitex/pkg/streaming"
 
+	"github.com/framegate/framegate/handler/reflection"
+	"github.com/framegate/framegate/handler/rule"
+	"github.com/framegate/framegate/handler/tap"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/resolver"
 )
@@ -40,8 +43,10 @@ type Config struct {
 	Router          Router
 	Pool            Opener
 	Log             *slog.Logger
-	MaxMessageBytes int64      // of one message's payload; 0 means no limit
-	Observers       []Observer // hear of every call; at most 4
+	MaxMessageBytes int64          // of one message's payload, in struct mode also of the decoded one; 0 means no limit
+	Observers       []Observer     // hear of every call; at most 4
+	Taps            *tap.Hub       // who watches messages; nil for nobody
+	Filters         []MethodFilter // of methods on routes in struct mode; of several for one method the last counts
 }
 
 // Proxy forwards calls. It is safe for concurrent use.
@@ -51,15 +56,25 @@ type Proxy struct {
 	log             *slog.Logger
 	maxMessageBytes int64
 	observers       []Observer
+	taps            *tap.Hub
+	filters         map[string]MethodFilter
+	reflections     *reflection.Cache[*rule.Program] // rules for schemas that endpoints gave
 	calls           calls
 }
 
-// New returns a Proxy. It panics if there are more observers than Config allows.
+// New returns a Proxy, which the caller closes after the last call. It panics if there are more observers than Config allows.
 func New(cfg Config) *Proxy {
 	if len(cfg.Observers) > mostObservers {
 		panic(fmt.Sprintf("handler: %d observers, want at most %d", len(cfg.Observers), mostObservers))
 	}
-	return &Proxy{router: cfg.Router, pool: cfg.Pool, log: cfg.Log, maxMessageBytes: cfg.MaxMessageBytes, observers: cfg.Observers}
+	p := &Proxy{
+		router: cfg.Router, pool: cfg.Pool, log: cfg.Log, maxMessageBytes: cfg.MaxMessageBytes, observers: cfg.Observers, taps: cfg.Taps,
+		filters: make(map[string]MethodFilter, len(cfg.Filters)), reflections: reflection.NewCache[*rule.Program](reflection.CacheConfig{}),
+	}
+	for _, f := range cfg.Filters {
+		p.filters[f.method] = f
+	}
+	return p
 }
 
 // Handler returns the handler for server.WithGRPCUnknownServiceHandler of the listener's Kitex server. It ends every
@@ -86,18 +101,11 @@ func (p *Proxy) serve(listener string, down serverStream) {
 	}
 	defer c.recoverPanic()
 	target, ok := p.router.Resolve(resolver.Request{Listener: listener, Method: down.s.Method(), Authority: authority, Header: md})
-	if c.observation != nil {
-		if ok {
-			c.observation.record.resolved(target)
-		}
-		c.observeStart()
+	if c.observation != nil && ok {
+		c.observation.record.resolved(target)
 	}
 	if !ok {
 		c.endLocal(localErrorf(codes.Unimplemented, ReasonNoRoute, "no route matches %s", printable(down.s.Method())))
-		return
-	}
-	if target.Address == "" {
-		c.endLocal(localErrorf(codes.Unavailable, ReasonNoEndpoint, "route %s has no endpoint that may be used", target.Route))
 		return
 	}
 	ctx := down.s.Context()
@@ -111,12 +119,45 @@ func (p *Proxy) serve(listener string, down serverStream) {
 			}
 		})()
 	}
-	c.addr = target.Address
-	c.ctx, c.hdr = upstreamRequest(ctx, down, md, cmp.Or(target.Authority, authority, target.Address))
+	c.ctx = ctx
 	p.calls.add(c)
 	defer p.calls.remove(c)
+	if target.Mode == resolver.ModeStruct {
+		if md == nil {
+			md = metadata.MD{}
+		}
+		if e := c.structured(&target, md); e != nil {
+			c.endLocal(e)
+			return
+		}
+		if c.observation != nil {
+			c.observation.record.resolved(target) // its first message may have chosen another
+		}
+	} else {
+		c.newRequest()
+	}
+	if c.observation != nil {
+		c.observeStart()
+	}
+	if target.Address == "" {
+		c.endLocal(errNoEndpoint(target))
+		return
+	}
+	c.addr = target.Address
+	c.ctx, c.hdr = upstreamRequest(ctx, down, md, cmp.Or(target.Authority, authority, target.Address))
+	if c.struc != nil {
+		c.struc.acceptKnown(md)
+	}
+	if c.taps = p.taps.Watch(down.s.Method()); c.taps != nil {
+		c.tapped = &tap.Call{
+			Target: target, Method: down.s.Method(), Peer: peerOf(down.tr), Subtype: down.s.ContentSubtype(), Metadata: metadataOf(md),
+		}
+	}
 	c.run()
 }
+
+// Close ends what the proxy does beside calls. Calls of routes whose schema is asked from endpoints fail from now on.
+func (p *Proxy) Close() { p.reflections.Close() }
 
 // EndCalls ends every call under way with UNAVAILABLE "draining". Whoever accepts calls has stopped to do so.
 func (p *Proxy) EndCalls() { p.calls.each(func(c *call) { c.abort(errDraining) }) }

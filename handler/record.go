@@ -34,6 +34,8 @@ type Record struct {
 	RequestMessages, RequestBytes   int64
 	ResponseMessages, ResponseBytes int64
 
+	Struct *StructStats // of a call in struct mode; nil otherwise
+
 	md        metadata.MD // of the request
 	authority string
 	tr        grpc.ServerTransport
@@ -78,11 +80,14 @@ func (r *Record) UserAgent() string { return r.Header("user-agent") }
 func (r *Record) RequestID() string { return r.Header("x-request-id") }
 
 // Peer returns the address that the client's connection comes from.
-func (r *Record) Peer() string {
-	if r.tr == nil || r.tr.RemoteAddr() == nil {
+func (r *Record) Peer() string { return peerOf(r.tr) }
+
+// peerOf returns the address of the other end of a connection, or "".
+func peerOf(tr grpc.ServerTransport) string {
+	if tr == nil || tr.RemoteAddr() == nil {
 		return ""
 	}
-	return r.tr.RemoteAddr().String()
+	return tr.RemoteAddr().String()
 }
 
 // codeNames are the names of gRPC's status codes (grpc/grpc, doc/statuscodes.md), by number.

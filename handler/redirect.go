@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"math"
+	"slices"
 )
 
 const (
@@ -43,21 +45,31 @@ type frameWriter interface {
 	Write(p []byte) error
 }
 
-// redirect copies gRPC frames of one direction of a call, in pieces and unchanged. It is used by one goroutine at a
-// time.
+// messageTaker takes whole messages. It returns what is to be forwarded behind the same flag, which may be payload, and
+// false if nothing is. It keeps neither.
+type messageTaker interface {
+	take(flag byte, payload []byte) (out []byte, forward bool, err error)
+}
+
+// redirect copies gRPC frames of one direction of a call: in pieces and unchanged or, with a taker, whole. It is used by
+// one goroutine at a time.
 type redirect struct {
 	src      frameReader
 	dst      frameWriter
-	maxBytes int64 // of one message; 0 means no limit
+	taker    messageTaker // nil in frame mode
+	maxBytes int64        // of one message; 0 means no limit
 
 	prefix   [prefixLen]byte
 	left     int64 // payload bytes of the current message to come
 	messages int64
 	bytes    int64 // moved so far, prefixes included
+
+	whole []byte // room for the message under way, with a taker
+	held  []byte // payload of a message that was taken and waits for dst, behind prefix; nil for none
 }
 
 // redirectFrame copies frames until the source ends. It returns nil when that was between two messages, else a
-// readError, a writeError, errTooLarge, errBadFlag or errTruncated.
+// readError, a writeError, errTooLarge, errBadFlag, errTruncated or an error of the taker.
 func (r *redirect) redirectFrame() error {
 	for {
 		if end, err := r.step(); end || err != nil {
@@ -70,6 +82,9 @@ func (r *redirect) redirectFrame() error {
 func (r *redirect) step() (end bool, err error) {
 	if r.left > 0 {
 		return false, r.move(0)
+	}
+	if r.held != nil {
+		return false, r.release()
 	}
 	if _, err := r.src.Read(r.prefix[:]); err != nil {
 		switch err {
@@ -87,9 +102,77 @@ func (r *redirect) step() (end bool, err error) {
 	case r.maxBytes > 0 && n > r.maxBytes:
 		return false, errTooLarge
 	}
-	r.left = n
 	r.messages++
+	if r.taker != nil {
+		if err := r.take(n); err != nil || r.held == nil || r.dst == nil {
+			return false, err
+		}
+		return false, r.release()
+	}
+	r.left = n
 	return false, r.move(prefixLen)
+}
+
+// wholeKept is how much room for a message is kept for the next one.
+const wholeKept = 64 << 10
+
+// take reads a payload of n bytes and gives it to the taker. What is to be forwarded is held. Memory is taken as the
+// payload comes, whatever was announced.
+func (r *redirect) take(n int64) error {
+	if cap(r.whole) > wholeKept {
+		r.whole = nil
+	}
+	p := r.whole[:0]
+	for left := n; left > 0; {
+		piece := int(min(left, pieceLen))
+		p = slices.Grow(p, piece)[:len(p)+piece]
+		if err := r.fill(p[len(p)-piece:]); err != nil {
+			return err
+		}
+		left -= int64(piece)
+	}
+	r.whole = p
+	out, forward, err := r.taker.take(r.prefix[0], p)
+	if err != nil || !forward {
+		return err
+	}
+	if int64(len(out)) > math.MaxUint32 {
+		return errTooLarge
+	}
+	binary.BigEndian.PutUint32(r.prefix[1:], uint32(len(out)))
+	if r.held = out; out == nil {
+		r.held = []byte{}
+	}
+	return nil
+}
+
+// release forwards the held message.
+func (r *redirect) release() error {
+	out := r.held
+	r.held = nil
+	for nprefix := prefixLen; nprefix > 0 || len(out) > 0; nprefix = 0 {
+		n := min(len(out), pieceLen-nprefix)
+		p := r.dst.Piece(nprefix + n)
+		copy(p, r.prefix[:nprefix])
+		copy(p[nprefix:], out[:n])
+		out = out[n:]
+		r.bytes += int64(len(p))
+		if err := r.dst.Write(p); err != nil {
+			return writeError{err}
+		}
+	}
+	return nil
+}
+
+// fill reads the next bytes of a payload.
+func (r *redirect) fill(p []byte) error {
+	if _, err := r.src.Read(p); err != nil {
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			return errTruncated
+		}
+		return readError{err}
+	}
+	return nil
 }
 
 // move forwards the next piece of the payload, behind the prefix if nprefix is not 0. It waits until the piece is
@@ -99,11 +182,8 @@ func (r *redirect) move(nprefix int) error {
 	p := r.dst.Piece(nprefix + n)
 	copy(p, r.prefix[:nprefix])
 	if n > 0 {
-		if _, err := r.src.Read(p[nprefix:]); err != nil {
-			if err == io.EOF || err == io.ErrUnexpectedEOF {
-				return errTruncated
-			}
-			return readError{err}
+		if err := r.fill(p[nprefix:]); err != nil {
+			return err
 		}
 	}
 	r.left -= int64(n)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/pool/h2conn"
+	"github.com/framegate/framegate/resolver"
 )
 
 // ReasonTrailer is the trailer that every status made by framegate carries, and no other.
@@ -33,8 +34,11 @@ const (
 	ReasonDraining           Reason = "draining"
 	ReasonBadRequestFraming  Reason = "bad_request_framing"
 	ReasonBadResponseFraming Reason = "bad_response_framing"
-	ReasonCanceled           Reason = "canceled"    // the client gave up, and does not hear it
-	ReasonOwnService         Reason = "own_service" // an answer of framegate's own health service
+	ReasonDecodeFailed       Reason = "decode_failed" // struct mode
+	ReasonRejected           Reason = "rejected"      // by a rule or a filter
+	ReasonRuleFailed         Reason = "rule_failed"   // a rule or a filter could not decide
+	ReasonCanceled           Reason = "canceled"      // the client gave up, and does not hear it
+	ReasonOwnService         Reason = "own_service"   // an answer of framegate's own health service
 	ReasonInternal           Reason = "internal"
 )
 
@@ -64,6 +68,11 @@ var (
 	errTimeout  = localErrorf(codes.DeadlineExceeded, ReasonTimeout, "deadline exceeded")
 )
 
+// errNoEndpoint is the local error of a call that has a route and nowhere to go.
+func errNoEndpoint(t resolver.Target) *localError {
+	return localErrorf(codes.Unavailable, ReasonNoEndpoint, "route %s has no endpoint that may be used", t.Route)
+}
+
 // openError is the local error for a stream that could not be opened.
 func openError(ctx context.Context, err error) *localError {
 	var header *pool.HeaderError
@@ -80,13 +89,16 @@ func openError(ctx context.Context, err error) *localError {
 	return localErrorf(codes.Unavailable, ReasonConnectFailed, "%v", err)
 }
 
-// framingError is the local error for frames that redirect refused, or nil for other errors.
-func framingError(err error, reason Reason, whose string) *localError {
+// messageError is the local error for messages that redirect or its taker refused, or nil for other errors.
+func messageError(err error, framing Reason, whose string) *localError {
+	var local *localError
 	switch {
+	case errors.As(err, &local):
+		return local
 	case errors.Is(err, errTooLarge):
 		return localErrorf(codes.ResourceExhausted, ReasonMessageTooLarge, "%s %v", whose, err)
 	case errors.Is(err, errBadFlag), errors.Is(err, errTruncated):
-		return localErrorf(codes.Internal, reason, "%s: %v", whose, err)
+		return localErrorf(codes.Internal, framing, "%s: %v", whose, err)
 	}
 	return nil
 }

@@ -8,8 +8,9 @@ import (
 // balancer chooses among a route's endpoints at random, by weight: an endpoint's share is its backend's share of the
 // weights of the backends that have endpoints, times its own share of that backend's weights.
 type balancer struct {
-	backends []weightedBackend // those with a weight
-	total    uint64            // of their weights
+	backends []weightedBackend     // those with a weight
+	total    uint64                // of their weights
+	named    map[string]*endpoints // of all that have a name
 }
 
 type weightedBackend struct {
@@ -22,14 +23,19 @@ type weightedBackend struct {
 func newBalancer(backends []Backend, s *services) *balancer {
 	b := &balancer{}
 	for _, doc := range backends {
+		e := s.endpointsOf(doc)
+		if doc.Name != "" {
+			if b.named == nil {
+				b.named = make(map[string]*endpoints, len(backends))
+			}
+			b.named[doc.Name] = e
+		}
 		w := weightOf(doc.Weight)
 		if w <= 0 {
 			continue
 		}
 		b.total += uint64(w)
-		b.backends = append(b.backends, weightedBackend{
-			name: doc.Name, weight: uint64(w), upTo: b.total, endpoints: s.endpointsOf(doc),
-		})
+		b.backends = append(b.backends, weightedBackend{name: doc.Name, weight: uint64(w), upTo: b.total, endpoints: e})
 	}
 	return b
 }

@@ -90,9 +90,9 @@ func TestNewEtcdClient_Users(t *testing.T) {
 	cli, err := NewEtcdClient(cfg)
 	require.NoError(t, err)
 	defer cli.Close()
-	_, err = NewRouteStore(cli, DefaultPrefix).Put(t.Context(), route("echo", "/a.S/M", 0))
+	_, err = NewRouteStore(cli, DefaultPrefix, nil).Put(t.Context(), route("echo", "/a.S/M", 0))
 	require.NoError(t, err)
-	_, err = NewRouteStore(cli, "/other").Put(t.Context(), route("echo", "/a.S/M", 0))
+	_, err = NewRouteStore(cli, "/other", nil).Put(t.Context(), route("echo", "/a.S/M", 0))
 	require.ErrorContains(t, err, "permission denied")
 	require.False(t, IsUnavailable(err))
 
@@ -118,7 +118,7 @@ func TestNewEtcdClient_TLS(t *testing.T) {
 	require.NoError(t, err)
 	defer cli.Close()
 	require.NoError(t, ReachEtcd(t.Context(), cli))
-	_, err = NewRouteStore(cli, DefaultPrefix).Put(t.Context(), route("echo", "/a.S/M", 0))
+	_, err = NewRouteStore(cli, DefaultPrefix, nil).Put(t.Context(), route("echo", "/a.S/M", 0))
 	require.NoError(t, err)
 
 	cfg.CAFile = ""

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/framegate/framegate/resolver/schema"
 )
 
 // SourceEtcd is the name under which EtcdSource applies its routes.
@@ -23,6 +25,7 @@ type EtcdConfig struct {
 	Prefix        string // what framegate's own keys start with
 	ServicePrefix string // what the keys of registered instances start with
 	Snapshot      string // file that keeps the last good state for a start without etcd; empty for none
+	Compile       Compiler
 }
 
 const (
@@ -41,12 +44,12 @@ type EtcdSource struct {
 	resolver  *Resolver
 	log       *slog.Logger
 	outage    *outage
+	schemas   *follower[*schema.Schema]
 	routes    *follower[*Route]
 	instances *follower[Instance]
+	bindings  *bindings
 	ready     chan struct{} // closed by Run when routes and instances are in force
 	changed   chan struct{} // has room for one; filled when a snapshot is due
-
-	applied map[string]*Route // in force, by name; owned by the goroutine that follows routes
 
 	client atomic.Pointer[clientv3.Client]
 	saved  func() (*snapshot, error) // the snapshot of an earlier process, read once; nil if there is none
@@ -56,7 +59,14 @@ type EtcdSource struct {
 func NewEtcdSource(cfg EtcdConfig, r *Resolver, log *slog.Logger) *EtcdSource {
 	s := &EtcdSource{
 		cfg: cfg, resolver: r, log: log, outage: newOutage(log, strings.Join(cfg.Client.Endpoints, ",")),
-		ready: make(chan struct{}), changed: make(chan struct{}, 1), applied: map[string]*Route{},
+		ready: make(chan struct{}), changed: make(chan struct{}, 1),
+	}
+	s.bindings = newBindings(cfg.Compile, func(gone, added []*Route) { r.Update(SourceEtcd, gone, added) }, log)
+	s.schemas = newFollower[*schema.Schema]("schemas", schemaKeys(cfg.Prefix), s.outage, log)
+	s.schemas.parse = parseSchema
+	s.schemas.apply = s.applySchemas
+	s.schemas.snapshot = func() (snapshotPart, snapshotOrigin, bool) {
+		return s.fallback(func(snap *snapshot) snapshotPart { return snap.Schemas })
 	}
 	s.routes = newFollower[*Route]("routes", routeKeys(cfg.Prefix), s.outage, log)
 	s.routes.parse = parseStored
@@ -125,12 +135,17 @@ func (s *EtcdSource) Run(ctx context.Context) {
 		return
 	}
 	wg.Go(func() { // what is less than all that etcd has never replaces a snapshot
-		if closedBefore(ctx, s.routes.synced) && closedBefore(ctx, s.instances.synced) {
+		if closedBefore(ctx, s.schemas.synced) && closedBefore(ctx, s.routes.synced) && closedBefore(ctx, s.instances.synced) {
 			s.save(ctx)
 		}
 	})
 	var followers sync.WaitGroup
-	followers.Go(func() { s.routes.run(ctx, cli) })
+	followers.Go(func() { s.schemas.run(ctx, cli) })
+	followers.Go(func() {
+		if closedBefore(ctx, s.schemas.inForce) { // routes need them
+			s.routes.run(ctx, cli)
+		}
+	})
 	followers.Go(func() { s.instances.run(ctx, cli) })
 	followers.Wait()
 	_ = cli.Close() // its error is that of the context that Close itself ends
@@ -164,6 +179,7 @@ func (s *EtcdSource) connect(ctx context.Context) *clientv3.Client {
 		if err != nil && ctx.Err() == nil {
 			s.outage.failed(ctx, s.routes.what, err)
 			s.instances.fallBack()
+			s.schemas.fallBack()
 			s.routes.fallBack()
 		}
 		if cli != nil {
@@ -263,7 +279,8 @@ func (s *EtcdSource) save(ctx context.Context) {
 func (s *EtcdSource) snapshot() *snapshot {
 	return &snapshot{
 		Format: snapshotFormat, Saved: s.confirmed(), Endpoints: s.cfg.Client.Endpoints, Cluster: s.cluster(),
-		Prefix: s.cfg.Prefix, ServicePrefix: s.cfg.ServicePrefix, Routes: s.routes.part(), Instances: s.instances.part(),
+		Prefix: s.cfg.Prefix, ServicePrefix: s.cfg.ServicePrefix,
+		Schemas: s.schemas.part(), Routes: s.routes.part(), Instances: s.instances.part(),
 	}
 }
 
@@ -280,22 +297,31 @@ func (s *EtcdSource) confirmed() time.Time {
 	return s.routes.confirmed
 }
 
-// applyRoutes puts the good versions of the routes that changed in force.
+// applyRoutes puts the good versions of the routes that changed in force, if they fit their schemas.
 func (s *EtcdSource) applyRoutes(changed map[string]bool) {
-	var gone, added []*Route
-	for name := range changed {
-		if r := s.applied[name]; r != nil {
-			gone = append(gone, r)
-			delete(s.applied, name)
-		}
-		if d := s.routes.docs[name]; d != nil && d.good() {
-			added = append(added, d.value)
-			s.applied[name] = d.value
+	s.bindings.setRoutes(goodOf(s.routes, changed))
+	s.log.Debug("routes in etcd changed", "changed", len(changed))
+	s.snapshotDue()
+}
+
+// applySchemas puts the good versions of the schemas that changed in force, if the routes fit them.
+func (s *EtcdSource) applySchemas(changed map[string]bool) {
+	s.bindings.setSchemas(goodOf(s.schemas, changed))
+	s.log.Debug("schemas in etcd changed", "changed", len(changed))
+	s.snapshotDue()
+}
+
+// goodOf returns the last good versions of some documents, nil for those that there are none of. It is called by the
+// goroutine of f.run.
+func goodOf[T any](f *follower[*T], names map[string]bool) map[string]*T {
+	docs := make(map[string]*T, len(names))
+	for name := range names {
+		docs[name] = nil
+		if d := f.docs[name]; d != nil && d.good() {
+			docs[name] = d.value
 		}
 	}
-	s.resolver.Update(SourceEtcd, gone, added)
-	s.log.Debug("routes in etcd changed", "changed", len(changed), "routes", len(s.applied))
-	s.snapshotDue()
+	return docs
 }
 
 // applyInstances puts the instances of the services that changed in force.
@@ -339,7 +365,7 @@ func parseRegistered(name string, value []byte) (Instance, error) {
 func (s *EtcdSource) Status() SourceStatus {
 	st := SourceStatus{Reason: s.outage.reason()}
 	st.Stale = st.Reason != ""
-	for _, count := range []func() (int, int64){s.routes.rejected, s.instances.rejected} {
+	for _, count := range []func() (int, int64){s.schemas.rejected, s.routes.rejected, s.instances.rejected, s.bindings.rejected} {
 		now, ever := count()
 		st.Rejected += now
 		st.Rejections += ever
@@ -356,7 +382,28 @@ func (s *EtcdSource) Routes() []RouteStatus {
 	defer s.routes.mu.Unlock()
 	all := make([]RouteStatus, 0, len(s.routes.docs))
 	for name, d := range s.routes.docs {
-		all = append(all, RouteStatus{Name: name, Source: SourceEtcd, Route: d.value, Revision: d.revision, Latest: d.latest, Err: d.err})
+		bound, err := s.bindings.routeStatus(name)
+		st := RouteStatus{Name: name, Source: SourceEtcd, Route: bound, Revision: d.revision, Latest: d.latest, Err: d.err}
+		if d.err == nil {
+			st.Err = err
+		}
+		all = append(all, st)
+	}
+	return all
+}
+
+// Schemas says what became of each document of schemas. It may be called at any time.
+func (s *EtcdSource) Schemas() []SchemaStatus {
+	s.schemas.mu.Lock()
+	defer s.schemas.mu.Unlock()
+	all := make([]SchemaStatus, 0, len(s.schemas.docs))
+	for name, d := range s.schemas.docs {
+		current, err := s.bindings.schemaStatus(name)
+		st := SchemaStatus{Name: name, Schema: current, Revision: d.revision, Latest: d.latest, Err: d.err}
+		if d.err == nil {
+			st.Err = err
+		}
+		all = append(all, st)
 	}
 	return all
 }

@@ -91,7 +91,7 @@ func resolves(r *Resolver, method, route string) func() bool {
 func TestEtcd_PutAndDeleteAreLiveWithinASecond(t *testing.T) {
 	noLeaks(t)
 	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
-	store := NewRouteStore(etcdClient(t, e.Endpoint()), DefaultPrefix)
+	store := NewRouteStore(etcdClient(t, e.Endpoint()), DefaultPrefix, nil)
 	_, err := store.Put(t.Context(), route("first", "/a.S/First", 0))
 	require.NoError(t, err)
 	r, log := runSource(t, e.Endpoint())
@@ -118,7 +118,7 @@ func TestEtcd_RoutesGoOnWithoutEtcdAndChangesArriveWhenItIsBack(t *testing.T) {
 	noLeaks(t)
 	dir := t.TempDir()
 	e := startEtcd(t, dir, "127.0.0.1:0")
-	store := NewRouteStore(etcdClient(t, e.Endpoint()), DefaultPrefix)
+	store := NewRouteStore(etcdClient(t, e.Endpoint()), DefaultPrefix, nil)
 	_, err := store.Put(t.Context(), route("echo", "/a.S/M", 0))
 	require.NoError(t, err)
 	r, log := runSource(t, e.Endpoint())
@@ -145,7 +145,7 @@ func TestEtcd_RoutesGoOnWithoutEtcdAndChangesArriveWhenItIsBack(t *testing.T) {
 func TestEtcd_FollowsAStoreThatWasReplaced(t *testing.T) {
 	noLeaks(t)
 	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
-	store := NewRouteStore(etcdClient(t, e.Endpoint()), DefaultPrefix)
+	store := NewRouteStore(etcdClient(t, e.Endpoint()), DefaultPrefix, nil)
 	for i := range 20 {
 		_, err := store.Put(t.Context(), route("echo", fmt.Sprintf("/a.S/M%d", i), 0))
 		require.NoError(t, err)
@@ -165,7 +165,7 @@ func TestEtcd_ResyncsAfterACompactionItMissed(t *testing.T) {
 	noLeaks(t)
 	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
 	cli := etcdClient(t, e.Endpoint())
-	store := NewRouteStore(cli, DefaultPrefix)
+	store := NewRouteStore(cli, DefaultPrefix, nil)
 	for _, name := range []string{"kept", "gone", "changed"} {
 		_, err := store.Put(t.Context(), route(name, "/a.S/"+name, 0))
 		require.NoError(t, err)
@@ -203,7 +203,7 @@ func TestEtcd_BadDocumentNeverReplacesAGoodOne(t *testing.T) {
 	noLeaks(t)
 	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
 	cli := etcdClient(t, e.Endpoint())
-	store := NewRouteStore(cli, DefaultPrefix)
+	store := NewRouteStore(cli, DefaultPrefix, nil)
 	_, err := store.Put(t.Context(), route("echo", "/a.S/M", 0))
 	require.NoError(t, err)
 	_, err = cli.Put(t.Context(), "/framegate/routes/born-bad", "name: [")
@@ -266,7 +266,7 @@ func TestEtcd_StartsBeforeEtcd(t *testing.T) {
 	began := time.Now()
 	<-s.Ready()
 	t.Logf("ready %s after etcd", time.Since(began))
-	_, err = NewRouteStore(etcdClient(t, e.Endpoint()), DefaultPrefix).Put(t.Context(), route("echo", "/a.S/M", 0))
+	_, err = NewRouteStore(etcdClient(t, e.Endpoint()), DefaultPrefix, nil).Put(t.Context(), route("echo", "/a.S/M", 0))
 	require.NoError(t, err)
 	eventually(t, time.Second, "put is live", resolves(r, "/a.S/M", "echo"))
 	cancel()

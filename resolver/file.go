@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 )
@@ -50,9 +51,11 @@ type FileSource struct {
 
 	path     string
 	resolver *Resolver
+	compiler Compiler
 	log      *slog.Logger
 
 	// owned by Run
+	schemas fileSchemas
 	seen    os.FileInfo // what the file was when last read
 	content []byte      // that was last read, good or bad
 	trouble string      // why the file could not be read, "" if it could; it was logged
@@ -64,20 +67,21 @@ type FileSource struct {
 	rejections int64      // contents that were refused
 }
 
-// OpenFile reads the file, applies its routes to r and returns the source, which keeps them up to date while Run runs.
-// The error names the file, the line and the key.
-func OpenFile(path string, r *Resolver, log *slog.Logger) (*FileSource, error) {
-	f := &FileSource{path: path, resolver: r, log: log}
+// OpenFile reads the file, and the schemas of its routes in struct mode, applies its routes to r and returns the source,
+// which keeps them up to date while Run runs. The error names the file, the line and the key.
+func OpenFile(ctx context.Context, path string, r *Resolver, compile Compiler, log *slog.Logger) (*FileSource, error) {
+	f := &FileSource{path: path, resolver: r, compiler: compile, log: log, schemas: fileSchemas{dir: filepath.Dir(path)}}
 	if err := f.read(); err != nil {
 		return nil, err
 	}
-	if _, err := f.apply(); err != nil {
+	if _, err := f.apply(ctx); err != nil {
 		return nil, err
 	}
 	return f, nil
 }
 
-// Run looks for changes of the file until ctx ends: a write, a rename, a symbolic link that points elsewhere. Good
+// Run looks for changes of the file, and of the files of its schemas, until ctx ends: a write, a rename, a symbolic link
+// that points elsewhere. Good
 // content replaces all routes of the source; bad content and a file that cannot be read are logged once and change
 // nothing. Call it at most once.
 func (f *FileSource) Run(ctx context.Context) {
@@ -93,7 +97,7 @@ func (f *FileSource) Run(ctx context.Context) {
 			return
 		case <-look.C:
 			if f.changed() && f.settled(ctx) {
-				f.reload()
+				f.reload(ctx)
 			}
 		}
 	}
@@ -128,7 +132,7 @@ func (f *FileSource) changed() bool {
 		f.unreadable(err)
 		return false
 	}
-	return f.trouble != "" || !sameFile(f.seen, now) || time.Since(now.ModTime()) < coarse
+	return f.trouble != "" || !sameFile(f.seen, now) || time.Since(now.ModTime()) < coarse || f.schemas.changed()
 }
 
 // settled returns when the file has not changed for a moment, and false if it went away or ctx ended.
@@ -154,8 +158,8 @@ func sameFile(a, b os.FileInfo) bool {
 	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
 }
 
-func (f *FileSource) reload() {
-	before := f.content
+func (f *FileSource) reload(ctx context.Context) {
+	before, sameSchemas := f.content, !f.schemas.changed()
 	if err := f.read(); err != nil {
 		f.unreadable(err)
 		return
@@ -163,10 +167,10 @@ func (f *FileSource) reload() {
 	if f.trouble != "" {
 		f.trouble = ""
 		f.log.Info("routes file can be read again", "path", f.path)
-	} else if bytes.Equal(before, f.content) {
+	} else if bytes.Equal(before, f.content) && sameSchemas {
 		return
 	}
-	routes, err := f.apply()
+	routes, err := f.apply(ctx)
 	if err != nil {
 		f.log.Error("routes file is bad; the routes of its last good content stay in force", "path", f.path, "error", err)
 		return
@@ -203,8 +207,13 @@ func (f *FileSource) read() error {
 }
 
 // apply puts the routes of the content in force and returns how many they are, or says why not.
-func (f *FileSource) apply() (int, error) {
+func (f *FileSource) apply(ctx context.Context) (int, error) {
 	routes, err := ParseDocument(f.path, f.content)
+	if err == nil {
+		if routes, err = f.schemas.compile(ctx, f.compiler, routes); err != nil {
+			err = fmt.Errorf("%s: %w", f.path, err)
+		}
+	}
 	if err == nil {
 		f.resolver.Apply(SourceFile, routes)
 	}

@@ -35,7 +35,7 @@ func write(t *testing.T, path, doc string) {
 func runFile(t *testing.T, path string) (*Resolver, *FileSource, *testlog.Buffer) {
 	t.Helper()
 	r, log := New(), &testlog.Buffer{}
-	f, err := OpenFile(path, r, log.Logger())
+	f, err := OpenFile(t.Context(), path, r, nil, log.Logger())
 	require.NoError(t, err)
 	f.Interval = testInterval
 	ctx, cancel := context.WithCancel(context.Background())
@@ -170,7 +170,7 @@ func TestOpenFile_NamesFileLineAndKey(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "routes.yaml")
 	open := func() error {
-		_, err := OpenFile(path, New(), (&testlog.Buffer{}).Logger())
+		_, err := OpenFile(t.Context(), path, New(), nil, (&testlog.Buffer{}).Logger())
 		return err
 	}
 	require.ErrorContains(t, open(), "stat "+path+": no such file")

@@ -13,7 +13,7 @@ func TestEtcd_InstancesComeAndGoWithinASecond(t *testing.T) {
 	noLeaks(t)
 	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
 	cli := etcdClient(t, e.Endpoint())
-	_, err := NewRouteStore(cli, DefaultPrefix).Put(t.Context(), mustRoute(t, serviceRoute))
+	_, err := NewRouteStore(cli, DefaultPrefix, nil).Put(t.Context(), mustRoute(t, serviceRoute))
 	require.NoError(t, err)
 	putInstance(t, cli, "echo", "e:1")
 	r, log := runSource(t, e.Endpoint())
@@ -62,7 +62,7 @@ func TestEtcd_TenThousandRoutesAndInstances(t *testing.T) {
 	noLeaks(t)
 	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
 	cli := etcdClient(t, e.Endpoint())
-	store := NewRouteStore(cli, DefaultPrefix)
+	store := NewRouteStore(cli, DefaultPrefix, nil)
 	const n = 10_000
 	var batch []*Route
 	for i := range n {

@@ -69,6 +69,9 @@ func (s *RouteStore) Plan(ctx context.Context, change Change, opts ...WriteOptio
 	if err != nil {
 		return nil, err
 	}
+	if _, err := s.fit(ctx, change.Put); err != nil {
+		return nil, err
+	}
 	kvs, err := s.all(ctx)
 	if err != nil {
 		return nil, err

@@ -12,7 +12,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// MaxPutRoutes is how many routes one PutAll takes: what etcd takes in a transaction (its --max-txn-ops).
+// MaxPutRoutes is how many routes, and schemas that they name, one PutAll takes: what etcd takes in a transaction (its
+// --max-txn-ops).
 const MaxPutRoutes = 128
 
 // putAttempts bounds how often PutAll starts again because somebody else changed one of the routes meanwhile.
@@ -112,7 +113,11 @@ func (s *RouteStore) PutAll(ctx context.Context, routes []*Route, opts ...WriteO
 	}
 	conditions := conditionsOf(opts)
 	for range putAttempts {
-		results, stored, err := s.tryPut(ctx, routes, docs, conditions)
+		same, err := s.fit(ctx, routes)
+		if err != nil {
+			return nil, err
+		}
+		results, stored, err := s.tryPut(ctx, routes, docs, conditions, same)
 		if err != nil {
 			return nil, putError(routes, docs, err)
 		}
@@ -148,6 +153,66 @@ func encodeAll(routes []*Route) ([][]byte, error) {
 	return docs, errors.Join(errs...)
 }
 
+// fit checks that the routes in struct mode fit their schemas. It returns what holds as long as those schemas stay as
+// they are.
+func (s *RouteStore) fit(ctx context.Context, routes []*Route) ([]clientv3.Cmp, error) {
+	schemas := map[string]*StoredSchema{} // nil for one that is not in etcd
+	var reads []clientv3.Op
+	var names []string
+	for _, r := range routes {
+		name := r.schemaName()
+		if _, seen := schemas[name]; name == "" || seen {
+			continue
+		}
+		schemas[name] = nil
+		names = append(names, name)
+		reads = append(reads, clientv3.OpGet(s.schemas+name))
+	}
+	var same []clientv3.Cmp
+	if len(reads) > 0 {
+		resp, err := s.cli.Txn(ctx).Then(reads...).Commit()
+		if err != nil {
+			return nil, fmt.Errorf("get schema %s: %w", names[0], err)
+		}
+		for i, name := range names {
+			var revision int64
+			if kvs := resp.Responses[i].GetResponseRange().Kvs; len(kvs) > 0 {
+				revision = kvs[0].ModRevision
+				st := &StoredSchema{Name: name, Revision: revision}
+				st.Schema, st.Err = parseSchema(name, kvs[0].Value)
+				schemas[name] = st
+			}
+			same = append(same, clientv3.Compare(clientv3.ModRevision(s.schemas+name), "=", revision))
+		}
+	}
+	if len(routes)+len(same) > MaxPutRoutes {
+		return nil, fmt.Errorf("put %d routes with %d schemas at once: want at most %d together", len(routes), len(same), MaxPutRoutes)
+	}
+	var errs []error
+	for _, r := range routes {
+		if err := s.fits(r, schemas[r.schemaName()]); err != nil {
+			errs = append(errs, fmt.Errorf("route %s: %w", r.Name, err))
+		}
+	}
+	return same, errors.Join(errs...)
+}
+
+// fits checks that a route fits its schema, if it names one.
+func (s *RouteStore) fits(r *Route, st *StoredSchema) error {
+	name := r.schemaName()
+	switch {
+	case name == "":
+		_, err := s.compile.compiled(r, nil)
+		return err
+	case st == nil:
+		return errNoSchema(name)
+	case st.Err != nil:
+		return fmt.Errorf("schema.name: %q: bad document in etcd: %w", name, st.Err)
+	}
+	_, err := s.compile.compiled(r, st.Schema)
+	return err
+}
+
 func putError(routes []*Route, docs [][]byte, err error) error {
 	var conflict *ConflictError
 	if errors.As(err, &conflict) {
@@ -173,8 +238,9 @@ func isTooLarge(err error) bool {
 	return status.Code(err) == codes.ResourceExhausted
 }
 
-// tryPut returns false, having stored nothing, if somebody changed one of the routes meanwhile.
-func (s *RouteStore) tryPut(ctx context.Context, routes []*Route, docs [][]byte, want writeConditions) ([]PutResult, bool, error) {
+// tryPut returns false, having stored nothing, if somebody changed one of the routes meanwhile, or something else of
+// what is to be unchanged.
+func (s *RouteStore) tryPut(ctx context.Context, routes []*Route, docs [][]byte, want writeConditions, unchanged []clientv3.Cmp) ([]PutResult, bool, error) {
 	reads := make([]clientv3.Op, len(routes))
 	for i, r := range routes {
 		reads[i] = clientv3.OpGet(s.keys + r.Name)
@@ -184,7 +250,6 @@ func (s *RouteStore) tryPut(ctx context.Context, routes []*Route, docs [][]byte,
 		return nil, false, err
 	}
 	results := make([]PutResult, len(routes))
-	var unchanged []clientv3.Cmp
 	var writes []clientv3.Op
 	var conflicts []error
 	for i, r := range routes {

@@ -40,6 +40,21 @@ type Target struct {
 	Address   string        // of the endpoint: host:port or unix:/path; empty when no endpoint may be used
 	Authority string        // to send instead of the client's; empty keeps it
 	Timeout   time.Duration // of the whole call; 0 for none
+	Program   Program       // of a route in struct mode or with a schema
+
+	balancer *balancer // beside Program
+}
+
+// To returns the target of the same call if it goes to the backend of that name. A target without an Address has no
+// endpoint that may be used.
+func (t Target) To(backend string) Target {
+	t.Backend, t.Address = backend, ""
+	if t.balancer != nil {
+		if e := t.balancer.named[backend]; e != nil {
+			t.Address = e.Load().pick()
+		}
+	}
+	return t
 }
 
 // Resolve returns the target of a call, and false if no route matches. A target without an Address has a route but no
@@ -51,6 +66,9 @@ func (r *Resolver) Resolve(req Request) (Target, bool) {
 	}
 	route := c.entry.route
 	t := Target{Route: route.Name, Pattern: c.method, Mode: route.Mode, Authority: route.Authority, Timeout: route.Timeout}
+	if route.program != nil {
+		t.Program, t.balancer = route.program, c.entry.balancer
+	}
 	t.Backend, t.Address = c.entry.balancer.pick()
 	return t, true
 }

@@ -32,10 +32,12 @@ type Route struct {
 	Priority  int           `yaml:"priority,omitempty"`  // higher wins, before anything else; -1e6 to 1e6
 	Mode      Mode          `yaml:"mode"`                // empty means frame
 	Authority string        `yaml:"authority,omitempty"` // replaces :authority; empty keeps the client's
-	Schema    *SchemaRef    `yaml:"schema,omitempty"` // of the messages
-	Struct    *Struct       `yaml:"struct,omitempty"` // of mode struct
+	Schema    *SchemaRef    `yaml:"schema,omitempty"`    // of the messages
+	Struct    *Struct       `yaml:"struct,omitempty"`    // of mode struct
 	Backends  []Backend     `yaml:"backends"`
 	Timeout   time.Duration `yaml:"timeout,omitempty"` // of a whole call; 0 means the client's deadline only
+
+	program Program // of struct mode; nil in a document
 }
 
 // Match is one entry of a route: a call must meet all of its conditions.

@@ -62,9 +62,7 @@ func (r *Route) normalize() (errs []error) {
 	if r.Priority < -maxPriority || r.Priority > maxPriority {
 		fail("priority: %d, want %d to %d", r.Priority, -maxPriority, maxPriority)
 	}
-	if r.Mode != ModeFrame {
-		fail("mode: %q, want %s", r.Mode, ModeFrame)
-	}
+	errs = append(errs, r.structProblems()...)
 	if r.Authority != "" && !validAuthority(r.Authority) {
 		fail("authority: %q, want a host or host:port without spaces", r.Authority)
 	}

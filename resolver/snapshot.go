@@ -19,6 +19,7 @@ type snapshot struct {
 	Cluster       uint64       `json:"cluster"`
 	Prefix        string       `json:"prefix"`
 	ServicePrefix string       `json:"service_prefix"`
+	Schemas       snapshotPart `json:"schemas"`
 	Routes        snapshotPart `json:"routes"`
 	Instances     snapshotPart `json:"instances"`
 }

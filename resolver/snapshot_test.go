@@ -62,7 +62,7 @@ func TestSnapshot_ServesAStartWithoutEtcdAndGivesWayToIt(t *testing.T) {
 	cfg := etcdConfig(e.Endpoint())
 	cfg.Snapshot = filepath.Join(t.TempDir(), "deep", "last-good.json")
 	cli := etcdClient(t, e.Endpoint())
-	store := NewRouteStore(cli, DefaultPrefix)
+	store := NewRouteStore(cli, DefaultPrefix, nil)
 	_, err := store.PutAll(t.Context(), []*Route{mustRoute(t, serviceRoute), route("kept", "/a.S/Kept", 0), route("gone", "/a.S/Gone", 0), route("changed", "/a.S/Old", 0)})
 	require.NoError(t, err)
 	putInstance(t, cli, "echo", "e:1")
@@ -124,7 +124,7 @@ func TestSnapshot_IsWrittenSoonAfterAChange(t *testing.T) {
 	cfg.Snapshot = filepath.Join(t.TempDir(), "last-good.json")
 	s, _, _, _ := startSource(t, cfg)
 	waitReady(t, s)
-	_, err := NewRouteStore(etcdClient(t, e.Endpoint()), DefaultPrefix).Put(t.Context(), route("echo", "/a.S/M", 0))
+	_, err := NewRouteStore(etcdClient(t, e.Endpoint()), DefaultPrefix, nil).Put(t.Context(), route("echo", "/a.S/M", 0))
 	require.NoError(t, err)
 	eventually(t, 5*time.Second, "the file has the route", func() bool {
 		snap, err := readSnapshot(cfg.Snapshot, cfg)
@@ -199,7 +199,7 @@ func TestSnapshot_OfAReplacedEtcdGivesWay(t *testing.T) {
 		Routes: snapshotPart{Revision: 1, Documents: map[string]snapshotDocument{"echo": {Revision: 1 << 40, Value: doc}}},
 	}
 	require.NoError(t, s.write(cfg.Snapshot))
-	_, err = NewRouteStore(etcdClient(t, e.Endpoint()), DefaultPrefix).Put(t.Context(), route("echo", "/a.S/M", 0))
+	_, err = NewRouteStore(etcdClient(t, e.Endpoint()), DefaultPrefix, nil).Put(t.Context(), route("echo", "/a.S/M", 0))
 	require.NoError(t, err)
 	link := newLink(t, e.Endpoint())
 	link.cut()
@@ -219,7 +219,7 @@ func TestSnapshot_StandsInWhereEtcdAnswersButRefuses(t *testing.T) {
 	noLeaks(t)
 	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
 	cli := etcdClient(t, e.Endpoint())
-	_, err := NewRouteStore(cli, DefaultPrefix).Put(t.Context(), mustRoute(t, serviceRoute))
+	_, err := NewRouteStore(cli, DefaultPrefix, nil).Put(t.Context(), mustRoute(t, serviceRoute))
 	require.NoError(t, err)
 	putInstance(t, cli, "echo", "e:1")
 	cfg := etcdConfig(e.Endpoint())
@@ -247,7 +247,7 @@ func TestSnapshot_StandsInWhereEtcdAnswersButRefuses(t *testing.T) {
 func TestEtcd_FollowsAStoreThatWasReplacedByALongerOne(t *testing.T) {
 	noLeaks(t)
 	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
-	_, err := NewRouteStore(etcdClient(t, e.Endpoint()), DefaultPrefix).Put(t.Context(), route("old", "/a.S/Old", 0))
+	_, err := NewRouteStore(etcdClient(t, e.Endpoint()), DefaultPrefix, nil).Put(t.Context(), route("old", "/a.S/Old", 0))
 	require.NoError(t, err)
 	link := newLink(t, e.Endpoint())
 	r, _ := runSource(t, link.address())
@@ -255,7 +255,7 @@ func TestEtcd_FollowsAStoreThatWasReplacedByALongerOne(t *testing.T) {
 	link.cut()
 	require.NoError(t, e.Close())
 	startEtcd(t, t.TempDir(), e.Endpoint())
-	store := NewRouteStore(etcdClient(t, e.Endpoint()), DefaultPrefix)
+	store := NewRouteStore(etcdClient(t, e.Endpoint()), DefaultPrefix, nil)
 	for i := range 20 {
 		_, err := store.Put(t.Context(), route("new", fmt.Sprintf("/a.S/M%d", i), 0))
 		require.NoError(t, err)

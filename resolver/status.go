@@ -1,6 +1,10 @@
 package resolver
 
-import "time"
+import (
+	"time"
+
+	"github.com/framegate/framegate/resolver/schema"
+)
 
 // RouteStatus says what became of one document of routes, of whatever source.
 type RouteStatus struct {
@@ -10,6 +14,15 @@ type RouteStatus struct {
 	Revision int64  // etcd's, of the version in force; 0 for other sources
 	Latest   int64  // etcd's, of the last version, good or bad
 	Err      error  // what is wrong with the last version; nil if it is in force
+}
+
+// SchemaStatus says what became of one document of schemas.
+type SchemaStatus struct {
+	Name     string
+	Schema   *schema.Schema // in force; nil if no version of the document is
+	Revision int64          // etcd's, of the last good version
+	Latest   int64          // etcd's, of the last version, good or bad
+	Err      error          // what is wrong with the last version; nil if it is in force
 }
 
 // SourceStatus says how what is in force relates to what the source has.

@@ -35,19 +35,25 @@ func parseStored(name string, doc []byte) (*Route, error) {
 	if r.Name != name {
 		return nil, fmt.Errorf("name: %q, want %q as in its key", r.Name, name)
 	}
+	if err := r.storedProblems(); err != nil {
+		return nil, err
+	}
 	return r, nil
 }
 
 // RouteStore reads and writes the routes in etcd, each as its canonical document under <prefix>/routes/<name>. It may
 // be used by several goroutines. Its requests last until they are answered or ctx ends.
 type RouteStore struct {
-	cli  *clientv3.Client
-	keys string // what the keys of routes start with
+	cli     *clientv3.Client
+	keys    string // what the keys of routes start with
+	schemas string // what the keys of schemas start with
+	compile Compiler
 }
 
-// NewRouteStore returns the store under a valid prefix. The caller closes cli after the last use.
-func NewRouteStore(cli *clientv3.Client, prefix string) *RouteStore {
-	return &RouteStore{cli: cli, keys: routeKeys(prefix)}
+// NewRouteStore returns the store under a valid prefix. compile checks routes in struct mode before they are put; with
+// nil none can be. The caller closes cli after the last use.
+func NewRouteStore(cli *clientv3.Client, prefix string, compile Compiler) *RouteStore {
+	return &RouteStore{cli: cli, keys: routeKeys(prefix), schemas: schemaKeys(prefix), compile: compile}
 }
 
 // StoredRoute is a route as it is in etcd.

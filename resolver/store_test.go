@@ -18,7 +18,7 @@ import (
 func newStore(t *testing.T) *RouteStore {
 	t.Helper()
 	noLeaks(t)
-	return NewRouteStore(etcdClient(t, startEtcd(t, t.TempDir(), "127.0.0.1:0").Endpoint()), DefaultPrefix)
+	return NewRouteStore(etcdClient(t, startEtcd(t, t.TempDir(), "127.0.0.1:0").Endpoint()), DefaultPrefix, nil)
 }
 
 func TestStore_PutTellsWhatItDid(t *testing.T) {
@@ -161,7 +161,7 @@ func TestStore_TellsBadDocumentsApart(t *testing.T) {
 
 func TestStore_EndsWithItsContext(t *testing.T) {
 	noLeaks(t)
-	s := NewRouteStore(etcdClient(t, "127.0.0.1:1"), DefaultPrefix)
+	s := NewRouteStore(etcdClient(t, "127.0.0.1:1"), DefaultPrefix, nil)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	_, err := s.Put(ctx, route("a", "*", 0))

@@ -57,6 +57,7 @@ func Start(t testing.TB, cfg handler.Config) (*handler.Proxy, *grpc.ClientConn) 
 		cfg.Pool = pl
 	}
 	p := handler.New(cfg)
+	t.Cleanup(p.Close)
 	ln := listen(t)
 	exit, done := make(chan error, 1), make(chan struct{})
 	svr := healthsvc.NewServer(&health{}, append(transserver.Options(), server.WithListener(ln),

@@ -46,6 +46,17 @@ type header struct {
 // select. The error names every mistake, up to strict.MaxErrors. r.Struct may be nil. It is also an error if the schema
 // has no method that the route matches, or none that a rule is for.
 func Compile(r *resolver.Route, files *protoregistry.Files) (*Program, error) {
+	return compileRoute(r, files, (*compiler).unused)
+}
+
+// CompileService is Compile for files that are a part of the schema, such as one service of an endpoint: the route and
+// its rules may be for others.
+func CompileService(r *resolver.Route, files *protoregistry.Files) (*Program, error) {
+	return compileRoute(r, files, func(*compiler, *resolver.Route, []method) {})
+}
+
+// compileRoute compiles a route; unused notes what it has for nothing.
+func compileRoute(r *resolver.Route, files *protoregistry.Files, unused func(*compiler, *resolver.Route, []method)) (*Program, error) {
 	env, err := newEnvironment(files)
 	if err != nil {
 		return nil, err
@@ -65,7 +76,7 @@ func Compile(r *resolver.Route, files *protoregistry.Files) (*Program, error) {
 			Response:   c.rules(m, resolver.OnResponse, m.desc.Output(), types),
 		}
 	}
-	c.unused(methods)
+	unused(c, r, methods)
 	for _, m := range c.mistakes {
 		c.errs = append(c.errs, m)
 	}
@@ -134,14 +145,13 @@ func (c *compiler) wrong(method, key, format string, args ...any) {
 // methods returns the methods of files that the route matches, by name.
 func (c *compiler) methods(r *resolver.Route, files *protoregistry.Files) []method {
 	var patterns []resolver.Pattern
-	var written []string
 	for i, m := range r.Match {
 		p, err := resolver.ParsePattern(m.Method)
 		if err != nil {
 			c.fail(fmt.Sprintf("match[%d].method", i), "%v", err)
 			continue
 		}
-		patterns, written = append(patterns, p), append(written, m.Method)
+		patterns = append(patterns, p)
 	}
 	var methods []method
 	files.RangeFiles(func(fd protoreflect.FileDescriptor) bool {
@@ -157,9 +167,6 @@ func (c *compiler) methods(r *resolver.Route, files *protoregistry.Files) []meth
 		}
 		return true
 	})
-	if len(methods) == 0 && len(patterns) > 0 {
-		c.fail("match", "the schema has no method of %s, want at least one", strings.Join(written, ", "))
-	}
 	slices.SortFunc(methods, func(a, b method) int { return cmp.Compare(a.path, b.path) })
 	return methods
 }
@@ -170,8 +177,13 @@ func (d *draft) concerns(method string, on resolver.Direction) bool {
 }
 
 // unused reports rules that no method is concerned by.
-func (c *compiler) unused(methods []method) {
+func (c *compiler) unused(r *resolver.Route, methods []method) {
 	if len(methods) == 0 {
+		written := make([]string, len(r.Match))
+		for i, m := range r.Match {
+			written[i] = m.Method
+		}
+		c.fail("match", "the schema has no method of %s, want at least one", strings.Join(written, ", "))
 		return
 	}
 	for _, d := range c.drafts {

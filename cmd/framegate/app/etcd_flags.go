@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/resolver"
 	"github.com/framegate/framegate/resolver/etcdserver"
 )
@@ -88,7 +89,7 @@ func (f *etcdFlags) notFound(route string) error {
 // withRoutes is withEtcd with the routes in etcd.
 func withRoutes(cmd *cobra.Command, f *etcdFlags, out *outputFlag, do func(context.Context, *resolver.RouteStore) error) error {
 	return withEtcd(cmd, f, out, func(ctx context.Context, cli *clientv3.Client) error {
-		return do(ctx, resolver.NewRouteStore(cli, f.prefix))
+		return do(ctx, resolver.NewRouteStore(cli, f.prefix, handler.CompileRoute))
 	})
 }
 

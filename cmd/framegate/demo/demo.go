@@ -17,6 +17,7 @@ import (
 
 	"github.com/framegate/framegate/cmd/framegate/gateway"
 	"github.com/framegate/framegate/conf"
+	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/resolver"
 )
 
@@ -124,7 +125,7 @@ func (w *world) startGateway(ctx context.Context, cfg Config) error {
 		return err
 	}
 	w.close = append(w.close, func() { _ = cli.Close() })
-	w.store = resolver.NewRouteStore(cli, c.Etcd.Prefix)
+	w.store = resolver.NewRouteStore(cli, c.Etcd.Prefix, handler.CompileRoute)
 	return nil
 }
 

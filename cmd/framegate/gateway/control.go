@@ -5,6 +5,7 @@ import (
 
 	"github.com/framegate/framegate/admin"
 	"github.com/framegate/framegate/conf/strict"
+	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/resolver"
 )
 
@@ -34,7 +35,7 @@ func (g *Gateway) control() admin.Control {
 		if err != nil {
 			return nil, err
 		}
-		return resolver.NewRouteStore(cli, g.cfg.Etcd.Prefix), nil
+		return resolver.NewRouteStore(cli, g.cfg.Etcd.Prefix, handler.CompileRoute), nil
 	}
 	var once sync.Once
 	var services *resolver.ServiceStore // one: it remembers the shortest lease that etcd gives

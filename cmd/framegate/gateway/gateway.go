@@ -15,6 +15,7 @@ import (
 	"github.com/framegate/framegate/admin"
 	"github.com/framegate/framegate/conf"
 	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/tap"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/resolver"
 )
@@ -32,15 +33,25 @@ type Gateway struct {
 	sources   *sources
 	register  *registration // nil when off
 	observers observers
+	filters   []handler.MethodFilter
+	taps      *tap.Hub // nil when off
 
 	failed   chan error // the first listener that ended by itself; capacity 1
 	shutdown sync.Once
 	wg       sync.WaitGroup
 }
 
+// Option is what a binary of one's own adds to a gateway.
+type Option func(*Gateway)
+
+// WithFilters adds typed filters for methods on routes in struct mode; see handler.Filter.
+func WithFilters(filters ...handler.MethodFilter) Option {
+	return func(g *Gateway) { g.filters = append(g.filters, filters...) }
+}
+
 // Start validates cfg, starts everything and returns when every listener takes calls. With a routes file, its routes
 // are in force by then; those in etcd are once etcd has answered. The caller ends it with Shutdown.
-func Start(ctx context.Context, cfg *conf.Config, log *slog.Logger) (*Gateway, error) {
+func Start(ctx context.Context, cfg *conf.Config, log *slog.Logger, opts ...Option) (*Gateway, error) {
 	if err := errors.Join(handler.CheckLayout(), pool.CheckLayout()); err != nil {
 		return nil, fmt.Errorf("this build does not fit its Kitex: %w", err)
 	}
@@ -49,6 +60,12 @@ func Start(ctx context.Context, cfg *conf.Config, log *slog.Logger) (*Gateway, e
 	}
 	handler.RegisterEncodings(cfg.Compression)
 	g := &Gateway{cfg: cfg, log: log, resolver: resolver.New(cfg.ListenerNames()...), health: newHealth(), failed: make(chan error, 1)}
+	for _, set := range opts {
+		set(g)
+	}
+	if cfg.Admin.Tap {
+		g.taps = &tap.Hub{}
+	}
 	g.pool = pool.New(cfg.Upstream.Pool(), log)
 	if err := g.start(ctx); err != nil {
 		g.Shutdown(context.WithoutCancel(ctx))
@@ -63,6 +80,7 @@ func (g *Gateway) start(ctx context.Context) (err error) {
 	}
 	g.proxy = handler.New(handler.Config{
 		Router: g.resolver, Pool: g.pool, Log: g.log, MaxMessageBytes: g.cfg.Limits.MaxMessageBytes, Observers: g.observers.all(),
+		Taps: g.taps, Filters: g.filters,
 	})
 	if g.sources, err = startSources(ctx, g.cfg, g.resolver, g.log); err != nil {
 		return err

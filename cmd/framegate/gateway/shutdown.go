@@ -24,6 +24,9 @@ func (g *Gateway) Shutdown(ctx context.Context) {
 		if g.sources != nil {
 			g.sources.stop()
 		}
+		if g.proxy != nil {
+			g.proxy.Close()
+		}
 		g.pool.Close()
 		g.wg.Wait()
 		if err := g.observers.stop(ctx); err != nil {

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/framegate/framegate/conf"
+	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/resolver"
 	"github.com/framegate/framegate/resolver/etcdserver"
 )
@@ -37,7 +38,7 @@ func startSources(ctx context.Context, cfg *conf.Config, r *resolver.Resolver, l
 func (s *sources) start(ctx, run context.Context, cfg *conf.Config, r *resolver.Resolver) error {
 	if cfg.Routes.File != "" {
 		var err error
-		if s.file, err = resolver.OpenFile(cfg.Routes.File, r, s.log); err != nil {
+		if s.file, err = resolver.OpenFile(ctx, cfg.Routes.File, r, handler.CompileRoute, s.log); err != nil {
 			return fmt.Errorf("routes.file: %w", err)
 		}
 		s.file.Interval = cfg.Routes.ReloadInterval
@@ -57,7 +58,7 @@ func (s *sources) start(ctx, run context.Context, cfg *conf.Config, r *resolver.
 	if _, err := client.ClientConfig(); err != nil {
 		return fmt.Errorf("etcd: %w", err)
 	}
-	follow := resolver.EtcdConfig{Client: client, Prefix: cfg.Etcd.Prefix, ServicePrefix: cfg.Etcd.ServicePrefix}
+	follow := resolver.EtcdConfig{Client: client, Prefix: cfg.Etcd.Prefix, ServicePrefix: cfg.Etcd.ServicePrefix, Compile: handler.CompileRoute}
 	if !cfg.Etcd.Is(conf.Embedded) { // which keeps its own data
 		follow.Snapshot = cfg.Etcd.Snapshot
 	}

@@ -1,0 +1,83 @@
+package app
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/framegate/framegate/resolver"
+)
+
+// schemaChange is what became of a schema.
+type schemaChange struct {
+	Name     string           `yaml:"name"`
+	Outcome  resolver.Outcome `yaml:"outcome"`
+	Revision int64            `yaml:"revision,omitempty"`
+}
+
+func (o *outputFlag) writeSchemaChange(w io.Writer, c schemaChange) error {
+	if o.format != outputTable {
+		return o.write(w, c)
+	}
+	line := fmt.Sprintf("schema %s: %s", c.Name, c.Outcome)
+	if c.Revision > 0 {
+		line += fmt.Sprintf(" (revision %d)", c.Revision)
+	}
+	_, err := fmt.Fprintln(w, line)
+	return err
+}
+
+// listedSchema is a schema as JSON and YAML show it.
+type listedSchema struct {
+	Name     string   `yaml:"name"`
+	Revision int64    `yaml:"revision"`
+	Methods  []string `yaml:"methods"`
+}
+
+func listSchema(st resolver.StoredSchema) listedSchema {
+	return listedSchema{Name: st.Name, Revision: st.Revision, Methods: st.Schema.Methods()}
+}
+
+// writeSchema prints the methods of a good schema.
+func (o *outputFlag) writeSchema(w io.Writer, st resolver.StoredSchema) error {
+	if o.format != outputTable {
+		return o.write(w, listSchema(st))
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "METHOD\tREQUEST\tRESPONSE")
+	for _, path := range st.Schema.Methods() {
+		m := st.Schema.Method(path)
+		fmt.Fprintf(t, "%s\t%s%s\t%s%s\n", path, streamMark(m.IsStreamingClient()), m.Input().FullName(), streamMark(m.IsStreamingServer()), m.Output().FullName())
+	}
+	return t.Flush()
+}
+
+func streamMark(streaming bool) string {
+	if streaming {
+		return "stream "
+	}
+	return ""
+}
+
+// writeSchemas prints the good schemas.
+func (o *outputFlag) writeSchemas(w io.Writer, all []resolver.StoredSchema) error {
+	if o.format != outputTable {
+		list := struct {
+			Schemas []listedSchema `yaml:"schemas"`
+		}{Schemas: []listedSchema{}}
+		for _, st := range all {
+			if st.Err == nil {
+				list.Schemas = append(list.Schemas, listSchema(st))
+			}
+		}
+		return o.write(w, list)
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "NAME\tREVISION\tMETHODS\tBYTES")
+	for _, st := range all {
+		if st.Err == nil {
+			fmt.Fprintf(t, "%s\t%d\t%d\t%d\n", st.Name, st.Revision, len(st.Schema.Methods()), len(st.Schema.Encode()))
+		}
+	}
+	return t.Flush()
+}

@@ -1,0 +1,56 @@
+package handler
+
+import (
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/dynamicpb"
+)
+
+// messageCodec decodes and encodes the messages of one content-subtype (gRPC over HTTP/2, "Content-Type").
+type messageCodec interface {
+	decode(b []byte, m protoreflect.Message) error
+	// encode returns m, which was decoded from the bytes in from and then changed. It fails where something of from would
+	// be lost that m has no place for.
+	encode(m protoreflect.Message, from []byte) ([]byte, error)
+}
+
+// messageCodecOf returns the codec of a content-subtype; types find extensions and what is in an Any.
+func messageCodecOf(subtype string, types *dynamicpb.Types) (messageCodec, error) {
+	switch subtype {
+	case "", "proto":
+		return protoCodec{types}, nil
+	case "json":
+		return jsonCodec{types}, nil
+	}
+	return nil, localErrorf(codes.Unimplemented, ReasonDecodeFailed,
+		"content-type application/grpc+%s cannot be decoded, want +proto or +json", printable(subtype))
+}
+
+// protoCodec is the wire format of Protocol Buffers. What is missing of required fields is none of a proxy's business.
+type protoCodec struct{ types *dynamicpb.Types }
+
+func (c protoCodec) decode(b []byte, m protoreflect.Message) error {
+	return proto.UnmarshalOptions{AllowPartial: true, Resolver: c.types}.Unmarshal(b, m.Interface())
+}
+
+func (c protoCodec) encode(m protoreflect.Message, _ []byte) ([]byte, error) { // m keeps unknown fields
+	return proto.MarshalOptions{AllowPartial: true}.Marshal(m.Interface())
+}
+
+// jsonCodec is ProtoJSON. A message has no place for keys that the schema does not know: what has any can be read, but
+// not changed.
+type jsonCodec struct{ types *dynamicpb.Types }
+
+func (c jsonCodec) decode(b []byte, m protoreflect.Message) error {
+	return protojson.UnmarshalOptions{AllowPartial: true, DiscardUnknown: true, Resolver: c.types}.Unmarshal(b, m.Interface())
+}
+
+func (c jsonCodec) encode(m protoreflect.Message, from []byte) ([]byte, error) {
+	strict := protojson.UnmarshalOptions{AllowPartial: true, Resolver: c.types}
+	if err := strict.Unmarshal(from, m.New().Interface()); err != nil {
+		return nil, err
+	}
+	return protojson.MarshalOptions{AllowPartial: true, Resolver: c.types}.Marshal(m.Interface())
+}

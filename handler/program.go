@@ -1,0 +1,41 @@
+package handler
+
+import (
+	"crypto/sha256"
+
+	"github.com/framegate/framegate/handler/rule"
+	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/schema"
+)
+
+// program is what a route in struct mode does to messages. It is immutable.
+type program struct {
+	rules     *rule.Program   // nil without a schema, or when that is asked from the endpoints
+	reflected *resolver.Route // the route, if the schema is asked from the endpoints
+	key       string          // of what is made of their answers: another for another document
+	pass      bool            // what cannot be decoded is forwarded as it came
+}
+
+var _ resolver.Compiler = CompileRoute
+
+// CompileRoute is the resolver.Compiler whose programs Proxy runs. It fails if the rules of a valid route do not fit its
+// schema; the error names every rule and field.
+func CompileRoute(r *resolver.Route, s *schema.Schema) (resolver.Program, error) {
+	p := &program{pass: r.Struct != nil && r.Struct.OnDecodeError == resolver.DecodeErrorPass}
+	switch {
+	case r.Schema != nil && r.Schema.Reflection:
+		doc, err := r.Encode()
+		if err != nil {
+			return nil, err
+		}
+		sum := sha256.Sum256(doc)
+		p.reflected, p.key = r, string(sum[:])
+		return p, rule.Check(r)
+	case s != nil:
+		var err error
+		if p.rules, err = rule.Compile(r, s.Files()); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}

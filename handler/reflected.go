@@ -1,0 +1,122 @@
+package handler
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"strings"
+
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
+
+	"github.com/framegate/framegate/handler/reflection"
+	"github.com/framegate/framegate/handler/rule"
+	"github.com/framegate/framegate/pool"
+	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/schema"
+)
+
+// rulesOf returns the rules of a program for a call: nil without a schema. A schema that is to be asked from the
+// endpoints of the call's backend is waited for.
+func (p *Proxy) rulesOf(ctx context.Context, prog *program, target resolver.Target, method string) (*rule.Program, *localError) {
+	if prog.reflected == nil {
+		return prog.rules, nil
+	}
+	if target.Address == "" {
+		return nil, errNoEndpoint(target)
+	}
+	rules, err := p.reflections.Get(ctx, prog.key+target.Backend, method, func(ctx context.Context) (*rule.Program, error) {
+		return p.askEndpoint(ctx, prog, target, method)
+	}, func(rules *rule.Program, method string) bool { return rules.Method(method) != nil })
+	var misfit *misfitError
+	switch {
+	case err == nil:
+		return rules, nil
+	case ctx.Err() != nil:
+		return nil, openError(ctx, err)
+	case errors.As(err, &misfit):
+		return nil, localErrorf(codes.Internal, ReasonRuleFailed, "route %s: %s", target.Route, printable(misfit.Error()))
+	case errors.Is(err, reflection.ErrMissing):
+		return nil, localErrorf(codes.Unimplemented, ReasonDecodeFailed, "the schema of route %s has no method %s", target.Route, printable(method))
+	}
+	return nil, localErrorf(codes.Unavailable, ReasonDecodeFailed, "the schema of route %s: %s", target.Route, printable(err.Error()))
+}
+
+// misfitError says that rules do not fit the schema that an endpoint gave.
+type misfitError struct{ err error }
+
+func (e *misfitError) Error() string { return e.err.Error() }
+
+// askEndpoint asks an endpoint for the schema of a method's service and compiles the rules for it.
+func (p *Proxy) askEndpoint(ctx context.Context, prog *program, target resolver.Target, method string) (*rule.Program, error) {
+	service, _, _ := strings.Cut(strings.TrimPrefix(method, "/"), "/")
+	set, err := reflection.Fetch(ctx, func(ctx context.Context, method string) (reflection.Stream, error) {
+		host := target.Authority
+		if host == "" {
+			host = target.Address
+		}
+		up, err := p.pool.Open(ctx, target.Address, &grpc.CallHdr{Host: host, Method: method})
+		if err != nil {
+			return nil, err
+		}
+		s := &reflectionStream{up: up}
+		s.redirect = redirect{src: up.Stream, taker: s, maxBytes: reflection.MaxBytes}
+		return s, nil
+	}, service)
+	if err != nil {
+		return nil, err
+	}
+	s, err := schema.FromSet(set)
+	if err != nil {
+		return nil, err
+	}
+	rules, err := rule.CompileService(prog.reflected, s.Files())
+	if err != nil {
+		p.log.Error("the rules of a route do not fit the schema of its endpoint", "route", target.Route, "endpoint", target.Address, "error", err)
+		return nil, &misfitError{err}
+	}
+	return rules, nil
+}
+
+// reflectionStream is a reflection.Stream to an endpoint.
+type reflectionStream struct {
+	up       *pool.Stream
+	redirect redirect
+	got      []byte
+}
+
+// Send implements reflection.Stream.
+func (s *reflectionStream) Send(msg []byte) error {
+	p := keptPiece(prefixLen + len(msg))
+	p[0] = 0
+	binary.BigEndian.PutUint32(p[1:], uint32(len(msg)))
+	copy(p[prefixLen:], msg)
+	return s.up.Write(p)
+}
+
+// Recv implements reflection.Stream.
+func (s *reflectionStream) Recv() ([]byte, error) {
+	switch end, err := s.redirect.step(); {
+	case err != nil:
+		return nil, err
+	case end:
+		if st := s.up.Status(); st.Code() != codes.OK {
+			return nil, st.Err()
+		}
+		return nil, io.EOF
+	}
+	return s.got, nil
+}
+
+// take keeps a message, for Recv.
+func (s *reflectionStream) take(flag byte, payload []byte) ([]byte, bool, error) {
+	if flag != 0 {
+		return nil, false, errBadFlag // compression was not offered
+	}
+	s.got = append([]byte{}, payload...)
+	return nil, false, nil
+}
+
+// Close implements reflection.Stream.
+func (s *reflectionStream) Close() { s.up.Close() }

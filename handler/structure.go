@@ -1,0 +1,184 @@
+package handler
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
+
+	"github.com/framegate/framegate/handler/compress"
+	"github.com/framegate/framegate/handler/rule"
+)
+
+// structure is the step in the middle of a call in struct mode: each message is decoded, meets the rules of the route
+// and the filter of the method, and is encoded again if they changed it. What they did not change is forwarded byte for
+// byte.
+type structure struct {
+	pass     bool // what cannot be decoded is forwarded as it came
+	deferred bool // the first message decides where the call goes
+	request  direction
+	response direction
+
+	ctx  context.Context // of the call
+	call rule.Call
+}
+
+// direction is one direction of a call in struct mode. It is used by one goroutine at a time.
+type direction struct {
+	of       *structure
+	whose    string // "request" or "response", for people
+	rules    *rule.Rules
+	codec    messageCodec
+	filter   messageFilter // nil for none
+	encoding string        // grpc-encoding of compressed messages
+	single   bool          // there is one message in this direction
+	maxBytes int64         // of a decoded message; 0 means no limit
+
+	index  int64 // of the next message
+	result rule.Result
+	stats  StructStats
+}
+
+// StructStats says what struct mode did in a call.
+type StructStats struct {
+	Hits         [rule.NumActions]int64 // rules that fired, by action
+	DecodeErrors int64                  // messages that could not be decoded
+	DecodeTime   time.Duration          // spent on decoding, rules and encoding
+}
+
+// stats returns what was done in both directions, which have ended.
+func (s *structure) stats() *StructStats {
+	sum := s.request.stats
+	for i, n := range s.response.stats.Hits {
+		sum.Hits[i] += n
+	}
+	sum.DecodeErrors += s.response.stats.DecodeErrors
+	sum.DecodeTime += s.response.stats.DecodeTime
+	return &sum
+}
+
+// take returns what is to be forwarded of a message: its flag stays. forward is false if nothing is. payload is not
+// changed. The error is a *localError, which ends the call.
+func (d *direction) take(flag byte, payload []byte) (out []byte, forward bool, err error) {
+	began := time.Now()
+	defer func() { d.stats.DecodeTime += time.Since(began) }()
+	index := d.index
+	d.index++
+	plain := payload
+	var codec compress.Codec
+	if flag == 1 {
+		var ok bool
+		if codec, ok = compress.Get(d.encoding); !ok {
+			return d.undecodable(payload, localErrorf(codes.Unimplemented, ReasonDecodeFailed,
+				"%s: grpc-encoding %q is not known", d.whose, printable(d.encoding)))
+		}
+		plain, err = codec.Decompress(payload, d.maxBytes)
+		switch {
+		case errors.Is(err, compress.ErrTooLarge):
+			return nil, false, messageError(errTooLarge, "", d.whose)
+		case err != nil:
+			return d.undecodable(payload, d.decodeError(err))
+		}
+	}
+	changed := false
+	if d.rules != nil {
+		m := d.rules.New()
+		if err := d.codec.decode(plain, m); err != nil {
+			return d.undecodable(payload, d.decodeError(err))
+		}
+		err := d.rules.Apply(&d.of.call, m, index, &d.result)
+		for i, n := range d.result.Hits {
+			d.stats.Hits[i] += int64(n)
+		}
+		if err != nil {
+			return nil, false, localErrorf(codes.Internal, ReasonRuleFailed, "%s: %v", d.whose, err)
+		}
+		switch v := d.result.Verdict; {
+		case v == rule.Reject, v == rule.Drop && d.single:
+			return nil, false, d.rejected()
+		case v == rule.Drop:
+			return nil, false, nil
+		}
+		if d.result.Changed {
+			changed = true
+			if plain, err = d.codec.encode(m, plain); err != nil { // it would be wrong to pass what the rules changed
+				d.stats.DecodeErrors++
+				return nil, false, d.decodeError(err)
+			}
+		}
+	}
+	if d.filter != nil {
+		filtered, verdict := d.filter(d.of.ctx, plain)
+		switch {
+		case verdict != nil && verdict.reason == ReasonDecodeFailed && !changed:
+			return d.undecodable(payload, verdict)
+		case verdict != nil:
+			return nil, false, verdict
+		case filtered == nil && d.single:
+			return nil, false, localErrorf(codes.FailedPrecondition, ReasonRejected, "%s: dropped by a filter", d.whose)
+		case filtered == nil:
+			return nil, false, nil
+		}
+		changed = changed || !sameBytes(plain, filtered)
+		plain = filtered
+	}
+	if !changed {
+		return payload, true, nil
+	}
+	if d.maxBytes > 0 && int64(len(plain)) > d.maxBytes {
+		return nil, false, messageError(errTooLarge, "", d.whose)
+	}
+	if flag == 1 {
+		if plain, err = codec.Compress(nil, plain); err != nil {
+			return nil, false, localErrorf(codes.Internal, ReasonInternal, "%s: %v", d.whose, err)
+		}
+	}
+	return plain, true, nil
+}
+
+// sameBytes reports whether b is a itself, not only equal to it.
+func sameBytes(a, b []byte) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+}
+
+func (d *direction) decodeError(err error) *localError {
+	return localErrorf(codes.InvalidArgument, ReasonDecodeFailed, "%s: cannot be decoded: %s", d.whose, printable(err.Error()))
+}
+
+// undecodable decides about a message that cannot be decoded.
+func (d *direction) undecodable(payload []byte, e *localError) ([]byte, bool, error) {
+	d.stats.DecodeErrors++
+	if d.of.pass {
+		return payload, true, nil
+	}
+	return nil, false, e
+}
+
+// rejected is the local error of the rule that fired.
+func (d *direction) rejected() *localError {
+	msg := d.result.Message
+	if msg == "" {
+		msg = d.whose + " refused by a rule"
+	}
+	return localErrorf(codes.Code(d.result.Code), ReasonRejected, "%s", msg)
+}
+
+// metadataOf returns the request's metadata as rules see it. Binary values are base64, as on the wire.
+func metadataOf(md metadata.MD) map[string]string {
+	all := make(map[string]string, len(md))
+	for name, values := range md {
+		if strings.HasSuffix(name, "-bin") {
+			encoded := make([]string, len(values))
+			for i, v := range values {
+				encoded[i] = base64.RawStdEncoding.EncodeToString([]byte(v))
+			}
+			values = encoded
+		}
+		all[name] = strings.Join(values, ",")
+	}
+	return all
+}

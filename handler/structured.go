@@ -1,0 +1,118 @@
+package handler
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
+	"google.golang.org/protobuf/types/dynamicpb"
+
+	"github.com/framegate/framegate/handler/compress"
+	"github.com/framegate/framegate/handler/rule"
+	"github.com/framegate/framegate/resolver"
+)
+
+// structured makes a call of a route in struct mode ready to run. If the first message decides where the call goes, it
+// is waited for, and target and md changed by what it decides. The error is the call's result.
+func (c *call) structured(target *resolver.Target, md metadata.MD) *localError {
+	if e := c.newStructure(*target, md); e != nil {
+		return e
+	}
+	c.newRequest()
+	if c.struc == nil || !c.struc.deferred || c.empty {
+		return nil
+	}
+	for c.request.held == nil {
+		end, err := c.request.step()
+		if err != nil {
+			return c.requestError(err)
+		}
+		if end {
+			c.empty = true
+			return nil
+		}
+	}
+	decided := &c.struc.request.result
+	if decided.Backend != "" {
+		*target = target.To(decided.Backend)
+	}
+	for _, h := range decided.Headers {
+		md[h.Name] = []string{h.Value}
+	}
+	return nil
+}
+
+// requestError is the local error for a request that broke before an upstream was opened.
+func (c *call) requestError(err error) *localError {
+	if e := messageError(err, ReasonBadRequestFraming, "request"); e != nil {
+		return e
+	}
+	return openError(c.ctx, err)
+}
+
+// newStructure fills in c.struc. It stays nil where messages are forwarded without a look at them: there is nothing to
+// do for them, or they cannot be decoded and the route passes those.
+func (c *call) newStructure(target resolver.Target, md metadata.MD) *localError {
+	prog, ok := target.Program.(*program)
+	if !ok {
+		return localErrorf(codes.Internal, ReasonInternal, "route %s has no program for struct mode", target.Route)
+	}
+	method, filter := c.down.s.Method(), c.proxy.filters[c.down.s.Method()]
+	var types *dynamicpb.Types
+	var rules *rule.Method
+	compiled, e := c.proxy.rulesOf(c.ctx, prog, target, method)
+	if e != nil && !prog.pass {
+		return e
+	}
+	if compiled != nil {
+		types = compiled.Types()
+		if rules = compiled.Method(method); rules == nil && !prog.pass {
+			return localErrorf(codes.Unimplemented, ReasonDecodeFailed, "the schema of route %s has no method %s", target.Route, printable(method))
+		}
+	}
+	if rules == nil && filter.method == "" {
+		return nil
+	}
+	codec, err := messageCodecOf(c.down.s.ContentSubtype(), types)
+	if e, ok := err.(*localError); ok {
+		if prog.pass {
+			return nil
+		}
+		return e
+	}
+	s := &structure{pass: prog.pass, ctx: c.down.s.Context()}
+	s.call = rule.Call{
+		Method: method, Peer: peerOf(c.down.tr),
+		Metadata: func() map[string]string { return metadataOf(md) },
+		Now:      time.Now,
+	}
+	s.request = direction{of: s, whose: "request", codec: codec, maxBytes: c.proxy.maxMessageBytes, encoding: c.down.s.RecvCompress()}
+	s.response = direction{of: s, whose: "response", codec: codec, maxBytes: c.proxy.maxMessageBytes}
+	if rules != nil {
+		s.deferred = rules.Deferred()
+		s.request.rules, s.request.single = rules.Request, !rules.Descriptor.IsStreamingClient()
+		s.response.rules, s.response.single = rules.Response, !rules.Descriptor.IsStreamingServer()
+	}
+	if filter.method != "" {
+		if _, ok := codec.(protoCodec); !ok && !prog.pass {
+			return localErrorf(codes.Unimplemented, ReasonDecodeFailed, "method %s has a filter, which reads application/grpc+proto only", printable(method))
+		} else if ok {
+			s.request.filter, s.response.filter = filter.request, filter.response
+		}
+	}
+	c.struc = s
+	return nil
+}
+
+// acceptKnown takes the encodings that cannot be decoded here out of what the endpoint may answer with.
+func (s *structure) acceptKnown(md metadata.MD) {
+	if accept := md["grpc-accept-encoding"]; !s.pass && len(accept) > 0 {
+		known := slices.DeleteFunc(strings.Split(accept[0], ","), func(name string) bool {
+			_, ok := compress.Get(strings.TrimSpace(name))
+			return !ok
+		})
+		md["grpc-accept-encoding"] = []string{strings.Join(known, ",")}
+	}
+}

@@ -1,0 +1,174 @@
+package resolver
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/framegate/framegate/conf/strict"
+	"github.com/framegate/framegate/resolver/schema"
+)
+
+func schemaKeys(prefix string) string { return prefix + "/schemas/" }
+
+// parseSchema is schema.Parse for a document that is stored under name.
+func parseSchema(name string, doc []byte) (*schema.Schema, error) {
+	if !ValidName(name) {
+		return nil, fmt.Errorf("name: %q, want 1 to %d of a-z 0-9 . - with a letter or digit first", name, maxNameLen)
+	}
+	return schema.Parse(doc)
+}
+
+// SchemaStore reads and writes the schemas in etcd, each as a FileDescriptorSet under <prefix>/schemas/<name>. It may be
+// used by several goroutines. Its requests last until they are answered or ctx ends.
+type SchemaStore struct {
+	cli    *clientv3.Client
+	keys   string // what the keys of schemas start with
+	routes *RouteStore
+}
+
+// NewSchemaStore returns the store under a valid prefix. compile checks the routes that use a schema. The caller closes
+// cli after the last use.
+func NewSchemaStore(cli *clientv3.Client, prefix string, compile Compiler) *SchemaStore {
+	return &SchemaStore{cli: cli, keys: schemaKeys(prefix), routes: NewRouteStore(cli, prefix, compile)}
+}
+
+// StoredSchema is a schema as it is in etcd.
+type StoredSchema struct {
+	Name     string
+	Schema   *schema.Schema // nil if the document is bad
+	Revision int64          // etcd's, of the last change of this schema
+	Err      error          // what is wrong with the document; nil if nothing is
+}
+
+func (s *SchemaStore) read(kv *mvccpb.KeyValue) StoredSchema {
+	st := StoredSchema{Name: strings.TrimPrefix(string(kv.Key), s.keys), Revision: kv.ModRevision}
+	st.Schema, st.Err = parseSchema(st.Name, kv.Value)
+	return st
+}
+
+// Get returns the schema of that name. The error is ErrNotFound or that of the request.
+func (s *SchemaStore) Get(ctx context.Context, name string) (StoredSchema, error) {
+	resp, err := s.cli.Get(ctx, s.keys+name)
+	if err != nil {
+		return StoredSchema{}, fmt.Errorf("get schema %s: %w", name, err)
+	}
+	if len(resp.Kvs) == 0 {
+		return StoredSchema{}, fmt.Errorf("schema %s: %w", name, ErrNotFound)
+	}
+	return s.read(resp.Kvs[0]), nil
+}
+
+// List returns all schemas, by name.
+func (s *SchemaStore) List(ctx context.Context) ([]StoredSchema, error) {
+	resp, err := s.cli.Get(ctx, s.keys, clientv3.WithPrefix())
+	if err != nil {
+		return nil, fmt.Errorf("list schemas: %w", err)
+	}
+	all := make([]StoredSchema, len(resp.Kvs))
+	for i, kv := range resp.Kvs {
+		all[i] = s.read(kv)
+	}
+	return all, nil
+}
+
+// Put stores a schema under a valid name, if every route in etcd that uses it fits it; the error names the routes and
+// rules that do not.
+func (s *SchemaStore) Put(ctx context.Context, name string, doc *schema.Schema) (PutResult, error) {
+	if !ValidName(name) {
+		return PutResult{}, fmt.Errorf("put schema: name: %q, want 1 to %d of a-z 0-9 . - with a letter or digit first", name, maxNameLen)
+	}
+	encoded := doc.Encode()
+	if len(encoded) > schema.MaxBytes {
+		return PutResult{}, fmt.Errorf("put schema %s: %d bytes, want at most %d", name, len(encoded), schema.MaxBytes)
+	}
+	for range putAttempts {
+		result, stored, err := s.tryPut(ctx, name, doc, encoded)
+		if err != nil {
+			return PutResult{}, fmt.Errorf("put schema %s: %w", name, err)
+		}
+		if stored {
+			return result, nil
+		}
+	}
+	return PutResult{}, fmt.Errorf("put schema %s: %w", name, ErrConflict)
+}
+
+// tryPut returns false, having stored nothing, if somebody changed the schema or a route meanwhile.
+func (s *SchemaStore) tryPut(ctx context.Context, name string, doc *schema.Schema, encoded []byte) (PutResult, bool, error) {
+	key := s.keys + name
+	before, err := s.cli.Txn(ctx).Then(clientv3.OpGet(key), clientv3.OpGet(s.routes.keys, clientv3.WithPrefix())).Commit()
+	if err != nil {
+		return PutResult{}, false, err
+	}
+	result := PutResult{Name: name, Outcome: Created}
+	if kvs := before.Responses[0].GetResponseRange().Kvs; len(kvs) > 0 {
+		result.Outcome, result.Revision = Updated, kvs[0].ModRevision
+		if bytes.Equal(kvs[0].Value, encoded) {
+			result.Outcome = Unchanged
+			return result, true, nil
+		}
+	}
+	var errs []error
+	for _, r := range s.users(name, before.Responses[1].GetResponseRange().Kvs) {
+		if _, err := s.routes.compile.compiled(r, doc); err != nil {
+			errs = append(errs, fmt.Errorf("route %s: %w", r.Name, err))
+		}
+	}
+	if len(errs) > 0 {
+		return PutResult{}, false, strict.Join(errs)
+	}
+	after, err := s.cli.Txn(ctx).If(
+		clientv3.Compare(clientv3.ModRevision(key), "=", result.Revision), s.routesSince(before.Header.Revision),
+	).Then(clientv3.OpPut(key, string(encoded))).Commit()
+	if err != nil || !after.Succeeded {
+		return PutResult{}, false, err
+	}
+	result.Revision = after.Header.Revision
+	return result, true, nil
+}
+
+// routesSince holds if no route was written after that revision.
+func (s *SchemaStore) routesSince(revision int64) clientv3.Cmp {
+	return clientv3.Compare(clientv3.ModRevision(s.routes.keys).WithPrefix(), "<", revision+1)
+}
+
+// users returns the routes among documents that use a schema.
+func (s *SchemaStore) users(name string, routes []*mvccpb.KeyValue) (users []*Route) {
+	for _, kv := range routes {
+		if r, bad := s.routes.read(kv); bad == nil && r.Route.schemaName() == name {
+			users = append(users, r.Route)
+		}
+	}
+	return users
+}
+
+// ErrSchemaInUse means that routes use the schema that is to be deleted. Change or delete them first.
+var ErrSchemaInUse = errors.New("in use")
+
+// Delete removes the schema of that name, also a bad document, and reports whether there was one. The error is an
+// ErrSchemaInUse if a route in etcd uses it.
+func (s *SchemaStore) Delete(ctx context.Context, name string) (bool, error) {
+	for range putAttempts {
+		routes, err := s.cli.Get(ctx, s.routes.keys, clientv3.WithPrefix())
+		if err != nil {
+			return false, fmt.Errorf("delete schema %s: %w", name, err)
+		}
+		if users := s.users(name, routes.Kvs); len(users) > 0 {
+			return false, fmt.Errorf("delete schema %s: %w by route %s", name, ErrSchemaInUse, users[0].Name)
+		}
+		resp, err := s.cli.Txn(ctx).If(s.routesSince(routes.Header.Revision)).Then(clientv3.OpDelete(s.keys + name)).Commit()
+		if err != nil {
+			return false, fmt.Errorf("delete schema %s: %w", name, err)
+		}
+		if resp.Succeeded {
+			return resp.Responses[0].GetResponseDeleteRange().Deleted > 0, nil
+		}
+	}
+	return false, fmt.Errorf("delete schema %s: %w", name, ErrConflict)
+}
