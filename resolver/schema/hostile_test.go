@@ -156,12 +156,21 @@ func TestParse_TakesMemoryInProportion(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	f.Add(shop(f).Encode())
-	for _, doc := range hostile(f) {
-		if len(doc) < 64<<10 {
-			f.Add(doc)
-		}
+	dir := write(f, map[string]string{
+		"small.proto": `syntax = "proto2"; package p; message M { optional group G = 1 { required M m = 1; } map<int32, E> e = 2;
+			oneof o { bytes b = 3 [default = "\\x01"]; E v = 4 [default = ON]; } extensions 9; extend M { repeated M x = 9; } }
+			enum E { OFF = 0; ON = 1; reserved 5; } service S { rpc C(M) returns (stream M.G); }`,
+		"edition.proto": `edition = "2023"; option features.message_encoding = DELIMITED; import public "any.proto";
+			message M { M m = 1; reserved r; repeated int32 p = 2; }`,
+		"any.proto": `syntax = "proto3"; message A { optional string s = 1 [json_name = "t"]; }`,
+	})
+	s, err := load(f, dir, []string{"small.proto", "edition.proto"})
+	require.NoError(f, err)
+	for _, file := range decoded(f, s.Encode()).GetFile() {
+		f.Add(encoded(f, setOf(file)))
 	}
+	f.Add(s.Encode())
+	f.Add(encoded(f, setOf(importing(define("a.proto", "p", "M"), "b.proto"), importing(define("b.proto", "p"), "a.proto"))))
 	f.Fuzz(func(t *testing.T, doc []byte) {
 		s, err := Parse(doc)
 		if err != nil {
