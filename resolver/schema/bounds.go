@@ -12,8 +12,8 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 )
 
-// What a schema may have. A message of descriptor.proto takes two bytes on the wire and hundreds when decoded and linked,
-// and a full name repeats the names around it, so a bound on bytes alone is none on memory.
+// What a schema may have. A message of descriptor.proto takes two bytes on the wire and hundreds when decoded and
+// linked, and a full name repeats the names around it, so a bound on bytes alone is none on memory.
 const (
 	maxFiles       = 2048
 	maxMessages    = 1 << 16 // of descriptor.proto in all files: fields, enum values, methods, options and so on
@@ -78,7 +78,8 @@ func eachField(data []byte, f func(num protowire.Number, value, whole []byte) er
 	return nil
 }
 
-// checkFile refuses a path that people could not read, more imports than there can be files, and full names that are longer than those of people.
+// checkFile refuses a path that people could not read, more imports than there can be files, and full names that are
+// longer than those of people.
 func checkFile(fd *descriptorpb.FileDescriptorProto) error {
 	path := fd.GetName()
 	if path == "" || len(path) > maxNameBytes || !utf8.ValidString(path) || strings.ContainsFunc(path, unicode.IsControl) {

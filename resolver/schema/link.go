@@ -10,8 +10,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 )
 
-// link makes the schema of the files in s and of google/protobuf/*.proto that they import. The error joins what is wrong
-// with each file; files that import a wrong one are not looked at.
+// link makes the schema of the files in s and of google/protobuf/*.proto that they import. The error joins what is
+// wrong with each file; files that import a wrong one are not looked at.
 func link(s *set) (*Schema, error) {
 	var wrong mistakes
 	s.addWellKnown(&wrong)

@@ -227,7 +227,8 @@ func (l *loader) parse(src *source) {
 	src.info = info
 	for _, other := range l.order {
 		if os.SameFile(other.info, info) {
-			l.wrong.add(fmt.Errorf("%s: imported as %q and as %q, want one: name the import directories", src.disk, other.path, src.path))
+			l.wrong.add(fmt.Errorf("%s: imported as %q and as %q, want one: name the import directories",
+				src.disk, other.path, src.path))
 			return
 		}
 	}

@@ -23,8 +23,8 @@ import (
 // requests may have 1.5 MiB; the comments of .proto files are no part of it.
 const MaxBytes = 1 << 20
 
-// Schema is a linked set of .proto files: every type that one of them names is there. It does not change and may be used
-// by many goroutines.
+// Schema is a linked set of .proto files: every type that one of them names is there. It does not change and may be
+// used by many goroutines.
 type Schema struct {
 	doc     []byte
 	files   *protoregistry.Files
@@ -33,10 +33,10 @@ type Schema struct {
 	sources []Source
 }
 
-// Parse links a FileDescriptorSet in wire format, as `protoc --include_imports -o` and `buf build -o` write it. Its files
-// may be in any order. Imports of google/protobuf/*.proto that it lacks are added. The error names each file that is
-// wrong and what it lacks. A document of more than MaxBytes is an error; hostile ones cost time and memory in proportion
-// to their size. Parse keeps no part of doc.
+// Parse links a FileDescriptorSet in wire format, as `protoc --include_imports -o` and `buf build -o` write it. Its
+// files may be in any order. Imports of google/protobuf/*.proto that it lacks are added. The error names each file that
+// is wrong and what it lacks. A document of more than MaxBytes is an error; hostile ones cost bounded time and memory,
+// see bounds.go. Parse keeps no part of doc.
 func Parse(doc []byte) (*Schema, error) {
 	if len(doc) > MaxBytes {
 		return nil, fmt.Errorf("a FileDescriptorSet of %d bytes, want at most %d", len(doc), MaxBytes)
