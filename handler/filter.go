@@ -22,6 +22,10 @@ import (
 // changed or not, or another, or nil to take the message out of its stream, or an error to end the call: a status of
 // Kitex's status package ends it with that code and message, another error with INTERNAL. A nil function passes all. What
 // the type does not know of a message is kept, and a message that is not changed is forwarded byte for byte.
+//
+// A route whose filters keep something from its endpoints must have a schema. Without one, code that Kitex generated
+// reads the message as it came, and it does not see all that an endpoint may see: only the last part of a message or a
+// packed list that was sent in parts, say.
 type Filter[Req, Resp any] struct {
 	Request  func(ctx context.Context, m *Req) (*Req, error)
 	Response func(ctx context.Context, m *Resp) (*Resp, error)

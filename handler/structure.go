@@ -84,7 +84,7 @@ func (d *direction) take(flag byte, payload []byte) (out []byte, forward bool, e
 			return d.undecodable(payload, d.decodeError(err))
 		}
 	}
-	changed := false
+	changed, filterable := false, plain
 	if d.rules != nil {
 		m := d.rules.New()
 		if err := d.codec.decode(plain, m); err != nil {
@@ -103,16 +103,20 @@ func (d *direction) take(flag byte, payload []byte) (out []byte, forward bool, e
 		case v == rule.Drop:
 			return nil, false, nil
 		}
-		if d.result.Changed {
-			changed = true
-			if plain, err = d.codec.encode(m, plain); err != nil { // it would be wrong to pass what the rules changed
+		if changed = d.result.Changed; changed || d.filter != nil {
+			// A filter gets what rules and endpoints see: generated code of Kitex does not read all that may be on the wire,
+			// such as a message in two parts.
+			if filterable, err = d.codec.encode(m, plain); err != nil { // it would be wrong to pass what the rules changed
 				d.stats.DecodeErrors++
 				return nil, false, d.decodeError(err)
 			}
 		}
+		if changed {
+			plain = filterable
+		}
 	}
 	if d.filter != nil {
-		filtered, verdict := d.filter(d.of.ctx, plain)
+		filtered, verdict := d.filter(d.of.ctx, filterable)
 		switch {
 		case verdict != nil && verdict.reason == ReasonDecodeFailed && !changed:
 			return d.undecodable(payload, verdict)
@@ -123,8 +127,9 @@ func (d *direction) take(flag byte, payload []byte) (out []byte, forward bool, e
 		case filtered == nil:
 			return nil, false, nil
 		}
-		changed = changed || !sameBytes(plain, filtered)
-		plain = filtered
+		if !sameBytes(filterable, filtered) {
+			changed, plain = true, filtered
+		}
 	}
 	if !changed {
 		return payload, true, nil
