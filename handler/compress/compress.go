@@ -1,7 +1,7 @@
 // Package compress decodes and encodes messages of a grpc-encoding, whole and in memory.
 //
-// Enter at Get; then decode.go (how a message is read within its limit), encode.go (how one is written), and one file for
-// each encoding: gzip.go, deflate.go, snappy.go, zstd.go.
+// Enter at Get; then decode.go (how a message is read within its limit), encode.go (how one is written), and one file
+// for each encoding: gzip.go, deflate.go, snappy.go, zstd.go.
 package compress
 
 import (
@@ -15,13 +15,13 @@ var (
 	// any message. The peer may send a smaller one; the call ends with RESOURCE_EXHAUSTED.
 	ErrTooLarge = errors.New("message too large")
 
-	// ErrCorrupt says that the bytes are not a message of the encoding: damaged, cut short, or followed by others. It is
-	// wrapped together with its cause. The call ends with INTERNAL.
+	// ErrCorrupt says that the bytes are not a message of the encoding: damaged, cut short, or followed by others. It
+	// is wrapped together with its cause. The call ends with INTERNAL.
 	ErrCorrupt = errors.New("message corrupt")
 )
 
-// Codec decodes and encodes messages of one grpc-encoding. Use Get; the zero Codec is not usable. A Codec is a value: any
-// number of goroutines may use it at once.
+// Codec decodes and encodes messages of one grpc-encoding. Use Get; the zero Codec is not usable. A Codec is a value:
+// any number of goroutines may use it at once.
 type Codec struct {
 	name   string
 	format format
@@ -58,9 +58,9 @@ func (c Codec) Name() string { return c.name }
 
 // Decompress decodes one message. The result is the caller's, and for identity it is src itself.
 //
-// limit is the size in bytes that the decoded message may have; 0 or less means any. A message over it is ErrTooLarge as
-// soon as that is known. Memory is taken for bytes that were decoded, never for a size that the message announces: about
-// twice limit at most, and what the decoder itself needs (for zstd up to its window of MaxWindow).
+// limit is the size in bytes that the decoded message may have; 0 or less means any. A message over it is ErrTooLarge
+// as soon as that is known. Memory is taken for bytes that were decoded, never for a size that the message announces:
+// about twice limit at most, and what the decoder itself needs (for zstd up to its window of MaxWindow).
 //
 // Anything that is not one whole message is ErrCorrupt, also an empty src (but for identity) and bytes after the end.
 func (c Codec) Decompress(src []byte, limit int64) ([]byte, error) {
@@ -71,8 +71,8 @@ func (c Codec) Decompress(src []byte, limit int64) ([]byte, error) {
 	return out, nil
 }
 
-// Compress appends the encoding of src to dst, which may be nil, and returns the result. It keeps neither. identity returns
-// src itself when dst is empty.
+// Compress appends the encoding of src to dst, which may be nil, and returns the result. It keeps neither. identity
+// returns src itself when dst is empty.
 func (c Codec) Compress(dst, src []byte) ([]byte, error) {
 	out, err := c.format.compress(dst, src)
 	if err != nil {

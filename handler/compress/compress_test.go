@@ -264,8 +264,9 @@ func TestGzip_MembersFollowEachOtherAsInGRPCGo(t *testing.T) {
 
 func TestDeflate_ReadsZlibAndRaw(t *testing.T) {
 	c := get(t, "deflate")
+	levels := []int{stdflate.NoCompression, stdflate.BestSpeed, stdflate.BestCompression, stdflate.HuffmanOnly}
 	for _, src := range [][]byte{nil, []byte("x"), text(100 << 10), noise(100 << 10)} {
-		for _, level := range []int{stdflate.NoCompression, stdflate.BestSpeed, stdflate.BestCompression, stdflate.HuffmanOnly} {
+		for _, level := range levels {
 			var zlibbed, raw bytes.Buffer
 			z, err := stdzlib.NewWriterLevel(&zlibbed, level)
 			require.NoError(t, err)

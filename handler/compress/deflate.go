@@ -9,8 +9,8 @@ import (
 	"github.com/klauspost/compress/zlib"
 )
 
-// deflateFormat is the zlib format (RFC 1950), which is what HTTP and gRPC mean by deflate. Raw deflate data (RFC 1951),
-// which some peers send by that name, is read too.
+// deflateFormat is the zlib format (RFC 1950), which is what HTTP and gRPC mean by deflate. Raw deflate data (RFC
+// 1951), which some peers send by that name, is read too.
 type deflateFormat struct{}
 
 var (
@@ -49,8 +49,9 @@ func (d *deflateDecoder) reset(in *bytes.Reader) error {
 	if err := in.UnreadByte(); err != nil {
 		return err
 	}
-	// RFC 1950 §2.2: the low four bits of the first byte are the method, 8. RFC 1951 §3.2.3: raw data that starts so is a
-	// stored block whose padding is not zero, which no encoder writes. So 8 is zlib, whatever else is wrong with it.
+	// RFC 1950 §2.2: the low four bits of the first byte are the method, 8. RFC 1951 §3.2.3: raw data that starts so
+	// is a stored block whose padding is not zero, which no encoder writes. So 8 is zlib, whatever else is wrong with
+	// it.
 	if first&0x0f == 8 {
 		return d.resetZlib(in)
 	}

@@ -8,7 +8,8 @@ type encoder interface {
 	Reset(w io.Writer)
 }
 
-// deflater is an encoder with the slice that it writes to. It is pooled, and between messages it holds nothing of theirs.
+// deflater is an encoder with the slice that it writes to. It is pooled, and between messages it holds nothing of
+// theirs.
 type deflater struct {
 	encoder encoder
 	out     appender

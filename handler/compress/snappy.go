@@ -13,7 +13,8 @@ import (
 // snappyFormat is snappy's framing format, as gRPC implementations use it. A message without the stream identifier that
 // the framing format starts with is read as one snappy block.
 //
-// The framing format has no mark for its end: a message cut at the border of two chunks decodes to less without an error.
+// The framing format has no mark for its end: a message cut at the border of two chunks decodes to less without an
+// error.
 type snappyFormat struct{}
 
 // snappyIdentifier is the first chunk of the framing format (framing_format.txt, section 4.1).

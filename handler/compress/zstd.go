@@ -13,7 +13,8 @@ import (
 // support. A message that asks for more is ErrTooLarge.
 const MaxWindow = 8 << 20
 
-// zstdFormat is RFC 8878. Frames that follow each other decode to all of them, as the RFC says; dictionaries are unknown.
+// zstdFormat is RFC 8878. Frames that follow each other decode to all of them, as the RFC says; dictionaries are
+// unknown.
 type zstdFormat struct{}
 
 var (

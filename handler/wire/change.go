@@ -64,8 +64,8 @@ func take(b []byte, spans []span, number protowire.Number) ([]byte, []span) {
 	return b[spans[0].start:spans[0].end], spans[1:]
 }
 
-// addSiblings adds the other members of the oneofs that differ: what original has of them was overridden there, and must
-// not come to life when the member that overrode it goes or moves. same are the fields of before.
+// addSiblings adds the other members of the oneofs that differ: what original has of them was overridden there, and
+// must not come to life when the member that overrode it goes or moves. same are the fields of before.
 func (m *Message) addSiblings(changes []change, same []span) []change {
 	differ := len(changes)
 	for i := range differ {
@@ -149,8 +149,8 @@ func (c *change) see(r record, original []byte, at int) error {
 	return nil
 }
 
-// override tells the other members of the oneof that c, which was just seen, is set: what they were is gone, and the one
-// that is set after the change belongs here, behind members that the type does not know.
+// override tells the other members of the oneof that c, which was just seen, is set: what they were is gone, and the
+// one that is set after the change belongs here, behind members that the type does not know.
 func (c *change) override(changes []change) {
 	for i := range changes {
 		if o := &changes[i]; o != c && o.field != nil && o.field.oneof == c.field.oneof {
@@ -193,7 +193,8 @@ func (c *change) appendSingular(out, original []byte, depth int) ([]byte, error)
 	if err != nil {
 		return nil, err
 	}
-	return c.field.message.appendMessage(out, c.number, elements{original, c.parts}.joined(), before.joined(), after.joined(), depth-1)
+	came := elements{original, c.parts}
+	return c.field.message.appendMessage(out, c.number, came.joined(), before.joined(), after.joined(), depth-1)
 }
 
 // wrap names the field in an error.

@@ -136,7 +136,8 @@ func (c *change) appendEntries(out, original []byte, depth int) ([]byte, error) 
 		return nil, err
 	}
 	if !sameKeys(placesCame, placesBefore) {
-		return nil, fmt.Errorf("%w: a map of %d keys, of which %d were decoded", ErrAmbiguous, len(placesCame), len(placesBefore))
+		return nil, fmt.Errorf("%w: a map of %d keys, of which %d were decoded",
+			ErrAmbiguous, len(placesCame), len(placesBefore))
 	}
 	for i := range came.parts {
 		key, err := c.field.key.keyOf(came.at(i))
@@ -147,7 +148,8 @@ func (c *change) appendEntries(out, original []byte, depth int) ([]byte, error) 
 		if !stays || placesCame[key] != i {
 			continue
 		}
-		out, err = c.field.message.appendMessage(out, c.number, came.at(i), before.at(placesBefore[key]), after.at(j), depth-1)
+		was := before.at(placesBefore[key])
+		out, err = c.field.message.appendMessage(out, c.number, came.at(i), was, after.at(j), depth-1)
 		if err != nil {
 			return nil, fmt.Errorf("map entry %d: %w", i, err)
 		}

@@ -53,7 +53,8 @@ func FuzzMerge_Original(f *testing.F) {
 
 // Whatever the three are, Merge ends without a panic and in bounds.
 func FuzzMerge_AnyBytes(f *testing.F) {
-	sample := join(text(1, "s"), message(16, text(1, "a")), message(17, text(1, "k"), text(2, "v")), varint(22, 1), varint(99, 1))
+	sample := join(text(1, "s"), message(16, text(1, "a")), message(17, text(1, "k"), text(2, "v")),
+		varint(22, 1), varint(99, 1))
 	f.Add(sample, sample, text(1, "t"))
 	f.Add(sample, text(1, "s"), sample)
 	f.Add([]byte{}, sample, join(sample, sample))
@@ -63,7 +64,8 @@ func FuzzMerge_AnyBytes(f *testing.F) {
 	f.Fuzz(func(t *testing.T, original, before, after []byte) {
 		out, err := Merge(original, before, after, typ)
 		if err != nil {
-			require.True(t, errors.Is(err, ErrMalformed) || errors.Is(err, ErrAmbiguous) || errors.Is(err, ErrTooDeep), "%v", err)
+			ours := errors.Is(err, ErrMalformed) || errors.Is(err, ErrAmbiguous) || errors.Is(err, ErrTooDeep)
+			require.True(t, ours, "%v", err)
 			return
 		}
 		require.LessOrEqual(t, len(out), 2*(len(original)+len(after))+16)

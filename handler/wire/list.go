@@ -115,8 +115,8 @@ func (m *Message) match(before, after elements, depth int) ([]int32, error) {
 	return sources, nil
 }
 
-// reorder corrects sources, which say by position, if after holds the elements of before in another order. Elements that
-// equal others and are not where they were get -1.
+// reorder corrects sources, which say by position, if after holds the elements of before in another order. Elements
+// that equal others and are not where they were get -1.
 func reorder(sources []int32, before, after elements) {
 	fixed := func(i int32) bool { return bytes.Equal(before.at(int(i)), after.at(int(i))) }
 	var moved []int32
@@ -146,8 +146,8 @@ func reorder(sources []int32, before, after elements) {
 	}
 }
 
-// subsequence finds the elements of short in long, in their order: for each its place, or -1 where there is a choice. It
-// is -1 for all if long holds others only.
+// subsequence finds the elements of short in long, in their order: for each its place, or -1 where there is a choice.
+// It is -1 for all if long holds others only.
 func subsequence(short, long elements) []int32 {
 	places := make([]int32, short.len())
 	found := 0

@@ -9,20 +9,21 @@ import (
 
 // Merge returns the encoding of a message that was changed, without losing what its Go type does not know.
 //
-// original is what came. before is the type's encoding of what it decoded from original, and after its encoding once the
-// value was changed. None of the three is written to; the result may be original or after itself, so treat it as part of
-// them. Errors are ErrMalformed, ErrTooDeep and ErrAmbiguous.
+// original is what came. before is the type's encoding of what it decoded from original, and after its encoding once
+// the value was changed. None of the three is written to; the result may be original or after itself, so treat it as
+// part of them. Errors are ErrMalformed, ErrTooDeep and ErrAmbiguous.
 //
-//   - A field whose encoding is the same in before and after, or in neither, comes from original: byte for byte, where it
-//     was. So do fields that the type does not know. If before equals after, the result is original.
-//   - A field that differs comes from after. It takes the place of its last record in original, and all its other records
-//     go; a field that original does not have is added at the end. A field that is not in after any more is left out.
+//   - A field whose encoding is the same in before and after, or in neither, comes from original: byte for byte, where
+//     it was. So do fields that the type does not know. If before equals after, the result is original.
+//   - A field that differs comes from after. It takes the place of its last record in original, and all its other
+//     records go; a field that original does not have is added at the end. A field that is not in after any more is
+//     left out.
 //   - A message that differs is merged in the same way. If original holds it several times, these are joined first, as
 //     protobuf decoders do.
-//   - The elements of a repeated message are matched by position when their number is unchanged, but when after holds the
-//     very elements of before in another order, each brings its unknown fields along. When elements were only removed, or
-//     only added, those that stayed are found by their encoding. Where that leaves a choice between equal elements, and
-//     after any other change of their number, elements come from after alone.
+//   - The elements of a repeated message are matched by position when their number is unchanged, but when after holds
+//     the very elements of before in another order, each brings its unknown fields along. When elements were only
+//     removed, or only added, those that stayed are found by their encoding. Where that leaves a choice between equal
+//     elements, and after any other change of their number, elements come from after alone: without unknown fields.
 //   - The entries of a map are matched by key. Their order does not matter.
 //   - A member of a oneof that is set removes what original has of the other members, as far as the type knows them.
 //
@@ -98,7 +99,9 @@ func appendChanges(out []byte, changes []change, at int32, original []byte, dept
 }
 
 // appendMessage appends a field that is a merged message: its tag, its length, and itself.
-func (m *Message) appendMessage(out []byte, number protowire.Number, original, before, after []byte, depth int) ([]byte, error) {
+func (m *Message) appendMessage(
+	out []byte, number protowire.Number, original, before, after []byte, depth int,
+) ([]byte, error) {
 	out = protowire.AppendTag(out, number, protowire.BytesType)
 	// The length is not known yet. Room for one as long as that of original is mostly right; else the message is moved.
 	room := protowire.SizeVarint(uint64(len(original)))

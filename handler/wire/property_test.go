@@ -197,7 +197,8 @@ var changes = []struct {
 
 func pointer[T any](v T) *T { return &v }
 
-// A filter that knows the old schema changes what it knows; the peers, who know the new one, see that change and no other.
+// A filter that knows the old schema changes what it knows; the peers, who know the new one, see that change and no
+// other.
 func TestMerge_ChangesWhatChangedAndNothingElse(t *testing.T) {
 	newType := newAll(t)
 	for seed := range uint64(40) {

@@ -11,7 +11,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// Message is what a Go type says of the encoding of its messages. It never changes: any number of goroutines may use it.
+// Message is what a Go type says of the encoding of its messages. It never changes: any number of goroutines may use
+// it.
 type Message struct {
 	name         string                      // of the Go type
 	fields       map[protowire.Number]*field // the fields that the type knows
@@ -44,8 +45,8 @@ type field struct {
 var protoMessage = reflect.TypeFor[protoreflect.ProtoMessage]()
 
 // Describe inspects the struct type t, or what t points to, as Kitex and prutal read it: by the struct tags protobuf,
-// protobuf_key, protobuf_val and protobuf_oneof, and the method XXX_OneofWrappers. It is an error if t is no struct or a
-// tag cannot be understood. A type may contain itself.
+// protobuf_key, protobuf_val and protobuf_oneof, and the method XXX_OneofWrappers. It is an error if t is no struct
+// or a tag cannot be understood. A type may contain itself.
 func Describe(t reflect.Type) (*Message, error) {
 	known := make(map[reflect.Type]*Message)
 	m, err := describe(t, known)

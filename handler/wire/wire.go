@@ -1,12 +1,13 @@
-// Package wire keeps the fields of a protobuf message that a Go type does not know, when the message is decoded into that
-// type, changed, and encoded again.
+// Package wire keeps the fields of a protobuf message that a Go type does not know, when the message is decoded into
+// that type, changed, and encoded again.
 //
-// The types that Kitex generates have no place for unknown fields: a service whose schema is newer than framegate's would
-// lose them. Merge puts them back from the bytes that came. Types of google.golang.org/protobuf keep unknown fields
-// themselves and need no merge: for these, the encoding after the change is the answer, and Merge returns it.
+// The types that Kitex generates have no place for unknown fields: a service whose schema is newer than framegate's
+// would lose them. Merge puts them back from the bytes that came. Types of google.golang.org/protobuf keep unknown
+// fields themselves and need no merge: for these, the encoding after the change is the answer, and Merge returns it.
 //
-// Enter at Message.Merge; then shape.go (what a Go type says of its encoding), span.go (which fields differ), change.go (one
-// field that differs), list.go and entries.go (repeated messages and maps), merge.go (the message put together).
+// Enter at Message.Merge; then shape.go (what a Go type says of its encoding), span.go (which fields differ),
+// change.go (one field that differs), list.go and entries.go (repeated messages and maps), merge.go (the message put
+// together).
 package wire
 
 import (
@@ -31,8 +32,8 @@ var (
 	ErrAmbiguous = errors.New("field was not decoded as it was sent")
 )
 
-// Merge is Message.Merge for the struct type t, which it inspects at each call: keep what Describe returns where messages
-// come often.
+// Merge is Message.Merge for the struct type t, which it inspects at each call: keep what Describe returns where
+// messages come often.
 func Merge(original, before, after []byte, t reflect.Type) ([]byte, error) {
 	if bytes.Equal(before, after) {
 		return original, nil
