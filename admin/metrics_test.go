@@ -22,6 +22,7 @@ import (
 
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/handlertest"
+	"github.com/framegate/framegate/handler/rule"
 	"github.com/framegate/framegate/resolver"
 )
 
@@ -172,6 +173,32 @@ func TestMetrics_SeriesAreBoundedWhateverClientsSend(t *testing.T) {
 	require.EqualValues(t, 10_000, s.value("framegate_calls_total", "route", "all", "backend", "b", "method", "*", "code", "other"))
 	for _, name := range []string{"framegate_active_calls", "framegate_call_duration_seconds"} {
 		require.Len(t, s[name].Metric, 1, name)
+	}
+}
+
+func TestMetrics_CountWhatStructModeDid(t *testing.T) {
+	routes := map[string]RouteNames{"shop": {Backends: []string{"main"}, Patterns: []string{"*"}}}
+	m := NewMetrics(MetricsConfig{Routes: func() map[string]RouteNames { return routes }})
+	r := record("shop", "main", "*")
+	r.Struct = &handler.StructStats{DecodeErrors: 2, DecodeTime: time.Second}
+	r.Struct.Hits[rule.ActionDrop], r.Struct.Hits[rule.ActionSet] = 3, 1
+	end(m, r)
+	end(m, r)
+	end(m, record("frames", "main", "*"))
+	s := scrapeOf(t, m)
+	labels := []string{"route", "shop", "backend", "main"}
+	for action, n := range map[string]int{"drop": 6, "set": 2, "reject": 0} {
+		require.EqualValues(t, n, s.value("framegate_rule_hits_total", append(labels[:4:4], "action", action)...), action)
+	}
+	require.EqualValues(t, 4, s.value("framegate_decode_errors_total", labels...))
+	require.EqualValues(t, 2, s.value("framegate_decode_seconds_total", labels...))
+	structMetrics := []string{"framegate_rule_hits_total", "framegate_decode_errors_total", "framegate_decode_seconds_total"}
+	require.Len(t, s["framegate_decode_errors_total"].Metric, 1, "frame mode has none")
+
+	delete(routes, "shop")
+	s = scrapeOf(t, m)
+	for _, name := range structMetrics {
+		require.NotContains(t, s, name, "a route that is gone")
 	}
 }
 

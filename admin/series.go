@@ -35,6 +35,7 @@ type traffic struct {
 	errors atomic.Pointer[[]errorCounter] // by reason; replaced, with the set's mu held, when a reason is first met
 
 	duration, firstByte             prometheus.Observer
+	structs                         atomic.Pointer[structTraffic] // made when a call in struct mode ends
 	requestMessages, requestBytes   prometheus.Counter
 	responseMessages, responseBytes prometheus.Counter
 }
@@ -65,6 +66,9 @@ func (s *series) CallEnded(r *handler.Record) {
 	if r.Reason != "" {
 		s.localError(r.Reason).Inc()
 	}
+	if r.Struct != nil {
+		s.structTraffic().add(r.Struct)
+	}
 	s.active.Add(-1) // last: the series may then be dropped
 }
 
@@ -93,6 +97,15 @@ func (s *series) localError(reason handler.Reason) prometheus.Counter {
 	return c
 }
 
+func (s *series) structTraffic() *structTraffic {
+	t := s.structs.Load()
+	if t == nil {
+		t = s.set.structs.of(s.key.route, s.key.backend)
+		s.structs.Store(t) // two calls may make it at once; they make the same
+	}
+	return t
+}
+
 func (t *traffic) findError(reason handler.Reason) prometheus.Counter {
 	for _, e := range *t.errors.Load() {
 		if e.reason == reason {
@@ -113,6 +126,7 @@ type seriesSet struct {
 	messages    *prometheus.CounterVec
 	bytes       *prometheus.CounterVec
 	localErrors *prometheus.CounterVec
+	structs     structCounters
 
 	seed maphash.Seed
 	maps [shards]atomic.Pointer[map[seriesKey]*series]
@@ -138,6 +152,7 @@ func (set *seriesSet) init(registry prometheus.Registerer) {
 	set.bytes = counters("framegate_bytes_total", "Bytes of gRPC frames forwarded (payload and 5 bytes a message), at the end of their call.", "route", "backend", "direction")
 	set.localErrors = counters("framegate_local_errors_total", "Calls that framegate itself gave a status, by reason.", "route", "backend", "reason")
 	registry.MustRegister(set.calls, set.duration, set.firstByte, set.messages, set.bytes, set.localErrors, activeCalls{set})
+	set.structs.init(registry)
 	set.seed = maphash.MakeSeed()
 	set.traffics = map[[2]string]*traffic{}
 	for i := range set.maps {
@@ -241,6 +256,9 @@ func (set *seriesSet) dropLocked(s *series) {
 	}
 	for _, e := range *s.errors.Load() {
 		set.localErrors.DeleteLabelValues(route, backend, string(e.reason))
+	}
+	if s.structs.Load() != nil {
+		set.structs.drop(route, backend)
 	}
 	set.duration.DeleteLabelValues(route, backend)
 	set.firstByte.DeleteLabelValues(route, backend)
