@@ -5,6 +5,11 @@ type Explanation struct {
 	Chosen   *Considered  `json:"chosen" yaml:"chosen"`     // nil when no route matches
 	Stronger []Considered `json:"stronger" yaml:"stronger"` // that match the method but not the call, strongest first; all of them when nothing is chosen
 	Backends []string     `json:"backends" yaml:"backends"` // of the chosen route, for people (see Backend.String)
+
+	// Of a chosen route in struct mode or with a schema.
+	Mode   Mode     `json:"mode,omitempty" yaml:"mode,omitempty"`
+	Schema string   `json:"schema,omitempty" yaml:"schema,omitempty"` // where it comes from, see SchemaRef.String
+	Rules  []string `json:"rules,omitempty" yaml:"rules,omitempty"`   // that messages of the method meet, in order, see Rule.String
 }
 
 // Considered is one match entry of one route beside a call.
@@ -28,6 +33,12 @@ func (r *Resolver) Explain(req Request) Explanation {
 			x.Chosen = &got
 			for _, b := range route.Backends {
 				x.Backends = append(x.Backends, b.String())
+			}
+			if route.Mode == ModeStruct || route.Schema != nil {
+				x.Mode, x.Rules = route.Mode, route.rulesFor(req.Method)
+			}
+			if route.Schema != nil {
+				x.Schema = route.Schema.String()
 			}
 			break
 		}

@@ -158,6 +158,14 @@ func goodRoutes(ctx context.Context, cmd *cobra.Command, s *resolver.RouteStore)
 	return routes, nil
 }
 
+// writeLines writes lines of which the first has a label.
+func writeLines(w io.Writer, label string, lines []string) {
+	for _, line := range lines {
+		fmt.Fprintf(w, "%s\t%s\n", label, line)
+		label = ""
+	}
+}
+
 func (o *outputFlag) writeExplanation(w io.Writer, x explanation) error {
 	if o.format != outputTable {
 		return o.write(w, x)
@@ -169,13 +177,14 @@ func (o *outputFlag) writeExplanation(w io.Writer, x explanation) error {
 		fmt.Fprintf(t, "ROUTE\t%s\n", x.Chosen.Route)
 		fmt.Fprintf(t, "MATCH\t%s\n", x.Chosen.Match)
 		fmt.Fprintf(t, "PRIORITY\t%d\n", x.Chosen.Priority)
-		for i, b := range x.Backends {
-			label := ""
-			if i == 0 {
-				label = "BACKENDS"
-			}
-			fmt.Fprintf(t, "%s\t%s\n", label, b)
+		writeLines(t, "BACKENDS", x.Backends)
+		if x.Mode != "" {
+			fmt.Fprintf(t, "MODE\t%s\n", x.Mode)
 		}
+		if x.Schema != "" {
+			fmt.Fprintf(t, "SCHEMA\t%s\n", x.Schema)
+		}
+		writeLines(t, "RULES", x.Rules)
 	}
 	if x.Target != nil {
 		target := strings.TrimSpace(x.Target.Backend + " " + x.Target.Address)

@@ -9,8 +9,10 @@ import (
 
 	"github.com/cloudwego/kitex/client"
 	"github.com/cloudwego/kitex/pkg/kerrors"
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
 	"github.com/cloudwego/kitex/transport"
 
+	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/kitex_gen/echo"
 	echosvc "github.com/framegate/framegate/kitex_gen/echo/echo"
 	"github.com/framegate/framegate/kitex_gen/shop"
@@ -52,7 +54,8 @@ type demoCall struct {
 
 const streamed = 3 // messages of each streaming call
 
-// calls are of all four kinds, and one that fails with a business error.
+// demoCalls are of all four kinds, one that fails with a business error, and two that meet the rules of a route in struct
+// mode.
 func demoCalls() []demoCall {
 	return []demoCall{
 		{"unary", "/echo.Echo/Say", sayHello, "echo-1 heard hello"},
@@ -61,6 +64,8 @@ func demoCalls() []demoCall {
 		{"bidirectional", "/echo.Echo/Chat", chat, "echo-1 heard line 3"},
 		{"unary", "/shop.Shop/Price", price("tea"), "tea costs 350"},
 		{"unary, refused", "/shop.Shop/Price", refusedPrice, "business error 404: no such item"},
+		{"unary, changed by a rule", "/shop.Shop/Price", price("chai"), "tea costs 350"},
+		{"unary, refused by a rule", "/shop.Shop/Price", ruledOut, "PERMISSION_DENIED: framegate: no beer here"},
 	}
 }
 
@@ -150,5 +155,15 @@ func refusedPrice(ctx context.Context, c clients) (outcome, error) {
 		return o, fmt.Errorf("%v, want a business error", err)
 	}
 	o.answer = fmt.Sprintf("business error %d: %s", biz.BizStatusCode(), biz.BizMessage())
+	return o, nil
+}
+
+func ruledOut(ctx context.Context, c clients) (outcome, error) {
+	o, err := price("beer")(ctx, c)
+	st, ok := status.FromError(err)
+	if err == nil || !ok {
+		return o, fmt.Errorf("%v, want a status", err)
+	}
+	o.answer = fmt.Sprintf("%s: %s", handler.CodeName(st.Code()), st.Message())
 	return o, nil
 }

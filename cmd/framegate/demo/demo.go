@@ -18,7 +18,9 @@ import (
 	"github.com/framegate/framegate/cmd/framegate/gateway"
 	"github.com/framegate/framegate/conf"
 	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/idl"
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/schema"
 )
 
 // Config says where the demo listens. Its zero value takes free ports.
@@ -33,6 +35,7 @@ type world struct {
 	services []*service
 	gateway  *gateway.Gateway
 	store    *resolver.RouteStore
+	schemas  *resolver.SchemaStore
 	close    []func()
 }
 
@@ -100,13 +103,41 @@ func (w *world) start(ctx context.Context, cfg Config, out io.Writer) (err error
 	fmt.Fprintf(out, "  services   echo-1 %s, echo-2 %s, shop %s\n", w.services[0].addr, w.services[1].addr, w.services[2].addr)
 	fmt.Fprintf(out, "  etcd       %s (embedded)\n", w.gateway.EtcdEndpoints()[0])
 	fmt.Fprintf(out, "  proxy      %s\n", w.gateway.Addr("main"))
-	for _, r := range []demoRoute{echoRoute(w.services[0]), {"shop", "/shop.*", w.services[2].addr, "/shop.Shop/Price"}} {
+	if err := w.putSchema(ctx); err != nil {
+		return err
+	}
+	for _, r := range []demoRoute{echoRoute(w.services[0]), {"shop", "/shop.*", w.services[2].addr, "/shop.Shop/Price", shopRules}} {
 		if _, err := w.put(ctx, r); err != nil {
 			return err
 		}
 		fmt.Fprintf(out, "  route      %-5s %s -> %s\n", r.name, r.pattern, r.addr)
 	}
+	fmt.Fprintln(out, "             shop is in struct mode: its rules read and change messages")
 	return nil
+}
+
+// shopRules makes the route of the shop one in struct mode.
+const shopRules = `
+mode: struct
+schema: {name: shop}
+struct:
+  rules:
+  - {on: request, when: 'message.item == "beer"', action: reject, status: {code: PERMISSION_DENIED, message: "no beer here"}}
+  - {on: request, when: 'message.item == "chai"', action: set, fields: {item: '"tea"'}}
+  - {on: response, when: 'message.cents > 1000', action: set, fields: {cents: 'message.cents - 100'}}
+`
+
+// putSchema stores the message types of the shop.
+func (w *world) putSchema(ctx context.Context) error {
+	path := filepath.Join(w.dir, "shop.proto")
+	if err := os.WriteFile(path, idl.Shop, 0o600); err != nil {
+		return err
+	}
+	s, err := schema.Load(ctx, []string{path}, nil)
+	if err == nil {
+		_, err = w.schemas.Put(ctx, "shop", s)
+	}
+	return err
 }
 
 func (w *world) startGateway(ctx context.Context, cfg Config) error {
@@ -126,6 +157,7 @@ func (w *world) startGateway(ctx context.Context, cfg Config) error {
 	}
 	w.close = append(w.close, func() { _ = cli.Close() })
 	w.store = resolver.NewRouteStore(cli, c.Etcd.Prefix, handler.CompileRoute)
+	w.schemas = resolver.NewSchemaStore(cli, c.Etcd.Prefix, handler.CompileRoute)
 	return nil
 }
 
@@ -140,15 +172,15 @@ func or(s, otherwise string) string {
 const liveWithin = time.Second
 
 // demoRoute is a route of one endpoint, with a method that takes it.
-type demoRoute struct{ name, pattern, addr, method string }
+type demoRoute struct{ name, pattern, addr, method, more string }
 
 func echoRoute(s *service) demoRoute {
-	return demoRoute{"echo", "/echo.Echo/*", s.addr, "/echo.Echo/Say"}
+	return demoRoute{name: "echo", pattern: "/echo.Echo/*", addr: s.addr, method: "/echo.Echo/Say"}
 }
 
 // put stores a route, waits until the proxy follows it and returns how long that took.
 func (w *world) put(ctx context.Context, d demoRoute) (time.Duration, error) {
-	r, err := resolver.ParseRoute(fmt.Appendf(nil, "{name: %s, match: [{method: %q}], backends: [{endpoints: [{address: %q}]}]}", d.name, d.pattern, d.addr))
+	r, err := resolver.ParseRoute(fmt.Appendf(nil, "name: %s\nmatch: [{method: %q}]\nbackends: [{endpoints: [{address: %q}]}]\n%s", d.name, d.pattern, d.addr, d.more))
 	if err != nil {
 		return 0, err
 	}
