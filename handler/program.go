@@ -19,7 +19,8 @@ type program struct {
 var _ resolver.Compiler = CompileRoute
 
 // CompileRoute is the resolver.Compiler whose programs Proxy runs. It fails if the rules of a valid route do not fit its
-// schema; the error names every rule and field.
+// schema; the error names every rule and field. Without the schema that a route names, it says what can be said of the
+// rules alone, and the program is of no use.
 func CompileRoute(r *resolver.Route, s *schema.Schema) (resolver.Program, error) {
 	p := &program{pass: r.Struct != nil && r.Struct.OnDecodeError == resolver.DecodeErrorPass}
 	switch {
@@ -30,6 +31,8 @@ func CompileRoute(r *resolver.Route, s *schema.Schema) (resolver.Program, error)
 		}
 		sum := sha256.Sum256(doc)
 		p.reflected, p.key = r, string(sum[:])
+		return p, rule.Check(r)
+	case r.Schema != nil && s == nil:
 		return p, rule.Check(r)
 	case s != nil:
 		var err error

@@ -43,6 +43,15 @@ func (f *fileSchemas) compile(ctx context.Context, c Compiler, routes []*Route) 
 	return all, strict.Join(errs)
 }
 
+// LoadSchema returns the schema of a route's files, of which relative ones are in dir, or nil if its schema is elsewhere.
+func LoadSchema(ctx context.Context, dir string, r *Route) (*schema.Schema, error) {
+	if r.Schema == nil || len(r.Schema.Files) == 0 {
+		return nil, nil
+	}
+	f := fileSchemas{dir: dir, read: map[string]*schema.Schema{}, seen: map[string]os.FileInfo{}}
+	return f.schemaOf(ctx, r)
+}
+
 // schemaOf returns the schema that a route names, nil for none.
 func (f *fileSchemas) schemaOf(ctx context.Context, r *Route) (*schema.Schema, error) {
 	switch {

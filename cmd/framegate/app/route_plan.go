@@ -2,14 +2,17 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"reflect"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/resolver"
 )
 
@@ -20,8 +23,9 @@ func newRouteValidateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "validate -f FILE",
 		Short: "Say what is wrong with the routes of a file, without storing them",
-		Long: `Say what is wrong with the routes of a file, without storing them. It needs no etcd. With --etcd, it also prints what a
-put of the file would change in that etcd, as "route put --dry-run" does.`,
+		Long: `Say what is wrong with the routes of a file, without storing them. It needs no etcd: rules are checked against a schema
+that is in files; of rules for a schema in etcd or of endpoints, only what can be said without it. With --etcd, it also
+checks those for a schema in that etcd, and prints what a put of the file would change, as "route put --dry-run" does.`,
 		Example: `  framegate route validate -f routes.yaml
   framegate route validate -f routes.yaml --etcd 127.0.0.1:2379`,
 		Args: noArgs,
@@ -38,6 +42,9 @@ put of the file would change in that etcd, as "route put --dry-run" does.`,
 			if err := out.validate(); err != nil {
 				return err
 			}
+			if err := checkRules(cmd.Context(), file, routes); err != nil {
+				return err
+			}
 			valid := make([]routeChange, len(routes))
 			for i, r := range routes {
 				valid[i] = routeChange{Name: r.Name, Outcome: "valid"}
@@ -49,6 +56,21 @@ put of the file would change in that etcd, as "route put --dry-run" does.`,
 	etcd.register(cmd)
 	out.register(cmd)
 	return cmd
+}
+
+// checkRules says what is wrong with the rules of the routes of a file.
+func checkRules(ctx context.Context, file string, routes []*resolver.Route) error {
+	var errs []error
+	for _, r := range routes {
+		s, err := resolver.LoadSchema(ctx, filepath.Dir(file), r)
+		if err == nil {
+			_, err = handler.CompileRoute(r, s)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("route %s: %w", r.Name, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // etcdNamed reports whether a flag was given that says which etcd, or where in it.
