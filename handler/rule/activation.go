@@ -30,6 +30,8 @@ type activation struct {
 	adapter  types.Adapter
 	metadata ref.Val // nil until asked for
 	now      ref.Val // nil until asked for
+
+	meter meter
 }
 
 var activations = sync.Pool{New: func() any { return new(activation) }}
@@ -42,6 +44,12 @@ func (a *activation) release() {
 
 // ResolveName implements interpreter.Activation.
 func (a *activation) ResolveName(name string) (any, bool) {
+	if name == meterName {
+		return &a.meter, true
+	}
+	if a.meter.tick(); a.meter.over != nil {
+		return nil, false // the expression soon fails
+	}
 	switch name {
 	case "message":
 		return a.message, true

@@ -1,7 +1,6 @@
 package rule
 
 import (
-	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -215,7 +214,7 @@ func TestApply_ASetThatFailsChangesNothing(t *testing.T) {
 
 func TestEvalError_KeepsAPartOfALongReason(t *testing.T) {
 	x := expression{key: "k"}
-	err := x.fail(errors.New(fmt.Sprintf("%01000d", 0)))
+	err := x.fail(fmt.Errorf("%01000d", 0))
 	require.Less(t, len(err.Error()), 600)
 }
 

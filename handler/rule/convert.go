@@ -225,7 +225,7 @@ func (s *schema) messageValue(md protoreflect.MessageDescriptor, val ref.Val) (p
 	}
 	data, err := proto.MarshalOptions{AllowPartial: true}.Marshal(in)
 	if err == nil {
-		err = proto.UnmarshalOptions{AllowPartial: true, Resolver: s.dynamic}.Unmarshal(data, out)
+		err = unmarshal(data, out, s.dynamic)
 	}
 	return protoreflect.ValueOfMessage(out), err
 }

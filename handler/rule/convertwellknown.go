@@ -55,7 +55,8 @@ func errNotKnown(md protoreflect.MessageDescriptor) error {
 }
 
 func setSeconds(m protoreflect.Message, sec int64, nanos int32) error {
-	secField, nanoField := fieldOf(m.Descriptor(), 1, protoreflect.Int64Kind), fieldOf(m.Descriptor(), 2, protoreflect.Int32Kind)
+	secField := fieldOf(m.Descriptor(), 1, protoreflect.Int64Kind)
+	nanoField := fieldOf(m.Descriptor(), 2, protoreflect.Int32Kind)
 	if secField == nil || nanoField == nil {
 		return errNotKnown(m.Descriptor())
 	}
@@ -65,7 +66,8 @@ func setSeconds(m protoreflect.Message, sec int64, nanos int32) error {
 }
 
 func (s *schema) setAny(m protoreflect.Message, val ref.Val) (bool, error) {
-	urlField, valueField := fieldOf(m.Descriptor(), 1, protoreflect.StringKind), fieldOf(m.Descriptor(), 2, protoreflect.BytesKind)
+	urlField := fieldOf(m.Descriptor(), 1, protoreflect.StringKind)
+	valueField := fieldOf(m.Descriptor(), 2, protoreflect.BytesKind)
 	if urlField == nil || valueField == nil {
 		return false, errNotKnown(m.Descriptor())
 	}
@@ -119,7 +121,8 @@ func (s *schema) setJSON(m protoreflect.Message, name string, val ref.Val, depth
 		return mismatch(val, "a map")
 	}
 	fields := md.Fields().ByNumber(1)
-	if fields == nil || !fields.IsMap() || fields.MapKey().Kind() != protoreflect.StringKind || fields.MapValue().Message() == nil {
+	if fields == nil || !fields.IsMap() || fields.MapKey().Kind() != protoreflect.StringKind ||
+		fields.MapValue().Message() == nil {
 		return errNotKnown(md)
 	}
 	out := m.Mutable(fields).Map()
@@ -142,7 +145,8 @@ func (s *schema) setJSONValue(m protoreflect.Message, val ref.Val, depth int) er
 		protoreflect.EnumKind, protoreflect.DoubleKind, protoreflect.StringKind, protoreflect.BoolKind,
 		protoreflect.MessageKind, protoreflect.MessageKind,
 	} { // google/protobuf/struct.proto numbers them so
-		if fd := fields.ByNumber(protoreflect.FieldNumber(i + 1)); fd == nil || fd.Kind() != kind || fd.IsList() || fd.IsMap() {
+		fd := fields.ByNumber(protoreflect.FieldNumber(i + 1))
+		if fd == nil || fd.Kind() != kind || fd.IsList() || fd.IsMap() {
 			return errNotKnown(m.Descriptor())
 		}
 	}

@@ -11,21 +11,19 @@ import (
 	"github.com/google/cel-go/common/operators"
 	"github.com/google/cel-go/common/overloads"
 	"github.com/google/cel-go/common/types"
-	"github.com/google/cel-go/common/types/ref"
-	"github.com/google/cel-go/common/types/traits"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// MaxCost bounds what one expression may cost, in cel-go's units: a step such as a comparison costs 1, ten characters
-// that are looked at cost 1. It is tens of milliseconds. An expression whose estimated cost is greater is refused; the
-// estimate takes lists and maps to have up to 1000 elements, and strings and bytes up to 256. An expression that loops
-// or makes strings is stopped when it reaches the bound: with a message, its cost is what the message makes it.
+// MaxCost bounds what one expression may cost. A step such as a call costs 1, ten characters that are looked at cost 1.
+// An expression whose cost may be greater is refused: the estimate, cel-go's, takes lists and maps to have up to 1000
+// elements, and strings and bytes up to 256. A loop over more, or over larger ones, is stopped when its calls and the
+// texts that they make have reached the bound, or after maxTime.
 const MaxCost = 1_000_000
 
 const (
 	sizeOfText = 256
 	sizeOfList = 1000
+
+	textPerCost = 10 // as common.StringTraversalCostFactor
 
 	maxRegexInstructions = 2000
 )
@@ -47,7 +45,9 @@ func (estimator) EstimateSize(n checker.AstNode) *checker.SizeEstimate {
 }
 
 // EstimateCallCost implements checker.CostEstimator.
-func (estimator) EstimateCallCost(function, _ string, target *checker.AstNode, args []checker.AstNode) *checker.CallEstimate {
+func (estimator) EstimateCallCost(
+	function, _ string, target *checker.AstNode, args []checker.AstNode,
+) *checker.CallEstimate {
 	if target == nil || !slices.Contains(textFunctions, function) {
 		return nil
 	}
@@ -74,77 +74,6 @@ func sizeOf(n checker.AstNode) checker.SizeEstimate {
 	return *estimator{}.EstimateSize(n)
 }
 
-// actual counts the cost of calls while an expression is evaluated, where cel-go would take a call that goes through a
-// value of any size for one step.
-type actual struct{}
-
-// CallCost implements interpreter.ActualCostEstimator.
-func (actual) CallCost(function, overload string, args []ref.Val, result ref.Val) *uint64 {
-	var cost uint64
-	switch {
-	case overload == overloads.Equals || overload == overloads.NotEquals:
-		weight := min(weigh(args[0]), weigh(args[1]))
-		cost = 1 + saturate(float64(weight)*common.StringTraversalCostFactor)
-	case overload == overloads.InList:
-		cost = 1 + uint64(weigh(args[1]))
-	case function == "indexOf" || function == "lastIndexOf":
-		cost = 1 + saturate(float64(textLen(args, 0)+1)*float64(textLen(args, 1)+1)/64)
-	case slices.Contains(textFunctions, function):
-		cost = 1 + saturate(float64(weigh(args[0])+weigh(result))*common.StringTraversalCostFactor)
-	default:
-		return nil
-	}
-	return &cost
-}
-
-// weigh returns about how many bytes a comparison of v looks at.
-func weigh(v ref.Val) int {
-	switch x := v.(type) {
-	case types.String:
-		return len(x)
-	case types.Bytes:
-		return len(x)
-	case *object:
-		return proto.Size(x.message.Interface())
-	}
-	switch x := v.Value().(type) {
-	case protoreflect.List:
-		n := x.Len()
-		for i := range x.Len() {
-			n += weighValue(x.Get(i))
-		}
-		return n
-	case interface {
-		Range(func(protoreflect.MapKey, protoreflect.Value) bool)
-		Len() int
-	}:
-		n := x.Len()
-		x.Range(func(k protoreflect.MapKey, v protoreflect.Value) bool {
-			n += weighValue(k.Value()) + weighValue(v)
-			return true
-		})
-		return n
-	}
-	if s, ok := v.(traits.Sizer); ok {
-		if n, ok := s.Size().(types.Int); ok {
-			return int(n)
-		}
-	}
-	return 1
-}
-
-func weighValue(v protoreflect.Value) int {
-	switch x := v.Interface().(type) {
-	case string:
-		return len(x)
-	case []byte:
-		return len(x)
-	case protoreflect.Message:
-		return proto.Size(x.Interface())
-	}
-	return 1
-}
-
 // direct are the functions that look at each byte of a message a few times at most, however often they are called in an
 // expression of a few thousand bytes, and make nothing that is larger than it.
 var direct = map[string]bool{
@@ -169,8 +98,7 @@ var sums = []string{
 	overloads.AddDurationTimestamp, overloads.AddTimestampDuration,
 }
 
-// isDirect reports whether an expression needs no limit while it is evaluated. Counting costs takes longer than a plain
-// comparison does.
+// isDirect reports whether an expression needs no limit while it is evaluated.
 func isDirect(a *ast.AST) bool {
 	ok := true
 	ast.PostOrderVisit(a.Expr(), ast.NewExprVisitor(func(e ast.Expr) {

@@ -156,10 +156,6 @@ func possibleNames(a *ast.AST) map[int64]bool {
 			if op := e.AsSelect().Operand(); op.Kind() == ast.IdentKind {
 				names[op.ID()] = true
 			}
-		case ast.CallKind: // pkg.f(x) looks like a call of f with the target pkg
-			if call := e.AsCall(); call.IsMemberFunction() && call.Target().Kind() == ast.IdentKind {
-				return
-			}
 		}
 	}))
 	return names
@@ -184,7 +180,7 @@ func (e *environment) plan(key string, a *cel.Ast, md protoreflect.MessageDescri
 		opts = append(opts, cel.EvalOptions(cel.OptOptimize))
 	}
 	if !isDirect(a.NativeRep()) {
-		opts = append(opts, cel.CostTracking(actual{}), cel.CostLimit(MaxCost))
+		opts = append(opts, countCalls())
 	}
 	prog, err := env.Program(a, opts...)
 	if err != nil {
@@ -213,7 +209,11 @@ func (x *expression) fail(err error) *EvalError {
 
 // eval returns the value, which may share memory with the message.
 func (x *expression) eval(a *activation) (ref.Val, error) {
+	a.meter = meter{}
 	v, _, err := x.prog.Eval(a)
+	if a.meter.over != nil { // whatever came of it
+		return nil, x.fail(a.meter.over)
+	}
 	if err != nil {
 		return nil, x.fail(err)
 	}

@@ -2,7 +2,6 @@ package rule
 
 import (
 	"fmt"
-	"math"
 	"regexp"
 	"strings"
 
@@ -16,7 +15,7 @@ import (
 )
 
 // The functions on strings that expressions have beside CEL's own are those of cel-go's ext.Strings, except format and
-// quote. What a single call may take and make is bounded: the limit on costs hears of a call when it is over.
+// quote. What a single call may take and make is bounded: the meter hears of a call when it is over.
 const (
 	maxTextBytes   = 64 << 10 // of an argument
 	maxResultBytes = 1 << 20
@@ -169,12 +168,4 @@ func boundedMatches() cel.ProgramOption {
 			return interpreter.NewCall(call.ID(), call.Function(), call.OverloadID(), call.Args(), match), nil
 		},
 	})
-}
-
-// saturate converts a cost so that adding to it cannot overflow.
-func saturate(f float64) uint64 {
-	if f >= math.MaxUint32 {
-		return math.MaxUint32
-	}
-	return uint64(math.Ceil(f))
 }

@@ -3,8 +3,9 @@
 //
 // Enter at Compile (compile.go), which type-checks the rules of a route against a schema: document.go (what can be said
 // of the document alone), expression.go and cost.go (CEL and its bounds), path.go (fields by name). Then Rules.Apply in
-// apply.go, which takes one message through the rules: activation.go (what expressions see), edit.go and convert.go (how
-// values come into messages). schema.go shows the messages of one schema to CEL, and of no other.
+// apply.go, which takes one message through the rules: activation.go (what expressions see), meter.go (what stops them),
+// edit.go and convert.go (how values come into messages). schema.go shows the messages of one schema to CEL, and of no
+// other.
 package rule
 
 import (
@@ -50,7 +51,7 @@ type Rules struct {
 // Empty reports whether there are none, so that messages need not be decoded.
 func (r *Rules) Empty() bool { return len(r.rules) == 0 }
 
-// New returns a new message of the direction's type, to decode into. Apply and Redact take such messages only.
+// New returns a new message of the direction's type. Apply and Redact take such messages only; Decode fills one.
 func (r *Rules) New() protoreflect.Message { return r.typ.New() }
 
 // Call is what rules see of a call beside its messages. Both directions may use it at the same time.

@@ -6,7 +6,6 @@ import (
 
 	"github.com/google/cel-go/common/types"
 	"github.com/google/cel-go/common/types/ref"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
@@ -34,7 +33,9 @@ func wellKnownName(md protoreflect.MessageDescriptor) string {
 func isWellKnown(md protoreflect.MessageDescriptor) bool { return wellKnownName(md) != "" }
 
 // fieldOf returns a field of a well-known type, or nil if the schema has a type of that name which is not the known one.
-func fieldOf(md protoreflect.MessageDescriptor, n protoreflect.FieldNumber, k protoreflect.Kind) protoreflect.FieldDescriptor {
+func fieldOf(
+	md protoreflect.MessageDescriptor, n protoreflect.FieldNumber, k protoreflect.Kind,
+) protoreflect.FieldDescriptor {
 	fd := md.Fields().ByNumber(n)
 	if fd == nil || fd.Kind() != k || fd.Cardinality() == protoreflect.Repeated {
 		return nil
@@ -122,8 +123,7 @@ func (s *schema) openAny(m protoreflect.Message) ref.Val {
 		return types.NewErr("a google.protobuf.Any of type %.256q, want a type of the schema", url)
 	}
 	inner := typ.New()
-	opts := proto.UnmarshalOptions{AllowPartial: true, Resolver: s.dynamic}
-	if err := opts.Unmarshal(value, inner.Interface()); err != nil {
+	if err := unmarshal(value, inner, s.dynamic); err != nil {
 		return types.NewErr("a google.protobuf.Any of type %.256q: %v", url, err)
 	}
 	return s.NativeToValue(inner)
