@@ -6,11 +6,13 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/dynamicpb"
+
+	"github.com/framegate/framegate/handler/rule"
 )
 
 // messageCodec decodes and encodes the messages of one content-subtype (gRPC over HTTP/2, "Content-Type").
 type messageCodec interface {
-	decode(b []byte, m protoreflect.Message) error
+	decode(b []byte, r *rule.Rules) (protoreflect.Message, error)
 	// encode returns m, which was decoded from the bytes in from and then changed. It fails where something of from would
 	// be lost that m has no place for.
 	encode(m protoreflect.Message, from []byte) ([]byte, error)
@@ -20,7 +22,7 @@ type messageCodec interface {
 func messageCodecOf(subtype string, types *dynamicpb.Types) (messageCodec, error) {
 	switch subtype {
 	case "", "proto":
-		return protoCodec{types}, nil
+		return protoCodec{}, nil
 	case "json":
 		return jsonCodec{types}, nil
 	}
@@ -29,13 +31,11 @@ func messageCodecOf(subtype string, types *dynamicpb.Types) (messageCodec, error
 }
 
 // protoCodec is the wire format of Protocol Buffers. What is missing of required fields is none of a proxy's business.
-type protoCodec struct{ types *dynamicpb.Types }
+type protoCodec struct{}
 
-func (c protoCodec) decode(b []byte, m protoreflect.Message) error {
-	return proto.UnmarshalOptions{AllowPartial: true, Resolver: c.types}.Unmarshal(b, m.Interface())
-}
+func (protoCodec) decode(b []byte, r *rule.Rules) (protoreflect.Message, error) { return r.Decode(b) }
 
-func (c protoCodec) encode(m protoreflect.Message, _ []byte) ([]byte, error) { // m keeps unknown fields
+func (protoCodec) encode(m protoreflect.Message, _ []byte) ([]byte, error) { // m keeps unknown fields
 	return proto.MarshalOptions{AllowPartial: true}.Marshal(m.Interface())
 }
 
@@ -43,8 +43,9 @@ func (c protoCodec) encode(m protoreflect.Message, _ []byte) ([]byte, error) { /
 // not changed.
 type jsonCodec struct{ types *dynamicpb.Types }
 
-func (c jsonCodec) decode(b []byte, m protoreflect.Message) error {
-	return protojson.UnmarshalOptions{AllowPartial: true, DiscardUnknown: true, Resolver: c.types}.Unmarshal(b, m.Interface())
+func (c jsonCodec) decode(b []byte, r *rule.Rules) (protoreflect.Message, error) {
+	m := r.New()
+	return m, protojson.UnmarshalOptions{AllowPartial: true, DiscardUnknown: true, Resolver: c.types, RecursionLimit: rule.MaxNesting}.Unmarshal(b, m.Interface())
 }
 
 func (c jsonCodec) encode(m protoreflect.Message, from []byte) ([]byte, error) {

@@ -72,6 +72,9 @@ func (d *direction) take(flag byte, payload []byte) (out []byte, forward bool, e
 	var codec compress.Codec
 	if flag == 1 {
 		var ok bool
+		if d.encoding == "" || d.encoding == "identity" {
+			return d.undecodable(payload, localErrorf(codes.Internal, ReasonDecodeFailed, "%s: compressed without a grpc-encoding", d.whose))
+		}
 		if codec, ok = compress.Get(d.encoding); !ok {
 			return d.undecodable(payload, localErrorf(codes.Unimplemented, ReasonDecodeFailed,
 				"%s: grpc-encoding %q is not known", d.whose, printable(d.encoding)))
@@ -86,11 +89,14 @@ func (d *direction) take(flag byte, payload []byte) (out []byte, forward bool, e
 	}
 	changed, filterable := false, plain
 	if d.rules != nil {
-		m := d.rules.New()
-		if err := d.codec.decode(plain, m); err != nil {
+		m, err := d.codec.decode(plain, d.rules)
+		switch {
+		case errors.Is(err, rule.ErrTooLarge):
+			return nil, false, messageError(errTooLarge, "", d.whose)
+		case err != nil:
 			return d.undecodable(payload, d.decodeError(err))
 		}
-		err := d.rules.Apply(&d.of.call, m, index, &d.result)
+		err = d.rules.Apply(&d.of.call, m, index, &d.result)
 		for i, n := range d.result.Hits {
 			d.stats.Hits[i] += int64(n)
 		}

@@ -3,7 +3,7 @@ package handler
 import (
 	"slices"
 	"strings"
-	"time"
+	"sync"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
@@ -85,8 +85,7 @@ func (c *call) newStructure(target resolver.Target, md metadata.MD) *localError 
 	s := &structure{pass: prog.pass, ctx: c.down.s.Context()}
 	s.call = rule.Call{
 		Method: method, Peer: peerOf(c.down.tr),
-		Metadata: func() map[string]string { return metadataOf(md) },
-		Now:      time.Now,
+		Metadata: sync.OnceValue(func() map[string]string { return metadataOf(md) }),
 	}
 	s.request = direction{of: s, whose: "request", codec: codec, maxBytes: c.proxy.maxMessageBytes, encoding: c.down.s.RecvCompress()}
 	s.response = direction{of: s, whose: "response", codec: codec, maxBytes: c.proxy.maxMessageBytes}

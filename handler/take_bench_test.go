@@ -50,7 +50,7 @@ func BenchmarkTake(b *testing.B) {
 	p, err := CompileRoute(route, s)
 	require.NoError(b, err)
 	rules := p.(*program).rules.Method("/b.B/Say")
-	d := direction{of: &structure{}, whose: "request", rules: rules.Request, codec: protoCodec{p.(*program).rules.Types()}}
+	d := direction{of: &structure{}, whose: "request", rules: rules.Request, codec: protoCodec{}}
 	b.ReportAllocs()
 	b.SetBytes(int64(len(msg)))
 	for b.Loop() {

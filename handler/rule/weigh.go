@@ -1,0 +1,114 @@
+package rule
+
+import (
+	"errors"
+	"fmt"
+
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// Two bytes of the wire may make a message, and one an element of a packed list. So a bound on the encoding is none on
+// the memory that its message takes, which is estimated before it is taken.
+const (
+	// MaxMemory is how much memory a decoded message may take beside the bytes of its texts, as it is estimated.
+	MaxMemory = 256 << 20
+
+	weighFrom     = 64 << 10 // bytes of an encoding whose message cannot take MaxMemory
+	messageWeight = 256      // of a message or a map's entry
+	valueWeight   = 32       // of every other field, and of an element of a packed list
+)
+
+// MaxNesting is how many messages may lie in each other. Other implementations than Go's stop at 100; a group in a group
+// takes time that grows with both.
+const MaxNesting = 256
+
+// ErrTooLarge means that a message would take more than MaxMemory. It is wrapped.
+var ErrTooLarge = errors.New("message takes too much memory when decoded")
+
+var errMalformed = errors.New("not in the wire format of its type")
+
+// weigh returns an error if the message with this encoding would take too much memory. An encoding that is malformed may
+// pass: what decodes it says so.
+func weigh(data []byte, md protoreflect.MessageDescriptor) error {
+	if len(data) <= weighFrom {
+		return nil
+	}
+	s := scale{left: MaxMemory}
+	if err := s.message(data, md, 0); errors.Is(err, ErrTooLarge) {
+		return fmt.Errorf("%w: more than %d bytes", err, MaxMemory)
+	}
+	return nil
+}
+
+type scale struct{ left int }
+
+func (s *scale) add(weight int) error {
+	if s.left -= weight; s.left < 0 {
+		return ErrTooLarge
+	}
+	return nil
+}
+
+func (s *scale) message(data []byte, md protoreflect.MessageDescriptor, depth int) error {
+	if depth > MaxNesting {
+		return errMalformed
+	}
+	fields := md.Fields()
+	for len(data) > 0 {
+		num, typ, n := protowire.ConsumeTag(data)
+		if n < 0 {
+			return errMalformed
+		}
+		data = data[n:]
+		size := protowire.ConsumeFieldValue(num, typ, data)
+		if size < 0 {
+			return errMalformed
+		}
+		if err := s.field(fields.ByNumber(num), typ, data[:size], depth); err != nil {
+			return err
+		}
+		data = data[size:]
+	}
+	return nil
+}
+
+// field weighs one field, nil for one that the type does not know, with its value on the wire.
+func (s *scale) field(fd protoreflect.FieldDescriptor, typ protowire.Type, value []byte, depth int) error {
+	switch {
+	case fd == nil: // kept as it is
+		return nil
+	case fd.Message() != nil && typ == protowire.BytesType:
+		inner, _ := protowire.ConsumeBytes(value)
+		if err := s.add(messageWeight); err != nil {
+			return err
+		}
+		return s.message(inner, fd.Message(), depth+1)
+	case fd.Message() != nil && typ == protowire.StartGroupType:
+		if err := s.add(messageWeight); err != nil {
+			return err
+		}
+		inner, _ := protowire.ConsumeGroup(fd.Number(), value)
+		return s.message(inner, fd.Message(), depth+1)
+	case fd.IsList() && typ == protowire.BytesType && fd.Kind() != protoreflect.StringKind && fd.Kind() != protoreflect.BytesKind:
+		packed, _ := protowire.ConsumeBytes(value)
+		return s.add(valueWeight * elements(fd.Kind(), packed))
+	}
+	return s.add(valueWeight)
+}
+
+// elements returns how many numbers a packed list has.
+func elements(kind protoreflect.Kind, packed []byte) (n int) {
+	switch kind {
+	case protoreflect.Fixed32Kind, protoreflect.Sfixed32Kind, protoreflect.FloatKind:
+		return len(packed) / 4
+	case protoreflect.Fixed64Kind, protoreflect.Sfixed64Kind, protoreflect.DoubleKind:
+		return len(packed) / 8
+	}
+	for _, b := range packed {
+		if b < 0x80 { // the last byte of a varint
+			n++
+		}
+	}
+	return n
+}
