@@ -76,7 +76,10 @@ func noStore(err error) error {
 func storeProblem(err error) error {
 	p := &problem{Message: err.Error(), cause: err}
 	var moved *resolver.ConflictError
+	var invalid *resolver.InvalidError
 	switch {
+	case errors.As(err, &invalid):
+		return badDocument(invalid)
 	case errors.Is(err, resolver.ErrNotFound):
 		p.status, p.Reason = http.StatusNotFound, reasonNotFound
 	case errors.As(err, &moved):

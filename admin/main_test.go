@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/resolver"
 	"github.com/framegate/framegate/resolver/etcdserver"
 )
@@ -223,10 +224,10 @@ func follow(t *testing.T, endpoint string) *etcd {
 	t.Cleanup(func() { _ = cli.Close() })
 	e := &etcd{
 		resolver: resolver.New(),
-		routes:   resolver.NewRouteStore(cli, resolver.DefaultPrefix, nil),
+		routes:   resolver.NewRouteStore(cli, resolver.DefaultPrefix, handler.CompileRoute),
 		services: resolver.NewServiceStore(cli, resolver.DefaultServicePrefix),
 	}
-	follow := resolver.EtcdConfig{Client: config, Prefix: resolver.DefaultPrefix, ServicePrefix: resolver.DefaultServicePrefix}
+	follow := resolver.EtcdConfig{Client: config, Prefix: resolver.DefaultPrefix, ServicePrefix: resolver.DefaultServicePrefix, Compile: handler.CompileRoute}
 	e.source = resolver.NewEtcdSource(follow, e.resolver, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup

@@ -110,6 +110,8 @@ func TestRoutes_BadDocumentsAreNotStored(t *testing.T) {
 		"":           `name: ""`,
 		"nmae: echo": "line 1: nmae: unknown key",
 		"{":          "did not find",
+		echoRoute + "mode: struct\nschema: {name: nowhere}\n":  `schema.name: "nowhere" is not in etcd`,
+		echoRoute + "schema: {files: [echo.proto]}\n":          `schema.files: ["echo.proto"], want name or reflection`,
 		strings.ReplaceAll(echoRoute, "1.5s", "soon"):          `timeout: "soon", want a duration such as 1.5s or 200ms`,
 		strings.ReplaceAll(echoRoute, "name: echo", "name: b"): `name: "b", want "echo" as in the path`,
 		strings.ReplaceAll(echoRoute, "/echo.Echo/*", "echo"):  `match[0].method: "echo", want /pkg.Service/Method`,

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/framegate/framegate/conf/strict"
 	"github.com/framegate/framegate/resolver/schema"
 )
 
@@ -46,4 +47,21 @@ func (r *Route) schemaName() string {
 // errNoSchema is what a route meets whose schema is not in etcd.
 func errNoSchema(name string) error {
 	return fmt.Errorf("schema.name: %q is not in etcd, want a schema that was put before", name)
+}
+
+// InvalidError says what is wrong with routes that were to be stored, or with a schema for routes in etcd. Nothing was
+// stored.
+type InvalidError struct{ Err error }
+
+func (e *InvalidError) Error() string { return e.Err.Error() }
+
+// Unwrap returns what is wrong, joined.
+func (e *InvalidError) Unwrap() error { return e.Err }
+
+// invalid returns an InvalidError of all mistakes, or nil if there are none.
+func invalid(errs []error) error {
+	if len(errs) == 0 {
+		return nil
+	}
+	return &InvalidError{strict.Join(errs)}
 }

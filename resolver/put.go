@@ -150,7 +150,7 @@ func encodeAll(routes []*Route) ([][]byte, error) {
 		}
 		docs[i] = doc
 	}
-	return docs, errors.Join(errs...)
+	return docs, invalid(errs)
 }
 
 // fit checks that the routes in struct mode fit their schemas. It returns what holds as long as those schemas stay as
@@ -194,7 +194,7 @@ func (s *RouteStore) fit(ctx context.Context, routes []*Route) ([]clientv3.Cmp, 
 			errs = append(errs, fmt.Errorf("route %s: %w", r.Name, err))
 		}
 	}
-	return same, errors.Join(errs...)
+	return same, invalid(errs)
 }
 
 // fits checks that a route fits its schema, if it names one.

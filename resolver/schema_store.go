@@ -10,7 +10,6 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/framegate/framegate/conf/strict"
 	"github.com/framegate/framegate/resolver/schema"
 )
 
@@ -120,8 +119,8 @@ func (s *SchemaStore) tryPut(ctx context.Context, name string, doc *schema.Schem
 			errs = append(errs, fmt.Errorf("route %s: %w", r.Name, err))
 		}
 	}
-	if len(errs) > 0 {
-		return PutResult{}, false, strict.Join(errs)
+	if err := invalid(errs); err != nil {
+		return PutResult{}, false, err
 	}
 	after, err := s.cli.Txn(ctx).If(
 		clientv3.Compare(clientv3.ModRevision(key), "=", result.Revision), s.routesSince(before.Header.Revision),
