@@ -1,8 +1,9 @@
 // Package handler decides what happens to a call: it is the Kitex handler of unknown methods.
 //
-// Enter at Proxy.Handler; then call.go (one call in frame mode), redirect.go (the copying of frames), replay.go (the
-// second try). serverstream.go is the client's side, status.go has every status that framegate makes itself, observer.go
-// tells others what happened.
+// Enter at Proxy.Handler; then call.go (one call), redirect.go (the copying of frames), replay.go (the second try). Struct
+// mode is structured.go (a call made ready for it), structure.go (one message), program.go (what a route makes of rules
+// and schema), reflected.go (a schema asked from endpoints) and filter.go (rules in Go). serverstream.go is the client's
+// side, status.go has every status that framegate makes itself, observer.go tells others what happened.
 package handler
 
 import (
