@@ -33,6 +33,8 @@ func (s *Server) endpoints() []endpoint {
 		{path: "/v1/routes", methods: map[string]handle{"GET": s.listRoutes}},
 		{path: "/v1/routes/{name}", methods: map[string]handle{"GET": s.getRoute, "PUT": s.putRoute, "DELETE": s.deleteRoute}, query: []string{"dry_run"}},
 		{path: "/v1/explain", methods: map[string]handle{"GET": s.explain}, query: []string{"method", "listener", "authority", "header"}},
+		{path: "/v1/schemas", methods: map[string]handle{"GET": s.listSchemas}},
+		{path: "/v1/tap", methods: map[string]handle{"GET": s.watch}, query: []string{"method", "where", "rate", "count"}},
 		{path: "/v1/services", methods: map[string]handle{"GET": s.listServices}},
 		{path: "/v1/services/{name}", methods: map[string]handle{"GET": s.getService}},
 		{path: "/v1/services/{name}/instances/{address}", methods: map[string]handle{"PUT": s.putInstance, "DELETE": s.deleteInstance}},

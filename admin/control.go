@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/resolver"
 )
 
@@ -12,6 +13,7 @@ import (
 type Control struct {
 	Routes    func() []resolver.RouteStatus // of every source
 	Source    func() resolver.SourceStatus  // of etcd
+	Schemas   func() []resolver.SchemaStatus
 	Instances func() map[string][]resolver.Instance
 	Endpoints func() []EndpointStatus
 	Config    func() ([]byte, error) // the configuration in JSON, secrets hidden
@@ -19,6 +21,9 @@ type Control struct {
 	// Explain says which route a call gets and why, and where it would go now: false if no route matches. A change of the
 	// routes in between may make the two differ.
 	Explain func(resolver.Request) (resolver.Explanation, resolver.Target, bool)
+
+	// Watch shows messages of live calls; see handler.Proxy.Watch.
+	Watch func(pattern resolver.Pattern, perSecond int, where string) (*handler.Watcher, error)
 
 	// RouteStore and ServiceStore return where changes go, or why they cannot be made now: ErrNoEtcd if never.
 	RouteStore   func() (*resolver.RouteStore, error)

@@ -28,6 +28,7 @@ const (
 	reasonNotProvided          = "not_provided"           // 501
 	reasonEtcdRefused          = "etcd_refused"           // 502
 	reasonEtcdUnavailable      = "etcd_unavailable"       // 503
+	reasonTooMany              = "too_many"               // 503: open taps
 )
 
 // ErrNoEtcd means that this framegate runs without etcd, so that nothing can be stored through it. Functions of Control

@@ -198,6 +198,7 @@ type etcd struct {
 	source   *resolver.EtcdSource
 	routes   *resolver.RouteStore
 	services *resolver.ServiceStore
+	schemas  *resolver.SchemaStore
 }
 
 func startEtcd(t *testing.T) *etcd {
@@ -226,6 +227,7 @@ func follow(t *testing.T, endpoint string) *etcd {
 		resolver: resolver.New(),
 		routes:   resolver.NewRouteStore(cli, resolver.DefaultPrefix, handler.CompileRoute),
 		services: resolver.NewServiceStore(cli, resolver.DefaultServicePrefix),
+		schemas:  resolver.NewSchemaStore(cli, resolver.DefaultPrefix, handler.CompileRoute),
 	}
 	follow := resolver.EtcdConfig{Client: config, Prefix: resolver.DefaultPrefix, ServicePrefix: resolver.DefaultServicePrefix, Compile: handler.CompileRoute}
 	e.source = resolver.NewEtcdSource(follow, e.resolver, slog.New(slog.DiscardHandler))

@@ -2,6 +2,7 @@ package handler
 
 import (
 	"crypto/sha256"
+	"slices"
 
 	"github.com/framegate/framegate/handler/rule"
 	"github.com/framegate/framegate/resolver"
@@ -14,6 +15,7 @@ type program struct {
 	reflected *resolver.Route // the route, if the schema is asked from the endpoints
 	key       string          // of what is made of their answers: another for another document
 	pass      bool            // what cannot be decoded is forwarded as it came
+	redacts   bool            // some rule redacts
 }
 
 var _ resolver.Compiler = CompileRoute
@@ -23,6 +25,9 @@ var _ resolver.Compiler = CompileRoute
 // rules alone, and the program is of no use.
 func CompileRoute(r *resolver.Route, s *schema.Schema) (resolver.Program, error) {
 	p := &program{pass: r.Struct != nil && r.Struct.OnDecodeError == resolver.DecodeErrorPass}
+	if r.Struct != nil {
+		p.redacts = slices.ContainsFunc(r.Struct.Rules, func(r resolver.Rule) bool { return r.Action == resolver.ActionRedact })
+	}
 	switch {
 	case r.Schema != nil && r.Schema.Reflection:
 		doc, err := r.Encode()

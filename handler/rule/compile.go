@@ -64,7 +64,7 @@ func compileRoute(r *resolver.Route, files *protoregistry.Files, unused func(*co
 	c := &compiler{drafter: drafter{env: env}, done: map[unit]outcome{}, seen: map[string]*mistake{}}
 	c.drafter.route(r)
 	methods := c.methods(r, files)
-	p := &Program{methods: make(map[string]*Method, len(methods)), types: env.schema.dynamic}
+	p := &Program{methods: make(map[string]*Method, len(methods)), types: env.schema.dynamic, files: files}
 	types := map[protoreflect.FullName]protoreflect.MessageType{}
 	for _, m := range methods {
 		if c.full {

@@ -41,6 +41,22 @@ func CompileCondition(expr string, md protoreflect.MessageDescriptor, files *pro
 	return &Condition{schema: env.schema, expr: x}, nil
 }
 
+// CheckCondition is what can be said of a condition before it is known what messages it is for.
+func CheckCondition(expr string) error {
+	env, err := newEnvironment(nil)
+	if err != nil {
+		return err
+	}
+	problems := env.parse(expr)
+	if len(problems) == 0 {
+		_, problems = env.check(expr, nil)
+	}
+	if len(problems) > 0 {
+		return joinProblems(problems)
+	}
+	return nil
+}
+
 func joinProblems(problems []problem) error {
 	var errs []error
 	for _, p := range problems {

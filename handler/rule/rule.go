@@ -14,6 +14,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/dynamicpb"
 )
 
@@ -21,11 +22,15 @@ import (
 type Program struct {
 	methods map[string]*Method
 	types   *dynamicpb.Types
+	files   *protoregistry.Files
 }
 
 // Method returns what the rules do with the messages of a method, "/pkg.Service/Method", or nil if the schema does not
 // have it or the route does not match it.
 func (p *Program) Method(path string) *Method { return p.methods[path] }
+
+// Files returns the schema, which callers must not change.
+func (p *Program) Files() *protoregistry.Files { return p.files }
 
 // Types returns the types of the schema.
 func (p *Program) Types() *dynamicpb.Types { return p.types }

@@ -2,10 +2,13 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -77,7 +80,7 @@ Exit code 1 says that no route takes the call: its client gets UNIMPLEMENTED.`,
 		},
 	}
 	call.register(cmd)
-	admin.register(cmd)
+	admin.register(cmd, "")
 	cmd.Flags().StringVarP(&file, "file", "f", "", "explain the routes of this file, - for standard input, instead of those in etcd")
 	etcd.register(cmd)
 	out.register(cmd)
@@ -122,6 +125,34 @@ func (f *callFlags) request(method string) (resolver.Request, error) {
 		req.Header[name] = append(req.Header[name], value)
 	}
 	return req, nil
+}
+
+// explain asks the framegate which route a call gets there, and waits for the answer for at most timeout.
+func (f *adminFlags) explain(ctx context.Context, timeout time.Duration, req resolver.Request) (x explanation, err error) {
+	if timeout <= 0 {
+		return x, usageErrorf("--timeout: %s, want more than 0s", timeout)
+	}
+	u, err := f.path("/v1/explain")
+	if err != nil {
+		return x, err
+	}
+	query := url.Values{"method": {req.Method}, "listener": {req.Listener}}
+	if req.Authority != "" {
+		query.Set("authority", req.Authority)
+	}
+	for name, values := range req.Header {
+		for _, v := range values {
+			query.Add("header", name+":"+v)
+		}
+	}
+	u.RawQuery = query.Encode()
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	err = f.get(ctx, u.String(), &x)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("admin server at %s: no answer within %s", f.url, timeout)
+	}
+	return x, err
 }
 
 // explanation is what -o json and yaml print, and what a framegate answers.

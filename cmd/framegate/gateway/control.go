@@ -26,10 +26,12 @@ func (g *Gateway) control() admin.Control {
 		Endpoints: g.endpoints,
 		Config:    g.configJSON,
 		Explain:   g.explain,
+		Watch:     g.proxy.Watch,
 	}
 	if g.sources.etcd == nil {
 		return c
 	}
+	c.Schemas = g.sources.etcd.Schemas
 	c.RouteStore = func() (*resolver.RouteStore, error) {
 		cli, err := g.sources.etcd.Client()
 		if err != nil {
