@@ -17,8 +17,9 @@ import (
 //
 //	route changes ──fits its schema in force──> in force
 //	              └─else────────────────────> refused until either changes; its last version in force stays
-//	schema changes ──routes fit it───────────> in force, with new programs for all of them
+//	schema changes ──routes in force fit it──> in force, with new programs for all of them
 //	               └─else───────────────────> refused until either changes; the schema in force stays
+//	schema goes ────────────────────────────> in force as long as a route in force was made of it
 type bindings struct {
 	// set once
 	compile Compiler
@@ -28,46 +29,51 @@ type bindings struct {
 	mu         sync.Mutex // guards what follows
 	routes     map[string]*binding
 	schemas    map[string]*boundSchema
-	rejections int64 // versions that were refused
+	rejections int64 // versions that were refused when they came
+}
+
+// version is a document of etcd.
+type version[T any] struct {
+	value    *T    // nil for none
+	revision int64 // etcd's, of its last change
 }
 
 // binding is one route.
 type binding struct {
-	doc   *Route // the last good document
-	bound *Route // in force, with its program; nil if no version is
-	err   error  // why doc is not
+	doc   version[Route] // the last good document
+	bound version[Route] // in force, with its program
+	err   error          // why doc is not
+	told  bool           // err was logged
 }
 
 // boundSchema is one schema.
 type boundSchema struct {
-	current *schema.Schema // in force; nil if none is
-	latest  *schema.Schema // the last good document; nil if it was deleted
-	err     error          // why latest is not in force
+	current version[schema.Schema] // in force
+	latest  version[schema.Schema] // the last good document; none if it was deleted
+	err     error                  // why latest is not in force
 }
 
 func newBindings(compile Compiler, apply func(gone, added []*Route), log *slog.Logger) *bindings {
 	return &bindings{compile: compile, apply: apply, log: log, routes: map[string]*binding{}, schemas: map[string]*boundSchema{}}
 }
 
-// delta is what comes into force and what goes.
-type delta struct{ gone, added []*Route }
+// delta has what was in force before of each route that gets another version, nil for nothing. A route may get one more
+// than once before the delta is applied.
+type delta map[*binding]*Route
 
-// put makes route the version of b that is in force; nil for none.
-func (d *delta) put(b *binding, route *Route) {
-	if b.bound != nil {
-		d.gone = append(d.gone, b.bound)
+// put makes v the version of at that is in force.
+func (d delta) put(at *binding, v version[Route]) {
+	if _, ok := d[at]; !ok {
+		d[at] = at.bound.value
 	}
-	if route != nil {
-		d.added = append(d.added, route)
-	}
-	b.bound = route
+	at.bound = v
 }
 
-// setRoutes notes the last good documents of some routes, nil for one that was deleted, and puts those that fit in force.
-func (b *bindings) setRoutes(docs map[string]*Route) {
+// setRoutes notes the last good documents of some routes, none for one that was deleted, and puts those that fit in force.
+func (b *bindings) setRoutes(docs map[string]version[Route]) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var d delta
+	d := delta{}
 	retry := map[string]bool{} // schemas that were refused, maybe for what these routes were
 	for name, doc := range docs {
 		at := b.routes[name]
@@ -75,41 +81,39 @@ func (b *bindings) setRoutes(docs map[string]*Route) {
 			at = &binding{}
 			b.routes[name] = at
 		}
-		for _, version := range []*Route{at.doc, doc} {
-			if version != nil {
-				retry[version.schemaName()] = true
+		for _, r := range []*Route{at.doc.value, at.bound.value, doc.value} {
+			if r != nil {
+				retry[r.schemaName()] = true
 			}
 		}
-		at.doc = doc
-		if doc == nil {
-			d.put(at, nil)
+		if at.doc = doc; doc.value == nil {
+			d.put(at, doc)
 			delete(b.routes, name)
 			continue
 		}
-		b.bind(at, &d)
+		var bound *Route
+		if bound, at.err = b.compiled(doc.value); at.err == nil {
+			at.told = false
+			d.put(at, version[Route]{bound, doc.revision})
+		}
 	}
 	for name := range retry {
-		if s := b.schemas[name]; s != nil && s.err != nil {
-			b.adopt(name, s, &d)
+		if s := b.schemas[name]; s != nil && s.latest.value != nil && s.err != nil && b.adopt(name, s, d) {
+			b.log.Info("a schema that was refused fits the routes now and is in force", "schema", name)
 		}
 	}
-	b.apply(d.gone, d.added)
-}
-
-// bind puts the document of a route in force if it fits.
-func (b *bindings) bind(at *binding, d *delta) {
-	bound, err := b.compiled(at.doc)
-	at.err = err
-	if err != nil {
-		b.rejections++
-		stays := "no version of it is in force"
-		if at.bound != nil {
-			stays = "its last good version stays in force"
+	for _, name := range slices.Sorted(maps.Keys(docs)) {
+		if at := b.routes[name]; at != nil && at.err != nil {
+			at.told = true
+			b.rejections++
+			stays := "no version of it is in force"
+			if at.bound.value != nil {
+				stays = "its last good version stays in force"
+			}
+			b.log.Error("a route does not fit its schema; "+stays, "route", name, "error", at.err)
 		}
-		b.log.Error("a route does not fit its schema; "+stays, "route", at.doc.Name, "error", err)
-		return
 	}
-	d.put(at, bound)
+	b.finish(d)
 }
 
 func (b *bindings) compiled(doc *Route) (*Route, error) {
@@ -118,101 +122,160 @@ func (b *bindings) compiled(doc *Route) (*Route, error) {
 		return b.compile.compiled(doc, nil)
 	}
 	s := b.schemas[name]
-	if s == nil || s.current == nil {
+	if s == nil || s.current.value == nil {
 		return nil, errNoSchema(name)
 	}
-	return b.compile.compiled(doc, s.current)
+	return b.compile.compiled(doc, s.current.value)
 }
 
-// setSchemas notes the last good documents of some schemas, nil for one that was deleted, and puts those that fit in
+// setSchemas notes the last good documents of some schemas, none for one that was deleted, and puts those that fit in
 // force. What routes have of a deleted schema stays.
-func (b *bindings) setSchemas(docs map[string]*schema.Schema) {
+func (b *bindings) setSchemas(docs map[string]version[schema.Schema]) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var d delta
-	for name, doc := range docs {
+	d := delta{}
+	for _, name := range slices.Sorted(maps.Keys(docs)) {
 		s := b.schemas[name]
 		if s == nil {
 			s = &boundSchema{}
 			b.schemas[name] = s
 		}
-		s.latest = doc
-		if doc == nil {
-			b.forget(name, s)
+		if s.latest = docs[name]; s.latest.value == nil {
+			if route := b.userOf(name); route != "" {
+				s.err = fmt.Errorf("deleted, but route %s uses it; its last version stays in force", route)
+				b.rejections++
+				b.log.Error("a schema that a route uses was deleted; its last good version stays in force", "schema", name, "route", route)
+			}
 			continue
 		}
-		b.adopt(name, s, &d)
-	}
-	b.apply(d.gone, d.added)
-}
-
-// forget drops a deleted schema as soon as no route uses it.
-func (b *bindings) forget(name string, s *boundSchema) {
-	for route, at := range b.routes {
-		if at.doc.schemaName() == name || at.bound != nil && at.bound.schemaName() == name {
-			s.err = fmt.Errorf("deleted, but route %s uses it; its last version stays in force", route)
-			return
+		if !b.adopt(name, s, d) {
+			b.rejections++
+			b.log.Error("a schema does not fit the routes that use it; its last good version stays in force", "schema", name, "error", s.err)
 		}
 	}
-	delete(b.schemas, name)
+	b.finish(d)
 }
 
-// adopt puts the last version of a schema in force if the routes fit it. Routes that did not fit the one before do not
-// hold it up.
-func (b *bindings) adopt(name string, s *boundSchema, d *delta) {
-	if s.latest == nil {
-		b.forget(name, s)
-		return
+// finish applies d and forgets deleted schemas that no route in force is made of any more.
+func (b *bindings) finish(d delta) {
+	for name, s := range b.schemas {
+		if s.latest.value == nil && b.userOf(name) == "" {
+			delete(b.schemas, name)
+		}
 	}
-	bound := map[*binding]*Route{}
+	var gone, added []*Route
+	for at, before := range d {
+		if before != nil {
+			gone = append(gone, before)
+		}
+		if at.bound.value != nil {
+			added = append(added, at.bound.value)
+		}
+	}
+	if len(gone)+len(added) > 0 {
+		b.apply(gone, added)
+	}
+}
+
+// userOf returns the first route in force that uses a schema, or "".
+func (b *bindings) userOf(schema string) (user string) {
+	for name, at := range b.routes {
+		if at.bound.value != nil && at.bound.value.schemaName() == schema && (user == "" || name < user) {
+			user = name
+		}
+	}
+	return user
+}
+
+// adopt puts the last version of a schema in force, and reports true, if the routes in force fit it. Documents of routes
+// that are not in force do not hold it up; those that fit it come into force.
+func (b *bindings) adopt(name string, s *boundSchema, d delta) bool {
+	bound := map[*binding]version[Route]{}
+	docs := map[*binding]error{} // what is wrong with the documents that name the schema
 	var errs []error
 	for _, route := range slices.Sorted(maps.Keys(b.routes)) {
 		at := b.routes[route]
-		if at.doc.schemaName() != name {
+		var err error
+		if at.doc.value.schemaName() == name {
+			var r *Route
+			r, err = b.compile.compiled(at.doc.value, s.latest.value)
+			if docs[at] = err; err == nil {
+				bound[at] = version[Route]{r, at.doc.revision}
+				continue
+			}
+		}
+		if at.bound.value == nil || at.bound.value.schemaName() != name {
 			continue
 		}
-		r, err := b.compile.compiled(at.doc, s.latest)
-		if err == nil {
-			bound[at] = r
-			continue
+		if at.err != nil { // what is in force is an earlier document
+			var r *Route
+			if r, err = b.compile.compiled(at.bound.value, s.latest.value); err == nil {
+				bound[at] = version[Route]{r, at.bound.revision}
+			}
 		}
-		if at.err == nil {
+		if err != nil {
 			errs = append(errs, fmt.Errorf("route %s: %w", route, err))
-		} else {
-			at.err = err
 		}
 	}
-	if len(errs) > 0 && s.current != nil {
+	if len(errs) > 0 {
 		s.err = strict.Join(errs)
-		b.rejections++
-		b.log.Error("a schema does not fit the routes that use it; its last good version stays in force", "schema", name, "error", s.err)
-		return
+		return false
 	}
 	s.current, s.err = s.latest, nil
-	for at, r := range bound {
-		at.err = nil
-		d.put(at, r)
+	for at, v := range bound {
+		d.put(at, v)
 	}
+	for at, err := range docs {
+		if at.err = err; err == nil && at.told {
+			at.told = false
+			b.log.Info("a route that was refused fits its schema now and is in force", "route", at.doc.value.Name)
+		}
+	}
+	return true
 }
 
-// routeStatus returns what is in force of a route, and why its last good document is not.
-func (b *bindings) routeStatus(name string) (*Route, error) {
+// routeStatus returns what is in force of a route, and why its last good document is not. The revision of what is in
+// force is that of doc, which is known already, if it was made of doc: a document may be written again as it is.
+func (b *bindings) routeStatus(name string, doc version[Route]) (version[Route], error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if at := b.routes[name]; at != nil {
-		return at.bound, at.err
+	at := b.routes[name]
+	if at == nil {
+		return version[Route]{}, nil
 	}
-	return nil, nil
+	v := at.bound
+	if at.err == nil && at.doc.value == doc.value {
+		v.revision = doc.revision
+	}
+	return v, at.err
 }
 
-// schemaStatus returns what is in force of a schema, and why its last good document is not.
-func (b *bindings) schemaStatus(name string) (*schema.Schema, error) {
+// schemaStatus is routeStatus for a schema.
+func (b *bindings) schemaStatus(name string, doc version[schema.Schema]) (version[schema.Schema], error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if s := b.schemas[name]; s != nil {
-		return s.current, s.err
+	s := b.schemas[name]
+	if s == nil {
+		return version[schema.Schema]{}, nil
 	}
-	return nil, nil
+	v := s.current
+	if v.value == doc.value {
+		v.revision = doc.revision
+	}
+	return v, s.err
+}
+
+// deleted returns the schemas in force that were deleted, by name, and why they are.
+func (b *bindings) deleted() map[string]SchemaStatus {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	all := map[string]SchemaStatus{}
+	for name, s := range b.schemas {
+		if s.latest.value == nil {
+			all[name] = SchemaStatus{Name: name, Schema: s.current.value, Revision: s.current.revision, Err: s.err}
+		}
+	}
+	return all
 }
 
 // rejected counts routes and schemas whose last good document is not in force.

@@ -311,17 +311,22 @@ func (s *EtcdSource) applySchemas(changed map[string]bool) {
 	s.snapshotDue()
 }
 
-// goodOf returns the last good versions of some documents, nil for those that there are none of. It is called by the
-// goroutine of f.run.
-func goodOf[T any](f *follower[*T], names map[string]bool) map[string]*T {
-	docs := make(map[string]*T, len(names))
+// goodOf returns the last good versions of some documents, none for those that have no such version. It is called by
+// the goroutine of f.run.
+func goodOf[T any](f *follower[*T], names map[string]bool) map[string]version[T] {
+	docs := make(map[string]version[T], len(names))
 	for name := range names {
-		docs[name] = nil
-		if d := f.docs[name]; d != nil && d.good() {
-			docs[name] = d.value
-		}
+		docs[name] = goodVersion(f.docs[name])
 	}
 	return docs
+}
+
+// goodVersion returns the last good version of a document, none if there is none.
+func goodVersion[T any](d *document[*T]) version[T] {
+	if d == nil || !d.good() {
+		return version[T]{}
+	}
+	return version[T]{d.value, d.revision}
 }
 
 // applyInstances puts the instances of the services that changed in force.
@@ -359,51 +364,4 @@ func parseRegistered(name string, value []byte) (Instance, error) {
 		return Instance{}, fmt.Errorf("key: %q, want SERVICE/ADDRESS", name)
 	}
 	return ParseInstance(value)
-}
-
-// Status may be called at any time.
-func (s *EtcdSource) Status() SourceStatus {
-	st := SourceStatus{Reason: s.outage.reason()}
-	st.Stale = st.Reason != ""
-	for _, count := range []func() (int, int64){s.schemas.rejected, s.routes.rejected, s.instances.rejected, s.bindings.rejected} {
-		now, ever := count()
-		st.Rejected += now
-		st.Rejections += ever
-	}
-	s.routes.mu.Lock()
-	defer s.routes.mu.Unlock()
-	st.Revision, st.Confirmed = s.routes.applied, s.routes.confirmed
-	return st
-}
-
-// Routes says what became of each document of routes. It may be called at any time.
-func (s *EtcdSource) Routes() []RouteStatus {
-	s.routes.mu.Lock()
-	defer s.routes.mu.Unlock()
-	all := make([]RouteStatus, 0, len(s.routes.docs))
-	for name, d := range s.routes.docs {
-		bound, err := s.bindings.routeStatus(name)
-		st := RouteStatus{Name: name, Source: SourceEtcd, Route: bound, Revision: d.revision, Latest: d.latest, Err: d.err}
-		if d.err == nil {
-			st.Err = err
-		}
-		all = append(all, st)
-	}
-	return all
-}
-
-// Schemas says what became of each document of schemas. It may be called at any time.
-func (s *EtcdSource) Schemas() []SchemaStatus {
-	s.schemas.mu.Lock()
-	defer s.schemas.mu.Unlock()
-	all := make([]SchemaStatus, 0, len(s.schemas.docs))
-	for name, d := range s.schemas.docs {
-		current, err := s.bindings.schemaStatus(name)
-		st := SchemaStatus{Name: name, Schema: current, Revision: d.revision, Latest: d.latest, Err: d.err}
-		if d.err == nil {
-			st.Err = err
-		}
-		all = append(all, st)
-	}
-	return all
 }

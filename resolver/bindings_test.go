@@ -1,0 +1,404 @@
+package resolver
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/framegate/framegate/resolver/schema"
+	"github.com/framegate/framegate/test/testlog"
+)
+
+// testProgram is what compileForTest makes.
+type testProgram struct {
+	route  string
+	when   string
+	schema *schema.Schema
+}
+
+var fieldInRule = regexp.MustCompile(`message\.(\w+)`)
+
+// compileForTest is a Compiler: the methods that rules name must be in the schema, and the fields in the methods' messages.
+func compileForTest(r *Route, s *schema.Schema) (Program, error) {
+	p := &testProgram{route: r.Name, schema: s}
+	if r.Struct == nil || s == nil {
+		return p, nil
+	}
+	var errs []error
+	for i, rule := range r.Struct.Rules {
+		m := s.Method(rule.Method)
+		if m == nil {
+			errs = append(errs, fmt.Errorf("struct.rules[%d].method: %q, want a method of the schema", i, rule.Method))
+			continue
+		}
+		p.when = rule.When
+		for _, field := range fieldInRule.FindAllStringSubmatch(rule.When, -1) {
+			if m.Input().Fields().ByName(protoreflect.Name(field[1])) == nil {
+				errs = append(errs, fmt.Errorf("struct.rules[%d].when: no field %q in %s", i, field[1], m.Input().FullName()))
+			}
+		}
+	}
+	return p, errors.Join(errs...)
+}
+
+// shopProto is the source of a schema whose method /shop.Shop/Buy takes a message with these fields.
+func shopProto(fields ...string) string {
+	var b strings.Builder
+	b.WriteString("syntax = \"proto3\";\npackage shop;\nservice Shop { rpc Buy(Order) returns (Order); }\nmessage Order {\n")
+	for i, f := range fields {
+		fmt.Fprintf(&b, "  string %s = %d;\n", f, i+1)
+	}
+	b.WriteString("}\n")
+	return b.String()
+}
+
+// shopSchema is a schema of shopProto.
+func shopSchema(t testing.TB, fields ...string) *schema.Schema {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "shop.proto")
+	require.NoError(t, os.WriteFile(path, []byte(shopProto(fields...)), 0o600))
+	s, err := schema.Load(t.Context(), []string{path}, nil)
+	require.NoError(t, err)
+	return s
+}
+
+// structRoute is a route of /shop.Shop/Buy in struct mode with the schema of that name, and a rule for each field.
+func structRoute(t testing.TB, name, schema string, fields ...string) *Route {
+	t.Helper()
+	doc := fmt.Sprintf("name: %s\nmatch: [{method: /shop.Shop/Buy, headers: [{name: x-route, exact: %s}]}]\n"+
+		"mode: struct\nschema: {name: %s}\nbackends: [{endpoints: [{address: \"h:1\"}]}]\nstruct:\n  rules:\n", name, name, schema)
+	for _, f := range fields {
+		doc += fmt.Sprintf("  - {on: request, method: /shop.Shop/Buy, when: \"message.%s == ''\", action: reject, status: {code: INVALID_ARGUMENT}}\n", f)
+	}
+	return mustRoute(t, doc)
+}
+
+// buy resolves a call of /shop.Shop/Buy that only the route of that name takes.
+func buy(r *Resolver, route string) Target {
+	target, _ := r.Resolve(Request{Method: "/shop.Shop/Buy", Header: map[string][]string{"x-route": {route}}})
+	return target
+}
+
+// programOf returns the program that calls of a route get, nil if the route is not in force.
+func programOf(r *Resolver, route string) *testProgram {
+	p, _ := buy(r, route).Program.(*testProgram)
+	return p
+}
+
+// madeOf reports whether the route of that name is in force with a program made of a schema with the same content.
+func madeOf(r *Resolver, route string, s *schema.Schema) bool {
+	p := programOf(r, route)
+	return p != nil && p.route == route && string(p.schema.Encode()) == string(s.Encode())
+}
+
+// boundTest is bindings that put routes in force in a Resolver.
+type boundTest struct {
+	*bindings
+	t        *testing.T
+	resolver *Resolver
+	log      *testlog.Buffer
+	revision int64
+}
+
+func newBound(t *testing.T) *boundTest {
+	b := &boundTest{t: t, resolver: New(), log: &testlog.Buffer{}}
+	b.bindings = newBindings(compileForTest, func(gone, added []*Route) {
+		b.resolver.Update(SourceEtcd, gone, added)
+	}, b.log.Logger())
+	return b
+}
+
+func (b *boundTest) put(routes ...*Route) {
+	docs := map[string]version[Route]{}
+	b.revision++
+	for _, r := range routes {
+		docs[r.Name] = version[Route]{r, b.revision}
+	}
+	b.setRoutes(docs)
+	b.consistent()
+}
+
+func (b *boundTest) remove(route string) {
+	b.setRoutes(map[string]version[Route]{route: {}})
+	b.consistent()
+}
+
+func (b *boundTest) putSchema(name string, s *schema.Schema) {
+	b.revision++
+	b.setSchemas(map[string]version[schema.Schema]{name: {s, b.revision}})
+	b.consistent()
+}
+
+func (b *boundTest) removeSchema(name string) {
+	b.setSchemas(map[string]version[schema.Schema]{name: {}})
+	b.consistent()
+}
+
+// consistent checks that what takes calls is what the bindings say is in force, one version of each route.
+func (b *boundTest) consistent() {
+	b.t.Helper()
+	want := []*Route{}
+	for _, at := range b.routes {
+		if at.bound.value != nil {
+			want = append(want, at.bound.value)
+		}
+	}
+	require.ElementsMatch(b.t, want, b.resolver.Routes())
+}
+
+func (b *boundTest) errorOf(route string) error {
+	_, err := b.routeStatus(route, version[Route]{})
+	return err
+}
+
+func (b *boundTest) errorOfSchema(name string) error {
+	_, err := b.schemaStatus(name, version[schema.Schema]{})
+	return err
+}
+
+func (b *boundTest) rejectedIs(now int, ever int64) {
+	b.t.Helper()
+	gotNow, gotEver := b.rejected()
+	require.Equal(b.t, []int64{int64(now), ever}, []int64{int64(gotNow), gotEver}, "refused now and ever")
+}
+
+func TestBindings_SchemaThatFitsGivesRoutesNewPrograms(t *testing.T) {
+	b := newBound(t)
+	one, two := shopSchema(t, "a"), shopSchema(t, "a", "b")
+	b.putSchema("shop", one)
+	b.put(structRoute(t, "x", "shop", "a"), structRoute(t, "y", "shop"), route("frame", "/a.S/M", 0))
+	require.True(t, madeOf(b.resolver, "x", one) && madeOf(b.resolver, "y", one))
+	held := buy(b.resolver, "x")
+	b.putSchema("shop", two)
+	require.True(t, madeOf(b.resolver, "x", two) && madeOf(b.resolver, "y", two))
+	require.Same(t, one, held.Program.(*testProgram).schema, "a call that has its target keeps its program")
+	require.True(t, resolves(b.resolver, "/a.S/M", "frame")())
+	b.rejectedIs(0, 0)
+	require.Empty(t, b.log.String())
+}
+
+func TestBindings_SchemaThatBreaksARouteWaitsForTheRoute(t *testing.T) {
+	b := newBound(t)
+	one, two := shopSchema(t, "a"), shopSchema(t, "b")
+	b.putSchema("shop", one)
+	b.put(structRoute(t, "x", "shop", "a"), structRoute(t, "y", "shop"))
+	b.putSchema("shop", two)
+	require.True(t, madeOf(b.resolver, "x", one) && madeOf(b.resolver, "y", one), "all routes keep their programs")
+	require.EqualError(t, b.errorOfSchema("shop"), `route x: struct.rules[0].when: no field "a" in shop.Order`)
+	require.NoError(t, b.errorOf("x"))
+	b.rejectedIs(1, 1)
+
+	b.put(structRoute(t, "y", "shop", "a")) // of the same schema, but it does not help
+	b.rejectedIs(1, 1)
+	require.Equal(t, 1, b.log.Count("level=ERROR"), "the same version is refused once")
+
+	b.put(structRoute(t, "x", "shop", "b"), structRoute(t, "y", "shop"))
+	require.True(t, madeOf(b.resolver, "x", two) && madeOf(b.resolver, "y", two))
+	require.NoError(t, b.errorOfSchema("shop"))
+	b.rejectedIs(0, 1)
+	require.Equal(t, 1, b.log.Count("level=ERROR"), "the new version of the route fits the schema that came with it")
+	require.Equal(t, 1, b.log.Count("a schema that was refused fits the routes now and is in force"))
+}
+
+// A route that fits both the schema in force and the refused one gets two programs in one change: only the last counts.
+func TestBindings_RouteThatFreesASchemaIsInForceOnce(t *testing.T) {
+	b := newBound(t)
+	one, two := shopSchema(t, "a", "both"), shopSchema(t, "both")
+	b.putSchema("shop", one)
+	b.put(structRoute(t, "x", "shop", "a"))
+	b.putSchema("shop", two)
+	b.put(structRoute(t, "x", "shop", "both"))
+	require.True(t, madeOf(b.resolver, "x", two))
+	b.remove("x")
+	require.Nil(t, programOf(b.resolver, "x"))
+	require.Empty(t, b.resolver.Routes())
+}
+
+func TestBindings_DeletedRouteFreesASchema(t *testing.T) {
+	b := newBound(t)
+	one, two := shopSchema(t, "a"), shopSchema(t, "b")
+	b.putSchema("shop", one)
+	b.put(structRoute(t, "x", "shop", "a"), structRoute(t, "y", "shop"))
+	b.putSchema("shop", two)
+	b.remove("x")
+	require.True(t, madeOf(b.resolver, "y", two))
+	require.Nil(t, programOf(b.resolver, "x"))
+	b.rejectedIs(0, 1)
+}
+
+func TestBindings_RouteComesIntoForceWithItsSchema(t *testing.T) {
+	b := newBound(t)
+	b.put(structRoute(t, "x", "shop", "a"), route("frame", "/a.S/M", 0))
+	require.Nil(t, programOf(b.resolver, "x"))
+	require.True(t, resolves(b.resolver, "/a.S/M", "frame")(), "others do not wait")
+	require.EqualError(t, b.errorOf("x"), `schema.name: "shop" is not in etcd, want a schema that was put before`)
+	b.rejectedIs(1, 1)
+	require.Equal(t, 1, b.log.Count("no version of it is in force"))
+
+	other := shopSchema(t, "b")
+	b.putSchema("shop", other) // x does not hold it up
+	require.ErrorContains(t, b.errorOf("x"), `no field "a"`)
+	b.rejectedIs(1, 1)
+	fits := shopSchema(t, "a")
+	b.putSchema("shop", fits)
+	require.True(t, madeOf(b.resolver, "x", fits))
+	b.rejectedIs(0, 1)
+	require.Equal(t, 1, b.log.Count("a route that was refused fits its schema now"))
+}
+
+func TestBindings_RouteThatDoesNotFitKeepsItsLastVersion(t *testing.T) {
+	b := newBound(t)
+	one := shopSchema(t, "a")
+	b.putSchema("shop", one)
+	b.put(structRoute(t, "x", "shop", "a"))
+	was := programOf(b.resolver, "x")
+	bad := structRoute(t, "x", "shop", "a", "b")
+	b.put(bad)
+	require.Same(t, was, programOf(b.resolver, "x"))
+	require.EqualError(t, b.errorOf("x"), `struct.rules[1].when: no field "b" in shop.Order`)
+	b.rejectedIs(1, 1)
+	inForce, _ := b.routeStatus("x", version[Route]{bad, 3})
+	require.Equal(t, int64(2), inForce.revision, "of the version in force")
+
+	both := shopSchema(t, "a", "b")
+	b.putSchema("shop", both)
+	require.True(t, madeOf(b.resolver, "x", both))
+	require.Contains(t, programOf(b.resolver, "x").when, "message.b", "the last version")
+	inForce, err := b.routeStatus("x", version[Route]{bad, 9})
+	require.NoError(t, err)
+	require.Equal(t, int64(9), inForce.revision, "the same document, written again")
+}
+
+// What counts is the version in force: it may be older than the last document of the route.
+func TestBindings_SchemaFitsTheVersionsInForce(t *testing.T) {
+	b := newBound(t)
+	one, two, three := shopSchema(t, "a"), shopSchema(t, "b"), shopSchema(t, "a", "b")
+	b.putSchema("shop", one)
+	b.put(structRoute(t, "x", "shop", "a"))
+	b.put(structRoute(t, "x", "shop", "none")) // refused
+	b.putSchema("shop", two)
+	require.True(t, madeOf(b.resolver, "x", one), "a schema that breaks what is in force is refused")
+	require.ErrorContains(t, b.errorOfSchema("shop"), "route x: ")
+	b.putSchema("shop", three)
+	require.True(t, madeOf(b.resolver, "x", three), "the version in force has a program of the schema in force")
+	require.ErrorContains(t, b.errorOf("x"), `no field "none"`)
+	require.NoError(t, b.errorOfSchema("shop"))
+
+	b.put(structRoute(t, "x", "missing", "a")) // in force is still the version with shop
+	four := shopSchema(t, "a", "c")
+	b.putSchema("shop", four)
+	require.True(t, madeOf(b.resolver, "x", four))
+	require.ErrorContains(t, b.errorOf("x"), `schema.name: "missing" is not in etcd`)
+	b.putSchema("shop", two)
+	require.True(t, madeOf(b.resolver, "x", four))
+}
+
+func TestBindings_DeletedSchemaLeavesRoutesAndGoesWithThem(t *testing.T) {
+	b := newBound(t)
+	one := shopSchema(t, "a")
+	b.putSchema("shop", one)
+	b.put(structRoute(t, "x", "shop", "a"))
+	b.removeSchema("shop")
+	require.True(t, madeOf(b.resolver, "x", one))
+	require.EqualError(t, b.errorOfSchema("shop"), "deleted, but route x uses it; its last version stays in force")
+	require.Equal(t, 1, b.log.Count("a schema that a route uses was deleted"))
+	b.rejectedIs(1, 1)
+	require.Equal(t, one, b.deleted()["shop"].Schema)
+
+	b.put(structRoute(t, "x", "shop")) // still of the deleted one
+	require.True(t, madeOf(b.resolver, "x", one))
+	b.put(structRoute(t, "x", "other")) // the version in force is
+	require.True(t, madeOf(b.resolver, "x", one))
+	b.rejectedIs(2, 2)
+	other := shopSchema(t, "c")
+	b.putSchema("other", other)
+	require.True(t, madeOf(b.resolver, "x", other))
+	require.Empty(t, b.deleted())
+	require.NotContains(t, b.schemas, "shop")
+	b.rejectedIs(0, 2)
+
+	b.removeSchema("never-was")
+	require.NotContains(t, b.schemas, "never-was")
+	b.remove("never-was")
+	b.rejectedIs(0, 2)
+}
+
+func TestBindings_SchemaComesBack(t *testing.T) {
+	b := newBound(t)
+	one, two := shopSchema(t, "a"), shopSchema(t, "a", "b")
+	b.putSchema("shop", one)
+	b.put(structRoute(t, "x", "shop", "a"))
+	b.removeSchema("shop")
+	b.putSchema("shop", shopSchema(t, "z"))
+	require.True(t, madeOf(b.resolver, "x", one))
+	b.rejectedIs(1, 2)
+	b.putSchema("shop", two)
+	require.True(t, madeOf(b.resolver, "x", two))
+	b.rejectedIs(0, 2)
+}
+
+func TestBindings_WithoutACompilerOnlyFrameRoutesAreInForce(t *testing.T) {
+	b := newBound(t)
+	b.compile = nil
+	b.putSchema("shop", shopSchema(t, "a"))
+	b.put(structRoute(t, "x", "shop"), route("frame", "/a.S/M", 0))
+	require.ErrorIs(t, b.errorOf("x"), errNoCompiler)
+	require.Len(t, b.resolver.Routes(), 1)
+}
+
+// Whatever order changes come in, what is in force is one version of each route, made of the schema in force.
+func FuzzBindings(f *testing.F) {
+	var schemas []*schema.Schema
+	fieldSets := [][]string{{"a"}, {"b"}, {"a", "b"}}
+	for _, fields := range fieldSets {
+		schemas = append(schemas, shopSchema(f, fields...))
+	}
+	names := []string{"one", "two"}
+	f.Add([]byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17})
+	f.Add([]byte{8, 0, 9, 1, 2, 14, 17, 3, 8, 12, 5, 0, 10})
+	f.Add([]byte{26, 8, 2, 26, 10, 1, 27, 26, 9, 3})
+	f.Fuzz(func(t *testing.T, steps []byte) {
+		b := newBound(t)
+		lastDocs := map[string]*Route{}
+		for _, step := range steps[:min(len(steps), 64)] {
+			subject, what := names[step&1], int(step>>1)
+			switch {
+			case what%8 < 3:
+				b.putSchema(subject, schemas[what%8])
+			case what%8 == 3:
+				b.removeSchema(subject)
+			case what%8 < 7:
+				r := structRoute(t, "r"+subject, names[what>>3&1], fieldSets[what%8-4]...)
+				lastDocs[r.Name] = r
+				b.put(r)
+			default:
+				delete(lastDocs, "r"+subject)
+				b.remove("r" + subject)
+			}
+			for name, at := range b.routes {
+				if r := at.bound.value; r != nil {
+					s := b.schemas[r.schemaName()]
+					require.NotNil(t, s)
+					require.Same(t, s.current.value, r.program.(*testProgram).schema)
+				}
+				if at.err == nil {
+					require.Equal(t, lastDocs[name].Struct, at.bound.value.Struct)
+				}
+			}
+			for _, s := range b.schemas {
+				if s.latest.value == nil {
+					require.Error(t, s.err)
+					continue
+				}
+				require.Equal(t, s.err == nil, s.current.value == s.latest.value)
+			}
+		}
+	})
+}
