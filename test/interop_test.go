@@ -25,6 +25,7 @@ const (
 
 	interopCaseLimit = 20 * time.Second
 	soakCalls        = 1000
+	shortSoakCalls   = 250 // for the further paths: with the race detector a soak takes long
 	soakLimit        = 60 * time.Second
 )
 
@@ -58,9 +59,15 @@ var interopCases = []interopCase{
 	}},
 }
 
-const soakName = "rpc_soak"
+const (
+	soakName      = "rpc_soak"
+	shortSoakName = "rpc_soak_short"
+)
 
-func soak(ctx context.Context, cc *grpc.ClientConn) {
+func soak(ctx context.Context, cc *grpc.ClientConn)      { soakOf(ctx, cc, soakCalls) }
+func shortSoak(ctx context.Context, cc *grpc.ClientConn) { soakOf(ctx, cc, shortSoakCalls) }
+
+func soakOf(ctx context.Context, cc *grpc.ClientConn, calls int) {
 	interop.DoSoakTest(ctx, interop.SoakTestConfig{
 		RequestSize:                      271828, // those of large_unary, the client's defaults
 		ResponseSize:                     314159,
@@ -68,7 +75,7 @@ func soak(ctx context.Context, cc *grpc.ClientConn) {
 		OverallTimeout:                   soakLimit,
 		ServerAddr:                       cc.Target(),
 		NumWorkers:                       4,
-		Iterations:                       soakCalls,
+		Iterations:                       calls,
 		ChannelForTest:                   func() (*grpc.ClientConn, func()) { return cc, func() {} },
 	})
 }
@@ -80,7 +87,7 @@ func runInteropCase(name, target string) {
 		log.Fatalf("grpc.NewClient(%s): %v", target, err)
 	}
 	defer cc.Close()
-	for _, c := range append(interopCases, interopCase{soakName, soak}) {
+	for _, c := range append(interopCases, interopCase{soakName, soak}, interopCase{shortSoakName, shortSoak}) {
 		if c.name == name {
 			c.run(context.Background(), cc)
 			return
@@ -118,23 +125,40 @@ func lastLines(s string, n int) string {
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
+// interopPaths are direct, frame mode, and struct mode with each source of a schema.
+var interopPaths = []struct {
+	name string
+	to   via
+	soak string
+}{
+	{"direct", direct, soakName},
+	{"proxied", proxied, soakName},
+	{"struct by files", structured, shortSoakName},
+	{"struct by reflection", reflected, shortSoakName},
+	{"struct by a schema in etcd", structuredByEtcd, shortSoakName},
+}
+
 func TestInterop(t *testing.T) {
-	eachPath(t, func(t *testing.T, to via) {
-		target := to(t, testbed.NewInterop(t))
-		for _, c := range interopCases {
-			t.Run(c.name, func(t *testing.T) {
-				err := interopChild(c.name, target, interopCaseLimit)
-				for retries := racyCases[c.name]; err != nil && retries > 0; retries-- {
-					err = interopChild(c.name, target, interopCaseLimit)
-				}
-				require.NoError(t, err)
-			})
-		}
-	})
+	for _, path := range interopPaths {
+		t.Run(path.name, func(t *testing.T) {
+			target := path.to(t, testbed.NewInterop(t))
+			for _, c := range interopCases {
+				t.Run(c.name, func(t *testing.T) {
+					err := interopChild(c.name, target, interopCaseLimit)
+					for retries := racyCases[c.name]; err != nil && retries > 0; retries-- {
+						err = interopChild(c.name, target, interopCaseLimit)
+					}
+					require.NoError(t, err)
+				})
+			}
+		})
+	}
 }
 
 func TestInterop_Soak(t *testing.T) {
-	eachPath(t, func(t *testing.T, to via) {
-		require.NoError(t, interopChild(soakName, to(t, testbed.NewInterop(t)), soakLimit+interopCaseLimit))
-	})
+	for _, path := range interopPaths {
+		t.Run(path.name, func(t *testing.T) {
+			require.NoError(t, interopChild(path.soak, path.to(t, testbed.NewInterop(t)), soakLimit+interopCaseLimit))
+		})
+	}
 }

@@ -6,12 +6,15 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/interop"
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/reflection"
 )
 
-// NewInterop starts the server of gRPC's interoperability tests and returns its address.
+// NewInterop starts the server of gRPC's interoperability tests, which tells its schema by reflection, and returns its
+// address.
 func NewInterop(t testing.TB) string {
 	t.Helper()
 	s := grpc.NewServer()
 	testgrpc.RegisterTestServiceServer(s, interop.NewTestServer())
+	reflection.Register(s)
 	return serveGRPC(t, listen(t), s)
 }
