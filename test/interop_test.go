@@ -25,7 +25,7 @@ const (
 
 	interopCaseLimit = 20 * time.Second
 	soakCalls        = 1000
-	shortSoakCalls   = 250 // for the further paths: with the race detector a soak takes long
+	shortSoakCalls   = 100 // for the further paths: with the race detector a soak takes long
 	soakLimit        = 60 * time.Second
 )
 

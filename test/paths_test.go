@@ -20,11 +20,27 @@ func proxied(t testing.TB, backend string) string {
 	return testbed.NewProxy(t, testbed.RouteTo(backend)).Addr
 }
 
-// eachPath runs f straight to the backend, which shows that the test itself is right, and then through framegate.
+// eachPath runs f straight to the backend, which shows that the test itself is right, and then through framegate in both
+// modes. What f sends must be messages that struct mode can decode, such as text and pattern give.
 func eachPath(t *testing.T, f func(t *testing.T, to via)) {
+	eachFramePath(t, f)
+	t.Run("struct", func(t *testing.T) { f(t, structured) })
+}
+
+// eachFramePath is eachPath without struct mode, for what only frame mode keeps.
+func eachFramePath(t *testing.T, f func(t *testing.T, to via)) {
 	t.Run("direct", func(t *testing.T) { f(t, direct) })
 	t.Run("proxied", func(t *testing.T) { f(t, proxied) })
 }
+
+// eachMode runs f through framegate in both modes, for what is framegate's own doing.
+func eachMode(t *testing.T, f func(t *testing.T, to via)) {
+	t.Run("frame", func(t *testing.T) { f(t, proxied) })
+	t.Run("struct", func(t *testing.T) { f(t, structured) })
+}
+
+// text returns a message that holds s.
+func text(s string) []byte { return testbed.Text(s) }
 
 // rawPair is a raw client and a raw server, with or without a framegate between them.
 type rawPair struct {

@@ -17,13 +17,17 @@ import (
 )
 
 // messageSizes stand around the limits on the way: the prefix, the HTTP/2 frame, framegate's pieces, the window.
-var messageSizes = []int{0, 1, 5, 16379, 16384, 16385, 32763, 32768, 32769, 65535, 65536, 1 << 20}
+var messageSizes = []int{0, 2, 5, 16379, 16384, 16385, 32763, 32768, 32769, 65535, 65536, 1 << 20}
 
-// pattern returns size bytes that differ with their place and with seed.
+// pattern returns size bytes that differ with their place and with seed. Unless size is 1 they are a message in the wire
+// format of Protocol Buffers: one field of bytes, with a length that is longer written than it need be.
 func pattern(size, seed int) []byte {
 	b := make([]byte, size)
 	for i := range b {
 		b[i] = byte(i*7 + i>>8 + seed)
+	}
+	if size > 1 {
+		testbed.MakeField(b)
 	}
 	return b
 }
@@ -59,14 +63,14 @@ func TestCalls_UnaryKeepsBytes(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			return testbed.Send(stream, append([]byte("re:"), m...))
+			return testbed.Send(stream, append(text("re:"), m...))
 		})
 		for _, size := range messageSizes {
 			t.Run(fmt.Sprint(size), func(t *testing.T) {
 				request := pattern(size, size)
 				reply, err := testbed.Unary(patient(t), cc, request)
 				require.NoError(t, err)
-				wantMessages(t, [][]byte{reply}, [][]byte{append([]byte("re:"), request...)})
+				wantMessages(t, [][]byte{reply}, [][]byte{append(text("re:"), request...)})
 			})
 		}
 	})
@@ -81,7 +85,7 @@ func TestCalls_ClientStreamKeepsOrderAndBytes(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			return testbed.Send(stream, []byte("thanks"))
+			return testbed.Send(stream, text("thanks"))
 		})
 		stream := call(t, cc)
 		var sent [][]byte
@@ -93,7 +97,7 @@ func TestCalls_ClientStreamKeepsOrderAndBytes(t *testing.T) {
 		replies, err := receiveAll(stream)
 		require.NoError(t, err)
 		wantMessages(t, testbed.Await(t, got, "the messages at the server"), sent)
-		wantMessages(t, replies, [][]byte{[]byte("thanks")})
+		wantMessages(t, replies, [][]byte{text("thanks")})
 	})
 }
 
@@ -115,7 +119,7 @@ func TestCalls_ServerStreamKeepsOrderAndBytes(t *testing.T) {
 			return nil
 		})
 		stream := call(t, cc)
-		require.NoError(t, testbed.Send(stream, []byte("go")))
+		require.NoError(t, testbed.Send(stream, text("go")))
 		require.NoError(t, stream.CloseSend())
 		replies, err := receiveAll(stream)
 		require.NoError(t, err)
@@ -199,11 +203,11 @@ func TestCalls_HeadersWithEndStreamAreARequestOfNoMessage(t *testing.T) {
 		ss.ReadHeaders()
 		ss.WantEnd()
 		ss.SendHeaders(testbed.ResponseFields())
-		ss.Send(testbed.Frame([]byte("still here")))
+		ss.Send(testbed.Frame(text("still here")))
 		ss.SendTrailers(testbed.StatusFields(0, ""))
 		o := cs.Outcome()
 		wantUpstream(t, o, 0, "")
-		require.Equal(t, testbed.Frame([]byte("still here")), o.Body)
+		require.Equal(t, testbed.Frame(text("still here")), o.Body)
 	})
 }
 
@@ -216,17 +220,17 @@ func TestCalls_ServerEndsFirst(t *testing.T) {
 					if _, err := testbed.Recv(stream); err != nil {
 						return err
 					}
-					if err := testbed.Send(stream, []byte("enough")); err != nil {
+					if err := testbed.Send(stream, text("enough")); err != nil {
 						return err
 					}
 					return status.Error(code, "done with you")
 				})
 				stream := call(t, cc)
-				require.NoError(t, testbed.Send(stream, []byte("one")))
+				require.NoError(t, testbed.Send(stream, text("one")))
 				replies, err := receiveAll(stream)
 				require.Equal(t, code, status.Code(err), "status; %v", err)
-				wantMessages(t, replies, [][]byte{[]byte("enough")})
-				require.Equal(t, io.EOF, testbed.Send(stream, []byte("two")), "a message after the end")
+				wantMessages(t, replies, [][]byte{text("enough")})
+				require.Equal(t, io.EOF, testbed.Send(stream, text("two")), "a message after the end")
 			})
 		}
 	})
@@ -238,8 +242,8 @@ func TestCalls_ServerEndsFirstOnTheWire(t *testing.T) {
 	eachPath(t, func(t *testing.T, to via) {
 		p := newRawPair(t, to)
 		cs, ss, _ := p.open(t, testbed.RequestFields())
-		cs.Send(testbed.Frame([]byte("one")))
-		ss.WantMessage("one")
+		cs.Send(testbed.Frame(text("one")))
+		ss.WantMessage(string(text("one")))
 		ss.SendHeaders(testbed.ResponseFields())
 		ss.SendTrailers(testbed.StatusFields(0, ""))
 		wantUpstream(t, cs.Outcome(), 0, "")
@@ -258,7 +262,7 @@ func TestCalls_ServerGoesOnAfterClientHalfCloses(t *testing.T) {
 			return sendMany(stream, replies, 3)
 		})
 		stream := call(t, cc)
-		require.NoError(t, testbed.Send(stream, []byte("one")))
+		require.NoError(t, testbed.Send(stream, text("one")))
 		require.NoError(t, stream.CloseSend())
 		testbed.Await(t, closed, "the half-close at the server")
 		got, err := receiveAll(stream)

@@ -1,6 +1,7 @@
 package test
 
 import (
+	"bytes"
 	"slices"
 	"testing"
 	"time"
@@ -23,16 +24,16 @@ var callStates = map[string]struct {
 }{
 	"nothing sent": {enter: func(_, _ *testbed.H2Stream) {}},
 	"idle stream": {enter: func(cs, ss *testbed.H2Stream) {
-		cs.Send(testbed.Frame([]byte("request")))
-		ss.WantMessage("request")
+		cs.Send(testbed.Frame(text("request")))
+		ss.WantMessage(string(text("request")))
 		ss.SendHeaders(testbed.ResponseFields())
-		ss.Send(testbed.Frame([]byte("response")))
+		ss.Send(testbed.Frame(text("response")))
 		cs.ReadHeaders()
-		cs.WantMessage("response")
+		cs.WantMessage(string(text("response")))
 	}},
 	"half-closed": {enter: func(cs, ss *testbed.H2Stream) {
-		cs.SendEnd(testbed.Frame([]byte("request")))
-		ss.WantMessage("request")
+		cs.SendEnd(testbed.Frame(text("request")))
+		ss.WantMessage(string(text("request")))
 		ss.WantEnd()
 	}},
 	"within a message": {enter: func(cs, ss *testbed.H2Stream) {
@@ -56,9 +57,9 @@ var callStates = map[string]struct {
 
 // fill sends more than the other end has room for, until all that lies between is full too.
 func fill(from, to *testbed.H2Stream) {
-	const size = 1 << 20
-	from.Send(testbed.Prefix(0, size))
-	go from.TrySend(make([]byte, size)) // ends with the stream or the connection; the test does not wait for it
+	message := testbed.Frame(pattern(1<<20, 0)) // struct mode takes one whole before it sends any of it
+	from.Send(message[:1000])
+	go from.TrySend(append(message[1000:], bytes.Repeat(message, 3)...)) // ends with the stream or the connection; the test does not wait for it
 	to.AwaitBytes(65535)
 	from.AwaitBlocked()
 }
@@ -104,8 +105,8 @@ func TestCancel_LeavesOtherCallsAlone(t *testing.T) {
 		cs2, ss2, _ := p.open(t, testbed.RequestFields())
 		cs1.Reset(http2.ErrCodeCancel)
 		ss1.AwaitReset()
-		cs2.SendEnd(testbed.Frame([]byte("request")))
-		ss2.WantMessage("request")
+		cs2.SendEnd(testbed.Frame(text("request")))
+		ss2.WantMessage(string(text("request")))
 		ss2.SendHeaders(testbed.ResponseFields())
 		ss2.SendTrailers(testbed.StatusFields(0, ""))
 		wantUpstream(t, cs2.Outcome(), 0, "")

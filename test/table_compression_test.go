@@ -14,18 +14,18 @@ func notReallyCompressed(seed int) []byte {
 }
 
 func TestCompression_FlagAndPayloadAreUntouched(t *testing.T) {
-	eachPath(t, func(t *testing.T, to via) {
+	eachFramePath(t, func(t *testing.T, to via) {
 		p := newRawPair(t, to)
 		for _, name := range []string{"gzip", "deflate", "snappy", "zstd", "identity"} {
 			t.Run(name, func(t *testing.T) {
 				cs, ss, request := p.open(t, testbed.RequestFields("grpc-encoding", name))
 				require.Equal(t, []string{name}, request.Values("grpc-encoding"), "grpc-encoding at the upstream")
 				// Both kinds of message may follow each other on a stream.
-				up := append(notReallyCompressed(1), testbed.Frame([]byte("plain"))...)
+				up := append(notReallyCompressed(1), testbed.Frame(text("plain"))...)
 				cs.SendEnd(up)
 				require.Equal(t, up, ss.Outcome().Body)
 
-				down := append(testbed.Frame([]byte("plain")), notReallyCompressed(2)...)
+				down := append(testbed.Frame(text("plain")), notReallyCompressed(2)...)
 				ss.SendHeaders(testbed.ResponseFields("grpc-encoding", name))
 				ss.Send(down)
 				ss.SendTrailers(testbed.StatusFields(0, ""))
@@ -76,7 +76,7 @@ func valuesOf(name string) []string {
 
 // The upstream must not believe that the client can read what it cannot: no more, no fewer, and once.
 func TestCompression_AcceptEncodingIsTheClients(t *testing.T) {
-	eachPath(t, func(t *testing.T, to via) {
+	eachFramePath(t, func(t *testing.T, to via) {
 		p := newRawPair(t, to)
 		for _, c := range []struct{ name, encoding, accept string }{
 			{"one", "", "gzip"},

@@ -9,7 +9,7 @@ import (
 )
 
 func TestContentType_IsKeptBothWays(t *testing.T) {
-	eachPath(t, func(t *testing.T, to via) {
+	eachFramePath(t, func(t *testing.T, to via) {
 		p := newRawPair(t, to)
 		for _, contentType := range []string{
 			"application/grpc", "application/grpc+proto", "application/grpc+json", "application/grpc+thrift",

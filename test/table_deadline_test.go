@@ -63,36 +63,38 @@ func TestDeadline_UpstreamSeesNoneIfTheClientSetNone(t *testing.T) {
 
 // The client here keeps no clock: what ends the call is framegate.
 func TestDeadline_ExpiryEndsTheCallWhileTheUpstreamSleeps(t *testing.T) {
-	const timeout = 200 * time.Millisecond
-	for name, before := range map[string]func(cs, ss *testbed.H2Stream){
-		"before headers": func(_, _ *testbed.H2Stream) {},
-		"after headers": func(cs, ss *testbed.H2Stream) {
-			ss.SendHeaders(testbed.ResponseFields())
-			cs.ReadHeaders()
-		},
-		"within a response message": func(cs, ss *testbed.H2Stream) {
-			ss.SendHeaders(testbed.ResponseFields())
-			ss.Send(testbed.Prefix(0, 10))
-		},
-		"within a request message": func(cs, _ *testbed.H2Stream) { cs.Send(testbed.Prefix(0, 10)) },
-		"after the half-close":     func(cs, _ *testbed.H2Stream) { cs.SendEnd(testbed.Frame([]byte("request"))) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			p := newRawPair(t, proxied)
-			start := time.Now()
-			cs, ss, _ := p.open(t, testbed.RequestFields("grpc-timeout", fmt.Sprintf("%dm", timeout.Milliseconds())))
-			before(cs, ss)
-			o := cs.Outcome()
-			wantLocal(t, o, 4, "timeout")
-			if took := o.At.Sub(start); took < timeout || took > timeout+inTime {
-				t.Errorf("got the end after %s, want %s", took, timeout)
-			}
-			_, at := ss.AwaitReset()
-			if late := at.Sub(start) - timeout; late > inTime {
-				t.Errorf("got RST_STREAM at the upstream %s after the deadline, want at most %s", late, inTime)
-			}
-		})
-	}
+	eachMode(t, func(t *testing.T, to via) {
+		const timeout = 200 * time.Millisecond
+		for name, before := range map[string]func(cs, ss *testbed.H2Stream){
+			"before headers": func(_, _ *testbed.H2Stream) {},
+			"after headers": func(cs, ss *testbed.H2Stream) {
+				ss.SendHeaders(testbed.ResponseFields())
+				cs.ReadHeaders()
+			},
+			"within a response message": func(cs, ss *testbed.H2Stream) {
+				ss.SendHeaders(testbed.ResponseFields())
+				ss.Send(testbed.Prefix(0, 10))
+			},
+			"within a request message": func(cs, _ *testbed.H2Stream) { cs.Send(testbed.Prefix(0, 10)) },
+			"after the half-close":     func(cs, _ *testbed.H2Stream) { cs.SendEnd(testbed.Frame(text("request"))) },
+		} {
+			t.Run(name, func(t *testing.T) {
+				p := newRawPair(t, to)
+				start := time.Now()
+				cs, ss, _ := p.open(t, testbed.RequestFields("grpc-timeout", fmt.Sprintf("%dm", timeout.Milliseconds())))
+				before(cs, ss)
+				o := cs.Outcome()
+				wantLocal(t, o, 4, "timeout")
+				if took := o.At.Sub(start); took < timeout || took > timeout+inTime {
+					t.Errorf("got the end after %s, want %s", took, timeout)
+				}
+				_, at := ss.AwaitReset()
+				if late := at.Sub(start) - timeout; late > inTime {
+					t.Errorf("got RST_STREAM at the upstream %s after the deadline, want at most %s", late, inTime)
+				}
+			})
+		}
+	})
 }
 
 func TestDeadline_ExpirySeenByGRPCGo(t *testing.T) {
@@ -107,7 +109,7 @@ func TestDeadline_ExpirySeenByGRPCGo(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.Background(), timeout)
 		defer cancel()
 		start := time.Now()
-		_, err := testbed.Unary(ctx, cc, []byte("request"))
+		_, err := testbed.Unary(ctx, cc, text("request"))
 		require.Equal(t, codes.DeadlineExceeded, status.Code(err), "%v", err)
 		require.Less(t, time.Since(start), timeout+inTime, "time until the client sees the expiry")
 		testbed.Await(t, ended, "the end of the call at the server")
@@ -117,25 +119,27 @@ func TestDeadline_ExpirySeenByGRPCGo(t *testing.T) {
 // A server that keeps the deadline itself resets the call when it has passed (grpc-go: CANCEL), at the moment at which
 // framegate's own clock ends it. Whichever is first, the client's answer is the same.
 func TestDeadline_ExpiryAtBothEndsIsATimeout(t *testing.T) {
-	const rounds, calls = 10, 100
-	client := testbed.DialH2(t, proxied(t, testbed.NewRaw(t, func(stream grpc.ServerStream) error {
-		<-stream.Context().Done()
-		return stream.Context().Err()
-	})))
-	for range rounds {
-		var streams [calls]*testbed.H2Stream
-		for i := range streams {
-			streams[i] = client.Open(t, testbed.RequestFields("grpc-timeout", "20m"))
-		}
-		for _, cs := range streams {
-			o := cs.Outcome()
-			if o.Reason() == "" { // the server's own DEADLINE_EXCEEDED, as it may be
-				wantUpstream(t, o, 4, o.Message())
-				continue
+	eachMode(t, func(t *testing.T, to via) {
+		const rounds, calls = 10, 100
+		client := testbed.DialH2(t, to(t, testbed.NewRaw(t, func(stream grpc.ServerStream) error {
+			<-stream.Context().Done()
+			return stream.Context().Err()
+		})))
+		for range rounds {
+			var streams [calls]*testbed.H2Stream
+			for i := range streams {
+				streams[i] = client.Open(t, testbed.RequestFields("grpc-timeout", "20m"))
 			}
-			wantLocal(t, o, 4, "timeout")
+			for _, cs := range streams {
+				o := cs.Outcome()
+				if o.Reason() == "" { // the server's own DEADLINE_EXCEEDED, as it may be
+					wantUpstream(t, o, 4, o.Message())
+					continue
+				}
+				wantLocal(t, o, 4, "timeout")
+			}
 		}
-	}
+	})
 }
 
 func TestDeadline_RouteTimeout(t *testing.T) {

@@ -18,15 +18,15 @@ func TestDelivery_EachMessageIsDeliveredBeforeTheNextExists(t *testing.T) {
 		cs, ss, _ := p.open(t, testbed.RequestFields())
 		for i := range 5 {
 			m := fmt.Sprintf("request %d", i)
-			cs.Send(testbed.Frame([]byte(m)))
-			ss.WantMessage(m)
+			cs.Send(testbed.Frame(text(m)))
+			ss.WantMessage(string(text(m)))
 		}
 		ss.SendHeaders(testbed.ResponseFields())
 		cs.ReadHeaders()
 		for i := range 5 {
 			m := fmt.Sprintf("response %d", i)
-			ss.Send(testbed.Frame([]byte(m)))
-			cs.WantMessage(m)
+			ss.Send(testbed.Frame(text(m)))
+			cs.WantMessage(string(text(m)))
 		}
 		cs.SendEnd(nil)
 		ss.WantEnd()
@@ -41,11 +41,11 @@ func TestDelivery_ServerMaySpeakFirst(t *testing.T) {
 		p := newRawPair(t, to)
 		cs, ss, _ := p.open(t, testbed.RequestFields())
 		ss.SendHeaders(testbed.ResponseFields())
-		ss.Send(testbed.Frame([]byte("hello")))
+		ss.Send(testbed.Frame(text("hello")))
 		cs.ReadHeaders()
-		cs.WantMessage("hello")
-		cs.SendEnd(testbed.Frame([]byte("hello yourself")))
-		ss.WantMessage("hello yourself")
+		cs.WantMessage(string(text("hello")))
+		cs.SendEnd(testbed.Frame(text("hello yourself")))
+		ss.WantMessage(string(text("hello yourself")))
 		ss.WantEnd()
 		ss.SendTrailers(testbed.StatusFields(0, ""))
 		wantUpstream(t, cs.Outcome(), 0, "")
@@ -63,8 +63,8 @@ func TestDelivery_BlockedDirectionDoesNotStopTheOther(t *testing.T) {
 			fill(ss, cs)
 			for i := range 10 {
 				m := fmt.Sprintf("request %d", i)
-				cs.Send(testbed.Frame([]byte(m)))
-				ss.WantMessage(m)
+				cs.Send(testbed.Frame(text(m)))
+				ss.WantMessage(string(text(m)))
 			}
 			cs.SendEnd(nil)
 			ss.WantEnd()
@@ -78,8 +78,8 @@ func TestDelivery_BlockedDirectionDoesNotStopTheOther(t *testing.T) {
 			cs.ReadHeaders()
 			for i := range 10 {
 				m := fmt.Sprintf("response %d", i)
-				ss.Send(testbed.Frame([]byte(m)))
-				cs.WantMessage(m)
+				ss.Send(testbed.Frame(text(m)))
+				cs.WantMessage(string(text(m)))
 			}
 			ss.SendTrailers(testbed.StatusFields(3, "enough"))
 			wantUpstream(t, cs.Outcome(), 3, "enough")
@@ -89,8 +89,8 @@ func TestDelivery_BlockedDirectionDoesNotStopTheOther(t *testing.T) {
 
 // Where DATA frames begin and end means nothing to gRPC.
 func TestDelivery_MessagesDoNotDependOnDataFrames(t *testing.T) {
-	three := bytes.Join([][]byte{testbed.Frame([]byte("a")), testbed.Frame(nil), testbed.Frame([]byte("ccc"))}, nil)
-	want := []testbed.Message{{Payload: []byte("a")}, {Payload: []byte{}}, {Payload: []byte("ccc")}}
+	three := bytes.Join([][]byte{testbed.Frame(text("a")), testbed.Frame(nil), testbed.Frame(text("ccc"))}, nil)
+	want := []testbed.Message{{Payload: text("a")}, {Payload: []byte{}}, {Payload: text("ccc")}}
 	for name, send := range map[string]func(s *testbed.H2Stream){
 		"one frame":           func(s *testbed.H2Stream) { s.SendEnd(three) },
 		"end on its own":      func(s *testbed.H2Stream) { s.Send(three); s.SendEnd(nil) },
@@ -123,7 +123,7 @@ func TestDelivery_PaddingIsNotForwarded(t *testing.T) {
 	eachPath(t, func(t *testing.T, to via) {
 		p := newRawPair(t, to)
 		cs, ss, _ := p.open(t, testbed.RequestFields())
-		body := testbed.Frame([]byte("padded"))
+		body := testbed.Frame(text("padded"))
 		require.NoError(t, writePadded(p.client, cs.ID, body))
 		require.Equal(t, body, ss.Outcome().Body)
 	})

@@ -20,10 +20,10 @@ func TestHeaders_AreDeliveredBeforeAnyMessage(t *testing.T) {
 				ss.SendHeaders(append(testbed.ResponseFields(), fields...))
 				wantFields(t, cs.ReadHeaders(), fields) // the request has no message yet, nor has the response
 
-				cs.SendEnd(testbed.Frame([]byte("request")))
-				ss.WantMessage("request")
-				ss.Send(testbed.Frame([]byte("response")))
-				cs.WantMessage("response")
+				cs.SendEnd(testbed.Frame(text("request")))
+				ss.WantMessage(string(text("request")))
+				ss.Send(testbed.Frame(text("response")))
+				cs.WantMessage(string(text("response")))
 				ss.SendTrailers(testbed.StatusFields(0, ""))
 				wantUpstream(t, cs.Outcome(), 0, "")
 			})

@@ -73,7 +73,7 @@ func sendLarge(s *testbed.H2Stream, size int) (string, error) {
 
 // The raw peers keep nothing of the message, so what the heap holds is framegate's: pieces, not messages.
 func TestLarge_RequestPassesInPieces(t *testing.T) {
-	eachPath(t, func(t *testing.T, to via) {
+	eachFramePath(t, func(t *testing.T, to via) {
 		got := newSink(largeMessage + 5)
 		server := testbed.NewH2Server(t, testbed.OnData(got.take))
 		cs := testbed.DialH2(t, to(t, server.Addr)).Open(t, testbed.RequestFields())
@@ -85,7 +85,7 @@ func TestLarge_RequestPassesInPieces(t *testing.T) {
 }
 
 func TestLarge_ResponsePassesInPieces(t *testing.T) {
-	eachPath(t, func(t *testing.T, to via) {
+	eachFramePath(t, func(t *testing.T, to via) {
 		got := newSink(largeMessage + 5)
 		server := testbed.NewH2Server(t)
 		cs := testbed.DialH2(t, to(t, server.Addr), testbed.OnData(got.take)).Open(t, testbed.RequestFields())

@@ -12,8 +12,8 @@ import (
 // resetStates bring a call to where the upstream breaks it.
 var resetStates = map[string]func(cs, ss *testbed.H2Stream){
 	"after the request": func(cs, ss *testbed.H2Stream) {
-		cs.SendEnd(testbed.Frame([]byte("request")))
-		ss.WantMessage("request")
+		cs.SendEnd(testbed.Frame(text("request")))
+		ss.WantMessage(string(text("request")))
 		ss.WantEnd()
 	},
 	"after headers": func(cs, ss *testbed.H2Stream) {
@@ -22,9 +22,9 @@ var resetStates = map[string]func(cs, ss *testbed.H2Stream){
 	},
 	"after a message": func(cs, ss *testbed.H2Stream) {
 		ss.SendHeaders(testbed.ResponseFields())
-		ss.Send(testbed.Frame([]byte("response")))
+		ss.Send(testbed.Frame(text("response")))
 		cs.ReadHeaders()
-		cs.WantMessage("response")
+		cs.WantMessage(string(text("response")))
 	},
 	"within a message": func(cs, ss *testbed.H2Stream) {
 		ss.SendHeaders(testbed.ResponseFields())
@@ -36,23 +36,25 @@ var resetStates = map[string]func(cs, ss *testbed.H2Stream){
 // Whatever code the upstream resets with, even NO_ERROR: the call was not completed, so it is not OK. The error is
 // framegate's, because the upstream gave no status.
 func TestReset_ByTheUpstreamIsNeverOK(t *testing.T) {
-	for name, enter := range resetStates {
-		t.Run(name, func(t *testing.T) {
-			p := newRawPair(t, proxied)
-			for code := http2.ErrCodeNo; code <= http2.ErrCodeHTTP11Required; code++ {
-				t.Run(code.String(), func(t *testing.T) {
-					cs, ss, _ := p.open(t, testbed.RequestFields())
-					enter(cs, ss)
-					ss.Reset(code)
-					if code == http2.ErrCodeRefusedStream && name == "after the request" {
-						p.server.Accept(t).Reset(code) // nothing of an answer has come, so there is a second attempt
-					}
-					o := cs.Outcome()
-					wantLocal(t, o, codeOfReset(code), "upstream_reset")
-				})
-			}
-		})
-	}
+	eachMode(t, func(t *testing.T, to via) {
+		for name, enter := range resetStates {
+			t.Run(name, func(t *testing.T) {
+				p := newRawPair(t, to)
+				for code := http2.ErrCodeNo; code <= http2.ErrCodeHTTP11Required; code++ {
+					t.Run(code.String(), func(t *testing.T) {
+						cs, ss, _ := p.open(t, testbed.RequestFields())
+						enter(cs, ss)
+						ss.Reset(code)
+						if code == http2.ErrCodeRefusedStream && name == "after the request" {
+							p.server.Accept(t).Reset(code) // nothing of an answer has come, so there is a second attempt
+						}
+						o := cs.Outcome()
+						wantLocal(t, o, codeOfReset(code), "upstream_reset")
+					})
+				}
+			})
+		}
+	})
 }
 
 // codeOfReset is the status that gRPC over HTTP/2 ("Errors") gives to a call that its server reset with code.
@@ -71,104 +73,110 @@ func codeOfReset(code http2.ErrCode) int {
 }
 
 func TestReset_UpstreamConnectionLost(t *testing.T) {
-	for name, enter := range resetStates {
-		t.Run(name, func(t *testing.T) {
-			p := newRawPair(t, proxied)
-			cs, ss, _ := p.open(t, testbed.RequestFields())
-			enter(cs, ss)
-			ss.Conn().Close()
-			wantLocal(t, cs.Outcome(), 14, "upstream_reset")
+	eachMode(t, func(t *testing.T, to via) {
+		for name, enter := range resetStates {
+			t.Run(name, func(t *testing.T) {
+				p := newRawPair(t, to)
+				cs, ss, _ := p.open(t, testbed.RequestFields())
+				enter(cs, ss)
+				ss.Conn().Close()
+				wantLocal(t, cs.Outcome(), 14, "upstream_reset")
 
-			// The next call goes over a new connection.
-			cs, ss, _ = p.open(t, testbed.RequestFields())
-			ss.SendTrailers(append(testbed.ResponseFields(), testbed.StatusFields(0, "")...))
-			wantUpstream(t, cs.Outcome(), 0, "")
-		})
-	}
+				// The next call goes over a new connection.
+				cs, ss, _ = p.open(t, testbed.RequestFields())
+				ss.SendTrailers(append(testbed.ResponseFields(), testbed.StatusFields(0, "")...))
+				wantUpstream(t, cs.Outcome(), 0, "")
+			})
+		}
+	})
 }
 
 // A stream above GOAWAY's last one was not processed (RFC 9113 §6.8), nor was one that was refused (§8.7): framegate
 // tries it once more, on another connection. Nothing of the request is lost by that: here there is no message yet.
 func TestReset_UnprocessedCallIsTriedOnceMore(t *testing.T) {
-	for name, refuse := range map[string]func(ss *testbed.H2Stream) error{
-		"refused stream": func(ss *testbed.H2Stream) error {
+	eachMode(t, func(t *testing.T, to via) {
+		for name, refuse := range map[string]func(ss *testbed.H2Stream) error{
+			"refused stream": func(ss *testbed.H2Stream) error {
+				ss.Reset(http2.ErrCodeRefusedStream)
+				return nil
+			},
+			"GOAWAY below the stream": func(ss *testbed.H2Stream) error {
+				return ss.Conn().Write(func(fr *http2.Framer) error { return fr.WriteGoAway(0, http2.ErrCodeNo, nil) })
+			},
+		} {
+			t.Run(name, func(t *testing.T) {
+				p := newRawPair(t, to)
+				cs, ss, first := p.open(t, testbed.RequestFields("x-id", "1"))
+				require.NoError(t, refuse(ss))
+				again := p.server.Accept(t)
+				second := again.ReadHeaders()
+				require.Equal(t, first.Values("x-id"), second.Values("x-id"), "x-id of the second attempt")
+				require.NotSame(t, ss.Conn(), again.Conn(), "connection of the second attempt")
+				cs.SendEnd(testbed.Frame(text("request")))
+				again.WantMessage(string(text("request")))
+				again.SendTrailers(append(testbed.ResponseFields(), testbed.StatusFields(0, "")...))
+				wantUpstream(t, cs.Outcome(), 0, "")
+			})
+		}
+		t.Run("with the request that was sent before", func(t *testing.T) {
+			p := newRawPair(t, to)
+			cs, ss, _ := p.open(t, testbed.RequestFields())
+			body := append(testbed.Frame(text("one")), testbed.Frame(pattern(20000, 1))...)
+			cs.SendEnd(body)
+			require.Equal(t, body, ss.Outcome().Body)
 			ss.Reset(http2.ErrCodeRefusedStream)
-			return nil
-		},
-		"GOAWAY below the stream": func(ss *testbed.H2Stream) error {
-			return ss.Conn().Write(func(fr *http2.Framer) error { return fr.WriteGoAway(0, http2.ErrCodeNo, nil) })
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			p := newRawPair(t, proxied)
-			cs, ss, first := p.open(t, testbed.RequestFields("x-id", "1"))
-			require.NoError(t, refuse(ss))
 			again := p.server.Accept(t)
-			second := again.ReadHeaders()
-			require.Equal(t, first.Values("x-id"), second.Values("x-id"), "x-id of the second attempt")
-			require.NotSame(t, ss.Conn(), again.Conn(), "connection of the second attempt")
-			cs.SendEnd(testbed.Frame([]byte("request")))
-			again.WantMessage("request")
+			request := again.Outcome()
+			require.True(t, request.Ended, "END_STREAM of the second attempt; got %s", request)
+			require.Equal(t, body, request.Body)
 			again.SendTrailers(append(testbed.ResponseFields(), testbed.StatusFields(0, "")...))
 			wantUpstream(t, cs.Outcome(), 0, "")
 		})
-	}
-	t.Run("with the request that was sent before", func(t *testing.T) {
-		p := newRawPair(t, proxied)
-		cs, ss, _ := p.open(t, testbed.RequestFields())
-		body := append(testbed.Frame([]byte("one")), testbed.Frame(pattern(20000, 1))...)
-		cs.SendEnd(body)
-		require.Equal(t, body, ss.Outcome().Body)
-		ss.Reset(http2.ErrCodeRefusedStream)
-		again := p.server.Accept(t)
-		request := again.Outcome()
-		require.True(t, request.Ended, "END_STREAM of the second attempt; got %s", request)
-		require.Equal(t, body, request.Body)
-		again.SendTrailers(append(testbed.ResponseFields(), testbed.StatusFields(0, "")...))
-		wantUpstream(t, cs.Outcome(), 0, "")
-	})
-	t.Run("not when the request is too long to keep", func(t *testing.T) {
-		p := newRawPair(t, proxied)
-		cs, ss, _ := p.open(t, testbed.RequestFields())
-		body := testbed.Frame(pattern(1<<20, 1))
-		cs.SendEnd(body)
-		require.Equal(t, body, ss.Outcome().Body)
-		ss.Reset(http2.ErrCodeRefusedStream)
-		wantLocal(t, cs.Outcome(), 14, "upstream_reset")
-	})
-	t.Run("not after headers", func(t *testing.T) {
-		p := newRawPair(t, proxied)
-		cs, ss, _ := p.open(t, testbed.RequestFields())
-		ss.SendHeaders(testbed.ResponseFields())
-		cs.ReadHeaders()
-		ss.Reset(http2.ErrCodeRefusedStream)
-		wantLocal(t, cs.Outcome(), 14, "upstream_reset")
-	})
-	t.Run("once only", func(t *testing.T) {
-		p := newRawPair(t, proxied)
-		cs, ss, _ := p.open(t, testbed.RequestFields())
-		ss.Reset(http2.ErrCodeRefusedStream)
-		p.server.Accept(t).Reset(http2.ErrCodeRefusedStream)
-		wantLocal(t, cs.Outcome(), 14, "upstream_reset")
+		t.Run("not when the request is too long to keep", func(t *testing.T) {
+			p := newRawPair(t, to)
+			cs, ss, _ := p.open(t, testbed.RequestFields())
+			body := testbed.Frame(pattern(1<<20, 1))
+			cs.SendEnd(body)
+			require.Equal(t, body, ss.Outcome().Body)
+			ss.Reset(http2.ErrCodeRefusedStream)
+			wantLocal(t, cs.Outcome(), 14, "upstream_reset")
+		})
+		t.Run("not after headers", func(t *testing.T) {
+			p := newRawPair(t, to)
+			cs, ss, _ := p.open(t, testbed.RequestFields())
+			ss.SendHeaders(testbed.ResponseFields())
+			cs.ReadHeaders()
+			ss.Reset(http2.ErrCodeRefusedStream)
+			wantLocal(t, cs.Outcome(), 14, "upstream_reset")
+		})
+		t.Run("once only", func(t *testing.T) {
+			p := newRawPair(t, to)
+			cs, ss, _ := p.open(t, testbed.RequestFields())
+			ss.Reset(http2.ErrCodeRefusedStream)
+			p.server.Accept(t).Reset(http2.ErrCodeRefusedStream)
+			wantLocal(t, cs.Outcome(), 14, "upstream_reset")
+		})
 	})
 }
 
 // GOAWAY takes the connection out of use; the calls on it that the upstream does process go on.
 func TestReset_GoAwayLetsRunningCallsFinish(t *testing.T) {
-	p := newRawPair(t, proxied)
-	cs, ss, _ := p.open(t, testbed.RequestFields())
-	goAway := func(fr *http2.Framer) error { return fr.WriteGoAway(ss.ID, http2.ErrCodeNo, nil) }
-	require.NoError(t, ss.Conn().Write(goAway))
-	ss.SendHeaders(testbed.ResponseFields())
-	cs.ReadHeaders() // they came after GOAWAY, so that has been read
+	eachMode(t, func(t *testing.T, to via) {
+		p := newRawPair(t, to)
+		cs, ss, _ := p.open(t, testbed.RequestFields())
+		goAway := func(fr *http2.Framer) error { return fr.WriteGoAway(ss.ID, http2.ErrCodeNo, nil) }
+		require.NoError(t, ss.Conn().Write(goAway))
+		ss.SendHeaders(testbed.ResponseFields())
+		cs.ReadHeaders() // they came after GOAWAY, so that has been read
 
-	cs2, ss2, _ := p.open(t, testbed.RequestFields())
-	require.NotSame(t, ss.Conn(), ss2.Conn(), "connection of a call after GOAWAY")
-	ss2.SendTrailers(append(testbed.ResponseFields(), testbed.StatusFields(0, "new")...))
-	wantUpstream(t, cs2.Outcome(), 0, "new")
+		cs2, ss2, _ := p.open(t, testbed.RequestFields())
+		require.NotSame(t, ss.Conn(), ss2.Conn(), "connection of a call after GOAWAY")
+		ss2.SendTrailers(append(testbed.ResponseFields(), testbed.StatusFields(0, "new")...))
+		wantUpstream(t, cs2.Outcome(), 0, "new")
 
-	cs.SendEnd(testbed.Frame([]byte("request")))
-	ss.WantMessage("request")
-	ss.SendTrailers(testbed.StatusFields(0, "old"))
-	wantUpstream(t, cs.Outcome(), 0, "old")
+		cs.SendEnd(testbed.Frame(text("request")))
+		ss.WantMessage(string(text("request")))
+		ss.SendTrailers(testbed.StatusFields(0, "old"))
+		wantUpstream(t, cs.Outcome(), 0, "old")
+	})
 }

@@ -24,7 +24,7 @@ var responseShapes = map[string]func(ss *testbed.H2Stream, status testbed.Fields
 	},
 	"after a message": func(ss *testbed.H2Stream, status testbed.Fields) {
 		ss.SendHeaders(testbed.ResponseFields())
-		ss.Send(testbed.Frame([]byte("a message")))
+		ss.Send(testbed.Frame(text("a message")))
 		ss.SendTrailers(status)
 	},
 }
@@ -33,8 +33,8 @@ var responseShapes = map[string]func(ss *testbed.H2Stream, status testbed.Fields
 func (p rawPair) answer(t testing.TB, shape string, status testbed.Fields) testbed.Outcome {
 	t.Helper()
 	cs, ss, _ := p.open(t, testbed.RequestFields())
-	cs.SendEnd(testbed.Frame([]byte("request")))
-	ss.WantMessage("request")
+	cs.SendEnd(testbed.Frame(text("request")))
+	ss.WantMessage(string(text("request")))
 	ss.WantEnd()
 	responseShapes[shape](ss, status)
 	return cs.Outcome()

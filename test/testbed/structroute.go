@@ -1,9 +1,11 @@
 package testbed
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
@@ -13,26 +15,52 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 )
 
-// RawProto is the schema of Method. Its message has no fields: all that a test sends is unknown, and must be valid in
-// the wire format of Protocol Buffers, such as Text.
-const RawProto = `syntax = "proto3";
-package test;
-message Bytes {}
-service Raw { rpc Call(stream Bytes) returns (stream Bytes); }
-`
+// rawMethods are the methods whose messages are bytes: all that a test sends is unknown in them, and must be valid in the
+// wire format of Protocol Buffers, such as Text.
+var rawMethods = []string{
+	Method, "/a.b.c.Service/Method", "/a.b.c.Service/method_1", "/Service/Method", "/grpc.health.v2.Health/Check",
+	"/my.shop.Health/Check", "/Health/Check", "/my.shop.Checks/Check", "/grpc.health.v1.Health/Other",
+}
+
+// rawProtos writes files in which the rawMethods have a message without fields, and returns their paths.
+func rawProtos(t testing.TB) (paths []string) {
+	t.Helper()
+	bodies := map[string]string{} // by service
+	for _, m := range rawMethods {
+		service, method := filepath.Split(m[1:])
+		bodies[service] += fmt.Sprintf(" rpc %s(stream Empty) returns (stream Empty);", method)
+	}
+	dir := t.TempDir()
+	for service, body := range bodies {
+		service = strings.TrimSuffix(service, "/")
+		pkg := ""
+		if i := strings.LastIndexByte(service, '.'); i >= 0 {
+			pkg = "package " + service[:i] + ";"
+		}
+		source := fmt.Sprintf("syntax = \"proto3\"; %s service %s {%s }",
+			pkg, strings.TrimPrefix(filepath.Ext("."+service), "."), strings.ReplaceAll(body, "Empty", "google.protobuf.Empty"))
+		source = strings.Replace(source, "service", `import "google/protobuf/empty.proto"; service`, 1)
+		path := filepath.Join(dir, service+".proto")
+		if err := os.WriteFile(path, []byte(source), 0o600); err != nil {
+			t.Fatalf("schema: %v", err)
+		}
+		paths = append(paths, path)
+	}
+	return paths
+}
 
 // idleRules are two rules that are evaluated for each message and never fire.
 const idleRules = `struct: {rules: [{on: request, when: "index < 0", action: reject}, {on: response, when: "index < 0", action: reject}]}`
 
 // StructRouteTo is RouteTo with a route in struct mode whose rules never fire. Its schema, from files, has the services
-// that tests use: test.Raw, echo.Echo, and those of gRPC's interoperability tests.
+// that tests use: rawMethods, echo.Echo, and those of gRPC's interoperability tests.
 func StructRouteTo(t testing.TB, addr string) string {
 	t.Helper()
-	raw := filepath.Join(t.TempDir(), "raw.proto")
-	if err := os.WriteFile(raw, []byte(RawProto), 0o600); err != nil {
+	files, err := json.Marshal(append(rawProtos(t), EchoProto(t), InteropSet(t)))
+	if err != nil {
 		t.Fatalf("schema: %v", err)
 	}
-	return structRoute(addr, fmt.Sprintf("files: [%q, %q, %q]", raw, EchoProto(t), InteropSet(t)))
+	return structRoute(addr, "files: "+string(files))
 }
 
 // ReflectedRouteTo is StructRouteTo with the schema of the endpoint itself, asked by reflection.
