@@ -39,6 +39,17 @@ func eachMode(t *testing.T, f func(t *testing.T, to via)) {
 	t.Run("struct", func(t *testing.T) { f(t, structured) })
 }
 
+// routesTo returns a routes document that sends every call to a backend.
+type routesTo func(t testing.TB, backend string) string
+
+// eachRoutes is eachMode for what needs the framegate itself.
+func eachRoutes(t *testing.T, f func(t *testing.T, routes routesTo)) {
+	t.Run("frame", func(t *testing.T) {
+		f(t, func(_ testing.TB, backend string) string { return testbed.RouteTo(backend) })
+	})
+	t.Run("struct", func(t *testing.T) { f(t, testbed.StructRouteTo) })
+}
+
 // text returns a message that holds s.
 func text(s string) []byte { return testbed.Text(s) }
 

@@ -50,7 +50,7 @@ func openFiles(t testing.TB) []string {
 // Kinds of calls that end in different ways. Each returns nil when the call ended as it should.
 var endings = map[string]func(ctx context.Context, cc *grpc.ClientConn) error{
 	"ok": func(ctx context.Context, cc *grpc.ClientConn) error {
-		_, err := testbed.Unary(ctx, cc, []byte("echo"))
+		_, err := testbed.Unary(ctx, cc, text("echo"))
 		return err
 	},
 	"stream": func(ctx context.Context, cc *grpc.ClientConn) error {
@@ -61,7 +61,7 @@ var endings = map[string]func(ctx context.Context, cc *grpc.ClientConn) error{
 		return pingPong(stream, 1, 3)
 	},
 	"error": func(ctx context.Context, cc *grpc.ClientConn) error {
-		_, err := testbed.Unary(ctx, cc, []byte("fail"))
+		_, err := testbed.Unary(ctx, cc, text("fail"))
 		return wantCode(err, codes.Aborted)
 	},
 	"server ends first": func(ctx context.Context, cc *grpc.ClientConn) error {
@@ -69,7 +69,7 @@ var endings = map[string]func(ctx context.Context, cc *grpc.ClientConn) error{
 		if err != nil {
 			return err
 		}
-		if err := testbed.Send(stream, []byte("fail")); err != nil {
+		if err := testbed.Send(stream, text("fail")); err != nil {
 			return err
 		}
 		_, err = testbed.Recv(stream)
@@ -82,7 +82,7 @@ var endings = map[string]func(ctx context.Context, cc *grpc.ClientConn) error{
 		if err != nil {
 			return err
 		}
-		if err := testbed.Send(stream, []byte("echo")); err != nil {
+		if err := testbed.Send(stream, text("echo")); err != nil {
 			return err
 		}
 		if _, err := testbed.Recv(stream); err != nil {
@@ -95,7 +95,7 @@ var endings = map[string]func(ctx context.Context, cc *grpc.ClientConn) error{
 	"expired": func(ctx context.Context, cc *grpc.ClientConn) error {
 		ctx, cancel := context.WithTimeout(ctx, time.Millisecond)
 		defer cancel()
-		_, err := testbed.Unary(ctx, cc, []byte("wait"))
+		_, err := testbed.Unary(ctx, cc, text("wait"))
 		return wantCode(err, codes.DeadlineExceeded)
 	},
 }
@@ -115,9 +115,9 @@ func obey(stream grpc.ServerStream) error {
 			return endOf(err)
 		}
 		switch string(m) {
-		case "fail":
+		case string(text("fail")):
 			return status.Error(codes.Aborted, "as you wish")
-		case "wait":
+		case string(text("wait")):
 			<-stream.Context().Done()
 			return stream.Context().Err()
 		}
@@ -165,62 +165,66 @@ func makeCalls(t testing.TB, cc *grpc.ClientConn, n int) {
 }
 
 func TestResources_BackToStartAfter10000Calls(t *testing.T) {
-	const calls, warmUp = 10_000, 200
-	ignore := append(slices.Clone(processWide), goleak.IgnoreCurrent())
-	t.Cleanup(func() { goleak.VerifyNone(t, ignore...) }) // after the clean-ups of all that is made below
+	eachRoutes(t, func(t *testing.T, routes routesTo) {
+		const calls, warmUp = 10_000, 200
+		ignore := append(slices.Clone(processWide), goleak.IgnoreCurrent())
+		t.Cleanup(func() { goleak.VerifyNone(t, ignore...) }) // after the clean-ups of all that is made below
 
-	proxy := testbed.NewProxy(t, testbed.RouteTo(testbed.NewRaw(t, obey)))
-	cc := testbed.DialGRPC(t, proxy.Addr)
-	makeCalls(t, cc, warmUp)
-	testbed.Poll(t, func() error {
-		if n := proxy.UpstreamStreams(); n != 0 {
-			return fmt.Errorf("got %d streams to the upstream, want 0", n)
-		}
-		return nil
-	})
-	goroutines, files, connections := runtime.NumGoroutine(), openFiles(t), proxy.UpstreamConnections()
+		proxy := testbed.NewProxy(t, routes(t, testbed.NewRaw(t, obey)))
+		cc := testbed.DialGRPC(t, proxy.Addr)
+		makeCalls(t, cc, warmUp)
+		testbed.Poll(t, func() error {
+			if n := proxy.UpstreamStreams(); n != 0 {
+				return fmt.Errorf("got %d streams to the upstream, want 0", n)
+			}
+			return nil
+		})
+		goroutines, files, connections := runtime.NumGoroutine(), openFiles(t), proxy.UpstreamConnections()
 
-	makeCalls(t, cc, calls)
+		makeCalls(t, cc, calls)
 
-	testbed.Poll(t, func() error {
-		nowGoroutines, nowFiles := runtime.NumGoroutine(), openFiles(t)
-		switch {
-		case proxy.UpstreamStreams() != 0:
-			return fmt.Errorf("got %d streams to the upstream, want 0", proxy.UpstreamStreams())
-		case proxy.UpstreamConnections() > connections:
-			return fmt.Errorf("got %d connections to the upstream, want %d as before", proxy.UpstreamConnections(), connections)
-		case nowGoroutines > goroutines:
-			return fmt.Errorf("got %d goroutines, want %d as before", nowGoroutines, goroutines)
-		case len(nowFiles) > len(files):
-			return fmt.Errorf("got %d open files %q, want %d as before %q", len(nowFiles), nowFiles, len(files), files)
-		}
-		return nil
+		testbed.Poll(t, func() error {
+			nowGoroutines, nowFiles := runtime.NumGoroutine(), openFiles(t)
+			switch {
+			case proxy.UpstreamStreams() != 0:
+				return fmt.Errorf("got %d streams to the upstream, want 0", proxy.UpstreamStreams())
+			case proxy.UpstreamConnections() > connections:
+				return fmt.Errorf("got %d connections to the upstream, want %d as before", proxy.UpstreamConnections(), connections)
+			case nowGoroutines > goroutines:
+				return fmt.Errorf("got %d goroutines, want %d as before", nowGoroutines, goroutines)
+			case len(nowFiles) > len(files):
+				return fmt.Errorf("got %d open files %q, want %d as before %q", len(nowFiles), nowFiles, len(files), files)
+			}
+			return nil
+		})
 	})
 }
 
 // Many clients that come, call and go leave nothing behind.
 func TestResources_BackToStartAfterManyConnections(t *testing.T) {
-	const clients = 200
-	ignore := append(slices.Clone(processWide), goleak.IgnoreCurrent())
-	t.Cleanup(func() { goleak.VerifyNone(t, ignore...) })
+	eachRoutes(t, func(t *testing.T, routes routesTo) {
+		const clients = 200
+		ignore := append(slices.Clone(processWide), goleak.IgnoreCurrent())
+		t.Cleanup(func() { goleak.VerifyNone(t, ignore...) })
 
-	proxy := testbed.NewProxy(t, testbed.RouteTo(testbed.NewRaw(t, obey)))
-	comeAndGo := func() {
-		cc := testbed.DialGRPC(t, proxy.Addr)
-		_, err := testbed.Unary(patient(t), cc, []byte("echo"))
-		require.NoError(t, err)
-		require.NoError(t, cc.Close())
-	}
-	comeAndGo()
-	files := len(openFiles(t))
-	for range clients {
-		comeAndGo()
-	}
-	testbed.Poll(t, func() error {
-		if now := openFiles(t); len(now) > files {
-			return fmt.Errorf("got %d open files %q, want %d as before", len(now), now, files)
+		proxy := testbed.NewProxy(t, routes(t, testbed.NewRaw(t, obey)))
+		comeAndGo := func() {
+			cc := testbed.DialGRPC(t, proxy.Addr)
+			_, err := testbed.Unary(patient(t), cc, text("echo"))
+			require.NoError(t, err)
+			require.NoError(t, cc.Close())
 		}
-		return nil
+		comeAndGo()
+		files := len(openFiles(t))
+		for range clients {
+			comeAndGo()
+		}
+		testbed.Poll(t, func() error {
+			if now := openFiles(t); len(now) > files {
+				return fmt.Errorf("got %d open files %q, want %d as before", len(now), now, files)
+			}
+			return nil
+		})
 	})
 }
 
@@ -234,12 +238,12 @@ const (
 func TestResources_SlowReaderDelaysNobody(t *testing.T) {
 	for name, flood := range map[string]func(t *testing.T, stream grpc.ClientStream, sent *atomic.Int64){
 		"client does not read": func(t *testing.T, stream grpc.ClientStream, _ *atomic.Int64) {
-			require.NoError(t, testbed.Send(stream, []byte("flood")))
+			require.NoError(t, testbed.Send(stream, text("flood")))
 			_, err := stream.Header()
 			require.NoError(t, err)
 		},
 		"server does not read": func(t *testing.T, stream grpc.ClientStream, sent *atomic.Int64) {
-			require.NoError(t, testbed.Send(stream, []byte("wait")))
+			require.NoError(t, testbed.Send(stream, text("wait")))
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
@@ -262,10 +266,10 @@ func slowReader(t *testing.T, to via, flood func(*testing.T, grpc.ClientStream, 
 		if err != nil {
 			return endOf(err)
 		}
-		if string(m) == "flood" {
+		if string(m) == string(text("flood")) {
 			return pour(stream, &sent)
 		}
-		if string(m) == "wait" {
+		if string(m) == string(text("wait")) {
 			<-stream.Context().Done()
 			return stream.Context().Err()
 		}
@@ -311,7 +315,7 @@ func slowReader(t *testing.T, to via, flood func(*testing.T, grpc.ClientStream, 
 
 // pour sends until the stream ends, and counts what was taken.
 func pour(stream interface{ SendMsg(m any) error }, sent *atomic.Int64) error {
-	message := make([]byte, 16<<10)
+	message := pattern(16<<10, 0)
 	for {
 		if err := testbed.Send(stream, message); err != nil {
 			return err
@@ -344,7 +348,7 @@ func medianLatency(t testing.TB, streams []grpc.ClientStream, rounds int) time.D
 }
 
 func exchange(stream grpc.ClientStream) error {
-	if err := testbed.Send(stream, []byte("ping")); err != nil {
+	if err := testbed.Send(stream, text("ping")); err != nil {
 		return err
 	}
 	_, err := testbed.Recv(stream)
