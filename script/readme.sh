@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs the commands of the README's quick start and of its tour in a fresh clone, as a reader would who pastes them, and
-# checks that calls get what the README says. It takes the default ports.
+# Runs the commands of the README's quick start, of its tour and of struct mode in a fresh clone, as a reader would who
+# pastes them, and checks that calls get what the README says. It takes the default ports.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
@@ -12,6 +12,11 @@ git clone -q . "$work/clone"
 commands() {
   printf '%s\n' "trap 'kill \$(jobs -p) || true; wait || true' EXIT"
   awk -v section="## $1" '$0 ~ "^" section {on=1; next} /^## / {on=0} on && /^```sh/ {code=1; next} /^```/ {code=0} on && code' README.md
+}
+
+# example SECTION prints the Go program of a section of the README.
+example() {
+  awk -v section="## $1" '$0 ~ "^" section {on=1; next} /^## / {on=0} on && /^```go/ {code=1; next} /^```/ {code=0} on && code' README.md
 }
 
 # after TEXT goes on behind the next line of the tour's output that holds it, of which first is the first word.
@@ -31,8 +36,12 @@ want() {
 
 commands "Quick start" >"$work/quickstart.sh"
 commands "A tour" >"$work/tour.sh"
+commands "Struct mode" >"$work/struct.sh"
+mkdir "$work/clone/example"
+example "Struct mode" >"$work/clone/example/main.go"
 grep -q 'route put' "$work/quickstart.sh"
 grep -q 'route rollback' "$work/tour.sh"
+grep -q 'schema put' "$work/struct.sh"
 cd "$work/clone"
 bash -euo pipefail "$work/quickstart.sh"
 echo "the quick start works"
@@ -46,3 +55,18 @@ want 95 100 "grpc-echo heard hello" # the first calls may come before the route 
 after ", as at revision" # the rollback
 want 850 950 "kitex-echo heard hello"
 echo "the tour works"
+
+bash -euo pipefail "$work/struct.sh" >"$work/struct.out" 2>"$work/struct.err" || { cat "$work/struct.out" "$work/struct.err"; exit 1; }
+cat "$work/struct.out"
+saw() { # saw TEXT FILE
+  grep -qF "$1" "$2" || { echo "struct mode did not print: $1"; cat "$work/struct.err"; exit 1; }
+}
+for answer in "kitex-echo heard a polite hello" "grpc-echo heard a polite vip hello" "PermissionDenied: framegate: not that word" \
+  "[REDACTED]" "kitex-echo heard a polite one" "kitex-echo heard a polite two"; do
+  saw "$answer" "$work/struct.out"
+done
+if grep spam "$work/struct.out"; then echo "struct mode forwarded what it must drop"; exit 1; fi
+saw "route echo: struct.rules[4].when: 1:8: undefined field 'text'" "$work/struct.err"
+saw "put schema echo: route echo: struct.rules[0].when: 1:8: undefined field 'message'" "$work/struct.err"
+go build -o /dev/null ./example
+echo "struct mode works"

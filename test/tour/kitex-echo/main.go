@@ -1,10 +1,12 @@
 // Command kitex-echo is an echo.Echo on Kitex that registers itself in etcd through registry-etcd, as any Kitex service
-// does. The README's tour uses it.
+// does. The README uses it.
 package main
 
 import (
 	"context"
+	"errors"
 	"flag"
+	"io"
 	"log"
 	"net"
 
@@ -24,6 +26,22 @@ type service struct {
 // Say implements echo.Echo.
 func (*service) Say(_ context.Context, req *echo.Request) (*echo.Reply, error) {
 	return &echo.Reply{Message: "kitex-echo heard " + req.Message}, nil
+}
+
+// Chat implements echo.Echo.
+func (*service) Chat(stream echo.Echo_ChatServer) error {
+	for {
+		req, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := stream.Send(&echo.Reply{Message: "kitex-echo heard " + req.Message}); err != nil {
+			return err
+		}
+	}
 }
 
 func main() {

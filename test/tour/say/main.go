@@ -1,11 +1,12 @@
-// Command say calls echo.Echo/Say with grpc-go and prints how many calls each answer was given to. The README's tour uses
-// it.
+// Command say calls echo.Echo/Say with grpc-go and prints how many calls each answer was given to, or sends words on
+// echo.Echo/Chat and prints the answers. The README uses it.
 package main
 
 import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"log"
 	"maps"
 	"slices"
@@ -24,6 +25,8 @@ import (
 func main() {
 	target := flag.String("target", "127.0.0.1:8888", "address to call")
 	calls := flag.Int("calls", 1, "number of calls, up to 100000")
+	message := flag.String("message", "hello", "message of each call")
+	chat := flag.String("chat", "", "words to send on one stream instead, each a message")
 	header := flag.String("H", "", "request header, key=value")
 	flag.Parse()
 	if *calls < 1 || *calls > 100_000 {
@@ -34,9 +37,15 @@ func main() {
 		log.Fatalln("say:", err)
 	}
 	defer cc.Close()
+	if *chat != "" {
+		if err := talk(cc, strings.Fields(*chat)); err != nil {
+			fmt.Println(describe(err))
+		}
+		return
+	}
 	answers := map[string]int{}
 	for range *calls {
-		answers[say(cc, *header)]++
+		answers[say(cc, *message, *header)]++
 	}
 	for _, a := range slices.Sorted(maps.Keys(answers)) {
 		fmt.Printf("%6d  %s\n", answers[a], a)
@@ -44,15 +53,46 @@ func main() {
 }
 
 // say makes one call and returns the answer, or what went wrong.
-func say(cc *grpc.ClientConn, header string) string {
+func say(cc *grpc.ClientConn, message, header string) string {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	if k, v, ok := strings.Cut(header, "="); ok {
 		ctx = metadata.AppendToOutgoingContext(ctx, k, v)
 	}
 	var reply echo.Reply
-	if err := cc.Invoke(ctx, "/echo.Echo/Say", &echo.Request{Message: "hello"}, &reply); err != nil {
-		return fmt.Sprintf("%s: %s", status.Code(err), status.Convert(err).Message())
+	if err := cc.Invoke(ctx, "/echo.Echo/Say", &echo.Request{Message: message}, &reply); err != nil {
+		return describe(err)
 	}
 	return reply.Message
+}
+
+func describe(err error) string {
+	return fmt.Sprintf("%s: %s", status.Code(err), status.Convert(err).Message())
+}
+
+// talk sends each word as a message of one stream, and prints the answers.
+func talk(cc *grpc.ClientConn, words []string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	stream, err := cc.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, "/echo.Echo/Chat")
+	if err != nil {
+		return err
+	}
+	for _, w := range words {
+		if err := stream.SendMsg(&echo.Request{Message: w}); err != nil {
+			break // RecvMsg says why
+		}
+	}
+	if err := stream.CloseSend(); err != nil {
+		return err
+	}
+	for {
+		var reply echo.Reply
+		if err := stream.RecvMsg(&reply); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		fmt.Println(reply.Message)
+	}
 }
