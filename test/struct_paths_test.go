@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/resolver"
@@ -39,6 +40,7 @@ func structuredByEtcd(t testing.TB, backend string) string {
 // structEtcd puts routes and schemas as the command line does.
 type structEtcd struct {
 	t       testing.TB
+	cli     *clientv3.Client
 	routes  *resolver.RouteStore
 	schemas *resolver.SchemaStore
 }
@@ -48,15 +50,17 @@ func newStructEtcd(t testing.TB, proxy *testbed.Proxy) structEtcd {
 	cli := testbed.DialEtcd(t, proxy.EtcdEndpoint())
 	return structEtcd{
 		t:       t,
+		cli:     cli,
 		routes:  resolver.NewRouteStore(cli, "/framegate", handler.CompileRoute),
 		schemas: resolver.NewSchemaStore(cli, "/framegate", handler.CompileRoute),
 	}
 }
 
-func (e structEtcd) putSchema(name string, s *schema.Schema) {
+func (e structEtcd) putSchema(name string, s *schema.Schema) (revision int64) {
 	e.t.Helper()
-	_, err := e.schemas.Put(patient(e.t), name, s)
+	result, err := e.schemas.Put(patient(e.t), name, s)
 	require.NoError(e.t, err)
+	return result.Revision
 }
 
 func (e structEtcd) putRoute(document string) (revision int64) {

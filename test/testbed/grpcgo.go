@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/encoding"
+	"google.golang.org/protobuf/proto"
 )
 
 // RawHandler is the behaviour of a raw backend for one call. What it returns is the call's status.
@@ -117,4 +118,30 @@ func (rawCodec) Unmarshal(data []byte, v any) error {
 	}
 	*b = append([]byte(nil), data...) // data is grpc-go's again when this returns
 	return nil
+}
+
+// ProtoCodec is grpc-go's own codec, for a server of NewRaw whose messages are protobuf's and not bytes.
+type ProtoCodec struct{}
+
+var _ encoding.Codec = ProtoCodec{}
+
+// Name implements encoding.Codec.
+func (ProtoCodec) Name() string { return "proto" }
+
+// Marshal implements encoding.Codec.
+func (ProtoCodec) Marshal(v any) ([]byte, error) {
+	m, ok := v.(proto.Message)
+	if !ok {
+		return nil, fmt.Errorf("testbed: message of type %T, want a proto.Message", v)
+	}
+	return proto.Marshal(m)
+}
+
+// Unmarshal implements encoding.Codec.
+func (ProtoCodec) Unmarshal(data []byte, v any) error {
+	m, ok := v.(proto.Message)
+	if !ok {
+		return fmt.Errorf("testbed: message of type %T, want a proto.Message", v)
+	}
+	return proto.Unmarshal(data, m)
 }

@@ -72,6 +72,15 @@ func StructRoute(addr, schema string) string {
 		addr, schema, idleRules)
 }
 
+// RuledRouteTo is RouteTo with a route in struct mode whose schema is in the files; rules is a YAML flow list.
+func RuledRouteTo(addr string, files []string, rules string) string {
+	list, _ := json.Marshal(files) // strings always can be
+	return RouteWith(addr, fmt.Sprintf("mode: struct\n  schema: {files: %s}\n  struct: {rules: %s}", list, indented(rules)))
+}
+
+// indented keeps the further lines of a flow list within its route.
+func indented(rules string) string { return strings.ReplaceAll(rules, "\n", "\n    ") }
+
 func structRoute(addr, schema string) string {
 	return RouteWith(addr, fmt.Sprintf("mode: struct\n  schema: {%s}\n  %s", schema, idleRules))
 }
