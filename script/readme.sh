@@ -66,6 +66,9 @@ for answer in "kitex-echo heard a polite hello" "grpc-echo heard a polite vip he
   saw "$answer" "$work/struct.out"
 done
 if grep spam "$work/struct.out"; then echo "struct mode forwarded what it must drop"; exit 1; fi
+saw '-> /echo.Echo/Say #0 127.0.0.1:' "$work/struct.out"
+saw '{"message":"a polite hello tap"}' "$work/struct.out"
+saw '{"message":"[REDACTED]"}' "$work/struct.out"
 saw "route echo: struct.rules[4].when: 1:8: undefined field 'text'" "$work/struct.err"
 saw "put schema echo: route echo: struct.rules[0].when: 1:8: undefined field 'message'" "$work/struct.err"
 go build -o /dev/null ./example
