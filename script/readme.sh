@@ -59,7 +59,7 @@ echo "the tour works"
 bash -euo pipefail "$work/struct.sh" >"$work/struct.out" 2>"$work/struct.err" || { cat "$work/struct.out" "$work/struct.err"; exit 1; }
 cat "$work/struct.out"
 saw() { # saw TEXT FILE
-  grep -qF "$1" "$2" || { echo "struct mode did not print: $1"; cat "$work/struct.err"; exit 1; }
+  grep -qF -- "$1" "$2" || { echo "struct mode did not print: $1"; cat "$work/struct.err"; exit 1; }
 }
 for answer in "kitex-echo heard a polite hello" "grpc-echo heard a polite vip hello" "PermissionDenied: framegate: not that word" \
   "[REDACTED]" "kitex-echo heard a polite one" "kitex-echo heard a polite two"; do
