@@ -1,0 +1,296 @@
+package handler_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+
+	kcodes "github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
+	kmetadata "github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
+	kstatus "github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/handlertest"
+	"github.com/framegate/framegate/kitex_gen/echo"
+	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/test/testlog"
+)
+
+// startFiltered runs a Proxy for a route in struct mode without schema and rules, in front of h.
+func startFiltered(t testing.TB, h func(grpc.ServerStream) error, cfg handler.Config) *grpc.ClientConn {
+	t.Helper()
+	doc, err := resolver.ParseRoute([]byte("name: r\nmode: struct\nmatch: [{method: /echo.Echo/*}]\nbackends: [{endpoints: [{address: \"h:1\"}]}]\n"))
+	require.NoError(t, err)
+	prog, err := handler.CompileRoute(doc, nil)
+	require.NoError(t, err)
+	cfg.Router = handlertest.To(resolver.Target{Route: "r", Mode: resolver.ModeStruct, Program: prog, Address: handlertest.Backend(t, h)})
+	_, cc := handlertest.Start(t, cfg)
+	return cc
+}
+
+// request is the encoding of an echo.Request with that message, and with a field that the type does not know. It also
+// is a wrapperspb.StringValue.
+func request(message string) []byte {
+	return append([]byte{0xa2, 0x06, 3, 'n', 'e', 'w', 0x0a, byte(len(message))}, message...)
+}
+
+// outcomes are what a filter may do with a message of that name.
+func outcome(name string) (message string, drop bool, err error) {
+	switch name {
+	case "change":
+		return "changed", false, nil
+	case "empty":
+		return "", false, nil
+	case "drop":
+		return "", true, nil
+	case "status":
+		return "", false, kstatus.Err(kcodes.ResourceExhausted, "no more today")
+	case "wrapped status":
+		return "", false, fmt.Errorf("quota: %w", kstatus.Err(kcodes.ResourceExhausted, "no more today"))
+	case "error":
+		return "", false, errors.New("no \x00 database" + strings.Repeat("!", 1000))
+	case "canceled":
+		return "", false, context.Canceled
+	case "panic":
+		panic("filter of a test")
+	}
+	return name, false, nil
+}
+
+func kitexFilter(ctx context.Context, m *echo.Request) (*echo.Request, error) {
+	message, drop, err := outcome(m.Message)
+	if drop {
+		return nil, err
+	}
+	m.Message = message
+	return m, err
+}
+
+func kitexReplyFilter(ctx context.Context, m *echo.Reply) (*echo.Reply, error) {
+	message, drop, err := outcome(m.Message)
+	if drop {
+		return nil, err
+	}
+	m.Message = message
+	return m, err
+}
+
+func protobufFilter(ctx context.Context, m *wrapperspb.StringValue) (*wrapperspb.StringValue, error) {
+	message, drop, err := outcome(m.Value)
+	if drop {
+		return nil, err
+	}
+	m.Value = message
+	return m, err
+}
+
+// filters returns the filter above for one direction of a method, with types of either generator.
+func filters(t testing.TB, method string) map[string]handler.MethodFilter {
+	t.Helper()
+	all := map[string]handler.MethodFilter{}
+	add := func(name string, f handler.MethodFilter, err error) {
+		require.NoError(t, err)
+		all[name] = f
+	}
+	f, err := handler.NewFilter(method, handler.Filter[echo.Request, echo.Reply]{Request: kitexFilter})
+	add("kitex request", f, err)
+	f, err = handler.NewFilter(method, handler.Filter[echo.Request, echo.Reply]{Response: kitexReplyFilter})
+	add("kitex response", f, err)
+	f, err = handler.NewFilter(method, handler.Filter[wrapperspb.StringValue, wrapperspb.StringValue]{Request: protobufFilter})
+	add("protobuf request", f, err)
+	f, err = handler.NewFilter(method, handler.Filter[wrapperspb.StringValue, wrapperspb.StringValue]{Response: protobufFilter})
+	add("protobuf response", f, err)
+	return all
+}
+
+func TestFilter_DecidesAboutEachMessageOfItsMethod(t *testing.T) {
+	const method = "/echo.Echo/Chat"
+	for name, f := range filters(t, method) {
+		t.Run(name, func(t *testing.T) {
+			var logged testlog.Buffer
+			cc := startFiltered(t, handlertest.Echo, handler.Config{Filters: []handler.MethodFilter{f}, Log: logged.Logger()})
+			stream, err := handlertest.Open(t.Context(), cc, method)
+			require.NoError(t, err)
+			for _, m := range []string{"same", "change", "drop", "empty", "same again"} {
+				in := request(m)
+				require.NoError(t, stream.SendMsg(&in))
+			}
+			require.NoError(t, stream.CloseSend())
+			for _, want := range []string{"same", "changed", "", "same again"} {
+				var reply []byte
+				require.NoError(t, stream.RecvMsg(&reply))
+				require.Contains(t, string(reply), "\xa2\x06\x03new", "what the type does not know")
+				m := new(echo.Request)
+				require.NoError(t, m.Unmarshal(reply))
+				require.Equal(t, want, m.Message)
+				if strings.HasPrefix(want, "same") {
+					require.Equal(t, request(want), reply)
+				}
+			}
+			require.ErrorIs(t, stream.RecvMsg(new([]byte)), io.EOF)
+
+			for _, c := range []struct {
+				message string
+				code    codes.Code
+				reason  string
+				says    string
+			}{
+				{"status", codes.ResourceExhausted, "rejected", "framegate: no more today"},
+				{"error", codes.Internal, "rule_failed", "database"},
+				{"canceled", codes.Internal, "rule_failed", "context canceled"},
+				{"panic", codes.Internal, "internal", "framegate: internal error"},
+			} {
+				stream, err := handlertest.Open(t.Context(), cc, method)
+				require.NoError(t, err)
+				var reply []byte
+				before, in := request("before"), request(c.message)
+				require.NoError(t, stream.SendMsg(&before))
+				require.NoError(t, stream.RecvMsg(&reply))
+				require.Equal(t, before, reply)
+				require.NoError(t, stream.SendMsg(&in))
+				err = stream.RecvMsg(&reply)
+				require.Equal(t, c.code, status.Convert(err).Code(), "%s: %v", c.message, err)
+				require.Contains(t, status.Convert(err).Message(), c.says)
+				require.Less(t, len(status.Convert(err).Message()), 500)
+				require.Equal(t, []string{c.reason}, stream.Trailer().Get(handler.ReasonTrailer))
+			}
+			require.Equal(t, 1, logged.Count("panic in a call"), logged.String())
+		})
+	}
+}
+
+func TestFilter_StatusMayBeWrapped(t *testing.T) {
+	f := filters(t, "/echo.Echo/Say")["kitex request"]
+	cc := startFiltered(t, handlertest.Echo, handler.Config{Filters: []handler.MethodFilter{f}})
+	var trailer metadata.MD
+	_, err := handlertest.Unary(t.Context(), cc, "/echo.Echo/Say", request("wrapped status"), grpc.Trailer(&trailer))
+	require.Equal(t, codes.ResourceExhausted, status.Convert(err).Code(), err)
+	require.Equal(t, []string{"rejected"}, trailer.Get(handler.ReasonTrailer))
+}
+
+func TestFilter_OfAnotherMethodLeavesMessagesAlone(t *testing.T) {
+	f := filters(t, "/echo.Echo/Say")["kitex request"]
+	cc := startFiltered(t, handlertest.Echo, handler.Config{Filters: []handler.MethodFilter{f}})
+	for _, in := range [][]byte{request("panic"), {0xff}} {
+		out, err := handlertest.Unary(t.Context(), cc, "/echo.Echo/Chat", in)
+		require.NoError(t, err)
+		require.Equal(t, in, out)
+	}
+}
+
+func TestFilter_RefusesWhatItsTypeCannotRead(t *testing.T) {
+	for name, f := range filters(t, "/echo.Echo/Chat") {
+		cc := startFiltered(t, handlertest.Echo, handler.Config{Filters: []handler.MethodFilter{f}})
+		for _, bad := range []string{"\xff", "\x0a\x05x", "\x0a"} {
+			var trailer metadata.MD
+			_, err := handlertest.Unary(t.Context(), cc, "/echo.Echo/Chat", []byte(bad), grpc.Trailer(&trailer))
+			require.Equal(t, codes.InvalidArgument, status.Convert(err).Code(), "%s: %v", name, err)
+			require.Equal(t, []string{"decode_failed"}, trailer.Get(handler.ReasonTrailer))
+		}
+	}
+}
+
+func TestFilter_DropOfTheOnlyMessageEndsTheCall(t *testing.T) {
+	for _, way := range []string{"request", "response"} {
+		f, err := handler.NewFilter("/shop.Shop/Say", handler.Filter[wrapperspb.StringValue, wrapperspb.StringValue]{Request: protobufFilter})
+		if way == "response" {
+			f, err = handler.NewFilter("/shop.Shop/Say", handler.Filter[wrapperspb.StringValue, wrapperspb.StringValue]{Response: protobufFilter})
+		}
+		require.NoError(t, err)
+		_, cc := startShop(t, "", handlertest.Echo, f)
+		var trailer metadata.MD
+		_, err = handlertest.Unary(t.Context(), cc, "/shop.Shop/Say", request("drop"), grpc.Trailer(&trailer))
+		require.Equal(t, codes.FailedPrecondition, status.Convert(err).Code(), err)
+		require.Equal(t, "framegate: "+way+": dropped by a filter", status.Convert(err).Message())
+		require.Equal(t, []string{"rejected"}, trailer.Get(handler.ReasonTrailer))
+	}
+}
+
+func TestFilter_SeesWhatRulesMadeOfAMessage(t *testing.T) {
+	f, err := handler.NewFilter("/shop.Shop/Say", handler.Filter[wrapperspb.StringValue, wrapperspb.StringValue]{
+		Request: func(_ context.Context, m *wrapperspb.StringValue) (*wrapperspb.StringValue, error) {
+			m.Value += " and a filter"
+			return m, nil
+		},
+	})
+	require.NoError(t, err)
+	s, cc := startShop(t, `struct: {rules: [{on: request, action: set, fields: {name: '"a rule"'}}]}`, handlertest.Echo, f)
+	out, err := handlertest.Unary(t.Context(), cc, "/shop.Shop/Say", order(t, s, map[string]any{"name": "x", "amount": int64(7)}))
+	require.NoError(t, err)
+	require.Equal(t, map[string]any{"name": "a rule and a filter", "amount": int64(7), "unknown": unknownField}, decoded(t, s, out))
+}
+
+func TestFilter_HasTheContextOfTheCall(t *testing.T) {
+	f, err := handler.NewFilter("/echo.Echo/Say", handler.Filter[echo.Request, echo.Reply]{
+		Request: func(ctx context.Context, m *echo.Request) (*echo.Request, error) {
+			md, _ := kmetadata.FromIncomingContext(ctx)
+			_, deadline := ctx.Deadline()
+			m.Message = fmt.Sprint(md.Get("x-tenant"), deadline)
+			return m, nil
+		},
+	})
+	require.NoError(t, err)
+	cc := startFiltered(t, handlertest.Echo, handler.Config{Filters: []handler.MethodFilter{f}})
+	ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(t.Context(), "x-tenant", "acme"), patience)
+	defer cancel()
+	out, err := handlertest.Unary(ctx, cc, "/echo.Echo/Say", request("x"))
+	require.NoError(t, err)
+	require.Contains(t, string(out), "[acme] true")
+}
+
+// A filter may keep its messages, and change what their slices hold.
+func TestFilter_MessagesAreItsOwn(t *testing.T) {
+	var mu sync.Mutex
+	var kept []*echo.Request
+	f, err := handler.NewFilter("/echo.Echo/Chat", handler.Filter[echo.Request, echo.Reply]{
+		Request: func(_ context.Context, m *echo.Request) (*echo.Request, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			kept = append(kept, m)
+			for i := range m.Payload {
+				m.Payload[i] = 'p'
+			}
+			return m, nil
+		},
+	})
+	require.NoError(t, err)
+	cc := startFiltered(t, handlertest.Echo, handler.Config{Filters: []handler.MethodFilter{f}})
+	stream, err := handlertest.Open(t.Context(), cc, "/echo.Echo/Chat")
+	require.NoError(t, err)
+	for i := range 20 {
+		in := append(request(fmt.Sprintf("message %02d", i)), 0x12, 3, 'a', 'b', 'c')
+		require.NoError(t, stream.SendMsg(&in))
+		var reply []byte
+		require.NoError(t, stream.RecvMsg(&reply))
+		require.Contains(t, string(reply), "\x12\x03ppp")
+		require.Contains(t, string(reply), "\xa2\x06\x03new")
+	}
+	require.NoError(t, stream.CloseSend())
+	require.ErrorIs(t, stream.RecvMsg(new([]byte)), io.EOF)
+	mu.Lock()
+	defer mu.Unlock()
+	for i, m := range kept {
+		require.Equal(t, fmt.Sprintf("message %02d", i), m.Message)
+		require.Equal(t, "ppp", string(m.Payload))
+	}
+}
+
+func TestNewFilter_RefusesTypesThatWereNotGenerated(t *testing.T) {
+	type own struct{ A int }
+	_, err := handler.NewFilter("/a.B/C", handler.Filter[own, echo.Reply]{
+		Request: func(_ context.Context, m *own) (*own, error) { return m, nil },
+	})
+	require.ErrorContains(t, err, "filter of /a.B/C: handler_test.own, want a type that Kitex or protoc-gen-go generated")
+	_, err = handler.NewFilter("/a.B/C", handler.Filter[own, echo.Reply]{})
+	require.NoError(t, err, "no function needs it")
+}
