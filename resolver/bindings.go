@@ -278,6 +278,25 @@ func (b *bindings) deleted() map[string]SchemaStatus {
 	return all
 }
 
+// keepInForce puts what is in force in place of last good documents that are not: a start without etcd knows no other
+// version to keep.
+func (b *bindings) keepInForce(snap *snapshot) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for name, at := range b.routes {
+		if at.err != nil && at.bound.value != nil {
+			if doc, err := at.bound.value.Encode(); err == nil { // valid routes have a document
+				snap.Routes.Documents[name] = snapshotDocument{Revision: at.bound.revision, Value: doc}
+			}
+		}
+	}
+	for name, s := range b.schemas {
+		if s.err != nil && s.current.value != nil {
+			snap.Schemas.Documents[name] = snapshotDocument{Revision: s.current.revision, Value: s.current.value.Encode()}
+		}
+	}
+}
+
 // rejected counts routes and schemas whose last good document is not in force.
 func (b *bindings) rejected() (now int, ever int64) {
 	b.mu.Lock()

@@ -277,11 +277,13 @@ func (s *EtcdSource) save(ctx context.Context) {
 }
 
 func (s *EtcdSource) snapshot() *snapshot {
-	return &snapshot{
+	snap := &snapshot{
 		Format: snapshotFormat, Saved: s.confirmed(), Endpoints: s.cfg.Client.Endpoints, Cluster: s.cluster(),
 		Prefix: s.cfg.Prefix, ServicePrefix: s.cfg.ServicePrefix,
 		Schemas: s.schemas.part(), Routes: s.routes.part(), Instances: s.instances.part(),
 	}
+	s.bindings.keepInForce(snap)
+	return snap
 }
 
 func (s *EtcdSource) cluster() uint64 {

@@ -21,7 +21,7 @@ func startSource(t *testing.T, cfg EtcdConfig) (*EtcdSource, *Resolver, *testlog
 	t.Helper()
 	r, log := New(), &testlog.Buffer{}
 	s := NewEtcdSource(cfg, r, log.Logger())
-	s.routes.probeEvery, s.instances.probeEvery = 50*time.Millisecond, 50*time.Millisecond
+	s.schemas.probeEvery, s.routes.probeEvery, s.instances.probeEvery = 50*time.Millisecond, 50*time.Millisecond, 50*time.Millisecond
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { s.Run(ctx) })
