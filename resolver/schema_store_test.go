@@ -1,0 +1,352 @@
+package resolver
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/framegate/framegate/resolver/schema"
+)
+
+// newSchemaStores returns the stores of one etcd, and a client of it. compile nil means compileForTest.
+func newSchemaStores(t *testing.T, compile Compiler) (*RouteStore, *SchemaStore, *clientv3.Client) {
+	t.Helper()
+	noLeaks(t)
+	if compile == nil {
+		compile = compileForTest
+	}
+	cli := etcdClient(t, startEtcd(t, t.TempDir(), "127.0.0.1:0").Endpoint())
+	return NewRouteStore(cli, DefaultPrefix, compile), NewSchemaStore(cli, DefaultPrefix, compile), cli
+}
+
+func TestSchemaStore_PutTellsWhatItDid(t *testing.T) {
+	_, s, _ := newSchemaStores(t, nil)
+	one, two := shopSchema(t, "a"), shopSchema(t, "a", "b")
+	created, err := s.Put(t.Context(), "shop", one)
+	require.NoError(t, err)
+	require.Equal(t, PutResult{Name: "shop", Outcome: Created, Revision: created.Revision}, created)
+	same, err := s.Put(t.Context(), "shop", shopSchema(t, "a"))
+	require.NoError(t, err)
+	require.Equal(t, PutResult{Name: "shop", Outcome: Unchanged, Revision: created.Revision}, same)
+	updated, err := s.Put(t.Context(), "shop", two)
+	require.NoError(t, err)
+	require.Equal(t, PutResult{Name: "shop", Outcome: Updated, Revision: created.Revision + 1}, updated)
+
+	got, err := s.Get(t.Context(), "shop")
+	require.NoError(t, err)
+	require.NoError(t, got.Err)
+	require.Equal(t, two.Encode(), got.Schema.Encode())
+	require.Equal(t, updated.Revision, got.Revision)
+
+	found, err := s.Delete(t.Context(), "shop")
+	require.NoError(t, err)
+	require.True(t, found)
+	found, err = s.Delete(t.Context(), "shop")
+	require.NoError(t, err)
+	require.False(t, found)
+	_, err = s.Get(t.Context(), "shop")
+	require.ErrorIs(t, err, ErrNotFound)
+	require.EqualError(t, err, "schema shop: not found")
+	for _, name := range []string{"", "Shop", "a/b", strings.Repeat("a", 64)} {
+		_, err = s.Put(t.Context(), name, one)
+		require.EqualError(t, err, fmt.Sprintf("put schema: name: %q, want 1 to 63 of a-z 0-9 . - with a letter or digit first", name))
+	}
+}
+
+func TestSchemaStore_ListsGoodAndBadDocuments(t *testing.T) {
+	_, s, cli := newSchemaStores(t, nil)
+	_, err := s.Put(t.Context(), "shop", shopSchema(t, "a"))
+	require.NoError(t, err)
+	putRaw(t, cli, "/schemas/bad", []byte("x"))
+	putRaw(t, cli, "/schemas/Bad Name", shopSchema(t, "a").Encode())
+	all, err := s.List(t.Context())
+	require.NoError(t, err)
+	require.Len(t, all, 3)
+	require.Equal(t, []string{"Bad Name", "bad", "shop"}, []string{all[0].Name, all[1].Name, all[2].Name})
+	require.ErrorContains(t, all[0].Err, `name: "Bad Name"`)
+	require.ErrorContains(t, all[1].Err, "FileDescriptorSet")
+	require.Nil(t, all[1].Schema)
+	require.NoError(t, all[2].Err)
+
+	put, err := s.Put(t.Context(), "bad", shopSchema(t, "a")) // a bad document gives way
+	require.NoError(t, err)
+	require.Equal(t, Updated, put.Outcome)
+	found, err := s.Delete(t.Context(), "Bad Name")
+	require.NoError(t, err)
+	require.True(t, found)
+}
+
+func TestSchemaStore_PutRefusesWhatBreaksRoutes(t *testing.T) {
+	routes, s, cli := newSchemaStores(t, nil)
+	good, err := s.Put(t.Context(), "shop", shopSchema(t, "a", "b"))
+	require.NoError(t, err)
+	_, err = routes.PutAll(t.Context(), []*Route{
+		structRoute(t, "x", "shop", "a"), structRoute(t, "y", "shop", "b"), structRoute(t, "z", "shop"), route("frame", "/a.S/M", 0),
+	})
+	require.NoError(t, err)
+	putRaw(t, cli, "/routes/bad", []byte("name: bad\nschema: {name: shop}\n"))
+	_, err = s.Put(t.Context(), "shop", shopSchema(t, "c"))
+	require.EqualError(t, err, `put schema shop: route x: struct.rules[0].when: no field "a" in shop.Order`+"\n"+
+		`route y: struct.rules[0].when: no field "b" in shop.Order`)
+	got, err := s.Get(t.Context(), "shop")
+	require.NoError(t, err)
+	require.Equal(t, good.Revision, got.Revision, "nothing is stored")
+
+	_, err = s.Put(t.Context(), "other", shopSchema(t, "c"))
+	require.NoError(t, err, "no route uses it")
+	_, err = s.Put(t.Context(), "shop", shopSchema(t, "b", "a", "c"))
+	require.NoError(t, err)
+}
+
+func TestSchemaStore_DeleteRefusesWhatRoutesUse(t *testing.T) {
+	routes, s, _ := newSchemaStores(t, nil)
+	_, err := s.Put(t.Context(), "shop", shopSchema(t, "a"))
+	require.NoError(t, err)
+	_, err = routes.Put(t.Context(), structRoute(t, "x", "shop", "a"))
+	require.NoError(t, err)
+	_, err = s.Delete(t.Context(), "shop")
+	require.ErrorIs(t, err, ErrSchemaInUse)
+	require.EqualError(t, err, "delete schema shop: in use by route x")
+	_, err = routes.Delete(t.Context(), "x")
+	require.NoError(t, err)
+	found, err := s.Delete(t.Context(), "shop")
+	require.NoError(t, err)
+	require.True(t, found)
+}
+
+func TestSchemaStore_RouteThatDoesNotFitIsNotPut(t *testing.T) {
+	routes, s, cli := newSchemaStores(t, nil)
+	_, err := s.Put(t.Context(), "shop", shopSchema(t, "a"))
+	require.NoError(t, err)
+	putRaw(t, cli, "/schemas/bad", []byte("x"))
+	withFiles := mustRoute(t, `{name: f, mode: struct, match: [{method: "*"}], schema: {files: [a.proto]}, backends: [{service: echo}]}`)
+	for want, r := range map[string]*Route{
+		`route x: schema.name: "none" is not in etcd, want a schema that was put before`:                         structRoute(t, "x", "none"),
+		`route x: struct.rules[0].when: no field "b" in shop.Order`:                                              structRoute(t, "x", "shop", "b"),
+		`route x: schema.name: "bad": bad document in etcd: `:                                                    structRoute(t, "x", "bad"),
+		`route f: schema.files: ["a.proto"], want name or reflection: every framegate reads etcd, and not every`: withFiles,
+	} {
+		_, err := routes.Put(t.Context(), r)
+		require.ErrorContains(t, err, want)
+		_, err = routes.PutAll(t.Context(), []*Route{structRoute(t, "good", "shop", "a"), r})
+		require.ErrorContains(t, err, want)
+		_, err = routes.Plan(t.Context(), Change{Put: []*Route{structRoute(t, "good", "shop", "a"), r}})
+		require.ErrorContains(t, err, want)
+	}
+	_, err = routes.PutAll(t.Context(), []*Route{structRoute(t, "x", "none"), structRoute(t, "y", "shop", "b")})
+	require.ErrorContains(t, err, "route x: ")
+	require.ErrorContains(t, err, "route y: ")
+	stored, _, err := routes.List(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, stored, "nothing is stored")
+
+	plan, err := routes.Plan(t.Context(), Change{Put: []*Route{structRoute(t, "good", "shop", "a")}})
+	require.NoError(t, err)
+	require.Equal(t, Created, plan.Routes[0].Outcome)
+	put, err := routes.Put(t.Context(), structRoute(t, "good", "shop", "a"))
+	require.NoError(t, err)
+	require.Equal(t, Created, put.Outcome)
+	plan, err = routes.Plan(t.Context(), Change{Put: []*Route{structRoute(t, "good", "shop")}})
+	require.NoError(t, err)
+	require.Equal(t, []string{"struct"}, plan.Routes[0].Keys)
+
+	_, err = NewRouteStore(cli, DefaultPrefix, nil).Put(t.Context(), structRoute(t, "x", "shop", "a"))
+	require.ErrorIs(t, err, errNoCompiler)
+}
+
+func TestSchemaStore_RoutesAndTheirSchemasTogetherFitATransaction(t *testing.T) {
+	routes, s, _ := newSchemaStores(t, nil)
+	for _, name := range []string{"one", "two"} {
+		_, err := s.Put(t.Context(), name, shopSchema(t, "a"))
+		require.NoError(t, err)
+	}
+	many := []*Route{structRoute(t, "x", "one"), structRoute(t, "y", "two")}
+	for i := range MaxPutRoutes - 4 {
+		many = append(many, route(fmt.Sprintf("r%d", i), "/a.S/M", 0))
+	}
+	results, err := routes.PutAll(t.Context(), many)
+	require.NoError(t, err)
+	require.Len(t, results, 126)
+	_, err = routes.PutAll(t.Context(), append(many, route("last", "/a.S/M", 0)))
+	require.EqualError(t, err, "put 127 routes with 2 schemas at once: want at most 128 together")
+}
+
+// between returns a Compiler that calls do once, while a store has checked a route and not written it yet.
+func between(do func()) Compiler {
+	var once sync.Once
+	return func(r *Route, s *schema.Schema) (Program, error) {
+		p, err := compileForTest(r, s)
+		once.Do(do)
+		return p, err
+	}
+}
+
+func TestSchemaStore_SchemaThatChangesDuringARoutePutIsCheckedAgain(t *testing.T) {
+	var change func()
+	routes, s, cli := newSchemaStores(t, between(func() { change() }))
+	_, err := s.Put(t.Context(), "shop", shopSchema(t, "a"))
+	require.NoError(t, err)
+
+	change = func() { putRaw(t, cli, "/schemas/shop", shopSchema(t, "b").Encode()) }
+	_, err = routes.Put(t.Context(), structRoute(t, "x", "shop", "a"))
+	require.EqualError(t, err, `route x: struct.rules[0].when: no field "a" in shop.Order`)
+	_, err = routes.Get(t.Context(), "x")
+	require.ErrorIs(t, err, ErrNotFound)
+
+	other := NewRouteStore(cli, DefaultPrefix, between(func() { // still fits
+		putRaw(t, cli, "/schemas/shop", shopSchema(t, "b", "c").Encode())
+	}))
+	put, err := other.Put(t.Context(), structRoute(t, "x", "shop", "b"), IfRevision(0))
+	require.NoError(t, err)
+	require.Equal(t, Created, put.Outcome)
+
+	gone := NewRouteStore(cli, DefaultPrefix, between(func() {
+		_, err := cli.Delete(t.Context(), DefaultPrefix+"/schemas/shop")
+		require.NoError(t, err)
+	}))
+	_, err = gone.Put(t.Context(), structRoute(t, "x", "shop"), IfRevision(put.Revision))
+	require.EqualError(t, err, `route x: schema.name: "shop" is not in etcd, want a schema that was put before`)
+	got, err := routes.Get(t.Context(), "x")
+	require.NoError(t, err)
+	require.Equal(t, put.Revision, got.Revision)
+}
+
+func TestSchemaStore_RouteThatChangesDuringASchemaPutIsCheckedAgain(t *testing.T) {
+	_, s, cli := newSchemaStores(t, nil)
+	_, err := s.Put(t.Context(), "shop", shopSchema(t, "a", "b"))
+	require.NoError(t, err)
+	putRaw(t, cli, "/routes/x", encoded(t, structRoute(t, "x", "shop", "a")))
+	racing := NewSchemaStore(cli, DefaultPrefix, between(func() {
+		putRaw(t, cli, "/routes/y", encoded(t, structRoute(t, "y", "shop", "b")))
+	}))
+	_, err = racing.Put(t.Context(), "shop", shopSchema(t, "a"))
+	require.EqualError(t, err, `put schema shop: route y: struct.rules[0].when: no field "b" in shop.Order`)
+	again := NewSchemaStore(cli, DefaultPrefix, between(func() {
+		putRaw(t, cli, "/schemas/shop", shopSchema(t, "a", "b", "theirs").Encode())
+	}))
+	put, err := again.Put(t.Context(), "shop", shopSchema(t, "a", "b", "ours"))
+	require.NoError(t, err)
+	require.Equal(t, Updated, put.Outcome)
+}
+
+func TestSchemaStore_PutsThatAlwaysMeetOthersEndWithErrConflict(t *testing.T) {
+	_, _, cli := newSchemaStores(t, nil)
+	putRaw(t, cli, "/schemas/shop", shopSchema(t, "a").Encode())
+	putRaw(t, cli, "/routes/y", encoded(t, structRoute(t, "y", "shop")))
+	n := 0
+	meddling := func(r *Route, s *schema.Schema) (Program, error) {
+		n++
+		putRaw(t, cli, "/schemas/shop", shopSchema(t, "a", fmt.Sprintf("f%d", n)).Encode())
+		return compileForTest(r, s)
+	}
+	_, err := NewRouteStore(cli, DefaultPrefix, meddling).Put(t.Context(), structRoute(t, "x", "shop", "a"))
+	require.ErrorIs(t, err, ErrConflict)
+	require.EqualError(t, err, "put route x: changed by others meanwhile, try again")
+	_, err = NewSchemaStore(cli, DefaultPrefix, meddling).Put(t.Context(), "shop", shopSchema(t, "a", "b"))
+	require.ErrorIs(t, err, ErrConflict)
+	require.EqualError(t, err, "put schema shop: changed by others meanwhile, try again")
+	require.Equal(t, 2*putAttempts, n)
+}
+
+// Deletions of a schema meet puts of routes that use it: neither leaves a route without its schema.
+func TestSchemaStore_DeleteDuringARoutePutIsRefused(t *testing.T) {
+	routes, s, cli := newSchemaStores(t, nil)
+	_, err := s.Put(t.Context(), "shop", shopSchema(t, "a"))
+	require.NoError(t, err)
+	deleting := NewRouteStore(cli, DefaultPrefix, between(func() {
+		found, err := s.Delete(t.Context(), "shop")
+		require.NoError(t, err)
+		require.True(t, found)
+	}))
+	_, err = deleting.Put(t.Context(), structRoute(t, "x", "shop", "a"))
+	require.ErrorContains(t, err, `"shop" is not in etcd`)
+	_, err = routes.Get(t.Context(), "x")
+	require.ErrorIs(t, err, ErrNotFound)
+}
+
+// Two clients change a route and its schema as fast as they can: at no revision does the route in etcd not fit the schema.
+func TestSchemaStore_NoRevisionHasARouteThatDoesNotFit(t *testing.T) {
+	routes, schemas, cli := newSchemaStores(t, nil)
+	other := etcdClient(t, cli.Endpoints()[0])
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	watch := cli.Watch(ctx, DefaultPrefix+"/", clientv3.WithPrefix())
+	sets := [][]string{{"a"}, {"b"}, {"a", "b"}}
+	const rounds = 60
+	var docs []*schema.Schema
+	for _, fields := range sets {
+		docs = append(docs, shopSchema(t, fields...))
+	}
+	users := []*Route{structRoute(t, "x", "shop", "a"), structRoute(t, "x", "shop", "b")}
+	_, err := schemas.Put(t.Context(), "shop", docs[2])
+	require.NoError(t, err)
+
+	var wg sync.WaitGroup
+	var stored, refused atomic.Int64
+	count := func(err error) {
+		if err == nil {
+			stored.Add(1)
+		} else {
+			refused.Add(1)
+		}
+	}
+	wg.Go(func() {
+		for i := range rounds {
+			_, err := routes.Put(t.Context(), users[i%2])
+			count(err)
+			if i%3 == 2 {
+				_, _ = routes.Delete(t.Context(), "x")
+			}
+		}
+	})
+	wg.Go(func() {
+		store := NewSchemaStore(other, DefaultPrefix, compileForTest)
+		for i := range rounds {
+			_, err := store.Put(t.Context(), "shop", docs[i%len(docs)])
+			count(err)
+			if i%5 == 4 {
+				_, _ = store.Delete(t.Context(), "shop")
+			}
+		}
+	})
+	wg.Wait()
+	t.Logf("%d stored, %d refused", stored.Load(), refused.Load())
+	end, err := cli.Put(t.Context(), DefaultPrefix+"/end", "")
+	require.NoError(t, err)
+
+	var inEtcd *schema.Schema
+	var user *Route
+	for done := false; !done; {
+		resp, ok := <-watch
+		require.True(t, ok)
+		require.NoError(t, resp.Err())
+		for _, e := range resp.Events {
+			key, deleted := strings.TrimPrefix(string(e.Kv.Key), DefaultPrefix), e.Type == clientv3.EventTypeDelete
+			switch {
+			case key == "/schemas/shop" && deleted:
+				inEtcd = nil
+			case key == "/schemas/shop":
+				inEtcd, err = parseSchema("shop", e.Kv.Value)
+				require.NoError(t, err)
+			case key == "/routes/x" && deleted:
+				user = nil
+			case key == "/routes/x":
+				user, err = parseStored("x", e.Kv.Value)
+				require.NoError(t, err)
+			}
+			if user != nil {
+				require.NotNil(t, inEtcd, "the route's schema is gone at revision %d", e.Kv.ModRevision)
+				_, err := compileForTest(user, inEtcd)
+				require.NoError(t, err, "at revision %d", e.Kv.ModRevision)
+			}
+			done = done || e.Kv.ModRevision == end.Header.Revision
+		}
+	}
+	require.Positive(t, refused.Load())
+}
