@@ -20,7 +20,10 @@ type fileSchemas struct {
 
 // compile returns the routes with their programs.
 func (f *fileSchemas) compile(ctx context.Context, c Compiler, routes []*Route) ([]*Route, error) {
-	before := f.seen
+	before := make(map[string]os.FileInfo, len(f.seen))
+	for p := range f.seen {
+		before[p] = look(p)
+	}
 	f.read, f.seen = map[string]*schema.Schema{}, map[string]os.FileInfo{}
 	all := make([]*Route, len(routes))
 	var errs []error
@@ -34,10 +37,8 @@ func (f *fileSchemas) compile(ctx context.Context, c Compiler, routes []*Route) 
 		}
 	}
 	if len(errs) > 0 { // what was imported until now may be what is wrong
-		for p := range before {
-			if _, ok := f.seen[p]; !ok {
-				f.look([]string{p})
-			}
+		for p, info := range before {
+			f.note(p, info)
 		}
 	}
 	return all, strict.Join(errs)
@@ -65,13 +66,15 @@ func (f *fileSchemas) schemaOf(ctx context.Context, r *Route) (*schema.Schema, e
 	if s := f.read[key]; s != nil {
 		return s, nil
 	}
-	f.look(files)
+	for _, p := range files {
+		f.note(p, look(p))
+	}
 	s, err := schema.Load(ctx, files, imports)
 	if err != nil {
 		return nil, fmt.Errorf("schema.files: %w", err)
 	}
 	for _, source := range s.Sources() {
-		f.look([]string{source.Path})
+		f.note(source.Path, source.Info)
 	}
 	f.read[key] = s
 	return s, nil
@@ -87,22 +90,28 @@ func (f *fileSchemas) resolve(paths []string) []string {
 	return all
 }
 
-// look notes what the files are now.
-func (f *fileSchemas) look(paths []string) {
-	for _, p := range paths {
-		info, err := os.Stat(p)
-		if err != nil {
-			info = nil
-		}
-		f.seen[p] = info
+// look returns what a file is now, nil if it cannot be looked at.
+func look(path string) os.FileInfo {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil
+	}
+	return info
+}
+
+// note keeps what a file was when it was first looked at or read: of a file that changes while others are read, the
+// first version counts, so that changed tells.
+func (f *fileSchemas) note(path string, info os.FileInfo) {
+	if _, ok := f.seen[path]; !ok {
+		f.seen[path] = info
 	}
 }
 
 // changed reports whether a file may not be what it was when it was read.
 func (f *fileSchemas) changed() bool {
 	for p, was := range f.seen {
-		now, err := os.Stat(p)
-		if (err != nil) != (was == nil) || err == nil && !sameFile(was, now) {
+		now := look(p)
+		if (now == nil) != (was == nil) || now != nil && !sameFile(was, now) {
 			return true
 		}
 	}

@@ -54,14 +54,17 @@ func (s *SchemaRef) problems() (errs []error) {
 	if len(s.Imports) > 0 && len(s.Files) == 0 {
 		fail("schema.imports: want them beside files only")
 	}
-	for key, paths := range map[string][]string{"files": s.Files, "imports": s.Imports} {
-		if len(paths) > maxSchemaFiles {
-			fail("schema.%s: %d, want at most %d", key, len(paths), maxSchemaFiles)
-		}
-		for i, p := range paths {
-			if p == "" || len(p) > maxSchemaPath || strings.ContainsRune(p, 0) {
-				fail("schema.%s[%d]: %q, want the path of a file or directory", key, i, p)
-			}
+	errs = append(errs, pathProblems("schema.files", s.Files)...)
+	return append(errs, pathProblems("schema.imports", s.Imports)...)
+}
+
+func pathProblems(key string, paths []string) (errs []error) {
+	if len(paths) > maxSchemaFiles {
+		errs = append(errs, fmt.Errorf("%s: %d, want at most %d", key, len(paths), maxSchemaFiles))
+	}
+	for i, p := range paths {
+		if p == "" || len(p) > maxSchemaPath || strings.ContainsRune(p, 0) {
+			errs = append(errs, fmt.Errorf("%s[%d]: %q, want the path of a file or directory", key, i, p))
 		}
 	}
 	return errs
