@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,6 +26,10 @@ type structure struct {
 
 	ctx  context.Context // of the call
 	call rule.Call
+
+	// Decided by the first message of the request, whatever became of it.
+	backend string // empty for the balancer's choice
+	headers []rule.Header
 }
 
 // direction is one direction of a call in struct mode. It is used by one goroutine at a time.
@@ -102,6 +107,9 @@ func (d *direction) take(flag byte, payload []byte) (out []byte, forward bool, e
 		}
 		if err != nil {
 			return nil, false, localErrorf(codes.Internal, ReasonRuleFailed, "%s: %v", d.whose, err)
+		}
+		if index == 0 && d == &d.of.request {
+			d.of.backend, d.of.headers = d.result.Backend, slices.Clone(d.result.Headers)
 		}
 		switch v := d.result.Verdict; {
 		case v == rule.Reject, v == rule.Drop && d.single:

@@ -24,21 +24,17 @@ func (c *call) structured(target *resolver.Target, md metadata.MD) *localError {
 	if c.struc == nil || !c.struc.deferred || c.empty {
 		return nil
 	}
-	for c.request.held == nil {
+	for c.request.held == nil && !c.empty {
 		end, err := c.request.step()
 		if err != nil {
 			return c.requestError(err)
 		}
-		if end {
-			c.empty = true
-			return nil
-		}
+		c.empty = end
 	}
-	decided := &c.struc.request.result
-	if decided.Backend != "" {
-		*target = target.To(decided.Backend)
+	if backend := c.struc.backend; backend != "" {
+		*target = target.To(backend)
 	}
-	for _, h := range decided.Headers {
+	for _, h := range c.struc.headers {
 		md[h.Name] = []string{h.Value}
 	}
 	return nil
@@ -112,6 +108,10 @@ func (s *structure) acceptKnown(md metadata.MD) {
 			_, ok := compress.Get(strings.TrimSpace(name))
 			return !ok
 		})
+		if len(known) == 0 {
+			delete(md, "grpc-accept-encoding")
+			return
+		}
 		md["grpc-accept-encoding"] = []string{strings.Join(known, ",")}
 	}
 }
