@@ -153,6 +153,8 @@ func TestStruct_ConnectionThatEndsBeforeTheFirstMessageLeavesNothing(t *testing.
 	ended, cfg := observed()
 	shop := startRawShop(t, withHeader, cfg)
 	shop.client.Open(t, chat())
+	shop.refused(t, chat(), testbed.Message{Payload: []byte{0xff}}) // so the one before has come in
+	testbed.Await(t, ended, "the end of the refused call")
 	shop.client.Close()
 	require.Equal(t, handler.ReasonCanceled, testbed.Await(t, ended, "the end of the call").Reason)
 	require.Empty(t, shop.server.Conns())
