@@ -134,9 +134,11 @@ func (s *EtcdSource) Run(ctx context.Context) {
 	if cli == nil {
 		return
 	}
-	wg.Go(func() { // what is less than all that etcd has never replaces a snapshot
+	ended := make(chan struct{}) // closed when the followers have ended
+	// What is less than all that etcd has never replaces a snapshot.
+	wg.Go(func() {
 		if closedBefore(ctx, s.schemas.synced) && closedBefore(ctx, s.routes.synced) && closedBefore(ctx, s.instances.synced) {
-			s.save(ctx)
+			s.save(ctx, ended)
 		}
 	})
 	var followers sync.WaitGroup
@@ -148,6 +150,7 @@ func (s *EtcdSource) Run(ctx context.Context) {
 	})
 	followers.Go(func() { s.instances.run(ctx, cli) })
 	followers.Wait()
+	close(ended)
 	_ = cli.Close() // its error is that of the context that Close itself ends
 }
 
@@ -241,8 +244,8 @@ func (s *EtcdSource) snapshotDue() {
 }
 
 // save writes the snapshot now, some time after each change, now and then without one so that its time is true, and a
-// last time when ctx ends.
-func (s *EtcdSource) save(ctx context.Context) {
+// last time when ctx ends and nothing changes any more, which ended tells.
+func (s *EtcdSource) save(ctx context.Context, ended <-chan struct{}) {
 	if s.cfg.Snapshot == "" {
 		return
 	}
@@ -264,12 +267,12 @@ func (s *EtcdSource) save(ctx context.Context) {
 		case <-s.changed:
 		case <-now.C:
 		case <-ctx.Done():
-			return
 		}
 		select {
 		case <-time.After(wait):
 			write()
 		case <-ctx.Done():
+			<-ended
 			write()
 			return
 		}
