@@ -36,7 +36,7 @@ type protoCodec struct{}
 func (protoCodec) decode(b []byte, r *rule.Rules) (protoreflect.Message, error) { return r.Decode(b) }
 
 func (protoCodec) encode(m protoreflect.Message, _ []byte) ([]byte, error) { // m keeps unknown fields
-	return proto.MarshalOptions{AllowPartial: true}.Marshal(m.Interface())
+	return proto.MarshalOptions{AllowPartial: true, Deterministic: true}.Marshal(m.Interface())
 }
 
 // jsonCodec is ProtoJSON. A message has no place for keys that the schema does not know: what has any can be read, but

@@ -60,7 +60,7 @@ type FileSource struct {
 	content []byte      // that was last read, good or bad
 	trouble string      // why the file could not be read, "" if it could; it was logged
 
-	mu         sync.Mutex // guards what follows
+	mu         sync.Mutex // guards what follows, which only Run changes
 	routes     []*Route   // in force
 	loaded     time.Time  // when they were read
 	err        error      // why the file as it is now is not in force; nil if it is
@@ -74,16 +74,17 @@ func OpenFile(ctx context.Context, path string, r *Resolver, compile Compiler, l
 	if err := f.read(); err != nil {
 		return nil, err
 	}
-	if _, err := f.apply(ctx); err != nil {
+	routes, _, err := f.compile(ctx)
+	if err != nil {
 		return nil, err
 	}
+	f.apply(routes)
 	return f, nil
 }
 
 // Run looks for changes of the file, and of the files of its schemas, until ctx ends: a write, a rename, a symbolic link
-// that points elsewhere. Good
-// content replaces all routes of the source; bad content and a file that cannot be read are logged once and change
-// nothing. Call it at most once.
+// that points elsewhere. Good content replaces all routes of the source; bad content and a file that cannot be read are
+// logged once and change nothing. Call it at most once.
 func (f *FileSource) Run(ctx context.Context) {
 	interval := f.Interval
 	if interval <= 0 {
@@ -135,17 +136,17 @@ func (f *FileSource) changed() bool {
 	return f.trouble != "" || !sameFile(f.seen, now) || time.Since(now.ModTime()) < coarse || f.schemas.changed()
 }
 
-// settled returns when the file has not changed for a moment, and false if it went away or ctx ended.
+// settled returns when the files have not changed for a moment, and false if the routes file went away or ctx ended.
 func (f *FileSource) settled(ctx context.Context) bool {
-	before, err := os.Stat(f.path)
+	before, err := f.look()
 	for err == nil {
 		select {
 		case <-ctx.Done():
 			return false
 		case <-time.After(settle):
 		}
-		var now os.FileInfo
-		if now, err = os.Stat(f.path); err == nil && sameFile(before, now) {
+		var now map[string]os.FileInfo
+		if now, err = f.look(); err == nil && sameFiles(before, now) {
 			return true
 		}
 		before = now
@@ -154,28 +155,43 @@ func (f *FileSource) settled(ctx context.Context) bool {
 	return false
 }
 
+// look returns what the routes file, and those of the schemas, are now.
+func (f *FileSource) look() (map[string]os.FileInfo, error) {
+	now := look(f.schemas.seen)
+	var err error
+	now[f.path], err = os.Stat(f.path)
+	return now, err
+}
+
 func sameFile(a, b os.FileInfo) bool {
 	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
 }
 
 func (f *FileSource) reload(ctx context.Context) {
-	before, sameSchemas := f.content, !f.schemas.changed()
+	before, unchanged := f.content, !f.schemas.changed()
 	if err := f.read(); err != nil {
 		f.unreadable(err)
 		return
 	}
+	sameContent := bytes.Equal(before, f.content)
 	if f.trouble != "" {
 		f.trouble = ""
 		f.log.Info("routes file can be read again", "path", f.path)
-	} else if bytes.Equal(before, f.content) && sameSchemas {
+	} else if sameContent && unchanged {
 		return
 	}
-	routes, err := f.apply(ctx)
-	if err != nil {
-		f.log.Error("routes file is bad; the routes of its last good content stay in force", "path", f.path, "error", err)
-		return
+	routes, sameSchemas, err := f.compile(ctx)
+	switch last := f.err; {
+	case ctx.Err() != nil: // which may be the error
+	case err != nil:
+		if !sameContent || last == nil || last.Error() != err.Error() {
+			f.refuse(err)
+			f.log.Error("routes file is bad; the routes of its last good content stay in force", "path", f.path, "error", err)
+		}
+	case last != nil || !sameContent || !sameSchemas:
+		f.apply(routes)
+		f.log.Info("routes file loaded", "path", f.path, "routes", len(routes))
 	}
-	f.log.Info("routes file loaded", "path", f.path, "routes", routes)
 }
 
 // read sets seen and content.
@@ -206,19 +222,17 @@ func (f *FileSource) read() error {
 	return nil
 }
 
-// apply puts the routes of the content in force and returns how many they are, or says why not.
-func (f *FileSource) apply(ctx context.Context) (int, error) {
+// compile returns the routes of the content with their programs, and whether their schemas are those in force.
+func (f *FileSource) compile(ctx context.Context) ([]*Route, bool, error) {
 	routes, err := ParseDocument(f.path, f.content)
-	if err == nil {
-		if routes, err = f.schemas.compile(ctx, f.compiler, routes); err != nil {
-			err = fmt.Errorf("%s: %w", f.path, err)
-		}
+	if err != nil {
+		return nil, false, err
 	}
-	if err == nil {
-		f.resolver.Apply(SourceFile, routes)
+	routes, same, err := f.schemas.compile(ctx, f.compiler, routes)
+	if err != nil {
+		return nil, false, fmt.Errorf("%s: %w", f.path, err)
 	}
-	f.note(routes, err)
-	return len(routes), err
+	return routes, same, nil
 }
 
 // unreadable logs why the file cannot be read, once per reason.
@@ -227,7 +241,7 @@ func (f *FileSource) unreadable(err error) {
 		return
 	}
 	f.trouble = err.Error()
-	f.note(nil, err)
+	f.refuse(err)
 	msg := "routes file cannot be read; the routes of its last good content stay in force"
 	if errors.Is(err, os.ErrNotExist) {
 		msg = "routes file is gone; the routes of its last good content stay in force"
@@ -235,14 +249,18 @@ func (f *FileSource) unreadable(err error) {
 	f.log.Error(msg, "path", f.path, "error", err)
 }
 
-// note keeps what is in force, and why the file as it is now is not.
-func (f *FileSource) note(routes []*Route, err error) {
+// apply puts routes in force.
+func (f *FileSource) apply(routes []*Route) {
+	f.resolver.Apply(SourceFile, routes)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.routes, f.loaded, f.err = routes, time.Now(), nil
+}
+
+// refuse keeps why the file as it is now is not in force.
+func (f *FileSource) refuse(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.err = err
-	if err != nil {
-		f.rejections++
-		return
-	}
-	f.routes, f.loaded = routes, time.Now()
+	f.rejections++
 }

@@ -1,47 +1,66 @@
 package resolver
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/framegate/framegate/conf/strict"
 	"github.com/framegate/framegate/resolver/schema"
 )
 
+// retryShare bounds how much of the time goes into reading schemas that cannot be read again: the time between two tries
+// is so many times what one takes.
+const retryShare = 10
+
 // fileSchemas are the schemas that the routes of a file name, and the files on disk that they were read from.
 type fileSchemas struct {
-	dir  string // that relative paths start from
-	read map[string]*schema.Schema
-	seen map[string]os.FileInfo // nil for a file that could not be looked at
+	dir  string                  // that relative paths start from
+	read map[string]loadedSchema // what is in force, by files and imports
+	seen map[string]os.FileInfo  // what the files were before they were read; nil for one that could not be looked at
+	next time.Time               // when to read schemas again that could not be read; zero if there are none
 }
 
-// compile returns the routes with their programs.
-func (f *fileSchemas) compile(ctx context.Context, c Compiler, routes []*Route) ([]*Route, error) {
-	before := make(map[string]os.FileInfo, len(f.seen))
-	for p := range f.seen {
-		before[p] = look(p)
-	}
-	f.read, f.seen = map[string]*schema.Schema{}, map[string]os.FileInfo{}
-	all := make([]*Route, len(routes))
+type loadedSchema struct {
+	schema *schema.Schema
+	err    error
+}
+
+// compile returns the routes with their programs, and whether all their schemas are those of the last time that there
+// was no error.
+func (f *fileSchemas) compile(ctx context.Context, c Compiler, routes []*Route) (all []*Route, same bool, err error) {
+	began, before := time.Now(), look(f.seen)
+	now := fileSchemas{dir: f.dir, read: map[string]loadedSchema{}, seen: map[string]os.FileInfo{}}
 	var errs []error
 	for i, r := range routes {
-		s, err := f.schemaOf(ctx, r)
+		s, err := now.schemaOf(ctx, r)
 		if err == nil {
-			all[i], err = c.compiled(r, s)
+			r, err = c.compiled(r, s)
+			all = append(all, r)
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("routes[%d] (%s): %w", i, r.Name, err))
+			errs = append(errs, fmt.Errorf("routes[%d] (%s): %w", i, routes[i].Name, err))
+		}
+	}
+	f.next = time.Time{}
+	for _, l := range now.read {
+		if l.err != nil { // a file that nobody knows of may mend it, such as one that is missing
+			f.next = time.Now().Add(retryShare * time.Since(began))
 		}
 	}
 	if len(errs) > 0 { // what was imported until now may be what is wrong
-		for p, info := range before {
-			f.note(p, info)
-		}
+		maps.Copy(before, now.seen)
+		f.seen = before
+		return nil, false, strict.Join(errs)
 	}
-	return all, strict.Join(errs)
+	same = maps.EqualFunc(f.read, now.read, func(a, b loadedSchema) bool { return bytes.Equal(a.schema.Encode(), b.schema.Encode()) })
+	f.read, f.seen = now.read, now.seen
+	return all, same, nil
 }
 
 // LoadSchema returns the schema of a route's files, of which relative ones are in dir, or nil if its schema is elsewhere.
@@ -49,7 +68,7 @@ func LoadSchema(ctx context.Context, dir string, r *Route) (*schema.Schema, erro
 	if r.Schema == nil || len(r.Schema.Files) == 0 {
 		return nil, nil
 	}
-	f := fileSchemas{dir: dir, read: map[string]*schema.Schema{}, seen: map[string]os.FileInfo{}}
+	f := fileSchemas{dir: dir, read: map[string]loadedSchema{}, seen: map[string]os.FileInfo{}}
 	return f.schemaOf(ctx, r)
 }
 
@@ -63,57 +82,67 @@ func (f *fileSchemas) schemaOf(ctx context.Context, r *Route) (*schema.Schema, e
 	}
 	files, imports := f.resolve(r.Schema.Files), f.resolve(r.Schema.Imports)
 	key := strings.Join(files, "\x00") + "\x00\x00" + strings.Join(imports, "\x00")
-	if s := f.read[key]; s != nil {
-		return s, nil
+	l, ok := f.read[key]
+	if !ok {
+		l = f.load(ctx, files, imports)
+		f.read[key] = l
 	}
+	return l.schema, l.err
+}
+
+// load reads a schema and notes its files as they were before.
+func (f *fileSchemas) load(ctx context.Context, files, imports []string) loadedSchema {
 	for _, p := range files {
-		f.note(p, look(p))
+		f.seen[p] = nil
 	}
+	maps.Copy(f.seen, look(f.seen))
 	s, err := schema.Load(ctx, files, imports)
 	if err != nil {
-		return nil, fmt.Errorf("schema.files: %w", err)
+		return loadedSchema{err: fmt.Errorf("schema.files: %w", err)}
 	}
 	for _, source := range s.Sources() {
-		f.note(source.Path, source.Info)
+		f.seen[source.Path] = source.Info
 	}
-	f.read[key] = s
-	return s, nil
+	return loadedSchema{schema: s}
 }
 
 func (f *fileSchemas) resolve(paths []string) []string {
 	all := make([]string, len(paths))
 	for i, p := range paths {
-		if all[i] = p; !filepath.IsAbs(p) {
+		if all[i] = filepath.Clean(p); !filepath.IsAbs(p) {
 			all[i] = filepath.Join(f.dir, p)
 		}
 	}
 	return all
 }
 
-// look returns what a file is now, nil if it cannot be looked at.
-func look(path string) os.FileInfo {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil
+// look returns what files are now, nil for one that cannot be looked at.
+func look(files map[string]os.FileInfo) map[string]os.FileInfo {
+	now := make(map[string]os.FileInfo, len(files))
+	for p := range files {
+		info, err := os.Stat(p)
+		if err != nil {
+			info = nil
+		}
+		now[p] = info
 	}
-	return info
+	return now
 }
 
-// note keeps what a file was when it was first looked at or read: of a file that changes while others are read, the
-// first version counts, so that changed tells.
-func (f *fileSchemas) note(path string, info os.FileInfo) {
-	if _, ok := f.seen[path]; !ok {
-		f.seen[path] = info
-	}
-}
-
-// changed reports whether a file may not be what it was when it was read.
+// changed reports whether a schema may not be what it was when it was read. Where the times of files cannot tell, it
+// says yes.
 func (f *fileSchemas) changed() bool {
-	for p, was := range f.seen {
-		now := look(p)
-		if (now == nil) != (was == nil) || now != nil && !sameFile(was, now) {
+	now := look(f.seen)
+	for _, info := range now {
+		if info != nil && time.Since(info.ModTime()) < coarse {
 			return true
 		}
 	}
-	return false
+	return !sameFiles(f.seen, now) || !f.next.IsZero() && time.Now().After(f.next)
+}
+
+func sameFiles(a, b map[string]os.FileInfo) bool {
+	return maps.EqualFunc(a, b, func(a, b os.FileInfo) bool {
+		return (a == nil) == (b == nil) && (a == nil || sameFile(a, b))
+	})
 }

@@ -2,9 +2,11 @@ package resolver
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,208 +16,291 @@ import (
 	"github.com/framegate/framegate/test/testlog"
 )
 
-const (
-	addProto  = `syntax = "proto3"; package shop; import "item.proto"; service Shop { rpc Add(Item) returns (Item); }`
-	itemProto = `syntax = "proto3"; package shop; message Item { string id = 1; }`
-
-	// itemProtoWithPrice changes what the rules of fileRoutes are made of.
-	itemProtoWithPrice = `syntax = "proto3"; package shop; message Item { string id = 1; string price = 2; }`
-
-	fileRoutes = `routes:
-- name: shop
-  match: [{method: /shop.Shop/*}]
-  mode: struct
-  schema: {files: [protos/shop.proto]}
-  struct: {rules: [{on: request, method: /shop.Shop/Add, when: "message.id == ''", action: drop}]}
-  backends: [{endpoints: [{address: "h:1"}]}]
-`
-)
-
-// schemaFiles is a routes file with the files of its schema in a directory beside it.
-type schemaFiles struct {
+// schemaDir is a directory with a routes file, and the source that follows it.
+type schemaDir struct {
 	t      *testing.T
 	dir    string
-	routes string
+	log    *testlog.Buffer
+	r      *Resolver
+	source *FileSource
+
+	compiled atomic.Int64 // routes
 }
 
-func newSchemaFiles(t *testing.T) schemaFiles {
+// newSchemaDir writes the files, of which one is routes.yaml.
+func newSchemaDir(t *testing.T, files map[string]string) *schemaDir {
 	t.Helper()
-	f := schemaFiles{t: t, dir: t.TempDir()}
-	f.routes = filepath.Join(f.dir, "routes.yaml")
-	require.NoError(t, os.Mkdir(filepath.Join(f.dir, "protos"), 0o700))
-	write(t, f.routes, fileRoutes)
-	old := time.Now().Add(-time.Hour) // no reason to read it again
-	require.NoError(t, os.Chtimes(f.routes, old, old))
-	f.write("shop.proto", addProto)
-	f.write("item.proto", itemProto)
-	return f
+	noLeaks(t)
+	d := &schemaDir{t: t, dir: t.TempDir(), log: &testlog.Buffer{}, r: New()}
+	for name, content := range files {
+		d.write(name, content)
+	}
+	return d
 }
 
-func (f schemaFiles) path(name string) string { return filepath.Join(f.dir, "protos", name) }
+func (d *schemaDir) path(name string) string { return filepath.Join(d.dir, name) }
 
-// write replaces a file of the schema in one step.
-func (f schemaFiles) write(name, content string) {
-	f.t.Helper()
-	whole := filepath.Join(f.dir, "whole")
-	write(f.t, whole, content)
-	require.NoError(f.t, os.Rename(whole, f.path(name)))
+func (d *schemaDir) write(name, content string) {
+	d.t.Helper()
+	require.NoError(d.t, os.MkdirAll(filepath.Dir(d.path(name)), 0o700))
+	write(d.t, d.path(name), content)
 }
 
-// addRoute is a route of /shop.Shop/Add in struct mode, whose schema is still to be named, with a rule for the field id.
-func addRoute(t *testing.T, name string) *Route {
-	t.Helper()
-	return mustRoute(t, "{name: "+name+", match: [{method: /shop.Shop/*}], mode: struct, schema: {name: unused}, backends: [{endpoints: [{address: \"h:1\"}]}],"+
-		"struct: {rules: [{on: request, method: /shop.Shop/Add, when: \"message.id == ''\", action: drop}]}}")
+// old makes the times of the files old enough to tell changes by them.
+func (d *schemaDir) old(names ...string) {
+	d.t.Helper()
+	for _, name := range names {
+		at := time.Now().Add(-time.Hour)
+		require.NoError(d.t, os.Chtimes(d.path(name), at, at))
+	}
 }
 
-// run runs a source until the test ends.
-func (f schemaFiles) run() (*Resolver, *FileSource, *testlog.Buffer) {
-	f.t.Helper()
-	noLeaks(f.t)
-	r, log := New(), &testlog.Buffer{}
-	s, err := OpenFile(f.t.Context(), f.routes, r, compileForTest, log.Logger())
-	require.NoError(f.t, err)
-	s.Interval = testInterval
+func (d *schemaDir) open(ctx context.Context) error {
+	var err error
+	d.source, err = OpenFile(ctx, d.path("routes.yaml"), d.r, d.compile, d.log.Logger())
+	return err
+}
+
+func (d *schemaDir) compile(r *Route, s *schema.Schema) (Program, error) {
+	d.compiled.Add(1)
+	return compileForTest(r, s)
+}
+
+// run opens the routes file, which must be good, and runs its source until the test ends.
+func (d *schemaDir) run() *schemaDir {
+	d.t.Helper()
+	require.NoError(d.t, d.open(d.t.Context()))
+	d.source.Interval = testInterval
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
-	wg.Go(func() { s.Run(ctx) })
-	f.t.Cleanup(wg.Wait)
-	f.t.Cleanup(cancel)
-	return r, s, log
+	wg.Go(func() { d.source.Run(ctx) })
+	d.t.Cleanup(wg.Wait)
+	d.t.Cleanup(cancel)
+	return d
 }
 
-// made reports whether new calls meet a program of a schema with those fields.
-func made(r *Resolver, fields string) func() bool {
+// has reports whether the message of the route in force has a field, or the imported message in it does.
+func (d *schemaDir) has(route, field string) func() bool {
 	return func() bool {
-		target, _ := r.Resolve(Request{Method: "/shop.Shop/Add"})
-		p, ok := target.Program.(*testProgram)
-		if !ok {
+		p := programOf(d.r, route)
+		if p == nil || p.schema == nil {
 			return false
 		}
-		got := ""
-		all := p.schema.Method("/shop.Shop/Add").Input().Fields()
-		for i := range all.Len() {
-			got += " " + string(all.Get(i).Name())
+		fields := p.schema.Method("/shop.Shop/Buy").Input().Fields()
+		if part := fields.ByName("f"); part != nil {
+			fields = part.Message().Fields()
 		}
-		return got == fields
+		return fields.ByTextName(field) != nil
 	}
 }
 
-func TestFileSchemas_ChangesComeIntoForceWithoutTheRoutesFile(t *testing.T) {
-	f := newSchemaFiles(t)
-	r, s, log := f.run()
-	require.True(t, made(r, " id")(), "in force when OpenFile returns, from files relative to the routes file")
-
-	f.write("item.proto", itemProtoWithPrice)
-	eventually(t, 2*time.Second, "the change of an import is in force", made(r, " id price"))
-	f.write("shop.proto", `syntax = "proto3"; package shop; service Shop { rpc Add(Own) returns (Own); } message Own { string id = 1; string own = 2; }`)
-	eventually(t, 2*time.Second, "the change of the file is in force", made(r, " id own"))
-	require.Zero(t, s.Status().Rejections)
-	require.Zero(t, log.Count("level=ERROR"))
-	require.Equal(t, 2, log.Count("routes file loaded"), "once for each change")
+func (d *schemaDir) refused(times int) {
+	d.t.Helper()
+	eventually(d.t, 2*time.Second, fmt.Sprintf("%d versions are refused", times), func() bool { return d.source.Status().Rejections == int64(times) })
+	require.Equal(d.t, times, d.log.Count("routes file is bad"), "each is logged once")
 }
 
-func TestFileSchemas_ABrokenFileKeepsTheLastGood(t *testing.T) {
-	f := newSchemaFiles(t)
-	r, s, log := f.run()
-	const bad = "routes file is bad; the routes of its last good content stay in force"
-	for i, c := range []struct{ file, good, content, want string }{
-		{"shop.proto", addProto, `syntax = "proto3"; message {`, "routes[0] (shop): schema.files: "},
-		{"item.proto", itemProto, `syntax = "proto3"; package shop; message Item { strin id = 1; }`, "strin"},
-		{"item.proto", itemProto, `syntax = "proto3"; package shop; message Item { string number = 1; }`, `struct.rules[0].when: no field "id" in shop.Item`},
-	} {
-		f.write(c.file, c.content)
-		eventually(t, 2*time.Second, "the broken file is logged", func() bool { return log.Count(bad) == i+1 })
-		require.True(t, made(r, " id")(), c.content)
-		require.Contains(t, s.Status().Reason, c.want)
-		require.EqualValues(t, i+1, s.Status().Rejections)
-		f.write(c.file, c.good)
-		eventually(t, 2*time.Second, "the good file is taken again", func() bool { return !s.Status().Stale })
+// fileRoutes is a routes file with a route x of /shop.Shop/Buy that has the schema and rules on these fields.
+func fileRoutes(ref string, fields ...string) string {
+	doc := "routes:\n- name: x\n  match: [{method: /shop.Shop/Buy}]\n  mode: struct\n  schema: " + ref + "\n" +
+		"  backends: [{endpoints: [{address: \"h:1\"}]}]\n  struct:\n    rules:\n"
+	for _, f := range fields {
+		doc += fmt.Sprintf("    - {on: request, method: /shop.Shop/Buy, when: \"message.%s == ''\", action: reject}\n", f)
 	}
-
-	f.write("item.proto", `syntax = "proto3"; package shop; message Item { string number = 1; }`)
-	eventually(t, 2*time.Second, "the broken file is refused", func() bool { return s.Status().Stale })
-	// A change that mends nothing shows that the source has looked since.
-	f.write("item.proto", `syntax = "proto3"; package shop; message Item { string still_number = 1; }`)
-	eventually(t, 2*time.Second, "the next version is logged", func() bool { return log.Count(bad) == 5 })
-	f.write("item.proto", itemProtoWithPrice)
-	eventually(t, 2*time.Second, "the mended import is in force", made(r, " id price"))
-	require.Empty(t, s.Status().Reason)
-	require.Equal(t, 5, log.Count(bad), "each broken version is logged once")
+	return doc
 }
 
-func TestFileSchemas_AnImportThatVanishedIsMissedAndNoticedWhenItIsBack(t *testing.T) {
-	f := newSchemaFiles(t)
-	r, s, _ := f.run()
-	require.NoError(t, os.Remove(f.path("item.proto")))
-	eventually(t, 2*time.Second, "the import is missed", func() bool { return s.Status().Stale })
-	require.Contains(t, s.Status().Reason, "item.proto")
-	require.True(t, made(r, " id")())
-	f.write("item.proto", itemProtoWithPrice)
-	eventually(t, 2*time.Second, "the import is in force", made(r, " id price"))
+const importing = `syntax = "proto3";
+package shop;
+import "%s.proto";
+service Shop { rpc Buy(Order) returns (Order); }
+message Order { part.Part f = 1; }
+`
+
+func partProto(field string) string {
+	return "syntax = \"proto3\";\npackage part;\nmessage Part { string " + field + " = 1; }\n"
 }
 
-// The first route's schema is read before the change, the second's after it.
-func TestFileSchemas_AChangeWhileTheFilesAreReadIsNoticed(t *testing.T) {
-	f := newSchemaFiles(t)
-	f.write("other.proto", `syntax = "proto3"; package shop; import "item.proto"; service Shop { rpc Add(Item) returns (Item); }`)
-	first := addRoute(t, "first")
-	first.Schema = &SchemaRef{Files: []string{"shop.proto"}}
-	second := addRoute(t, "second")
-	second.Schema = &SchemaRef{Files: []string{"other.proto"}}
-	schemas := fileSchemas{dir: filepath.Join(f.dir, "protos")}
-	_, err := schemas.compile(t.Context(), func(r *Route, s *schema.Schema) (Program, error) {
-		if r.Name == "first" {
-			f.write("item.proto", itemProtoWithPrice)
-		}
-		return compileForTest(r, s)
-	}, []*Route{first, second})
+func TestFileSchemas_ChangedSourceIsTakenUpWithoutTouchingTheRoutesFile(t *testing.T) {
+	d := newSchemaDir(t, map[string]string{"routes.yaml": fileRoutes("{files: [proto/shop.proto]}", "a"), "proto/shop.proto": shopProto("a")})
+	d.old("routes.yaml", "proto/shop.proto")
+	d.run()
+	require.True(t, d.has("x", "a")(), "paths are relative to the routes file")
+	d.write("proto/shop.proto", shopProto("a", "b"))
+	eventually(t, 2*time.Second, "the new schema is in force", d.has("x", "b"))
+	require.Zero(t, d.source.Status().Rejections)
+	require.Equal(t, 1, d.log.Count("routes file loaded"), "once a change")
+}
+
+func TestFileSchemas_ChangedDescriptorSetIsTakenUp(t *testing.T) {
+	d := newSchemaDir(t, map[string]string{
+		"routes.yaml": fileRoutes("{files: [shop.binpb]}", "a"), "shop.binpb": string(shopSchema(t, "a").Encode()),
+	}).run()
+	d.write("shop.binpb", string(shopSchema(t, "a", "b").Encode()))
+	eventually(t, 2*time.Second, "the new schema is in force", d.has("x", "b"))
+	d.write("shop.binpb", "no schema")
+	d.refused(1)
+	require.True(t, d.has("x", "b")())
+	require.NoError(t, os.Remove(d.path("shop.binpb")))
+	d.refused(2)
+	require.Contains(t, d.source.Status().Reason, "no such file")
+	d.write("shop.binpb", string(shopSchema(t, "a", "c").Encode()))
+	eventually(t, 2*time.Second, "the new schema is in force", d.has("x", "c"))
+	require.Empty(t, d.source.Status().Reason)
+}
+
+func TestFileSchemas_BrokenSourceLeavesTheLastGoodInForce(t *testing.T) {
+	d := newSchemaDir(t, map[string]string{"routes.yaml": fileRoutes("{files: [shop.proto]}", "a"), "shop.proto": shopProto("a")}).run()
+	d.write("shop.proto", "syntax = \"proto3\";\nmessage {")
+	d.refused(1)
+	st := d.source.Status()
+	require.Contains(t, st.Reason, d.path("routes.yaml")+": routes[0] (x): schema.files: "+d.path("shop.proto")+":2:9: ")
+	require.Equal(t, 1, st.Rejected)
+	require.True(t, st.Stale)
+	require.True(t, d.has("x", "a")())
+	require.Error(t, d.source.Routes()[0].Err)
+
+	d.write("shop.proto", shopProto("b")) // good, but the rule does not fit
+	d.refused(2)
+	require.Contains(t, d.source.Status().Reason, `struct.rules[0].when: no field "a" in shop.Order`)
+	require.True(t, d.has("x", "a")())
+
+	d.write("shop.proto", shopProto("a", "b"))
+	eventually(t, 2*time.Second, "the good schema is in force", d.has("x", "b"))
+	eventually(t, time.Second, "the source is well", func() bool { return !d.source.Status().Stale })
+	require.Equal(t, int64(2), d.source.Status().Rejections)
+}
+
+func TestFileSchemas_RefusalIsSaidOnceHoweverOftenItIsTriedAgain(t *testing.T) {
+	const other = "- {name: y, match: [{method: /y.Y/*}], mode: struct, schema: {reflection: true}, backends: [{service: y}]}\n"
+	d := newSchemaDir(t, map[string]string{"routes.yaml": fileRoutes("{files: [shop.proto]}") + other, "shop.proto": shopProto("a")}).run()
+	d.write("shop.proto", fmt.Sprintf(importing, "missing"))
+	d.old("shop.proto", "routes.yaml")
+	d.refused(1)
+	tries := d.compiled.Load() // of y
+	eventually(t, 5*time.Second, "it is tried again", func() bool { return d.compiled.Load() > tries+3 })
+	d.refused(1)
+	require.True(t, d.source.Status().Stale)
+}
+
+func TestFileSchemas_MendedImportIsNoticed(t *testing.T) {
+	d := newSchemaDir(t, map[string]string{
+		"routes.yaml": fileRoutes("{files: [shop.proto]}"), "shop.proto": fmt.Sprintf(importing, "part"), "part.proto": partProto("a"),
+	})
+	d.old("routes.yaml", "shop.proto", "part.proto")
+	d.run()
+	require.True(t, d.has("x", "a")())
+	d.write("part.proto", "broken")
+	d.refused(1)
+	require.True(t, d.has("x", "a")())
+	d.write("part.proto", partProto("b"))
+	eventually(t, 2*time.Second, "the mended import is in force", d.has("x", "b"))
+
+	// One that no good schema has imported yet.
+	d.write("shop.proto", fmt.Sprintf(importing, "later"))
+	d.old("shop.proto")
+	d.refused(2)
+	require.Contains(t, d.source.Status().Reason, `import "later.proto": not found`)
+	d.write("later.proto", "broken")
+	d.refused(3)
+	d.write("later.proto", partProto("c"))
+	d.old("later.proto")
+	eventually(t, 2*time.Second, "the import that came late is in force", d.has("x", "c"))
+	require.Equal(t, int64(3), d.source.Status().Rejections)
+}
+
+func TestFileSchemas_ImportDirectoriesAreRelativeToTheRoutesFile(t *testing.T) {
+	d := newSchemaDir(t, map[string]string{
+		"routes.yaml":              fileRoutes("{files: [api/v1/shop.proto], imports: [api, vendored]}"),
+		"api/v1/shop.proto":        fmt.Sprintf(importing, "part/part"),
+		"vendored/part/part.proto": partProto("a"),
+	}).run()
+	require.True(t, d.has("x", "a")())
+	d.write("vendored/part/part.proto", partProto("b"))
+	eventually(t, 2*time.Second, "the changed import is in force", d.has("x", "b"))
+}
+
+func TestFileSchemas_NoticeAChangeThatLeavesSizeAndTime(t *testing.T) {
+	d := newSchemaDir(t, map[string]string{"routes.yaml": fileRoutes("{files: [shop.proto]}"), "shop.proto": shopProto("a")}).run()
+	info, err := os.Stat(d.path("shop.proto"))
 	require.NoError(t, err)
-	require.True(t, schemas.changed())
+	d.write("shop.proto", shopProto("b"))
+	require.NoError(t, os.Chtimes(d.path("shop.proto"), info.ModTime(), info.ModTime()))
+	eventually(t, 2*time.Second, "the new schema is in force", d.has("x", "b"))
 }
 
-func TestFileSchemas_RefuseASchemaInEtcd(t *testing.T) {
-	f := newSchemaFiles(t)
-	write(t, f.routes, `{name: shop, match: [{method: "*"}], mode: struct, schema: {name: shop}, backends: [{endpoints: [{address: "h:1"}]}]}`)
-	_, err := OpenFile(t.Context(), f.routes, New(), compileForTest, (&testlog.Buffer{}).Logger())
-	require.EqualError(t, err, f.routes+`: routes[0] (shop): schema.name: "shop", want files or reflection: a routes file has no schemas of etcd`)
+// changingContext changes a file while a schema is being read: what was read is not what is there after that.
+type changingContext struct {
+	context.Context
+	change func()
 }
 
-func TestFileSchemas_NameEveryRouteThatDoesNotFit(t *testing.T) {
-	f := newSchemaFiles(t)
-	write(t, f.routes, `routes:
-- {name: a, match: [{method: "*"}], mode: struct, schema: {files: [none.proto]}, backends: [{endpoints: [{address: "h:1"}]}]}
-- {name: b, match: [{method: "*"}], mode: struct, schema: {files: [protos/shop.proto]}, backends: [{endpoints: [{address: "h:1"}]}],
-   struct: {rules: [{on: request, method: /shop.Shop/Add, when: "message.colour == ''", action: drop}]}}
-`)
-	_, err := OpenFile(t.Context(), f.routes, New(), compileForTest, (&testlog.Buffer{}).Logger())
-	require.ErrorContains(t, err, f.routes+": routes[0] (a): schema.files: ")
-	require.ErrorContains(t, err, filepath.Join(f.dir, "none.proto"))
-	require.ErrorContains(t, err, `routes[1] (b): struct.rules[0].when: no field "colour" in shop.Item`)
+func (c *changingContext) Err() error {
+	if change := c.change; change != nil {
+		c.change = nil
+		change()
+	}
+	return c.Context.Err()
 }
 
-func TestFileSchemas_TakeImportsRelativeToTheRoutesFile(t *testing.T) {
-	f := newSchemaFiles(t)
-	r := addRoute(t, "shop")
-	for _, ref := range []SchemaRef{
-		{Files: []string{"protos/shop.proto"}},
-		{Files: []string{"shop.proto"}, Imports: []string{"protos"}},
-		{Files: []string{"protos/shop.proto"}, Imports: []string{"protos"}},
-		{Files: []string{f.path("shop.proto")}, Imports: []string{f.path("")}},
-	} {
-		r.Schema = &ref
-		s, err := LoadSchema(t.Context(), f.dir, r)
-		if ref.Files[0] == "shop.proto" {
-			require.Error(t, err, "files are relative to the routes file, not to imports")
-			continue
+func TestFileSchemas_ChangeWhileAFileIsReadIsNotLost(t *testing.T) {
+	d := newSchemaDir(t, map[string]string{"routes.yaml": fileRoutes("{files: [shop.proto]}"), "shop.proto": shopProto("a")})
+	d.old("routes.yaml", "shop.proto")
+	ctx := &changingContext{Context: t.Context()}
+	n := 0
+	var change func()
+	change = func() { // the loader asks before it reads the file and after
+		if n++; n == 2 {
+			d.write("shop.proto", shopProto("a", "b"))
+			d.old("shop.proto")
+			return
 		}
-		require.NoError(t, err, ref)
-		require.Equal(t, []string{"/shop.Shop/Add"}, s.Methods())
+		ctx.change = change
 	}
-	for _, ref := range []*SchemaRef{nil, {Name: "shop"}, {Reflection: true}} {
-		r.Schema = ref
-		s, err := LoadSchema(t.Context(), f.dir, r)
-		require.NoError(t, err)
-		require.Nil(t, s)
+	ctx.change = change
+	require.NoError(t, d.open(ctx))
+	require.True(t, d.source.schemas.changed(), "what is there now was not read")
+}
+
+func TestFileSchemas_RoutesShareASchemaAndAreRefusedTogether(t *testing.T) {
+	two := fileRoutes("{files: [shop.proto]}", "a") + "- {name: y, match: [{method: /y.Y/*}], mode: struct, schema: {files: [./shop.proto]}, backends: [{endpoints: [{address: \"h:1\"}]}]}\n"
+	d := newSchemaDir(t, map[string]string{"routes.yaml": two, "shop.proto": shopProto("a")}).run()
+	y, _ := d.r.Resolve(Request{Method: "/y.Y/M"})
+	require.Same(t, programOf(d.r, "x").schema, y.Program.(*testProgram).schema)
+	d.write("shop.proto", "broken")
+	d.refused(1)
+	require.Contains(t, d.source.Status().Reason, "routes[0] (x): ")
+	require.Contains(t, d.source.Status().Reason, "routes[1] (y): ")
+	require.Len(t, d.r.Routes(), 2)
+}
+
+func TestFileSchemas_OpenNamesWhatIsWrong(t *testing.T) {
+	for doc, want := range map[string]string{
+		fileRoutes("{name: shop}"):                         `routes[0] (x): schema.name: "shop", want files or reflection: a routes file has no schemas of etcd`,
+		fileRoutes("{files: [none.proto]}"):                "routes[0] (x): schema.files: stat ",
+		fileRoutes("{files: [shop.proto]}", "none"):        `routes[0] (x): struct.rules[0].when: no field "none" in shop.Order`,
+		fileRoutes("{files: [shop.proto, a\x00b]}"):        "control characters",
+		fileRoutes("{files: [shop.proto], imports: [no]}"): "import directory: ",
+	} {
+		d := newSchemaDir(t, map[string]string{"routes.yaml": doc, "shop.proto": shopProto("a")})
+		require.ErrorContains(t, d.open(t.Context()), want)
+		require.Empty(t, d.r.Routes())
 	}
+	d := newSchemaDir(t, map[string]string{"routes.yaml": fileRoutes("{files: [shop.proto]}"), "shop.proto": shopProto("a")})
+	_, err := OpenFile(t.Context(), d.path("routes.yaml"), d.r, nil, d.log.Logger())
+	require.ErrorIs(t, err, errNoCompiler)
+	reflected := newSchemaDir(t, map[string]string{"routes.yaml": fileRoutes("{reflection: true}")})
+	require.NoError(t, reflected.open(t.Context()), "its schema is asked of the endpoints later")
+	require.Nil(t, programOf(reflected.r, "x").schema)
+}
+
+func TestFileSchemas_EndOfTheSourceIsNoMistakeInItsFiles(t *testing.T) {
+	d := newSchemaDir(t, map[string]string{"routes.yaml": fileRoutes("{files: [shop.proto]}"), "shop.proto": shopProto("a")})
+	require.NoError(t, d.open(t.Context()))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	d.write("shop.proto", shopProto("b"))
+	d.source.reload(ctx)
+	require.Zero(t, d.source.Status().Rejections)
+	require.Empty(t, d.log.String())
 }

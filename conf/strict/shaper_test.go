@@ -86,3 +86,10 @@ func FuzzDecode_Shapes(f *testing.F) {
 	f.Add([]byte("value: {<<: {a: 1}}"))
 	f.Fuzz(func(t *testing.T, data []byte) { _ = Decode(data, &shaped{}) })
 }
+
+func TestDecode_NamesKeysOfMapsThatAreGivenTwiceOrNoText(t *testing.T) {
+	var v struct {
+		Tags map[string]string `yaml:"tags"`
+	}
+	require.EqualError(t, Decode([]byte("tags:\n  a: b\n  a: c\n  ? [1]\n  : d\n"), &v), "line 3: tags.a: given twice\nline 4: tags: a list as a key, want a text")
+}

@@ -146,8 +146,18 @@ func (w *walker) check(n *yaml.Node, t reflect.Type, key string) {
 			w.fail(n, key, "%s, want keys and values", show(n))
 			return
 		}
+		seen := map[string]bool{}
 		for i := 0; i+1 < len(n.Content); i += 2 {
-			w.check(n.Content[i+1], t.Elem(), key+"."+n.Content[i].Value)
+			k, path := n.Content[i], key+"."+n.Content[i].Value
+			switch {
+			case k.Kind != yaml.ScalarNode:
+				w.fail(k, key, "%s as a key, want a text", show(k))
+			case seen[k.Value]:
+				w.fail(k, path, "given twice")
+			default:
+				w.check(n.Content[i+1], t.Elem(), path)
+			}
+			seen[k.Value] = true
 		}
 	default:
 		w.scalar(n, t, key)

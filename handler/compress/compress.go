@@ -16,7 +16,7 @@ var (
 	ErrTooLarge = errors.New("message too large")
 
 	// ErrCorrupt says that the bytes are not a message of the encoding: damaged, cut short, or followed by others. It
-	// is wrapped together with its cause. The call ends with INTERNAL.
+	// is wrapped together with its cause. The call ends with INVALID_ARGUMENT.
 	ErrCorrupt = errors.New("message corrupt")
 )
 

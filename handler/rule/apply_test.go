@@ -129,8 +129,8 @@ func TestApply_ResponsesHaveRulesOfTheirOwn(t *testing.T) {
 	p := programOf(t, `- {on: response, action: redact, fields: [user.email, "cards[].number"]}
 - {on: response, when: 'message.text == "secret"', action: reject, status: {code: INTERNAL}}`)
 	m := p.Method("/shop.Orders/Watch")
-	require.True(t, m.Request.Empty())
-	require.False(t, m.Response.Empty())
+	require.Empty(t, m.Request.rules)
+	require.NotEmpty(t, m.Response.rules)
 	require.False(t, m.Deferred())
 	reply := messageOf(t, p, m.Response, `{"user": {"email": "e", "name": "n"}, "cards": [{"number": "1", "month": 2}, {}]}`)
 	var out Result
@@ -146,7 +146,7 @@ func TestApply_WithoutRulesPasses(t *testing.T) {
 	p, err := Compile(routeOf(t, ""), shop(t))
 	require.NoError(t, err)
 	r := p.Method(create).Request
-	require.True(t, r.Empty())
+	require.Empty(t, r.rules)
 	out := Result{Verdict: Reject}
 	require.NoError(t, r.Apply(&Call{}, r.New(), 0, &out))
 	require.Equal(t, Pass, out.Verdict)

@@ -53,9 +53,6 @@ type Rules struct {
 	deferred bool
 }
 
-// Empty reports whether there are none, so that messages need not be decoded.
-func (r *Rules) Empty() bool { return len(r.rules) == 0 }
-
 // New returns a new message of the direction's type. Apply and Redact take such messages only; Decode fills one.
 func (r *Rules) New() protoreflect.Message { return r.typ.New() }
 

@@ -78,12 +78,6 @@ does not fit it: the rule and the field are named.`,
   framegate schema put shop -f shop.binpb`,
 	}
 	onSchema(cmd, func(ctx context.Context, s *resolver.SchemaStore, out *outputFlag, name string) error {
-		if len(files) == 0 {
-			return usageErrorf("--file: missing, want a .proto file or a FileDescriptorSet")
-		}
-		if !resolver.ValidName(name) {
-			return usageErrorf("NAME: %q, want 1 to 63 of a-z 0-9 . - with a letter or digit first", name)
-		}
 		doc, err := schema.Load(ctx, files, imports)
 		if err != nil {
 			return err
@@ -94,6 +88,15 @@ does not fit it: the rule and the field are named.`,
 		}
 		return out.writeSchemaChange(cmd.OutOrStdout(), schemaChange{Name: name, Outcome: result.Outcome, Revision: result.Revision})
 	})
+	cmd.PreRunE = func(_ *cobra.Command, args []string) error {
+		if len(files) == 0 {
+			return usageErrorf("--file: missing, want a .proto file or a FileDescriptorSet")
+		}
+		if !resolver.ValidName(args[0]) {
+			return usageErrorf("NAME: %q, want 1 to 63 of a-z 0-9 . - with a letter or digit first", args[0])
+		}
+		return nil
+	}
 	cmd.Flags().StringSliceVarP(&files, "file", "f", nil, "a .proto file or a FileDescriptorSet; may be given more than once (required)")
 	cmd.Flags().StringSliceVarP(&imports, "import", "I", nil, "directory of .proto files and what they import; none means the directories of the files")
 	return cmd
@@ -109,11 +112,11 @@ func newSchemaGetCommand() *cobra.Command {
 	}
 	onSchema(cmd, func(ctx context.Context, s *resolver.SchemaStore, out *outputFlag, name string) error {
 		st, err := s.Get(ctx, name)
-		if err == nil {
-			err = st.Err
-		}
 		if err != nil {
 			return err
+		}
+		if st.Err != nil {
+			return fmt.Errorf("schema %s: bad document at revision %d: %w", name, st.Revision, st.Err)
 		}
 		if file != "" {
 			return os.WriteFile(file, st.Schema.Encode(), 0o644)
