@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -31,51 +33,96 @@ func schemaOf(t testing.TB, source string) *schema.Schema {
 	return s
 }
 
-// Rules and schema change fifty times a second: no call fails, and each answer is that of a rule and a schema that were
-// in force together between the call's start and its end. The rule writes its own number into a field, and the schema
-// decides which field that is.
+// markSource is a schema whose message has its text in that field.
+func markSource(field int) string {
+	return fmt.Sprintf("package hot; message M { string mark = %d; } service Change { rpc Call(M) returns (M); }", field)
+}
+
+// markRoute is a route whose rule writes a number into that field.
+func markRoute(backend string, number int) string {
+	return fmt.Sprintf(`{name: hot, match: [{method: %s}], mode: struct, schema: {name: hot}, backends: [{endpoints: [{address: %q}]}],
+struct: {rules: [{on: request, action: set, fields: {mark: '"%d"'}}]}}`, markMethod, backend, number)
+}
+
+const markMethod = "/hot.Change/Call"
+
+// markOf is the answer of an echoing backend behind markRoute, with the schema of markSource.
+func markOf(field, number int) string {
+	tag := protowire.AppendTag(nil, protowire.Number(field), protowire.BytesType)
+	return string(protowire.AppendString(tag, fmt.Sprint(number)))
+}
+
+// readMark takes markOf apart.
+func readMark(answer string) (field, number int, err error) {
+	n, _, size := protowire.ConsumeTag([]byte(answer))
+	if size < 0 {
+		return 0, 0, protowire.ParseError(size)
+	}
+	text, size := protowire.ConsumeBytes([]byte(answer)[size:])
+	if size < 0 {
+		return 0, 0, protowire.ParseError(size)
+	}
+	number, err = strconv.Atoi(string(text))
+	return int(n), number, err
+}
+
+// replacements notes when each version of something, which are numbers in order, was replaced.
+type replacements struct {
+	first int // set once
+
+	mu sync.Mutex  // guards at
+	at []time.Time // at[i]: when version first+i was
+}
+
+func (r *replacements) add() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.at = append(r.at, time.Now())
+}
+
+// before reports whether the version had been replaced by then.
+func (r *replacements) before(version int, then time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	i := version - r.first
+	return i < len(r.at) && r.at[i].Before(then)
+}
+
+// Rules and schema change fifty times a second: no call fails, and each answer is that of a rule and of a schema that was
+// stored, and not replaced for longer than a change may take to be live when the call began. The rule writes its own
+// number, and the schema decides into which field.
 func TestStruct_ChangesOfRulesAndSchemaUnderLoadFailNoCall(t *testing.T) {
 	const (
 		span    = 5 * time.Second
 		changes = 50  // a second
 		calls   = 500 // a second
-		method  = "/hot.Change/Call"
 	)
 	proxy := testbed.NewProxy(t, "", testbed.EmbeddedEtcd(t))
 	etcd := newStructEtcd(t, proxy)
 	backend := testbed.NewRaw(t, echoAll)
-	schemas := make([]*schema.Schema, 2)
-	for i := range schemas {
-		schemas[i] = schemaOf(t, fmt.Sprintf("package hot; message M { string mark = %d; } service Change { rpc Call(M) returns (M); }", i+1))
+	var schemas []*schema.Schema // in advance: compiling them takes its time
+	for field := range changes * int(span/time.Second) {
+		schemas = append(schemas, schemaOf(t, markSource(field+1)))
 	}
-	document := func(number int) string {
-		return fmt.Sprintf(`{name: hot, match: [{method: %s}], mode: struct, schema: {name: hot}, backends: [{endpoints: [{address: %q}]}],
-struct: {rules: [{on: request, action: set, fields: {mark: '"%d"'}}]}}`, method, backend, number)
-	}
-	answer := func(field, rule int) string {
-		return string(protowire.AppendString(protowire.AppendTag(nil, protowire.Number(field), protowire.BytesType), fmt.Sprint(rule)))
-	}
-
-	h := &history{}
 	field, rule := 1, 0
-	change := func(put func() int64) {
-		h.begin(answer(field, rule))
-		h.done(put())
-	}
-	putRoute := func() int64 { return etcd.putRoute(document(rule)) }
-	putSchema := func() int64 { return etcd.putSchema("hot", schemas[field-1]) }
-	putSchema()
-	change(putRoute)
+	etcd.putSchema("hot", schemas[field-1])
+	etcd.putRoute(markRoute(backend, rule))
 	cc := testbed.DialGRPC(t, proxy.Addr)
-	awaitAnswer(t, cc, method, answer(field, rule))
-	l := startLoad(t, cc, method, calls,
-		func() int64 { return proxy.Source().Revision },
-		func(revision int64, reply string) error {
-			if !h.since(revision, reply) {
-				return fmt.Errorf("a call that began at revision %d was answered with %q", revision, reply)
-			}
-			return nil
-		})
+	awaitAnswer(t, cc, markMethod, markOf(field, rule))
+
+	oldSchemas, oldRules := &replacements{first: 1}, &replacements{}
+	l := startLoad(t, cc, markMethod, calls, time.Now, func(began time.Time, answer string) error {
+		field, rule, err := readMark(answer)
+		switch {
+		case err != nil:
+			return err
+		case oldSchemas.before(field, began.Add(-liveWithin)):
+			return fmt.Errorf("a call was answered with schema %d long after it was replaced", field)
+		case oldRules.before(rule, began.Add(-liveWithin)):
+			return fmt.Errorf("a call was answered with rule %d long after it was replaced", rule)
+		}
+		return nil
+	})
 	tick := time.NewTicker(time.Second / changes)
 	defer tick.Stop()
 	made := 0
@@ -83,10 +130,12 @@ struct: {rules: [{on: request, action: set, fields: {mark: '"%d"'}}]}}`, method,
 		<-tick.C
 		if made%2 == 0 {
 			rule++
-			change(putRoute)
+			etcd.putRoute(markRoute(backend, rule))
+			oldRules.add()
 		} else {
-			field = 3 - field
-			change(putSchema)
+			field++
+			etcd.putSchema("hot", schemas[field-1])
+			oldSchemas.add()
 		}
 	}
 	l.stop()
@@ -94,6 +143,7 @@ struct: {rules: [{on: request, action: set, fields: {mark: '"%d"'}}]}}`, method,
 	require.Empty(t, l.failed)
 	require.Greater(t, made, changes*int(span/time.Second)/4)
 	require.Greater(t, l.made, calls*int(span/time.Second)/4)
+	awaitAnswer(t, cc, markMethod, markOf(field, rule))
 }
 
 // A put that does not fit is refused and changes nothing, whichever of the two is put.
