@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/framegate/framegate/handler/wire"
+	"github.com/framegate/framegate/resolver"
 )
 
 // Filter sees each message of one method as its generated type: Req and Resp are types of kitex_gen, or of
@@ -22,6 +23,9 @@ import (
 // changed or not, or another, or nil to take the message out of its stream, or an error to end the call: a status of
 // Kitex's status package ends it with that code and message, another error with INTERNAL. A nil function passes all. What
 // the type does not know of a message is kept, and a message that is not changed is forwarded byte for byte.
+//
+// A single message of a call that is dropped ends the call with FAILED_PRECONDITION where the schema says that it is the
+// only one; without a schema the endpoint gets none.
 //
 // A route whose filters keep something from its endpoints must have a schema. Without one, code that Kitex generated
 // reads the message as it came, and it does not see all that an endpoint may see: only the last part of a message or a
@@ -37,11 +41,16 @@ type MethodFilter struct {
 	request, response messageFilter
 }
 
-// NewFilter returns the filter of a method, /pkg.Service/Method. It fails if Req or Resp is not a generated type.
+// NewFilter returns the filter of a method, /pkg.Service/Method. It fails if that is none, or if Req or Resp is not a
+// generated type.
 func NewFilter[Req, Resp any](method string, f Filter[Req, Resp]) (MethodFilter, error) {
+	var err3 error
+	if p, err := resolver.ParsePattern(method); err != nil || p.Kind != resolver.KindExact {
+		err3 = fmt.Errorf("method: %q, want /pkg.Service/Method", method)
+	}
 	request, err := newMessageFilter(f.Request)
 	response, err2 := newMessageFilter(f.Response)
-	if err := errors.Join(err, err2); err != nil {
+	if err := errors.Join(err, err2, err3); err != nil {
 		return MethodFilter{}, fmt.Errorf("filter of %s: %w", method, err)
 	}
 	return MethodFilter{method: method, request: request, response: response}, nil
@@ -90,14 +99,14 @@ func generatedOf[T any]() (generated, error) {
 }
 
 func newMessageFilter[T any](f func(context.Context, *T) (*T, error)) (messageFilter, error) {
-	if f == nil {
-		return nil, nil
-	}
 	g, err := generatedOf[T]()
-	if err != nil {
+	if err != nil || f == nil {
 		return nil, err
 	}
 	return func(ctx context.Context, message []byte) ([]byte, *localError) {
+		if message == nil {
+			message = []byte{} // an empty message is not none
+		}
 		m := new(T)
 		if err := g.unmarshal(message, m); err != nil {
 			return nil, localErrorf(codes.InvalidArgument, ReasonDecodeFailed, "cannot be decoded: %s", printable(err.Error()))

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	kcodes "github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
 	kmetadata "github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
@@ -292,5 +293,50 @@ func TestNewFilter_RefusesTypesThatWereNotGenerated(t *testing.T) {
 	})
 	require.ErrorContains(t, err, "filter of /a.B/C: handler_test.own, want a type that Kitex or protoc-gen-go generated")
 	_, err = handler.NewFilter("/a.B/C", handler.Filter[own, echo.Reply]{})
-	require.NoError(t, err, "no function needs it")
+	require.Error(t, err, "though no function needs it")
+}
+
+func passAll[T any](_ context.Context, m *T) (*T, error) { return m, nil }
+
+func TestNewFilter_ChecksBothTypesAndTheMethod(t *testing.T) {
+	_, err := handler.NewFilter("/s.S/M", handler.Filter[int, echo.Reply]{Response: passAll[echo.Reply]})
+	require.EqualError(t, err, "filter of /s.S/M: int, want a type that Kitex or protoc-gen-go generated")
+	_, err = handler.NewFilter("s.S/M", handler.Filter[echo.Request, echo.Reply]{})
+	require.EqualError(t, err, `filter of s.S/M: method: "s.S/M", want /pkg.Service/Method`)
+}
+
+func TestFilter_PassesEmptyMessages(t *testing.T) {
+	f, err := handler.NewFilter("/echo.Echo/Chat", handler.Filter[echo.Request, echo.Reply]{Request: passAll[echo.Request], Response: passAll[echo.Reply]})
+	require.NoError(t, err)
+	cc := startFiltered(t, handlertest.Echo, handler.Config{Filters: []handler.MethodFilter{f}})
+	stream, err := handlertest.Open(t.Context(), cc, "/echo.Echo/Chat")
+	require.NoError(t, err)
+	for _, m := range [][]byte{{}, request("x"), {}} {
+		require.NoError(t, stream.SendMsg(&m))
+		var got []byte
+		require.NoError(t, stream.RecvMsg(&got))
+		require.Equal(t, string(m), string(got))
+	}
+}
+
+func TestFilter_ContextHasTheTimeoutOfTheRoute(t *testing.T) {
+	deadlines := make(chan bool, 1)
+	f, err := handler.NewFilter("/echo.Echo/Say", handler.Filter[echo.Request, echo.Reply]{
+		Request: func(ctx context.Context, m *echo.Request) (*echo.Request, error) {
+			_, ok := ctx.Deadline()
+			deadlines <- ok
+			return m, nil
+		},
+	})
+	require.NoError(t, err)
+	doc, err := resolver.ParseRoute([]byte(`{name: r, mode: struct, match: [{method: "*"}], backends: [{endpoints: [{address: "h:1"}]}]}`))
+	require.NoError(t, err)
+	prog, err := handler.CompileRoute(doc, nil)
+	require.NoError(t, err)
+	_, cc := handlertest.Start(t, handler.Config{Filters: []handler.MethodFilter{f}, Router: handlertest.To(resolver.Target{
+		Route: "r", Mode: resolver.ModeStruct, Program: prog, Address: handlertest.Backend(t, handlertest.Echo), Timeout: time.Minute,
+	})})
+	_, err = handlertest.Unary(context.Background(), cc, "/echo.Echo/Say", request("x"))
+	require.NoError(t, err)
+	require.True(t, <-deadlines)
 }

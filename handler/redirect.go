@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"math"
-	"slices"
 )
 
 const (
@@ -119,19 +118,21 @@ const wholeKept = 64 << 10
 // take reads a payload of n bytes and gives it to the taker. What is to be forwarded is held. Memory is taken as the
 // payload comes, whatever was announced.
 func (r *redirect) take(n int64) error {
-	if cap(r.whole) > wholeKept {
-		r.whole = nil
-	}
 	p := r.whole[:0]
 	for left := n; left > 0; {
 		piece := int(min(left, pieceLen))
-		p = slices.Grow(p, piece)[:len(p)+piece]
+		if room := len(p) + piece; room > cap(p) {
+			p = append(make([]byte, 0, min(n, int64(max(2*cap(p), room)))), p...)
+		}
+		p = p[:len(p)+piece]
 		if err := r.fill(p[len(p)-piece:]); err != nil {
 			return err
 		}
 		left -= int64(piece)
 	}
-	r.whole = p
+	if r.whole = p; cap(p) > wholeKept {
+		r.whole = nil // an idle stream holds no large message
+	}
 	out, forward, err := r.taker.take(r.prefix[0], p)
 	if err != nil || !forward {
 		return err

@@ -147,3 +147,23 @@ func BenchmarkRedirectStep(b *testing.B) {
 		})
 	}
 }
+
+// passTaker forwards every message as it came.
+type passTaker struct{}
+
+func (passTaker) take(_ byte, payload []byte) ([]byte, bool, error) { return payload, true, nil }
+
+func TestRedirect_HoldsNoLargeMessageBetweenTwo(t *testing.T) {
+	small, large := frame(0, make([]byte, 100)), frame(0, make([]byte, 4*wholeKept))
+	in := append(append([]byte{}, small...), large...)
+	out := &pieces{t: t}
+	r := redirect{src: fullReader{bytes.NewReader(in)}, dst: out, taker: passTaker{}}
+	for _, kept := range []bool{true, false} {
+		_, err := r.step()
+		require.NoError(t, err)
+		require.Equal(t, kept, r.whole != nil)
+		require.Nil(t, r.held)
+	}
+	require.Equal(t, in, out.got.Bytes())
+	require.LessOrEqual(t, out.most, pieceLen)
+}

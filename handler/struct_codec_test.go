@@ -224,7 +224,7 @@ func TestStruct_CompressedMessagesThatCannotBeDecoded(t *testing.T) {
 
 func TestStruct_OffersTheEndpointOnlyEncodingsItKnows(t *testing.T) {
 	for rules, want := range map[string]string{
-		bothWays: "gzip, zstd,identity",
+		bothWays: "gzip,zstd,identity",
 		strings.Replace(bothWays, "struct: {", "struct: {on_decode_error: pass, ", 1): "gzip,br, zstd,identity",
 	} {
 		shop := startRawShop(t, rules, handler.Config{})

@@ -1,7 +1,8 @@
 package handler
 
 import (
-	"slices"
+	"context"
+	"errors"
 	"strings"
 	"sync"
 
@@ -45,7 +46,10 @@ func (c *call) requestError(err error) *localError {
 	if e := messageError(err, ReasonBadRequestFraming, "request"); e != nil {
 		return e
 	}
-	return openError(c.ctx, err)
+	if errors.Is(c.ctxErr(), context.DeadlineExceeded) {
+		return errTimeout
+	}
+	return localErrorf(codes.Canceled, ReasonCanceled, "the client's stream broke: %v", err)
 }
 
 // newStructure fills in c.struc. It stays nil where messages are forwarded without a look at them: there is nothing to
@@ -78,7 +82,7 @@ func (c *call) newStructure(target resolver.Target, md metadata.MD) *localError 
 		}
 		return e
 	}
-	s := &structure{pass: prog.pass, ctx: c.down.s.Context()}
+	s := &structure{pass: prog.pass, ctx: c.ctx}
 	s.call = rule.Call{
 		Method: method, Peer: peerOf(c.down.tr),
 		Metadata: sync.OnceValue(func() map[string]string { return metadataOf(md) }),
@@ -104,10 +108,13 @@ func (c *call) newStructure(target resolver.Target, md metadata.MD) *localError 
 // acceptKnown takes the encodings that cannot be decoded here out of what the endpoint may answer with.
 func (s *structure) acceptKnown(md metadata.MD) {
 	if accept := md["grpc-accept-encoding"]; !s.pass && len(accept) > 0 {
-		known := slices.DeleteFunc(strings.Split(accept[0], ","), func(name string) bool {
-			_, ok := compress.Get(strings.TrimSpace(name))
-			return !ok
-		})
+		var known []string
+		for name := range strings.SplitSeq(accept[0], ",") {
+			name = strings.TrimSpace(name)
+			if _, ok := compress.Get(name); ok {
+				known = append(known, name)
+			}
+		}
 		if len(known) == 0 {
 			delete(md, "grpc-accept-encoding")
 			return

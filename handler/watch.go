@@ -48,7 +48,7 @@ type Shown struct {
 	Direction resolver.Direction `json:"direction"`
 	Index     int64              `json:"index"`             // position in its stream, from 0
 	Length    int64              `json:"length"`            // of the payload in bytes, as it was forwarded
-	Message   json.RawMessage    `json:"message,omitempty"` // in ProtoJSON; absent if it could not be decoded
+	Message   json.RawMessage    `json:"message,omitempty"` // in ProtoJSON with the names of the schema; absent if it could not be decoded
 	Reason    string             `json:"reason,omitempty"`  // why it could not be
 	Payload   []byte             `json:"payload,omitempty"` // the beginning of one that could not be; absent if rules may hide something of it
 }
@@ -104,9 +104,9 @@ func (w *Watcher) Show(ctx context.Context, m tap.Message) (Shown, bool) {
 		msg, err = decodeShown(m, program, rules)
 	}
 	if err != nil {
-		s.Reason = err.Error()
+		s.Reason = "cannot be decoded" // what says more may quote the message
 		if w.mayShowBytes(m) {
-			s.Payload = m.Payload
+			s.Reason, s.Payload = err.Error(), m.Payload
 		}
 		return s, w.where == ""
 	}
@@ -114,7 +114,7 @@ func (w *Watcher) Show(ctx context.Context, m tap.Message) (Shown, bool) {
 		return s, false
 	}
 	rules.Redact(msg)
-	if s.Message, err = (protojson.MarshalOptions{AllowPartial: true, Resolver: program.Types()}).Marshal(msg.Interface()); err != nil {
+	if s.Message, err = (protojson.MarshalOptions{AllowPartial: true, UseProtoNames: true, Resolver: program.Types()}).Marshal(msg.Interface()); err != nil {
 		s.Reason = err.Error()
 	}
 	return s, true

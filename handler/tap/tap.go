@@ -21,7 +21,7 @@ import (
 const (
 	MaxTaps         = 8        // open at once
 	MaxMessageBytes = 64 << 10 // of one message that are copied
-	queueLen        = 256      // messages that wait for a watcher
+	queueLen        = 64       // messages that wait for a watcher
 	DefaultRate     = 100      // messages a second that one tap shows
 	MaxRate         = 1000
 )
