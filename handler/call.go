@@ -154,7 +154,7 @@ const inlineBytes = maxKept
 func (c *call) newRequest() {
 	c.request = redirect{src: c.down.s, maxBytes: c.proxy.maxMessageBytes}
 	if c.struc != nil {
-		c.request.taker = &c.struc.request
+		c.request.taker, c.request.maxBytes = &c.struc.request, c.wholeLimit()
 	}
 	c.empty = c.down.requestEmpty()
 }
@@ -175,7 +175,7 @@ func (c *call) startRequest() {
 		return
 	}
 	if c.down.requestEnded() {
-		for c.request.bytes < inlineBytes {
+		for c.request.bytes+int64(len(c.request.held)) < inlineBytes {
 			if end, err := c.request.step(); end || err != nil {
 				c.endRequest(err)
 				return
@@ -241,7 +241,7 @@ func (c *call) forwardResponse() error {
 	c.response = redirect{src: up.Stream, dst: c.shown(&c.down, resolver.OnResponse, encoding), maxBytes: c.proxy.maxMessageBytes}
 	if c.struc != nil {
 		c.struc.response.encoding = encoding
-		c.response.taker = &c.struc.response
+		c.response.taker, c.response.maxBytes = &c.struc.response, c.wholeLimit()
 	}
 	return c.response.redirectFrame()
 }

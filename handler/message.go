@@ -44,8 +44,11 @@ func (protoCodec) encode(m protoreflect.Message, _ []byte) ([]byte, error) { // 
 type jsonCodec struct{ types *dynamicpb.Types }
 
 func (c jsonCodec) decode(b []byte, r *rule.Rules) (protoreflect.Message, error) {
+	if err := rule.WeighJSON(b); err != nil {
+		return nil, err
+	}
 	m := r.New()
-	return m, protojson.UnmarshalOptions{AllowPartial: true, DiscardUnknown: true, Resolver: c.types, RecursionLimit: rule.MaxNesting}.Unmarshal(b, m.Interface())
+	return m, protojson.UnmarshalOptions{AllowPartial: true, DiscardUnknown: true, Resolver: c.types, RecursionLimit: rule.MaxJSONNesting}.Unmarshal(b, m.Interface())
 }
 
 func (c jsonCodec) encode(m protoreflect.Message, from []byte) ([]byte, error) {

@@ -2,6 +2,7 @@ package handler
 
 import (
 	"crypto/sha256"
+	"maps"
 	"slices"
 
 	"github.com/framegate/framegate/handler/rule"
@@ -16,6 +17,7 @@ type program struct {
 	key       string          // of what is made of their answers: another for another document
 	pass      bool            // what cannot be decoded is forwarded as it came
 	redacts   bool            // some rule redacts
+	headers   []string        // that rules set
 }
 
 var _ resolver.Compiler = CompileRoute
@@ -26,7 +28,10 @@ var _ resolver.Compiler = CompileRoute
 func CompileRoute(r *resolver.Route, s *schema.Schema) (resolver.Program, error) {
 	p := &program{pass: r.Struct != nil && r.Struct.OnDecodeError == resolver.DecodeErrorPass}
 	if r.Struct != nil {
-		p.redacts = slices.ContainsFunc(r.Struct.Rules, func(r resolver.Rule) bool { return r.Action == resolver.ActionRedact })
+		for _, r := range r.Struct.Rules {
+			p.redacts = p.redacts || r.Action == resolver.ActionRedact
+			p.headers = slices.AppendSeq(p.headers, maps.Keys(r.Set))
+		}
 	}
 	switch {
 	case r.Schema != nil && r.Schema.Reflection:

@@ -127,7 +127,8 @@ func (p *Proxy) serve(listener string, down serverStream) {
 		if md == nil {
 			md = metadata.MD{}
 		}
-		if e := c.structured(&target, md); e != nil {
+		var e *localError
+		if md, e = c.structured(&target, md); e != nil {
 			c.endLocal(e)
 			return
 		}

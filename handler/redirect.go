@@ -77,7 +77,8 @@ func (r *redirect) redirectFrame() error {
 	}
 }
 
-// step moves the next piece and reports whether the source ended instead.
+// step moves the next piece, or with a taker takes the next message or forwards the one that is held, and reports whether
+// the source ended instead.
 func (r *redirect) step() (end bool, err error) {
 	if r.left > 0 {
 		return false, r.move(0)
@@ -103,10 +104,7 @@ func (r *redirect) step() (end bool, err error) {
 	}
 	r.messages++
 	if r.taker != nil {
-		if err := r.take(n); err != nil || r.held == nil || r.dst == nil {
-			return false, err
-		}
-		return false, r.release()
+		return false, r.take(n)
 	}
 	r.left = n
 	return false, r.move(prefixLen)

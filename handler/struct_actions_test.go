@@ -162,7 +162,9 @@ func requireRefused(t *testing.T, code codes.Code, message, direction string, er
 	if message == "" {
 		require.Equal(t, []string{"rule_failed"}, trailer.Get(handler.ReasonTrailer))
 		require.Contains(t, st.Message(), "framegate: "+direction+": ")
-		require.Contains(t, st.Message(), "division by zero")
+		if direction == "request" { // what is wrong with an answer is none of the client's business: it may quote it
+			require.Contains(t, st.Message(), "division by zero")
+		}
 		return
 	}
 	require.Equal(t, []string{"rejected"}, trailer.Get(handler.ReasonTrailer))

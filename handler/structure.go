@@ -106,7 +106,7 @@ func (d *direction) take(flag byte, payload []byte) (out []byte, forward bool, e
 			d.stats.Hits[i] += int64(n)
 		}
 		if err != nil {
-			return nil, false, localErrorf(codes.Internal, ReasonRuleFailed, "%s: %v", d.whose, err)
+			return nil, false, d.ruleError(err)
 		}
 		if index == 0 && d == &d.of.request {
 			d.of.backend, d.of.headers = d.result.Backend, slices.Clone(d.result.Headers)
@@ -165,7 +165,19 @@ func sameBytes(a, b []byte) bool {
 }
 
 func (d *direction) decodeError(err error) *localError {
+	if d == &d.of.response { // the reason may quote what the client must not see
+		return localErrorf(codes.InvalidArgument, ReasonDecodeFailed, "%s: cannot be decoded", d.whose)
+	}
 	return localErrorf(codes.InvalidArgument, ReasonDecodeFailed, "%s: cannot be decoded: %s", d.whose, printable(err.Error()))
+}
+
+// ruleError is the local error of a rule that could not be evaluated.
+func (d *direction) ruleError(err error) *localError {
+	var failed *rule.EvalError
+	if d == &d.of.response && errors.As(err, &failed) {
+		return localErrorf(codes.Internal, ReasonRuleFailed, "%s: %s cannot be evaluated", d.whose, failed.Key)
+	}
+	return localErrorf(codes.Internal, ReasonRuleFailed, "%s: %v", d.whose, err)
 }
 
 // undecodable decides about a message that cannot be decoded.
@@ -190,6 +202,9 @@ func (d *direction) rejected() *localError {
 func metadataOf(md metadata.MD) map[string]string {
 	all := make(map[string]string, len(md))
 	for name, values := range md {
+		if strings.HasPrefix(name, "grpc-") { // framegate's own to write
+			continue
+		}
 		if strings.HasSuffix(name, "-bin") {
 			encoded := make([]string, len(values))
 			for i, v := range values {

@@ -3,6 +3,7 @@ package handler
 import (
 	"context"
 	"errors"
+	"maps"
 	"strings"
 	"sync"
 
@@ -16,9 +17,24 @@ import (
 )
 
 // structured makes a call of a route in struct mode ready to run. If the first message decides where the call goes, it
-// is waited for, and target and md changed by what it decides. The error is the call's result.
-func (c *call) structured(target *resolver.Target, md metadata.MD) *localError {
-	if e := c.newStructure(*target, md); e != nil {
+// is waited for, and target changed by what it decides. It returns the metadata to send: without what the client sent
+// under the names that header rules set, and with what they set. The error is the call's result.
+func (c *call) structured(target *resolver.Target, seen metadata.MD) (metadata.MD, *localError) {
+	dropHopByHop(seen) // rules see what the endpoint does
+	md := seen
+	if prog, ok := target.Program.(*program); ok && len(prog.headers) > 0 {
+		md = maps.Clone(seen)
+		for _, name := range prog.headers {
+			delete(md, name)
+		}
+	}
+	e := c.decide(target, seen, md)
+	return md, e
+}
+
+// decide is structured without what does not depend on messages.
+func (c *call) decide(target *resolver.Target, seen, md metadata.MD) *localError {
+	if e := c.newStructure(*target, seen); e != nil {
 		return e
 	}
 	c.newRequest()
@@ -63,7 +79,7 @@ func (c *call) newStructure(target resolver.Target, md metadata.MD) *localError 
 	var types *dynamicpb.Types
 	var rules *rule.Method
 	compiled, e := c.proxy.rulesOf(c.ctx, prog, target, method)
-	if e != nil && !prog.pass {
+	if e != nil && !(prog.pass && e.code == codes.Unimplemented) { // pass is for what is not in a schema
 		return e
 	}
 	if compiled != nil {
@@ -87,8 +103,8 @@ func (c *call) newStructure(target resolver.Target, md metadata.MD) *localError 
 		Method: method, Peer: peerOf(c.down.tr),
 		Metadata: sync.OnceValue(func() map[string]string { return metadataOf(md) }),
 	}
-	s.request = direction{of: s, whose: "request", codec: codec, maxBytes: c.proxy.maxMessageBytes, encoding: c.down.s.RecvCompress()}
-	s.response = direction{of: s, whose: "response", codec: codec, maxBytes: c.proxy.maxMessageBytes}
+	s.request = direction{of: s, whose: "request", codec: codec, maxBytes: c.wholeLimit(), encoding: c.down.s.RecvCompress()}
+	s.response = direction{of: s, whose: "response", codec: codec, maxBytes: c.wholeLimit()}
 	if rules != nil {
 		s.deferred = rules.Deferred()
 		s.request.rules, s.request.single = rules.Request, !rules.Descriptor.IsStreamingClient()
@@ -103,6 +119,17 @@ func (c *call) newStructure(target resolver.Target, md metadata.MD) *localError 
 	}
 	c.struc = s
 	return nil
+}
+
+// defaultWholeBytes bounds a message that is held whole where there is no other limit.
+const defaultWholeBytes = 64 << 20
+
+// wholeLimit returns how large a message may be that is held whole.
+func (c *call) wholeLimit() int64 {
+	if c.proxy.maxMessageBytes == 0 {
+		return defaultWholeBytes
+	}
+	return c.proxy.maxMessageBytes
 }
 
 // acceptKnown takes the encodings that cannot be decoded here out of what the endpoint may answer with.

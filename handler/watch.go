@@ -110,10 +110,10 @@ func (w *Watcher) Show(ctx context.Context, m tap.Message) (Shown, bool) {
 		}
 		return s, w.where == ""
 	}
+	rules.Redact(msg) // before where, which would else tell what is hidden
 	if w.where != "" && !w.wanted(m, program, msg) {
 		return s, false
 	}
-	rules.Redact(msg)
 	if s.Message, err = (protojson.MarshalOptions{AllowPartial: true, UseProtoNames: true, Resolver: program.Types()}).Marshal(msg.Interface()); err != nil {
 		s.Reason = err.Error()
 	}

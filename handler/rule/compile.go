@@ -284,7 +284,7 @@ func (c *compiler) expression(d *draft, t text, method string, md protoreflect.M
 		return nil
 	}
 	if err := d.resultFault(t, a.OutputType()); err != nil {
-		c.wrong(method, t.key, "%v", err)
+		c.wrong(method, t.key, "%v", wholeOf(a, err.Error()))
 	}
 	return x
 }
@@ -336,7 +336,7 @@ func (c *compiler) value(f field, method string, md protoreflect.MessageDescript
 	}
 	target := p[len(p)-1]
 	if !target.takes(a.OutputType()) {
-		c.wrong(method, f.key, "a value of type %s, want %s", a.OutputType(), target.wants())
+		c.wrong(method, f.key, "%v", wholeOf(a, fmt.Sprintf("a value of type %s, want %s", a.OutputType(), target.wants())))
 		return value{}, false
 	}
 	if e := a.NativeRep().Expr(); e.Kind() == ast.LiteralKind {

@@ -82,11 +82,11 @@ func TestCheck_KnowsTheTypesOfWhatIsNotInMessage(t *testing.T) {
 - {on: request, action: header, set: {a: 'index'}}`))
 	require.EqualError(t, err, `struct.rules[0].when: 1:1: undeclared reference to 'nope'
 struct.rules[1].when: 1:15: found no matching overload for '_==_' applied to '(string, int)'
-struct.rules[2].when: a value of type string, want bool
+struct.rules[2].when: 1:1: a value of type string, want bool
 struct.rules[3].when: 1:5: found no matching overload for '_+_' applied to '(timestamp, int)'
 struct.rules[6].when: 1:5: undeclared reference to 'nope'
 struct.rules[7].when: 1:18: matches of a pattern that is computed, want one in quotes
-struct.rules[8].set.a: a value of type int, want string`)
+struct.rules[8].set.a: 1:1: a value of type int, want string`)
 	require.NoError(t, Check(&resolver.Route{}))
 }
 
@@ -95,14 +95,14 @@ func TestCompile_NamesMistakesInTypesWithTheMethod(t *testing.T) {
 		{`{on: request, when: 'message.nme == "x"', action: reject}`, `.when: 1:8: undefined field 'nme'`},
 		{`{on: request, when: 'message.user.nme == "x"', action: reject}`, `.when: 1:13: undefined field 'nme'`},
 		{`{on: request, when: 'message.name == 5', action: reject}`, `.when: 1:14: found no matching overload for '_==_' applied to '(string, int)'`},
-		{`{on: request, when: 'message.name', action: reject}`, `.when: a value of type string, want bool`},
+		{`{on: request, when: 'message.name', action: reject}`, `.when: 1:8: a value of type string, want bool`},
 		{`{on: request, when: 'message.user == shop.Nope{}', action: reject}`, `.when: 1:26: undeclared reference to 'shop.Nope'`},
 		{`{on: request, when: 'message.status == shop.Status.NOPE', action: reject}`, `.when: 1:19: undeclared reference to 'shop'`},
 		{`{on: request, when: 'message.name.matches("(")', action: reject}`, ".when: 1:21: error parsing regexp: missing closing ): `(`"},
 		{`{on: request, when: 'message.name.matches("a{1000}b{1000}c{1000}")', action: reject}`, ".when: 1:21: matches of a pattern of 3002 instructions, want at most 2000"},
 		{`{on: request, when: 'message.name.matches(message.tier)', action: reject}`, `.when: 1:21: matches of a pattern that is computed, want one in quotes`},
 		{`{on: request, when: 'message.tags.exists(x, message.extra.text == x)', action: reject}`, `.when: 1:31: a google.protobuf.Any of message in a loop, want it outside`},
-		{`{on: request, action: header, set: {x-a: 'message.amount'}}`, `.set.x-a: a value of type int, want string`},
+		{`{on: request, action: header, set: {x-a: 'message.amount'}}`, `.set.x-a: 1:8: a value of type int, want string`},
 		{`{on: request, action: clear, fields: [nope]}`, `.fields[0]: shop.Order has no field "nope"`},
 		{`{on: request, action: clear, fields: [user.nope]}`, `.fields[0]: shop.User has no field "nope"`},
 		{`{on: request, action: clear, fields: [name.x]}`, `.fields[0]: shop.Order.name is of type string, want a message to find "x" in`},
@@ -112,20 +112,20 @@ func TestCompile_NamesMistakesInTypesWithTheMethod(t *testing.T) {
 		{`{on: request, action: clear, fields: ["user[].name"]}`, `.fields[0]: shop.Order.user is not repeated, want user without []`},
 		{`{on: request, action: clear, fields: ['cards["a"]']}`, `.fields[0]: shop.Order.cards is not a map, want cards without ["a"]`},
 		{`{on: request, action: clear, fields: ['counts["a"]']}`, `.fields[0]: shop.Order.counts has keys of type int32, got "a"`},
-		{`{on: request, action: set, fields: {name: '1'}}`, `.fields["name"]: a value of type int, want string`},
-		{`{on: request, action: set, fields: {amount: '"x"'}}`, `.fields["amount"]: a value of type string, want int64`},
-		{`{on: request, action: set, fields: {amount: '1.5'}}`, `.fields["amount"]: a value of type double, want int64`},
-		{`{on: request, action: set, fields: {blob: '"x"'}}`, `.fields["blob"]: a value of type string, want bytes`},
-		{`{on: request, action: set, fields: {"audit.at": '1'}}`, `.fields["audit.at"]: a value of type int, want google.protobuf.Timestamp`},
-		{`{on: request, action: set, fields: {tags: '"x"'}}`, `.fields["tags"]: a value of type string, want list(string)`},
-		{`{on: request, action: set, fields: {tags: '[1]'}}`, `.fields["tags"]: a value of type list(int), want list(string)`},
-		{`{on: request, action: set, fields: {labels: '{1: "x"}'}}`, `.fields["labels"]: a value of type map(int, string), want map(string, string)`},
-		{`{on: request, action: set, fields: {card: 'message.user'}}`, `.fields["card"]: a value of type shop.User, want shop.Card`},
-		{`{on: request, action: set, fields: {card: 'optional.of(message.card)'}}`, `.fields["card"]: a value of type optional_type(shop.Card), want shop.Card`},
-		{`{on: request, action: set, fields: {"cards[]": '1'}}`, `.fields["cards[]"]: a value of type int, want shop.Card`},
-		{`{on: request, action: set, fields: {floor: '"x"'}}`, `.fields["floor"]: a value of type string, want google.protobuf.Int32Value`},
-		{`{on: request, action: set, fields: {attributes: '{1: 2}'}}`, `.fields["attributes"]: a value of type map(int, int), want google.protobuf.Struct`},
-		{`{on: request, action: set, fields: {extra: '1'}}`, `.fields["extra"]: a value of type int, want google.protobuf.Any`},
+		{`{on: request, action: set, fields: {name: '1'}}`, `.fields["name"]: 1:1: a value of type int, want string`},
+		{`{on: request, action: set, fields: {amount: '"x"'}}`, `.fields["amount"]: 1:1: a value of type string, want int64`},
+		{`{on: request, action: set, fields: {amount: '1.5'}}`, `.fields["amount"]: 1:1: a value of type double, want int64`},
+		{`{on: request, action: set, fields: {blob: '"x"'}}`, `.fields["blob"]: 1:1: a value of type string, want bytes`},
+		{`{on: request, action: set, fields: {"audit.at": '1'}}`, `.fields["audit.at"]: 1:1: a value of type int, want google.protobuf.Timestamp`},
+		{`{on: request, action: set, fields: {tags: '"x"'}}`, `.fields["tags"]: 1:1: a value of type string, want list(string)`},
+		{`{on: request, action: set, fields: {tags: '[1]'}}`, `.fields["tags"]: 1:1: a value of type list(int), want list(string)`},
+		{`{on: request, action: set, fields: {labels: '{1: "x"}'}}`, `.fields["labels"]: 1:1: a value of type map(int, string), want map(string, string)`},
+		{`{on: request, action: set, fields: {card: 'message.user'}}`, `.fields["card"]: 1:8: a value of type shop.User, want shop.Card`},
+		{`{on: request, action: set, fields: {card: 'optional.of(message.card)'}}`, `.fields["card"]: 1:12: a value of type optional_type(shop.Card), want shop.Card`},
+		{`{on: request, action: set, fields: {"cards[]": '1'}}`, `.fields["cards[]"]: 1:1: a value of type int, want shop.Card`},
+		{`{on: request, action: set, fields: {floor: '"x"'}}`, `.fields["floor"]: 1:1: a value of type string, want google.protobuf.Int32Value`},
+		{`{on: request, action: set, fields: {attributes: '{1: 2}'}}`, `.fields["attributes"]: 1:1: a value of type map(int, int), want google.protobuf.Struct`},
+		{`{on: request, action: set, fields: {extra: '1'}}`, `.fields["extra"]: 1:1: a value of type int, want google.protobuf.Any`},
 		{`{on: request, action: set, fields: {status: '"NOPE"'}}`, `.fields["status"]: "NOPE", want a value of shop.Status`},
 		{`{on: request, action: set, fields: {i32: '3000000000'}}`, `.fields["i32"]: 3000000000, want -2147483648 to 2147483647`},
 		{`{on: request, action: set, fields: {u32: '-1'}}`, `.fields["u32"]: -1, want 0 to 4294967295`},

@@ -42,11 +42,11 @@ func TestCompile_RefusesWhatCostsTooMuch(t *testing.T) {
 		`message.tags.exists(a, a.replace("a", message.name).replace("b", a) == "final")`,
 	} {
 		_, err := Compile(routeOf(t, "- {on: request, when: '"+when+"', action: reject}"), shop(t))
-		require.ErrorContains(t, err, "struct.rules[0].when: costs up to ", when)
+		require.ErrorContains(t, err, ": costs up to ", when)
 		require.ErrorContains(t, err, ", want at most 1000000: ", when)
 	}
 	_, err := Compile(routeOf(t, `- {on: request, when: 'message.numbers.exists(a, message.numbers.exists(b, a == b))', action: reject}`), shop(t))
-	require.EqualError(t, err, "struct.rules[0].when: costs up to 7007003, want at most 1000000: "+
+	require.EqualError(t, err, "struct.rules[0].when: 1:23: costs up to 7007003, want at most 1000000: "+
 		"loops in loops and long texts in loops do that"+both)
 }
 
@@ -100,7 +100,11 @@ func TestApply_StopsWhatTheMessageMakesTooExpensive(t *testing.T) {
 			var out Result
 			start := time.Now()
 			err := r.Apply(&Call{}, order(r, c.name, c.tags, c.numbers), 0, &out)
-			require.ErrorContains(t, err, c.want)
+			if c.want == limit { // on a machine that is slow the time is up first
+				require.Regexp(t, limit+"|"+slow, err.Error())
+			} else {
+				require.ErrorContains(t, err, c.want)
+			}
 			require.Less(t, time.Since(start), 30*time.Second, "far less, but machines may be slow")
 		})
 	}

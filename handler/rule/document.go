@@ -78,7 +78,7 @@ func Check(r *resolver.Route) error {
 			}
 			if a != nil && len(problems) == 0 {
 				if err := draft.resultFault(t, a.OutputType()); err != nil {
-					d.fail(t.key, "%v", err)
+					d.fail(t.key, "%v", wholeOf(a, err.Error()))
 				}
 			}
 		}

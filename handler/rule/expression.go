@@ -84,6 +84,11 @@ func problemAt(at common.Location, msg string) problem {
 	return problem{line: at.Line(), column: at.Column() + 1, msg: msg}
 }
 
+// wholeOf is a mistake of a whole expression, where its operator is.
+func wholeOf(a *cel.Ast, msg string) problem {
+	return problemAt(a.NativeRep().SourceInfo().GetStartLocation(a.NativeRep().Expr().ID()), msg)
+}
+
 // parse reports what is wrong with the text of an expression whatever the types are.
 func (e *environment) parse(text string) []problem {
 	if len(text) > maxExpressionBytes {
@@ -138,8 +143,8 @@ func (e *environment) check(text string, md protoreflect.MessageDescriptor) (*ce
 		case err != nil:
 			problems = append(problems, problem{msg: err.Error()})
 		case cost.Max > MaxCost:
-			problems = append(problems, problem{msg: fmt.Sprintf(
-				"costs up to %d, want at most %d: loops in loops and long texts in loops do that", cost.Max, MaxCost)})
+			problems = append(problems, wholeOf(a, fmt.Sprintf(
+				"costs up to %d, want at most %d: loops in loops and long texts in loops do that", cost.Max, MaxCost)))
 		}
 	}
 	return a, problems
@@ -209,7 +214,7 @@ func (x *expression) fail(err error) *EvalError {
 
 // eval returns the value, which may share memory with the message.
 func (x *expression) eval(a *activation) (ref.Val, error) {
-	a.meter = meter{}
+	a.meter = meter{started: a.meter.started} // all expressions of a message have maxTime together
 	v, _, err := x.prog.Eval(a)
 	if a.meter.over != nil { // whatever came of it
 		return nil, x.fail(a.meter.over)

@@ -278,7 +278,7 @@ func (s *schema) NativeToValue(value any) ref.Val {
 	case protoreflect.Message:
 		return s.message(v)
 	case protoreflect.List:
-		return types.NewProtoList(s, v)
+		return newList(s, v)
 	case *pb.Map:
 		return types.NewProtoMap(s, v)
 	case protoreflect.EnumNumber:

@@ -6,15 +6,19 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/dynamicpb"
 )
 
 // Two bytes of the wire may make a message, and one an element of a packed list. So a bound on the encoding is none on
 // the memory that its message takes, which is estimated before it is taken.
 const (
-	// MaxMemory is how much memory a decoded message may take beside the bytes of its texts, as it is estimated.
-	MaxMemory = 256 << 20
+	// MaxMemory is how much memory a decoded message may take beside the bytes of its texts, as it is estimated: small
+	// ones may take MinMemory and MemoryPerByte for each byte of their encoding.
+	MaxMemory     = 256 << 20
+	MinMemory     = 8 << 20
+	MemoryPerByte = 40
 
-	weighFrom     = 64 << 10 // bytes of an encoding whose message cannot take MaxMemory
+	weighFrom     = 32 << 10 // bytes of an encoding whose message cannot take MinMemory
 	messageWeight = 256      // of a message or a map's entry
 	valueWeight   = 32       // of every other field, and of an element of a packed list
 )
@@ -23,25 +27,58 @@ const (
 // takes time that grows with both.
 const MaxNesting = 256
 
-// ErrTooLarge means that a message would take more than MaxMemory. It is wrapped.
+// ErrTooLarge means that a message would take more memory than it may. It is wrapped.
 var ErrTooLarge = errors.New("message takes too much memory when decoded")
 
 var errMalformed = errors.New("not in the wire format of its type")
 
 // weigh returns an error if the message with this encoding would take too much memory. An encoding that is malformed may
 // pass: what decodes it says so.
-func weigh(data []byte, md protoreflect.MessageDescriptor) error {
+func weigh(data []byte, md protoreflect.MessageDescriptor, types *dynamicpb.Types) error {
 	if len(data) <= weighFrom {
 		return nil
 	}
-	s := scale{left: MaxMemory}
+	s := scale{left: memoryFor(len(data)), types: types}
 	if err := s.message(data, md, 0); errors.Is(err, ErrTooLarge) {
-		return fmt.Errorf("%w: more than %d bytes", err, MaxMemory)
+		return fmt.Errorf("%w: more than %d bytes", err, memoryFor(len(data)))
 	}
 	return nil
 }
 
-type scale struct{ left int }
+// memoryFor returns how much memory the message of an encoding of n bytes may take.
+func memoryFor(n int) int { return min(MaxMemory, MinMemory+MemoryPerByte*n) }
+
+type scale struct {
+	left  int
+	types *dynamicpb.Types // of extensions
+	known map[extension]protoreflect.FieldDescriptor
+}
+
+type extension struct {
+	of  protoreflect.FullName
+	num protowire.Number
+}
+
+// extension returns the extension of a message that has the number, or nil.
+func (s *scale) extension(of protoreflect.FullName, num protowire.Number) protoreflect.FieldDescriptor {
+	key := extension{of, num}
+	fd, ok := s.known[key]
+	if !ok {
+		if x, err := s.types.FindExtensionByNumber(of, num); err == nil {
+			fd = x.TypeDescriptor()
+		}
+		if s.known == nil {
+			s.known = map[extension]protoreflect.FieldDescriptor{}
+		}
+		if len(s.known) < maxKnownExtensions {
+			s.known[key] = fd
+		}
+	}
+	return fd
+}
+
+// maxKnownExtensions bounds the extensions that are remembered; a message may name any number of those that do not exist.
+const maxKnownExtensions = 1000
 
 func (s *scale) add(weight int) error {
 	if s.left -= weight; s.left < 0 {
@@ -65,7 +102,11 @@ func (s *scale) message(data []byte, md protoreflect.MessageDescriptor, depth in
 		if size < 0 {
 			return errMalformed
 		}
-		if err := s.field(fields.ByNumber(num), typ, data[:size], depth); err != nil {
+		fd := fields.ByNumber(num)
+		if fd == nil && md.ExtensionRanges().Has(num) {
+			fd = s.extension(md.FullName(), num)
+		}
+		if err := s.field(fd, typ, data[:size], depth); err != nil {
 			return err
 		}
 		data = data[size:]
@@ -112,3 +153,40 @@ func elements(kind protoreflect.Kind, packed []byte) (n int) {
 	}
 	return n
 }
+
+// WeighJSON returns an ErrTooLarge if the message in ProtoJSON would take too much memory, and an error if there is more
+// of it than MaxJSONBytes. What is no JSON may pass.
+func WeighJSON(data []byte) error {
+	if len(data) > MaxJSONBytes {
+		return fmt.Errorf("%w: %d bytes of JSON, want at most %d", ErrTooLarge, len(data), MaxJSONBytes)
+	}
+	if len(data) <= weighFrom {
+		return nil
+	}
+	s := scale{left: memoryFor(len(data))}
+	inText := false
+	for i := 0; i < len(data); i++ {
+		weight := 0
+		switch c := data[i]; {
+		case inText && c == '\\':
+			i++ // what is escaped
+		case c == '"':
+			inText = !inText
+		case inText:
+		case c == '{':
+			weight = messageWeight
+		case c == ',' || c == '[':
+			weight = valueWeight
+		}
+		if err := s.add(weight); err != nil {
+			return fmt.Errorf("%w: more than %d bytes", err, memoryFor(len(data)))
+		}
+	}
+	return nil
+}
+
+// MaxJSONBytes and MaxJSONNesting bound ProtoJSON: what is in an Any is read once more for each Any around it.
+const (
+	MaxJSONBytes   = 8 << 20
+	MaxJSONNesting = 64
+)

@@ -3,6 +3,7 @@ package rule
 import (
 	"bytes"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -12,8 +13,9 @@ import (
 )
 
 // manyPieces is a schema whose messages are small on the wire and large in memory.
-const manyPieces = `syntax = "proto3"; package p;
-message M { repeated M inner = 1; repeated int32 numbers = 2; map<int32, M> map = 3; repeated string texts = 4; string text = 5; }
+const manyPieces = `syntax = "proto2"; package p;
+message M { extensions 100 to 200; repeated M inner = 1; repeated int32 numbers = 2 [packed = true]; map<int32, M> map = 3; repeated string texts = 4; optional string text = 5; }
+extend M { repeated M more = 100; }
 service S { rpc Do(M) returns (M); }`
 
 func TestDecode_RefusesWhatWouldTakeTooMuchMemory(t *testing.T) {
@@ -27,18 +29,20 @@ func TestDecode_RefusesWhatWouldTakeTooMuchMemory(t *testing.T) {
 		"map's entries":  bytes.Repeat([]byte{0x1a, 0}, size/2),
 		"packed numbers": packed,
 		"texts":          bytes.Repeat([]byte{0x22, 0}, size/2),
+		"extensions":     bytes.Repeat([]byte{0xa2, 0x06, 0}, size/3),
+		"small":          bytes.Repeat([]byte{0x0a, 0}, 1<<20),
 	} {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		_, err := rules.Decode(data)
 		runtime.ReadMemStats(&after)
 		require.ErrorIs(t, err, ErrTooLarge, name)
-		require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(1<<20), name)
+		require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(2*size), name) // 100 times that is what the message would take
 	}
 	text := protowire.AppendString(protowire.AppendTag(nil, 5, protowire.BytesType), string(bytes.Repeat([]byte{'x'}, size)))
 	_, err := rules.Decode(text)
 	require.NoError(t, err, "one long text")
-	_, err = rules.Decode(bytes.Repeat([]byte{0x0a, 0}, 100_000))
+	_, err = rules.Decode(bytes.Repeat([]byte{0x0a, 0}, 30_000))
 	require.NoError(t, err, "many messages that fit")
 }
 
@@ -47,4 +51,33 @@ func piecesRules(t *testing.T) *Rules {
 	p, err := Compile(&resolver.Route{Match: []resolver.Match{{Method: "*"}}}, filesOf(t, map[string]string{"p.proto": manyPieces}))
 	require.NoError(t, err)
 	return p.Method("/p.S/Do").Request
+}
+
+func TestWeighJSON_RefusesWhatWouldTakeTooMuchMemory(t *testing.T) {
+	many := func(s string, n int) []byte { return []byte("{\"inner\":[" + strings.Repeat(s+",", n) + "{}]}") }
+	require.ErrorIs(t, WeighJSON(many("{}", 1<<20)), ErrTooLarge)
+	require.ErrorIs(t, WeighJSON(many("1", 7<<20)), ErrTooLarge)
+	require.NoError(t, WeighJSON(many("{}", 10_000)))
+	require.NoError(t, WeighJSON([]byte(`{"text":"`+strings.Repeat(`{\"[,`, 1<<20)+`"}`)), "in a text they are text")
+}
+
+func TestRules_RefuseTimesThatAreOutOfRange(t *testing.T) {
+	files := filesOf(t, map[string]string{"p.proto": `syntax = "proto3"; package p;
+import "google/protobuf/timestamp.proto"; import "google/protobuf/duration.proto";
+message M { google.protobuf.Timestamp at = 1; google.protobuf.Duration wait = 2; repeated int32 numbers = 3; }
+service S { rpc Do(M) returns (M); }`})
+	for when, data := range map[string][]byte{
+		`message.at > timestamp("2030-01-01T00:00:00Z")`: protowire.AppendBytes([]byte{0x0a}, protowire.AppendVarint([]byte{8}, 1<<63-1)),
+		`message.wait > duration("1h")`:                  protowire.AppendBytes([]byte{0x12}, append(protowire.AppendVarint([]byte{8}, 9223372036), protowire.AppendVarint([]byte{16}, 1<<31-1)...)),
+		`7 in message.numbers`:                           protowire.AppendBytes([]byte{0x1a}, make([]byte, 1<<20)),
+	} {
+		p, err := Compile(&resolver.Route{
+			Match: []resolver.Match{{Method: "*"}}, Struct: &resolver.Struct{Rules: []resolver.Rule{{On: resolver.OnRequest, When: when, Action: resolver.ActionReject}}},
+		}, files)
+		require.NoError(t, err)
+		rules := p.Method("/p.S/Do").Request
+		m, err := rules.Decode(data)
+		require.NoError(t, err)
+		require.Error(t, rules.Apply(&Call{}, m, 0, &Result{}), when)
+	}
 }

@@ -1,6 +1,7 @@
 package rule
 
 import (
+	"math"
 	"strings"
 	"time"
 
@@ -43,6 +44,14 @@ func fieldOf(
 	return fd
 }
 
+// What timestamp.proto allows, and of what duration.proto allows, what Go's time.Duration holds.
+const (
+	minTimestamp = -62135596800 // 0001-01-01T00:00:00Z
+	maxTimestamp = 253402300799 // 9999-12-31T23:59:59Z
+	maxDuration  = int64(math.MaxInt64/time.Second) - 1
+	maxNanos     = 999_999_999
+)
+
 func notKnown(md protoreflect.MessageDescriptor) ref.Val {
 	return types.NewErr("the schema's %s does not have the fields that it should have", md.FullName())
 }
@@ -61,13 +70,15 @@ func (s *schema) wellKnown(m protoreflect.Message) ref.Val {
 		}
 		sec, nano := m.Get(seconds).Int(), m.Get(nanos).Int()
 		if name == "Timestamp" {
+			if sec < minTimestamp || sec > maxTimestamp || nano < 0 || nano > maxNanos {
+				return types.NewErr("a google.protobuf.Timestamp of %d seconds and %d nanoseconds is out of range", sec, nano)
+			}
 			return types.Timestamp{Time: time.Unix(sec, nano).UTC()}
 		}
-		d := time.Duration(sec) * time.Second
-		if d/time.Second != time.Duration(sec) {
-			return types.NewErr("a google.protobuf.Duration of %d seconds is out of range", sec)
+		if sec < -maxDuration || sec > maxDuration || nano < -maxNanos || nano > maxNanos {
+			return types.NewErr("a google.protobuf.Duration of %d seconds and %d nanoseconds is out of range", sec, nano)
 		}
-		return types.Duration{Duration: d + time.Duration(nano)}
+		return types.Duration{Duration: time.Duration(sec)*time.Second + time.Duration(nano)}
 	case "Struct":
 		fields := md.Fields().ByNumber(1)
 		if fields == nil || !fields.IsMap() || fields.MapKey().Kind() != protoreflect.StringKind {
@@ -79,7 +90,7 @@ func (s *schema) wellKnown(m protoreflect.Message) ref.Val {
 		if values == nil || !values.IsList() {
 			return notKnown(md)
 		}
-		return types.NewProtoList(s, m.Get(values).List())
+		return newList(s, m.Get(values).List())
 	case "Value":
 		return s.jsonValue(m)
 	}

@@ -1,0 +1,41 @@
+package rule
+
+import (
+	"github.com/google/cel-go/common/types"
+	"github.com/google/cel-go/common/types/ref"
+	"github.com/google/cel-go/common/types/traits"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// maxSearched is how many elements of a list of a message are looked at by one "in" or one comparison.
+const maxSearched = 10_000
+
+// list is a repeated field.
+type list struct{ traits.Lister }
+
+func newList(adapter types.Adapter, l protoreflect.List) traits.Lister {
+	return list{types.NewProtoList(adapter, l)}
+}
+
+func (l list) tooLong() ref.Val {
+	if n, ok := l.Size().(types.Int); ok && n > maxSearched {
+		return types.NewErr("a list of %d elements, want at most %d to look through", n, maxSearched)
+	}
+	return nil
+}
+
+// Contains implements traits.Container.
+func (l list) Contains(v ref.Val) ref.Val {
+	if err := l.tooLong(); err != nil {
+		return err
+	}
+	return l.Lister.Contains(v)
+}
+
+// Equal implements ref.Val.
+func (l list) Equal(v ref.Val) ref.Val {
+	if err := l.tooLong(); err != nil {
+		return err
+	}
+	return l.Lister.Equal(v)
+}
