@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/handlertest"
 	"github.com/framegate/framegate/test/testbed"
 )
@@ -46,4 +47,32 @@ func TestStruct_LeavesOutAnEmptyListOfEncodings(t *testing.T) {
 	shop := startRawShop(t, bothWays, cfg)
 	_, _, request := shop.open(t, chat("grpc-accept-encoding", "br"))
 	require.Empty(t, request.Values("grpc-accept-encoding"))
+}
+
+// What a header rule sets is the route's to say: a client that avoids the rule must not say it in its place.
+func TestStruct_ClientsCannotSendWhatHeaderRulesSet(t *testing.T) {
+	const rules = `struct: {rules: [{on: request, action: header, set: {x-tenant: 'message.tier'}}, {on: request, when: 'message.name == "drop"', action: drop}]}`
+	for name, c := range map[string]struct {
+		fields  testbed.Fields
+		message map[string]any // nil for none
+		want    []string
+	}{
+		"plain":           {chat("x-tenant", "evil", "x-other", "kept"), map[string]any{"tier": "good"}, []string{"good"}},
+		"dropped message": {chat("x-tenant", "evil", "x-other", "kept"), map[string]any{"tier": "good", "name": "drop"}, []string{"good"}},
+		"no message":      {chat("x-tenant", "evil", "x-other", "kept"), nil, nil},
+		"hop by hop":      {chat("connection", "x-tenant", "x-other", "kept"), map[string]any{"tier": "good"}, []string{"good"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			shop := startRawShop(t, rules, handler.Config{})
+			cs := shop.client.Open(t, c.fields)
+			var body []byte
+			if c.message != nil {
+				body = testbed.Frame(order(t, shop.schema, c.message))
+			}
+			cs.SendEnd(body)
+			request := shop.server.Accept(t).ReadHeaders()
+			require.Equal(t, c.want, request.Values("x-tenant"))
+			require.Equal(t, []string{"kept"}, request.Values("x-other"))
+		})
+	}
 }
