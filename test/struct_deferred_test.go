@@ -48,8 +48,9 @@ func TestStruct_FirstMessageDecidesTheBackend(t *testing.T) {
 		want   []string
 	}{
 		{"chosen", vip, []string{"vip a", "b"}, []string{"vip a"}, []string{"vip a", "b"}},
-		{"not chosen by a later one", ordinary, []string{"a", "vip b"}, []string{"client"}, []string{"a", "vip b"}},
-		{"without the dropped", ordinary, []string{"spam", "a"}, []string{"client"}, []string{"a"}},
+		{"not chosen by a later one", ordinary, []string{"a", "vip b"}, nil, []string{"a", "vip b"}},
+		{"without the dropped", ordinary, []string{"spam", "a"}, nil, []string{"a"}},
+		{"dropped itself", vip, []string{"vip spam", "a"}, []string{"vip spam"}, []string{"a"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cs := client.Open(t, testbed.RequestFields("x-first", "client"))
