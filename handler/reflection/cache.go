@@ -123,7 +123,7 @@ func NewCache[T any](cfg CacheConfig) *Cache[T] {
 // callers have left, up to FetchTimeout, and its result is kept. Callers that come in the meantime wait for it; if it
 // is for another service, one of them is the next. fetch should ask for the service of method alone.
 //
-// A value that is held stays until Forget, or until there are too many. If it lacks the method, the service is fetched
+// A value that is held stays until there are too many. If it lacks the method, the service is fetched
 // again, unless the last fetch is less than MissInterval ago: then the error is ErrMissing. If that fetch fails, the
 // methods of the value that is held can still be had. A fetch that fails with ErrMissing is taken to say that there is
 // no such service. Other failures are returned to everybody who asks for the service in the next MinBackoff to
@@ -169,15 +169,6 @@ func (c *Cache[T]) Get(
 			return f.value, nil
 		}
 	}
-}
-
-// Forget drops all that is held for key. A fetch that runs is not stopped; those who wait for it get its result, and
-// nobody after them. Calls that began under the old rules may still come and bring theirs: a key that names the
-// revision of the rules keeps them apart.
-func (c *Cache[T]) Forget(key string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.keys, key)
 }
 
 // Close cancels the fetches that run and waits for them. Those who wait in Get hear of it. It may be called more than

@@ -305,26 +305,6 @@ func TestCache_DropsTheLeastRecentlyUsedService(t *testing.T) {
 	})
 }
 
-func TestCache_ForgetsWhatAFetchBringsAfterForget(t *testing.T) {
-	bubble(t, CacheConfig{}, func(t *testing.T, c *Cache[program]) {
-		before := &endpoint{answer: program{"/a.A/X"}, delay: time.Second}
-		waits := make(chan error, 1)
-		go func() { waits <- before.get(t.Context(), c, "/a.A/X") }()
-		synctest.Wait()
-		c.Forget("k")
-		after := &endpoint{answer: program{"/a.A/X", "/a.A/New"}, delay: 6 * time.Second}
-		require.NoError(t, after.get(t.Context(), c, "/a.A/New"))
-		require.NoError(t, <-waits)
-		require.NoError(t, before.get(t.Context(), c, "/a.A/New"))
-		require.Equal(t, 1, before.count())
-		require.Equal(t, 1, after.count())
-
-		c.Forget("k")
-		require.NoError(t, after.get(t.Context(), c, "/a.A/X"))
-		require.Equal(t, 2, after.count())
-	})
-}
-
 func TestCache_CloseEndsFetchesAndCalls(t *testing.T) {
 	bubble(t, CacheConfig{FetchTimeout: time.Hour}, func(t *testing.T, c *Cache[program]) {
 		e := &endpoint{delay: 2 * time.Hour}
@@ -368,9 +348,6 @@ func TestCache_ManyCallersAndChangesAtOnce(t *testing.T) {
 				}, program.has)
 				if err == nil && !p.has(service+"X") {
 					t.Errorf("got the program of another service: %v, want %sX", p, service)
-				}
-				if i%50 == 0 {
-					c.Forget(key)
 				}
 			}
 		})

@@ -317,3 +317,16 @@ func TestMerge_MessagesByValueAndNestedTypesOfProtobuf(t *testing.T) {
 	require.Equal(t, join(message(1, x, varint(1, 5)), message(2, varint(1, 1), x), message(2, x, varint(1, 6)),
 		message(3, varint(1, 7), x), message(4, text(1, "k"), message(2, varint(1, 8), x))), out)
 }
+
+// Merge is Message.Merge for the struct type t, which it inspects at each call: keep what Describe returns where
+// messages come often.
+func Merge(original, before, after []byte, t reflect.Type) ([]byte, error) {
+	if bytes.Equal(before, after) {
+		return original, nil
+	}
+	m, err := Describe(t)
+	if err != nil {
+		return nil, err
+	}
+	return m.Merge(original, before, after)
+}

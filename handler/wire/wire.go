@@ -10,11 +10,7 @@
 // together).
 package wire
 
-import (
-	"bytes"
-	"errors"
-	"reflect"
-)
+import "errors"
 
 // MaxDepth is how many messages may lie in each other, counted only where they differ.
 const MaxDepth = 100
@@ -31,16 +27,3 @@ var (
 	// The message is to be refused.
 	ErrAmbiguous = errors.New("field was not decoded as it was sent")
 )
-
-// Merge is Message.Merge for the struct type t, which it inspects at each call: keep what Describe returns where
-// messages come often.
-func Merge(original, before, after []byte, t reflect.Type) ([]byte, error) {
-	if bytes.Equal(before, after) {
-		return original, nil
-	}
-	m, err := Describe(t)
-	if err != nil {
-		return nil, err
-	}
-	return m.Merge(original, before, after)
-}
