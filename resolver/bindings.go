@@ -25,11 +25,12 @@ type bindings struct {
 	compile Compiler
 	apply   func(gone, added []*Route) // puts routes in force
 	log     *slog.Logger
+	refused chan struct{} // has room for one; filled when there is something to tell
 
 	mu         sync.Mutex // guards what follows
 	routes     map[string]*binding
 	schemas    map[string]*boundSchema
-	rejections int64 // versions that were refused when they came
+	rejections int64 // refusals that were told
 }
 
 // version is a document of etcd.
@@ -43,7 +44,7 @@ type binding struct {
 	doc   version[Route] // the last good document
 	bound version[Route] // in force, with its program
 	err   error          // why doc is not
-	told  bool           // err was logged
+	told  bool           // it was logged and counted that doc is not
 }
 
 // boundSchema is one schema.
@@ -51,10 +52,14 @@ type boundSchema struct {
 	current version[schema.Schema] // in force
 	latest  version[schema.Schema] // the last good document; none if it was deleted
 	err     error                  // why latest is not in force
+	told    bool                   // it was logged and counted that latest is not
 }
 
 func newBindings(compile Compiler, apply func(gone, added []*Route), log *slog.Logger) *bindings {
-	return &bindings{compile: compile, apply: apply, log: log, routes: map[string]*binding{}, schemas: map[string]*boundSchema{}}
+	return &bindings{
+		compile: compile, apply: apply, log: log, refused: make(chan struct{}, 1),
+		routes: map[string]*binding{}, schemas: map[string]*boundSchema{},
+	}
 }
 
 // delta has what was in force before of each route that gets another version, nil for nothing. A route may get one more
@@ -92,25 +97,16 @@ func (b *bindings) setRoutes(docs map[string]version[Route]) {
 			continue
 		}
 		var bound *Route
+		at.told = false
 		if bound, at.err = b.compiled(doc.value); at.err == nil {
-			at.told = false
 			d.put(at, version[Route]{bound, doc.revision})
+		} else {
+			b.refuse()
 		}
 	}
 	for name := range retry {
-		if s := b.schemas[name]; s != nil && s.latest.value != nil && s.err != nil && b.adopt(name, s, d) {
-			b.log.Info("a schema that was refused fits the routes now and is in force", "schema", name)
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(docs)) {
-		if at := b.routes[name]; at != nil && at.err != nil {
-			at.told = true
-			b.rejections++
-			stays := "no version of it is in force"
-			if at.bound.value != nil {
-				stays = "its last good version stays in force"
-			}
-			b.log.Error("a route does not fit its schema; "+stays, "route", name, "error", at.err)
+		if s := b.schemas[name]; s != nil && s.latest.value != nil && s.err != nil {
+			b.adopt(name, s, d)
 		}
 	}
 	b.finish(d)
@@ -140,17 +136,12 @@ func (b *bindings) setSchemas(docs map[string]version[schema.Schema]) {
 			s = &boundSchema{}
 			b.schemas[name] = s
 		}
-		if s.latest = docs[name]; s.latest.value == nil {
-			if route := b.userOf(name); route != "" {
-				s.err = fmt.Errorf("deleted, but route %s uses it; its last version stays in force", route)
-				b.rejections++
-				b.log.Error("a schema that a route uses was deleted; its last good version stays in force", "schema", name, "route", route)
-			}
-			continue
-		}
-		if !b.adopt(name, s, d) {
-			b.rejections++
-			b.log.Error("a schema does not fit the routes that use it; its last good version stays in force", "schema", name, "error", s.err)
+		s.latest, s.told = docs[name], false
+		if s.latest.value != nil {
+			b.adopt(name, s, d)
+		} else if route := b.userOf(name); route != "" {
+			s.err = fmt.Errorf("deleted, but route %s uses it; its last version stays in force", route)
+			b.refuse()
 		}
 	}
 	b.finish(d)
@@ -177,6 +168,47 @@ func (b *bindings) finish(d delta) {
 	}
 }
 
+// refuse sees to it that what is refused is told.
+func (b *bindings) refuse() {
+	select {
+	case b.refused <- struct{}{}:
+	default:
+	}
+}
+
+// tell logs and counts what is refused and was not told yet. Whoever has woken up by refused calls it after a moment: a
+// schema and a route that were put one after the other come in any order, and fit when both are there.
+func (b *bindings) tell() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(b.schemas)) {
+		s := b.schemas[name]
+		if s.err == nil || s.told {
+			continue
+		}
+		s.told = true
+		b.rejections++
+		what := "a schema does not fit the routes that use it"
+		if s.latest.value == nil {
+			what = "a schema that a route uses was deleted"
+		}
+		b.log.Error(what+"; its last good version stays in force", "schema", name, "error", s.err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(b.routes)) {
+		at := b.routes[name]
+		if at.err == nil || at.told {
+			continue
+		}
+		at.told = true
+		b.rejections++
+		stays := "no version of it is in force"
+		if at.bound.value != nil {
+			stays = "its last good version stays in force"
+		}
+		b.log.Error("a route does not fit its schema; "+stays, "route", name, "error", at.err)
+	}
+}
+
 // userOf returns the first route in force that uses a schema, or "".
 func (b *bindings) userOf(schema string) (user string) {
 	for name, at := range b.routes {
@@ -187,9 +219,9 @@ func (b *bindings) userOf(schema string) (user string) {
 	return user
 }
 
-// adopt puts the last version of a schema in force, and reports true, if the routes in force fit it. Documents of routes
-// that are not in force do not hold it up; those that fit it come into force.
-func (b *bindings) adopt(name string, s *boundSchema, d delta) bool {
+// adopt puts the last version of a schema in force if the routes in force fit it. Documents of routes that are not in
+// force do not hold it up; those that fit it come into force.
+func (b *bindings) adopt(name string, s *boundSchema, d delta) {
 	bound := map[*binding]version[Route]{}
 	docs := map[*binding]error{} // what is wrong with the documents that name the schema
 	var errs []error
@@ -219,9 +251,14 @@ func (b *bindings) adopt(name string, s *boundSchema, d delta) bool {
 	}
 	if len(errs) > 0 {
 		s.err = strict.Join(errs)
-		return false
+		b.refuse()
+		return
 	}
 	s.current, s.err = s.latest, nil
+	if s.told {
+		s.told = false
+		b.log.Info("a schema that was refused fits the routes now and is in force", "schema", name)
+	}
 	for at, v := range bound {
 		d.put(at, v)
 	}
@@ -231,7 +268,6 @@ func (b *bindings) adopt(name string, s *boundSchema, d delta) bool {
 			b.log.Info("a route that was refused fits its schema now and is in force", "route", at.doc.value.Name)
 		}
 	}
-	return true
 }
 
 // routeStatus returns what is in force of a route, and why its last good document is not. The revision of what is in

@@ -125,6 +125,18 @@ func (b *boundTest) put(routes ...*Route) {
 	b.consistent()
 }
 
+func TestBindings_WhatFitsAMomentLaterIsNoRefusal(t *testing.T) {
+	b := newBound(t)
+	one, two := shopSchema(t, "a"), shopSchema(t, "b")
+	b.setRoutes(map[string]version[Route]{"x": {structRoute(t, "x", "shop", "a"), 2}}) // put after its schema, but it comes first
+	b.putSchema("shop", one)
+	b.setSchemas(map[string]version[schema.Schema]{"shop": {two, 4}})
+	b.put(structRoute(t, "x", "shop", "b"))
+	require.True(t, madeOf(b.resolver, "x", two))
+	b.rejectedIs(0, 0)
+	require.Empty(t, b.log.String())
+}
+
 func (b *boundTest) remove(route string) {
 	b.setRoutes(map[string]version[Route]{route: {}})
 	b.consistent()
@@ -151,6 +163,15 @@ func (b *boundTest) consistent() {
 		}
 	}
 	require.ElementsMatch(b.t, want, b.resolver.Routes())
+	select {
+	case <-b.refused:
+		b.tell()
+	default:
+		_, told := b.rejected()
+		b.tell()
+		_, ever := b.rejected()
+		require.Equal(b.t, told, ever, "what is refused wakes up whoever tells it")
+	}
 }
 
 func (b *boundTest) errorOf(route string) error {

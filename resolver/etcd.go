@@ -33,7 +33,8 @@ const (
 	reachTimeout = time.Second // for etcd to answer at the start, before a snapshot is used
 	saveDelay    = time.Second // between a change and its snapshot, so that many changes make one
 	saveInterval = 10 * time.Minute
-	saveShare    = 50 // the time between two snapshots is at least so many times what one takes
+	tellDelay    = 200 * time.Millisecond // between a refusal and what is said of it, for the other half of a change to come
+	saveShare    = 50                     // the time between two snapshots is at least so many times what one takes
 )
 
 // EtcdSource keeps the routes and the registered instances in etcd in force. While etcd cannot be reached both stay as
@@ -130,6 +131,7 @@ func (s *EtcdSource) Run(ctx context.Context) {
 			close(s.ready)
 		}
 	})
+	wg.Go(func() { s.tellRefusals(ctx) })
 	cli := s.connect(ctx)
 	if cli == nil {
 		return
@@ -152,6 +154,24 @@ func (s *EtcdSource) Run(ctx context.Context) {
 	followers.Wait()
 	close(ended)
 	_ = cli.Close() // its error is that of the context that Close itself ends
+}
+
+// tellRefusals tells what is refused for longer than a moment, until ctx ends.
+func (s *EtcdSource) tellRefusals(ctx context.Context) {
+	for {
+		select {
+		case <-s.bindings.refused:
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case <-time.After(tellDelay):
+			s.bindings.tell()
+		case <-ctx.Done():
+			s.bindings.tell()
+			return
+		}
+	}
 }
 
 // closedBefore waits until c is closed or ctx ends, and reports whether c is closed.
