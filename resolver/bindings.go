@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/framegate/framegate/conf/strict"
 	"github.com/framegate/framegate/resolver/schema"
@@ -44,7 +45,8 @@ type binding struct {
 	doc   version[Route] // the last good document
 	bound version[Route] // in force, with its program
 	err   error          // why doc is not
-	told  bool           // it was logged and counted that doc is not
+	since time.Time      // when doc came
+	told  bool           // it was logged and counted that doc is refused
 }
 
 // boundSchema is one schema.
@@ -52,7 +54,8 @@ type boundSchema struct {
 	current version[schema.Schema] // in force
 	latest  version[schema.Schema] // the last good document; none if it was deleted
 	err     error                  // why latest is not in force
-	told    bool                   // it was logged and counted that latest is not
+	since   time.Time              // when latest came
+	told    bool                   // it was logged and counted that latest is refused
 }
 
 func newBindings(compile Compiler, apply func(gone, added []*Route), log *slog.Logger) *bindings {
@@ -97,7 +100,7 @@ func (b *bindings) setRoutes(docs map[string]version[Route]) {
 			continue
 		}
 		var bound *Route
-		at.told = false
+		at.since, at.told = time.Now(), false
 		if bound, at.err = b.compiled(doc.value); at.err == nil {
 			d.put(at, version[Route]{bound, doc.revision})
 		} else {
@@ -136,7 +139,7 @@ func (b *bindings) setSchemas(docs map[string]version[schema.Schema]) {
 			s = &boundSchema{}
 			b.schemas[name] = s
 		}
-		s.latest, s.told = docs[name], false
+		s.latest, s.since, s.told = docs[name], time.Now(), false
 		if s.latest.value != nil {
 			b.adopt(name, s, d)
 		} else if route := b.userOf(name); route != "" {
@@ -176,14 +179,18 @@ func (b *bindings) refuse() {
 	}
 }
 
-// tell logs and counts what is refused and was not told yet. Whoever has woken up by refused calls it after a moment: a
-// schema and a route that were put one after the other come in any order, and fit when both are there.
-func (b *bindings) tell() {
+// tell logs and counts what is refused, came before a time and was not told yet. Whoever is woken up by refused calls it
+// a moment later: a schema and a route that were put one after the other come in any order, and fit when both are there.
+func (b *bindings) tell(before time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, name := range slices.Sorted(maps.Keys(b.schemas)) {
 		s := b.schemas[name]
-		if s.err == nil || s.told {
+		switch {
+		case s.err == nil || s.told:
+			continue
+		case !s.since.Before(before):
+			b.refuse()
 			continue
 		}
 		s.told = true
@@ -196,7 +203,11 @@ func (b *bindings) tell() {
 	}
 	for _, name := range slices.Sorted(maps.Keys(b.routes)) {
 		at := b.routes[name]
-		if at.err == nil || at.told {
+		switch {
+		case at.err == nil || at.told:
+			continue
+		case !at.since.Before(before):
+			b.refuse()
 			continue
 		}
 		at.told = true

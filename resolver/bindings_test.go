@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -131,6 +132,8 @@ func TestBindings_WhatFitsAMomentLaterIsNoRefusal(t *testing.T) {
 	b.setRoutes(map[string]version[Route]{"x": {structRoute(t, "x", "shop", "a"), 2}}) // put after its schema, but it comes first
 	b.putSchema("shop", one)
 	b.setSchemas(map[string]version[schema.Schema]{"shop": {two, 4}})
+	b.tell(time.Now().Add(-time.Second))
+	require.Len(t, b.refused, 1, "it is too early to tell, and not forgotten")
 	b.put(structRoute(t, "x", "shop", "b"))
 	require.True(t, madeOf(b.resolver, "x", two))
 	b.rejectedIs(0, 0)
@@ -165,10 +168,10 @@ func (b *boundTest) consistent() {
 	require.ElementsMatch(b.t, want, b.resolver.Routes())
 	select {
 	case <-b.refused:
-		b.tell()
+		b.tell(time.Now().Add(time.Second))
 	default:
 		_, told := b.rejected()
-		b.tell()
+		b.tell(time.Now().Add(time.Second))
 		_, ever := b.rejected()
 		require.Equal(b.t, told, ever, "what is refused wakes up whoever tells it")
 	}

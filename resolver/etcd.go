@@ -33,8 +33,8 @@ const (
 	reachTimeout = time.Second // for etcd to answer at the start, before a snapshot is used
 	saveDelay    = time.Second // between a change and its snapshot, so that many changes make one
 	saveInterval = 10 * time.Minute
-	tellDelay    = 200 * time.Millisecond // between a refusal and what is said of it, for the other half of a change to come
-	saveShare    = 50                     // the time between two snapshots is at least so many times what one takes
+	tellDelay    = time.Second // for the other half of a change to come, at most, before a refusal is told; half of it at least
+	saveShare    = 50          // the time between two snapshots is at least so many times what one takes
 )
 
 // EtcdSource keeps the routes and the registered instances in etcd in force. While etcd cannot be reached both stay as
@@ -166,9 +166,9 @@ func (s *EtcdSource) tellRefusals(ctx context.Context) {
 		}
 		select {
 		case <-time.After(tellDelay):
-			s.bindings.tell()
+			s.bindings.tell(time.Now().Add(-tellDelay / 2))
 		case <-ctx.Done():
-			s.bindings.tell()
+			s.bindings.tell(time.Now())
 			return
 		}
 	}

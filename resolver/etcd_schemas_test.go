@@ -100,7 +100,7 @@ func TestEtcdSchemas_RefusedSchemaIsShownAndAdoptedLater(t *testing.T) {
 	s, r, _, _ := startSource(t, schemaConfig(t, e.Endpoint()))
 	waitReady(t, s)
 	first := putRaw(t, cli, "/routes/x", encoded(t, structRoute(t, "x", "shop", "a"))) // before its schema
-	eventually(t, time.Second, "the route is refused", func() bool { return s.Status().Rejected == 1 && s.Status().Rejections == 1 })
+	eventually(t, 3*time.Second, "the route is refused", func() bool { return s.Status().Rejected == 1 && s.Status().Rejections == 1 })
 	require.Nil(t, programOf(r, "x"))
 	require.ErrorContains(t, statusOfRoute(s, "x").Err, `schema.name: "shop" is not in etcd`)
 	require.Zero(t, statusOfRoute(s, "x").Revision)
@@ -111,7 +111,7 @@ func TestEtcdSchemas_RefusedSchemaIsShownAndAdoptedLater(t *testing.T) {
 	require.Equal(t, first, statusOfRoute(s, "x").Revision)
 
 	bad := putRaw(t, cli, "/schemas/shop", two.Encode())
-	eventually(t, time.Second, "the schema is refused", func() bool { return s.Status().Rejected == 1 && s.Status().Rejections == 2 })
+	eventually(t, 3*time.Second, "the schema is refused", func() bool { return s.Status().Rejected == 1 && s.Status().Rejections == 2 })
 	st := statusOfSchema(s, "shop")
 	require.Equal(t, one.Encode(), st.Schema.Encode())
 	require.Equal(t, []int64{good, bad}, []int64{st.Revision, st.Latest})
@@ -126,7 +126,7 @@ func TestEtcdSchemas_RefusedSchemaIsShownAndAdoptedLater(t *testing.T) {
 	require.NoError(t, statusOfSchema(s, "shop").Err)
 
 	wrong := putRaw(t, cli, "/routes/x", encoded(t, structRoute(t, "x", "shop", "a")))
-	eventually(t, time.Second, "the route is refused", func() bool { return s.Status().Rejected == 1 })
+	eventually(t, 3*time.Second, "the route is refused", func() bool { return s.Status().Rejected == 1 })
 	require.Equal(t, []int64{fixed, wrong}, []int64{statusOfRoute(s, "x").Revision, statusOfRoute(s, "x").Latest})
 	require.True(t, madeOf(r, "x", two))
 }
@@ -147,7 +147,7 @@ func TestEtcdSchemas_WrongDocumentsByOtherHandsAreRefusedCountedAndShown(t *test
 
 	cut := one.Encode()
 	bad := putRaw(t, cli, "/schemas/shop", cut[:len(cut)-3])
-	eventually(t, time.Second, "it is refused", func() bool { return s.Status().Rejected == 2 })
+	eventually(t, 3*time.Second, "it is refused", func() bool { return s.Status().Rejected == 2 })
 	st := statusOfSchema(s, "shop")
 	require.Error(t, st.Err)
 	require.Equal(t, bad, st.Latest)
@@ -157,13 +157,13 @@ func TestEtcdSchemas_WrongDocumentsByOtherHandsAreRefusedCountedAndShown(t *test
 
 	putRaw(t, cli, "/schemas/Bad Name", one.Encode())
 	putRaw(t, cli, "/schemas/", one.Encode())
-	eventually(t, time.Second, "bad names are refused", func() bool { return s.Status().Rejected == 4 })
+	eventually(t, 3*time.Second, "bad names are refused", func() bool { return s.Status().Rejected == 4 })
 	require.ErrorContains(t, statusOfSchema(s, "Bad Name").Err, `name: "Bad Name", want 1 to 63`)
 	require.Equal(t, int64(4), s.Status().Rejections)
 
 	withFiles := mustRoute(t, `{name: f, mode: struct, match: [{method: "*"}], schema: {files: [a.proto]}, backends: [{service: echo}]}`)
 	putRaw(t, cli, "/routes/f", encoded(t, withFiles))
-	eventually(t, time.Second, "schema.files is refused", func() bool { return s.Status().Rejected == 5 })
+	eventually(t, 3*time.Second, "schema.files is refused", func() bool { return s.Status().Rejected == 5 })
 	require.ErrorContains(t, statusOfRoute(s, "f").Err, `schema.files: ["a.proto"], want name or reflection`)
 
 	putRaw(t, cli, "/schemas/shop", one.Encode())
@@ -212,7 +212,7 @@ func TestEtcdSchemas_SnapshotHasWhatWasInForce(t *testing.T) {
 	refused := putRaw(t, cli, "/schemas/shop", two.Encode())
 	putRaw(t, cli, "/routes/y", encoded(t, structRoute(t, "y", "other", "none")))
 	putRaw(t, cli, "/routes/z", encoded(t, structRoute(t, "z", "missing")))
-	eventually(t, time.Second, "they are refused", func() bool { return s.Status().Rejected == 3 })
+	eventually(t, 3*time.Second, "they are refused", func() bool { return s.Status().Rejected == 3 })
 	stop()
 	require.NoError(t, e.Close())
 
