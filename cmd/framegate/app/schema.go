@@ -144,7 +144,7 @@ func newSchemaListCommand() *cobra.Command {
 				for _, st := range all {
 					if st.Err != nil {
 						fmt.Fprintf(cmd.ErrOrStderr(), "framegate: schema %s: bad document at revision %d: %s; put it again or delete it\n",
-							st.Name, st.Revision, oneLine(st.Err))
+							plainName(st.Name), st.Revision, oneLine(st.Err))
 					}
 				}
 				return out.writeSchemas(cmd.OutOrStdout(), all)
