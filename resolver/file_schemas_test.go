@@ -129,6 +129,7 @@ func TestFileSchemas_ChangedSourceIsTakenUpWithoutTouchingTheRoutesFile(t *testi
 	d.write("proto/shop.proto", shopProto("a", "b"))
 	eventually(t, 2*time.Second, "the new schema is in force", d.has("x", "b"))
 	require.Zero(t, d.source.Status().Rejections)
+	eventually(t, 2*time.Second, "it is logged", func() bool { return d.log.Count("routes file loaded") > 0 })
 	require.Equal(t, 1, d.log.Count("routes file loaded"), "once a change")
 }
 

@@ -30,7 +30,8 @@ const (
 
 	// applyShare bounds how much of the time goes into putting changes in force, however many come: after some that took
 	// a millisecond, those of the next three wait for each other.
-	applyShare = 3
+	applyShare   = 3
+	maxApplyWait = 250 * time.Millisecond // and no longer: a change is to be in force within a second
 )
 
 // Errors that end a watch. Read everything again.
@@ -353,7 +354,7 @@ func (f *follower[T]) applyPending() {
 	if len(f.pending) > 0 {
 		began := time.Now()
 		f.apply(f.pending)
-		f.next = time.Now().Add(applyShare * time.Since(began))
+		f.next = time.Now().Add(min(applyShare*time.Since(began), maxApplyWait))
 		clear(f.pending)
 	}
 	f.mu.Lock()
