@@ -71,7 +71,9 @@ func (c *Config) validateListeners(p *problems) {
 	names, addresses := map[string]bool{}, map[string]bool{}
 	for i, l := range c.Listeners {
 		key := fmt.Sprintf("listeners[%d]", i)
-		p.check(resolver.ValidName(l.Name), "%s.name: %q, want 1 to 63 of a-z 0-9 . - with a letter or digit first", key, l.Name)
+		if err := resolver.ValidateName(l.Name); err != nil {
+			p.check(false, "%s.name: %w", key, err)
+		}
 		p.check(!names[l.Name], "%s.name: %q, want a name that no other listener has", key, l.Name)
 		p.check(validListen(l.Address), "%s.address: %q, want host:port", key, l.Address)
 		p.check(!addresses[l.Address] || strings.HasSuffix(l.Address, ":0"), "%s.address: %q, want an address that no other listener has", key, l.Address)

@@ -177,10 +177,8 @@ func (s *RouteStore) fit(ctx context.Context, routes []*Route) ([]clientv3.Cmp, 
 		for i, name := range names {
 			var revision int64
 			if kvs := resp.Responses[i].GetResponseRange().Kvs; len(kvs) > 0 {
-				revision = kvs[0].ModRevision
-				st := &StoredSchema{Name: name, Revision: revision}
-				st.Schema, st.Err = parseSchema(name, kvs[0].Value)
-				schemas[name] = st
+				st := readSchema(s.schemas, kvs[0])
+				revision, schemas[name] = st.Revision, &st
 			}
 			same = append(same, clientv3.Compare(clientv3.ModRevision(s.schemas+name), "=", revision))
 		}

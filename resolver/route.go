@@ -82,6 +82,14 @@ var namePattern = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,62}$`)
 // ValidName reports whether s can name a route or a listener.
 func ValidName(s string) bool { return namePattern.MatchString(s) }
 
+// ValidateName reports what is wrong with the name of a route, a listener, a backend or a schema.
+func ValidateName(s string) error {
+	if !ValidName(s) {
+		return fmt.Errorf("%q, want 1 to %d of a-z 0-9 . - with a letter or digit first", s, maxNameLen)
+	}
+	return nil
+}
+
 // ParseRoute decodes one route document, YAML or JSON, and validates it. The error names every mistake,
 // up to strict.MaxErrors.
 func ParseRoute(data []byte) (*Route, error) {

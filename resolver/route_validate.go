@@ -34,8 +34,8 @@ func (r *Route) normalize() (errs []error) {
 		r.Mode = ModeFrame
 	}
 	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if !ValidName(r.Name) {
-		fail("name: %q, want 1 to %d of a-z 0-9 . - with a letter or digit first", r.Name, maxNameLen)
+	if err := ValidateName(r.Name); err != nil {
+		fail("name: %w", err)
 	}
 	if len(r.Listeners) > maxListeners {
 		fail("listeners: %d, want at most %d", len(r.Listeners), maxListeners)
@@ -80,8 +80,10 @@ func (r *Route) backendProblems() (errs []error) {
 	names, total := map[string]bool{}, 0
 	for i, b := range r.Backends {
 		key := fmt.Sprintf("backends[%d]", i)
-		if b.Name != "" && !ValidName(b.Name) {
-			fail("%s.name: %q, want 1 to %d of a-z 0-9 . - with a letter or digit first", key, b.Name, maxNameLen)
+		if b.Name != "" {
+			if err := ValidateName(b.Name); err != nil {
+				fail("%s.name: %w", key, err)
+			}
 		}
 		if b.Name != "" && names[b.Name] {
 			fail("%s.name: %q, want a name that no other backend of the route has", key, b.Name)

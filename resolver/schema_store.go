@@ -17,8 +17,8 @@ func schemaKeys(prefix string) string { return prefix + "/schemas/" }
 
 // parseSchema is schema.Parse for a document that is stored under name.
 func parseSchema(name string, doc []byte) (*schema.Schema, error) {
-	if !ValidName(name) {
-		return nil, fmt.Errorf("name: %q, want 1 to %d of a-z 0-9 . - with a letter or digit first", name, maxNameLen)
+	if err := ValidateName(name); err != nil {
+		return nil, fmt.Errorf("name: %w", err)
 	}
 	return schema.Parse(doc)
 }
@@ -45,8 +45,9 @@ type StoredSchema struct {
 	Err      error          // what is wrong with the document; nil if nothing is
 }
 
-func (s *SchemaStore) read(kv *mvccpb.KeyValue) StoredSchema {
-	st := StoredSchema{Name: strings.TrimPrefix(string(kv.Key), s.keys), Revision: kv.ModRevision}
+// readSchema returns what a key of the prefix keys holds.
+func readSchema(keys string, kv *mvccpb.KeyValue) StoredSchema {
+	st := StoredSchema{Name: strings.TrimPrefix(string(kv.Key), keys), Revision: kv.ModRevision}
 	st.Schema, st.Err = parseSchema(st.Name, kv.Value)
 	return st
 }
@@ -60,7 +61,7 @@ func (s *SchemaStore) Get(ctx context.Context, name string) (StoredSchema, error
 	if len(resp.Kvs) == 0 {
 		return StoredSchema{}, fmt.Errorf("schema %s: %w", name, ErrNotFound)
 	}
-	return s.read(resp.Kvs[0]), nil
+	return readSchema(s.keys, resp.Kvs[0]), nil
 }
 
 // List returns all schemas, by name.
@@ -71,7 +72,7 @@ func (s *SchemaStore) List(ctx context.Context) ([]StoredSchema, error) {
 	}
 	all := make([]StoredSchema, len(resp.Kvs))
 	for i, kv := range resp.Kvs {
-		all[i] = s.read(kv)
+		all[i] = readSchema(s.keys, kv)
 	}
 	return all, nil
 }
@@ -79,8 +80,8 @@ func (s *SchemaStore) List(ctx context.Context) ([]StoredSchema, error) {
 // Put stores a schema under a valid name, if every route in etcd that uses it fits it; the error names the routes and
 // rules that do not.
 func (s *SchemaStore) Put(ctx context.Context, name string, doc *schema.Schema) (PutResult, error) {
-	if !ValidName(name) {
-		return PutResult{}, fmt.Errorf("put schema: name: %q, want 1 to %d of a-z 0-9 . - with a letter or digit first", name, maxNameLen)
+	if err := ValidateName(name); err != nil {
+		return PutResult{}, fmt.Errorf("put schema: name: %w", err)
 	}
 	encoded := doc.Encode()
 	if len(encoded) > schema.MaxBytes {

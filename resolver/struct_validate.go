@@ -48,8 +48,10 @@ func (s *SchemaRef) problems() (errs []error) {
 	if set != 1 {
 		fail("schema: %d of name, files and reflection, want one", set)
 	}
-	if s.Name != "" && !ValidName(s.Name) {
-		fail("schema.name: %q, want 1 to %d of a-z 0-9 . - with a letter or digit first", s.Name, maxNameLen)
+	if s.Name != "" {
+		if err := ValidateName(s.Name); err != nil {
+			fail("schema.name: %w", err)
+		}
 	}
 	if len(s.Imports) > 0 && len(s.Files) == 0 {
 		fail("schema.imports: want them beside files only")

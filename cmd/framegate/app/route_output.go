@@ -83,7 +83,7 @@ func (o *outputFlag) writeChanges(w io.Writer, changes []routeChange) error {
 	return nil
 }
 
-// inRevision is what follows a statement about a route that is at a revision; 0 is none.
+// inRevision is what follows a statement about something that is at a revision; 0 is none.
 func inRevision(revision int64) string {
 	if revision == 0 {
 		return ""

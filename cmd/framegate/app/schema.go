@@ -92,8 +92,8 @@ does not fit it: the rule and the field are named.`,
 		if len(files) == 0 {
 			return usageErrorf("--file: missing, want a .proto file or a FileDescriptorSet")
 		}
-		if !resolver.ValidName(args[0]) {
-			return usageErrorf("NAME: %q, want 1 to 63 of a-z 0-9 . - with a letter or digit first", args[0])
+		if err := resolver.ValidateName(args[0]); err != nil {
+			return usageErrorf("NAME: %v", err)
 		}
 		return nil
 	}

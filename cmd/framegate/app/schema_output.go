@@ -19,11 +19,7 @@ func (o *outputFlag) writeSchemaChange(w io.Writer, c schemaChange) error {
 	if o.format != outputTable {
 		return o.write(w, c)
 	}
-	line := fmt.Sprintf("schema %s: %s", c.Name, c.Outcome)
-	if c.Revision > 0 {
-		line += fmt.Sprintf(" (revision %d)", c.Revision)
-	}
-	_, err := fmt.Fprintln(w, line)
+	_, err := fmt.Fprintf(w, "schema %s: %s%s\n", c.Name, c.Outcome, inRevision(c.Revision))
 	return err
 }
 

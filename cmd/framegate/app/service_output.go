@@ -26,11 +26,7 @@ func (o *outputFlag) writeInstanceChange(w io.Writer, c instanceChange) error {
 	if o.format != outputTable {
 		return o.write(w, c)
 	}
-	line := fmt.Sprintf("service %s: %s %s", c.Service, c.Address, c.Outcome)
-	if c.Revision > 0 {
-		line += fmt.Sprintf(" (revision %d)", c.Revision)
-	}
-	_, err := fmt.Fprintln(w, line)
+	_, err := fmt.Fprintf(w, "service %s: %s %s%s\n", c.Service, c.Address, c.Outcome, inRevision(c.Revision))
 	return err
 }
 
