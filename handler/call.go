@@ -210,7 +210,7 @@ func (c *call) endRequest(err error) {
 		return
 	}
 	if errors.As(err, new(readError)) && c.ctxErr() == nil {
-		c.fail(localErrorf(codes.Canceled, ReasonCanceled, "the client's stream broke: %v", err))
+		c.fail(errClientBroke(err))
 	}
 	// Otherwise the client's stream or the endpoint's has ended: the response direction sees it.
 }

@@ -38,7 +38,7 @@ func (p *Proxy) rulesOf(ctx context.Context, prog *program, target resolver.Targ
 	case errors.As(err, &misfit):
 		return nil, localErrorf(codes.Internal, ReasonRuleFailed, "route %s: %s", target.Route, printable(misfit.Error()))
 	case errors.Is(err, reflection.ErrMissing):
-		return nil, localErrorf(codes.Unimplemented, ReasonDecodeFailed, "the schema of route %s has no method %s", target.Route, printable(method))
+		return nil, errNoMethod(target, method)
 	}
 	return nil, localErrorf(codes.Unavailable, ReasonDecodeFailed, "the schema of route %s: %s", target.Route, printable(err.Error()))
 }

@@ -73,6 +73,16 @@ func errNoEndpoint(t resolver.Target) *localError {
 	return localErrorf(codes.Unavailable, ReasonNoEndpoint, "route %s has no endpoint that may be used", t.Route)
 }
 
+// errNoMethod is the local error of a call in struct mode whose method is not in the schema.
+func errNoMethod(t resolver.Target, method string) *localError {
+	return localErrorf(codes.Unimplemented, ReasonDecodeFailed, "the schema of route %s has no method %s", t.Route, printable(method))
+}
+
+// errClientBroke is the local error of a call whose request cannot be read to its end.
+func errClientBroke(err error) *localError {
+	return localErrorf(codes.Canceled, ReasonCanceled, "the client's stream broke: %v", err)
+}
+
 // openError is the local error for a stream that could not be opened.
 func openError(ctx context.Context, err error) *localError {
 	var header *pool.HeaderError

@@ -65,7 +65,7 @@ func (c *call) requestError(err error) *localError {
 	if errors.Is(c.ctxErr(), context.DeadlineExceeded) {
 		return errTimeout
 	}
-	return localErrorf(codes.Canceled, ReasonCanceled, "the client's stream broke: %v", err)
+	return errClientBroke(err)
 }
 
 // newStructure fills in c.struc. It stays nil where messages are forwarded without a look at them: there is nothing to
@@ -85,7 +85,7 @@ func (c *call) newStructure(target resolver.Target, md metadata.MD) *localError 
 	if compiled != nil {
 		types = compiled.Types()
 		if rules = compiled.Method(method); rules == nil && !prog.pass {
-			return localErrorf(codes.Unimplemented, ReasonDecodeFailed, "the schema of route %s has no method %s", target.Route, printable(method))
+			return errNoMethod(target, method)
 		}
 	}
 	if rules == nil && filter.method == "" {
