@@ -1,0 +1,193 @@
+package eject
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Detector watches the endpoints of one backend. It has one timer, while an endpoint is ejected, and no goroutine.
+type Detector struct {
+	cfg     Config
+	changed func()
+	start   time.Time
+	members atomic.Pointer[map[string]*Member] // replaced, never changed; stored with mu held
+
+	ejections, prevented atomic.Uint64
+	full                 atomic.Bool // as many are ejected as may be; stored with mu held
+
+	mu     sync.Mutex // guards what follows
+	closed bool
+	out    int         // members that are ejected
+	timer  *time.Timer // runs out at next; nil before the first ejection
+	next   time.Time   // when the first of them may be due, or before; zero if none is out
+}
+
+// New returns a Detector without members; cfg is one that Validate accepts. changed is called after a member's Ejected
+// has changed, without any lock, on the goroutine of Report or SetMembers or on one of the timer. It may be called by
+// several at once, must not wait for anything, and learns what is ejected by asking the members.
+func New(cfg Config, changed func()) *Detector {
+	d := &Detector{cfg: cfg.withDefaults(), changed: changed, start: time.Now()}
+	d.members.Store(&map[string]*Member{})
+	return d
+}
+
+// SetMembers tells which endpoints the backend has now. Those that were members stay as they are; those that are none
+// any longer are forgotten. When fewer members mean that more are ejected than may be, those come back first that have
+// the least time left.
+func (d *Detector) SetMembers(addresses []string) {
+	d.mu.Lock()
+	if d.closed {
+		d.mu.Unlock()
+		return
+	}
+	old, members := *d.members.Load(), make(map[string]*Member, len(addresses))
+	for _, a := range addresses {
+		m := old[a]
+		if m == nil {
+			m = &Member{detector: d, address: a}
+		}
+		members[a] = m
+	}
+	for a, m := range old {
+		if members[a] == nil {
+			d.setStateLocked(m, forgotten)
+		}
+	}
+	d.members.Store(&members)
+	returned := false
+	for d.out > d.cfg.mayEject(len(members)) {
+		d.setStateLocked(d.firstLocked(), serving)
+		returned = true
+	}
+	d.boundLocked()
+	d.mu.Unlock()
+	if returned {
+		d.changed()
+	}
+}
+
+// Member returns the member with the address, or nil if there is none.
+func (d *Detector) Member(address string) *Member { return (*d.members.Load())[address] }
+
+// Counts returns how often a member was ejected so far, and how often one was not because MaxPercent prevented it: once
+// for each time that it failed too often, however long that lasted.
+func (d *Detector) Counts() (ejections, prevented uint64) {
+	return d.ejections.Load(), d.prevented.Load()
+}
+
+// Close ends the detector: members stay as they are from now on. No timer stays, but a call of changed that has begun
+// goes on. It may be called more than once.
+func (d *Detector) Close() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.closed = true
+	if d.timer != nil {
+		d.timer.Stop()
+	}
+}
+
+// slot returns the number of the part of Config.Window that it is now, from 1.
+func (d *Detector) slot() uint64 { return uint64(time.Since(d.start)/(d.cfg.Window/slots)) + slots }
+
+// look decides on a member that has failed too often, or is held and no longer has.
+func (d *Detector) look(m *Member) {
+	if d.decide(m) == ejected {
+		d.changed()
+	}
+}
+
+// decide puts the member into the state that its calls ask for, and returns that, or the state that it is in already
+// as serving.
+func (d *Detector) decide(m *Member) state {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now, tooMany := m.load(), m.tooMany()
+	switch {
+	case d.closed || now == ejected || now == forgotten:
+		return serving // another call was first
+	case tooMany && !d.full.Load():
+		return d.setStateLocked(m, ejected)
+	case tooMany && now == serving:
+		return d.setStateLocked(m, held)
+	case !tooMany && now == held:
+		return d.setStateLocked(m, serving)
+	}
+	return serving
+}
+
+// setStateLocked changes the state of a member, and returns the new one.
+func (d *Detector) setStateLocked(m *Member, to state) state {
+	now := time.Now()
+	if m.load() == ejected {
+		d.out--
+		m.until, m.back = time.Time{}, now
+		m.streak.Store(0) // whatever was reported before, it starts anew
+		m.window.clear()
+	}
+	switch to {
+	case ejected:
+		d.out++
+		d.ejections.Add(1)
+		before := d.cfg.times(m.before, now.Sub(m.back))
+		m.until = now.Add(d.cfg.ejection(before))
+		m.before = min(before+1, int(d.cfg.MaxTime/d.cfg.BaseTime)) // more would change nothing but how soon it is forgiven
+		d.armLocked(m.until)
+	case held:
+		d.prevented.Add(1)
+	}
+	m.state.Store(uint32(to))
+	d.boundLocked()
+	return to
+}
+
+// boundLocked is called when out or the number of members has changed.
+func (d *Detector) boundLocked() { d.full.Store(d.out >= d.cfg.mayEject(len(*d.members.Load()))) }
+
+// firstLocked returns the member that is the next to come back. One is ejected.
+func (d *Detector) firstLocked() (first *Member) {
+	for _, m := range *d.members.Load() {
+		if m.load() == ejected && (first == nil || m.until.Before(first.until)) {
+			first = m
+		}
+	}
+	return first
+}
+
+// armLocked makes sure that the timer runs out at the time given or before.
+func (d *Detector) armLocked(at time.Time) {
+	if !d.next.IsZero() && !at.Before(d.next) {
+		return
+	}
+	d.next = at
+	if d.timer == nil {
+		d.timer = time.AfterFunc(time.Until(at), d.returnDue)
+		return
+	}
+	d.timer.Reset(time.Until(at))
+}
+
+// returnDue brings back those whose time is over. Too early a call does no harm.
+func (d *Detector) returnDue() {
+	d.mu.Lock()
+	if d.closed {
+		d.mu.Unlock()
+		return
+	}
+	d.next = time.Time{}
+	now, returned := time.Now(), false
+	for _, m := range *d.members.Load() {
+		switch {
+		case m.load() != ejected:
+		case m.until.After(now):
+			d.armLocked(m.until)
+		default:
+			d.setStateLocked(m, serving)
+			returned = true
+		}
+	}
+	d.mu.Unlock()
+	if returned {
+		d.changed()
+	}
+}

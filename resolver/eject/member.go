@@ -1,0 +1,107 @@
+package eject
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// state is what the detector thinks of a member:
+//
+//	          too many failures              its time is over
+//	serving --------------------> ejected --------------------> serving
+//	   |  ^                          ^
+//	   |  | no longer too many       | another failure, and MaxPercent allows it by now
+//	   v  |                          |
+//	  held: too many failures, but MaxPercent prevents that it is ejected
+//
+// From each, SetMembers may lead to forgotten. Only Detector.setStateLocked changes a state.
+type state uint32
+
+const (
+	serving state = iota
+	held
+	ejected
+	forgotten
+)
+
+// Member is one endpoint of a backend. Its methods may be called by any number of goroutines at once.
+type Member struct {
+	detector *Detector
+	address  string
+
+	state  atomic.Uint32 // a state; written with detector.mu held
+	streak atomic.Int64  // failures since the last success
+	window window        // of Config.FailurePercent; empty without it
+
+	// Guarded by detector.mu.
+	until  time.Time // when it is back, if it is ejected
+	back   time.Time // when it was back the last time
+	before int       // times that it counted as ejected, the last one included
+}
+
+// Address returns the address that the member has in SetMembers.
+func (m *Member) Address() string { return m.address }
+
+// Report tells how one call of the endpoint went. While nothing is wrong, a success costs two atomic loads, and with
+// FailurePercent a look at the clock and an atomic add. It does not allocate. What is reported of a member that is
+// ejected or forgotten does not count: such calls began before, or had no other endpoint to go to.
+//
+// Report may call the function that New was given.
+func (m *Member) Report(failed bool) {
+	if s := m.load(); s == ejected || s == forgotten {
+		return
+	}
+	if !failed {
+		m.succeed()
+		return
+	}
+	m.fail()
+}
+
+func (m *Member) succeed() {
+	if m.streak.Load() != 0 {
+		m.streak.Store(0)
+	}
+	if d := m.detector; d.cfg.FailurePercent > 0 {
+		m.window.add(d.slot(), callGood)
+	}
+	if m.load() == held && !m.tooMany() {
+		m.detector.look(m)
+	}
+}
+
+func (m *Member) fail() {
+	m.streak.Add(1)
+	if d := m.detector; d.cfg.FailurePercent > 0 {
+		m.window.add(d.slot(), callFailed)
+	}
+	if !m.tooMany() || m.load() == held && m.detector.full.Load() {
+		return // in an outage of all, only the first failure too many takes the lock
+	}
+	m.detector.look(m)
+}
+
+// tooMany reports whether the member has failed so often that it is to be ejected.
+func (m *Member) tooMany() bool {
+	d := m.detector
+	if n := d.cfg.ConsecutiveFailures; n > 0 && m.streak.Load() >= int64(n) {
+		return true
+	}
+	if d.cfg.FailurePercent == 0 {
+		return false
+	}
+	calls, failures := m.window.sum(d.slot())
+	return calls >= int64(d.cfg.MinCalls) && failures*100 >= calls*int64(d.cfg.FailurePercent)
+}
+
+// Ejected reports whether the endpoint is to get no calls now. It costs one atomic load.
+func (m *Member) Ejected() bool { return m.load() == ejected }
+
+// Until returns when the endpoint will be back; zero if it is not ejected.
+func (m *Member) Until() time.Time {
+	m.detector.mu.Lock()
+	defer m.detector.mu.Unlock()
+	return m.until
+}
+
+func (m *Member) load() state { return state(m.state.Load()) }

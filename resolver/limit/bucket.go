@@ -1,0 +1,32 @@
+package limit
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// Bucket allows calls at a Rate. It has no lock; any number of goroutines may use it.
+type Bucket struct {
+	pace  pace
+	start time.Time
+	full  atomic.Int64 // when it is full again, in nanoseconds since start
+}
+
+// NewBucket returns a full Bucket. What is out of r's bounds is brought to the nearest bound; see Rate.Validate.
+func NewBucket(r Rate) *Bucket { return &Bucket{pace: r.pace(), start: time.Now()} }
+
+// Allow takes a token. If there is none, ok is false, and retryAfter is how long it takes until there is one, should
+// nobody else take it.
+func (b *Bucket) Allow() (ok bool, retryAfter time.Duration) {
+	now := int64(time.Since(b.start))
+	for {
+		full := b.full.Load()
+		next, wait := b.pace.take(full, now)
+		if wait > 0 {
+			return false, wait
+		}
+		if b.full.CompareAndSwap(full, next) {
+			return true, 0
+		}
+	}
+}
