@@ -88,8 +88,12 @@ func newPicker(p Policy, members []Member, prev Picker, random func() uint64) Pi
 	switch p.Kind {
 	case WeightedRandom:
 		return newWeightedRandom(members, random)
-	case RoundRobin:
-		return newRoundRobin(members, prev, random)
+	case LeastRequest:
+		return newLeastRequest(members, random)
+	case PeakEWMA:
+		return newPeakEWMA(members, p.Decay, random)
+	case ConsistentHash:
+		return newConsistentHash(members, p.BoundPercent, prev)
 	default:
 		return newRoundRobin(members, prev, random)
 	}

@@ -1,0 +1,146 @@
+package balance
+
+import (
+	"math"
+	"math/bits"
+	"slices"
+	"sync"
+	"sync/atomic"
+)
+
+// consistentHash sends a key to the member that has its slot on the ring. It passes by members that are down, tried, or
+// have all that the bounded load allows them: a full host may not have more calls under way than a certain percentage of
+// what would be its part of all calls (V. Mirrokni, M. Thorup, M. Zadimoghaddam, Consistent Hashing with Bounded Loads).
+type consistentHash struct {
+	ring  *ring
+	seats []seat   // by index of the ring's places
+	up    []uint32 // indexes of the seats that are up
+	// quota is how many calls a weight of 1 may have per call that is under way.
+	quota float64
+	load  load
+}
+
+// seat is a place as this picker sees it.
+type seat struct {
+	host   *Host
+	weight float64
+	down   bool
+}
+
+func newConsistentHash(members []Member, boundPercent int, prev Picker) *consistentHash {
+	places, sorted := placesOf(members)
+	c := &consistentHash{seats: make([]seat, len(sorted))}
+	var weights float64
+	for i, m := range sorted {
+		c.seats[i] = seat{host: m.Host, weight: places[i].weight, down: m.Down}
+		if !m.Down {
+			weights += places[i].weight
+			c.up = append(c.up, uint32(i))
+			c.load.hosts = append(c.load.hosts, m.Host)
+		}
+	}
+	if weights > 0 {
+		c.quota = float64(boundPercent) / 100 / weights
+	}
+	c.load.begin()
+	if p, ok := prev.(*consistentHash); ok && p != nil && slices.Equal(p.ring.places, places) {
+		c.ring = p.ring
+	} else {
+		c.ring = newRing(places)
+	}
+	return c
+}
+
+func (c *consistentHash) Pick(key uint64, tried []*Host) *Host {
+	if len(c.up) == 0 {
+		return nil
+	}
+	perWeight := c.quota * float64(c.load.sum()+1)
+	slot := slotOf(key)
+	// In so many slots each member has one, but for one chance in millions.
+	for range min(16*len(c.seats), slotCount) {
+		s := &c.seats[c.ring.owners[slot]]
+		if !s.down && !s.full(perWeight) && (len(tried) == 0 || !contains(tried, s.host)) {
+			return s.host
+		}
+		slot = (slot + 1) % slotCount
+	}
+	return c.leastLoaded(key, tried)
+}
+
+// full reports whether the host has all the calls that it may have. perWeight is what a weight of 1 may have.
+func (s *seat) full(perWeight float64) bool {
+	return float64(s.host.active.Load()) >= math.Ceil(perWeight*s.weight)
+}
+
+// leastLoaded looks at all that are up and returns the one with the fewest calls for its weight, if there is one not in
+// tried one of these.
+func (c *consistentHash) leastLoaded(key uint64, tried []*Host) *Host {
+	high, _ := bits.Mul64(mix(key), uint64(len(c.up)))
+	from := int(high)
+	var best *seat
+	for i := range c.up {
+		s := &c.seats[c.up[(from+i)%len(c.up)]]
+		if contains(tried, s.host) {
+			continue
+		}
+		if best == nil || float64(s.host.Active())*best.weight < float64(best.host.Active())*s.weight {
+			best = s
+		}
+	}
+	if best == nil {
+		best = &c.seats[c.up[from]]
+	}
+	return best.host
+}
+
+// load is how many calls are under way at some hosts together. It is exact for up to exactHosts of them. For more, each
+// look counts a few anew and takes the rest as they were, so that it costs the same for any number.
+type load struct {
+	hosts []*Host
+
+	mu    sync.Mutex   // held, by who gets it without waiting, to change what follows
+	seen  []int64      // of each host when it was last counted
+	next  int          // which is to be counted next
+	total atomic.Int64 // sum of seen
+}
+
+const (
+	exactHosts = 16
+	countedNow = 8
+)
+
+// begin counts all for the first time.
+func (l *load) begin() {
+	l.seen = make([]int64, len(l.hosts))
+	for i, h := range l.hosts {
+		l.seen[i] = h.active.Load()
+		l.total.Add(l.seen[i])
+	}
+}
+
+func (l *load) sum() int64 {
+	if len(l.hosts) <= exactHosts {
+		var sum int64
+		for _, h := range l.hosts {
+			sum += h.active.Load()
+		}
+		return sum
+	}
+	if l.mu.TryLock() {
+		var change int64
+		for range countedNow {
+			active := l.hosts[l.next].active.Load()
+			change += active - l.seen[l.next]
+			l.seen[l.next] = active
+			if l.next++; l.next == len(l.hosts) {
+				l.next = 0
+			}
+		}
+		if change != 0 {
+			l.total.Add(change)
+		}
+		l.mu.Unlock()
+	}
+	return l.total.Load()
+}
