@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,23 +30,24 @@ const (
 // grpcProber asks grpc.health.v1. It keeps its connection while that works. After anything else than an answer the next
 // check makes a new one: so gRPC's own delays between dials never apply, and what broke is not used again.
 type grpcProber struct {
-	request  *grpc_health_v1.HealthCheckRequest
-	timeout  time.Duration
-	options  []grpc.DialOption
+	address string
+	request *grpc_health_v1.HealthCheckRequest
+	timeout time.Duration
+	options []grpc.DialOption
+
 	conn     *grpc.ClientConn // nil before the first check and after one that broke it
-	dialErrs chan error       // the last error of dialling, if it was not taken yet
+	dialErrs chan error       // of conn: its first error of dialling, if it was not taken yet
 }
 
 func newGRPCProber(address string, cfg Config) *grpcProber {
 	p := &grpcProber{
-		request:  &grpc_health_v1.HealthCheckRequest{Service: cfg.Service},
-		timeout:  cfg.Timeout,
-		dialErrs: make(chan error, 1),
+		address: address,
+		request: &grpc_health_v1.HealthCheckRequest{Service: cfg.Service},
+		timeout: cfg.Timeout,
 	}
 	p.options = []grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithAuthority(authorityOf(address, cfg)),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return p.dial(ctx, address) }),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: cfg.Timeout}),
 		grpc.WithIdleTimeout(0), // the checks themselves keep it in use
 		grpc.WithDisableServiceConfig(),
@@ -72,26 +74,29 @@ func authorityOf(address string, cfg Config) string {
 	return address
 }
 
-// dial keeps the error: gRPC's says it in many more words.
-func (p *grpcProber) dial(ctx context.Context, address string) (net.Conn, error) {
-	nc, err := dial(ctx, address)
-	if err != nil {
-		select {
-		case p.dialErrs <- err:
-		default:
+// connect makes p.conn, which dials when it is used.
+func (p *grpcProber) connect() (err error) {
+	dialErrs := make(chan error, 1)
+	p.dialErrs = dialErrs
+	dialer := grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+		nc, err := dial(ctx, p.address)
+		if err != nil {
+			select {
+			case dialErrs <- err: // gRPC's own says it in many more words
+			default:
+			}
 		}
-	}
-	return nc, err
+		return nc, err
+	})
+	p.conn, err = grpc.NewClient("passthrough:///endpoint", append(slices.Clip(p.options), dialer)...) // the dialler knows the address
+	return err
 }
 
 func (p *grpcProber) probe(ctx context.Context) error {
 	if p.conn == nil {
-		// The target is never looked at: the dialler knows the address.
-		conn, err := grpc.NewClient("passthrough:///endpoint", p.options...)
-		if err != nil {
+		if err := p.connect(); err != nil {
 			return err
 		}
-		p.conn = conn
 	}
 	answer, err := grpc_health_v1.NewHealthClient(p.conn).Check(ctx, p.request)
 	if err == nil {
