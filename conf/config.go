@@ -126,14 +126,29 @@ func (e EmbeddedEtcd) Server() etcdserver.Config {
 
 // Upstream says how endpoints are connected to.
 type Upstream struct {
-	Connections          int           `yaml:"connections"`
+	Connections          Connections   `yaml:"connections"`
 	StreamsPerConnection int           `yaml:"streams_per_connection"`
+	WhenFull             pool.WhenFull `yaml:"when_full"`
 	ConnectTimeout       time.Duration `yaml:"connect_timeout"`
 	IdleTimeout          time.Duration `yaml:"idle_timeout"`
+	MaxAge               time.Duration `yaml:"max_age"`
+	Backoff              Backoff       `yaml:"backoff"`
 	Keepalive            Keepalive     `yaml:"keepalive"`
 	StreamWindow         uint32        `yaml:"stream_window"`
 	ConnectionWindow     uint32        `yaml:"connection_window"`
 	MaxHeaderBytes       uint32        `yaml:"max_header_bytes"`
+}
+
+// Connections bounds the connections to one endpoint.
+type Connections struct {
+	Min int `yaml:"min"`
+	Max int `yaml:"max"`
+}
+
+// Backoff says how long an endpoint is left alone after a connection could not be made.
+type Backoff struct {
+	Base time.Duration `yaml:"base"`
+	Max  time.Duration `yaml:"max"`
 }
 
 // Keepalive says how endpoints are probed.
@@ -145,10 +160,14 @@ type Keepalive struct {
 // Pool returns the configuration of the connection pool.
 func (u Upstream) Pool() pool.Config {
 	return pool.Config{
-		Connections:          u.Connections,
+		MinConnections:       u.Connections.Min,
+		MaxConnections:       u.Connections.Max,
 		StreamsPerConnection: u.StreamsPerConnection,
+		WhenFull:             u.WhenFull,
 		ConnectTimeout:       u.ConnectTimeout,
 		IdleTimeout:          u.IdleTimeout,
+		MaxAge:               u.MaxAge,
+		Backoff:              pool.Backoff{Base: u.Backoff.Base, Max: u.Backoff.Max},
 		Keepalive:            h2conn.Keepalive{Time: u.Keepalive.Time, Timeout: u.Keepalive.Timeout},
 		StreamWindow:         u.StreamWindow,
 		ConnectionWindow:     u.ConnectionWindow,
@@ -204,10 +223,12 @@ func Default() *Config {
 			Embedded:      EmbeddedEtcd{Dir: "./framegate-data", Address: "127.0.0.1:2379"},
 		},
 		Upstream: Upstream{
-			Connections:          pool.DefaultConnections,
+			Connections:          Connections{Max: pool.DefaultMaxConnections},
 			StreamsPerConnection: pool.DefaultStreamsPerConnection,
+			WhenFull:             pool.DefaultWhenFull,
 			ConnectTimeout:       pool.DefaultConnectTimeout,
 			IdleTimeout:          pool.DefaultIdleTimeout,
+			Backoff:              Backoff{Base: pool.DefaultBackoffBase, Max: pool.DefaultBackoffMax},
 			Keepalive:            Keepalive{Time: pool.DefaultKeepaliveTime, Timeout: pool.DefaultKeepaliveTimeout},
 			StreamWindow:         pool.DefaultStreamWindow,
 			ConnectionWindow:     pool.DefaultConnectionWindow,

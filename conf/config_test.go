@@ -42,13 +42,15 @@ func TestParse_ListenerTakesDefaultsForWhatItLeavesOut(t *testing.T) {
 func TestLoad_NamesFileKeyAndValue(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "f.yaml")
 	for doc, want := range map[string]string{
-		"listen: x":                        "line 1: listen: unknown key, want one of: listeners,",
-		"listeners: [{adress: x}]":         "line 1: listeners[0].adress: unknown key",
-		"drain: {timeout: 5}":              `line 1: drain.timeout: "5", want a duration`,
-		"etcd: {endpoints: embedded}":      `line 1: etcd.endpoints: "embedded", want a list`,
-		"upstream: {connections: many}":    `line 1: upstream.connections: "many", want a whole number`,
-		"register: {tags: {a: [1]}}":       "register.tags.a: a list, want a string",
-		"listeners:\n- name: a\n  name: b": "line 3: listeners[0].name: given twice",
+		"listen: x":                         "line 1: listen: unknown key, want one of: listeners,",
+		"listeners: [{adress: x}]":          "line 1: listeners[0].adress: unknown key",
+		"drain: {timeout: 5}":               `line 1: drain.timeout: "5", want a duration`,
+		"etcd: {endpoints: embedded}":       `line 1: etcd.endpoints: "embedded", want a list`,
+		"upstream: {connections: {max: x}}": `line 1: upstream.connections.max: "x", want a whole number`,
+		"upstream: {connections: 8}":        `line 1: upstream.connections: "8", want`,
+		"upstream: {when_full: [wait]}":     `upstream.when_full: a list, want a string`,
+		"register: {tags: {a: [1]}}":        "register.tags.a: a list, want a string",
+		"listeners:\n- name: a\n  name: b":  "line 3: listeners[0].name: given twice",
 	} {
 		require.NoError(t, os.WriteFile(path, []byte(doc), 0o600))
 		_, err := Load(path)
@@ -105,7 +107,7 @@ listeners:
 admin: {address: x}
 routes: {reload_interval: 0s}
 etcd: {endpoints: [embedded, "host"], prefix: framegate/, dial_timeout: 0s, password: p, cert_file: c}
-upstream: {connections: 9999, streams_per_connection: -1, keepalive: {time: 1ms, timeout: 1ms}, stream_window: 9}
+upstream: {connections: {min: -1, max: 9999}, streams_per_connection: -1, when_full: never, max_age: 1ms, backoff: {base: 1us, max: 1ns}, connect_timeout: -1s, max_header_bytes: 1, keepalive: {time: 1ms, timeout: 1ms}, stream_window: 9}
 limits: {max_message_bytes: -1}
 compression: ["a b"]
 register: {service: "a/b", weight: -1, address: ":1"}
@@ -122,7 +124,10 @@ log: {level: loud, format: xml}
 		`listeners[2].connection_window: 70000, want stream_window (262144)`,
 		`admin.address: "x"`, `routes.reload_interval: 0s`, `etcd.endpoints: "embedded" among others`, `etcd.endpoints: "host", want host:port`,
 		`etcd.prefix: "framegate/"`, `etcd.dial_timeout: 0s`, `etcd.username: "" with a password`, `etcd.cert_file: "c" with key ""`,
-		`upstream.connections: 9999, want 1 to 1024`, `upstream.streams_per_connection: -1`, `upstream.keepalive.time: 1ms`,
+		`upstream.connections.min: -1, want 0 to connections.max (9999)`, `upstream.connections.max: 9999, want 1 to 1024`,
+		`upstream.when_full: "never", want wait, fail or grow`, `upstream.max_age: 1ms, want 0s (never) or at least 1s`,
+		`upstream.backoff.base: 1µs, want at least 1ms`, `upstream.backoff.max: 1ns, want at least backoff.base (1µs)`,
+		`upstream.connect_timeout: -1s`, `upstream.max_header_bytes: 1`, `upstream.streams_per_connection: -1`, `upstream.keepalive.time: 1ms`,
 		`upstream.keepalive.timeout: 1ms`, `upstream.stream_window: 9`,
 		`limits.max_message_bytes: -1`, `compression[0]: "a b"`, `register.service: "a/b"`, `register.weight: -1`, `register.address: ":1"`,
 		`drain.timeout: -1s`, `log.level: "loud"`, `log.format: "xml"`,

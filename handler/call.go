@@ -58,7 +58,7 @@ type call struct {
 func (c *call) run() {
 	defer c.stop()
 	defer c.recoverPanic() // first, because stop waits for what the end of the client's stream ends
-	up, err := c.proxy.pool.Open(c.ctx, c.addr, c.hdr)
+	up, err := c.proxy.pool.Open(c.ctx, c.addr, c.hdr, pool.OpenOptions{})
 	if err != nil {
 		c.endLocal(openError(c.ctx, err))
 		return

@@ -64,8 +64,8 @@ func timeout(t *testing.T) context.Context {
 // panickingPool panics in the places that the method names.
 type panickingPool struct{ handler.Opener }
 
-func (p panickingPool) Open(ctx context.Context, addr string, hdr *kgrpc.CallHdr) (*pool.Stream, error) {
-	s, err := p.Opener.Open(ctx, addr, hdr)
+func (p panickingPool) Open(ctx context.Context, addr string, hdr *kgrpc.CallHdr, opts pool.OpenOptions) (*pool.Stream, error) {
+	s, err := p.Opener.Open(ctx, addr, hdr, opts)
 	switch hdr.Method {
 	case "/panic/Open":
 		if s != nil {
@@ -124,7 +124,7 @@ func TestObserver_EachEndOfACallMakesOneRecord(t *testing.T) {
 	proxy, cc := handlertest.Start(t, handler.Config{
 		MaxMessageBytes: limit,
 		Observers:       []handler.Observer{nobody{}, rec, second},
-		Pool:            panickingPool{pl},
+		Pool:            panickingPool{pl.Default()},
 		Log:             discard,
 		Router: handlertest.RouterFunc(func(method string) (resolver.Target, bool) {
 			to := target

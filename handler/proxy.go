@@ -30,10 +30,9 @@ type Router interface {
 	Resolve(req resolver.Request) (resolver.Target, bool)
 }
 
-// Opener opens streams to endpoints; see pool.Pool.
+// Opener opens streams to endpoints; see pool.Group.
 type Opener interface {
-	Open(ctx context.Context, addr string, hdr *grpc.CallHdr) (*pool.Stream, error)
-	Reopen(ctx context.Context, failed *pool.Stream, hdr *grpc.CallHdr) (*pool.Stream, error)
+	Open(ctx context.Context, addr string, hdr *grpc.CallHdr, opts pool.OpenOptions) (*pool.Stream, error)
 }
 
 // DefaultMaxMessageBytes is the default bound of one message's payload.

@@ -96,10 +96,10 @@ type routerFunc func(method string) (resolver.Target, bool)
 func (f routerFunc) Resolve(req resolver.Request) (resolver.Target, bool) { return f(req.Method) }
 
 // panickingPool panics on /panic/Open, and on /panic/Write makes the call's own goroutines panic.
-type panickingPool struct{ *pool.Pool }
+type panickingPool struct{ Opener }
 
-func (p panickingPool) Open(ctx context.Context, addr string, hdr *kgrpc.CallHdr) (*pool.Stream, error) {
-	s, err := p.Pool.Open(ctx, addr, hdr)
+func (p panickingPool) Open(ctx context.Context, addr string, hdr *kgrpc.CallHdr, opts pool.OpenOptions) (*pool.Stream, error) {
+	s, err := p.Opener.Open(ctx, addr, hdr, opts)
 	switch hdr.Method {
 	case "/panic/Open":
 		panic("open")
@@ -122,7 +122,7 @@ func TestProxy_PanicEndsOneCallWithInternalAndIsLoggedOnce(t *testing.T) {
 			}
 			return resolver.Target{Route: "r", Address: backend}, true
 		}),
-		Pool: panickingPool{pl},
+		Pool: panickingPool{pl.Default()},
 		Log:  slog.New(slog.NewTextHandler(&logged, nil)),
 	}))
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -160,7 +160,7 @@ func TestProxy_EndCallsEndsThemWithDraining(t *testing.T) {
 	t.Cleanup(pl.Close)
 	p := New(Config{
 		Router: routerFunc(func(string) (resolver.Target, bool) { return resolver.Target{Route: "r", Address: backend}, true }),
-		Pool:   pl, Log: slog.New(slog.DiscardHandler),
+		Pool:   pl.Default(), Log: slog.New(slog.DiscardHandler),
 	})
 	cc := startProxy(t, p)
 	go func() {

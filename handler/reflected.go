@@ -56,7 +56,7 @@ func (p *Proxy) askEndpoint(ctx context.Context, prog *program, target resolver.
 		if host == "" {
 			host = target.Address
 		}
-		up, err := p.pool.Open(ctx, target.Address, &grpc.CallHdr{Host: host, Method: method})
+		up, err := p.pool.Open(ctx, target.Address, &grpc.CallHdr{Host: host, Method: method}, pool.OpenOptions{})
 		if err != nil {
 			return nil, err
 		}

@@ -93,7 +93,7 @@ func (c *call) tryAgain(failed *pool.Stream) *pool.Stream {
 		return nil
 	}
 	r.tried = true
-	up, err := c.proxy.pool.Reopen(c.ctx, failed, c.hdr)
+	up, err := c.proxy.pool.Open(c.ctx, failed.Address(), c.hdr, pool.OpenOptions{Avoid: failed})
 	if err != nil {
 		return nil
 	}

@@ -31,6 +31,7 @@ const (
 	ReasonTimeout            Reason = "timeout"
 	ReasonMessageTooLarge    Reason = "message_too_large"
 	ReasonHeadersTooLarge    Reason = "headers_too_large"
+	ReasonOverloaded         Reason = "overloaded"
 	ReasonDraining           Reason = "draining"
 	ReasonBadRequestFraming  Reason = "bad_request_framing"
 	ReasonBadResponseFraming Reason = "bad_response_framing"
@@ -86,6 +87,7 @@ func errClientBroke(err error) *localError {
 // openError is the local error for a stream that could not be opened.
 func openError(ctx context.Context, err error) *localError {
 	var header *pool.HeaderError
+	var full *pool.FullError
 	switch {
 	case expired(ctx):
 		return errTimeout
@@ -93,6 +95,8 @@ func openError(ctx context.Context, err error) *localError {
 		return localErrorf(codes.Canceled, ReasonCanceled, "canceled") // nobody hears it
 	case errors.As(err, &header):
 		return localErrorf(codes.ResourceExhausted, ReasonHeadersTooLarge, "%v", err)
+	case errors.As(err, &full):
+		return localErrorf(codes.ResourceExhausted, ReasonOverloaded, "%v", err)
 	case errors.Is(err, pool.ErrClosed):
 		return errDraining
 	}

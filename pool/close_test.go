@@ -49,10 +49,10 @@ func TestClose_EndsStreamsAndLeavesNothing(t *testing.T) {
 		require.Error(t, ends(t, s))
 	}
 	for _, addr := range []string{server.addr, silentServer.addr, "127.0.0.1:1"} {
-		_, err := p.Open(t.Context(), addr, hdr)
+		_, err := p.Default().Open(t.Context(), addr, hdr, OpenOptions{})
 		require.ErrorIs(t, err, ErrClosed)
 	}
-	_, err := p.Reopen(t.Context(), streams[0], hdr)
+	_, err := reopen(t.Context(), p, streams[0])
 	require.ErrorIs(t, err, ErrClosed)
 	for _, s := range streams {
 		s.Close()
@@ -81,7 +81,7 @@ func (s *sharedServer) waitNoConnection(t *testing.T) {
 // Everybody who waits for a slot hears of Close, also if no stream ends.
 func TestClose_EndsCallsThatWait(t *testing.T) {
 	server := startServer(t, func(s *server) { s.first = maxStreams(1) })
-	p := newPool(t, func(c *Config) { c.Connections = 1 })
+	p := newPool(t, func(c *Config) { c.MaxConnections, c.WhenFull = 1, WhenFullWait })
 	open(t, p, server.addr)
 	var results []<-chan opened
 	for range 20 {
@@ -100,11 +100,11 @@ func TestClose_EndsCallsThatWait(t *testing.T) {
 func TestClose_DuringDials(t *testing.T) {
 	server := startServer(t, nil)
 	for i := range 150 {
-		p := New(Config{ConnectTimeout: patience, Connections: 2, StreamsPerConnection: 1}, discard)
+		p := New(Config{ConnectTimeout: patience, MaxConnections: 2, StreamsPerConnection: 1}, discard)
 		var wg sync.WaitGroup
 		for range 4 {
 			wg.Go(func() {
-				s, err := p.Open(context.Background(), server.addr, hdr)
+				s, err := p.Default().Open(context.Background(), server.addr, hdr, OpenOptions{})
 				if err != nil {
 					if !errors.Is(err, ErrClosed) {
 						t.Errorf("Open: %v, want %v", err, ErrClosed)

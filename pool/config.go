@@ -8,25 +8,57 @@ import (
 	"github.com/framegate/framegate/pool/h2conn"
 )
 
-// Config says how connections to endpoints are made and kept. The zero value of a field means its default, except
-// where "0" is given a meaning.
+// Config says how the connections to the endpoints of one Group are made and kept. The zero value of a field means its
+// default, except where "0" is given a meaning. Configs can be compared with ==.
 type Config struct {
-	Connections          int           // at most, to one endpoint; default 8, at most 1024
-	StreamsPerConnection int           // a further connection is made when all have so many streams; default 256
-	ConnectTimeout       time.Duration // of dialling, until the peer's SETTINGS, and of waiting for a stream slot; default 5s
-	IdleTimeout          time.Duration // a connection without streams is closed after it; default 5m, negative means never
-	Keepalive            h2conn.Keepalive
-	StreamWindow         uint32 // bytes that an endpoint may send on one stream before we read them; default 256 KiB
-	ConnectionWindow     uint32 // the same on one connection; default 1 MiB
-	MaxHeaderBytes       uint32 // of the headers of one answer; default 64 KiB
+	MinConnections       int      // to an endpoint in use, kept also while they are idle; 0, the default, means none is made before a call
+	MaxConnections       int      // to one endpoint, but see WhenFullGrow; default 8, at most 1024
+	StreamsPerConnection int      // at most, or the peer's MAX_CONCURRENT_STREAMS if that is less; default 256
+	WhenFull             WhenFull // what a call does when all of MaxConnections have no stream left; default WhenFullGrow
+
+	ConnectTimeout time.Duration // of a dial until the peer's SETTINGS, and of waiting by a call without a deadline; default 5s
+	IdleTimeout    time.Duration // a connection without streams is closed after it; default 5m, negative means never
+	// MaxAge, up to a tenth more or less, is when a connection is replaced: it takes no new streams once another is
+	// there, and closes with its last stream. It is kept while no other can be made. 0 means never.
+	MaxAge    time.Duration
+	Backoff   Backoff
+	Keepalive h2conn.Keepalive
+
+	StreamWindow     uint32 // bytes that an endpoint may send on one stream before we read them; default 256 KiB
+	ConnectionWindow uint32 // the same on one connection; default 1 MiB
+	MaxHeaderBytes   uint32 // of the headers of one answer; default 64 KiB
+}
+
+// WhenFull says what becomes of a call to an endpoint that is full: it has MaxConnections connections, and each has as
+// many streams as it may. Calls that wait are served in the order in which they came.
+type WhenFull string
+
+// What a call does. It waits for a stream until its context ends, or for ConnectTimeout if that has no deadline.
+const (
+	WhenFullWait WhenFull = "wait"
+	WhenFullFail WhenFull = "fail" // it fails with a *FullError at once
+	WhenFullGrow WhenFull = "grow" // it has a connection made, up to five times MaxConnections; then it waits
+)
+
+// growFactor is how many times MaxConnections there may be with WhenFullGrow.
+const growFactor = 5
+
+// Backoff says how long an endpoint is left alone after a dial that failed: Base, twice as long after each further
+// failure in a row, Max at most, and up to a quarter less by chance.
+type Backoff struct {
+	Base time.Duration // default 100ms
+	Max  time.Duration // default 2s
 }
 
 // Defaults.
 const (
-	DefaultConnections          = 8
+	DefaultMaxConnections       = 8
 	DefaultStreamsPerConnection = 256
+	DefaultWhenFull             = WhenFullGrow
 	DefaultConnectTimeout       = 5 * time.Second
 	DefaultIdleTimeout          = 5 * time.Minute
+	DefaultBackoffBase          = 100 * time.Millisecond
+	DefaultBackoffMax           = 2 * time.Second
 	DefaultKeepaliveTime        = 30 * time.Second
 	DefaultKeepaliveTimeout     = 20 * time.Second
 	DefaultStreamWindow         = 256 << 10
@@ -43,10 +75,13 @@ const (
 const maxConnections = 1024
 
 func (c Config) withDefaults() Config {
-	setDefault(&c.Connections, DefaultConnections)
+	setDefault(&c.MaxConnections, DefaultMaxConnections)
 	setDefault(&c.StreamsPerConnection, DefaultStreamsPerConnection)
+	setDefault(&c.WhenFull, DefaultWhenFull)
 	setDefault(&c.ConnectTimeout, DefaultConnectTimeout)
 	setDefault(&c.IdleTimeout, DefaultIdleTimeout)
+	setDefault(&c.Backoff.Base, DefaultBackoffBase)
+	setDefault(&c.Backoff.Max, max(DefaultBackoffMax, c.Backoff.Base))
 	setDefault(&c.Keepalive.Timeout, DefaultKeepaliveTimeout)
 	setDefault(&c.StreamWindow, DefaultStreamWindow)
 	setDefault(&c.ConnectionWindow, DefaultConnectionWindow)
@@ -70,13 +105,26 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf(format, args...))
 		}
 	}
-	check(c.Connections >= 1 && c.Connections <= maxConnections, "connections: %d, want 1 to %d", c.Connections, maxConnections)
+	check(c.MinConnections >= 0 && c.MinConnections <= max(0, c.MaxConnections), "connections.min: %d, want 0 to connections.max (%d)", c.MinConnections, c.MaxConnections)
+	check(c.MaxConnections >= 1 && c.MaxConnections <= maxConnections, "connections.max: %d, want 1 to %d", c.MaxConnections, maxConnections)
 	check(c.StreamsPerConnection >= 1, "streams_per_connection: %d, want 1 or more", c.StreamsPerConnection)
+	check(c.WhenFull == WhenFullWait || c.WhenFull == WhenFullFail || c.WhenFull == WhenFullGrow, "when_full: %q, want wait, fail or grow", c.WhenFull)
 	check(c.ConnectTimeout > 0, "connect_timeout: %s, want more than 0s", c.ConnectTimeout)
+	check(c.MaxAge == 0 || c.MaxAge >= time.Second, "max_age: %s, want 0s (never) or at least 1s", c.MaxAge)
+	check(c.Backoff.Base >= time.Millisecond, "backoff.base: %s, want at least 1ms", c.Backoff.Base)
+	check(c.Backoff.Max >= c.Backoff.Base, "backoff.max: %s, want at least backoff.base (%s)", c.Backoff.Max, c.Backoff.Base)
 	check(c.Keepalive.Time == 0 || c.Keepalive.Time >= time.Second, "keepalive.time: %s, want 0s (never) or at least 1s", c.Keepalive.Time)
 	check(c.Keepalive.Timeout >= time.Second, "keepalive.timeout: %s, want at least 1s", c.Keepalive.Timeout)
 	check(c.StreamWindow >= MinWindow && c.StreamWindow <= MaxWindow, "stream_window: %d, want %d to %d", c.StreamWindow, MinWindow, MaxWindow)
 	check(c.ConnectionWindow >= c.StreamWindow && c.ConnectionWindow <= MaxWindow, "connection_window: %d, want stream_window (%d) to %d", c.ConnectionWindow, c.StreamWindow, MaxWindow)
 	check(c.MaxHeaderBytes >= 4096, "max_header_bytes: %d, want at least 4096", c.MaxHeaderBytes)
 	return errors.Join(errs...)
+}
+
+// mostConnections is how many connections to one endpoint there may be for calls that would wait otherwise.
+func (c *Config) mostConnections() int {
+	if c.WhenFull == WhenFullGrow {
+		return growFactor * c.MaxConnections
+	}
+	return c.MaxConnections
 }

@@ -15,17 +15,25 @@ func TestConfig_ZeroMeansTheDefaults(t *testing.T) {
 	p := New(Config{}, discard)
 	defer p.Close()
 	require.Equal(t, Config{
-		Connections: 8, StreamsPerConnection: 256,
+		MaxConnections: 8, StreamsPerConnection: 256, WhenFull: WhenFullGrow,
 		ConnectTimeout: 5 * time.Second, IdleTimeout: 5 * time.Minute,
+		Backoff:      Backoff{Base: 100 * time.Millisecond, Max: 2 * time.Second},
 		Keepalive:    h2conn.Keepalive{Timeout: 20 * time.Second}, // Time 0: never
 		StreamWindow: 256 << 10, ConnectionWindow: 1 << 20, MaxHeaderBytes: 64 << 10,
-	}, p.cfg)
+	}, p.Default().cfg)
 }
 
 func TestConfig_ValidateNamesFieldValueAndBound(t *testing.T) {
 	for want, cfg := range map[string]Config{
-		"connections: -1, want 1 to 1024":                      {Connections: -1},
-		"connections: 1025, want 1 to 1024":                    {Connections: 1025},
+		"connections.min: -1, want 0 to connections.max (8)":   {MinConnections: -1},
+		"connections.min: 9, want 0 to connections.max (8)":    {MinConnections: 9},
+		"connections.max: -1, want 1 to 1024":                  {MaxConnections: -1},
+		"connections.max: 1025, want 1 to 1024":                {MaxConnections: 1025},
+		`when_full: "Wait", want wait, fail or grow`:           {WhenFull: "Wait"},
+		"max_age: 999ms, want 0s (never) or at least 1s":       {MaxAge: 999 * time.Millisecond},
+		"max_age: -1s, want 0s (never) or at least 1s":         {MaxAge: -time.Second},
+		"backoff.base: 1µs, want at least 1ms":                 {Backoff: Backoff{Base: time.Microsecond}},
+		"backoff.max: 1s, want at least backoff.base (2s)":     {Backoff: Backoff{Base: 2 * time.Second, Max: time.Second}},
 		"streams_per_connection: -3, want 1 or more":           {StreamsPerConnection: -3},
 		"connect_timeout: -1s, want more than 0s":              {ConnectTimeout: -time.Second},
 		"keepalive.time: 10ms, want 0s (never) or at least 1s": {Keepalive: h2conn.Keepalive{Time: 10 * time.Millisecond}},
@@ -43,11 +51,12 @@ func TestConfig_ValidateNamesFieldValueAndBound(t *testing.T) {
 	}
 	for name, cfg := range map[string]Config{
 		"the least": {
-			Connections: 1, StreamsPerConnection: 1, ConnectTimeout: 1, IdleTimeout: -1,
+			MaxConnections: 1, StreamsPerConnection: 1, WhenFull: WhenFullFail, ConnectTimeout: 1, IdleTimeout: -1, MaxAge: time.Second,
+			Backoff:      Backoff{Base: time.Millisecond, Max: time.Millisecond},
 			Keepalive:    h2conn.Keepalive{Time: time.Second, Timeout: time.Second},
 			StreamWindow: 65535, ConnectionWindow: 65535, MaxHeaderBytes: 4096,
 		},
-		"the most": {Connections: 1024, StreamWindow: 1<<31 - 1, ConnectionWindow: 1<<31 - 1, MaxHeaderBytes: 1<<32 - 1},
+		"the most": {MinConnections: 1024, MaxConnections: 1024, Backoff: Backoff{Base: time.Hour}, StreamWindow: 1<<31 - 1, ConnectionWindow: 1<<31 - 1, MaxHeaderBytes: 1<<32 - 1},
 	} {
 		t.Run(name, func(t *testing.T) { require.NoError(t, cfg.Validate()) })
 	}
@@ -55,9 +64,9 @@ func TestConfig_ValidateNamesFieldValueAndBound(t *testing.T) {
 
 func TestConfig_ValidateReportsEverythingAtOnce(t *testing.T) {
 	err := Config{
-		Connections: -1, StreamsPerConnection: -1, ConnectTimeout: -1,
+		MinConnections: -1, MaxConnections: -1, StreamsPerConnection: -1, WhenFull: "x", ConnectTimeout: -1, MaxAge: -1, Backoff: Backoff{Base: -1, Max: -2},
 		Keepalive: h2conn.Keepalive{Time: 1, Timeout: 1}, StreamWindow: 1, ConnectionWindow: 1<<31 - 1, MaxHeaderBytes: 1,
 	}.Validate()
 	require.Error(t, err)
-	require.Len(t, strings.Split(err.Error(), "\n"), 7)
+	require.Len(t, strings.Split(err.Error(), "\n"), 12)
 }

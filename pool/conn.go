@@ -19,9 +19,10 @@ import (
 
 // conn is one connection. It goes through
 //
-//	dialConn -> usable -> shut (no new streams; those it has go on) -> closed
+//	dialConn -> usable -> retired (no new streams; those it has go on) -> shut (it has none any more) -> closed
 //
-// usable ends with GOAWAY, with the sweeper's shut, when stream identifiers run out, or with the end of the connection.
+// usable ends with GOAWAY, when the connection is idle or old or not wanted, when stream identifiers run out, or with the
+// end of the connection.
 type conn struct {
 	endpoint *endpoint
 	tr       grpc.ClientTransport
@@ -29,13 +30,20 @@ type conn struct {
 	lost     chan struct{} // closed by the transport when the connection has ended
 	lostErr  error         // why; set before lost is closed
 
+	born     time.Time    // when its dial ended
+	used     atomic.Int32 // streams opened, or being opened; it wraps around
 	inflight atomic.Int32 // streams, or below zero: shut
 	lastUsed atomic.Int64 // Unix nanoseconds of the last release, at first of the dial's end
-	wornOut  atomic.Bool  // retired for want of stream identifiers: its last stream closes it
+	retired  atomic.Bool  // its last stream closes it
+
+	// Guarded by the endpoint's mu:
+	aged     bool        // it has reached its age, and is to be replaced
+	age      *time.Timer // calls endpoint.replace; nil without MaxAge
+	failures int         // of dials before the one that made it
 }
 
-// shutMark makes inflight negative for good, whatever take adds to it.
-const shutMark = math.MinInt32 / 2
+// shutMark as inflight says that the connection is shut.
+const shutMark = math.MinInt32
 
 // wornStreamID is the stream identifier after which a connection takes no new streams. RFC 9113 §5.1.1: identifiers are
 // used once, and a client that has none left makes another connection; Kitex breaks the connection instead. What
@@ -44,14 +52,15 @@ const wornStreamID = 1<<31 - 1<<20
 
 // dialConn connects, and waits until the peer has shown with its SETTINGS that it speaks HTTP/2.
 func dialConn(ctx context.Context, e *endpoint) (*conn, error) {
-	cfg := e.pool.cfg
+	cfg := &e.group.cfg
 	dialCtx, cancel := context.WithTimeout(ctx, cfg.ConnectTimeout)
 	defer cancel()
 	nc, err := dialNet(dialCtx, e.addr)
 	if err != nil {
 		return nil, &DialError{Address: e.addr, Err: err}
 	}
-	c := &conn{endpoint: e, h2: h2conn.New(nc, e.wakeWaiting), lost: make(chan struct{})}
+	c := &conn{endpoint: e, lost: make(chan struct{})}
+	c.h2 = h2conn.New(nc, func() { e.limitChanged(c) })
 	maxHeader := cfg.MaxHeaderBytes
 	c.tr, err = grpc.NewClientTransportWithConfig(ctx, c.h2, grpc.ConnectOptions{
 		InitialWindowSize:     cfg.StreamWindow,
@@ -81,9 +90,10 @@ func dialConn(ctx context.Context, e *endpoint) (*conn, error) {
 		c.closeNow(context.Cause(dialCtx))
 		return nil, &DialError{Address: e.addr, Err: fmt.Errorf("no HTTP/2 SETTINGS in %s", cfg.ConnectTimeout)}
 	}
-	c.lastUsed.Store(time.Now().UnixNano())
-	e.pool.wg.Go(c.watch)
-	e.pool.log.Debug("connected", "endpoint", e.addr, "local", nc.LocalAddr())
+	c.born = time.Now()
+	c.lastUsed.Store(c.born.UnixNano())
+	e.group.pool.wg.Go(c.watch)
+	e.group.pool.log.Debug("connected", "endpoint", e.addr, "local", nc.LocalAddr())
 	return c, nil
 }
 
@@ -104,7 +114,7 @@ const overGrace = time.Second
 
 // watch probes the connection until it is over, and makes sure that its transport is closed then.
 func (c *conn) watch() {
-	err := c.h2.RunKeepalive(c.h2.Over(), c.endpoint.pool.cfg.Keepalive, c.streams)
+	err := c.h2.RunKeepalive(c.h2.Over(), c.endpoint.group.cfg.Keepalive, c.streams)
 	if err == nil {
 		c.endpoint.retire(c)
 		grace := time.NewTimer(overGrace)
@@ -128,7 +138,8 @@ func (c *conn) onClose(err error) {
 	close(c.lost)
 	c.endpoint.retire(c)
 	c.endpoint.conns.Delete(c)
-	c.endpoint.pool.log.Debug("connection ended", "endpoint", c.endpoint.addr, "error", err)
+	c.endpoint.forgetIfLeft()
+	c.endpoint.group.pool.log.Debug("connection ended", "endpoint", c.endpoint.addr, "error", err)
 }
 
 func (c *conn) isLost() bool {
@@ -150,32 +161,60 @@ func (c *conn) isDead() bool {
 	}
 }
 
-// hasRoom reports whether the peer allows a stream beside n others.
-func (c *conn) hasRoom(n int32) bool { return uint32(n) < c.h2.MaxStreams() && n < math.MaxInt32/2 }
+// youth is the age below which the end of a connection that was not used counts as a failed dial.
+const youth = time.Second
 
-// take takes a slot if there is room. The caller opens a stream with open, which keeps the slot, or gives it back.
+// diedYoung reports, of a connection that has ended, whether dialling again would only bring the same.
+func (c *conn) diedYoung() bool { return c.used.Load() == 0 && time.Since(c.born) < youth }
+
+// room is how many streams the connection may have.
+func (c *conn) room() int32 {
+	return int32(min(uint32(min(c.endpoint.group.cfg.StreamsPerConnection, math.MaxInt32)), c.h2.MaxStreams()))
+}
+
+// takesStreams reports whether the peer allows any stream.
+func (c *conn) takesStreams() bool { return c.h2.MaxStreams() > 0 }
+
+// busyAt is how many streams there are when a further one makes the connection busy: three quarters of its room.
+func (c *conn) busyAt() int {
+	room := int(c.room())
+	return room - room/4 - 1
+}
+
+// take takes a slot if there is room. The caller opens a stream with open, which keeps the slot, or gives it back with
+// release.
 func (c *conn) take() bool {
-	c.h2.Reserve()
-	if n := c.inflight.Add(1) - 1; n < 0 || !c.hasRoom(n) {
-		c.inflight.Add(-1)
-		c.h2.Unreserve()
-		return false
+	for {
+		n := c.inflight.Load()
+		if n < 0 || n >= c.room() {
+			return false
+		}
+		if c.inflight.CompareAndSwap(n, n+1) {
+			return true
+		}
 	}
-	return true
 }
 
 // open opens a stream in a slot that take took; on an error the slot is given back. It does not wait: the transport has
-// room (see h2conn.Conn.Reserve).
+// room (see h2conn.Conn.Reserve). Whatever the error, the stream's HEADERS have not been sent.
 func (c *conn) open(ctx context.Context, hdr *grpc.CallHdr) (*Stream, error) {
+	c.h2.Reserve()
+	if uint32(c.inflight.Load()) > c.h2.MaxStreams() {
+		c.h2.Unreserve()
+		c.release()
+		return nil, errOverLimit
+	}
+	c.used.Add(1)
+	heard := c.h2.Heard()
 	s, err := c.tr.NewStream(ctx, hdr)
 	c.h2.Unreserve()
 	if err == nil {
 		if streamID(s) >= wornStreamID {
-			c.wornOut.Store(true)
 			c.endpoint.retire(c)
 		}
-		return &Stream{Stream: s, conn: c}, nil
+		return &Stream{Stream: s, conn: c, heard: heard}, nil
 	}
+	c.used.Add(-1)
 	c.release()
 	if ctxErr := ctx.Err(); ctxErr != nil {
 		return nil, ctxErr
@@ -192,11 +231,13 @@ func (c *conn) open(ctx context.Context, hdr *grpc.CallHdr) (*Stream, error) {
 func (c *conn) release() {
 	if c.inflight.Add(-1) == 0 {
 		c.lastUsed.Store(time.Now().UnixNano())
-		if c.wornOut.Load() && c.shut() {
+		if c.retired.Load() {
 			c.closeWhenIdle()
 		}
 	}
-	c.endpoint.wakeWaiting()
+	if c.endpoint.waiting.Load() > 0 {
+		c.endpoint.serve(c)
+	}
 }
 
 func (c *conn) streams() int { return max(0, int(c.inflight.Load())) }
@@ -205,9 +246,14 @@ func (c *conn) idleSince(t time.Time) bool {
 	return c.inflight.Load() == 0 && c.lastUsed.Load() < t.UnixNano()
 }
 
-// shut lets no further stream in if there is none now, and reports whether it did.
-func (c *conn) shut() bool { return c.inflight.CompareAndSwap(0, shutMark) }
+// shut lets no further stream in if there is none now, and reports whether there is none.
+func (c *conn) shut() bool { return c.inflight.CompareAndSwap(0, shutMark) || c.inflight.Load() < 0 }
 
-func (c *conn) closeWhenIdle() { c.tr.GracefulClose() }
+// closeWhenIdle closes a retired connection if it has no stream; its last one does otherwise.
+func (c *conn) closeWhenIdle() {
+	if c.shut() {
+		c.tr.GracefulClose()
+	}
+}
 
 func (c *conn) closeNow(err error) { _ = c.tr.Close(err) }

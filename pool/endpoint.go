@@ -1,319 +1,309 @@
 package pool
 
 import (
-	"context"
-	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 )
 
-// errEndpointGone says that the sweeper has just forgotten this endpoint; the pool has, or will make, another.
-var errEndpointGone = errors.New("pool: endpoint gone")
-
-// endpoint is one address and the connections to it.
+// endpoint is one address in one Group, and the connections to it. It goes through
+//
+//	serving <-> left -> gone
+//
+// An Open makes it serving, Leave and nothing else makes it left. It is gone when it has been forgotten: when nothing is
+// left of it (forgetIfEmpty), or with the pool.
 type endpoint struct {
-	pool *Pool
-	addr string
+	group *Group
+	addr  string
 
-	usable atomic.Pointer[[]*conn] // takes new streams; the slice is never changed
+	usable atomic.Pointer[[]*conn] // takes new streams, oldest first; the slice is never changed
 	conns  sync.Map                // every *conn that is not closed, also those that only finish their streams
 
-	waiting atomic.Int32 // calls that wait for a slot; a finished stream wakes one
+	waiting atomic.Int32 // calls in queue; whoever makes room looks at it
+	dial    dialing
 
-	mu    sync.Mutex    // guards dial, gone and changes of usable
-	dial  *dialing      // the attempt under way, or nil
-	gone  bool          // forgotten by the pool, or closed
-	freed chan struct{} // a slot became free, or usable changed; capacity 1, lossy
+	mu      sync.Mutex // guards the fields below, dial, and changes of usable and waiting; unlocked by unlock
+	use     use
+	queue   queue
+	asked   time.Time // when a call last found no room, or the endpoint was made
+	closing []*conn   // retired with mu held; unlock closes those without streams
 }
 
-func newEndpoint(p *Pool, addr string) *endpoint {
-	e := &endpoint{pool: p, addr: addr, freed: make(chan struct{}, 1)}
+// use says what an endpoint is for.
+type use int
+
+const (
+	serving use = iota
+	left        // no calls are expected
+	gone        // no calls are possible
+)
+
+func newEndpoint(g *Group, addr string) *endpoint {
+	e := &endpoint{group: g, addr: addr, asked: time.Now()}
 	e.usable.Store(&[]*conn{})
 	return e
 }
 
-// maxOpens bounds how often a stream that certainly was not sent is tried on another connection.
-const maxOpens = 3
-
-func (e *endpoint) open(ctx context.Context, hdr *grpc.CallHdr, avoid *conn) (*Stream, error) {
-	bound := timeout{after: e.pool.cfg.ConnectTimeout}
-	defer bound.stop()
-	for attempt := 1; ; attempt++ {
-		c, err := e.reserve(ctx, &bound, avoid)
-		if err != nil {
-			return nil, err
-		}
-		s, err := c.open(ctx, hdr)
-		if err == nil {
-			return s, nil
-		}
-		var hdrErr *HeaderError
-		if ctx.Err() != nil || errors.As(err, &hdrErr) {
-			return nil, err
-		}
-		if attempt == maxOpens {
-			return nil, &DialError{Address: e.addr, Err: err}
-		}
+// unlock unlocks mu, and then closes what must not be closed under it: a closed connection calls back.
+func (e *endpoint) unlock() {
+	closing := e.closing
+	e.closing = nil
+	e.mu.Unlock()
+	for _, c := range closing {
+		c.closeWhenIdle()
 	}
 }
 
-// timeout is a time that starts when it is first waited for.
-type timeout struct {
-	after time.Duration
-	timer *time.Timer
-	over  chan struct{}
+// useLocked is for a call that found no room.
+func (e *endpoint) useLocked() error {
+	switch {
+	case e.group.pool.ctx.Err() != nil:
+		return ErrClosed
+	case e.use == gone:
+		return errEndpointGone
+	}
+	e.use, e.asked = serving, time.Now()
+	return nil
 }
 
-// done is closed once the time is over.
-func (t *timeout) done() <-chan struct{} {
-	if t.over == nil {
-		over := make(chan struct{})
-		t.over, t.timer = over, time.AfterFunc(t.after, func() { close(over) })
-	}
-	return t.over
-}
+// overLocked reports whether the endpoint is gone, or will be at once because the pool is being closed.
+func (e *endpoint) overLocked() bool { return e.use == gone || e.group.pool.ctx.Err() != nil }
 
-func (t *timeout) stop() {
-	if t.timer != nil {
-		t.timer.Stop()
-	}
-}
-
-// reserve returns a connection with a slot taken for the caller, who gives it back with conn.release. It is another one
-// than avoid if there is or can be another with room.
-func (e *endpoint) reserve(ctx context.Context, bound *timeout, avoid *conn) (*conn, error) {
-	seen := e.usable.Load()
-	if c := e.take(avoid); c != nil {
-		return c, nil
-	}
-	if avoid != nil {
-		d, err := e.grow(seen)
-		if err != nil {
-			return nil, err
-		}
-		if d != nil {
-			err = e.await(ctx, bound, d, nil)
-		}
-		if c := e.take(avoid); c != nil {
-			return c, nil
-		}
-		if err != nil {
-			if c := e.take(nil); c != nil {
-				return c, nil
-			}
-			return nil, err
-		}
-	}
-	return e.wait(ctx, bound)
-}
-
-// take takes a slot of the connection with the fewest streams, avoid aside, without waiting, or returns nil. When all
-// connections are busy it has a further one made for later calls.
+// take takes a slot of the connection with the fewest streams, avoid aside, or returns nil. It does not wait. When it
+// finds all connections busy it has a further one made for later calls.
 func (e *endpoint) take(avoid *conn) *conn {
-	seen := e.usable.Load()
-	conns := *seen
+	c, busy := e.pick(avoid)
+	if busy && e.dial.isIdle() {
+		e.mu.Lock()
+		e.dial.spare = true
+		e.dialLocked()
+		e.unlock()
+	}
+	return c
+}
+
+// pick is the part of take that needs no lock. It reports whether all connections are busy and there may be another.
+func (e *endpoint) pick(avoid *conn) (picked *conn, busy bool) {
+	conns := *e.usable.Load()
 	for {
 		var best *conn
 		var least int32
 		for _, c := range conns {
-			if n := c.inflight.Load(); c != avoid && n >= 0 && c.hasRoom(n) && (best == nil || n < least) {
+			if n := c.inflight.Load(); c != avoid && n >= 0 && n < c.room() && (best == nil || n < least) {
 				best, least = c, n
 			}
 		}
 		if best == nil {
-			return nil
+			return nil, false
 		}
-		if !best.take() {
-			continue // somebody else was faster, or it was retired
+		if best.take() {
+			return best, int(least) >= best.busyAt() && len(conns) < e.group.cfg.MaxConnections
 		}
-		if int(least) >= e.pool.cfg.StreamsPerConnection && len(conns) < e.pool.cfg.Connections {
-			_, _ = e.grow(seen) // for later calls; this one has its slot
-		}
-		return best
+		// Somebody else was faster, or it was retired.
 	}
 }
 
-// wait makes a connection or waits for a slot, until bound or the end of ctx.
-func (e *endpoint) wait(ctx context.Context, bound *timeout) (*conn, error) {
-	e.waiting.Add(1)
-	defer e.waiting.Add(-1)
-	var dial *dialing // the last one seen
-	dials := 0        // seen while no connection was in use
-	alone := false    // a further connection cannot be had: those in use are all there are
-	for {
-		seen := e.usable.Load()
-		if c := e.take(nil); c != nil {
-			e.wake() // there may be room for another that waits
-			return c, nil
-		}
-		if alone && len(*seen) > 0 {
-			if err := e.await(ctx, bound, nil, e.freed); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		d, err := e.grow(seen)
-		if err != nil {
-			return nil, err
-		}
-		if e.usable.Load() != seen {
-			continue
-		}
-		if d != dial {
-			if dial != nil && dial.err != nil && len(*seen) == 0 {
-				return nil, dial.err // it failed while something else woke us
-			}
-			if len(*seen) == 0 {
-				if dials == maxOpens {
-					return nil, &DialError{Address: e.addr, Err: errGoneAtOnce}
-				}
-				dials++
-			}
-			dial = d
-		}
-		if err := e.await(ctx, bound, d, e.freed); err != nil {
-			if !d.failedWith(err) || len(*e.usable.Load()) == 0 {
-				return nil, err
-			}
-			alone = true
-		}
-	}
-}
-
-// await waits for something that may have made room: the end of d or a value of freed, which may be nil both. It returns
-// the error of d, of ctx, or that of bound.
-func (e *endpoint) await(ctx context.Context, bound *timeout, d *dialing, freed <-chan struct{}) error {
-	var done <-chan struct{}
-	if d != nil {
-		done = d.done
-	}
-	select {
-	case <-done:
-		return d.err
-	case <-freed:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-e.pool.ctx.Done():
-		return ErrClosed
-	case <-bound.done():
-		if len(*e.usable.Load()) == 0 {
-			return &DialError{Address: e.addr, Err: errNoConnection}
-		}
-		return &DialError{Address: e.addr, Err: errNoSlot}
-	}
-}
-
-// wakeWaiting lets one call look again, if any waits.
-func (e *endpoint) wakeWaiting() {
-	if e.waiting.Load() > 0 {
-		e.wake()
-	}
-}
-
-// wake lets one call that waits look again.
-func (e *endpoint) wake() {
-	select {
-	case e.freed <- struct{}{}:
-	default:
-	}
-}
-
-// dialing is one attempt to connect, shared by all who wait for it.
-type dialing struct {
-	done chan struct{} // closed when err is set
-	err  error         // set before done is closed, with the endpoint's mu held
-}
-
-// failedWith reports whether the attempt has ended with err. d may be nil.
-func (d *dialing) failedWith(err error) bool {
-	if d == nil {
-		return false
-	}
-	select {
-	case <-d.done:
-		return d.err == err
-	default:
-		return false
-	}
-}
-
-// grow starts a dial unless one is under way, the endpoint has as many connections as it may, or the usable ones are no
-// longer those that the caller has seen. It returns the attempt under way, or nil.
-func (e *endpoint) grow(seen *[]*conn) (*dialing, error) {
+// serve gives the slots that c has to those who wait.
+func (e *endpoint) serve(c *conn) {
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.gone {
-		if e.pool.ctx.Err() != nil {
-			return nil, ErrClosed
-		}
-		return nil, errEndpointGone
+	defer e.unlock()
+	for e.queue.first != nil && !c.retired.Load() && c.take() {
+		e.answerLocked(e.queue.first, c, nil)
 	}
-	if e.dial != nil || e.usable.Load() != seen || len(*seen) >= e.pool.cfg.Connections {
-		return e.dial, nil
-	}
-	d := &dialing{done: make(chan struct{})}
-	e.dial = d
-	e.pool.wg.Go(func() { e.finishDial(d) })
-	return d, nil
 }
 
-func (e *endpoint) finishDial(d *dialing) {
-	c, err := dialConn(e.pool.ctx, e)
-	e.mu.Lock()
+func (e *endpoint) answerLocked(w *waiter, c *conn, err error) {
+	e.queue.remove(w)
+	e.waiting.Add(-1)
+	w.conn, w.err = c, err
+	w.answer <- struct{}{}
+}
+
+// settleLocked does what follows from a change of the connections: it gives those who wait the slots there are, tells
+// them if there will be none, and has a connection made if one is wanted.
+func (e *endpoint) settleLocked() {
+	for e.queue.first != nil {
+		c, _ := e.pick(nil)
+		if c == nil {
+			break
+		}
+		e.answerLocked(e.queue.first, c, nil)
+	}
+	if e.queue.first != nil {
+		if err := e.hopelessLocked(); err != nil {
+			for e.queue.first != nil {
+				e.answerLocked(e.queue.first, nil, err)
+			}
+		}
+	}
+	e.dialLocked()
+}
+
+// hopelessLocked returns the error for calls that find no room, or nil if they are to wait.
+func (e *endpoint) hopelessLocked() error {
+	conns := *e.usable.Load()
 	switch {
-	case e.pool.ctx.Err() != nil:
-		if err == nil {
-			defer c.closeNow(ErrClosed)
+	case len(conns) == 0 && e.dial.state() == dialResting:
+		return e.dial.failure
+	case len(conns) == 0:
+		return nil
+	case !slices.ContainsFunc(conns, (*conn).takesStreams):
+		e.dial.spare = true // another process may answer at this address by now
+		return &DialError{Address: e.addr, Err: errNoStreams}
+	case e.group.cfg.WhenFull != WhenFullFail, e.dial.state() == dialUnderWay:
+		return nil
+	case e.dial.state() == dialIdle && e.freshLocked() < e.group.cfg.MaxConnections:
+		return nil // dialLocked will make one
+	}
+	return e.full(errNoStream)
+}
+
+// freshLocked counts the connections in use that are not about to be replaced.
+func (e *endpoint) freshLocked() int {
+	n := 0
+	for _, c := range *e.usable.Load() {
+		if !c.aged {
+			n++
 		}
-		err = ErrClosed
-	case err == nil && !c.isDead(): // if it ends from here on, retire finds it
-		e.setUsableLocked(slices.Concat(*e.usable.Load(), []*conn{c}))
 	}
-	e.dial = nil
-	d.err = err
-	close(d.done)
-	e.mu.Unlock()
-	e.wakeWaiting() // those who wait for a slot and not for this attempt
-	if err != nil {
-		e.pool.log.Debug("connect failed", "endpoint", e.addr, "error", err)
-	}
+	return n
 }
 
 func (e *endpoint) setUsableLocked(conns []*conn) { e.usable.Store(&conns) }
 
-// retire takes a connection out of use. Its streams go on. It may be called more than once.
-func (e *endpoint) retire(c *conn) {
-	e.mu.Lock()
+// retireLocked takes a connection out of use and reports whether it was in use. Its streams go on; it closes with the
+// last of them.
+func (e *endpoint) retireLocked(c *conn) bool {
 	old := *e.usable.Load()
 	i := slices.Index(old, c)
-	if i >= 0 {
-		e.setUsableLocked(slices.Concat(old[:i], old[i+1:]))
+	if i < 0 {
+		return false
 	}
-	e.mu.Unlock()
-	if i >= 0 {
-		e.wakeWaiting() // there may be room for a connection
+	e.setUsableLocked(slices.Concat(old[:i], old[i+1:]))
+	c.retired.Store(true)
+	if c.age != nil {
+		c.age.Stop()
+	}
+	e.closing = append(e.closing, c)
+	return true
+}
+
+// retire is for a connection that has ended or was told to go away. It may be called more than once.
+func (e *endpoint) retire(c *conn) {
+	e.mu.Lock()
+	defer e.unlock()
+	if !e.retireLocked(c) || e.overLocked() {
+		return
+	}
+	if c.diedYoung() {
+		e.dial.failures = max(e.dial.failures, c.failures)
+		e.dialFailedLocked(&DialError{Address: e.addr, Err: errGoneAtOnce})
+	}
+	e.settleLocked()
+}
+
+// limitChanged hears that the peer has changed its limit on streams.
+func (e *endpoint) limitChanged(c *conn) {
+	e.mu.Lock()
+	defer e.unlock()
+	if e.overLocked() {
+		return
+	}
+	if c.takesStreams() && e.dial.failure != nil && e.dial.failure.Err == errNoStreams {
+		e.dial.succeeded()
+	}
+	e.settleLocked()
+}
+
+// replace is for a connection that has reached its age: it makes way for another, which is made first if it is in use.
+func (e *endpoint) replace(c *conn) {
+	e.mu.Lock()
+	defer e.unlock()
+	if !slices.Contains(*e.usable.Load(), c) || e.overLocked() {
+		return
+	}
+	c.aged = true
+	unused := c.idleSince(time.Now().Add(-e.group.cfg.MaxAge / 2))
+	switch {
+	case unused && e.queue.first == nil && e.freshLocked() >= e.group.cfg.MinConnections:
+		e.retireLocked(c)
+	case e.dial.state() == dialResting:
+		e.retireAgedLocked()
+	}
+	e.settleLocked()
+}
+
+// retireAgedLocked retires the connections that have reached their age if there is another.
+func (e *endpoint) retireAgedLocked() {
+	conns := *e.usable.Load()
+	if !slices.ContainsFunc(conns, func(c *conn) bool { return !c.aged && c.takesStreams() }) {
+		return
+	}
+	for _, c := range conns {
+		if c.aged {
+			e.retireLocked(c)
+		}
 	}
 }
 
-// sweep closes connections idle since before the given time and reports whether the endpoint has none left and is now gone.
-func (e *endpoint) sweep(since time.Time) bool {
+// leave is for an endpoint to which no calls are expected.
+func (e *endpoint) leave() {
+	e.mu.Lock()
+	if !e.overLocked() {
+		e.use = left
+		for _, c := range *e.usable.Load() {
+			e.retireLocked(c)
+		}
+		e.settleLocked()
+	}
+	e.unlock()
+	e.forgetIfLeft()
+}
+
+// sweep closes connections idle since before the given time, but for those that are kept, and forgets the endpoint if
+// nothing is left of it.
+func (e *endpoint) sweep(since time.Time) {
+	e.mu.Lock()
+	spare := len(*e.usable.Load()) - e.group.cfg.MinConnections
 	for _, c := range *e.usable.Load() {
-		if e.waiting.Load() == 0 && c.idleSince(since) && c.shut() { // whoever waits may be about to use it
-			e.retire(c)
-			c.closeWhenIdle()
+		if spare > 0 && e.queue.first == nil && c.idleSince(since) && c.shut() {
+			e.retireLocked(c)
+			spare--
 		}
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if len(*e.usable.Load()) == 0 && e.dial == nil && e.waiting.Load() == 0 && len(e.all()) == 0 {
-		e.gone = true
+	forget := e.group.cfg.MinConnections == 0 || e.asked.Before(since)
+	e.unlock()
+	if forget {
+		e.forgetIfEmpty()
 	}
-	return e.gone
+}
+
+func (e *endpoint) forgetIfLeft() {
+	e.mu.Lock()
+	isLeft := e.use == left
+	e.unlock()
+	if isLeft {
+		e.forgetIfEmpty()
+	}
+}
+
+// forgetIfEmpty makes the endpoint gone if it has no connection, no dial and no call.
+func (e *endpoint) forgetIfEmpty() {
+	e.mu.Lock()
+	if len(*e.usable.Load()) == 0 && e.dial.state() != dialUnderWay && e.queue.first == nil && len(e.all()) == 0 {
+		e.goneLocked()
+	}
+	isGone := e.use == gone
+	e.unlock()
+	if isGone {
+		e.group.forget(e)
+	}
+}
+
+func (e *endpoint) goneLocked() {
+	e.use = gone
+	e.dial.stopRest()
 }
 
 func (e *endpoint) all() []*conn {
@@ -325,10 +315,14 @@ func (e *endpoint) all() []*conn {
 	return all
 }
 
+// close is for the end of the pool.
 func (e *endpoint) close() {
 	e.mu.Lock()
-	e.gone = true
-	e.mu.Unlock()
+	e.goneLocked()
+	for e.queue.first != nil {
+		e.answerLocked(e.queue.first, nil, ErrClosed)
+	}
+	e.unlock()
 	for _, c := range e.all() {
 		c.closeNow(ErrClosed)
 	}

@@ -8,7 +8,7 @@ import (
 // ErrClosed says that the Pool is closed: no call can be made.
 var ErrClosed = errors.New("pool: closed")
 
-// DialError says that no connection to an endpoint could be made, or that none had room, in ConnectTimeout. The call
+// DialError says that no connection to an endpoint could be made, or that it takes no streams on those it has. The call
 // was not sent: another endpoint may be tried.
 type DialError struct {
 	Address string
@@ -20,9 +20,29 @@ func (e *DialError) Unwrap() error { return e.Err }
 
 // Causes in a DialError that are not an error of a dial.
 var (
-	errNoSlot       = errors.New("the endpoint's limit on concurrent streams is reached") // there are connections
 	errNoConnection = errors.New("no connection in time")
 	errGoneAtOnce   = errors.New("the endpoint ends each connection at once")
+	errNoStreams    = errors.New("the endpoint takes no streams (its MAX_CONCURRENT_STREAMS is 0)")
+)
+
+// FullError says that an endpoint's connections have no stream left for the call, which was not to wait for one, or
+// waited in vain. The call was not sent: another endpoint may be tried.
+type FullError struct {
+	Address     string
+	Connections int // that the endpoint has
+	Err         error
+}
+
+func (e *FullError) Error() string {
+	return fmt.Sprintf("%s is full with %d connections: %v", e.Address, e.Connections, e.Err)
+}
+func (e *FullError) Unwrap() error { return e.Err }
+
+// Causes in a FullError.
+var (
+	errNoStream   = errors.New("no stream is free")          // WhenFullFail
+	errNoStreamIn = errors.New("no stream was free in time") // of a call without a deadline
+	errMayNotWait = errors.New("no more calls may wait")     // OpenOptions.Wait said so
 )
 
 // HeaderError says that the call's headers are more than the endpoint takes (its MAX_HEADER_LIST_SIZE). The call was

@@ -60,7 +60,7 @@ func echo(s *Stream) error {
 
 // call makes one call, and makes it again, a few times at most, when it was not processed.
 func call(ctx context.Context, p *Pool, addr string) error {
-	s, err := p.Open(ctx, addr, hdr)
+	s, err := p.Default().Open(ctx, addr, hdr, OpenOptions{})
 	for attempt := 1; err == nil; attempt++ {
 		_ = s.Write(emptyMessage()) // if it fails, Read says why
 		_ = s.CloseSend()
@@ -69,7 +69,7 @@ func call(ctx context.Context, p *Pool, addr string) error {
 			break
 		}
 		failed := s
-		s, err = p.Reopen(ctx, failed, hdr)
+		s, err = reopen(ctx, p, failed)
 		failed.Close()
 	}
 	if s == nil {
@@ -102,7 +102,7 @@ func TestGRPCGo_GracefulStop(t *testing.T) {
 	for range 3 {
 		require.NoError(t, echo(s), "the stream goes on")
 	}
-	_, err := p.Open(t.Context(), addr, hdr)
+	_, err := p.Default().Open(t.Context(), addr, hdr, OpenOptions{})
 	var d *DialError
 	require.ErrorAs(t, err, &d, "nobody listens any more")
 	require.NoError(t, s.CloseSend())
@@ -116,7 +116,7 @@ func TestGRPCGo_GracefulStop(t *testing.T) {
 // A server that retires each connection after a while (and so tells its clients to spread) costs no call.
 func TestGRPCGo_MaxConnectionAgeCostsNoCall(t *testing.T) {
 	_, addr := startGRPCGo(t, gogrpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: 20 * time.Millisecond}))
-	p := newPool(t, func(c *Config) { c.Connections, c.StreamsPerConnection = 2, 4 })
+	p := newPool(t, func(c *Config) { c.MaxConnections, c.StreamsPerConnection = 2, 4 })
 	var calls atomic.Int64
 	var wg sync.WaitGroup
 	stop := time.Now().Add(500 * time.Millisecond)
@@ -138,13 +138,13 @@ func TestGRPCGo_MaxConnectionAgeCostsNoCall(t *testing.T) {
 // grpc-go refuses streams beyond its limit: the pool's count must be the server's, whatever way streams end.
 func TestGRPCGo_LimitIsNeverExceeded(t *testing.T) {
 	_, addr := startGRPCGo(t, gogrpc.MaxConcurrentStreams(3))
-	p := newPool(t, func(c *Config) { c.Connections = 2 })
+	p := newPool(t, func(c *Config) { c.MaxConnections, c.WhenFull = 2, WhenFullWait })
 	var wg sync.WaitGroup
 	for g := range 20 {
 		wg.Go(func() {
 			rnd := rand.New(rand.NewPCG(uint64(g), 7))
 			for range 40 {
-				s, err := p.Open(t.Context(), addr, hdr)
+				s, err := p.Default().Open(t.Context(), addr, hdr, OpenOptions{})
 				if err != nil {
 					t.Errorf("Open: %v", err)
 					return
@@ -197,7 +197,7 @@ func BenchmarkPool_OpenClose(b *testing.B) {
 	defer p.Close()
 	b.ReportAllocs()
 	for b.Loop() {
-		s, err := p.Open(b.Context(), ln.Addr().String(), hdr)
+		s, err := p.Default().Open(b.Context(), ln.Addr().String(), hdr, OpenOptions{})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -20,7 +20,7 @@ func TestIdle_ConnectionIsClosedAndTheEndpointForgotten(t *testing.T) {
 	receive(t, "the end of the idle connection", c.ended)
 	require.GreaterOrEqual(t, time.Since(start), idle)
 	eventually(t, "nothing", func() bool { return p.Stats() == Stats{} })
-	_, known := p.endpoints.Load(server.addr)
+	_, known := p.Default().endpoints.Load(server.addr)
 	require.False(t, known)
 	open(t, p, server.addr).Close() // and is found again
 	require.EqualValues(t, 2, server.accepts.Load())
@@ -57,7 +57,7 @@ func TestIdle_NeverWhenNegative(t *testing.T) {
 
 func TestIdle_EndpointThatCannotBeReachedIsForgotten(t *testing.T) {
 	p := newPool(t, func(c *Config) { c.IdleTimeout = 20 * time.Millisecond })
-	_, err := p.Open(t.Context(), refused(t), hdr)
+	_, err := p.Default().Open(t.Context(), refused(t), hdr, OpenOptions{})
 	require.Error(t, err)
 	eventually(t, "no endpoint", func() bool { return p.Stats() == Stats{} })
 }
@@ -72,7 +72,7 @@ func TestIdle_StormAroundTheSweepNeverFails(t *testing.T) {
 	for i := range 8 {
 		wg.Go(func() {
 			for {
-				s, err := p.Open(context.Background(), server.addr, hdr)
+				s, err := p.Default().Open(context.Background(), server.addr, hdr, OpenOptions{})
 				if err != nil {
 					t.Errorf("Open: %v", err)
 					return
@@ -95,14 +95,9 @@ func TestIdle_StormAroundTheSweepNeverFails(t *testing.T) {
 					return
 				default:
 				}
-				p.endpoints.Range(func(addr, e any) bool {
-					if e.(*endpoint).sweep(time.Now().Add(time.Hour)) {
-						p.mu.Lock()
-						p.endpoints.CompareAndDelete(addr, e)
-						p.mu.Unlock()
-					}
-					return true
-				})
+				for e := range p.Default().all() {
+					e.sweep(time.Now().Add(time.Hour))
+				}
 				time.Sleep(200 * time.Microsecond)
 			}
 		})

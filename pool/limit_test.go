@@ -13,7 +13,7 @@ import (
 
 func TestLimit_OpenWaitsForASlotAndGetsIt(t *testing.T) {
 	server := startServer(t, func(s *server) { s.first = maxStreams(1) })
-	p := newPool(t, func(c *Config) { c.Connections = 2 })
+	p := newPool(t, func(c *Config) { c.MaxConnections, c.WhenFull = 2, WhenFullWait })
 	first, second := open(t, p, server.addr), open(t, p, server.addr)
 	require.NotSame(t, first.conn, second.conn)
 	third := goOpen(t.Context(), p, server.addr)
@@ -26,29 +26,27 @@ func TestLimit_OpenWaitsForASlotAndGetsIt(t *testing.T) {
 	require.Equal(t, Stats{Endpoints: 1, Connections: 2, Streams: 2}, p.Stats())
 }
 
-func TestLimit_OpenFailsWhenNoSlotBecomesFree(t *testing.T) {
+func TestLimit_OpenWithoutADeadlineFailsWhenNoSlotBecomesFree(t *testing.T) {
 	const timeout = 200 * time.Millisecond
-	for name, limit := range map[string]uint32{"all in use": 1, "the endpoint allows none": 0} {
-		t.Run(name, func(t *testing.T) {
-			server := startServer(t, func(s *server) { s.first = maxStreams(limit) })
-			p := newPool(t, func(c *Config) { c.Connections, c.ConnectTimeout = 2, timeout })
-			for range 2 * limit {
-				open(t, p, server.addr)
-			}
-			got := receive(t, "the end of Open", goOpen(t.Context(), p, server.addr))
-			err := requireDialError(t, got, server.addr, timeout)
-			require.ErrorIs(t, err, errNoSlot)
-			require.GreaterOrEqual(t, got.took, timeout)
-			require.Equal(t, int(2*limit), p.Stats().Streams)
-		})
+	server := startServer(t, func(s *server) { s.first = maxStreams(1) })
+	p := newPool(t, func(c *Config) { c.MaxConnections, c.WhenFull, c.ConnectTimeout = 2, WhenFullWait, timeout })
+	for range 2 {
+		open(t, p, server.addr)
 	}
+	got := receive(t, "the end of Open", goOpen(t.Context(), p, server.addr))
+	err := requireFullError(t, got, server.addr, 2)
+	require.ErrorIs(t, err, errNoStreamIn)
+	require.GreaterOrEqual(t, got.took, timeout)
+	require.Less(t, got.took, timeout+time.Second)
+	require.Equal(t, 2, p.Stats().Streams)
+	waiting(t, p, server.addr, 0)
 }
 
 // Each stream that ends lets one in, however many wait and however many ended at once.
 func TestLimit_EveryFreedSlotIsUsed(t *testing.T) {
 	const limit, rounds, waiters = 5, 20, 30
 	server := startServer(t, func(s *server) { s.first = maxStreams(limit) })
-	p := newPool(t, func(c *Config) { c.Connections = 1 })
+	p := newPool(t, func(c *Config) { c.MaxConnections, c.WhenFull = 1, WhenFullWait })
 	for range rounds {
 		var streams []*Stream
 		for range limit {
@@ -79,8 +77,9 @@ func TestLimit_EveryFreedSlotIsUsed(t *testing.T) {
 
 // Calls that wait must hear when the endpoint allows more.
 func TestLimit_OpenGoesOnWhenTheLimitRises(t *testing.T) {
-	server := startServer(t, func(s *server) { s.first = maxStreams(0) })
-	p := newPool(t, func(c *Config) { c.Connections = 1 })
+	server := startServer(t, func(s *server) { s.first = maxStreams(1) })
+	p := newPool(t, func(c *Config) { c.MaxConnections, c.WhenFull = 1, WhenFullWait })
+	open(t, p, server.addr)
 	var results []<-chan opened
 	for range 5 {
 		results = append(results, goOpen(t.Context(), p, server.addr))
@@ -104,7 +103,7 @@ func TestLimit_FallsInAStorm(t *testing.T) {
 		s.first = maxStreams(100)
 		s.onHeaders = func(c *serverConn, stream uint32) { c.finish(stream) }
 	})
-	p := newPool(t, func(c *Config) { c.Connections, c.ConnectTimeout = 2, timeout })
+	p := newPool(t, func(c *Config) { c.MaxConnections, c.ConnectTimeout = 2, timeout })
 	open(t, p, server.addr).Close()
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
@@ -117,12 +116,14 @@ func TestLimit_FallsInAStorm(t *testing.T) {
 				default:
 				}
 				start := time.Now()
-				s, err := p.Open(context.Background(), server.addr, hdr)
+				s, err := p.Default().Open(context.Background(), server.addr, hdr, OpenOptions{})
 				var d *DialError
-				if took := time.Since(start); (err != nil && !errors.As(err, &d)) || took > timeout+time.Second {
+				var full *FullError
+				if took := time.Since(start); (err != nil && !errors.As(err, &d) && !errors.As(err, &full)) || took > timeout+time.Second {
 					t.Errorf("Open returned %v after %s", err, took)
 				}
 				if err != nil {
+					time.Sleep(time.Millisecond) // or it would be tried again and again at once
 					continue
 				}
 				if _, err := s.Header(); err != nil {
@@ -151,7 +152,7 @@ func TestLimit_FallsInAStorm(t *testing.T) {
 // A connection that cannot be made must not fail a call for which those in use will have room.
 func TestLimit_OpenWaitsForASlotWhenNoFurtherConnectionCanBeMade(t *testing.T) {
 	server := startServer(t, func(s *server) { s.first = maxStreams(1) })
-	p := newPool(t, func(c *Config) { c.Connections = 2 })
+	p := newPool(t, func(c *Config) { c.MaxConnections, c.WhenFull = 2, WhenFullWait })
 	first := open(t, p, server.addr)
 	require.NoError(t, server.ln.Close())
 	second := goOpen(t.Context(), p, server.addr)
@@ -169,9 +170,6 @@ func TestLimit_OpenWaitsForASlotWhenNoFurtherConnectionCanBeMade(t *testing.T) {
 }
 
 func dialling(p *Pool, addr string) bool {
-	v, _ := p.endpoints.Load(addr)
-	e := v.(*endpoint)
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.dial != nil
+	e, _ := p.Default().endpoints.Load(addr)
+	return e.(*endpoint).dial.state() == dialUnderWay
 }

@@ -2,7 +2,6 @@ package pool
 
 import (
 	"context"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,7 +12,7 @@ import (
 )
 
 func TestOpen_ConcurrentCallsDialOnce(t *testing.T) {
-	const calls = 200
+	const calls = 150
 	server := startServer(t, nil)
 	p := newPool(t, nil)
 	var results []<-chan opened
@@ -39,7 +38,7 @@ func usable(t *testing.T, p *Pool, addr string, n int) []*conn {
 	t.Helper()
 	var conns []*conn
 	eventually(t, "connections in use", func() bool {
-		if e, ok := p.endpoints.Load(addr); ok {
+		if e, ok := p.Default().endpoints.Load(addr); ok {
 			conns = *e.(*endpoint).usable.Load()
 		}
 		return len(conns) == n
@@ -47,41 +46,40 @@ func usable(t *testing.T, p *Pool, addr string, n int) []*conn {
 	return conns
 }
 
-func TestOpen_GrowsWithStreamsUpToConnections(t *testing.T) {
-	const perConn, most = 4, 3
+// A further connection is made in the background when three quarters of the streams are in use, up to MaxConnections.
+func TestOpen_GrowsBeforeCallsMustWait(t *testing.T) {
+	const perConn, most = 8, 3
 	server := startServer(t, nil)
-	p := newPool(t, func(c *Config) { c.StreamsPerConnection, c.Connections = perConn, most })
-	streams := 0
-	openOne := func() {
-		open(t, p, server.addr)
-		streams++
-	}
-	openOne()
-	for n := 1; n <= most; n++ {
-		conns := usable(t, p, server.addr, n)
-		for slices.ContainsFunc(conns, func(c *conn) bool { return c.streams() < perConn }) {
-			openOne()
+	p := newPool(t, func(c *Config) { c.StreamsPerConnection, c.MaxConnections = perConn, most })
+	for n := 1; n < most; n++ {
+		for range 5 {
+			open(t, p, server.addr)
 		}
-		require.EqualValues(t, n, server.accepts.Load(), "with room for %d streams on each, %d streams need no other", perConn, streams)
-		openOne() // finds all busy, takes one of them, and has a further one made for those after it
+		conns := usable(t, p, server.addr, n)
+		require.Equal(t, 5, conns[n-1].streams())
+		require.EqualValues(t, n, server.accepts.Load(), "with room for %d streams, 5 need no other connection", perConn)
+		open(t, p, server.addr) // the sixth has a further one made for those after it
+		require.Equal(t, 6, conns[n-1].streams())
+		usable(t, p, server.addr, n+1)
 	}
-	for range 50 {
-		openOne()
+	for i := range most*perConn - 6*(most-1) {
+		got := receive(t, "an open", goOpen(t.Context(), p, server.addr, OpenOptions{Wait: func() (func(), bool) {
+			t.Errorf("call %d had to wait", i)
+			return nil, false
+		}}))
+		require.NoError(t, got.err)
 	}
 	require.EqualValues(t, most, server.accepts.Load())
-	require.Equal(t, Stats{Endpoints: 1, Connections: most, Streams: streams}, p.Stats())
+	require.Equal(t, Stats{Endpoints: 1, Connections: most, Streams: most * perConn}, p.Stats())
 }
 
 func TestOpen_PrefersTheLeastLoaded(t *testing.T) {
 	server := startServer(t, nil)
-	p := newPool(t, func(c *Config) { c.StreamsPerConnection, c.Connections = 1, 3 })
+	p := newPool(t, func(c *Config) { c.MinConnections, c.MaxConnections = 3, 3 })
+	open(t, p, server.addr).Close()
+	usable(t, p, server.addr, 3)
 	streams := map[*conn][]*Stream{}
-	for _, n := range []int{1, 2, 2, 3} { // the connections after each call
-		s := open(t, p, server.addr)
-		streams[s.conn] = append(streams[s.conn], s)
-		usable(t, p, server.addr, n)
-	}
-	for range 30 - 4 {
+	for range 30 {
 		s := open(t, p, server.addr)
 		streams[s.conn] = append(streams[s.conn], s)
 	}
@@ -107,7 +105,7 @@ func TestOpen_HeadersBeyondTheEndpointsLimit(t *testing.T) {
 	p := newPool(t, nil)
 	ctx := metadata.NewOutgoingContext(t.Context(), metadata.Pairs("x-big", strings.Repeat("x", 3000)))
 	for range 20 { // the first call of all too
-		_, err := p.Open(ctx, server.addr, hdr)
+		_, err := p.Default().Open(ctx, server.addr, hdr, OpenOptions{})
 		var headerErr *HeaderError
 		require.ErrorAs(t, err, &headerErr)
 		require.ErrorContains(t, err, "header list size")
@@ -120,10 +118,13 @@ func TestOpen_HeadersBeyondTheEndpointsLimit(t *testing.T) {
 func TestOpen_ContextEndsReturnAtOnce(t *testing.T) {
 	for name, server := range map[string]*server{
 		"while it dials":            startServer(t, func(s *server) { s.begin = func(*serverConn) {} }),
-		"while it waits for a slot": startServer(t, func(s *server) { s.first = maxStreams(0) }),
+		"while it waits for a slot": startServer(t, func(s *server) { s.first = maxStreams(1) }),
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := newPool(t, func(c *Config) { c.Connections = 1 })
+			p := newPool(t, func(c *Config) { c.MaxConnections, c.WhenFull = 1, WhenFullWait })
+			if len(server.first) > 0 {
+				open(t, p, server.addr)
+			}
 			ctx, cancel := context.WithCancel(t.Context())
 			result := goOpen(ctx, p, server.addr)
 			waiting(t, p, server.addr, 1)
@@ -147,7 +148,7 @@ func TestOpen_ContextEndsReturnAtOnce(t *testing.T) {
 // room for another before Kitex sends an invalid one, which would break every call on it.
 func TestOpen_ConnectionIsReplacedBeforeStreamIdentifiersRunOut(t *testing.T) {
 	server := startServer(t, nil)
-	p := newPool(t, func(c *Config) { c.Connections = 1 })
+	p := newPool(t, func(c *Config) { c.MaxConnections = 1 })
 	first := open(t, p, server.addr)
 	setNextStreamID(t, first.conn, 1<<31-101) // as after a thousand million calls
 	old := receive(t, "a connection", server.accepted)

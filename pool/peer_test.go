@@ -82,7 +82,7 @@ type reset struct {
 }
 
 // startServer starts a server that change has set up; it ends with the test.
-func startServer(t *testing.T, change func(*server)) *server {
+func startServer(t testing.TB, change func(*server)) *server {
 	t.Helper()
 	s := &server{network: "tcp", accepted: make(chan *serverConn, 1<<14)}
 	if change != nil {
@@ -277,9 +277,14 @@ var hdr = &grpc.CallHdr{Host: "test", Method: "/test.Test/Call"}
 // open opens a stream that must open.
 func open(t *testing.T, p *Pool, addr string) *Stream {
 	t.Helper()
-	s, err := p.Open(t.Context(), addr, hdr)
+	s, err := p.Default().Open(t.Context(), addr, hdr, OpenOptions{})
 	require.NoError(t, err)
 	return s
+}
+
+// reopen opens a stream for a call that the endpoint did not process.
+func reopen(ctx context.Context, p *Pool, failed *Stream) (*Stream, error) {
+	return p.Default().Open(ctx, failed.Address(), hdr, OpenOptions{Avoid: failed})
 }
 
 // opened is the result of an Open.
@@ -290,11 +295,15 @@ type opened struct {
 }
 
 // goOpen opens a stream in the background.
-func goOpen(ctx context.Context, p *Pool, addr string) <-chan opened {
+func goOpen(ctx context.Context, p *Pool, addr string, opts ...OpenOptions) <-chan opened {
+	return goOpenIn(ctx, p.Default(), addr, opts...)
+}
+
+func goOpenIn(ctx context.Context, g *Group, addr string, opts ...OpenOptions) <-chan opened {
 	result := make(chan opened, 1)
 	go func() {
 		start := time.Now()
-		s, err := p.Open(ctx, addr, hdr)
+		s, err := g.Open(ctx, addr, hdr, append(opts, OpenOptions{})[0])
 		result <- opened{s, err, time.Since(start)}
 	}()
 	return result
@@ -304,7 +313,7 @@ func goOpen(ctx context.Context, p *Pool, addr string) <-chan opened {
 func waiting(t *testing.T, p *Pool, addr string, n int) {
 	t.Helper()
 	eventually(t, "calls that wait", func() bool {
-		e, ok := p.endpoints.Load(addr)
+		e, ok := p.Default().endpoints.Load(addr)
 		return ok && e.(*endpoint).waiting.Load() == int32(n)
 	})
 }
@@ -319,6 +328,18 @@ func requireDialError(t *testing.T, got opened, addr string, timeout time.Durati
 	require.Equal(t, addr, d.Address)
 	require.Less(t, got.took, timeout+time.Second, "Open must return in ConnectTimeout")
 	return d
+}
+
+// requireFullError checks that err is a *FullError of addr with so many connections.
+func requireFullError(t *testing.T, got opened, addr string, connections int) *FullError {
+	t.Helper()
+	var full *FullError
+	if !errors.As(got.err, &full) {
+		t.Fatalf("got %v, want a *FullError", got.err)
+	}
+	require.Equal(t, addr, full.Address)
+	require.Equal(t, connections, full.Connections)
+	return full
 }
 
 // ends waits for the end of a stream and returns what reading it says.

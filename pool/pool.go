@@ -1,83 +1,66 @@
 // Package pool shares HTTP/2 connections to endpoints among calls: it opens streams on them, makes more connections
-// as streams grow, and retires them when they are told to go away, break or idle.
+// as streams grow, and retires them when they are told to go away, break, age or idle.
 //
-// Enter at Pool.Open; then endpoint.go (which connection), conn.go (one connection), stream.go (one stream). Package
-// h2conn is what lies below Kitex's transport.
+// Enter at Group.Open in group.go; then open.go (a call that must wait), endpoint.go (which connection), dialing.go (when
+// one is made), conn.go (one connection), stream.go (one stream). Package h2conn is what lies below Kitex's transport.
 package pool
 
 import (
 	"context"
 	"log/slog"
 	"sync"
-	"time"
-
-	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 )
 
-// Pool holds the connections to every endpoint. It is safe for concurrent use.
+// Pool holds the connections to every endpoint, in Groups of one policy each. It is safe for concurrent use.
 type Pool struct {
-	cfg Config
 	log *slog.Logger
+	own *Group
 
 	ctx    context.Context // of every connection; ended by Close
 	cancel context.CancelFunc
-	wg     sync.WaitGroup // dials, watches and the sweeper
+	wg     sync.WaitGroup // dials, watches and sweepers
 
-	endpoints sync.Map // address -> *endpoint
+	groups sync.Map // Config with its defaults -> *Group
 
 	mu     sync.Mutex // guards closed, and the making and removing of endpoints
 	closed bool
 }
 
-// New returns a Pool. cfg must be valid (Config.Validate); log gets connections made and lost at debug level.
+// New returns a Pool whose default Group has the policy cfg, which must be valid (Config.Validate). log gets connections
+// made and lost at debug level.
 func New(cfg Config, log *slog.Logger) *Pool {
-	p := &Pool{cfg: cfg.withDefaults(), log: log}
+	p := &Pool{log: log}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
-	if p.cfg.IdleTimeout > 0 {
-		p.wg.Go(p.sweepIdle)
-	}
+	p.own = p.Group(cfg)
 	return p
 }
 
-// Open opens a stream to the endpoint at addr (host:port or unix:/path) on a connection with room, and makes one if
-// there is none. ctx is the call's: it bounds the stream's life, and its deadline and outgoing metadata (Kitex
-// metadata.NewOutgoingContext) are sent. Open returns within ConnectTimeout or when ctx ends. Errors: a *DialError, a
-// *HeaderError, ErrClosed or ctx's own. The caller closes the Stream exactly once.
-func (p *Pool) Open(ctx context.Context, addr string, hdr *grpc.CallHdr) (*Stream, error) {
-	return p.open(ctx, addr, hdr, nil)
+// Default returns the Group with the policy that was given to New.
+func (p *Pool) Default() *Group { return p.own }
+
+// Group returns the Group with the policy cfg, which must be valid: the same one each time. A Group without endpoints
+// costs next to nothing and is kept.
+func (p *Pool) Group(cfg Config) *Group {
+	cfg = cfg.withDefaults()
+	if g, ok := p.groups.Load(cfg); ok {
+		return g.(*Group)
+	}
+	g, _ := p.groups.LoadOrStore(cfg, &Group{pool: p, cfg: cfg})
+	return g.(*Group)
 }
 
-// Reopen is Open for a call that the endpoint certainly did not process (Stream.Unprocessed): on another connection
-// than the failed stream's unless there is none and can be none. The caller still closes the failed stream.
-func (p *Pool) Reopen(ctx context.Context, failed *Stream, hdr *grpc.CallHdr) (*Stream, error) {
-	return p.open(ctx, failed.Address(), hdr, failed.conn)
-}
-
-func (p *Pool) open(ctx context.Context, addr string, hdr *grpc.CallHdr, avoid *conn) (*Stream, error) {
-	for {
-		e, err := p.endpoint(addr)
-		if err != nil {
-			return nil, err
-		}
-		s, err := e.open(ctx, hdr, avoid)
-		if err != errEndpointGone {
-			return s, err
-		}
+// Leave is Group.Leave in every Group.
+func (p *Pool) Leave(addr string) {
+	for g := range p.all() {
+		g.Leave(addr)
 	}
 }
 
-// endpoint returns the endpoint of an address and makes it if need be.
-func (p *Pool) endpoint(addr string) (*endpoint, error) {
-	if e, ok := p.endpoints.Load(addr); ok {
-		return e.(*endpoint), nil
+// all visits every Group.
+func (p *Pool) all() func(yield func(*Group) bool) {
+	return func(yield func(*Group) bool) {
+		p.groups.Range(func(_, g any) bool { return yield(g.(*Group)) })
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		return nil, ErrClosed
-	}
-	e, _ := p.endpoints.LoadOrStore(addr, newEndpoint(p, addr))
-	return e.(*endpoint), nil
 }
 
 // Close ends every connection and the streams on them, and waits for the pool's goroutines. It may be called more than
@@ -87,37 +70,17 @@ func (p *Pool) Close() {
 	p.closed = true
 	p.mu.Unlock()
 	p.cancel()
-	p.endpoints.Range(func(_, e any) bool {
-		e.(*endpoint).close()
-		return true
-	})
-	p.wg.Wait()
-}
-
-// sweepIdle closes connections that have had no stream for IdleTimeout and forgets endpoints that have none left.
-func (p *Pool) sweepIdle() {
-	tick := time.NewTicker(max(p.cfg.IdleTimeout/4, 10*time.Millisecond))
-	defer tick.Stop()
-	for {
-		select {
-		case <-p.ctx.Done():
-			return
-		case now := <-tick.C:
-			p.endpoints.Range(func(addr, v any) bool {
-				if e := v.(*endpoint); e.sweep(now.Add(-p.cfg.IdleTimeout)) {
-					p.mu.Lock()
-					p.endpoints.CompareAndDelete(addr, e)
-					p.mu.Unlock()
-				}
-				return true
-			})
+	for g := range p.all() {
+		for e := range g.all() {
+			e.close()
 		}
 	}
+	p.wg.Wait()
 }
 
 // Stats counts what the pool holds.
 type Stats struct {
-	Endpoints   int
+	Endpoints   int // addresses
 	Connections int
 	Streams     int
 }
@@ -133,7 +96,7 @@ func (p *Pool) Stats() Stats {
 	return s
 }
 
-// EndpointStats counts what the pool holds of one endpoint.
+// EndpointStats counts what the pool holds of one endpoint, in all Groups.
 type EndpointStats struct {
 	Address     string
 	Connections int
@@ -142,15 +105,21 @@ type EndpointStats struct {
 
 // Endpoints returns a count for each endpoint that had a call not long ago, as exact as that of Stats, in no order.
 func (p *Pool) Endpoints() []EndpointStats {
-	var all []EndpointStats
-	p.endpoints.Range(func(addr, v any) bool {
-		e := EndpointStats{Address: addr.(string)}
-		for _, c := range v.(*endpoint).all() {
-			e.Connections++
-			e.Streams += c.streams()
+	var list []EndpointStats
+	place := map[string]int{} // of an address in list
+	for g := range p.all() {
+		for e := range g.all() {
+			i, ok := place[e.addr]
+			if !ok {
+				i = len(list)
+				place[e.addr] = i
+				list = append(list, EndpointStats{Address: e.addr})
+			}
+			for _, c := range e.all() {
+				list[i].Connections++
+				list[i].Streams += c.streams()
+			}
 		}
-		all = append(all, e)
-		return true
-	})
-	return all
+	}
+	return list
 }

@@ -14,7 +14,8 @@ var errDone = errors.New("pool: stream closed")
 // end it. One goroutine may write and one read at a time; Close may come from any.
 type Stream struct {
 	*grpc.Stream
-	conn *conn
+	conn  *conn
+	heard uint64 // from the peer on this connection, before this stream was opened
 }
 
 var (
@@ -48,3 +49,16 @@ func (s *Stream) ResetCode() (http2.ErrCode, bool) { return s.conn.h2.ResetCode(
 
 // Address is the endpoint's.
 func (s *Stream) Address() string { return s.conn.endpoint.addr }
+
+// Silent reports whether nothing has come from the peer on this stream's connection since the stream was opened: no DATA
+// or HEADERS of any stream and no answer to a keepalive ping. It tells a stopped process from a slow method. It may be
+// called by anybody at any time.
+func (s *Stream) Silent() bool { return s.conn.h2.Heard() == s.heard }
+
+// connection is nil for a nil Stream.
+func (s *Stream) connection() *conn {
+	if s == nil {
+		return nil
+	}
+	return s.conn
+}

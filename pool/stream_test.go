@@ -188,7 +188,7 @@ func TestStream_ResetCode(t *testing.T) {
 func TestStream_ResetCodeOfAWholeConnection(t *testing.T) {
 	const n = 256 // DefaultStreamsPerConnection
 	server := startServer(t, nil)
-	p := newPool(t, nil)
+	p := newPool(t, func(c *Config) { c.MaxConnections = 1 })
 	var streams []*Stream
 	var c *serverConn
 	for range n {

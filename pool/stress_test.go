@@ -54,7 +54,7 @@ func TestStress_ServerGoesAwayAllTheTime(t *testing.T) {
 		}
 	})
 	p := newPool(t, func(c *Config) {
-		c.Connections, c.StreamsPerConnection, c.IdleTimeout = 4, 8, 50*time.Millisecond
+		c.MaxConnections, c.StreamsPerConnection, c.IdleTimeout = 4, 8, 50*time.Millisecond
 		c.Keepalive = h2conn.Keepalive{Time: 10 * time.Millisecond, Timeout: patience}
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
@@ -89,7 +89,7 @@ func TestStress_ServerGoesAwayAllTheTime(t *testing.T) {
 		wg.Go(func() {
 			rnd := rand.New(rand.NewPCG(uint64(g), 6))
 			for range calls {
-				s, err := p.Open(ctx, server.addr, hdr)
+				s, err := p.Default().Open(ctx, server.addr, hdr, OpenOptions{})
 				opens.Add(1)
 				var d *DialError
 				if err != nil {
@@ -101,7 +101,7 @@ func TestStress_ServerGoesAwayAllTheTime(t *testing.T) {
 				}
 				use(s, rnd.IntN(9))
 				if s.Unprocessed() {
-					if next, err := p.Reopen(ctx, s, hdr); err == nil {
+					if next, err := reopen(ctx, p, s); err == nil {
 						again.Add(1)
 						use(next, rnd.IntN(9))
 						next.Close()

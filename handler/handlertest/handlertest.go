@@ -54,7 +54,7 @@ func Start(t testing.TB, cfg handler.Config) (*handler.Proxy, *grpc.ClientConn) 
 	if cfg.Pool == nil {
 		pl := pool.New(pool.Config{}, cfg.Log)
 		t.Cleanup(pl.Close)
-		cfg.Pool = pl
+		cfg.Pool = pl.Default()
 	}
 	p := handler.New(cfg)
 	t.Cleanup(p.Close)

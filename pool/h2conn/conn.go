@@ -34,7 +34,7 @@ type Conn struct {
 	overOnce sync.Once
 
 	settings chan struct{} // closed when the transport has the peer's first SETTINGS frame
-	raised   func()        // called when maxStreams has grown; nil for nobody
+	changed  func()        // called when maxStreams has changed; nil for nobody
 
 	// maxStreams and opening keep a NewStream of the transport from ever waiting for a slot: see Reserve.
 	maxStreams atomic.Uint32
@@ -46,16 +46,16 @@ type Conn struct {
 	settingsSeen   bool   // the first SETTINGS frame has been read,
 	settingsSignal bool   // and settings is closed
 
-	calls atomic.Uint64 // DATA and HEADERS frames that came in
+	calls atomic.Uint64 // DATA and HEADERS frames that came in; Heard and the keepalive read it
 	pongs atomic.Uint64 // answers to our own pings
 
 	resets resets
 }
 
-// New wraps nc. It owns nc from here on. raised, if not nil, is called from the reading goroutine each time MaxStreams
-// has grown; it must not block.
-func New(nc net.Conn, raised func()) *Conn {
-	c := &Conn{Conn: nc, over: make(chan struct{}), settings: make(chan struct{}), raised: raised, unlimited: math.MaxUint32}
+// New wraps nc. It owns nc from here on. changed, if not nil, is called from the reading goroutine each time MaxStreams
+// has changed; it must not block.
+func New(nc net.Conn, changed func()) *Conn {
+	c := &Conn{Conn: nc, over: make(chan struct{}), settings: make(chan struct{}), changed: changed, unlimited: math.MaxUint32}
 	c.observer.to = c
 	c.reader = NewReader(socket{c}, c.observer.observe)
 	return c
@@ -145,6 +145,9 @@ func (c *Conn) Settings() <-chan struct{} { return c.settings }
 // §6.5.2), and 0 before Settings is closed.
 func (c *Conn) MaxStreams() uint32 { return c.maxStreams.Load() }
 
+// Heard counts what has come from the peer: DATA and HEADERS frames and answers to our own pings. It grows with each.
+func (c *Conn) Heard() uint64 { return c.calls.Load() + c.pongs.Load() }
+
 // Reserve announces that the caller is about to open a stream. The caller compares its number of streams with
 // MaxStreams after Reserve and calls Unreserve when the stream is open or given up. While any reservation is held the
 // transport does not learn of a lower limit, and MaxStreams tells of a higher one only when the transport knows it, so a
@@ -168,6 +171,9 @@ func (c *Conn) onSettings(maxStreams uint32, set bool) {
 		c.opening.Lock() // those who saw the higher limit have opened their streams
 		c.maxStreams.Store(c.announced)
 		c.opening.Unlock()
+		if c.changed != nil {
+			c.changed()
+		}
 	}
 }
 
@@ -184,8 +190,8 @@ func (c *Conn) onSettingsAck() {
 func (c *Conn) transportCaughtUp() {
 	if c.announced > c.maxStreams.Load() {
 		c.maxStreams.Store(c.announced)
-		if c.raised != nil {
-			c.raised()
+		if c.changed != nil {
+			c.changed()
 		}
 	}
 	if c.settingsSeen && !c.settingsSignal {

@@ -79,7 +79,7 @@ func (g *Gateway) start(ctx context.Context) (err error) {
 		return err
 	}
 	g.proxy = handler.New(handler.Config{
-		Router: g.resolver, Pool: g.pool, Log: g.log, MaxMessageBytes: g.cfg.Limits.MaxMessageBytes, Observers: g.observers.all(),
+		Router: g.resolver, Pool: g.pool.Default(), Log: g.log, MaxMessageBytes: g.cfg.Limits.MaxMessageBytes, Observers: g.observers.all(),
 		Taps: g.taps, Filters: g.filters,
 	})
 	if g.sources, err = startSources(ctx, g.cfg, g.resolver, g.log); err != nil {
