@@ -92,32 +92,31 @@ func (d *Detector) slot() uint64 { return uint64(time.Since(d.start)/(d.cfg.Wind
 
 // look decides on a member that has failed too often, or is held and no longer has.
 func (d *Detector) look(m *Member) {
-	if d.decide(m) == ejected {
+	if d.ejects(m) {
 		d.changed()
 	}
 }
 
-// decide puts the member into the state that its calls ask for, and returns that, or the state that it is in already
-// as serving.
-func (d *Detector) decide(m *Member) state {
+// ejects puts the member into the state that its calls ask for, and reports whether that took it out.
+func (d *Detector) ejects(m *Member) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now, tooMany := m.load(), m.tooMany()
 	switch {
-	case d.closed || now == ejected || now == forgotten:
-		return serving // another call was first
+	case d.closed || now == ejected || now == forgotten: // another call was first
 	case tooMany && !d.full.Load():
-		return d.setStateLocked(m, ejected)
+		d.setStateLocked(m, ejected)
+		return true
 	case tooMany && now == serving:
-		return d.setStateLocked(m, held)
+		d.setStateLocked(m, held)
 	case !tooMany && now == held:
-		return d.setStateLocked(m, serving)
+		d.setStateLocked(m, serving)
 	}
-	return serving
+	return false
 }
 
-// setStateLocked changes the state of a member, and returns the new one.
-func (d *Detector) setStateLocked(m *Member, to state) state {
+// setStateLocked changes the state of a member.
+func (d *Detector) setStateLocked(m *Member, to state) {
 	now := time.Now()
 	if m.load() == ejected {
 		d.out--
@@ -138,7 +137,6 @@ func (d *Detector) setStateLocked(m *Member, to state) state {
 	}
 	m.state.Store(uint32(to))
 	d.boundLocked()
-	return to
 }
 
 // boundLocked is called when out or the number of members has changed.

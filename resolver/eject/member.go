@@ -48,35 +48,34 @@ func (m *Member) Address() string { return m.address }
 //
 // Report may call the function that New was given.
 func (m *Member) Report(failed bool) {
-	if s := m.load(); s == ejected || s == forgotten {
-		return
+	switch s := m.load(); {
+	case s == ejected || s == forgotten:
+	case failed:
+		m.fail(s)
+	default:
+		m.succeed(s)
 	}
-	if !failed {
-		m.succeed()
-		return
-	}
-	m.fail()
 }
 
-func (m *Member) succeed() {
+func (m *Member) succeed(s state) {
 	if m.streak.Load() != 0 {
 		m.streak.Store(0)
 	}
 	if d := m.detector; d.cfg.FailurePercent > 0 {
 		m.window.add(d.slot(), callGood)
 	}
-	if m.load() == held && !m.tooMany() {
+	if s == held && !m.tooMany() {
 		m.detector.look(m)
 	}
 }
 
-func (m *Member) fail() {
+func (m *Member) fail(s state) {
 	m.streak.Add(1)
 	if d := m.detector; d.cfg.FailurePercent > 0 {
 		m.window.add(d.slot(), callFailed)
 	}
-	if !m.tooMany() || m.load() == held && m.detector.full.Load() {
-		return // in an outage of all, only the first failure too many takes the lock
+	if !m.tooMany() || s == held && m.detector.full.Load() {
+		return // while everything fails, only the first failure too many of each member takes the lock
 	}
 	m.detector.look(m)
 }

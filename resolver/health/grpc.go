@@ -57,7 +57,6 @@ func newGRPCProber(address string, cfg Config) *grpcProber {
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswer)),
 		grpc.WithReadBufferSize(connBuffer),
 		grpc.WithWriteBufferSize(connBuffer),
-		grpc.WithSharedWriteBuffer(true),
 		grpc.WithStaticStreamWindowSize(connWindow),
 		grpc.WithStaticConnWindowSize(connWindow),
 	}

@@ -18,9 +18,9 @@ const (
 //
 //   - It keeps no key, only a hash of it under a secret seed. Nobody can choose two keys that share a bucket.
 //   - It has at most so many buckets as it was made for. A bucket that is full says nothing about its key that a new one
-//     would not say, so it is dropped for a newcomer; one that was used again since it was last looked at is passed over once.
-//   - While no bucket is full, newcomers share one. A flood of keys gives nobody a fresh bucket, and all keys together
-//     get at most (buckets + 1) × Rate.
+//     would not say. When it has been full for keepFull, it may be dropped for a newcomer.
+//   - While none may be dropped, newcomers share one. A flood of keys gives nobody a fresh bucket, takes none from who
+//     uses his, and all keys together get at most (buckets + 1) × Rate.
 type Buckets struct {
 	pace     pace
 	start    time.Time
@@ -42,7 +42,7 @@ type shard struct {
 	mu    sync.Mutex       // guards all of it
 	index map[uint64]int32 // of a key's bucket in list, by its hash
 	list  []keyed
-	hand  int // the next of list that newcomer looks at
+	hand  int // the next of list that a newcomer looks at
 
 	_ [64]byte // the next shard is on another cache line
 }
@@ -51,7 +51,6 @@ type shard struct {
 type keyed struct {
 	hash uint64
 	full int64 // as in Bucket
-	used bool  // since newcomer looked at it
 }
 
 // NewBuckets returns Buckets that tell up to maxKeys keys apart; 0 or less means DefaultKeys, and more than MaxKeys
@@ -83,11 +82,11 @@ func (b *Buckets) Allow(key string) (ok bool, retryAfter time.Duration) {
 	now := int64(time.Since(b.start))
 	s.mu.Lock()
 	i, known := s.index[hash]
-	if known {
-		s.list[i].used = true
-	} else if i, ok = b.newcomerLocked(s, hash, now); !ok {
-		s.mu.Unlock()
-		return b.overflow.Allow()
+	if !known {
+		if i, known = b.newcomerLocked(s, hash, now); !known {
+			s.mu.Unlock()
+			return b.overflow.Allow()
+		}
 	}
 	k := &s.list[i]
 	k.full, retryAfter = b.pace.take(k.full, now)
@@ -98,11 +97,16 @@ func (b *Buckets) Allow(key string) (ok bool, retryAfter time.Duration) {
 // Len returns how many keys have a bucket of their own now.
 func (b *Buckets) Len() int { return int(b.keys.Load()) }
 
-// newcomerLooks bounds how many buckets one newcomer looks at, and so what a call with a new key costs.
-const newcomerLooks = 8
+const (
+	newcomerLooks = 8 // buckets that one newcomer looks at: a bound on what a call with a new key costs
 
-// newcomerLocked makes a full bucket for the key of hash and returns its index, or false when no bucket may be dropped
-// for it. The hand goes round the list as a clock's does: the next newcomer looks at other buckets.
+	// keepFull is how long a full bucket is kept for its key. Who calls once a second or so keeps his bucket, whatever
+	// the others invent.
+	keepFull = time.Second
+)
+
+// newcomerLocked makes a full bucket for the key of hash and returns its index, or false when it finds none to drop for
+// it. The hand goes round the list as a clock's does, so that the next newcomer looks at others.
 func (b *Buckets) newcomerLocked(s *shard, hash uint64, now int64) (int32, bool) {
 	if b.takeSlot() {
 		i := int32(len(s.list))
@@ -112,21 +116,13 @@ func (b *Buckets) newcomerLocked(s *shard, hash uint64, now int64) (int32, bool)
 	}
 	for range min(newcomerLooks, len(s.list)) {
 		i := int32(s.hand)
-		if s.hand++; s.hand == len(s.list) {
-			s.hand = 0
+		s.hand = (s.hand + 1) % len(s.list)
+		if k := &s.list[i]; k.full <= now-int64(keepFull) {
+			delete(s.index, k.hash)
+			*k = keyed{hash: hash, full: now}
+			s.index[hash] = i
+			return i, true
 		}
-		k := &s.list[i]
-		if k.full > now {
-			continue
-		}
-		if k.used {
-			k.used = false // its second chance
-			continue
-		}
-		delete(s.index, k.hash)
-		*k = keyed{hash: hash, full: now}
-		s.index[hash] = i
-		return i, true
 	}
 	return 0, false
 }

@@ -18,6 +18,21 @@ func allowed(b *Buckets, key string) bool {
 	return ok
 }
 
+// requireWhole fails if the index does not lead to the buckets.
+func requireWhole(t *testing.T, b *Buckets) {
+	t.Helper()
+	n := 0
+	for i := range b.shards {
+		s := &b.shards[i]
+		require.Len(t, s.index, len(s.list))
+		for hash, i := range s.index {
+			require.Equal(t, hash, s.list[i].hash)
+		}
+		n += len(s.list)
+	}
+	require.Equal(t, n, b.Len())
+}
+
 // flood makes a call with each of n invented keys and returns how many were allowed.
 func flood(b *Buckets, name string, n int) (ok int) {
 	for i := range n {
@@ -60,6 +75,7 @@ func TestBuckets_AFloodOfKeysResetsNoKnownKeyAndGetsABoundedShare(t *testing.T) 
 			time.Sleep(100 * time.Millisecond)
 			require.True(t, allowed(b, "known"))
 			require.False(t, allowed(b, "known"), "one second, one token")
+			requireWhole(t, b)
 		})
 	}
 }
@@ -87,33 +103,39 @@ func TestBuckets_AFullBucketIsDroppedForANewcomer(t *testing.T) {
 		b := NewBuckets(Rate{PerSecond: 1, Burst: 2}, maxKeys)
 		require.Equal(t, maxKeys+2, flood(b, "x", 100), "each of ten a call, and the burst that all others share")
 		time.Sleep(time.Second) // the ten are full again
+		drain(b.overflow.Allow)
+		require.Zero(t, flood(b, "too soon", maxKeys))
+		time.Sleep(keepFull)
+		drain(b.overflow.Allow)
 		require.Equal(t, maxKeys, flood(b, "y", maxKeys))
 		for i := range maxKeys {
 			require.True(t, allowed(b, fmt.Sprintf("y-%d", i)), "a bucket of its own has a second token")
 		}
-		require.Equal(t, maxKeys, b.Len())
+		require.False(t, allowed(b, "x-0"), "it has no bucket any more")
+		requireWhole(t, b)
 	})
 }
 
-// A key that is used now and then keeps its bucket while invented ones come and go.
+// Who uses his bucket keeps it, although it is full again between two calls, while a flood takes all others and what
+// newcomers share.
 func TestBuckets_AKeyInUseOutlivesAFlood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const maxKeys = 10
-		b := NewBuckets(Rate{PerSecond: 100, Burst: 1}, maxKeys)
-		require.True(t, allowed(b, "regular"))
-		refused := 0
-		for i := range 1000 {
-			time.Sleep(10 * time.Millisecond) // all are full again
-			if !allowed(b, "regular") {
-				refused++
+		const maxKeys = 100
+		b := NewBuckets(Rate{PerSecond: 10, Burst: 10}, maxKeys)
+		for i := range 100 {
+			require.True(t, allowed(b, "regular"), i)
+			for j := range 3 {
+				time.Sleep(keepFull / 3)
+				for k := range 3 * maxKeys {
+					drain(func() (bool, time.Duration) { return b.Allow(fmt.Sprint(i, j, k)) })
+				}
+				drain(b.overflow.Allow)
 			}
-			flood(b, fmt.Sprint(i), maxKeys/2) // whose calls empty the shared bucket too, if there is no room
 		}
-		require.Zero(t, refused)
 	})
 }
 
-// The buckets that many calls emptied do not hide those that are full.
+// Buckets that many calls emptied do not hide those that are full.
 func TestBuckets_ANewcomerFindsAFullBucketBehindEmptyOnes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const maxKeys = 60
@@ -122,17 +144,16 @@ func TestBuckets_ANewcomerFindsAFullBucketBehindEmptyOnes(t *testing.T) {
 			drain(func() (bool, time.Duration) { return b.Allow(fmt.Sprintf("empty-%d", i)) })
 		}
 		flood(b, "once", 20)
-		time.Sleep(time.Second) // those are full again, and the forty are not
+		time.Sleep(time.Second + keepFull) // those have been full for long enough, and the forty are not
 		own := 0
-		for i := range 20 {
-			key := fmt.Sprintf("new-%d", i)
+		for i := range 25 {
 			before := b.overflow.full.Load()
-			require.True(t, allowed(b, key))
+			require.True(t, allowed(b, fmt.Sprintf("new-%d", i)))
 			if b.overflow.full.Load() == before {
 				own++
 			}
 		}
-		require.GreaterOrEqual(t, own, 14, "all but those that met only empty ones")
+		require.Equal(t, 20, own, "all but the five that met only empty ones")
 	})
 }
 
