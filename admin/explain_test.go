@@ -27,7 +27,7 @@ func explainAPI(t *testing.T) *client {
 	}
 	r.Apply("test", routes)
 	return startAPI(t, Config{Control: Control{Explain: func(req resolver.Request) (resolver.Explanation, resolver.Target, bool) {
-		target, ok := r.Resolve(req)
+		target, ok := r.Preview(req)
 		return r.Explain(req), target, ok
 	}}})
 }

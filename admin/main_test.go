@@ -246,7 +246,7 @@ func (e *etcd) control() Control {
 		Source:    e.source.Status,
 		Instances: e.resolver.Instances,
 		Explain: func(req resolver.Request) (resolver.Explanation, resolver.Target, bool) {
-			target, ok := e.resolver.Resolve(req)
+			target, ok := e.resolver.Preview(req)
 			return e.resolver.Explain(req), target, ok
 		},
 		RouteStore:   func() (*resolver.RouteStore, error) { return e.routes, nil },

@@ -25,18 +25,18 @@ const (
 
 // Config is the whole configuration. See framegate.yaml for what each key means.
 type Config struct {
-	Listeners   []Listener `yaml:"listeners"`
-	Admin       Admin      `yaml:"admin"`
-	Routes      Routes     `yaml:"routes"`
-	Etcd        Etcd       `yaml:"etcd"`
-	Upstream    Upstream   `yaml:"upstream"`
-	Limits      Limits     `yaml:"limits"`
-	Compression []string   `yaml:"compression"`
-	Register    Register   `yaml:"register"`
-	Drain       Drain      `yaml:"drain"`
-	Log         Log        `yaml:"log"`
-	AccessLog   AccessLog  `yaml:"access_log"`
-	Tracing     Tracing    `yaml:"tracing"`
+	Listeners   []Listener          `yaml:"listeners"`
+	Admin       Admin               `yaml:"admin"`
+	Routes      Routes              `yaml:"routes"`
+	Etcd        Etcd                `yaml:"etcd"`
+	Upstream    resolver.PoolPolicy `yaml:"upstream"` // of backends that have none of their own
+	Limits      Limits              `yaml:"limits"`
+	Compression []string            `yaml:"compression"`
+	Register    Register            `yaml:"register"`
+	Drain       Drain               `yaml:"drain"`
+	Log         Log                 `yaml:"log"`
+	AccessLog   AccessLog           `yaml:"access_log"`
+	Tracing     Tracing             `yaml:"tracing"`
 }
 
 // Listener is one address that clients connect to.
@@ -124,46 +124,13 @@ func (e EmbeddedEtcd) Server() etcdserver.Config {
 	return etcdserver.Config{Dir: e.Dir, Address: e.Address}
 }
 
-// Upstream says how endpoints are connected to.
-type Upstream struct {
-	Connections          Connections   `yaml:"connections"`
-	StreamsPerConnection int           `yaml:"streams_per_connection"`
-	WhenFull             pool.WhenFull `yaml:"when_full"`
-	ConnectTimeout       time.Duration `yaml:"connect_timeout"`
-	IdleTimeout          time.Duration `yaml:"idle_timeout"`
-	MaxAge               time.Duration `yaml:"max_age"`
-	Backoff              Backoff       `yaml:"backoff"`
-	Keepalive            Keepalive     `yaml:"keepalive"`
-	StreamWindow         uint32        `yaml:"stream_window"`
-	ConnectionWindow     uint32        `yaml:"connection_window"`
-	MaxHeaderBytes       uint32        `yaml:"max_header_bytes"`
-}
-
-// Connections bounds the connections to one endpoint.
-type Connections struct {
-	Min int `yaml:"min"`
-	Max int `yaml:"max"`
-}
-
-// Backoff says how long an endpoint is left alone after a connection could not be made.
-type Backoff struct {
-	Base time.Duration `yaml:"base"`
-	Max  time.Duration `yaml:"max"`
-}
-
-// Keepalive says how endpoints are probed.
-type Keepalive struct {
-	Time    time.Duration `yaml:"time"`
-	Timeout time.Duration `yaml:"timeout"`
-}
-
-// Pool returns the configuration of the connection pool.
-func (u Upstream) Pool() pool.Config {
+// PoolConfig returns the configuration of a pool with that policy.
+func PoolConfig(u resolver.PoolPolicy) pool.Config {
 	return pool.Config{
 		MinConnections:       u.Connections.Min,
 		MaxConnections:       u.Connections.Max,
 		StreamsPerConnection: u.StreamsPerConnection,
-		WhenFull:             u.WhenFull,
+		WhenFull:             pool.WhenFull(u.WhenFull),
 		ConnectTimeout:       u.ConnectTimeout,
 		IdleTimeout:          u.IdleTimeout,
 		MaxAge:               u.MaxAge,
@@ -190,7 +157,8 @@ type Register struct {
 
 // Drain says how the server stops.
 type Drain struct {
-	Timeout time.Duration `yaml:"timeout"`
+	Timeout         time.Duration `yaml:"timeout"`
+	EndpointTimeout time.Duration `yaml:"endpoint_timeout"`
 }
 
 // Log says what is logged.
@@ -222,14 +190,14 @@ func Default() *Config {
 			DialTimeout:   5 * time.Second,
 			Embedded:      EmbeddedEtcd{Dir: "./framegate-data", Address: "127.0.0.1:2379"},
 		},
-		Upstream: Upstream{
-			Connections:          Connections{Max: pool.DefaultMaxConnections},
+		Upstream: resolver.PoolPolicy{
+			Connections:          resolver.Connections{Max: pool.DefaultMaxConnections},
 			StreamsPerConnection: pool.DefaultStreamsPerConnection,
-			WhenFull:             pool.DefaultWhenFull,
+			WhenFull:             resolver.WhenFull(pool.DefaultWhenFull),
 			ConnectTimeout:       pool.DefaultConnectTimeout,
 			IdleTimeout:          pool.DefaultIdleTimeout,
-			Backoff:              Backoff{Base: pool.DefaultBackoffBase, Max: pool.DefaultBackoffMax},
-			Keepalive:            Keepalive{Time: pool.DefaultKeepaliveTime, Timeout: pool.DefaultKeepaliveTimeout},
+			Backoff:              resolver.Backoff{Base: pool.DefaultBackoffBase, Max: pool.DefaultBackoffMax},
+			Keepalive:            resolver.Keepalive{Time: pool.DefaultKeepaliveTime, Timeout: pool.DefaultKeepaliveTimeout},
 			StreamWindow:         pool.DefaultStreamWindow,
 			ConnectionWindow:     pool.DefaultConnectionWindow,
 			MaxHeaderBytes:       pool.DefaultMaxHeaderBytes,
@@ -237,7 +205,7 @@ func Default() *Config {
 		Limits:      Limits{MaxMessageBytes: handler.DefaultMaxMessageBytes},
 		Compression: []string{"br", "lz4"},
 		Register:    Register{Weight: 10},
-		Drain:       Drain{Timeout: 30 * time.Second},
+		Drain:       Drain{Timeout: 30 * time.Second, EndpointTimeout: 30 * time.Second},
 		Log:         Log{Level: "info", Format: "text"},
 		AccessLog:   AccessLog{Path: None, Sample: 0.01, Errors: true},
 		Tracing:     Tracing{Insecure: true},

@@ -28,7 +28,7 @@ func (c *Config) Validate() error {
 	}
 	p.check(c.Routes.ReloadInterval >= 10*time.Millisecond, "routes.reload_interval: %s, want at least 10ms", c.Routes.ReloadInterval)
 	c.validateEtcd(&p)
-	p.add("upstream", c.Upstream.Pool().Validate())
+	p.add("upstream", PoolConfig(c.Upstream).Validate())
 	p.check(c.Limits.MaxMessageBytes >= 0 && c.Limits.MaxMessageBytes <= 1<<32-1, "limits.max_message_bytes: %d, want 0 (no limit) to %d", c.Limits.MaxMessageBytes, int64(1<<32-1))
 	for i, name := range c.Compression {
 		p.check(encodingName.MatchString(name), "compression[%d]: %q, want the name of a grpc-encoding such as br", i, name)

@@ -25,13 +25,22 @@ import (
 //	client --- down ---> request  ---> up ---> endpoint
 //	       <-- down ---- response <--- up <---
 type call struct {
-	proxy *Proxy
-	down  serverStream
-	ctx   context.Context // the client's stream: its deadline, metadata and cancellation
-	addr  string          // of the endpoint
-	hdr   *grpc.CallHdr
+	proxy  *Proxy
+	down   serverStream
+	target resolver.Target
+	ctx    context.Context // the client's stream: its deadline, metadata and cancellation
+	hdr    *grpc.CallHdr
+	idle   *idleWatch // nil without an idle timeout
 
-	up       atomic.Pointer[pool.Stream] // the upstream in use; changed with replay.mu held
+	addr        atomic.Pointer[string]      // of the endpoint that the last attempt goes to; nil before the first
+	up          atomic.Pointer[pool.Stream] // the upstream in use
+	current     *attempt                    // whose upstream it is; nil if there is none. Owned by the handler's goroutine, as the next ones are
+	firstTry    attempt                     // room for the first one
+	triedUnseen bool                        // another attempt was made for one that its endpoint did not see
+	retries     int                         // attempts that were made since the route says so
+	answerHere  bool                        // something of the upstream's answer is here
+	waits       sync.WaitGroup              // goroutines of attempts
+
 	request  redirect
 	response redirect
 	empty    bool          // the client has half-closed, and there is no message of the request left to read
@@ -58,14 +67,12 @@ type call struct {
 func (c *call) run() {
 	defer c.stop()
 	defer c.recoverPanic() // first, because stop waits for what the end of the client's stream ends
-	up, err := c.proxy.pool.Open(c.ctx, c.addr, c.hdr, pool.OpenOptions{})
-	if err != nil {
-		c.endLocal(openError(c.ctx, err))
+	if e := c.openFirst(); e != nil {
+		c.endLocal(e)
 		return
 	}
-	c.up.Store(up)
 	if e := c.failure.Load(); e != nil {
-		up.Reset(e) // abort came before there was anything to reset
+		c.up.Load().Reset(e) // abort came before there was anything to reset
 	}
 	c.startRequest()
 	c.finish(c.forwardResponse())
@@ -75,7 +82,7 @@ func (c *call) run() {
 func (c *call) recoverPanic() {
 	if p := recover(); p != nil {
 		if c.panicked.CompareAndSwap(false, true) {
-			c.proxy.log.Error("panic in a call", "method", c.down.s.Method(), "endpoint", c.addr, "panic", p, "stack", string(debug.Stack()))
+			c.proxy.log.Error("panic in a call", "method", c.down.s.Method(), "endpoint", c.endpoint(), "panic", p, "stack", string(debug.Stack()))
 		}
 		c.fail(errPanic)
 		c.endLocal(errPanic)
@@ -85,12 +92,22 @@ func (c *call) recoverPanic() {
 // stop ends what is left of the call: the upstream and the goroutine of the request direction. The client's stream has
 // ended before.
 func (c *call) stop() {
-	if up := c.up.Load(); up != nil {
-		up.Close()
+	if c.current != nil {
+		c.closeAttempt(c.current, c.finalResult())
 	}
 	if c.uploaded != nil {
 		<-c.uploaded // both streams have ended, so nothing blocks it
 	}
+	c.replay.sending.Wait()
+	c.waits.Wait()
+}
+
+// endpoint returns the address of the endpoint that the last attempt goes to, or "".
+func (c *call) endpoint() string {
+	if addr := c.addr.Load(); addr != nil {
+		return *addr
+	}
+	return ""
 }
 
 // fail ends the call with a local error unless one came before, and reports whether it did. It may come from any
@@ -152,7 +169,7 @@ const inlineBytes = maxKept
 
 // newRequest makes the request direction ready. It must be called before the first read.
 func (c *call) newRequest() {
-	c.request = redirect{src: c.down.s, maxBytes: c.proxy.maxMessageBytes}
+	c.request = redirect{src: c.down.s, maxBytes: c.proxy.maxMessageBytes, idle: c.idle}
 	if c.struc != nil {
 		c.request.taker, c.request.maxBytes = &c.struc.request, c.wholeLimit()
 	}
@@ -217,28 +234,31 @@ func (c *call) endRequest(err error) {
 
 // forwardResponse forwards the answer, headers first, up to its trailers.
 func (c *call) forwardResponse() error {
-	up := c.up.Load()
-	encoding := up.RecvCompress() // waits for headers or the end
-	for up.Unprocessed() {
-		next := c.tryAgain(up)
-		if next == nil {
-			break
-		}
-		up, encoding = next, next.RecvCompress()
+	a := c.current
+	if c.target.Hedge != nil {
+		a = c.hedged()
+	}
+	for next := a; next != nil; next = c.retry(a) { // which waits for headers or the end
+		a = next
 	}
 	c.replay.give()
+	a.answered()
+	up, encoding := a.Stream, a.RecvCompress()
 	if !up.TrailersOnly() && !up.Unprocessed() {
 		md, err := up.Header()
 		if err != nil {
 			return readError{err}
 		}
 		c.answerBegan()
+		c.answerHere = true
 		dropHopByHop(md)
 		if err := c.sendHeaders(encoding, md); err != nil {
 			return err
 		}
 	}
-	c.response = redirect{src: up.Stream, dst: c.shown(&c.down, resolver.OnResponse, encoding), maxBytes: c.proxy.maxMessageBytes}
+	c.response = redirect{
+		src: up.Stream, dst: c.shown(&c.down, resolver.OnResponse, encoding), maxBytes: c.proxy.maxMessageBytes, idle: c.idle,
+	}
 	if c.struc != nil {
 		c.struc.response.encoding = encoding
 		c.response.taker, c.response.maxBytes = &c.struc.response, c.wholeLimit()
@@ -276,17 +296,19 @@ func (c *call) brokenError(err error) *localError {
 	switch {
 	case errors.Is(c.ctxErr(), context.DeadlineExceeded):
 		return errTimeout
+	case c.current.late.Load():
+		return errTimeout
 	case c.ctxErr() != nil, errors.As(err, new(writeError)):
 		return localErrorf(codes.Canceled, ReasonCanceled, "canceled by the client") // which hears it no more
 	case errors.As(err, &conn):
-		return localErrorf(codes.Unavailable, ReasonUpstreamReset, "the connection to %s broke: %s", c.addr, conn.Desc)
+		return localErrorf(codes.Unavailable, ReasonUpstreamReset, "the connection to %s broke: %s", c.endpoint(), conn.Desc)
 	case c.up.Load().Unprocessed():
-		return localErrorf(codes.Unavailable, ReasonUpstreamReset, "%s refused the call", c.addr)
+		return localErrorf(codes.Unavailable, ReasonUpstreamReset, "%s refused the call", c.endpoint())
 	case errors.As(err, &st):
 		// Headers that are no gRPC answer; the code is what a gRPC client makes of them.
-		return localErrorf(st.GRPCStatus().Code(), ReasonBadResponseFraming, "response of %s: %s", c.addr, st.GRPCStatus().Message())
+		return localErrorf(st.GRPCStatus().Code(), ReasonBadResponseFraming, "response of %s: %s", c.endpoint(), st.GRPCStatus().Message())
 	}
-	return localErrorf(codes.Unavailable, ReasonUpstreamReset, "%s: %v", c.addr, err)
+	return localErrorf(codes.Unavailable, ReasonUpstreamReset, "%s: %v", c.endpoint(), err)
 }
 
 // endWithUpstream passes the status and trailers of an answer that ended between two messages.

@@ -40,6 +40,13 @@ func (p *Proxy) newCall(down serverStream) *call {
 	return &both.call
 }
 
+// recordTarget notes what is known of where the call goes.
+func (c *call) recordTarget() {
+	if c.observation != nil {
+		c.observation.record.resolved(&c.target)
+	}
+}
+
 // observeStart tells the observers that the call starts.
 func (c *call) observeStart() {
 	if c.observation.started {
@@ -64,6 +71,7 @@ func (c *call) observeEnd() {
 	c.observeStart() // if it did not come so far
 	r := &c.observation.record
 	r.Duration = time.Since(r.Start)
+	r.Endpoint = c.endpoint() // the attempts may have gone to several
 	r.RequestMessages, r.RequestBytes = c.request.messages, c.request.bytes
 	r.ResponseMessages, r.ResponseBytes = c.response.messages, c.response.bytes
 	if c.struc != nil {

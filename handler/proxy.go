@@ -42,6 +42,7 @@ const DefaultMaxMessageBytes = 64 << 20
 type Config struct {
 	Router          Router
 	Pool            Opener
+	PoolOf          func(*resolver.PoolPolicy) Opener // of backends with a policy of their own; nil means that Pool serves them too
 	Log             *slog.Logger
 	MaxMessageBytes int64          // of one message's payload, in struct mode also of the decoded one; 0 means no limit
 	Observers       []Observer     // hear of every call; at most 4
@@ -53,6 +54,7 @@ type Config struct {
 type Proxy struct {
 	router          Router
 	pool            Opener
+	poolOf          func(*resolver.PoolPolicy) Opener
 	log             *slog.Logger
 	maxMessageBytes int64
 	observers       []Observer
@@ -68,7 +70,7 @@ func New(cfg Config) *Proxy {
 		panic(fmt.Sprintf("handler: %d observers, want at most %d", len(cfg.Observers), mostObservers))
 	}
 	p := &Proxy{
-		router: cfg.Router, pool: cfg.Pool, log: cfg.Log, maxMessageBytes: cfg.MaxMessageBytes, observers: cfg.Observers, taps: cfg.Taps,
+		router: cfg.Router, pool: cfg.Pool, poolOf: cfg.PoolOf, log: cfg.Log, maxMessageBytes: cfg.MaxMessageBytes, observers: cfg.Observers, taps: cfg.Taps,
 		filters: make(map[string]MethodFilter, len(cfg.Filters)), reflections: reflection.NewCache[*rule.Program](reflection.CacheConfig{}),
 	}
 	for _, f := range cfg.Filters {
@@ -100,26 +102,21 @@ func (p *Proxy) serve(listener string, down serverStream) {
 		defer c.observeEnd()
 	}
 	defer c.recoverPanic()
-	target, ok := p.router.Resolve(resolver.Request{Listener: listener, Method: down.s.Method(), Authority: authority, Header: md})
-	if c.observation != nil && ok {
-		c.observation.record.resolved(target)
-	}
+	req := resolver.Request{Listener: listener, Method: down.s.Method(), Authority: authority, Header: md, Peer: down.tr.RemoteAddr()}
+	var ok bool
+	c.target, ok = p.router.Resolve(req)
+	target := &c.target
 	if !ok {
 		c.endLocal(localErrorf(codes.Unimplemented, ReasonNoRoute, "no route matches %s", printable(down.s.Method())))
 		return
 	}
-	ctx := down.s.Context()
-	if target.Timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, target.Timeout)
-		defer cancel()
-		defer context.AfterFunc(ctx, func() {
-			if expired(ctx) {
-				c.abort(errTimeout)
-			}
-		})()
+	c.recordTarget()
+	defer target.Release()
+	if err := target.Admit(&req); err != nil {
+		c.endLocal(targetError(target, err))
+		return
 	}
-	c.ctx = ctx
+	defer c.bound()()
 	p.calls.add(c)
 	defer p.calls.remove(c)
 	if target.Mode == resolver.ModeStruct {
@@ -127,34 +124,42 @@ func (p *Proxy) serve(listener string, down serverStream) {
 			md = metadata.MD{}
 		}
 		var e *localError
-		if md, e = c.structured(&target, md); e != nil {
+		if md, e = c.structured(md); e != nil {
 			c.endLocal(e)
 			return
-		}
-		if c.observation != nil {
-			c.observation.record.resolved(target) // its first message may have chosen another
 		}
 	} else {
 		c.newRequest()
 	}
+	e := c.pick(&c.firstTry)
+	c.recordTarget()
 	if c.observation != nil {
 		c.observeStart()
 	}
-	if target.Address == "" {
-		c.endLocal(errNoEndpoint(target))
+	if e != nil {
+		c.endLocal(e)
 		return
 	}
-	c.addr = target.Address
-	c.ctx, c.hdr = upstreamRequest(ctx, down, md, cmp.Or(target.Authority, authority, target.Address))
+	c.current = &c.firstTry
+	c.ctx, c.hdr = upstreamRequest(c.ctx, down, md, cmp.Or(target.Authority, authority, target.Address))
+	c.keep()
 	if c.struc != nil {
 		c.struc.acceptKnown(md)
 	}
 	if c.taps = p.taps.Watch(down.s.Method()); c.taps != nil {
 		c.tapped = &tap.Call{
-			Target: target, Method: down.s.Method(), Peer: peerOf(down.tr), Subtype: down.s.ContentSubtype(), Metadata: metadataOf(md),
+			Target: *target, Method: down.s.Method(), Peer: peerOf(down.tr), Subtype: down.s.ContentSubtype(), Metadata: metadataOf(md),
 		}
 	}
 	c.run()
+}
+
+// openerOf returns what opens streams to the endpoints of a call.
+func (p *Proxy) openerOf(t *resolver.Target) Opener {
+	if policy := t.Pool(); policy != nil && p.poolOf != nil {
+		return p.poolOf(policy)
+	}
+	return p.pool
 }
 
 // Close ends what the proxy does beside calls. Calls of routes whose schema is asked from endpoints fail from now on.
@@ -162,6 +167,15 @@ func (p *Proxy) Close() { p.reflections.Close() }
 
 // EndCalls ends every call under way with UNAVAILABLE "draining". Whoever accepts calls has stopped to do so.
 func (p *Proxy) EndCalls() { p.calls.each(func(c *call) { c.abort(errDraining) }) }
+
+// EndCallsAt ends every call under way whose endpoint has that address with UNAVAILABLE "draining".
+func (p *Proxy) EndCallsAt(address string) {
+	p.calls.each(func(c *call) {
+		if c.endpoint() == address {
+			c.abort(errEndpointLeft)
+		}
+	})
+}
 
 // printable bounds what a peer's text may do to a message.
 func printable(s string) string {

@@ -20,7 +20,7 @@ type Record struct {
 	Pattern  string // of the route's match that the call met: as many different ones as routes name; empty without a route
 	Route    string // empty if no route matched
 	Backend  string // may be empty: backends need no name
-	Endpoint string // its address; empty if there was none that may be used
+	Endpoint string // its address, of the last attempt when the call has ended; empty if there was none that may be used
 
 	// Known when the call has ended.
 	Code      codes.Code    // that the client was sent; a number from an upstream may be any
@@ -48,7 +48,7 @@ func (r *Record) start(listener string, down serverStream, md metadata.MD, autho
 }
 
 // resolved fills in where the call goes.
-func (r *Record) resolved(t resolver.Target) {
+func (r *Record) resolved(t *resolver.Target) {
 	r.Pattern, r.Route, r.Backend, r.Endpoint = t.Pattern, t.Route, t.Backend, t.Address
 }
 

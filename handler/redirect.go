@@ -57,6 +57,7 @@ type redirect struct {
 	dst      frameWriter
 	taker    messageTaker // nil in frame mode
 	maxBytes int64        // of one message; 0 means no limit
+	idle     *idleWatch   // hears of what was read; nil for nobody
 
 	prefix   [prefixLen]byte
 	left     int64 // payload bytes of the current message to come
@@ -95,6 +96,7 @@ func (r *redirect) step() (end bool, err error) {
 		}
 		return false, readError{err}
 	}
+	r.idle.moved()
 	n := int64(binary.BigEndian.Uint32(r.prefix[1:]))
 	switch {
 	case r.prefix[0] > 1:
@@ -171,6 +173,7 @@ func (r *redirect) fill(p []byte) error {
 		}
 		return readError{err}
 	}
+	r.idle.moved()
 	return nil
 }
 

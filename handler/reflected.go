@@ -19,12 +19,12 @@ import (
 
 // rulesOf returns the rules of a program for a call: nil without a schema. A schema that is to be asked from the
 // endpoints of the call's backend is waited for.
-func (p *Proxy) rulesOf(ctx context.Context, prog *program, target resolver.Target, method string) (*rule.Program, *localError) {
+func (p *Proxy) rulesOf(ctx context.Context, prog *program, target *resolver.Target, method string) (*rule.Program, *localError) {
 	if prog.reflected == nil {
 		return prog.rules, nil
 	}
-	if target.Address == "" {
-		return nil, errNoEndpoint(target)
+	if err := target.Draw(); err != nil {
+		return nil, targetError(target, err)
 	}
 	rules, err := p.reflections.Get(ctx, prog.key+target.Backend, method, func(ctx context.Context) (*rule.Program, error) {
 		return p.askEndpoint(ctx, prog, target, method)
@@ -49,14 +49,18 @@ type misfitError struct{ err error }
 func (e *misfitError) Error() string { return e.err.Error() }
 
 // askEndpoint asks an endpoint for the schema of a method's service and compiles the rules for it.
-func (p *Proxy) askEndpoint(ctx context.Context, prog *program, target resolver.Target, method string) (*rule.Program, error) {
+func (p *Proxy) askEndpoint(ctx context.Context, prog *program, target *resolver.Target, method string) (*rule.Program, error) {
 	service, _, _ := strings.Cut(strings.TrimPrefix(method, "/"), "/")
+	address, err := target.Probe()
+	if err != nil {
+		return nil, err
+	}
 	set, err := reflection.Fetch(ctx, func(ctx context.Context, method string) (reflection.Stream, error) {
 		host := target.Authority
 		if host == "" {
-			host = target.Address
+			host = address
 		}
-		up, err := p.pool.Open(ctx, target.Address, &grpc.CallHdr{Host: host, Method: method}, pool.OpenOptions{})
+		up, err := p.openerOf(target).Open(ctx, address, &grpc.CallHdr{Host: host, Method: method}, pool.OpenOptions{})
 		if err != nil {
 			return nil, err
 		}
@@ -73,7 +77,7 @@ func (p *Proxy) askEndpoint(ctx context.Context, prog *program, target resolver.
 	}
 	rules, err := rule.CompileService(prog.reflected, s.Files())
 	if err != nil {
-		p.log.Error("the rules of a route do not fit the schema of its endpoint", "route", target.Route, "endpoint", target.Address, "error", err)
+		p.log.Error("the rules of a route do not fit the schema of its endpoint", "route", target.Route, "endpoint", address, "error", err)
 		return nil, &misfitError{err}
 	}
 	return rules, nil

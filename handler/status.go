@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
@@ -19,6 +20,9 @@ import (
 // ReasonTrailer is the trailer that every status made by framegate carries, and no other.
 const ReasonTrailer = "framegate-error"
 
+// pushbackTrailer says when to try again, in milliseconds (gRFC A6).
+const pushbackTrailer = "grpc-retry-pushback-ms"
+
 // Reason is the value of ReasonTrailer.
 type Reason string
 
@@ -32,6 +36,8 @@ const (
 	ReasonMessageTooLarge    Reason = "message_too_large"
 	ReasonHeadersTooLarge    Reason = "headers_too_large"
 	ReasonOverloaded         Reason = "overloaded"
+	ReasonIdleTimeout        Reason = "idle_timeout"
+	ReasonMaxStreamAge       Reason = "max_stream_age"
 	ReasonDraining           Reason = "draining"
 	ReasonBadRequestFraming  Reason = "bad_request_framing"
 	ReasonBadResponseFraming Reason = "bad_response_framing"
@@ -45,9 +51,10 @@ const (
 
 // localError is a status that framegate makes itself.
 type localError struct {
-	code   codes.Code
-	reason Reason
-	msg    string // without the prefix
+	code     codes.Code
+	reason   Reason
+	msg      string        // without the prefix
+	pushback time.Duration // how long the client should wait before it tries again; 0 says nothing
 }
 
 func (e *localError) Error() string { return "framegate: " + e.msg }
@@ -58,7 +65,11 @@ func localErrorf(code codes.Code, reason Reason, format string, args ...any) *lo
 
 // endLocal ends the call with a local error.
 func (d serverStream) endLocal(e *localError) {
-	_ = d.s.SetTrailer(metadata.MD{ReasonTrailer: {string(e.reason)}})
+	md := metadata.MD{ReasonTrailer: {string(e.reason)}}
+	if e.pushback > 0 {
+		md[pushbackTrailer] = []string{strconv.FormatInt((e.pushback + time.Millisecond - 1).Milliseconds(), 10)}
+	}
+	_ = d.s.SetTrailer(md)
 	d.end(status.New(e.code, e.Error()))
 }
 
@@ -67,15 +78,25 @@ var (
 	errDraining = localErrorf(codes.Unavailable, ReasonDraining, "the server is shutting down")
 	errPanic    = localErrorf(codes.Internal, ReasonInternal, "internal error")
 	errTimeout  = localErrorf(codes.DeadlineExceeded, ReasonTimeout, "deadline exceeded")
+
+	errIdle         = localErrorf(codes.DeadlineExceeded, ReasonIdleTimeout, "no message for as long as the route allows")
+	errMaxStreamAge = localErrorf(codes.Unavailable, ReasonMaxStreamAge, "the call has lasted as long as the route allows")
+	errEndpointLeft = localErrorf(codes.Unavailable, ReasonDraining, "the endpoint has left")
 )
 
-// errNoEndpoint is the local error of a call that has a route and nowhere to go.
-func errNoEndpoint(t resolver.Target) *localError {
+// targetError is the local error of a call that its target does not admit, or has no endpoint for.
+func targetError(t *resolver.Target, err error) *localError {
+	var over *resolver.OverloadError
+	if errors.As(err, &over) {
+		e := localErrorf(codes.ResourceExhausted, ReasonOverloaded, "route %s is over %s", t.Route, over.Limit)
+		e.pushback = over.RetryAfter
+		return e
+	}
 	return localErrorf(codes.Unavailable, ReasonNoEndpoint, "route %s has no endpoint that may be used", t.Route)
 }
 
 // errNoMethod is the local error of a call in struct mode whose method is not in the schema.
-func errNoMethod(t resolver.Target, method string) *localError {
+func errNoMethod(t *resolver.Target, method string) *localError {
 	return localErrorf(codes.Unimplemented, ReasonDecodeFailed, "the schema of route %s has no method %s", t.Route, printable(method))
 }
 
@@ -87,7 +108,6 @@ func errClientBroke(err error) *localError {
 // openError is the local error for a stream that could not be opened.
 func openError(ctx context.Context, err error) *localError {
 	var header *pool.HeaderError
-	var full *pool.FullError
 	switch {
 	case expired(ctx):
 		return errTimeout
@@ -95,7 +115,7 @@ func openError(ctx context.Context, err error) *localError {
 		return localErrorf(codes.Canceled, ReasonCanceled, "canceled") // nobody hears it
 	case errors.As(err, &header):
 		return localErrorf(codes.ResourceExhausted, ReasonHeadersTooLarge, "%v", err)
-	case errors.As(err, &full):
+	case errors.As(err, new(*pool.FullError)):
 		return localErrorf(codes.ResourceExhausted, ReasonOverloaded, "%v", err)
 	case errors.Is(err, pool.ErrClosed):
 		return errDraining

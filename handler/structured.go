@@ -13,28 +13,27 @@ import (
 
 	"github.com/framegate/framegate/handler/compress"
 	"github.com/framegate/framegate/handler/rule"
-	"github.com/framegate/framegate/resolver"
 )
 
 // structured makes a call of a route in struct mode ready to run. If the first message decides where the call goes, it
-// is waited for, and target changed by what it decides. It returns the metadata to send: without what the client sent
+// is waited for, and its target changed by what it decides. It returns the metadata to send: without what the client sent
 // under the names that header rules set, and with what they set. The error is the call's result.
-func (c *call) structured(target *resolver.Target, seen metadata.MD) (metadata.MD, *localError) {
+func (c *call) structured(seen metadata.MD) (metadata.MD, *localError) {
 	dropHopByHop(seen) // rules see what the endpoint does
 	md := seen
-	if prog, ok := target.Program.(*program); ok && len(prog.headers) > 0 {
+	if prog, ok := c.target.Program.(*program); ok && len(prog.headers) > 0 {
 		md = maps.Clone(seen)
 		for _, name := range prog.headers {
 			delete(md, name)
 		}
 	}
-	e := c.decide(target, seen, md)
+	e := c.decide(seen, md)
 	return md, e
 }
 
 // decide is structured without what does not depend on messages.
-func (c *call) decide(target *resolver.Target, seen, md metadata.MD) *localError {
-	if e := c.newStructure(*target, seen); e != nil {
+func (c *call) decide(seen, md metadata.MD) *localError {
+	if e := c.newStructure(seen); e != nil {
 		return e
 	}
 	c.newRequest()
@@ -49,7 +48,7 @@ func (c *call) decide(target *resolver.Target, seen, md metadata.MD) *localError
 		c.empty = end
 	}
 	if backend := c.struc.backend; backend != "" {
-		*target = target.To(backend)
+		c.target.To(backend)
 	}
 	for _, h := range c.struc.headers {
 		md[h.Name] = []string{h.Value}
@@ -70,7 +69,8 @@ func (c *call) requestError(err error) *localError {
 
 // newStructure fills in c.struc. It stays nil where messages are forwarded without a look at them: there is nothing to
 // do for them, or they cannot be decoded and the route passes those.
-func (c *call) newStructure(target resolver.Target, md metadata.MD) *localError {
+func (c *call) newStructure(md metadata.MD) *localError {
+	target := &c.target
 	prog, ok := target.Program.(*program)
 	if !ok {
 		return localErrorf(codes.Internal, ReasonInternal, "route %s has no program for struct mode", target.Route)

@@ -126,7 +126,8 @@ func (w *Watcher) rulesOf(ctx context.Context, c *tap.Call) (*rule.Program, erro
 	if !ok {
 		return nil, nil
 	}
-	rules, e := w.proxy.rulesOf(ctx, prog, c.Target, c.Method)
+	target := c.Target
+	rules, e := w.proxy.rulesOf(ctx, prog, &target, c.Method)
 	if e != nil {
 		return nil, e
 	}

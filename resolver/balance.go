@@ -1,105 +1,103 @@
 package resolver
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"sort"
+
+	"github.com/framegate/framegate/resolver/balance"
 )
 
-// balancer chooses among a route's endpoints at random, by weight: an endpoint's share is its backend's share of the
-// weights of the backends that have endpoints, times its own share of that backend's weights.
+// balancer has the backends of a version of a route: a call goes to one at random, by weight among those that have an
+// endpoint that may be used, and there to the endpoint that the route's policy chooses.
 type balancer struct {
-	backends []weightedBackend     // those with a weight
-	total    uint64                // of their weights
-	named    map[string]*endpoints // of all that have a name
+	all   []routeBackend
+	named map[string]*routeBackend // of all that have a name
+	drawn []drawnBackend           // those with a weight
+	total uint64                   // of the weights in drawn
 }
 
-type weightedBackend struct {
-	name      string
-	weight    uint64
-	upTo      uint64     // sum of the weights up to and with this one
-	endpoints *endpoints // source of its endpoints
+type drawnBackend struct {
+	*routeBackend
+	weight uint64
+	upTo   uint64 // sum of the weights up to and with this one
 }
 
-func newBalancer(backends []Backend, s *services) *balancer {
-	b := &balancer{}
-	for _, doc := range backends {
-		e := s.endpointsOf(doc)
+// routeBackend is a backend at work for a version of a route.
+type routeBackend struct {
+	name   string
+	picker *picker
+	pool   *PoolPolicy // nil for that of the gateway
+	limits *limits
+}
+
+// newBalancer acquires what it uses; release gives it back.
+func newBalancer(r *Route, source string, s *groups, st *standing) *balancer {
+	b := &balancer{all: make([]routeBackend, len(r.Backends)), named: make(map[string]*routeBackend, len(r.Backends))}
+	how := pickerKeyOf(r.Balancer)
+	for i := range r.Backends {
+		doc := &r.Backends[i]
+		at := &b.all[i]
+		*at = routeBackend{name: doc.Name, picker: s.acquire(r, source, i).picker(how), pool: s.policyOf(doc), limits: st.backend(r, i)}
 		if doc.Name != "" {
-			if b.named == nil {
-				b.named = make(map[string]*endpoints, len(backends))
-			}
-			b.named[doc.Name] = e
+			b.named[doc.Name] = at
 		}
-		w := weightOf(doc.Weight)
-		if w <= 0 {
-			continue
+		if w := weightOf(doc.Weight); w > 0 {
+			b.total += uint64(w)
+			b.drawn = append(b.drawn, drawnBackend{at, uint64(w), b.total})
 		}
-		b.total += uint64(w)
-		b.backends = append(b.backends, weightedBackend{name: doc.Name, weight: uint64(w), upTo: b.total, endpoints: e})
 	}
 	return b
 }
 
-// pick returns the address that a call gets and the name of its backend; the address is empty if no endpoint may be
-// used. It does not allocate.
-func (b *balancer) pick() (backend, address string) {
-	if len(b.backends) == 0 {
-		return "", ""
+func (b *balancer) release(s *groups) {
+	for i := range b.all {
+		p := b.all[i].picker
+		p.group.dropPicker(p)
+		s.release(p.group)
 	}
-	wb := &b.backends[0]
-	if len(b.backends) > 1 {
+}
+
+func pickerKeyOf(doc *Balancer) pickerKey {
+	if doc == nil {
+		doc = &Balancer{}
+	}
+	return pickerKey{
+		policy:    balance.Policy{Kind: balance.Kind(cmp.Or(doc.Policy, WeightedRandom)), Decay: doc.Decay, BoundPercent: doc.BoundPercent},
+		slowStart: doc.SlowStart,
+	}
+}
+
+// draw returns the backend that a call goes to, and nil if no backend has a weight. One without an endpoint that may be
+// used is drawn only if none has any. It does not allocate.
+func (b *balancer) draw() *routeBackend {
+	if len(b.drawn) == 0 {
+		return nil
+	}
+	at := &b.drawn[0]
+	if len(b.drawn) > 1 {
 		n := rand.Uint64N(b.total)
-		wb = &b.backends[sort.Search(len(b.backends), func(i int) bool { return n < b.backends[i].upTo })]
+		at = &b.drawn[sort.Search(len(b.drawn), func(i int) bool { return n < b.drawn[i].upTo })]
+		if !at.usable() {
+			at = b.drawUsable(at)
+		}
 	}
-	if address = wb.endpoints.Load().pick(); address == "" && len(b.backends) > 1 {
-		return b.pickOther()
-	}
-	return wb.name, address
+	return at.routeBackend
 }
 
-// pickOther chooses among the backends that have endpoints.
-func (b *balancer) pickOther() (backend, address string) {
+// drawUsable draws among the backends that have endpoints that may be used. It returns at if there are none.
+func (b *balancer) drawUsable(at *drawnBackend) *drawnBackend {
 	var total uint64
-	for i := range b.backends {
-		a := b.backends[i].endpoints.Load().pick()
-		if a == "" {
-			continue
-		}
-		// Each replaces the choice so far with the share that it has of the weights seen: one pass, no list.
-		total += b.backends[i].weight
-		if rand.Uint64N(total) < b.backends[i].weight {
-			backend, address = b.backends[i].name, a
+	for i := range b.drawn {
+		if d := &b.drawn[i]; d.usable() {
+			// Each replaces the choice so far with the share that it has of the weights seen: one pass, no list.
+			if total += d.weight; rand.Uint64N(total) < d.weight {
+				at = d
+			}
 		}
 	}
-	return backend, address
+	return at
 }
 
-// endpointSet has the endpoints of a backend that take calls. It is immutable.
-type endpointSet struct {
-	list  []weightedEndpoint
-	total uint64 // of the weights
-}
-
-type weightedEndpoint struct {
-	upTo    uint64 // sum of the weights up to and with this one
-	address string
-}
-
-func (s *endpointSet) add(address string, weight int) {
-	if weight > 0 {
-		s.total += uint64(weight)
-		s.list = append(s.list, weightedEndpoint{upTo: s.total, address: address})
-	}
-}
-
-// pick returns an address, or "" if there is none.
-func (s *endpointSet) pick() string {
-	switch len(s.list) {
-	case 0:
-		return ""
-	case 1:
-		return s.list[0].address
-	}
-	n := rand.Uint64N(s.total)
-	return s.list[sort.Search(len(s.list), func(i int) bool { return n < s.list[i].upTo })].address
-}
+// usable reports whether the backend has an endpoint that may be used.
+func (b *routeBackend) usable() bool { return b.picker.current.Load().some }

@@ -83,7 +83,7 @@ func structRoute(t testing.TB, name, schema string, fields ...string) *Route {
 
 // buy resolves a call of /shop.Shop/Buy that only the route of that name takes.
 func buy(r *Resolver, route string) Target {
-	target, _ := r.Resolve(Request{Method: "/shop.Shop/Buy", Header: map[string][]string{"x-route": {route}}})
+	target, _ := r.Preview(Request{Method: "/shop.Shop/Buy", Header: map[string][]string{"x-route": {route}}})
 	return target
 }
 

@@ -3,12 +3,16 @@ package resolver
 import (
 	"cmp"
 	"fmt"
+	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
+
+	"github.com/framegate/framegate/resolver/balance"
+	"github.com/framegate/framegate/resolver/health"
 )
 
 // Resolver holds the routes in force and the instances of services. Resolve may be called by any number of goroutines
@@ -16,9 +20,10 @@ import (
 type Resolver struct {
 	current atomic.Pointer[table]
 
-	mu       sync.Mutex                   // guards what follows, and the order of swaps
-	sources  map[string]map[*Route]*entry // by the name of the source
-	services *services
+	mu        sync.Mutex                   // guards what follows, and the order of swaps
+	sources   map[string]map[*Route]*entry // by the name of the source
+	groups    *groups
+	standings standings
 
 	listeners []string // set once; see New
 }
@@ -26,51 +31,65 @@ type Resolver struct {
 // New returns a Resolver without routes that is asked about the named listeners; none stands for whatever routes name,
 // which costs a table for each.
 func New(listeners ...string) *Resolver {
-	r := &Resolver{sources: map[string]map[*Route]*entry{}, services: newServices(), listeners: listeners}
+	r := &Resolver{sources: map[string]map[*Route]*entry{}, standings: standings{}, listeners: listeners}
+	r.groups = newGroups(&r.mu, health.NewChecker(slog.New(slog.DiscardHandler)))
 	r.current.Store(newTable(nil, listeners))
 	return r
 }
 
-// Target is where a call goes. It is a value: it shares nothing with later tables.
-type Target struct {
-	Route     string        // name of the route
-	Pattern   string        // of the match entry that the call met, such as /pkg.Service/*
-	Mode      Mode          // of the route
-	Backend   string        // name of the backend, may be empty
-	Address   string        // of the endpoint: host:port or unix:/path; empty when no endpoint may be used
-	Authority string        // to send instead of the client's; empty keeps it
-	Timeout   time.Duration // of the whole call; 0 for none
-	Program   Program       // of a route in struct mode or with a schema
-
-	balancer *balancer // beside Program
+// SetDepartures says who hears of endpoints that leave. It comes before the first route.
+func (r *Resolver) SetDepartures(d Departures) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.groups.departures = d
 }
 
-// To returns the target of the same call if it goes to the backend of that name. A target without an Address has no
-// endpoint that may be used.
-func (t Target) To(backend string) Target {
-	t.Backend, t.Address = backend, ""
-	if t.balancer != nil {
-		if e := t.balancer.named[backend]; e != nil {
-			t.Address = e.Load().pick()
-		}
-	}
-	return t
+// Close ends health checks and timers. Routes stay in force, but their endpoints stay as they are. It may be called more
+// than once, and waits for the checks under way.
+func (r *Resolver) Close() {
+	r.mu.Lock()
+	r.groups.close()
+	r.mu.Unlock()
+	r.groups.checker.Close()
 }
 
-// Resolve returns the target of a call, and false if no route matches. A target without an Address has a route but no
-// endpoint that may be used. It neither blocks nor, except in regular expressions, allocates.
+// Resolve returns the target of a call, and false if no route matches. It neither blocks nor, except in regular
+// expressions and for balancer.hash, allocates.
 func (r *Resolver) Resolve(req Request) (Target, bool) {
 	c := r.current.Load().lookup(&req)
 	if c == nil {
 		return Target{}, false
 	}
-	route := c.entry.route
-	t := Target{Route: route.Name, Pattern: c.method, Mode: route.Mode, Authority: route.Authority, Timeout: route.Timeout}
-	if route.program != nil {
-		t.Program, t.balancer = route.program, c.entry.balancer
+	e := c.entry
+	route := e.route
+	t := Target{
+		Route: route.Name, Pattern: c.method, Mode: route.Mode, Authority: route.Authority,
+		Timeout: route.Timeout, IdleTimeout: route.IdleTimeout, MaxStreamAge: route.MaxStreamAge,
+		Retry: route.Retry, Hedge: route.Hedge, Program: route.program,
+		balancer: e.balancer, standing: e.standing,
 	}
-	t.Backend, t.Address = c.entry.balancer.pick()
+	if route.Balancer != nil && route.Balancer.Hash != nil {
+		t.key = hashKey(route.Balancer.Hash.of(&req))
+	}
 	return t, true
+}
+
+// Preview is Resolve for people: the target has an Address that the call may get, which is empty if no endpoint may be
+// used. Nothing is counted.
+func (r *Resolver) Preview(req Request) (Target, bool) {
+	t, ok := r.Resolve(req)
+	if ok {
+		t.Address, _ = t.Probe()
+	}
+	return t, ok
+}
+
+// hashKey is what consistent_hash goes by. Calls without a value go anywhere.
+func hashKey(value string) uint64 {
+	if value == "" {
+		return rand.Uint64()
+	}
+	return balance.Key(value)
 }
 
 // Apply replaces the routes of one source, named by the caller ("file", "etcd"), and leaves those of others. The routes
@@ -78,25 +97,30 @@ func (r *Resolver) Resolve(req Request) (Target, bool) {
 // where they match alike, that of the source whose name sorts first wins.
 func (r *Resolver) Apply(source string, routes []*Route) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.groups.unlock()
 	before := r.sources[source]
 	now := make(map[*Route]*entry, len(routes))
 	for _, route := range routes {
 		e := before[route]
 		if e == nil {
-			e = newEntry(route, source, r.services)
+			e = r.newEntry(route, source)
 		}
 		now[route] = e
 	}
 	r.sources[source] = now
 	r.rebuildLocked()
+	for route, e := range before { // after the others are made: what both use stays
+		if now[route] == nil {
+			r.release(e)
+		}
+	}
 }
 
 // Update is Apply for a change of some of a source's routes: it removes those that are in force and gone, and adds others.
 // It costs little however many routes there are.
 func (r *Resolver) Update(source string, gone, added []*Route) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.groups.unlock()
 	routes := r.sources[source]
 	if routes == nil {
 		routes = map[*Route]*entry{}
@@ -113,7 +137,7 @@ func (r *Resolver) Update(source string, gone, added []*Route) {
 	rebuild := false
 	current := r.current.Load()
 	for _, route := range added {
-		e := newEntry(route, source, r.services)
+		e := r.newEntry(route, source)
 		routes[route] = e
 		candidates = append(candidates, e.candidates...)
 		for _, l := range route.Listeners { // one that no route named before needs a table of its own
@@ -121,6 +145,9 @@ func (r *Resolver) Update(source string, gone, added []*Route) {
 				rebuild = true
 			}
 		}
+	}
+	for e := range removed { // after the others are made: what both use stays
+		r.release(e)
 	}
 	slices.SortFunc(candidates, compareCandidates)
 	if !rebuild {
@@ -139,7 +166,6 @@ func (r *Resolver) rebuildLocked() {
 		entries = slices.AppendSeq(entries, maps.Values(routes))
 	}
 	r.current.Store(newTable(entries, r.listeners))
-	r.services.forgetUnused(entries)
 }
 
 // SetInstances replaces the instances of a service; none means that it has none. Of several with one address, that of the
@@ -151,16 +177,16 @@ func (r *Resolver) SetInstances(service string, instances []Instance) {
 	})
 	sorted = slices.CompactFunc(sorted, func(a, b Instance) bool { return a.Address == b.Address })
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.services.set(service, sorted)
+	defer r.groups.unlock()
+	r.groups.setInstances(service, sorted)
 }
 
 // Instances returns the instances of every service that has any. The caller must not change them.
 func (r *Resolver) Instances() map[string][]Instance {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	all := make(map[string][]Instance, len(r.services.byName))
-	for name, s := range r.services.byName {
+	all := make(map[string][]Instance, len(r.groups.services))
+	for name, s := range r.groups.services {
 		if len(s.instances) > 0 {
 			all[name] = s.instances
 		}
@@ -175,7 +201,7 @@ func (r *Resolver) Documents() (n int) {
 	for _, routes := range r.sources {
 		n += len(routes)
 	}
-	for _, s := range r.services.byName {
+	for _, s := range r.groups.services {
 		n += len(s.instances)
 	}
 	return n

@@ -12,6 +12,8 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/framegate/framegate/conf/strict"
+	"github.com/framegate/framegate/resolver/eject"
+	"github.com/framegate/framegate/resolver/health"
 )
 
 // Mode says what a route does with the messages of its calls.
@@ -26,16 +28,24 @@ const (
 // Route is the document that people write: which calls it matches and where they go. It is stored in etcd under
 // <prefix>/routes/<name> or listed under "routes:" in a file. A Route that is in a table is never changed.
 type Route struct {
-	Name      string        `yaml:"name"`                // [a-z0-9][a-z0-9.-]{0,62}
-	Listeners []string      `yaml:"listeners,omitempty"` // names; none means all
-	Match     []Match       `yaml:"match"`               // any of them
-	Priority  int           `yaml:"priority,omitempty"`  // higher wins, before anything else; -1e6 to 1e6
-	Mode      Mode          `yaml:"mode"`                // empty means frame
-	Authority string        `yaml:"authority,omitempty"` // replaces :authority; empty keeps the client's
-	Schema    *SchemaRef    `yaml:"schema,omitempty"`    // of the messages
-	Struct    *Struct       `yaml:"struct,omitempty"`    // of mode struct
-	Backends  []Backend     `yaml:"backends"`
-	Timeout   time.Duration `yaml:"timeout,omitempty"` // of a whole call; 0 means the client's deadline only
+	Name      string     `yaml:"name"`                // [a-z0-9][a-z0-9.-]{0,62}
+	Listeners []string   `yaml:"listeners,omitempty"` // names; none means all
+	Match     []Match    `yaml:"match"`               // any of them
+	Priority  int        `yaml:"priority,omitempty"`  // higher wins, before anything else; -1e6 to 1e6
+	Mode      Mode       `yaml:"mode"`                // empty means frame
+	Authority string     `yaml:"authority,omitempty"` // replaces :authority; empty keeps the client's
+	Schema    *SchemaRef `yaml:"schema,omitempty"`    // of the messages
+	Struct    *Struct    `yaml:"struct,omitempty"`    // of mode struct
+	Backends  []Backend  `yaml:"backends"`
+
+	// What is done about load and failure. The times are of one call; 0 means none beyond the client's deadline.
+	Balancer     *Balancer     `yaml:"balancer,omitempty"`
+	Timeout      time.Duration `yaml:"timeout,omitempty"`        // of the whole call
+	IdleTimeout  time.Duration `yaml:"idle_timeout,omitempty"`   // without a frame either way
+	MaxStreamAge time.Duration `yaml:"max_stream_age,omitempty"` // of the whole call, give or take a tenth, so that streams do not end all at once
+	Retry        *Retry        `yaml:"retry,omitempty"`
+	Hedge        *Hedge        `yaml:"hedge,omitempty"` // instead of Retry
+	Limits       *Limits       `yaml:"limits,omitempty"`
 
 	program Program // of struct mode; nil in a document
 }
@@ -64,6 +74,12 @@ type Backend struct {
 	Service   string            `yaml:"service,omitempty"` // instead of Endpoints
 	Tags      map[string]string `yaml:"tags,omitempty"`    // that an instance of Service must have, these and maybe others
 	Endpoints []Endpoint        `yaml:"endpoints,omitempty"`
+
+	Pool         *PoolPolicy    `yaml:"pool,omitempty"`
+	Health       *health.Config `yaml:"health,omitempty"`        // nil means that endpoints are not checked
+	Ejection     *eject.Config  `yaml:"ejection,omitempty"`      // nil means its defaults
+	PanicPercent *int           `yaml:"panic_percent,omitempty"` // with fewer usable endpoints, of those with a weight, all are used; nil means 50, 0 never
+	Limits       *Limits        `yaml:"limits,omitempty"`        // of the route's calls to this backend
 }
 
 // Endpoint is one upstream address.

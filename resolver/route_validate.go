@@ -66,10 +66,76 @@ func (r *Route) normalize() (errs []error) {
 	if r.Authority != "" && !validAuthority(r.Authority) {
 		fail("authority: %q, want a host or host:port without spaces", r.Authority)
 	}
-	if r.Timeout < 0 || r.Timeout > maxTimeout {
-		fail("timeout: %s, want 0s to %s", r.Timeout, maxTimeout)
-	}
+	errs = append(errs, r.policyProblems()...)
 	return append(errs, r.backendProblems()...)
+}
+
+// policyProblems returns every mistake of what the route does about load and failure, and fills its defaults.
+func (r *Route) policyProblems() (errs []error) {
+	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	for _, t := range []struct {
+		key   string
+		value time.Duration
+	}{{"timeout", r.Timeout}, {"idle_timeout", r.IdleTimeout}, {"max_stream_age", r.MaxStreamAge}} {
+		if t.value < 0 || t.value > maxTimeout {
+			fail("%s: %s, want 0s to %s", t.key, t.value, maxTimeout)
+		}
+	}
+	if r.Balancer != nil {
+		errs = append(errs, r.Balancer.problems()...)
+	}
+	if r.Limits != nil {
+		errs = append(errs, r.Limits.problems("limits")...)
+	}
+	if r.Retry != nil {
+		errs = append(errs, r.Retry.normalize()...)
+	}
+	if r.Hedge != nil {
+		errs = append(errs, r.Hedge.problems()...)
+		if r.Retry != nil {
+			fail("hedge: beside retry, want one of the two")
+		}
+	}
+	return errs
+}
+
+// policyProblems returns every mistake of what is done about load and failure of the backend whose path is key.
+func (b Backend) policyProblems(key string) (errs []error) {
+	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(key+"."+format, args...)) }
+	if b.Pool != nil {
+		errs = append(errs, b.Pool.problems(key+".pool")...)
+	}
+	if b.Limits != nil {
+		errs = append(errs, b.Limits.problems(key+".limits")...)
+		if b.Limits.Per != nil {
+			fail("limits.per: %s, want it in the route's limits", b.Limits.Per)
+		}
+	}
+	if b.Health != nil {
+		errs = append(errs, within(key+".health", b.Health.Validate())...)
+	}
+	if b.Ejection != nil {
+		errs = append(errs, within(key+".ejection", b.Ejection.Validate())...)
+	}
+	if p := b.PanicPercent; p != nil && (*p < 0 || *p > 100) {
+		fail("panic_percent: %d, want 0 (never) to 100", *p)
+	}
+	return errs
+}
+
+// within returns the errors joined in err, each of which starts with a key, with the path that the key is below.
+func within(path string, err error) (errs []error) {
+	if err == nil {
+		return nil
+	}
+	all := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		all = joined.Unwrap()
+	}
+	for _, e := range all {
+		errs = append(errs, fmt.Errorf("%s.%w", path, e))
+	}
+	return errs
 }
 
 func (r *Route) backendProblems() (errs []error) {
@@ -102,6 +168,7 @@ func (r *Route) backendProblems() (errs []error) {
 		case len(b.Endpoints) == 0:
 			fail("%s.endpoints: empty, want at least one such as {address: \"127.0.0.1:9001\"}, or service: NAME", key)
 		}
+		errs = append(errs, b.policyProblems(key)...)
 		if len(b.Tags) > 0 && b.Service == "" {
 			fail("%s.tags: want them beside service only", key)
 		}
@@ -159,13 +226,21 @@ var headerName = regexp.MustCompile(`^[a-z0-9_.-]{1,256}$`) // gRPC over HTTP/2,
 // unseenHeaders are spent by HTTP/2 and gRPC themselves before a route is chosen.
 var unseenHeaders = []string{"te", "host", "connection", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding", "grpc-message-type"}
 
+// validHeaderName reports what is wrong with the name of a request header that a route looks at.
+func validHeaderName(s string) error {
+	switch {
+	case !headerName.MatchString(s):
+		return fmt.Errorf("%q, want a header name of a-z 0-9 _ . -", s)
+	case slices.Contains(unseenHeaders, s):
+		return fmt.Errorf("%q, want a header that is not of the transport", s)
+	}
+	return nil
+}
+
 func (h HeaderMatch) problems() (errs []error) {
 	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	switch {
-	case !headerName.MatchString(h.Name):
-		fail("name: %q, want a header name of a-z 0-9 _ . -", h.Name)
-	case slices.Contains(unseenHeaders, h.Name):
-		fail("name: %q, want a header that is not of the transport", h.Name)
+	if err := validHeaderName(h.Name); err != nil {
+		fail("name: %w", err)
 	}
 	set := 0
 	for _, is := range []bool{h.Exact != nil, h.Prefix != nil, h.Regex != nil, h.Present != nil} {
@@ -234,6 +309,16 @@ func (m Match) regexCost() (sum int) {
 // compile returns the valid regular expression, which must match a whole value.
 func (h HeaderMatch) compile() (*regexp.Regexp, error) {
 	return regexp.Compile("^(?:" + *h.Regex + ")$")
+}
+
+// choices lists what a value may be, for people.
+func choices[T ~string](all []T) string {
+	words := make([]string, len(all))
+	for i, v := range all {
+		words[i] = string(v)
+	}
+	last := len(words) - 1
+	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
 
 func weightOf(w *int) int {

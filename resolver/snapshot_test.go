@@ -50,7 +50,7 @@ const serviceRoute = `{name: found, match: [{method: /found.S/*}], backends: [{s
 
 func addressOf(r *Resolver, method, address string) func() bool {
 	return func() bool {
-		target, ok := r.Resolve(Request{Method: method})
+		target, ok := r.Preview(Request{Method: method})
 		return ok && target.Address == address
 	}
 }

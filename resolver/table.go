@@ -32,6 +32,7 @@ type entry struct {
 	route      *Route
 	source     string
 	balancer   *balancer
+	standing   *standing
 	candidates []*candidate
 }
 
@@ -83,14 +84,21 @@ func (p *pauses) yield() {
 	}
 }
 
-func newEntry(r *Route, source string, s *services) *entry {
-	e := &entry{route: r, source: source, balancer: newBalancer(r.Backends, s)}
-	for i := range r.Match {
+// newEntry returns the entry of a valid route. release gives back what it uses. The Resolver's mu is held in both.
+func (r *Resolver) newEntry(route *Route, source string) *entry {
+	e := &entry{route: route, source: source, standing: r.standings.acquire(route, source)}
+	e.balancer = newBalancer(route, source, r.groups, e.standing)
+	for i := range route.Match {
 		if c, err := newCandidate(e, i); err == nil { // routes are valid here; what is not matches nothing
 			e.candidates = append(e.candidates, c)
 		}
 	}
 	return e
+}
+
+func (r *Resolver) release(e *entry) {
+	e.balancer.release(r.groups)
+	r.standings.release(e.standing)
 }
 
 // newMethods puts the candidates that listen on listener, strongest first, into buckets.

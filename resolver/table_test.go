@@ -74,7 +74,7 @@ backends:
 	const calls = 100_000
 	got := map[string]int{}
 	for range calls {
-		target, _ := r.Resolve(Request{Listener: "main", Method: "/s/m"})
+		target, _ := r.Preview(Request{Listener: "main", Method: "/s/m"})
 		got[target.Backend+" "+target.Address]++
 	}
 	want := map[string]float64{"a a:1": 0.675, "a a:2": 0.075, "b b:1": 0.25}
@@ -89,7 +89,9 @@ func TestResolve_WithoutUsableEndpointKeepsTheRoute(t *testing.T) {
 	r.Apply("file", []*Route{mustRoute(t, `{name: off, match: [{method: "*"}], backends: [{weight: 0, endpoints: [{address: "a:1"}]}]}`)})
 	target, ok := r.Resolve(Request{Listener: "main", Method: "/s/m"})
 	require.True(t, ok)
-	require.Equal(t, Target{Route: "off", Pattern: "*", Mode: ModeFrame}, target)
+	require.Equal(t, "off", target.Route)
+	_, err := target.Pick()
+	require.ErrorIs(t, err, ErrNoEndpoint)
 }
 
 func TestResolve_RegexesAreNotTriedOnLongValues(t *testing.T) {
@@ -119,9 +121,9 @@ func TestResolve_TagsAreNotConfused(t *testing.T) {
 	odd := mustRoute(t, `{name: odd, match: [{method: /odd/*}], backends: [{service: s, tags: {a: "b\0c\0d"}}]}`)
 	good := mustRoute(t, `{name: good, match: [{method: /good/*}], backends: [{service: s, tags: {a: b, c: d}}]}`)
 	r.Apply("file", []*Route{odd, good})
-	got, _ := r.Resolve(Request{Method: "/good/M"})
+	got, _ := r.Preview(Request{Method: "/good/M"})
 	require.Equal(t, "s:1", got.Address)
-	got, _ = r.Resolve(Request{Method: "/odd/M"})
+	got, _ = r.Preview(Request{Method: "/odd/M"})
 	require.Empty(t, got.Address)
 }
 
@@ -143,7 +145,7 @@ func TestResolve_BackendsOfServicesFollowTheirInstances(t *testing.T) {
 		const calls = 20_000
 		got := map[string]float64{}
 		for range calls {
-			target, ok := r.Resolve(Request{Method: method})
+			target, ok := r.Preview(Request{Method: method})
 			require.True(t, ok)
 			got[target.Address] += 1.0 / calls
 		}
@@ -164,7 +166,7 @@ func TestResolve_BackendsOfServicesFollowTheirInstances(t *testing.T) {
 	require.InDelta(t, 1, share("/all/M")[""], 1e-6)
 	require.Empty(t, r.Instances())
 	r.Apply("file", nil)
-	require.Empty(t, r.services.byName, "what no route uses is forgotten")
+	require.Empty(t, r.groups.services, "what no route uses is forgotten")
 }
 
 func BenchmarkResolve(b *testing.B) {

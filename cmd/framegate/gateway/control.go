@@ -62,7 +62,7 @@ func (g *Gateway) endpoints() []admin.EndpointStatus {
 }
 
 func (g *Gateway) explain(req resolver.Request) (resolver.Explanation, resolver.Target, bool) {
-	target, ok := g.resolver.Resolve(req)
+	target, ok := g.Resolve(req)
 	return g.resolver.Explain(req), target, ok
 }
 

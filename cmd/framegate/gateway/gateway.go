@@ -66,7 +66,7 @@ func Start(ctx context.Context, cfg *conf.Config, log *slog.Logger, opts ...Opti
 	if cfg.Admin.Tap {
 		g.taps = &tap.Hub{}
 	}
-	g.pool = pool.New(cfg.Upstream.Pool(), log)
+	g.pool = pool.New(conf.PoolConfig(cfg.Upstream), log)
 	if err := g.start(ctx); err != nil {
 		g.Shutdown(context.WithoutCancel(ctx))
 		return nil, err
@@ -78,10 +78,12 @@ func (g *Gateway) start(ctx context.Context) (err error) {
 	if err = g.startObservers(ctx); err != nil {
 		return err
 	}
+	upstream := &upstream{pool: g.pool, base: g.cfg.Upstream}
 	g.proxy = handler.New(handler.Config{
-		Router: g.resolver, Pool: g.pool.Default(), Log: g.log, MaxMessageBytes: g.cfg.Limits.MaxMessageBytes, Observers: g.observers.all(),
+		Router: g.resolver, Pool: g.pool.Default(), PoolOf: upstream.openerOf, Log: g.log, MaxMessageBytes: g.cfg.Limits.MaxMessageBytes, Observers: g.observers.all(),
 		Taps: g.taps, Filters: g.filters,
 	})
+	g.resolver.SetDepartures(g.departures())
 	if g.sources, err = startSources(ctx, g.cfg, g.resolver, g.log); err != nil {
 		return err
 	}
@@ -156,9 +158,10 @@ func (g *Gateway) Ready() error {
 	return g.sources.notReady()
 }
 
-// Resolve returns where a call would go now.
+// Resolve returns where a call would go now, with an Address that it may get; that is empty if there is no endpoint that
+// may be used.
 func (g *Gateway) Resolve(req resolver.Request) (resolver.Target, bool) {
-	return g.resolver.Resolve(req)
+	return g.resolver.Preview(req)
 }
 
 // Failed gives the error of a listener that ended by itself.

@@ -27,6 +27,7 @@ func (g *Gateway) Shutdown(ctx context.Context) {
 		if g.proxy != nil {
 			g.proxy.Close()
 		}
+		g.resolver.Close()
 		g.pool.Close()
 		g.wg.Wait()
 		if err := g.observers.stop(ctx); err != nil {

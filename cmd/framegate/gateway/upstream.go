@@ -1,0 +1,32 @@
+package gateway
+
+import (
+	"sync"
+
+	"github.com/framegate/framegate/conf"
+	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/pool"
+	"github.com/framegate/framegate/resolver"
+)
+
+// upstream has the connections to endpoints: those of each policy that backends of routes have.
+type upstream struct {
+	pool   *pool.Pool
+	base   resolver.PoolPolicy // of what a backend leaves out
+	groups sync.Map            // *resolver.PoolPolicy -> *pool.Group; equal policies have one address
+}
+
+// openerOf returns what opens streams to endpoints of backends with that policy.
+func (u *upstream) openerOf(p *resolver.PoolPolicy) handler.Opener {
+	if g, ok := u.groups.Load(p); ok {
+		return g.(*pool.Group)
+	}
+	g := u.pool.Group(conf.PoolConfig(p.Over(u.base)))
+	u.groups.Store(p, g)
+	return g
+}
+
+// departures says what becomes of endpoints that leave: idle connections are closed at once, calls after the grace.
+func (g *Gateway) departures() resolver.Departures {
+	return resolver.Departures{Left: g.pool.Leave, Grace: g.cfg.Drain.EndpointTimeout, Over: g.proxy.EndCallsAt}
+}

@@ -1,0 +1,190 @@
+package handler
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
+	"golang.org/x/net/http2"
+
+	"github.com/framegate/framegate/pool"
+	"github.com/framegate/framegate/resolver"
+)
+
+// attempt is one try of a call at an endpoint:
+//
+//	pick -> open -> its answer begins, or it ends without one -> close
+//
+// Its fields are set by one goroutine at a time.
+type attempt struct {
+	*pool.Stream // nil until it is open
+	picked       resolver.Attempt
+	extra        bool          // counted by the route's retry budget
+	ready        chan struct{} // closed when hedging does not wait for its answer any longer; nil without hedging
+
+	cancel context.CancelFunc // of the context of its stream; nil if it has none of its own
+	timer  *time.Timer        // of the per-try timeout; nil without one
+	late   atomic.Bool        // its per-try timeout has passed
+}
+
+// outcome is how an attempt ended whose answer had not begun.
+type outcome struct {
+	unseen   bool       // the endpoint certainly did not see it
+	late     bool       // its per-try timeout has passed
+	code     codes.Code // of its status
+	pushback string     // the endpoint's grpc-retry-pushback-ms (gRFC A6); empty for none
+}
+
+// pick chooses the endpoint of an attempt.
+func (c *call) pick(a *attempt) *localError {
+	var err error
+	if a.picked, err = c.target.Pick(); err != nil {
+		return targetError(&c.target, err)
+	}
+	c.addr.Store(&a.picked.Address)
+	return nil
+}
+
+// errLost ends an attempt whose call got its answer from another. Its text reaches no peer.
+var errLost = errors.New("handler: another attempt was faster")
+
+// open opens the stream of an attempt that was picked. avoid is the stream of an attempt before, which may be nil. If it
+// fails the attempt is closed and the outcome says how it ended; the endpoint has seen nothing of it.
+func (c *call) open(ctx context.Context, a *attempt, hdr *grpc.CallHdr, avoid *pool.Stream) (outcome, *localError) {
+	var options pool.OpenOptions
+	if avoid != nil && avoid.Address() == a.picked.Address {
+		options.Avoid = avoid
+	}
+	overPending := false
+	if c.target.BoundsWaiting() {
+		options.Wait = func() (func(), bool) {
+			overPending = !c.target.Wait()
+			return c.target.WaitEnd, !overPending
+		}
+	}
+	if r := c.target.Retry; r != nil && r.PerTryTimeout > 0 {
+		ctx, a.cancel = context.WithCancel(ctx) // hedging, which has one too, is not beside retry
+		a.timer = time.AfterFunc(r.PerTryTimeout, func() {
+			a.late.Store(true)
+			a.cancel()
+		})
+	}
+	up, err := c.proxy.openerOf(&c.target).Open(ctx, a.picked.Address, hdr, options)
+	if err == nil {
+		a.Stream = up
+		return outcome{}, nil
+	}
+	o := outcome{late: a.late.Load(), code: codes.Unavailable}
+	e := openError(c.ctx, err)
+	result := resolver.Unknown
+	switch {
+	case overPending:
+		e = targetError(&c.target, &resolver.OverloadError{Limit: "limits.pending", RetryAfter: pendingHint})
+	case o.late:
+		o.unseen, result = true, resolver.Failed
+		e = errTimeout
+	case errors.As(err, new(*pool.DialError)):
+		o.unseen, result = true, resolver.Failed
+	case errors.As(err, new(*pool.FullError)):
+		o.unseen, o.code = true, codes.ResourceExhausted
+	case expired(c.ctx) && time.Since(a.picked.Began) >= minSilence:
+		result = resolver.Failed // it could not be connected to in all that time
+	}
+	c.closeAttempt(a, result)
+	return o, e
+}
+
+// pendingHint is how long a client should wait when too many calls wait for connections.
+const pendingHint = 100 * time.Millisecond
+
+// minSilence is how long an endpoint must have said nothing at all to be blamed for a deadline that the client chose.
+const minSilence = time.Second
+
+// answered notes that the attempt's answer has begun, or that it has ended without one.
+func (a *attempt) answered() {
+	if a.timer != nil {
+		a.timer.Stop()
+	}
+	a.picked.Answered()
+}
+
+// outcome returns how an attempt ended; ok is false if its answer has begun. It waits for either.
+func (a *attempt) outcome() (o outcome, ok bool) {
+	if !a.TrailersOnly() && !a.Unprocessed() {
+		return outcome{}, false
+	}
+	<-a.Stream.Done() // is near; only then is there a status to read
+	o = outcome{unseen: a.Unprocessed(), late: a.late.Load(), code: a.Status().Code()}
+	if code, isReset := a.ResetCode(); isReset && a.Status().Message() == resetMessage(code) {
+		o.code = resetError(code).code
+	}
+	if v := a.Trailer()["grpc-retry-pushback-ms"]; len(v) > 0 {
+		o.pushback = v[0]
+	}
+	return o, true
+}
+
+// result says what an attempt that did not become the call's result tells of its endpoint.
+func (o outcome) result() resolver.Result {
+	switch {
+	case o.late, o.code == codes.Unavailable && !o.unseen:
+		return resolver.Failed
+	case o.unseen:
+		return resolver.Unknown // GOAWAY; see refused
+	}
+	return resolver.Succeeded
+}
+
+// refused reports whether the endpoint refused the stream alone, and not as all that comes after its GOAWAY.
+func (a *attempt) refused() bool {
+	code, ok := a.ResetCode()
+	return ok && code == http2.ErrCodeRefusedStream
+}
+
+// closeAttempt ends an attempt. It must be called once for each that was picked.
+func (c *call) closeAttempt(a *attempt, r resolver.Result) {
+	if a.timer != nil {
+		a.timer.Stop()
+	}
+	if a.Stream != nil {
+		if r == resolver.Unknown && a.refused() {
+			r = resolver.Failed
+		}
+		a.Close()
+	}
+	if a.cancel != nil {
+		a.cancel()
+	}
+	a.picked.Done(r)
+	if a.extra {
+		c.target.RetryEnd()
+	}
+}
+
+// finalResult says what the result of the call tells of the endpoint of its last attempt.
+func (c *call) finalResult() resolver.Result {
+	c.endMu.Lock()
+	code, reason := c.code, c.reason
+	c.endMu.Unlock()
+	a := c.current
+	switch reason {
+	case "":
+		if code == codes.Unavailable {
+			return resolver.Failed
+		}
+		return resolver.Succeeded
+	case ReasonUpstreamReset, ReasonBadResponseFraming:
+		if a.Stream != nil && a.Unprocessed() && !a.refused() {
+			return resolver.Unknown // it went away in order
+		}
+		return resolver.Failed
+	case ReasonTimeout:
+		if a.Stream != nil && !c.answerHere && (a.late.Load() || c.target.Timeout > 0 || a.Silent() && time.Since(a.picked.Began) >= minSilence) {
+			return resolver.Failed
+		}
+	}
+	return resolver.Unknown
+}

@@ -1,0 +1,93 @@
+package handler
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+)
+
+// bound puts the times of the call's route in force: it sets c.ctx. The caller calls the returned function when the call
+// has ended.
+func (c *call) bound() (stop func()) {
+	c.ctx = c.down.s.Context()
+	t := &c.target
+	if t.Timeout == 0 && t.IdleTimeout == 0 && t.MaxStreamAge == 0 {
+		return func() {}
+	}
+	var stops []func()
+	if t.Timeout > 0 {
+		ctx, cancel := context.WithTimeout(c.ctx, t.Timeout)
+		unhook := context.AfterFunc(ctx, func() {
+			if expired(ctx) {
+				c.abort(errTimeout)
+			}
+		})
+		c.ctx = ctx
+		stops = append(stops, cancel, func() { unhook() })
+	}
+	if t.MaxStreamAge > 0 {
+		timer := time.AfterFunc(jittered(t.MaxStreamAge), func() { c.abort(errMaxStreamAge) })
+		stops = append(stops, func() { timer.Stop() })
+	}
+	if t.IdleTimeout > 0 {
+		w := newIdleWatch(c, t.IdleTimeout)
+		stops = append(stops, w.stop)
+	}
+	return func() {
+		for _, stop := range stops {
+			stop()
+		}
+	}
+}
+
+// jittered returns d, give or take a tenth.
+func jittered(d time.Duration) time.Duration {
+	return d - d/10 + time.Duration(rand.Int64N(int64(d)/5+1))
+}
+
+// idleSteps is how often the idle watch looks while the timeout passes: so much of it, at most, it may be late.
+const idleSteps = 8
+
+// idleWatch ends a call of which nothing was forwarded, either way, for a time.
+type idleWatch struct {
+	call  *call
+	step  time.Duration
+	timer *time.Timer
+
+	frames  atomic.Uint32 // read so far, or pieces of them, in both directions
+	seen    uint32        // frames at the last look; owned by look
+	idle    int           // looks since something was forwarded; owned by look
+	stopped atomic.Bool
+}
+
+func newIdleWatch(c *call, timeout time.Duration) *idleWatch {
+	w := &idleWatch{call: c, step: max(timeout/idleSteps, time.Millisecond)}
+	c.idle = w
+	w.timer = time.AfterFunc(w.step, w.look)
+	return w
+}
+
+// moved notes that something was read to be forwarded. w may be nil.
+func (w *idleWatch) moved() {
+	if w != nil {
+		w.frames.Add(1)
+	}
+}
+
+func (w *idleWatch) look() {
+	if n := w.frames.Load(); n != w.seen {
+		w.seen, w.idle = n, 0
+	} else if w.idle++; w.idle >= idleSteps {
+		w.call.abort(errIdle)
+		return
+	}
+	if !w.stopped.Load() {
+		w.timer.Reset(w.step)
+	}
+}
+
+func (w *idleWatch) stop() {
+	w.stopped.Store(true)
+	w.timer.Stop()
+}
