@@ -1,9 +1,9 @@
 // Package balance chooses one of a backend's endpoints for each call.
 //
-// Enter at New and Picker; a file per policy follows: round_robin.go, weighted_random.go, least_request.go, peak_ewma.go
-// and consistent_hash.go. shares.go turns weights into choices for the first four, ring.go for the last. host.go has what
-// is known of an endpoint. The package knows nothing of routes, health or connections: who may take calls, and with which
-// weight, is told to New each time that it changes.
+// Enter at New and Picker; a file per policy follows: round_robin.go, weighted_random.go, least_request.go,
+// peak_ewma.go and consistent_hash.go. shares.go turns weights into choices for the first four, ring.go for the last.
+// host.go has what is known of an endpoint. The package knows nothing of routes, health or connections: who may take
+// calls, and with which weight, is told to New each time that it changes.
 package balance
 
 import (
@@ -75,9 +75,10 @@ type Picker interface {
 	Pick(key uint64, tried []*Host) *Host
 }
 
-// New returns a Picker of the members, which it does not keep. prev is the one that it replaces, or nil: its position is
-// taken over if both are RoundRobin; its ring, which is costly to make, if both are ConsistentHash and no address and no
-// weight has changed. prev may still be in use, then and later.
+// New returns a Picker of the members; it does not keep the slice. Their order matters only to RoundRobin, which takes
+// them in it. prev is the Picker that this one replaces, or nil; it may still be in use, then and later. Its position
+// is taken over if both are RoundRobin; its ring, which takes milliseconds to make, if both are ConsistentHash and no
+// address and no weight has changed.
 func New(p Policy, members []Member, prev Picker) Picker {
 	return newPicker(p, members, prev, rand.Uint64)
 }

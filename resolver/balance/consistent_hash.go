@@ -8,9 +8,10 @@ import (
 	"sync/atomic"
 )
 
-// consistentHash sends a key to the member that has its slot on the ring. It passes by members that are down, tried, or
-// have all that the bounded load allows them: a full host may not have more calls under way than a certain percentage of
-// what would be its part of all calls (V. Mirrokni, M. Thorup, M. Zadimoghaddam, Consistent Hashing with Bounded Loads).
+// consistentHash sends a key to the member that has its slot on the ring. It passes by members that are down, tried or
+// full. One is full if it has a certain percentage of what would be its part of all calls under way, by its weight, at
+// the members that are up, this call included (V. Mirrokni, M. Thorup, M. Zadimoghaddam, Consistent Hashing with
+// Bounded Loads).
 type consistentHash struct {
 	ring  *ring
 	seats []seat   // by index of the ring's places

@@ -9,8 +9,8 @@ import (
 // would be under way with it. The estimate is Host.Answered's; since the last answer it has shrunk by 1/e per Decay, so
 // that a host that was slow gets another call some time.
 //
-// A host that has not answered yet costs nothing while nothing is under way there: it gets one call, to learn from. Until
-// that is answered it costs more than any that has answered.
+// A host that has not answered yet costs nothing while nothing is under way there: it gets one call, to learn from.
+// Until that is answered it costs more than any that has answered.
 type peakEWMA struct {
 	shares *shares
 	decay  float64 // nanoseconds
@@ -51,8 +51,8 @@ func (p *peakEWMA) cheaper(a, b *Host) bool {
 	case bPeak == 0:
 		return bActive != 0
 	}
-	// Both estimates shrink at the same rate, so their ratio stays what it was when the later one was made: what time it
-	// is now does not matter, and no clock is read.
+	// Both estimates shrink at the same rate, so their ratio stays what it was when the later one was made: what time
+	// it is now does not matter, and no clock is read.
 	aCost, bCost := aPeak*float64(aActive+1), bPeak*float64(bActive+1)
 	return aCost*math.Exp(float64(aStamp-bStamp)/p.decay) < bCost
 }

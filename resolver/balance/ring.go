@@ -12,10 +12,10 @@ import (
 // is asked, and so on around.
 //
 // Each member claims slots in an order of its own, drawn from its address, at a rate that is its weight; a slot belongs
-// to who claims it first. So shares follow the weights, and whether a member keeps a slot depends on nothing but its own
-// claims and those of who beats it: when a member goes, its slots alone change hands; when its weight changes, slots move
-// only to it or from it. A ring of points on a circle, whose number is bounded, cannot promise this: to keep within the
-// bound it must change the points of all when one comes.
+// to who claims it first. So shares follow the weights, and whether a member keeps a slot depends on nothing but its
+// own claims and those of who beats it: when a member goes, its slots alone change hands; when its weight changes,
+// slots move only to it or from it. A ring of points on a circle, whose number is bounded, cannot promise this: to keep
+// within the bound it must change the points of all when one comes.
 //
 // A ring is immutable, and the same in every process for the same addresses and weights, in whatever order they came.
 type ring struct {
@@ -74,8 +74,8 @@ func newRing(places []place) *ring {
 		claimed[i] = math.Inf(1)
 	}
 	free := slotCount
-	// One round is the time of as many claims as there are slots; about 12 rounds leave none free. The end of a round is
-	// only when it is looked whether to go on: it changes nothing of who gets what.
+	// One round is the time of as many claims as there are slots; about 12 rounds leave none free. The end of a round
+	// is only when it is looked whether to go on: it changes nothing of who gets what.
 	const maxRounds = 64
 	round := slotCount / rates
 	for n := 1; free > 0 && n <= maxRounds; n++ {

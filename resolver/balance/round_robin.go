@@ -7,9 +7,10 @@ import (
 )
 
 // roundRobin walks around the line of shares in equal strides. A stride that has no divisor in common with the line's
-// length meets each point once before it meets one again, so that the shares are exact over a cycle; one near the golden
-// section of it spreads any stretch of its points evenly over the line, so that no member comes in bursts. Nothing
-// is kept per cycle: memory depends on the members alone, whatever their weights, and a pick is one atomic addition.
+// length meets each point once before it meets one again, so that the shares are exact over a cycle; one near the
+// golden section of it spreads any stretch of its points evenly over the line, so that no member comes in bursts.
+// Nothing is kept per cycle: memory depends on the members alone, whatever their weights, and a pick is one atomic
+// addition.
 //
 // Members with equal weights have a line of one point each and a stride of 1: strict rotation.
 type roundRobin struct {

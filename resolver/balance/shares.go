@@ -5,8 +5,8 @@ import (
 	"math/bits"
 )
 
-// shares lays the members that take calls side by side on a line of whole numbers, each as long as its share. A point of
-// the line is a member; a point drawn at random is a member drawn by weight. It is immutable.
+// shares lays the members that take calls side by side on a line of whole numbers, each as long as its share. A point
+// of the line is a member; a point drawn at random is a member drawn by weight. It is immutable.
 type shares struct {
 	members []share
 	total   uint64 // length of the line, at most maxLine
