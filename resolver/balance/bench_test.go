@@ -65,6 +65,23 @@ func BenchmarkPick(b *testing.B) {
 	}
 }
 
+// BenchmarkPick_HotKey picks for one key that has filled most of the hosts: the longest way to go.
+func BenchmarkPick_HotKey(b *testing.B) {
+	for _, calls := range []int{0, 100, 790} {
+		b.Run(fmt.Sprintf("consistent_hash/1000/%d_calls", calls), func(b *testing.B) {
+			p := New(Policy{Kind: ConsistentHash}, busy(1000, 0, false), nil)
+			for range calls {
+				p.Pick(1, nil).Begin()
+			}
+			b.ReportAllocs()
+			b.ResetTimer()
+			for range b.N {
+				p.Pick(1, nil)
+			}
+		})
+	}
+}
+
 func BenchmarkNew(b *testing.B) {
 	for _, kind := range kinds {
 		for _, n := range []int{3, 1000} {

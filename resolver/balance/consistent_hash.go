@@ -21,6 +21,9 @@ type consistentHash struct {
 	load  load
 }
 
+// nearby is how many full hosts a key passes by, one slot after the other, before it looks elsewhere.
+const nearby = 8
+
 // seat is a place as this picker sees it.
 type seat struct {
 	host   *Host
@@ -56,15 +59,24 @@ func (c *consistentHash) Pick(key uint64, tried []*Host) *Host {
 	if len(c.up) == 0 {
 		return nil
 	}
-	perWeight := c.quota * float64(c.load.sum()+1)
-	slot := slotOf(key)
+	sum := c.load.sum()
+	perWeight := c.quota * float64(sum+1)
+	slot, passed := slotOf(key), 0
 	// In so many slots each member has one, but for one chance in millions.
 	for range min(16*len(c.seats), slotCount) {
 		s := &c.seats[c.ring.owners[slot]]
-		if !s.down && !s.full(perWeight) && (len(tried) == 0 || !contains(tried, s.host)) {
-			return s.host
+		if !s.down && (len(tried) == 0 || !contains(tried, s.host)) {
+			if !s.full(perWeight) {
+				return s.host
+			}
+			passed++
 		}
-		slot = (slot + 1) % slotCount
+		if slot = (slot + 1) % slotCount; passed == nearby {
+			// A key so hot goes to many hosts already: there is no use in its finding the same ones each time, by
+			// passing all that it has filled. It starts again from a place that changes with the load.
+			slot = slotOf(mix(key) + uint64(sum))
+			passed++
+		}
 	}
 	return c.leastLoaded(key, tried)
 }

@@ -49,6 +49,20 @@ func TestConsistentHash_SharesKeysByWeight(t *testing.T) {
 	}
 }
 
+func TestConsistentHash_GivesManyLightMembersNoMoreThanTheirShare(t *testing.T) {
+	members := numbered(1001)
+	for i := range members[1:] {
+		members[1+i].Weight = 1e-6
+	}
+	light := 0
+	for _, h := range assign(hashing(members, nil)) {
+		if h != members[0].Host {
+			light++
+		}
+	}
+	require.Less(t, light, keys/1000*2)
+}
+
 func TestConsistentHash_MovesOnlyTheKeysOfAMemberThatGoes(t *testing.T) {
 	for _, n := range []int{2, 3, 5, 10, 33, 100, 1000} {
 		members := numbered(n)
@@ -196,6 +210,44 @@ func TestConsistentHash_KeepsAKeyWhileItsHostHasRoom(t *testing.T) {
 	require.Same(t, other, p.Pick(keyed(1), nil), "the one that it goes to instead is always the same")
 	host.End()
 	require.Same(t, host, p.Pick(keyed(1), nil))
+}
+
+// A hot key at 1,000 hosts would pass by hundreds that it has filled itself, each time.
+func TestConsistentHash_LooksElsewhereForAHotKey(t *testing.T) {
+	for _, c := range []struct{ calls, places int }{{nearby - 2, 1}, {600, 15}} {
+		members := numbered(1000)
+		p := hashing(members, nil)
+		first := p.Pick(1, nil)
+		for range c.calls {
+			p.Pick(1, nil).Begin()
+		}
+		picked := make(map[*Host]bool)
+		for range 20 {
+			picked[p.Pick(1, nil)] = true
+			first.Begin() // was full before, but is one more under way
+		}
+		if c.places == 1 {
+			require.Len(t, picked, 1, "a few full hosts are passed by in order")
+		} else {
+			require.GreaterOrEqual(t, len(picked), c.places)
+		}
+	}
+}
+
+func TestConsistentHash_LetsAHeavierHostHaveMore(t *testing.T) {
+	members := weighted(1, 3)
+	p := hashing(members, nil)
+	var key uint64
+	for p.Pick(key, nil) != members[1].Host {
+		key++
+	}
+	// Its bound is ceil(1.25 * calls * 3/4): one more than it has up to the 15th call, and 15 at the 16th.
+	for call := 1; call <= 15; call++ {
+		h := p.Pick(key, nil)
+		require.Same(t, members[1].Host, h, "call %d", call)
+		h.Begin()
+	}
+	require.Same(t, members[0].Host, p.Pick(key, nil))
 }
 
 func TestConsistentHash_SendsATriedKeyToTheSameOther(t *testing.T) {
