@@ -1,10 +1,10 @@
 package balance
 
 import (
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -12,7 +12,7 @@ import (
 
 const keys = 50_000
 
-func keyed(i int) uint64 { return Key(fmt.Sprintf("user-%d", i)) }
+func keyed(i int) uint64 { return Key("user-" + strconv.Itoa(i)) }
 
 // assign returns the host of each key.
 func assign(p Picker) []*Host {
@@ -64,7 +64,7 @@ func TestConsistentHash_GivesManyLightMembersNoMoreThanTheirShare(t *testing.T) 
 }
 
 func TestConsistentHash_MovesOnlyTheKeysOfAMemberThatGoes(t *testing.T) {
-	for _, n := range []int{2, 3, 5, 10, 33, 100, 1000} {
+	for _, n := range []int{2, 3, 10, 100, 1000} {
 		members := numbered(n)
 		for i := range members {
 			members[i].Weight = float64(1 + i%3)

@@ -125,7 +125,7 @@ func openLoads() []queue {
 	for _, workers := range []int{1, 4, 16} {
 		for _, percent := range []int{5, 20, 50, 80, 90} {
 			callsPerSecond := 2 * 1000 * workers * percent / 100
-			qs = append(qs, queue{workers: workers, calls: 50_000, gap: time.Second / time.Duration(callsPerSecond)})
+			qs = append(qs, queue{workers: workers, calls: 20_000, gap: time.Second / time.Duration(callsPerSecond)})
 		}
 	}
 	return qs
@@ -135,7 +135,7 @@ func closedLoads() []queue {
 	var qs []queue
 	for _, workers := range []int{1, 4, 16} {
 		for _, clients := range []int{2, 6, 24} {
-			qs = append(qs, queue{workers: workers, calls: 50_000, clients: clients})
+			qs = append(qs, queue{workers: workers, calls: 20_000, clients: clients})
 		}
 	}
 	return qs
