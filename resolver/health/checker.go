@@ -40,8 +40,7 @@ func NewChecker(log *slog.Logger) *Checker {
 // address that several watch with one Config is checked once. To go over to other settings, or to watch anew for another
 // reason, call Watch first and stop after: what is known of an address is forgotten with its last watcher.
 //
-// An endpoint begins healthy. Its first check is made at once, or a little later so that many are spread, and decides
-// alone; after that Rise and Fall count. changed is called with the first result, and then for each change of
+// An endpoint begins healthy. Its first check is made within half a second, or later if there are many, and decides alone; after that Rise and Fall count. changed is called with the first result, and then for each change of
 // Status.Healthy; if the result is known already, it is called with that. It is called by one goroutine at a time, holds
 // up the checks of the address, and must not call Close or wait for somebody who does.
 //
@@ -57,7 +56,7 @@ func (c *Checker) Watch(address string, cfg Config, changed func(Status)) (stop 
 	}
 	t := c.targets[key]
 	if t == nil {
-		t = newTarget(c, key)
+		t = newTarget(c, key, len(c.targets))
 		c.targets[key] = t
 		c.wg.Go(t.run)
 	}

@@ -13,6 +13,7 @@ import (
 type target struct {
 	checker *Checker
 	key     targetKey
+	wait    time.Duration   // before the first check
 	ctx     context.Context // ends with the last watcher, or with the Checker
 	cancel  context.CancelFunc
 
@@ -30,8 +31,8 @@ type watcher struct {
 	stopped atomic.Bool // changed is called no more
 }
 
-func newTarget(c *Checker, key targetKey) *target {
-	t := &target{checker: c, key: key}
+func newTarget(c *Checker, key targetKey, targets int) *target {
+	t := &target{checker: c, key: key, wait: firstWait(key.cfg.Interval, targets)}
 	t.ctx, t.cancel = context.WithCancel(c.ctx)
 	return t
 }
@@ -63,7 +64,7 @@ func (t *target) run() {
 	defer t.cancel()
 	p := t.checker.newProber(t.key.address, t.key.cfg)
 	defer p.close()
-	timer := time.NewTimer(firstWait(t.key.cfg.Interval))
+	timer := time.NewTimer(t.wait)
 	defer timer.Stop()
 	wait := secondWait
 	for {
@@ -93,9 +94,14 @@ func (t *target) check(p prober) error {
 // are spread over the whole interval, and from then on each goes its own way. No wait is longer than the interval, so
 // that a change shows within Interval × Fall, or × Rise.
 
-const maxFirstWait = 500 * time.Millisecond
+const (
+	firstWithin = 500 * time.Millisecond // the first check is made, or in a tenth of a shorter interval,
+	firstEach   = time.Millisecond       // but in so much for each address that is checked: connecting costs more than a check
+)
 
-func firstWait(interval time.Duration) time.Duration { return rand.N(min(interval/10, maxFirstWait)) }
+func firstWait(interval time.Duration, targets int) time.Duration {
+	return rand.N(max(min(interval/10, firstWithin), min(time.Duration(targets)*firstEach, interval)))
+}
 
 func secondWait(interval time.Duration) time.Duration { return interval/10 + rand.N(interval*9/10) }
 

@@ -1,0 +1,243 @@
+package health
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+)
+
+// quick is checked ten times a second.
+var quick = Config{Type: TypeGRPC, Interval: 100 * time.Millisecond}
+
+// slack is what a busy machine may add to a time.
+const slack = 300 * time.Millisecond
+
+func TestGRPC_NotServingTakesTheEndpointOutWithinIntervalTimesFall(t *testing.T) {
+	p := startPeer(t, listen(t, "127.0.0.1:0"), nil)
+	changes := watch(t, newChecker(t), p.address, quick)
+	first := receive(t, "the first result", changes)
+	require.True(t, first.Healthy)
+	require.NoError(t, first.Err)
+	for range 5 {
+		before, begin := p.checks.Load(), time.Now()
+		p.health.SetServingStatus("", notServing)
+		got := receive(t, "a change", changes)
+		require.False(t, got.Healthy)
+		require.EqualError(t, got.Err, "the endpoint is NOT_SERVING")
+		require.Less(t, time.Since(begin), 3*quick.Interval+slack)
+		require.InDelta(t, 3, p.checks.Load()-before, 1, "checks: one may have been under way")
+
+		before, begin = p.checks.Load(), time.Now()
+		p.health.SetServingStatus("", serving)
+		require.True(t, receive(t, "a change", changes).Healthy)
+		require.Less(t, time.Since(begin), 2*quick.Interval+slack)
+		require.InDelta(t, 2, p.checks.Load()-before, 1)
+	}
+	require.EqualValues(t, 1, p.connections.Load(), "one connection for all checks")
+}
+
+func TestGRPC_AsksForTheService(t *testing.T) {
+	p := startPeer(t, listen(t, "127.0.0.1:0"), nil)
+	p.health.SetServingStatus("", notServing)
+	p.health.SetServingStatus("good.Service", serving)
+	p.health.SetServingStatus("bad.Service", notServing)
+	c := newChecker(t)
+	for service, want := range map[string]string{
+		"":             "the endpoint is NOT_SERVING",
+		"good.Service": "",
+		"bad.Service":  `service "bad.Service" is NOT_SERVING`,
+		"no.Service":   `service "no.Service" is unknown to the endpoint's health service`,
+	} {
+		cfg := quick
+		cfg.Service = service
+		got := receive(t, "the first result", watch(t, c, p.address, cfg))
+		require.Equal(t, want == "", got.Healthy, service)
+		if want != "" {
+			require.EqualError(t, got.Err, want)
+		}
+	}
+}
+
+func TestGRPC_SendsTheAuthority(t *testing.T) {
+	p := startPeer(t, listen(t, "127.0.0.1:0"), nil)
+	unix, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	require.NoError(t, err)
+	u := startPeer(t, unix, nil)
+	c := newChecker(t)
+	for _, test := range []struct {
+		peer            *peer
+		authority, want string
+	}{{p, "", p.address}, {p, "shop.example.com", "shop.example.com"}, {u, "", "localhost"}, {u, "a.b:1", "a.b:1"}} {
+		cfg := quick
+		cfg.Authority = test.authority
+		require.True(t, receive(t, "the first result", watch(t, c, test.peer.address, cfg)).Healthy)
+		eventually(t, "authority "+test.want, func() bool {
+			return (*test.peer.metadata.Load())[":authority"][0] == test.want
+		})
+	}
+	require.Contains(t, (*p.metadata.Load())["user-agent"][0], "framegate-health")
+}
+
+// Between the dials of gRPC's own there would be a second, then two, then four.
+func TestGRPC_ARestartedEndpointIsSeenAtTheNextCheck(t *testing.T) {
+	ln := listen(t, "127.0.0.1:0")
+	p := startPeer(t, ln, nil)
+	cfg := quick
+	cfg.Rise = 1
+	changes := watch(t, newChecker(t), p.address, cfg)
+	require.True(t, receive(t, "the first result", changes).Healthy)
+	for range 2 {
+		begin := time.Now()
+		p.stop()
+		got := receive(t, "a change", changes)
+		require.False(t, got.Healthy)
+		require.ErrorContains(t, got.Err, "refused")
+		require.Less(t, time.Since(begin), 3*cfg.Interval+slack)
+
+		<-time.After(1500 * time.Millisecond) // it is away for long
+		begin = time.Now()
+		p = startPeer(t, listen(t, p.address), nil)
+		require.True(t, receive(t, "a change", changes).Healthy)
+		require.Less(t, time.Since(begin), cfg.Interval+slack)
+	}
+}
+
+// A restart between two checks is none of the caller's business.
+func TestGRPC_AQuickRestartIsNoFailure(t *testing.T) {
+	p := startPeer(t, listen(t, "127.0.0.1:0"), nil)
+	cfg := Config{Type: TypeGRPC, Interval: time.Second, Fall: 1}
+	changes := watch(t, newChecker(t), p.address, cfg)
+	require.True(t, receive(t, "the first result", changes).Healthy)
+	p.stop()
+	p = startPeer(t, listen(t, p.address), nil)
+	eventually(t, "three checks", func() bool { return p.checks.Load() >= 3 })
+	require.Empty(t, changes)
+	require.EqualValues(t, 1, p.connections.Load())
+}
+
+func TestGRPC_AStoppedProcessTimesOutAndAnotherConnectionIsMade(t *testing.T) {
+	p := startPeer(t, listen(t, "127.0.0.1:0"), nil)
+	v := startValve(t, p.address)
+	c := newChecker(t)
+	changes := watch(t, c, v.ln.Addr().String(), quick)
+	require.True(t, receive(t, "the first result", changes).Healthy)
+	begin := time.Now()
+	v.setShut()
+	got := receive(t, "a change", changes)
+	require.False(t, got.Healthy)
+	require.Less(t, time.Since(begin), 3*quick.Interval+quick.Interval+slack, "fall intervals and a timeout")
+	require.EqualError(t, got.Err, "no HTTP/2 connection in 100ms")
+	require.EqualValues(t, 1, p.connections.Load())
+	v.setOpen()
+	require.True(t, receive(t, "a change", changes).Healthy, "through a new connection")
+	require.EqualValues(t, 2, p.connections.Load())
+}
+
+func TestGRPC_ACheckThatIsNotAnsweredSaysSo(t *testing.T) {
+	p := startPeer(t, listen(t, "127.0.0.1:0"), nil)
+	v := startValve(t, p.address)
+	cfg := quick
+	cfg.Fall = 1
+	changes := watch(t, newChecker(t), v.ln.Addr().String(), cfg)
+	require.True(t, receive(t, "the first result", changes).Healthy)
+	v.setShut()
+	require.EqualError(t, receive(t, "a change", changes).Err, "no answer in 100ms")
+}
+
+// stub is a health service that answers as it is told.
+type stub struct {
+	grpc_health_v1.UnimplementedHealthServer
+	check func(context.Context) (*grpc_health_v1.HealthCheckResponse, error)
+}
+
+func (s stub) Check(ctx context.Context, _ *grpc_health_v1.HealthCheckRequest) (*grpc_health_v1.HealthCheckResponse, error) {
+	return s.check(ctx)
+}
+
+func TestGRPC_OnlyServingIsGood(t *testing.T) {
+	long := strings.Repeat("x", 1000)
+	for want, check := range map[string]func(context.Context) (*grpc_health_v1.HealthCheckResponse, error){
+		"the endpoint is UNKNOWN": func(context.Context) (*grpc_health_v1.HealthCheckResponse, error) {
+			return &grpc_health_v1.HealthCheckResponse{}, nil
+		},
+		"the endpoint is 77": func(context.Context) (*grpc_health_v1.HealthCheckResponse, error) {
+			return &grpc_health_v1.HealthCheckResponse{Status: 77}, nil
+		},
+		"grpc.health.v1.Health/Check is UNIMPLEMENTED: the endpoint has no health service, want one or type tcp": func(context.Context) (*grpc_health_v1.HealthCheckResponse, error) {
+			return nil, status.Error(codes.Unimplemented, "what?")
+		},
+		`the check ended with PermissionDenied: "not \x1b you"`: func(context.Context) (*grpc_health_v1.HealthCheckResponse, error) {
+			return nil, status.Error(codes.PermissionDenied, "not \x1b you")
+		},
+		`the check ended with Unavailable: "` + long[:200] + `..."`: func(context.Context) (*grpc_health_v1.HealthCheckResponse, error) {
+			return nil, status.Error(codes.Unavailable, long)
+		},
+		"no answer in 100ms": func(ctx context.Context) (*grpc_health_v1.HealthCheckResponse, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		},
+	} {
+		t.Run(want[:18], func(t *testing.T) {
+			p := startPeer(t, listen(t, "127.0.0.1:0"), stub{check: check})
+			got := receive(t, "the first result", watch(t, newChecker(t), p.address, quick))
+			require.False(t, got.Healthy)
+			require.EqualError(t, got.Err, want)
+		})
+	}
+}
+
+func TestGRPC_PeersThatAreNoGRPCServers(t *testing.T) {
+	hello := func(s string) func(net.Conn) {
+		return func(nc net.Conn) { _, _ = fmt.Fprint(nc, s) }
+	}
+	for name, test := range map[string]struct {
+		address, want string
+	}{
+		"nobody":    {refused(t), "connection refused"},
+		"no socket": {"unix:" + t.TempDir() + "/none", "no such file"},
+		"hangs up":  {startRaw(t, func(nc net.Conn) { _ = nc.Close() }), "the check ended with Unavailable"},
+		"HTTP/1":    {startRaw(t, hello("HTTP/1.1 400 Bad Request\r\n\r\n")), "the check ended with Unavailable"},
+		"silent":    {startRaw(t, func(net.Conn) {}), "no HTTP/2 connection in 100ms"},
+		"endless": {startRaw(t, func(nc net.Conn) {
+			for {
+				if _, err := nc.Write(make([]byte, 1<<16)); err != nil {
+					return
+				}
+			}
+		}), "the check ended with Unavailable"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := receive(t, "the first result", watch(t, newChecker(t), test.address, quick))
+			require.False(t, got.Healthy)
+			require.ErrorContains(t, got.Err, test.want)
+		})
+	}
+}
+
+// Many endpoints for a while: each keeps its connection. They are one server here, told apart by the authority.
+func TestGRPC_ManyEndpointsKeepAConnectionEach(t *testing.T) {
+	const many = 100
+	p := startPeer(t, listen(t, "127.0.0.1:0"), nil)
+	c := newChecker(t)
+	results := make(chan Status, many)
+	for i := range many {
+		cfg := Config{Type: TypeGRPC, Interval: time.Second, Authority: fmt.Sprint("a", i)}
+		c.Watch(p.address, cfg, func(s Status) { results <- s })
+	}
+	for range many {
+		got := receive(t, "a first result", results)
+		require.True(t, got.Healthy, got.Err)
+	}
+	eventually(t, "five checks of each", func() bool { return p.checks.Load() >= 5*many })
+	require.EqualValues(t, many, p.connections.Load())
+	require.Empty(t, results)
+}
