@@ -1,6 +1,6 @@
 // Package h2conn is the connection that framegate puts under a Kitex nphttp2 client transport. It reads in large pieces
-// (reader.go), follows the peer's frames (observer.go) to learn what the transport keeps to itself, and keeps the
-// connection alive (keepalive.go) within what gRPC servers allow.
+// (reader.go), follows the peer's frames (follower.go, observer.go) to learn what the transport keeps to itself, and
+// keeps the connection alive (keepalive.go) within what gRPC servers allow.
 //
 // Enter at New; then conn.go.
 package h2conn

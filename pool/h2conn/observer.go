@@ -6,11 +6,6 @@ import (
 	"golang.org/x/net/http2"
 )
 
-const frameHeaderLen = 9 // RFC 9113 §4.1
-
-// payloadLen is the length of a frame's payload, from its header.
-func payloadLen(h []byte) int { return int(h[0])<<16 | int(h[1])<<8 | int(h[2]) }
-
 // events receives what an observer sees. All calls come from the reading goroutine.
 type events interface {
 	onSettings(maxStreams uint32, set bool) // the end of a SETTINGS frame without ACK, and its MAX_CONCURRENT_STREAMS if it has one
@@ -21,19 +16,14 @@ type events interface {
 	onCall()                 // DATA or HEADERS
 }
 
-// observer follows the frames of one direction of a connection without changing or keeping them. It costs a few
+// observer follows the frames of one direction of a connection for what its events want to hear. It costs a few
 // nanoseconds a frame: only SETTINGS, PING and RST_STREAM payloads are looked at.
 type observer struct {
-	to events
+	to       events
+	follower Follower
 
-	header  [frameHeaderLen]byte
-	nheader int // bytes of header so far
-
-	// Of the frame whose payload is being read:
-	left    int // payload bytes to come
-	typ     http2.FrameType
-	flags   http2.Flags
-	stream  uint32
+	// Of the frame that is being read:
+	header  FrameHeader
 	payload [8]byte // the start of the payload, or the setting being read
 	npay    int
 
@@ -43,57 +33,37 @@ type observer struct {
 
 // observe takes the next bytes of the connection.
 func (o *observer) observe(b []byte) {
-	for len(b) > 0 {
-		if o.left > 0 {
-			b = o.observePayload(b)
-			continue
-		}
-		if o.nheader == 0 && len(b) >= frameHeaderLen {
-			o.begin(b[:frameHeaderLen])
-			b = b[frameHeaderLen:]
-			continue
-		}
-		n := copy(o.header[o.nheader:], b)
-		o.nheader += n
-		b = b[n:]
-		if o.nheader == frameHeaderLen {
-			o.nheader = 0
-			o.begin(o.header[:])
-		}
+	if o.follower.To == nil {
+		o.follower.To = o
 	}
+	o.follower.Follow(b)
 }
 
-func (o *observer) begin(h []byte) {
-	o.left = payloadLen(h)
-	o.typ, o.flags = http2.FrameType(h[3]), http2.Flags(h[4])
-	o.stream = binary.BigEndian.Uint32(h[5:]) & (1<<31 - 1)
+// Begin implements Frames.
+func (o *observer) Begin(h FrameHeader) (wantPayload bool) {
+	o.header = h
 	o.npay, o.maxStreamsSet = 0, false
-	if o.typ == http2.FrameData || o.typ == http2.FrameHeaders {
+	switch h.Type {
+	case http2.FrameData:
 		o.to.onCall()
-		if o.typ == http2.FrameData && o.flags.Has(http2.FlagDataEndStream) {
-			o.to.onBareEnd(o.stream)
+		if h.Flags.Has(http2.FlagDataEndStream) {
+			o.to.onBareEnd(h.Stream)
 		}
+	case http2.FrameHeaders:
+		o.to.onCall()
+	case http2.FrameSettings, http2.FramePing, http2.FrameRSTStream:
+		return true
 	}
-	if o.left == 0 {
-		o.end()
-	}
+	return false
 }
 
-func (o *observer) observePayload(b []byte) (rest []byte) {
-	n := min(o.left, len(b))
-	switch o.typ {
-	case http2.FrameSettings:
-		o.observeSettings(b[:n])
-	case http2.FramePing, http2.FrameRSTStream:
-		if o.npay < len(o.payload) {
-			o.npay += copy(o.payload[o.npay:], b[:n])
-		}
+// Payload implements Frames.
+func (o *observer) Payload(b []byte) {
+	if o.header.Type == http2.FrameSettings {
+		o.observeSettings(b)
+	} else if o.npay < len(o.payload) {
+		o.npay += copy(o.payload[o.npay:], b)
 	}
-	o.left -= n
-	if o.left == 0 {
-		o.end()
-	}
-	return b[n:]
 }
 
 // observeSettings reads entries of six bytes: a 16-bit identifier and a 32-bit value (RFC 9113 §6.5.1).
@@ -112,16 +82,17 @@ func (o *observer) observeSettings(b []byte) {
 	}
 }
 
-func (o *observer) end() {
+// End implements Frames.
+func (o *observer) End() {
 	const ack = 0x1 // of SETTINGS and of PING
-	switch {
-	case o.typ == http2.FrameSettings && o.flags&ack != 0:
+	switch h := o.header; {
+	case h.Type == http2.FrameSettings && h.Flags&ack != 0:
 		o.to.onSettingsAck()
-	case o.typ == http2.FrameSettings:
+	case h.Type == http2.FrameSettings:
 		o.to.onSettings(o.maxStreams, o.maxStreamsSet)
-	case o.typ == http2.FramePing && o.flags&ack != 0 && o.npay == 8:
+	case h.Type == http2.FramePing && h.Flags&ack != 0 && o.npay == 8:
 		o.to.onPong(o.payload)
-	case o.typ == http2.FrameRSTStream && o.npay >= 4:
-		o.to.onReset(o.stream, http2.ErrCode(binary.BigEndian.Uint32(o.payload[:])))
+	case h.Type == http2.FrameRSTStream && o.npay >= 4:
+		o.to.onReset(h.Stream, http2.ErrCode(binary.BigEndian.Uint32(o.payload[:])))
 	}
 }

@@ -1,0 +1,85 @@
+package h2conn
+
+import (
+	"encoding/binary"
+
+	"golang.org/x/net/http2"
+)
+
+const frameHeaderLen = 9 // RFC 9113 §4.1
+
+// payloadLen is the length of a frame's payload, from its header.
+func payloadLen(h []byte) int { return int(h[0])<<16 | int(h[1])<<8 | int(h[2]) }
+
+// FrameHeader is the header of an HTTP/2 frame (RFC 9113 §4.1).
+type FrameHeader struct {
+	Length int // of the payload
+	Type   http2.FrameType
+	Flags  http2.Flags
+	Stream uint32
+}
+
+// Frames hears of the frames of one direction of a connection, in their order.
+type Frames interface {
+	// Begin comes with each frame's header. It reports whether Payload is to be called for this frame.
+	Begin(h FrameHeader) (wantPayload bool)
+
+	// Payload comes with each piece of the payload, if it is wanted. The piece must not be kept.
+	Payload(p []byte)
+
+	// End comes after the last byte of each frame.
+	End()
+}
+
+// Follower cuts the bytes of one direction of a connection into frames without changing or keeping them. The zero value
+// with To set is ready at the start of a frame. It belongs to one goroutine at a time.
+type Follower struct {
+	To Frames
+
+	header  [frameHeaderLen]byte
+	nheader int  // bytes of header so far
+	left    int  // payload bytes to come
+	wanted  bool // by To
+}
+
+// Follow takes the next bytes of the connection.
+func (f *Follower) Follow(b []byte) {
+	for len(b) > 0 {
+		if f.left > 0 {
+			n := min(f.left, len(b))
+			if f.wanted {
+				f.To.Payload(b[:n])
+			}
+			b = b[n:]
+			if f.left -= n; f.left == 0 {
+				f.To.End()
+			}
+			continue
+		}
+		if f.nheader == 0 && len(b) >= frameHeaderLen {
+			f.begin(b[:frameHeaderLen])
+			b = b[frameHeaderLen:]
+			continue
+		}
+		n := copy(f.header[f.nheader:], b)
+		f.nheader += n
+		b = b[n:]
+		if f.nheader == frameHeaderLen {
+			f.nheader = 0
+			f.begin(f.header[:])
+		}
+	}
+}
+
+// AtBoundary reports whether the last byte ended a frame.
+func (f *Follower) AtBoundary() bool { return f.left == 0 && f.nheader == 0 }
+
+func (f *Follower) begin(h []byte) {
+	f.left = payloadLen(h)
+	f.wanted = f.To.Begin(FrameHeader{
+		Length: f.left, Type: http2.FrameType(h[3]), Flags: http2.Flags(h[4]), Stream: binary.BigEndian.Uint32(h[5:]) & (1<<31 - 1),
+	})
+	if f.left == 0 {
+		f.To.End()
+	}
+}
