@@ -39,6 +39,7 @@ func (s *Server) endpoints() []endpoint {
 		{path: "/v1/services/{name}", methods: map[string]handle{"GET": s.getService}},
 		{path: "/v1/services/{name}/instances/{address}", methods: map[string]handle{"PUT": s.putInstance, "DELETE": s.deleteInstance}},
 		{path: "/v1/endpoints", methods: map[string]handle{"GET": s.listEndpoints}},
+		{path: "/v1/drain", methods: map[string]handle{"POST": s.drain}},
 		{path: "/v1/config", methods: map[string]handle{"GET": s.config}},
 		{path: "/v1/openapi.json", methods: map[string]handle{"GET": s.openAPI}},
 	}

@@ -17,6 +17,7 @@ type Control struct {
 	Instances func() map[string][]resolver.Instance
 	Endpoints func() []EndpointStatus
 	Config    func() ([]byte, error) // the configuration in JSON, secrets hidden
+	Drain     func() DrainStatus     // makes the process drain and end; more than once is like once
 
 	// Explain says which route a call gets and why, and where it would go now: false if no route matches. A change of the
 	// routes in between may make the two differ.

@@ -20,6 +20,17 @@ type MetricsConfig struct {
 	Connections      func() map[string]int        // open connections by endpoint
 	Config           func() ConfigStats
 	AccessLogDropped func() int64
+	Draining         func() bool
+	Listeners        func() []ListenerStats
+}
+
+// ListenerStats is the state of a listener, and its counts since the start.
+type ListenerStats struct {
+	Name               string
+	Connections, Calls int              // now
+	RefusedConnections int64            // over max_connections
+	RefusedCalls       int64            // over max_calls; what the handler refused is among the calls too, with reason overloaded
+	SentAway           map[string]int64 // clients that broke the bounds of HTTP/2, by reason
 }
 
 // RouteNames are what a route in force names, and the labels of its calls' metrics are made of.
@@ -95,12 +106,18 @@ var (
 	staleDesc       = prometheus.NewDesc("framegate_config_stale", "1 while the source of the configuration cannot be reached.", nil, nil)
 	rejectedDesc    = prometheus.NewDesc("framegate_config_rejected_documents", "Documents that are wrong and not in force.", nil, nil)
 	rejectionsDesc  = prometheus.NewDesc("framegate_config_rejections_total", "Documents found wrong.", nil, nil)
+	drainingDesc    = prometheus.NewDesc("framegate_draining", "1 while the server drains.", nil, nil)
+	connsDesc       = prometheus.NewDesc("framegate_listener_connections", "Open connections of clients.", []string{"listener"}, nil)
+	callsDesc       = prometheus.NewDesc("framegate_listener_calls", "Calls under way.", []string{"listener"}, nil)
+	connsRefused    = prometheus.NewDesc("framegate_listener_refused_connections_total", "Connections closed because there were max_connections.", []string{"listener"}, nil)
+	callsRefused    = prometheus.NewDesc("framegate_listener_refused_calls_total", "Calls refused because there were max_calls.", []string{"listener"}, nil)
+	sentAwayDesc    = prometheus.NewDesc("framegate_listener_sent_away_total", "Clients whose connection was ended because they broke the bounds of HTTP/2.", []string{"listener", "reason"}, nil)
 	logDroppedDesc  = prometheus.NewDesc("framegate_access_log_dropped_total", "Calls left out of the access log because its writer was too slow or failed.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{connectionsDesc, revisionDesc, ageDesc, staleDesc, rejectedDesc, rejectionsDesc, logDroppedDesc} {
+	for _, d := range []*prometheus.Desc{connectionsDesc, revisionDesc, ageDesc, staleDesc, rejectedDesc, rejectionsDesc, logDroppedDesc, drainingDesc, connsDesc, callsDesc, connsRefused, callsRefused, sentAwayDesc} {
 		ch <- d
 	}
 }
@@ -134,6 +151,28 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 	}
 	if g.cfg.AccessLogDropped != nil {
 		counter(logDroppedDesc, float64(g.cfg.AccessLogDropped()))
+	}
+	if g.cfg.Draining != nil {
+		draining := 0.0
+		if g.cfg.Draining() {
+			draining = 1
+		}
+		gauge(drainingDesc, draining)
+	}
+	if g.cfg.Listeners != nil {
+		for _, l := range g.cfg.Listeners() {
+			l.collect(ch)
+		}
+	}
+}
+
+func (l *ListenerStats) collect(ch chan<- prometheus.Metric) {
+	collect(ch, connsDesc, prometheus.GaugeValue, float64(l.Connections), l.Name)
+	collect(ch, callsDesc, prometheus.GaugeValue, float64(l.Calls), l.Name)
+	collect(ch, connsRefused, prometheus.CounterValue, float64(l.RefusedConnections), l.Name)
+	collect(ch, callsRefused, prometheus.CounterValue, float64(l.RefusedCalls), l.Name)
+	for reason, n := range l.SentAway {
+		collect(ch, sentAwayDesc, prometheus.CounterValue, float64(n), l.Name, reason)
 	}
 }
 

@@ -43,6 +43,9 @@ type Config struct {
 type Listener struct {
 	Name                 string          `yaml:"name"`
 	Address              string          `yaml:"address"`
+	ReusePort            bool            `yaml:"reuse_port"`
+	MaxConnections       int             `yaml:"max_connections"` // 0 means no bound
+	MaxCalls             int             `yaml:"max_calls"`       // 0 means no bound
 	MaxConcurrentStreams uint32          `yaml:"max_concurrent_streams"`
 	MaxHeaderBytes       uint32          `yaml:"max_header_bytes"`
 	StreamWindow         uint32          `yaml:"stream_window"`
@@ -157,6 +160,7 @@ type Register struct {
 
 // Drain says how the server stops.
 type Drain struct {
+	Delay           time.Duration `yaml:"delay"`
 	Timeout         time.Duration `yaml:"timeout"`
 	EndpointTimeout time.Duration `yaml:"endpoint_timeout"`
 }
@@ -217,6 +221,7 @@ func DefaultListener() Listener {
 	return Listener{
 		Name:                 "main",
 		Address:              "127.0.0.1:8888",
+		MaxConnections:       10_000,
 		MaxConcurrentStreams: 1024,
 		MaxHeaderBytes:       64 << 10,
 		StreamWindow:         256 << 10,

@@ -102,8 +102,9 @@ func TestValidate_NamesEveryMistake(t *testing.T) {
 	c, err := Parse([]byte(`
 listeners:
 - {name: A, address: here}
-- {name: b, address: "127.0.0.1:1", max_concurrent_streams: 0, max_header_bytes: 1, stream_window: 1, keepalive: {time: 1ms, timeout: 0s, min_ping_interval: 0s}}
+- {name: b, address: "127.0.0.1:1", reuse_port: true, max_connections: -1, max_calls: -1, max_concurrent_streams: 0, max_header_bytes: 1, stream_window: 1, keepalive: {time: 1ms, timeout: 0s, min_ping_interval: 0s}}
 - {name: b, address: "127.0.0.1:1", connection_window: 70000}
+- {name: c, address: "127.0.0.1:0", reuse_port: true}
 admin: {address: x}
 routes: {reload_interval: 0s}
 etcd: {endpoints: [embedded, "host"], prefix: framegate/, dial_timeout: 0s, password: p, cert_file: c}
@@ -111,7 +112,7 @@ upstream: {connections: {min: -1, max: 9999}, streams_per_connection: -1, when_f
 limits: {max_message_bytes: -1}
 compression: ["a b"]
 register: {service: "a/b", weight: -1, address: ":1"}
-drain: {timeout: -1s}
+drain: {delay: -1s, timeout: -1s, endpoint_timeout: 0s}
 log: {level: loud, format: xml}
 `))
 	require.NoError(t, err)
@@ -130,7 +131,8 @@ log: {level: loud, format: xml}
 		`upstream.connect_timeout: -1s`, `upstream.max_header_bytes: 1`, `upstream.streams_per_connection: -1`, `upstream.keepalive.time: 1ms`,
 		`upstream.keepalive.timeout: 1ms`, `upstream.stream_window: 9`,
 		`limits.max_message_bytes: -1`, `compression[0]: "a b"`, `register.service: "a/b"`, `register.weight: -1`, `register.address: ":1"`,
-		`drain.timeout: -1s`, `log.level: "loud"`, `log.format: "xml"`,
+		`drain.delay: -1s, want 0s or more`, `drain.timeout: -1s`, `drain.endpoint_timeout: 0s`,
+		`listeners[1].max_connections: -1`, `listeners[1].max_calls: -1`, `listeners[3].reuse_port: true with address "127.0.0.1:0"`, `log.level: "loud"`, `log.format: "xml"`,
 	} {
 		require.ErrorContains(t, err, want)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/framegate/framegate/admin"
 	"github.com/framegate/framegate/handler/accesslog"
+	"github.com/framegate/framegate/handler/transserver"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/resolver"
 )
@@ -34,7 +35,9 @@ func (c *Config) Validate() error {
 		p.check(encodingName.MatchString(name), "compression[%d]: %q, want the name of a grpc-encoding such as br", i, name)
 	}
 	c.validateRegister(&p)
+	p.check(c.Drain.Delay >= 0, "drain.delay: %s, want 0s or more", c.Drain.Delay)
 	p.check(c.Drain.Timeout > 0, "drain.timeout: %s, want more than 0s", c.Drain.Timeout)
+	p.check(c.Drain.EndpointTimeout > 0, "drain.endpoint_timeout: %s, want more than 0s", c.Drain.EndpointTimeout)
 	p.check(new(slog.Level).UnmarshalText([]byte(c.Log.Level)) == nil, "log.level: %q, want debug, info, warn or error", c.Log.Level)
 	p.check(c.Log.Format == "text" || c.Log.Format == "json", "log.format: %q, want text or json", c.Log.Format)
 	p.check(c.AccessLog.Path != "", "access_log.path: empty, want a file, stdout, stderr or none")
@@ -78,6 +81,10 @@ func (c *Config) validateListeners(p *problems) {
 		p.check(validListen(l.Address), "%s.address: %q, want host:port", key, l.Address)
 		p.check(!addresses[l.Address] || strings.HasSuffix(l.Address, ":0"), "%s.address: %q, want an address that no other listener has", key, l.Address)
 		names[l.Name], addresses[l.Address] = true, true
+		p.check(!l.ReusePort || !strings.HasSuffix(l.Address, ":0"), "%s.reuse_port: true with address %q, want a port that another process can be given too", key, l.Address)
+		p.check(!l.ReusePort || transserver.CanReusePort, "%s.reuse_port: true, want false: this platform has no SO_REUSEPORT that framegate can use", key)
+		p.check(l.MaxConnections >= 0, "%s.max_connections: %d, want 0 (no bound) or more", key, l.MaxConnections)
+		p.check(l.MaxCalls >= 0, "%s.max_calls: %d, want 0 (no bound) or more", key, l.MaxCalls)
 		p.check(l.MaxConcurrentStreams >= 1, "%s.max_concurrent_streams: %d, want at least 1", key, l.MaxConcurrentStreams)
 		p.check(l.MaxHeaderBytes >= 4096, "%s.max_header_bytes: %d, want at least 4096", key, l.MaxHeaderBytes)
 		p.check(l.StreamWindow >= pool.MinWindow && l.StreamWindow <= pool.MaxWindow, "%s.stream_window: %d, want %d to %d", key, l.StreamWindow, pool.MinWindow, pool.MaxWindow)

@@ -23,6 +23,7 @@ const maxOwnRequest = 4 << 10
 // would be answered by grpc.health.v1.Health (such calls go to the proxy); a message takes as much memory as the client
 // announces; and errors have a suffix.
 func (p *Proxy) OwnService(listener, pkg string) sep.StreamMiddleware {
+	e := p.entrance(listener)
 	return func(next sep.StreamEndpoint) sep.StreamEndpoint {
 		return func(ctx context.Context, st streaming.ServerStream) error {
 			getter, ok := st.(streaming.GRPCStreamGetter)
@@ -34,7 +35,7 @@ func (p *Proxy) OwnService(listener, pkg string) sep.StreamMiddleware {
 				return err
 			}
 			if rpcinfo.GetRPCInfo(ctx).Invocation().PackageName() != pkg {
-				p.serve(listener, down)
+				p.serve(e, down)
 				return nil
 			}
 			if err := next(ctx, &ownServerStream{st, ownStream{getter.GetGRPCStream(), down}}); err != nil {

@@ -45,6 +45,7 @@ type Config struct {
 	PoolOf          func(*resolver.PoolPolicy) Opener // of backends with a policy of their own; nil means that Pool serves them too
 	Log             *slog.Logger
 	MaxMessageBytes int64          // of one message's payload, in struct mode also of the decoded one; 0 means no limit
+	MaxCalls        map[string]int // under way, by listener; 0 or no entry means no bound
 	Observers       []Observer     // hear of every call; at most 4
 	Taps            *tap.Hub       // who watches messages; nil for nobody
 	Filters         []MethodFilter // of methods on routes in struct mode; of several for one method the last counts
@@ -62,6 +63,10 @@ type Proxy struct {
 	filters         map[string]MethodFilter
 	reflections     *reflection.Cache[*rule.Program] // rules for schemas that endpoints gave
 	calls           calls
+	maxCalls        map[string]int
+
+	entrancesMu sync.Mutex // guards entrances
+	entrances   map[string]*entrance
 }
 
 // New returns a Proxy, which the caller closes after the last call. It panics if there are more observers than Config allows.
@@ -72,6 +77,7 @@ func New(cfg Config) *Proxy {
 	p := &Proxy{
 		router: cfg.Router, pool: cfg.Pool, poolOf: cfg.PoolOf, log: cfg.Log, maxMessageBytes: cfg.MaxMessageBytes, observers: cfg.Observers, taps: cfg.Taps,
 		filters: make(map[string]MethodFilter, len(cfg.Filters)), reflections: reflection.NewCache[*rule.Program](reflection.CacheConfig{}),
+		maxCalls: cfg.MaxCalls, entrances: map[string]*entrance{},
 	}
 	for _, f := range cfg.Filters {
 		p.filters[f.method] = f
@@ -82,27 +88,33 @@ func New(cfg Config) *Proxy {
 // Handler returns the handler for server.WithGRPCUnknownServiceHandler of the listener's Kitex server. It ends every
 // call itself, and so returns an error only for a stream that is not Kitex's.
 func (p *Proxy) Handler(listener string) func(context.Context, string, streaming.Stream) error {
+	e := p.entrance(listener)
 	return func(_ context.Context, _ string, st streaming.Stream) error {
 		down, err := newServerStream(st)
 		if err != nil {
 			return err
 		}
-		p.serve(listener, down)
+		p.serve(e, down)
 		return nil
 	}
 }
 
 // serve takes one call from its first header to its end.
-func (p *Proxy) serve(listener string, down serverStream) {
+func (p *Proxy) serve(e *entrance, down serverStream) {
 	md, _ := metadata.FromIncomingContext(down.s.Context())
 	authority := requestAuthority(md)
 	c := p.newCall(down)
 	if c.observation != nil {
-		c.observation.record.start(listener, down, md, authority)
+		c.observation.record.start(e.listener, down, md, authority)
 		defer c.observeEnd()
 	}
 	defer c.recoverPanic()
-	req := resolver.Request{Listener: listener, Method: down.s.Method(), Authority: authority, Header: md, Peer: down.tr.RemoteAddr()}
+	if !e.enter() {
+		c.endLocal(errOverloaded)
+		return
+	}
+	defer e.leave()
+	req := resolver.Request{Listener: e.listener, Method: down.s.Method(), Authority: authority, Header: md, Peer: down.tr.RemoteAddr()}
 	var ok bool
 	c.target, ok = p.router.Resolve(req)
 	target := &c.target
@@ -131,13 +143,13 @@ func (p *Proxy) serve(listener string, down serverStream) {
 	} else {
 		c.newRequest()
 	}
-	e := c.pick(&c.firstTry)
+	unpicked := c.pick(&c.firstTry)
 	c.recordTarget()
 	if c.observation != nil {
 		c.observeStart()
 	}
-	if e != nil {
-		c.endLocal(e)
+	if unpicked != nil {
+		c.endLocal(unpicked)
 		return
 	}
 	c.current = &c.firstTry

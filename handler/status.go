@@ -63,6 +63,10 @@ func localErrorf(code codes.Code, reason Reason, format string, args ...any) *lo
 	return &localError{code: code, reason: reason, msg: fmt.Sprintf(format, args...)}
 }
 
+// overloadedHint is how long clients of a listener that has too many calls should wait: retries that come at once would
+// keep it full.
+const overloadedHint = time.Second
+
 // endLocal ends the call with a local error.
 func (d serverStream) endLocal(e *localError) {
 	md := metadata.MD{ReasonTrailer: {string(e.reason)}}
@@ -79,6 +83,7 @@ var (
 	errPanic    = localErrorf(codes.Internal, ReasonInternal, "internal error")
 	errTimeout  = localErrorf(codes.DeadlineExceeded, ReasonTimeout, "deadline exceeded")
 
+	errOverloaded   = &localError{codes.ResourceExhausted, ReasonOverloaded, "the listener has as many calls as it takes", overloadedHint}
 	errIdle         = localErrorf(codes.DeadlineExceeded, ReasonIdleTimeout, "no message for as long as the route allows")
 	errMaxStreamAge = localErrorf(codes.Unavailable, ReasonMaxStreamAge, "the call has lasted as long as the route allows")
 	errEndpointLeft = localErrorf(codes.Unavailable, ReasonDraining, "the endpoint has left")

@@ -3,18 +3,38 @@ package transserver
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"io"
 	"net"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cloudwego/kitex/pkg/klog"
-	"github.com/cloudwego/kitex/pkg/remote"
 	"github.com/cloudwego/netpoll"
 	"golang.org/x/net/http2"
 
 	"github.com/framegate/framegate/pool/h2conn"
+)
+
+// connState is how far the end of a connection has come.
+//
+//	open --- Close ---> leaving ----+
+//	     --- cut, or a failed write -+--> over
+type connState int32
+
+const (
+	stateOpen    connState = iota
+	stateLeaving           // our FIN is sent: what the client was sent before must reach it, so what it sends is read and thrown away
+	stateOver              // closed
+)
+
+// leaveTimeout bounds how long a client may take to close a connection that we have closed, leaveBytes what it may send
+// meanwhile. A socket that is closed with unread bytes is reset, and what it has sent may then be lost.
+const (
+	leaveTimeout = time.Second
+	leaveBytes   = 4 << 20
 )
 
 // conn is one client connection. Kitex's transport does not notice by itself that it has ended while its reader waits
@@ -22,51 +42,155 @@ import (
 // transport when it is closed or cannot be written to.
 type conn struct {
 	net.Conn
+	server *Server
 	reader *h2conn.Reader
+	guard  *guard
 
-	mu     sync.Mutex     // guards the fields below
-	closed bool           // Close was called or a write failed
-	end    func()         // ends the transport; nil until there is one
-	ending sync.WaitGroup // end, in a goroutine: who closes the connection may be whom the transport waits for
+	wmu    sync.Mutex    // serializes Write; guards what guard.sent says is guarded by it
+	writes atomic.Uint32 // writes begun and done: odd while one is under way
+	state  atomic.Int32  // a connState; changed with mu held
+
+	mu        sync.Mutex     // guards the fields below
+	transport transport      // the zero value until there is one
+	end       func()         // ends the transport; nil until there is one
+	ending    sync.WaitGroup // end, in a goroutine: who closes the connection may be whom the transport waits for
+
+	stuck stuck // owned by the server's watch
 }
 
-func newConn(nc net.Conn) *conn {
-	return &conn{Conn: nc, reader: h2conn.NewReader(nc, nil)}
+func newConn(nc net.Conn, s *Server) *conn {
+	c := &conn{Conn: nc, server: s, guard: newGuard(s.opt.GRPCCfg.MaxStreams, maxHeaderBytes(s.opt.GRPCCfg))}
+	c.reader = h2conn.NewReader(socket{c}, nil)
+	return c
 }
 
-// Write implements net.Conn.
-func (c *conn) Write(p []byte) (int, error) {
-	n, err := c.Conn.Write(p)
-	if err != nil {
-		_ = c.Close()
+// socket is what the Reader reads from.
+type socket struct{ c *conn }
+
+// Read comes only when the transport needs bytes beyond the last whole frame: it has handled every frame read so far.
+func (s socket) Read(p []byte) (int, error) {
+	c := s.c
+	n, err := c.Conn.Read(p)
+	if c.is(stateLeaving) {
+		return 0, io.EOF
+	}
+	if n > 0 {
+		if o := c.guard.read(p[:n], int(c.writes.Load())); o != nil {
+			c.sendAway(o)
+			return 0, io.EOF
+		}
 	}
 	return n, err
 }
 
-// Close closes the connection and ends the transport above it. It may be called more than once and from anywhere.
-func (c *conn) Close() error {
-	err := c.Conn.Close()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.closed = true
-	c.endLocked()
-	return err
+func (c *conn) is(st connState) bool { return connState(c.state.Load()) == st }
+
+// Write implements net.Conn.
+func (c *conn) Write(p []byte) (int, error) {
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	c.guard.sent.follower.Follow(p) // before the client can react to it
+	c.writes.Add(1)
+	n, err := c.Conn.Write(p)
+	c.writes.Add(1)
+	if err != nil {
+		c.cut()
+	}
+	return n, err
 }
 
-// onClose sets what ends the transport; it is done at once if the connection is closed already.
-func (c *conn) onClose(end func()) {
+// Close tells the client that nothing more comes, and ends the transport. serve closes the socket when the client has
+// closed it too, or leaveTimeout has passed. Close may be called more than once and from anywhere.
+func (c *conn) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.end = end
-	if c.closed {
-		c.endLocked()
+	c.endLocked()
+	if !c.is(stateOpen) {
+		return nil
 	}
+	half, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok || !c.wmu.TryLock() { // whoever writes, in the middle of a frame, may be stuck
+		return c.cutLocked()
+	}
+	defer c.wmu.Unlock()
+	if half.CloseWrite() != nil {
+		return c.cutLocked()
+	}
+	c.state.Store(int32(stateLeaving))
+	return c.Conn.SetReadDeadline(time.Unix(1, 0)) // who reads hears of it
+}
+
+// cut closes the socket at once and ends the transport.
+func (c *conn) cut() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.endLocked()
+	_ = c.cutLocked()
+}
+
+func (c *conn) cutLocked() error {
+	c.state.Store(int32(stateOver))
+	return c.Conn.Close()
+}
+
+// leave reads what the client still sends, for a while, and closes the socket. Nobody else reads.
+func (c *conn) leave() {
+	if c.is(stateLeaving) && c.Conn.SetReadDeadline(time.Now().Add(leaveTimeout)) == nil {
+		_, _ = io.CopyN(io.Discard, c.Conn, leaveBytes)
+	}
+	c.cut()
+}
+
+// sendAway closes the connection of a client that has done what no honest one does. It hears why if nothing else is being
+// written to it.
+func (c *conn) sendAway(o *Offence) {
+	c.server.offended(c, o)
+	if c.wmu.TryLock() {
+		if c.guard.sent.atBoundary() {
+			_ = c.SetWriteDeadline(time.Now().Add(leaveTimeout))
+			_, _ = c.Conn.Write(goAwayFrame(c.guard.handled, o))
+		}
+		c.wmu.Unlock()
+	}
+	_ = c.Close()
+}
+
+// goAwayFrame is a GOAWAY (RFC 9113 §6.8).
+func goAwayFrame(last uint32, o *Offence) []byte {
+	b := make([]byte, 17, 17+len(o.Name))
+	b[2], b[3] = byte(8+len(o.Name)), byte(http2.FrameGoAway)
+	binary.BigEndian.PutUint32(b[9:], last)
+	binary.BigEndian.PutUint32(b[13:], uint32(o.code))
+	return append(b, o.Name...)
+}
+
+// begin takes the transport and what ends it, and takes the deadline of the preface away. It reports whether there is
+// anything to serve: if the connection is closed already, the transport is ended.
+func (c *conn) begin(t transport, end func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.transport, c.end = t, end
+	if !c.is(stateOpen) {
+		c.endLocked()
+		return false
+	}
+	return c.Conn.SetReadDeadline(time.Time{}) == nil
 }
 
 func (c *conn) endLocked() {
 	if end := c.end; end != nil {
 		c.end = nil
 		c.ending.Go(end)
+	}
+}
+
+// drain tells the client to open no more streams, if the connection is so far; serve does it if it comes there later.
+func (c *conn) drain() {
+	c.mu.Lock()
+	t := c.transport
+	c.mu.Unlock()
+	if t.kitex != nil {
+		t.drain()
 	}
 }
 
@@ -79,28 +203,40 @@ func (c *conn) Read(p []byte) (int, error) { return c.reader.Read(p) }
 // SetReadDeadline does nothing: Kitex would take away the deadline of the preface. Its keepalive watches over the rest.
 func (c *conn) SetReadDeadline(time.Time) error { return nil }
 
-// serve serves the connection until it ends. The client has prefaceTimeout to show that it speaks HTTP/2, and may have
-// maxStreams calls open at once.
-func (c *conn) serve(handler remote.ServerTransHandler, prefaceTimeout time.Duration, maxStreams uint32) {
+// serve serves the connection until it ends.
+func (c *conn) serve() {
+	defer c.leave()
 	defer func() {
 		if p := recover(); p != nil {
 			klog.Errorf("framegate: panic in the connection of %s: %v\n%s", c.RemoteAddr(), p, debug.Stack())
 		}
 	}()
-	_ = c.Conn.SetReadDeadline(time.Now().Add(prefaceTimeout))
+	s := c.server
+	_ = c.Conn.SetReadDeadline(time.Now().Add(s.cfg.prefaceTimeout))
 	if !c.isHTTP2() {
 		return
 	}
-	ctx, err := handler.OnActive(context.Background(), c) // reads the preface and the first SETTINGS
+	ctx, err := s.handler.OnActive(context.Background(), c) // reads the preface and the first SETTINGS
 	if err != nil {
 		return
 	}
-	_ = c.Conn.SetReadDeadline(time.Time{})
-	if err := limitStreams(ctx, maxStreams); err != nil {
-		klog.Errorf("framegate: this build does not fit its Kitex: %v", err)
+	t, err := transportOf(ctx)
+	if err == nil {
+		err = t.limitStreams(s.opt.GRPCCfg.MaxStreams)
 	}
-	c.onClose(func() { handler.OnInactive(ctx, c) })
-	_ = handler.OnRead(ctx, c) // returns, with nil, when the connection has ended
+	if err != nil {
+		klog.Errorf("framegate: this build does not fit its Kitex: %v", err)
+		s.handler.OnInactive(ctx, c)
+		return
+	}
+	t.gate(s.cfg.Gate)
+	c.guard.running = t.running
+	if c.begin(t, func() { s.handler.OnInactive(ctx, c) }) {
+		if s.is(phaseDraining) {
+			t.drain() // Shutdown may not have seen the transport
+		}
+		_ = s.handler.OnRead(ctx, c) // returns, with nil, when the connection has ended
+	}
 	_ = c.Close()
 	c.ending.Wait()
 }
@@ -122,6 +258,7 @@ func (c *conn) isHTTP2() bool {
 	if isHTTP1(start) {
 		_ = c.SetWriteDeadline(time.Now().Add(time.Second))
 		_, _ = io.WriteString(c.Conn, notHTTP2)
+		_ = c.Close()
 	}
 	return false
 }

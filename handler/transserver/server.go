@@ -2,21 +2,26 @@
 //
 // Kitex's own, over netpoll, closes its listener's descriptor twice when it stops, and so may close a connection of
 // somebody else (netpoll v0.7.2); it waits for ever for the rest of a client's preface; and it takes Thrift beside gRPC.
-// This one gives each connection a goroutine, a bounded time for its preface, and an answer to HTTP/1.
+// This one gives each connection a goroutine, a bounded time for its preface, an answer to HTTP/1, and a guard against
+// clients that mean harm.
 //
-// Enter at Options; then Server.BootstrapServer and conn.go.
+// Enter at Acceptor; then Server.BootstrapServer, conn.go (a connection), guard.go (what a client may do), drain.go (how
+// it stops), reuseport.go (how another process takes over), transport.go (what is taken from Kitex).
 package transserver
 
 import (
-	"context"
 	"errors"
+	"log/slog"
+	"math"
 	"net"
+	"os"
 	"sync"
 	"time"
 
 	"github.com/cloudwego/kitex/pkg/klog"
 	"github.com/cloudwego/kitex/pkg/remote"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2"
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 	"github.com/cloudwego/kitex/pkg/utils"
 	"github.com/cloudwego/kitex/server"
 )
@@ -24,37 +29,88 @@ import (
 // prefaceTimeout bounds how long a new connection may take to show that it speaks HTTP/2.
 const prefaceTimeout = 10 * time.Second
 
-// lingerTimeout is how long, after the last call has ended, clients may take to leave by themselves when the server
-// stops. They have GOAWAY by then; what they sent before they read it is still served.
-const lingerTimeout = time.Second
+// defaultWriteTimeout is that of Config.
+const defaultWriteTimeout = 3 * time.Minute
 
-// Options are what a Kitex server needs to take its connections from this package.
-func Options() []server.Option {
+// Config says what an address takes.
+type Config struct {
+	MaxConnections int           // one more is closed at once; 0 means no bound
+	WriteTimeout   time.Duration // how long a client may leave one write (some 64 KiB at most) untaken; 0 means 3 minutes
+	ReusePort      bool          // the listener was made with Listen and reuse: another process may take over
+	Gate           Gate          // asked about each call; nil lets all in
+	Log            *slog.Logger  // nil for none
+
+	prefaceTimeout time.Duration
+}
+
+// Acceptor takes the connections of one Kitex server.
+type Acceptor struct {
+	cfg     Config
+	counts  counts
+	serving chan struct{} // closed when the server accepts
+	once    sync.Once     // closes serving
+}
+
+// New returns an Acceptor, for one Kitex server.
+func New(cfg Config) *Acceptor {
+	if cfg.prefaceTimeout == 0 {
+		cfg.prefaceTimeout = prefaceTimeout
+	}
+	if cfg.WriteTimeout == 0 {
+		cfg.WriteTimeout = defaultWriteTimeout
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Acceptor{cfg: cfg, serving: make(chan struct{})}
+}
+
+// Options are what a Kitex server needs to take its connections from this package, without limits of their number.
+func Options() []server.Option { return New(Config{}).Options() }
+
+// Options are what the Kitex server needs to take its connections from the acceptor.
+func (a *Acceptor) Options() []server.Option {
 	return []server.Option{
-		server.WithTransServerFactory(factory{prefaceTimeout}),
+		server.WithTransServerFactory(a),
 		server.WithTransHandlerFactory(nphttp2.NewSvrTransHandlerFactory()),
 	}
 }
 
-type factory struct{ prefaceTimeout time.Duration }
+// Serving is closed when the server accepts connections. A Kitex server must not be stopped before: it would race with
+// its own start.
+func (a *Acceptor) Serving() <-chan struct{} { return a.serving }
 
 // NewTransServer implements remote.TransServerFactory.
-func (f factory) NewTransServer(opt *remote.ServerOption, handler remote.ServerTransHandler) remote.TransServer {
-	return &Server{opt: opt, handler: handler, prefaceTimeout: f.prefaceTimeout, conns: map[*conn]struct{}{}}
+func (a *Acceptor) NewTransServer(opt *remote.ServerOption, handler remote.ServerTransHandler) remote.TransServer {
+	return &Server{
+		Acceptor: a, opt: opt, handler: handler, conns: map[*conn]struct{}{}, retired: make(chan struct{}), over: make(chan struct{}),
+	}
 }
+
+// phase is how far a server has come. It only grows.
+type phase int
+
+const (
+	phaseServing  phase = iota
+	phaseDraining       // clients are told to go; those that still come are too
+	phaseOver           // nobody is taken any more
+)
 
 // Server is a remote.TransServer.
 type Server struct {
-	opt            *remote.ServerOption
-	handler        remote.ServerTransHandler
-	prefaceTimeout time.Duration
+	*Acceptor
+	opt     *remote.ServerOption
+	handler remote.ServerTransHandler
 
-	wg sync.WaitGroup // a connection each
+	wg      sync.WaitGroup // a connection each, and watch
+	retired chan struct{}  // closed when the accept loop has ended
+	over    chan struct{}  // closed at the end of Shutdown
 
 	mu       sync.Mutex // guards the fields below
-	listener net.Listener
+	phase    phase
+	listener net.Listener // nil before BootstrapServer
 	conns    map[*conn]struct{}
-	stopping bool
+	late     int           // connections accepted while draining
 	emptied  chan struct{} // closed when conns is empty; nil unless Shutdown waits
 }
 
@@ -67,25 +123,32 @@ func (s *Server) CreateListener(addr net.Addr) (net.Listener, error) {
 
 // BootstrapServer accepts connections until Shutdown, and returns an error only if accepting fails before.
 func (s *Server) BootstrapServer(ln net.Listener) error {
+	defer close(s.retired)
 	s.mu.Lock()
 	s.listener = ln
-	stopping := s.stopping
+	begun := s.phase == phaseServing
+	if begun {
+		s.wg.Go(s.watch)
+	}
 	s.mu.Unlock()
-	if stopping {
+	s.once.Do(func() { close(s.serving) })
+	if !begun {
 		return ln.Close()
 	}
 	for wait := time.Duration(0); ; {
 		nc, err := ln.Accept()
-		if err == nil {
+		switch {
+		case err == nil:
 			wait = 0
 			s.start(nc)
 			continue
-		}
-		if s.isStopping() {
+		case errors.Is(err, os.ErrDeadlineExceeded): // Shutdown has set it
+			return ln.Close()
+		case errors.Is(err, net.ErrClosed):
+			if s.is(phaseServing) {
+				return err
+			}
 			return nil
-		}
-		if errors.Is(err, net.ErrClosed) {
-			return err
 		}
 		// Out of descriptors, say: those in use may be given back.
 		wait = min(max(2*wait, 5*time.Millisecond), time.Second)
@@ -94,94 +157,76 @@ func (s *Server) BootstrapServer(ln net.Listener) error {
 	}
 }
 
-func (s *Server) isStopping() bool {
+func (s *Server) is(p phase) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.stopping
+	return s.phase == p
 }
 
 func (s *Server) start(nc net.Conn) {
-	c := newConn(nc)
 	s.mu.Lock()
-	if s.stopping {
+	if most := s.cfg.MaxConnections; s.phase == phaseOver || most > 0 && len(s.conns) >= most {
 		s.mu.Unlock()
-		_ = nc.Close()
+		s.refuse(nc)
 		return
 	}
+	c := newConn(nc, s)
 	s.conns[c] = struct{}{}
+	s.counts.open.Store(int64(len(s.conns)))
+	if s.phase == phaseDraining {
+		s.late++
+	}
 	s.wg.Add(1)
 	s.mu.Unlock()
 	go func() {
 		defer s.wg.Done()
 		defer s.forget(c)
-		c.serve(s.handler, s.prefaceTimeout, s.opt.GRPCCfg.MaxStreams)
+		c.serve()
 	}()
 }
 
+// refuse closes a connection that is one too many, with a reset, which leaves nothing of it behind.
+func (s *Server) refuse(nc net.Conn) {
+	if tcp, ok := nc.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	_ = nc.Close()
+	s.counts.refused.Add(1)
+	if n, ok := s.counts.refusals.note(); ok {
+		s.cfg.Log.Warn("connections refused: there are max_connections of them", "max_connections", s.cfg.MaxConnections, "refused", n)
+	}
+}
+
+// offended counts and reports a client that is sent away.
+func (s *Server) offended(c *conn, o *Offence) {
+	s.counts.offence(o).Add(1)
+	if n, ok := s.counts.offences.note(); ok {
+		s.cfg.Log.Warn("client sent away", "client", c.RemoteAddr().String(), "reason", o.Name, "clients_since_last_line", n)
+	}
+}
+
 func (s *Server) forget(c *conn) {
-	_ = c.Close()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
+	s.counts.open.Store(int64(len(s.conns)))
 	if len(s.conns) == 0 && s.emptied != nil {
 		close(s.emptied)
 		s.emptied = nil
 	}
 }
 
-// Shutdown stops accepting, tells clients to go away, waits for their calls for up to the server's ExitWaitTime, and ends
-// what is left.
-func (s *Server) Shutdown() error {
+// each calls f with every connection.
+func (s *Server) each(f func(*conn)) {
 	s.mu.Lock()
-	s.stopping = true
-	ln := s.listener
-	s.mu.Unlock()
-	var err error
-	if ln != nil {
-		err = ln.Close()
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), s.opt.ExitWaitTime)
-	defer cancel()
-	s.drain(ctx)
-	s.mu.Lock()
+	all := make([]*conn, 0, len(s.conns))
 	for c := range s.conns {
-		_ = c.Close()
+		all = append(all, c)
 	}
 	s.mu.Unlock()
-	s.wg.Wait()
-	return err
-}
-
-// drain returns when every client has left, or no call is under way and clients had time to leave, or ctx has ended.
-func (s *Server) drain(ctx context.Context) {
-	g, ok := s.handler.(remote.GracefulShutdown)
-	if !ok {
-		return
+	for _, c := range all {
+		f(c)
 	}
-	_ = g.GracefulShutdown(ctx) // always nil; sends GOAWAY and waits for calls
-	linger := time.NewTimer(lingerTimeout)
-	defer linger.Stop()
-	select {
-	case <-s.empty():
-		return
-	case <-ctx.Done():
-		return
-	case <-linger.C:
-	}
-	_ = g.GracefulShutdown(ctx) // for calls that came meanwhile
-}
-
-// empty returns a channel that is closed when there is no connection.
-func (s *Server) empty() <-chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	done := make(chan struct{})
-	if len(s.conns) == 0 {
-		close(done)
-		return done
-	}
-	s.emptied = done
-	return done
 }
 
 // ConnCount implements remote.TransServer.
@@ -189,4 +234,12 @@ func (s *Server) ConnCount() utils.AtomicInt {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return utils.AtomicInt(len(s.conns))
+}
+
+// maxHeaderBytes is the bound of one call's metadata that Kitex has.
+func maxHeaderBytes(cfg *grpc.ServerConfig) uint32 {
+	if cfg.MaxHeaderListSize == nil {
+		return math.MaxUint32
+	}
+	return *cfg.MaxHeaderListSize
 }

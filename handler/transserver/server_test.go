@@ -57,8 +57,7 @@ func start(t *testing.T, prefaceTimeout time.Duration) *running {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	r := &running{addr: ln.Addr().String(), health: &health{make(chan struct{}), make(chan struct{})}, exit: make(chan error, 1), done: make(chan struct{})}
-	svr := healthsvc.NewServer(r.health, append(Options(),
-		server.WithTransServerFactory(factory{prefaceTimeout}),
+	svr := healthsvc.NewServer(r.health, append(New(Config{prefaceTimeout: prefaceTimeout}).Options(),
 		server.WithListener(ln),
 		server.WithExitWaitTime(waitLimit),
 		server.WithExitSignal(func() <-chan error { return r.exit }))...)

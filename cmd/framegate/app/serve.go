@@ -20,7 +20,7 @@ func newServeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the proxy",
-		Long: `Run the proxy until SIGTERM or SIGINT, then drain.
+		Long: `Run the proxy until SIGTERM, SIGINT or POST /v1/drain, then drain. A second signal ends it at once.
 
 Flags win over the configuration file, and the file over the defaults. Without either, serve listens on 127.0.0.1:8888
 and keeps routes in an embedded etcd on 127.0.0.1:2379 with its data in ./framegate-data.`,
@@ -95,7 +95,7 @@ func serve(ctx context.Context, cfg *conf.Config, stderr io.Writer) error {
 	defer release()
 	select {
 	case <-ctx.Done():
-		log.Info("draining", "timeout", cfg.Drain.Timeout)
+	case <-g.Draining():
 	case err = <-g.Failed():
 	}
 	g.Shutdown(context.WithoutCancel(ctx))

@@ -25,6 +25,7 @@ func (g *Gateway) control() admin.Control {
 		Instances: g.resolver.Instances,
 		Endpoints: g.endpoints,
 		Config:    g.configJSON,
+		Drain:     g.drainStatus,
 		Explain:   g.explain,
 		Watch:     g.proxy.Watch,
 	}

@@ -2,7 +2,7 @@
 // and what tests start in their own process.
 //
 // Enter at Start; then server.go (a listener), sources.go (where routes come from), observers.go (who hears of
-// calls), control.go (what the admin server shows), shutdown.go.
+// calls), control.go (what the admin server shows), drain.go and shutdown.go (the end).
 package gateway
 
 import (
@@ -10,7 +10,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/framegate/framegate/admin"
 	"github.com/framegate/framegate/conf"
@@ -37,6 +39,7 @@ type Gateway struct {
 	taps      *tap.Hub // nil when off
 
 	failed   chan error // the first listener that ended by itself; capacity 1
+	draining drainSwitch
 	shutdown sync.Once
 	wg       sync.WaitGroup
 }
@@ -60,6 +63,7 @@ func Start(ctx context.Context, cfg *conf.Config, log *slog.Logger, opts ...Opti
 	}
 	handler.RegisterEncodings(cfg.Compression)
 	g := &Gateway{cfg: cfg, log: log, resolver: resolver.New(cfg.ListenerNames()...), health: newHealth(), failed: make(chan error, 1)}
+	g.draining.on = make(chan struct{})
 	for _, set := range opts {
 		set(g)
 	}
@@ -74,21 +78,51 @@ func Start(ctx context.Context, cfg *conf.Config, log *slog.Logger, opts ...Opti
 	return g, nil
 }
 
+// sourcesLimit bounds how long a framegate that may share its address waits for its routes.
+const sourcesLimit = 30 * time.Second
+
+// awaitSources returns when the routes are in force, if a listener shares its address: calls come to it as soon as it
+// listens, and the framegate beside it knows its routes.
+func (g *Gateway) awaitSources(ctx context.Context) error {
+	if !slices.ContainsFunc(g.cfg.Listeners, func(l conf.Listener) bool { return l.ReusePort }) {
+		return nil
+	}
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for began := time.Now(); ; {
+		err := g.sources.notReady()
+		if err == nil {
+			return nil
+		}
+		if time.Since(began) > sourcesLimit {
+			return fmt.Errorf("not listening beside others (reuse_port) without routes: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
 func (g *Gateway) start(ctx context.Context) (err error) {
 	if err = g.startObservers(ctx); err != nil {
 		return err
 	}
 	upstream := &upstream{pool: g.pool, base: g.cfg.Upstream}
 	g.proxy = handler.New(handler.Config{
-		Router: g.resolver, Pool: g.pool.Default(), PoolOf: upstream.openerOf, Log: g.log, MaxMessageBytes: g.cfg.Limits.MaxMessageBytes, Observers: g.observers.all(),
+		Router: g.resolver, Pool: g.pool.Default(), PoolOf: upstream.openerOf, Log: g.log, MaxMessageBytes: g.cfg.Limits.MaxMessageBytes, MaxCalls: g.maxCalls(), Observers: g.observers.all(),
 		Taps: g.taps, Filters: g.filters,
 	})
 	g.resolver.SetDepartures(g.departures())
 	if g.sources, err = startSources(ctx, g.cfg, g.resolver, g.log); err != nil {
 		return err
 	}
+	if err := g.awaitSources(ctx); err != nil {
+		return err
+	}
 	for _, l := range g.cfg.Listeners {
-		s, err := startServer(ctx, l, g.proxy, g.health, g.cfg.Drain.Timeout)
+		s, err := g.startServer(ctx, l)
 		if err != nil {
 			return err
 		}
@@ -106,6 +140,15 @@ func (g *Gateway) start(ctx context.Context) (err error) {
 		g.register = startRegistration(g.cfg.Register, g.servers[0].addr, g.sources.etcdClient, g.cfg.Etcd.ServicePrefix, g.log)
 	}
 	return nil
+}
+
+// maxCalls returns the bounds of calls by listener.
+func (g *Gateway) maxCalls() map[string]int {
+	most := make(map[string]int, len(g.cfg.Listeners))
+	for _, l := range g.cfg.Listeners {
+		most[l.Name] = l.MaxCalls
+	}
+	return most
 }
 
 func (g *Gateway) watch(s *kitexServer) {

@@ -100,6 +100,8 @@ func (g *Gateway) metricsConfig() admin.MetricsConfig {
 		Routes:      g.routeNames,
 		Connections: g.connections,
 		Config:      g.configStats,
+		Draining:    g.isDraining,
+		Listeners:   g.listeners,
 	}
 	if g.observers.accessLog != nil {
 		c.AccessLogDropped = g.observers.accessLog.Dropped

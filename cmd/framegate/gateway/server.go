@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"syscall"
 	"time"
@@ -12,42 +11,52 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 	"github.com/cloudwego/kitex/pkg/rpcinfo"
 	"github.com/cloudwego/kitex/server"
-	"golang.org/x/net/http2"
 
 	"github.com/framegate/framegate/conf"
-	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/transserver"
 	healthsvc "github.com/framegate/framegate/kitex_gen/grpc/health/v1/health"
 )
 
 // kitexServer is the Kitex server of one listener.
 type kitexServer struct {
-	name string
-	addr net.Addr
-	svr  server.Server
-	exit chan error    // Run's exit signal
-	done chan struct{} // closed when Run has returned
-	err  error         // of Run; set before done is closed
+	name  string
+	addr  net.Addr
+	conns *transserver.Acceptor
+	svr   server.Server
+	exit  chan error    // Run's exit signal
+	done  chan struct{} // closed when Run has returned
+	err   error         // of Run; set before done is closed
 }
 
 // stopGrace is how long Kitex waits for handlers beyond the drain timeout, at which the proxy has ended their calls.
 const stopGrace = 5 * time.Second
 
-// startLimit bounds how long a listener may take until it answers.
+// ownPackage is the package of framegate's own services.
+const ownPackage = "grpc.health.v1"
+
+// startLimit bounds how long a listener may take until it accepts connections.
 const startLimit = 10 * time.Second
 
-// startServer listens, and returns when the server answers. It serves until stop.
-func startServer(ctx context.Context, l conf.Listener, proxy *handler.Proxy, h *health, drainTimeout time.Duration) (*kitexServer, error) {
-	ln, err := net.Listen("tcp", l.Address)
+// startServer listens, and returns when the server accepts connections. It serves until stop.
+func (g *Gateway) startServer(ctx context.Context, l conf.Listener) (*kitexServer, error) {
+	reuse := transserver.OwnPort
+	if l.ReusePort {
+		reuse = transserver.ReusePort
+	}
+	ln, err := transserver.Listen(ctx, l.Address, reuse)
 	if err != nil {
 		return nil, listenError("listener "+l.Name, l.Address, err)
 	}
 	s := &kitexServer{name: l.Name, addr: ln.Addr(), exit: make(chan error, 1), done: make(chan struct{})}
-	s.svr = healthsvc.NewServer(h, append(transserver.Options(),
+	s.conns = transserver.New(transserver.Config{
+		MaxConnections: l.MaxConnections, WriteTimeout: l.Keepalive.Time + l.Keepalive.Timeout, ReusePort: l.ReusePort,
+		Gate: g.proxy.Gate(l.Name, ownPackage), Log: g.log.With("listener", l.Name),
+	})
+	s.svr = healthsvc.NewServer(g.health, append(s.conns.Options(),
 		server.WithListener(ln),
 		server.WithServerBasicInfo(&rpcinfo.EndpointBasicInfo{ServiceName: "framegate"}),
-		server.WithGRPCUnknownServiceHandler(proxy.Handler(l.Name)),
-		server.WithStreamOptions(server.WithStreamMiddleware(proxy.OwnService(l.Name, "grpc.health.v1"))),
+		server.WithGRPCUnknownServiceHandler(g.proxy.Handler(l.Name)),
+		server.WithStreamOptions(server.WithStreamMiddleware(g.proxy.OwnService(l.Name, ownPackage))),
 		server.WithMiddleware(plainAnswers),
 		server.WithGRPCMaxConcurrentStreams(l.MaxConcurrentStreams),
 		server.WithGRPCMaxHeaderListSize(l.MaxHeaderBytes),
@@ -55,40 +64,27 @@ func startServer(ctx context.Context, l conf.Listener, proxy *handler.Proxy, h *
 		server.WithGRPCInitialConnWindowSize(l.ConnectionWindow),
 		server.WithGRPCKeepaliveParams(grpc.ServerKeepalive{Time: l.Keepalive.Time, Timeout: l.Keepalive.Timeout}),
 		server.WithGRPCKeepaliveEnforcementPolicy(grpc.EnforcementPolicy{MinTime: l.Keepalive.MinPingInterval, PermitWithoutStream: true}),
-		server.WithExitWaitTime(drainTimeout+stopGrace),
+		server.WithExitWaitTime(g.cfg.Drain.Timeout+stopGrace),
 		server.WithExitSignal(func() <-chan error { return s.exit }),
 	)...)
 	go func() {
 		defer close(s.done)
 		s.err = s.svr.Run()
 	}()
-	if err := s.awaitSettings(ctx); err != nil {
-		s.stop()
-		return nil, fmt.Errorf("listener %s: address %s: %w", l.Name, l.Address, err)
+	wait := time.NewTimer(startLimit)
+	defer wait.Stop()
+	select {
+	case <-s.conns.Serving():
+		return s, nil
+	case <-s.done:
+		return nil, fmt.Errorf("listener %s: address %s: %w", l.Name, l.Address, s.err)
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-wait.C:
+		err = fmt.Errorf("not serving within %s", startLimit)
 	}
-	return s, nil
-}
-
-// awaitSettings makes a connection to the server and returns when its SETTINGS have come. The socket takes connections
-// as soon as it listens, but Kitex must not be stopped before it serves: it would race with its own start.
-func (s *kitexServer) awaitSettings(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, startLimit)
-	defer cancel()
-	nc, err := new(net.Dialer).DialContext(ctx, "tcp", s.addr.String())
-	if err != nil {
-		return err
-	}
-	defer nc.Close()
-	defer context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Now()) })()
-	fr := http2.NewFramer(nc, nc)
-	if _, err := io.WriteString(nc, http2.ClientPreface); err != nil {
-		return err
-	}
-	if err := fr.WriteSettings(); err != nil {
-		return err
-	}
-	_, err = fr.ReadFrame()
-	return err
+	s.stop()
+	return nil, fmt.Errorf("listener %s: address %s: %w", l.Name, l.Address, err)
 }
 
 // listenError says what to do about an address that cannot be listened on.

@@ -6,16 +6,17 @@ import (
 	"time"
 )
 
-// Shutdown drains and stops everything: health turns to NOT_SERVING, the registration goes, clients get GOAWAY, calls
-// go on until they end, ctx ends or drain.timeout passes, and what is left ends with UNAVAILABLE "draining". It may be
-// called more than once; later calls wait for the first.
+// Shutdown drains and stops everything: health turns to NOT_SERVING, the registration goes, drain.delay passes, clients
+// get GOAWAY, calls go on until they end, ctx ends or drain.timeout passes, and what is left ends with UNAVAILABLE
+// "draining". It may be called more than once; later calls wait for the first.
 func (g *Gateway) Shutdown(ctx context.Context) {
 	g.shutdown.Do(func() {
-		g.health.stop()
+		g.Drain()
 		var deregistered sync.WaitGroup
 		if g.register != nil {
 			deregistered.Go(g.register.stop) // beside the drain: etcd may be slow or gone
 		}
+		g.awaitDelay(ctx)
 		g.drain(ctx)
 		deregistered.Wait()
 		if g.admin != nil {
@@ -34,6 +35,19 @@ func (g *Gateway) Shutdown(ctx context.Context) {
 			g.log.Warn("the access log or the tracer did not end cleanly", "error", err)
 		}
 	})
+}
+
+// awaitDelay lets drain.delay pass, if there is anybody to be told.
+func (g *Gateway) awaitDelay(ctx context.Context) {
+	if len(g.servers) == 0 {
+		return
+	}
+	delay := time.NewTimer(g.cfg.Drain.Delay)
+	defer delay.Stop()
+	select {
+	case <-delay.C:
+	case <-ctx.Done():
+	}
 }
 
 func (g *Gateway) drain(ctx context.Context) {

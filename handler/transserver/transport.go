@@ -1,0 +1,101 @@
+package transserver
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"container/list"
+
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2"
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
+)
+
+// transport is Kitex's transport of one connection, with what Kitex keeps to itself and a server of connections needs.
+type transport struct {
+	kitex *svrTransLayout
+}
+
+// svrTransLayout is the layout of nphttp2.SvrTrans, whose fields are unexported.
+type svrTransLayout struct {
+	tr         grpc.ServerTransport
+	pool       *sync.Pool
+	elem       *list.Element
+	handlerNum int32
+}
+
+// transportOf takes the transport out of the context that OnActive has returned. The error says that this is another
+// Kitex than v0.16.3.
+func transportOf(ctx context.Context) (transport, error) {
+	// *context.valueCtx -> val: *nphttp2.SvrTrans
+	v := reflect.ValueOf(ctx)
+	if v.Kind() != reflect.Pointer || v.Elem().Kind() != reflect.Struct {
+		return transport{}, fmt.Errorf("the connection's context is a %v, want one made by context.WithValue", v.Type())
+	}
+	val := v.Elem().FieldByName("val")
+	if !val.IsValid() || val.Kind() != reflect.Interface || val.Elem().Type() != reflect.TypeFor[*nphttp2.SvrTrans]() {
+		return transport{}, fmt.Errorf("the connection's context %v has no field val with a *nphttp2.SvrTrans", v.Type())
+	}
+	got, want := reflect.TypeFor[nphttp2.SvrTrans](), reflect.TypeFor[svrTransLayout]()
+	if got.NumField() != want.NumField() {
+		return transport{}, fmt.Errorf("%v has %d fields, want %d", got, got.NumField(), want.NumField())
+	}
+	for i := range want.NumField() {
+		g, w := got.Field(i), want.Field(i)
+		if g.Name != w.Name || g.Type != w.Type || g.Offset != w.Offset {
+			return transport{}, fmt.Errorf("%v has a field %s %v, want %s %v", got, g.Name, g.Type, w.Name, w.Type)
+		}
+	}
+	return transport{(*svrTransLayout)(val.Elem().UnsafePointer())}, nil
+}
+
+// running returns how many calls of the connection have a handler that has not returned.
+func (t transport) running() int { return int(atomic.LoadInt32(&t.kitex.handlerNum)) }
+
+// drain tells the client to open no more streams, in two steps, so that those it opens until it hears of it are served
+// (RFC 9113 §6.8). It may be called more than once.
+func (t transport) drain() { t.kitex.tr.Drain() }
+
+// limitStreams makes the transport enforce the number of streams that it has announced: the excess is refused with
+// REFUSED_STREAM (RFC 9113 §5.1.2). Kitex v0.16.3 has the code for it and never sets the limit. The transport must not
+// read yet. 0 leaves it without a limit.
+func (t transport) limitStreams(n uint32) error {
+	if n == 0 {
+		return nil
+	}
+	v := reflect.ValueOf(t.kitex.tr).Elem().FieldByName("maxStreams") // of *grpc.http2Server
+	if !v.IsValid() || v.Kind() != reflect.Uint32 || !v.CanAddr() {
+		return fmt.Errorf("%T has no field maxStreams that is a uint32", t.kitex.tr)
+	}
+	*(*uint32)(unsafe.Pointer(v.UnsafeAddr())) = n
+	return nil
+}
+
+// gate puts g between Kitex and the transport. The transport must not read yet.
+func (t transport) gate(g Gate) {
+	if g != nil {
+		t.kitex.tr = &gatedTransport{ServerTransport: t.kitex.tr, gate: g}
+	}
+}
+
+// Gate ends a call that is not to be served and reports true, or reports false. It runs in the goroutine that reads the
+// connection, before the call has a handler: this is the cheapest place to refuse, and must not block.
+type Gate func(tr grpc.ServerTransport, s *grpc.Stream) (refused bool)
+
+// gatedTransport asks a gate about each stream.
+type gatedTransport struct {
+	grpc.ServerTransport
+	gate Gate
+}
+
+// HandleStreams implements grpc.ServerTransport.
+func (t *gatedTransport) HandleStreams(handle func(*grpc.Stream), traceCtx func(context.Context, string) context.Context) {
+	t.ServerTransport.HandleStreams(func(s *grpc.Stream) {
+		if !t.gate(t.ServerTransport, s) {
+			handle(s)
+		}
+	}, traceCtx)
+}
