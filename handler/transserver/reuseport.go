@@ -16,6 +16,7 @@ func Listen(ctx context.Context, addr string, reuse Reuse) (net.Listener, error)
 	var cfg net.ListenConfig
 	if reuse == ReusePort {
 		cfg.Control = setReusePort
+		cfg.SetMultipathTCP(false) // whose sockets cannot be steered (Linux 6.18)
 	}
 	ln, err := cfg.Listen(ctx, "tcp", addr)
 	if err == nil && reuse == ReusePort {

@@ -46,26 +46,38 @@ func (h *health) Watch(_ *v1.HealthCheckRequest, stream v1.Health_WatchServer) e
 }
 
 type running struct {
-	addr   string
-	health *health
-	exit   chan error
-	done   chan struct{}
+	acceptor *Acceptor
+	addr     string
+	health   *health
+	exit     chan error
+	done     chan struct{}
 }
 
 func start(t *testing.T, prefaceTimeout time.Duration) *running {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	return startWith(t, "127.0.0.1:0", Config{prefaceTimeout: prefaceTimeout})
+}
+
+func startWith(t *testing.T, addr string, cfg Config, options ...server.Option) *running {
+	t.Helper()
+	reuse := OwnPort
+	if cfg.ReusePort {
+		reuse = ReusePort
+	}
+	ln, err := Listen(t.Context(), addr, reuse)
 	require.NoError(t, err)
-	r := &running{addr: ln.Addr().String(), health: &health{make(chan struct{}), make(chan struct{})}, exit: make(chan error, 1), done: make(chan struct{})}
-	svr := healthsvc.NewServer(r.health, append(New(Config{prefaceTimeout: prefaceTimeout}).Options(),
+	acceptor := New(cfg)
+	r := &running{acceptor: acceptor, addr: ln.Addr().String(), health: &health{make(chan struct{}), make(chan struct{})}, exit: make(chan error, 1), done: make(chan struct{})}
+	svr := healthsvc.NewServer(r.health, append(append(acceptor.Options(),
 		server.WithListener(ln),
 		server.WithExitWaitTime(waitLimit),
-		server.WithExitSignal(func() <-chan error { return r.exit }))...)
+		server.WithExitSignal(func() <-chan error { return r.exit })), options...)...)
 	go func() {
 		defer close(r.done)
 		_ = svr.Run()
 	}()
 	t.Cleanup(func() { r.stop(t) })
+	<-acceptor.Serving()
 	require.NoError(t, r.check())
 	return r
 }

@@ -1,0 +1,107 @@
+package transserver
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// freeAddr is an address that nobody listens on.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer ln.Close()
+	return ln.Addr().String()
+}
+
+// served makes a connection, and returns nil if it was accepted and answered.
+func served(addr string) error {
+	nc, err := net.DialTimeout("tcp", addr, waitLimit)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	_ = nc.SetDeadline(time.Now().Add(waitLimit))
+	if _, err := io.WriteString(nc, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		return err
+	}
+	if _, err := io.ReadFull(nc, make([]byte, len("HTTP/1.1 505"))); err != nil {
+		return fmt.Errorf("not answered: %w", err)
+	}
+	return nil
+}
+
+// The kernel resets what waits in the queue of a listener that is closed. Connections come as fast as they can while one
+// server after another takes the address over from the one before.
+func TestShutdown_LosesNoConnectionToTheServerBesideIt(t *testing.T) {
+	const handovers, clients = 6, 8
+	addr, cfg := freeAddr(t), Config{ReusePort: true}
+	old := startWith(t, addr, cfg)
+
+	var over atomic.Bool
+	var good, failed atomic.Int64
+	var first atomic.Pointer[error]
+	var wg sync.WaitGroup
+	for range clients {
+		wg.Go(func() {
+			for !over.Load() {
+				if err := served(addr); err != nil {
+					failed.Add(1)
+					first.CompareAndSwap(nil, &err)
+					continue
+				}
+				good.Add(1)
+			}
+		})
+	}
+	for i := range handovers {
+		next := startWith(t, addr, cfg)
+		if i%3 == 2 { // the younger one may be the one that ends
+			old, next = next, old
+		}
+		old.stop(t)
+		old = next
+	}
+	over.Store(true)
+	wg.Wait()
+	t.Logf("%d connections, %d lost", good.Load(), failed.Load())
+	if p := first.Load(); p != nil {
+		t.Errorf("%d of %d connections were lost, the first: %v", failed.Load(), good.Load()+failed.Load(), *p)
+	}
+	require.NoError(t, served(addr))
+}
+
+func TestShutdown_AnyOfThreeMayLeave(t *testing.T) {
+	for leaving := range 3 {
+		addr, cfg := freeAddr(t), Config{ReusePort: true}
+		var all []*running
+		for range 3 {
+			all = append(all, startWith(t, addr, cfg))
+		}
+		all[leaving].stop(t)
+		for range 20 {
+			require.NoError(t, served(addr))
+		}
+	}
+}
+
+func TestShutdown_AloneOnASharedAddressEndsAtOnce(t *testing.T) {
+	r := startWith(t, freeAddr(t), Config{ReusePort: true})
+	begin := time.Now()
+	r.stop(t)
+	require.Less(t, time.Since(begin), acceptBeside)
+	require.Error(t, served(r.addr))
+}
+
+func TestListen_SharesAnAddressOnlyWithReuse(t *testing.T) {
+	r := start(t, waitLimit)
+	_, err := Listen(t.Context(), r.addr, ReusePort)
+	require.ErrorContains(t, err, "in use")
+}

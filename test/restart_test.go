@@ -1,0 +1,226 @@
+package test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/framegate/framegate/kitex_gen/echo"
+	"github.com/framegate/framegate/test/testbed"
+)
+
+// buildFramegate builds the command and returns its path.
+func buildFramegate(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "framegate")
+	out, err := exec.Command("go", "build", "-o", path, module+"cmd/framegate").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	return path
+}
+
+// process is a running "framegate serve".
+type process struct {
+	cmd   *exec.Cmd
+	admin string
+	log   bytes.Buffer
+	ended chan error
+}
+
+// startProcess starts framegate with a configuration that says all but the address of the admin server, and returns when
+// it is ready.
+func startProcess(t *testing.T, binary, config string) *process {
+	t.Helper()
+	p := &process{admin: unusedAddr(t), ended: make(chan error, 1)}
+	p.cmd = exec.Command(binary, "serve", "--config", config, "--admin", p.admin)
+	p.cmd.Stderr = &p.log
+	require.NoError(t, p.cmd.Start())
+	t.Cleanup(func() { _ = p.cmd.Process.Kill() })
+	go func() { p.ended <- p.cmd.Wait() }()
+	testbed.Poll(t, func() error {
+		resp, err := http.Get("http://" + p.admin + "/readyz")
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return fmt.Errorf("readyz: %s", resp.Status)
+		}
+		return nil
+	})
+	return p
+}
+
+// drain makes the process end, by a signal or through its admin server.
+func (p *process) drain(t *testing.T, bySignal bool) {
+	t.Helper()
+	if bySignal {
+		require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
+	} else {
+		resp, err := http.Post("http://"+p.admin+"/v1/drain", "", nil)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.Equal(t, http.StatusAccepted, resp.StatusCode)
+	}
+	err := testbed.Await(t, p.ended, "the end of the old process")
+	require.NoError(t, err, "%s", p.log.String())
+}
+
+// tally counts calls of one kind.
+type tally struct {
+	name         string
+	good, failed atomic.Int64
+	first        atomic.Pointer[string] // of the errors
+}
+
+func (c *tally) count(err error) {
+	if err == nil {
+		c.good.Add(1)
+		return
+	}
+	c.failed.Add(1)
+	msg := fmt.Sprintf("%s: %v", time.Now().Format("05.000"), err)
+	c.first.CompareAndSwap(nil, &msg)
+}
+
+// openLoop makes calls in an open loop until its context ends: a call starts at its time, however long others take.
+type openLoop struct {
+	ctx context.Context
+	wg  sync.WaitGroup
+	all []*tally
+}
+
+// every starts f each time that interval has passed.
+func (l *openLoop) every(interval time.Duration, name string, f func(ctx context.Context) error) {
+	c := &tally{name: name}
+	l.all = append(l.all, c)
+	l.wg.Go(func() {
+		tick := time.NewTicker(interval)
+		defer tick.Stop()
+		for {
+			select {
+			case <-l.ctx.Done():
+				return
+			case <-tick.C:
+			}
+			l.wg.Go(func() {
+				ctx, cancel := context.WithTimeout(context.WithoutCancel(l.ctx), testbed.Patience)
+				defer cancel()
+				c.count(f(ctx))
+			})
+		}
+	})
+}
+
+// freshCall makes one call on a connection of its own.
+func freshCall(ctx context.Context, t *testing.T, addr string) error {
+	cc := testbed.DialGRPC(t, addr)
+	defer cc.Close()
+	_, err := testbed.Unary(ctx, cc, text("fresh"))
+	return err
+}
+
+// freshConnection connects, and wants to be served: what is lost in a listener's queue shows as a reset.
+func freshConnection(addr string) error {
+	nc, err := net.DialTimeout("tcp", addr, testbed.Patience)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	_ = nc.SetDeadline(time.Now().Add(testbed.Patience))
+	if _, err := nc.Write([]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n")); err != nil {
+		return err
+	}
+	_, err = nc.Read(make([]byte, 1))
+	return err
+}
+
+// TestRestart_UnderLoadLosesNoCall replaces framegate five times under load. Each new process listens beside the old one,
+// which then drains.
+func TestRestart_UnderLoadLosesNoCall(t *testing.T) {
+	const restarts = 5
+	binary := buildFramegate(t)
+	addr := unusedAddr(t)
+	dir := t.TempDir()
+	routes, config := filepath.Join(dir, "routes.yaml"), filepath.Join(dir, "framegate.yaml")
+	require.NoError(t, os.WriteFile(routes, fmt.Appendf(nil, `routes:
+- {name: kitex, match: [{method: /echo.Echo/*}], backends: [{endpoints: [{address: %q}]}]}
+- {name: raw, match: [{method: "*"}], backends: [{endpoints: [{address: %q}]}]}
+`, testbed.NewEcho(t, &testbed.Echo{}), testbed.NewRaw(t, echoAll)), 0o600))
+	require.NoError(t, os.WriteFile(config, fmt.Appendf(nil, `
+listeners: [{name: main, address: %q, reuse_port: true}]
+etcd: {endpoints: [none]}
+routes: {file: %q}
+drain: {timeout: 20s}
+`, addr, routes), 0o600))
+	old := startProcess(t, binary, config)
+
+	ctx, stop := context.WithCancel(context.Background())
+	l := &openLoop{ctx: ctx}
+	t.Cleanup(l.wg.Wait)
+	t.Cleanup(stop)
+	for range 3 {
+		cc := testbed.DialGRPC(t, addr)
+		l.every(8*time.Millisecond, "grpc-go, long-lived", func(ctx context.Context) error {
+			_, err := testbed.Unary(ctx, cc, text("long-lived"))
+			return err
+		})
+		l.every(100*time.Millisecond, "grpc-go, stream of half a second", func(ctx context.Context) error {
+			stream, err := testbed.Call(ctx, cc)
+			if err != nil {
+				return err
+			}
+			for range 10 {
+				if err := exchange(stream); err != nil {
+					return err
+				}
+				time.Sleep(50 * time.Millisecond) // the stream is open for some time: it waits for nothing
+			}
+			return stream.CloseSend()
+		})
+	}
+	for range 2 {
+		kc := testbed.DialEcho(t, addr)
+		l.every(8*time.Millisecond, "Kitex, long-lived", func(ctx context.Context) error {
+			_, err := kc.Say(ctx, &echo.Request{Message: "hello"})
+			return err
+		})
+	}
+	l.every(10*time.Millisecond, "grpc-go, a connection each", func(ctx context.Context) error { return freshCall(ctx, t, addr) })
+	for range 4 {
+		l.every(8*time.Millisecond, "bare connections", func(context.Context) error { return freshConnection(addr) })
+	}
+
+	for i := range restarts {
+		next := startProcess(t, binary, config)
+		old.drain(t, i%2 == 0)
+		old = next
+	}
+	stop()
+	l.wg.Wait()
+	old.drain(t, true)
+	report(t, l.all)
+}
+
+// report wants calls of every kind, and that none has failed.
+func report(t *testing.T, all []*tally) {
+	t.Helper()
+	for _, c := range all {
+		t.Logf("%s: %d good, %d failed", c.name, c.good.Load(), c.failed.Load())
+		require.NotZero(t, c.good.Load(), c.name)
+		if first := c.first.Load(); first != nil {
+			t.Errorf("%s: %d of %d failed, the first at %s", c.name, c.failed.Load(), c.failed.Load()+c.good.Load(), *first)
+		}
+	}
+}
