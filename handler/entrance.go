@@ -64,7 +64,7 @@ func (p *Proxy) Gate(listener, ownPackage string) func(tr grpc.ServerTransport, 
 			return false
 		}
 		e.refused.Add(1)
-		serverStream{tr: tr, s: s}.endLocal(errOverloaded)
+		serverStream{tr: tr, s: s}.endOverloaded()
 		return true
 	}
 }

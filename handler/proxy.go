@@ -3,7 +3,8 @@
 // Enter at Proxy.Handler; then call.go (one call), redirect.go (the copying of frames), replay.go (the second try). Struct
 // mode is structured.go (a call made ready for it), structure.go (one message), program.go (what a route makes of rules
 // and schema), reflected.go (a schema asked from endpoints) and filter.go (rules in Go). serverstream.go is the client's
-// side, status.go has every status that framegate makes itself, observer.go tells others what happened.
+// side, entrance.go counts the calls of a listener, status.go has every status that framegate makes itself, observer.go
+// tells others what happened.
 package handler
 
 import (
@@ -110,7 +111,7 @@ func (p *Proxy) serve(e *entrance, down serverStream) {
 	}
 	defer c.recoverPanic()
 	if !e.enter() {
-		c.endLocal(errOverloaded)
+		c.end(errOverloaded.code, errOverloaded.reason, down.endOverloaded)
 		return
 	}
 	defer e.leave()

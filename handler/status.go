@@ -67,14 +67,31 @@ func localErrorf(code codes.Code, reason Reason, format string, args ...any) *lo
 // keep it full.
 const overloadedHint = time.Second
 
-// endLocal ends the call with a local error.
-func (d serverStream) endLocal(e *localError) {
+// trailer returns what the error's status carries.
+func (e *localError) trailer() metadata.MD {
 	md := metadata.MD{ReasonTrailer: {string(e.reason)}}
 	if e.pushback > 0 {
 		md[pushbackTrailer] = []string{strconv.FormatInt((e.pushback + time.Millisecond - 1).Milliseconds(), 10)}
 	}
-	_ = d.s.SetTrailer(md)
+	return md
+}
+
+// endLocal ends the call with a local error.
+func (d serverStream) endLocal(e *localError) {
+	_ = d.s.SetTrailer(e.trailer())
 	d.end(status.New(e.code, e.Error()))
+}
+
+// What endOverloaded sends, made once: to refuse must cost little.
+var (
+	overloadedTrailer = errOverloaded.trailer()
+	overloadedStatus  = status.New(errOverloaded.code, errOverloaded.Error())
+)
+
+// endOverloaded ends the call with errOverloaded and a hint when to come again.
+func (d serverStream) endOverloaded() {
+	_ = d.s.SetTrailer(overloadedTrailer) // copies it
+	d.end(overloadedStatus)
 }
 
 // Errors that end a call from outside its two directions.

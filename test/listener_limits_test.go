@@ -1,0 +1,175 @@
+package test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/net/http2"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/framegate/framegate/conf"
+	"github.com/framegate/framegate/test/testbed"
+)
+
+// onListener changes the listener of a proxy.
+func onListener(change func(l *conf.Listener)) testbed.ProxyOption {
+	return func(c *conf.Config) { change(&c.Listeners[0]) }
+}
+
+// closedBy returns how a connection ends that says nothing, and fails the test when it does not.
+func closedBy(t *testing.T, nc net.Conn) error {
+	t.Helper()
+	require.NoError(t, nc.SetReadDeadline(time.Now().Add(testbed.Patience)))
+	_, err := io.Copy(io.Discard, nc)
+	require.False(t, errors.Is(err, os.ErrDeadlineExceeded), "the connection is still open")
+	return err
+}
+
+func TestLimits_ConnectionOverTheBoundIsClosedAtOnce(t *testing.T) {
+	const most = 3
+	server := testbed.NewH2Server(t)
+	proxy := testbed.NewProxy(t, testbed.RouteTo(server.Addr), testbed.Admin(), onListener(func(l *conf.Listener) { l.MaxConnections = most }))
+	clients := make([]rawPair, most)
+	for i := range clients {
+		clients[i] = rawPair{client: testbed.DialH2(t, proxy.Addr), server: server}
+		clients[i].finish(t)
+	}
+	for range 10 {
+		nc, err := net.Dial("tcp", proxy.Addr)
+		require.NoError(t, err)
+		begin := time.Now()
+		_ = closedBy(t, nc)
+		require.Less(t, time.Since(begin), time.Second)
+		require.NoError(t, nc.Close())
+	}
+	for _, p := range clients {
+		p.finish(t) // nothing else suffers
+	}
+	require.Contains(t, scraped(t, proxy), `framegate_listener_refused_connections_total{listener="main"} 10`)
+	require.Contains(t, scraped(t, proxy), `framegate_listener_connections{listener="main"} 3`)
+
+	clients[0].client.Close() // makes room
+	testbed.Poll(t, func() error {
+		return healthy(t, proxy.Addr)
+	})
+}
+
+// finish makes one call from its beginning to its end.
+func (p rawPair) finish(t *testing.T) {
+	t.Helper()
+	cs, ss, _ := p.open(t, testbed.RequestFields())
+	p.complete(t, cs, ss)
+}
+
+// complete ends a call that is open.
+func (p rawPair) complete(t *testing.T, cs, ss *testbed.H2Stream) {
+	t.Helper()
+	cs.SendEnd(testbed.Frame([]byte("request")))
+	ss.WantMessage("request")
+	ss.SendHeaders(testbed.ResponseFields())
+	ss.SendTrailers(testbed.StatusFields(0, ""))
+	wantUpstream(t, cs.Outcome(), 0, "")
+}
+
+func TestLimits_CallOverTheBoundIsRefusedAtOnce(t *testing.T) {
+	const most, refused = 4, 101
+	server := testbed.NewH2Server(t)
+	proxy := testbed.NewProxy(t, testbed.RouteTo(server.Addr), testbed.Admin(), onListener(func(l *conf.Listener) { l.MaxCalls = most }))
+	first := rawPair{client: testbed.DialH2(t, proxy.Addr), server: server}
+	second := rawPair{client: testbed.DialH2(t, proxy.Addr), server: server}
+	var open [][2]*testbed.H2Stream
+	for range most {
+		cs, ss, _ := first.open(t, testbed.RequestFields())
+		open = append(open, [2]*testbed.H2Stream{cs, ss})
+	}
+	var took []time.Duration
+	for i := range refused {
+		p := []rawPair{first, second}[i%2]
+		begin := time.Now()
+		o := p.client.Open(t, testbed.RequestFields()).Outcome()
+		took = append(took, time.Since(begin))
+		wantLocal(t, o, 8, "overloaded")
+		require.Equal(t, "1000", o.Trailers.Get("grpc-retry-pushback-ms"))
+		require.Equal(t, "framegate: the listener has as many calls as it takes", o.Message())
+	}
+	slices.Sort(took)
+	require.Less(t, took[len(took)/2], 5*time.Millisecond)
+	t.Logf("refused after %s (median), %s (longest)", took[len(took)/2], took[len(took)-1])
+	require.Equal(t, most, proxy.UpstreamStreams(), "no upstream is touched")
+	metrics := scraped(t, proxy)
+	require.Contains(t, metrics, fmt.Sprintf(`framegate_listener_refused_calls_total{listener="main"} %d`, refused))
+	require.Contains(t, metrics, fmt.Sprintf(`framegate_listener_calls{listener="main"} %d`, most))
+
+	// A probe must tell whether this server lives, however busy it is.
+	require.NoError(t, healthy(t, proxy.Addr))
+
+	first.complete(t, open[0][0], open[0][1]) // makes room
+	testbed.Poll(t, func() error {
+		cs := second.client.Open(t, testbed.RequestFields())
+		ss, o := server.AcceptUnless(t, cs)
+		if ss == nil {
+			return fmt.Errorf("refused: %v", o)
+		}
+		second.complete(t, cs, ss)
+		return nil
+	})
+}
+
+// Calls that come together are counted one by one.
+func TestLimits_BurstOfCallsGetsNoMoreThanTheBound(t *testing.T) {
+	const most, burst = 10, 500
+	server := testbed.NewH2Server(t)
+	proxy := testbed.NewProxy(t, testbed.RouteTo(server.Addr), onListener(func(l *conf.Listener) { l.MaxCalls = most }))
+	nc, err := net.Dial("tcp", proxy.Addr)
+	require.NoError(t, err)
+	defer nc.Close()
+	var b bytes.Buffer
+	b.WriteString(http2.ClientPreface)
+	fr := http2.NewFramer(&b, nil)
+	require.NoError(t, fr.WriteSettings())
+	for i := range burst {
+		require.NoError(t, fr.WriteHeaders(http2.HeadersFrameParam{StreamID: uint32(2*i + 1), EndHeaders: true, BlockFragment: testbed.HeaderBlock(testbed.RequestFields())}))
+	}
+	_, err = nc.Write(b.Bytes()) // at once
+	require.NoError(t, err)
+	for range most {
+		server.Accept(t)
+	}
+	ends := http2.NewFramer(io.Discard, nc)
+	require.NoError(t, nc.SetReadDeadline(time.Now().Add(testbed.Patience)))
+	for refused := 0; refused < burst-most; {
+		f, err := ends.ReadFrame()
+		require.NoError(t, err, "after %d", refused)
+		if h, ok := f.(*http2.HeadersFrame); ok && h.StreamEnded() {
+			refused++
+		}
+	}
+	require.Equal(t, most, proxy.UpstreamStreams())
+}
+
+// scraped returns the metrics of a proxy with an admin server.
+func scraped(t *testing.T, proxy *testbed.Proxy) string {
+	t.Helper()
+	return answerOfAdmin(t, http.MethodGet, proxy.Admin()+"/metrics", "", http.StatusOK)
+}
+
+// healthy asks for the health of a server on a connection of its own.
+func healthy(t *testing.T, addr string) error {
+	cc := testbed.DialGRPC(t, addr, grpc.WithDefaultCallOptions(grpc.ForceCodec(testbed.ProtoCodec{})))
+	defer cc.Close()
+	answer, err := grpc_health_v1.NewHealthClient(cc).Check(patient(t), &grpc_health_v1.HealthCheckRequest{})
+	if err == nil && answer.Status != grpc_health_v1.HealthCheckResponse_SERVING {
+		return fmt.Errorf("health: %s", answer.Status)
+	}
+	return err
+}
