@@ -15,10 +15,11 @@ import (
 type H2Server struct {
 	Addr string
 
-	ln      net.Listener
-	options []H2Option
-	streams chan *H2Stream // what Accept returns
-	wg      sync.WaitGroup // the accept loop and the connections
+	ln       net.Listener
+	options  []H2Option
+	streams  chan *H2Stream  // what Accept returns
+	accepted func(*H2Stream) // takes every stream, in its connection's reader
+	wg       sync.WaitGroup  // the accept loop, the connections, and the handlers of ServeH2
 
 	mu     sync.Mutex // guards conns, closed
 	conns  []*H2Conn
@@ -31,12 +32,38 @@ const maxUnaccepted = 4096
 // NewH2Server listens on 127.0.0.1.
 func NewH2Server(t testing.TB, options ...H2Option) *H2Server {
 	t.Helper()
+	s := newH2Server(t, options)
+	s.streams = make(chan *H2Stream, maxUnaccepted)
+	s.accepted = func(st *H2Stream) { s.streams <- st }
+	s.start(t)
+	return s
+}
+
+// ServeH2 is NewH2Server for many streams: admit sees each in the order of arrival, from the goroutine that reads its
+// connection, and what it returns, unless it is nil, serves the stream in a goroutine of its own. Both use only those
+// methods of the stream that return an error.
+func ServeH2(t testing.TB, admit func(*H2Stream) (serve func()), options ...H2Option) *H2Server {
+	t.Helper()
+	s := newH2Server(t, options)
+	s.accepted = func(st *H2Stream) {
+		if serve := admit(st); serve != nil {
+			s.wg.Go(serve)
+		}
+	}
+	s.start(t)
+	return s
+}
+
+func newH2Server(t testing.TB, options []H2Option) *H2Server {
+	t.Helper()
 	ln := listen(t)
-	s := &H2Server{Addr: ln.Addr().String(), ln: ln, options: options, streams: make(chan *H2Stream, maxUnaccepted)}
+	return &H2Server{Addr: ln.Addr().String(), ln: ln, options: options}
+}
+
+func (s *H2Server) start(t testing.TB) {
 	s.wg.Add(1)
 	go s.acceptConns()
 	t.Cleanup(s.Close)
-	return s
 }
 
 func listen(t testing.TB) net.Listener {
@@ -103,7 +130,7 @@ func (s *H2Server) acceptConns() {
 		if err != nil {
 			return
 		}
-		c := newH2Conn(nc, func(st *H2Stream) { s.streams <- st }, s.options)
+		c := newH2Conn(nc, s.accepted, s.options)
 		s.mu.Lock()
 		if s.closed {
 			nc.Close()

@@ -76,9 +76,7 @@ func (s *H2Stream) SendTrailers(fields Fields) {
 
 func (s *H2Stream) writeHeaders(fields Fields, flags http2.Flags) {
 	s.t.Helper()
-	s.conn.wmu.Lock()
-	defer s.conn.wmu.Unlock()
-	if err := s.conn.writeHeadersLocked(s.ID, fields, flags); err != nil {
+	if err := s.tryHeaders(fields, flags); err != nil {
 		s.t.Fatalf("stream %d: write HEADERS: %v", s.ID, err)
 	}
 }
@@ -172,10 +170,33 @@ func (s *H2Stream) AwaitBytes(n int) {
 // Reset writes RST_STREAM.
 func (s *H2Stream) Reset(code http2.ErrCode) {
 	s.t.Helper()
-	if err := s.conn.Write(func(fr *http2.Framer) error { return fr.WriteRSTStream(s.ID, code) }); err != nil {
+	if err := s.TryReset(code); err != nil {
 		s.t.Fatalf("stream %d: write RST_STREAM: %v", s.ID, err)
 	}
 }
+
+// TryHeaders is SendHeaders for any goroutine.
+func (s *H2Stream) TryHeaders(fields Fields) error { return s.tryHeaders(fields, 0) }
+
+// TryTrailers is SendTrailers for any goroutine.
+func (s *H2Stream) TryTrailers(fields Fields) error {
+	return s.tryHeaders(fields, http2.FlagHeadersEndStream)
+}
+
+func (s *H2Stream) tryHeaders(fields Fields, flags http2.Flags) error {
+	s.conn.wmu.Lock()
+	defer s.conn.wmu.Unlock()
+	return s.conn.writeHeadersLocked(s.ID, fields, flags)
+}
+
+// TryReset is Reset for any goroutine.
+func (s *H2Stream) TryReset(code http2.ErrCode) error {
+	return s.conn.Write(func(fr *http2.Framer) error { return fr.WriteRSTStream(s.ID, code) })
+}
+
+// Next returns the next thing that the peer did to the stream; an error when nothing came within Patience. It is for one
+// goroutine at a time, and not for streams on which a Read is used.
+func (s *H2Stream) Next() (Event, error) { return s.take() }
 
 // take returns the next event that no Read has taken.
 func (s *H2Stream) take() (e Event, err error) {

@@ -1,0 +1,27 @@
+package chaos
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A backend ends each connection gracefully after 100 calls: those that it has accepted finish, the others it has not seen.
+func TestGoAway_EveryHundredCallsNoneIsLost(t *testing.T) {
+	raw := NewRaw(t, RawConfig{GoAwayEvery: 100})
+	s := begin(t, defaults, asServers(three(t)[:2], raw)...)
+	s.end(after)
+	t.Logf("%d times GOAWAY", raw.GoAways())
+	require.Greater(t, raw.GoAways(), 3)
+	s.wantNoneLost(s.all())
+	s.wantStreamsWhole()
+}
+
+// All backends do that.
+func TestGoAway_FromAllNoCallIsLost(t *testing.T) {
+	raws := []*Raw{NewRaw(t, RawConfig{GoAwayEvery: 100}), NewRaw(t, RawConfig{GoAwayEvery: 100}), NewRaw(t, RawConfig{GoAwayEvery: 100})}
+	s := begin(t, defaults, raws[0], raws[1], raws[2])
+	s.end(after)
+	s.wantNoneLost(s.all())
+	s.wantStreamsWhole()
+}

@@ -1,0 +1,54 @@
+package chaos
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A backend dies without a word, and stays dead.
+
+func TestKill_NewCallsAreGoodAfterTwoSeconds(t *testing.T) {
+	backends := three(t)
+	s := begin(t, defaults, asServers(backends)...)
+	s.fault(backends[0].Kill)
+	s.end(after)
+	s.wantShare(s.from(settled), 0.999)
+	require.Zero(t, s.report.Summary(s.faulted.Add(settled)).Broken, "streams that broke later than 2 s after the fault")
+	require.Zero(t, s.streams().Stalled, "streams that stalled")
+}
+
+// onTheWay is how long before and after the end of a process a call may be between framegate and it: what was sent then may
+// have been seen, as far as framegate can know.
+const onTheWay = 25 * time.Millisecond
+
+func TestKill_WithRetryOnlyCallsThatTheKilledBackendSawAreLost(t *testing.T) {
+	backends := three(t)
+	s := begin(t, retrying, asServers(backends)...)
+	s.fault(backends[0].Kill)
+	s.end(after)
+	killed := backends[0].Seen()
+	unseen := func(name string, in func(Call) bool) Window {
+		return s.report.Where(name, func(c Call) bool { return killed[c.ID] == 0 && !c.Begun.Before(s.begun) && in(c) })
+	}
+	isOnTheWay := func(c Call) bool {
+		return c.Begun.After(s.faulty.Add(-onTheWay)) && c.Begun.Before(s.faulted.Add(onTheWay))
+	}
+	sent := unseen("unseen, on the way", isOnTheWay)
+	rest := unseen("unseen, others", func(c Call) bool { return !isOnTheWay(c) })
+	t.Log(s.report.Where("seen by the killed", func(c Call) bool { return killed[c.ID] > 0 && !c.Ended.Before(s.faulty) }))
+	t.Log(sent)
+	t.Log(rest)
+	s.wantNoneLost(rest)
+	require.LessOrEqual(t, sent.Lost(), 3, "calls lost that were on the way: %s", sent)
+	s.wantNoneLost(s.from(onTheWay))
+}
+
+func TestKill_WithCodesListedNoUnaryCallIsLost(t *testing.T) {
+	backends := three(t)
+	s := begin(t, repeating, asServers(backends)...)
+	s.fault(backends[0].Kill)
+	s.end(after)
+	s.wantNoneLost(s.all())
+}

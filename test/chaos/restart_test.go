@@ -1,0 +1,28 @@
+package chaos
+
+import (
+	"testing"
+	"time"
+)
+
+// A new framegate takes over the port of the one that runs, which is then told to end: SO_REUSEPORT lets both listen.
+func TestFramegateRestart_LosesNoUnaryCall(t *testing.T) {
+	backends := three(t)
+	c := FramegateConfig{
+		Address: FreeAddress(t), Listener: "reuse_port: true", Routes: defaults.document(asServers(backends)...),
+		DrainTimeout: 2 * time.Second,
+	}
+	old := StartFramegate(t, c)
+	s := beginAt(t, c.Address, defaults, asServers(backends)...)
+	s.fault(func() {
+		for range 2 {
+			next := StartFramegate(t, c)
+			old.Terminate()
+			s.load.Run(500 * time.Millisecond) // calls go on meanwhile
+			old.Wait()
+			old = next
+		}
+	})
+	s.end(settled)
+	s.wantNoneLost(s.all())
+}

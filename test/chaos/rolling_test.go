@@ -1,0 +1,41 @@
+package chaos
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// pauseBetweenRestarts is how long a backend serves again before the next one is restarted.
+const pauseBetweenRestarts = 300 * time.Millisecond
+
+// restartAll ends and starts every backend, one after the other, twice.
+func restartAll(s *scenario, backends []*Backend, end func(*Backend)) {
+	for range 2 {
+		for _, b := range backends {
+			end(b)
+			b.Start()
+			s.load.Run(pauseBetweenRestarts)
+		}
+	}
+}
+
+// Backends that end as they should: calls finish, and no new ones are taken.
+func TestRollingRestart_LosesNoUnaryCall(t *testing.T) {
+	backends := three(t)
+	s := begin(t, defaults, asServers(backends)...)
+	s.fault(func() { restartAll(s, backends, (*Backend).Terminate) })
+	s.end(settled)
+	s.wantNoneLost(s.all())
+	require.Zero(t, s.streams().Stalled, "streams that stalled")
+}
+
+func TestRollingRestart_ByKillWithRetryLosesNoUnaryCall(t *testing.T) {
+	backends := three(t)
+	s := begin(t, repeating, asServers(backends)...)
+	s.fault(func() { restartAll(s, backends, (*Backend).Kill) })
+	s.end(settled)
+	s.wantNoneLost(s.all())
+	require.Zero(t, s.streams().Stalled, "streams that stalled")
+}

@@ -1,0 +1,78 @@
+package chaos
+
+import (
+	"testing"
+	"time"
+)
+
+// A process is stopped: the kernel accepts connections and bytes for it, and nothing comes back.
+
+// stoppedNoticed is when a stopped process must have been noticed without any setting: the first calls that it does not
+// answer end by their deadlines after 2 s, and five in a row are enough.
+const stoppedNoticed = 3 * time.Second
+
+func TestStopped_CallsAreGoodOnceSomeHaveTimedOut(t *testing.T) {
+	backends := three(t)
+	s := begin(t, defaults, asServers(backends)...)
+	s.fault(backends[0].Stop)
+	s.end(stoppedNoticed + 3*time.Second)
+	s.wantShare(s.from(stoppedNoticed), 0.99)
+}
+
+func TestStopped_WithHealthChecksCallsAreGoodAfterTwoSeconds(t *testing.T) {
+	backends := three(t)
+	s := begin(t, checked, asServers(backends)...)
+	s.fault(backends[0].Stop)
+	s.end(after)
+	s.wantShare(s.from(settled), 0.999)
+}
+
+func TestStopped_WithPerTryTimeoutNoCallIsLost(t *testing.T) {
+	backends := three(t)
+	s := begin(t, impatient, asServers(backends)...)
+	s.fault(backends[0].Stop)
+	s.end(after)
+	s.wantNoneLost(s.all())
+}
+
+// What was stopped and goes on is as good as new.
+func TestStopped_GoesOnAndTakesCallsAgain(t *testing.T) {
+	backends := three(t)
+	s := begin(t, impatient, asServers(backends)...)
+	s.fault(func() {
+		backends[0].Stop()
+		s.load.Run(time.Second)
+		backends[0].Continue()
+	})
+	s.end(after)
+	s.wantNoneLost(s.all())
+}
+
+// An endpoint accepts connections from the beginning and does not speak HTTP/2: no call is sent to it, so none may be lost to
+// it once it is known.
+
+// muteNoticed is when such an endpoint must have been noticed: the default connect_timeout is 5 s.
+const muteNoticed = 6 * time.Second
+
+func TestMute_CallsAreGoodOnceAConnectionHasTimedOut(t *testing.T) {
+	backends := three(t)[:2]
+	s := begin(t, defaults, asServers(backends, NewMute(t))...)
+	s.end(muteNoticed + 3*time.Second)
+	s.wantShare(s.from(muteNoticed), 0.99)
+}
+
+// With a connect_timeout below the deadline each call is sent elsewhere: no server can have seen it.
+func TestMute_WithShortConnectTimeoutNoCallIsLost(t *testing.T) {
+	backends := three(t)[:2]
+	s := begin(t, connectingFast, asServers(backends, NewMute(t))...)
+	s.end(after)
+	s.wantNoneLost(s.all())
+	s.wantStreamsWhole()
+}
+
+func TestMute_WithPerTryTimeoutNoCallIsLost(t *testing.T) {
+	backends := three(t)[:2]
+	s := begin(t, impatient, asServers(backends, NewMute(t))...)
+	s.end(after)
+	s.wantNoneLost(s.all())
+}
