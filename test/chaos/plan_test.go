@@ -43,6 +43,11 @@ var (
 		`pool: {connect_timeout: 1s}`,
 	}}
 
+	// probing asks connections that have gone silent for a sign of life.
+	probing = plan{backend: []string{
+		`pool: {connect_timeout: 500ms, keepalive: {time: 1s, timeout: 500ms}}`,
+	}}
+
 	// failingWhenFull does not wait for a stream.
 	failingWhenFull = plan{backend: []string{
 		`pool: {when_full: fail}`,

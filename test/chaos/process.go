@@ -54,7 +54,8 @@ func startProcess(t testing.TB, role string, args []string, env ...string) *proc
 	}
 	defer w.Close()
 	p := &process{t: t, role: role, cmd: exec.Command(os.Args[0], args...), out: r, stderr: new(lastText), exited: make(chan struct{})}
-	p.cmd.Env = append(append(os.Environ(), roleEnv+"="+role), env...)
+	// With the race detector a process would otherwise stay for a second when it has ended.
+	p.cmd.Env = append(append(os.Environ(), roleEnv+"="+role, "GORACE=atexit_sleep_ms=0"), env...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	p.cmd.Stdout, p.cmd.Stderr = w, p.stderr
 	if err := p.cmd.Start(); err != nil {

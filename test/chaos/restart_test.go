@@ -23,6 +23,6 @@ func TestFramegateRestart_LosesNoUnaryCall(t *testing.T) {
 			old = next
 		}
 	})
-	s.end(settled)
+	s.end(time.Second)
 	s.wantNoneLost(s.all())
 }

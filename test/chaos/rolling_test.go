@@ -26,7 +26,7 @@ func TestRollingRestart_LosesNoUnaryCall(t *testing.T) {
 	backends := three(t)
 	s := begin(t, defaults, asServers(backends)...)
 	s.fault(func() { restartAll(s, backends, (*Backend).Terminate) })
-	s.end(settled)
+	s.end(pauseBetweenRestarts)
 	s.wantNoneLost(s.all())
 	require.Zero(t, s.streams().Stalled, "streams that stalled")
 }
@@ -35,7 +35,7 @@ func TestRollingRestart_ByKillWithRetryLosesNoUnaryCall(t *testing.T) {
 	backends := three(t)
 	s := begin(t, repeating, asServers(backends)...)
 	s.fault(func() { restartAll(s, backends, (*Backend).Kill) })
-	s.end(settled)
+	s.end(pauseBetweenRestarts)
 	s.wantNoneLost(s.all())
 	require.Zero(t, s.streams().Stalled, "streams that stalled")
 }

@@ -24,6 +24,7 @@ type scenario struct {
 	t       *testing.T
 	plan    plan
 	servers []Server
+	addr    string // of framegate
 	load    *Load
 
 	begun   time.Time // of what is counted
@@ -43,7 +44,7 @@ func begin(t *testing.T, p plan, servers ...Server) *scenario {
 // beginAt is begin with a framegate that is there already.
 func beginAt(t *testing.T, addr string, p plan, servers ...Server) *scenario {
 	t.Helper()
-	s := &scenario{t: t, plan: p, servers: servers, load: StartLoad(t, addr, LoadConfig{})}
+	s := &scenario{t: t, plan: p, servers: servers, addr: addr, load: StartLoad(t, addr, LoadConfig{})}
 	s.load.Run(warmUp)
 	s.begun = time.Now()
 	s.faulty, s.faulted = s.begun, s.begun // unless fault is called
@@ -65,11 +66,11 @@ func (s *scenario) end(d time.Duration) {
 	s.load.Run(d)
 	s.ended = time.Now()
 	s.report = s.load.Stop()
-	for _, w := range []Window{
-		s.report.Between("before", s.begun, s.faulty),
-		s.report.Between("fault and 2 s after", s.faulty, s.faulted.Add(settled)),
-		s.from(settled),
-	} {
+	earlier := s.report.Where("before", func(c Call) bool { return !c.Begun.Before(s.begun) && c.Ended.Before(s.faulty) })
+	during := s.report.Where("fault and 2 s after", func(c Call) bool {
+		return !c.Begun.Before(s.begun) && !c.Ended.Before(s.faulty) && c.Begun.Before(s.faulted.Add(settled))
+	})
+	for _, w := range []Window{earlier, during, s.from(settled)} {
 		if w.Calls > 0 {
 			s.t.Log(w)
 		}
@@ -78,7 +79,7 @@ func (s *scenario) end(d time.Duration) {
 	s.t.Logf("%-22s 1 %% of the calls began more than %.1f ms late", "harness", milliseconds(s.report.Lateness()))
 	require.NoError(s.t, s.report.KeptRate())
 	s.wantNoneTwice()
-	require.Zero(s.t, s.report.Between("before", s.begun, s.faulty).Lost(), "calls were lost before there was a fault")
+	require.Zero(s.t, earlier.Lost(), "calls were lost before there was a fault")
 }
 
 // from is the window of the calls that began d after the fault, or later.

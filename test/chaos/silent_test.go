@@ -3,6 +3,8 @@ package chaos
 import (
 	"testing"
 	"time"
+
+	"github.com/stretchr/testify/require"
 )
 
 // A process is stopped: the kernel accepts connections and bytes for it, and nothing comes back.
@@ -33,6 +35,20 @@ func TestStopped_WithPerTryTimeoutNoCallIsLost(t *testing.T) {
 	s.fault(backends[0].Stop)
 	s.end(after)
 	s.wantNoneLost(s.all())
+}
+
+// A stream on a connection that says nothing is not kept waiting: it breaks when a ping is not answered, and is opened again
+// elsewhere.
+func TestStopped_WithKeepaliveStreamsGoOnElsewhere(t *testing.T) {
+	const longest = 4 * time.Second
+	backends := three(t)
+	s := begin(t, probing, asServers(backends)...)
+	s.fault(backends[0].Stop)
+	s.end(longest + 2*time.Second)
+	for i, st := range s.report.Streams {
+		require.Less(t, st.LongestSilence, longest, "stream %d waited for an answer", i)
+	}
+	require.Positive(t, s.streams().Broken, "streams on the stopped backend")
 }
 
 // What was stopped and goes on is as good as new.

@@ -25,6 +25,14 @@ type tally struct {
 	Example        error // of one that ended otherwise
 }
 
+// share is the share that ended as wanted, 0 when there was no call.
+func (t tally) share() float64 {
+	if t.Made == 0 {
+		return 0
+	}
+	return float64(t.AsWanted) / float64(t.Made)
+}
+
 // load makes calls of all kinds at a constant rate, whatever becomes of them.
 type load struct {
 	clients []client

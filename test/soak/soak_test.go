@@ -24,9 +24,10 @@ const (
 	durationEnv = "TEST_SOAK_DURATION"
 	restartsEnv = "TEST_SOAK_RESTARTS"
 
-	// leastAsWanted is the share of each kind of call that ends as it should: one backend of three is away for a moment now
-	// and then.
-	leastAsWanted = 0.8
+	// The shares of all calls, and of each kind, that end as they should: one backend of three is away for a moment now and
+	// then, and some kinds are rare.
+	leastAsWanted       = 0.9
+	leastOfKindAsWanted = 0.5
 
 	goroutineSlack = 40
 	fileSlack      = 20
@@ -74,10 +75,13 @@ func TestSoak_RSSAndGoroutinesAreFlat(t *testing.T) {
 	t.Log(goroutines)
 	t.Log(files)
 	require.Positive(t, restarts)
+	var all tally
 	for name, of := range l.tallies {
-		require.Positive(t, of.Made, name)
-		require.GreaterOrEqual(t, float64(of.AsWanted)/float64(of.Made), leastAsWanted, "%s: share that ended as wanted", name)
+		require.GreaterOrEqual(t, of.share(), leastOfKindAsWanted, "%s: share that ended as wanted", name)
+		all.Made += of.Made
+		all.AsWanted += of.AsWanted
 	}
+	require.GreaterOrEqual(t, all.share(), leastAsWanted, "share of all calls that ended as wanted")
 	require.NoError(t, rss.checkFlat())
 	require.NoError(t, goroutines.checkFlat())
 	require.NoError(t, files.checkFlat())
