@@ -30,6 +30,10 @@ type RawConfig struct {
 	MaxStreams   uint32 // open at a time on a connection
 }
 
+// goAwayDelay is the time between the last stream that a connection serves and its GOAWAY. At 500 calls a second to three
+// backends some five streams come in it, which were certainly not seen.
+const goAwayDelay = 30 * time.Millisecond
+
 // Raw is a backend of raw HTTP/2 frames in the test's process. Its methods may be called from any goroutine.
 type Raw struct {
 	cfg    RawConfig
@@ -124,17 +128,29 @@ func (r *Raw) admit(st *testbed.H2Stream) (serve func()) {
 	}
 	c.open++
 	c.begun++
-	if c.begun == r.cfg.GoAwayEvery {
+	last := c.begun == r.cfg.GoAwayEvery
+	if last {
 		c.leaving = true
 		r.goAways++
-		_ = st.Conn().Write(func(fr *http2.Framer) error { return fr.WriteGoAway(st.ID, http2.ErrCodeNo, nil) })
 	}
 	fault := r.fault
 	return func() {
+		var saying sync.WaitGroup
+		if last {
+			saying.Go(func() { r.sayGoAway(st) })
+		}
 		r.serve(st, e, fault)
+		saying.Wait()
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		c.open--
+	}
+}
+
+// sayGoAway names st as the last stream of its connection, late: by then there are some above it.
+func (r *Raw) sayGoAway(st *testbed.H2Stream) {
+	if wait(r.ctx, goAwayDelay) == nil {
+		_ = st.Conn().Write(func(fr *http2.Framer) error { return fr.WriteGoAway(st.ID, http2.ErrCodeNo, nil) })
 	}
 }
 
