@@ -20,6 +20,7 @@ import (
 // LoadConfig says what load to make; a zero field means its default.
 type LoadConfig struct {
 	Rate        int           // unary calls per second, begun on schedule whatever the answers do; default 500
+	FreshRate   int           // further unary calls per second, each on a connection of its own; default none
 	Streams     int           // that ping-pong; default 50, below 0 none
 	Connections int           // of grpc-go; default 4
 	Deadline    time.Duration // of a unary call; default 2s
@@ -50,29 +51,34 @@ type Load struct {
 	conns []*grpc.ClientConn
 	begun time.Time
 
-	stop    context.CancelFunc // ends the open loop and the streams
-	pacing  sync.WaitGroup     // the open loop
+	addr string
+
+	stop    context.CancelFunc // ends the open loops and the streams
+	pacing  sync.WaitGroup     // the open loops
 	calling sync.WaitGroup     // unary calls, which end by themselves
 	ponging sync.WaitGroup     // streams
 
-	planned int // calls that were due; set by the open loop on exit
-
-	mu      sync.Mutex // guards calls
-	calls   []Call
 	streams []*pinger // set once
+
+	mu      sync.Mutex // guards all below
+	calls   []Call
+	planned int // calls that were due; set by the open loops on exit
 }
 
 // StartLoad begins to make load on addr. The caller ends it with Stop.
 func StartLoad(t testing.TB, addr string, cfg LoadConfig) *Load {
 	t.Helper()
-	l := &Load{cfg: cfg.withDefaults(), begun: time.Now()}
+	l := &Load{cfg: cfg.withDefaults(), addr: addr, begun: time.Now()}
 	for range l.cfg.Connections {
 		l.conns = append(l.conns, Dial(t, addr))
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	l.stop = cancel
 	t.Cleanup(func() { l.end() })
-	l.pacing.Go(func() { l.pace(ctx) })
+	l.pacing.Go(func() { l.pace(ctx, l.cfg.Rate, l.callShared) })
+	if l.cfg.FreshRate > 0 {
+		l.pacing.Go(func() { l.pace(ctx, l.cfg.FreshRate, l.callFresh) })
+	}
 	for i := range max(0, l.cfg.Streams) {
 		p := &pinger{index: i, cc: l.conns[i%len(l.conns)]}
 		l.streams = append(l.streams, p)
@@ -84,7 +90,16 @@ func StartLoad(t testing.TB, addr string, cfg LoadConfig) *Load {
 // Dial returns a grpc-go client of addr that retries nothing and reconnects at once.
 func Dial(t testing.TB, addr string) *grpc.ClientConn {
 	t.Helper()
-	cc, err := grpc.NewClient("passthrough:///"+addr,
+	cc, err := newClient(addr)
+	if err != nil {
+		t.Fatalf("grpc.NewClient(%s): %v", addr, err)
+	}
+	t.Cleanup(func() { cc.Close() })
+	return cc
+}
+
+func newClient(addr string) (*grpc.ClientConn, error) {
+	return grpc.NewClient("passthrough:///"+addr,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDisableRetry(),
 		grpc.WithDisableServiceConfig(),
@@ -92,11 +107,6 @@ func Dial(t testing.TB, addr string) *grpc.ClientConn {
 			Backoff:           backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 1.5, MaxDelay: 200 * time.Millisecond},
 			MinConnectTimeout: time.Second,
 		}))
-	if err != nil {
-		t.Fatalf("grpc.NewClient(%s): %v", addr, err)
-	}
-	t.Cleanup(func() { cc.Close() })
-	return cc
 }
 
 // Run lets the load go on for d.
@@ -123,11 +133,11 @@ func (l *Load) end() {
 }
 
 // pace begins the nth call n/rate after the load's beginning. When it is late it catches up at once.
-func (l *Load) pace(ctx context.Context) {
+func (l *Load) pace(ctx context.Context, rate int, call func(n int, due time.Time)) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for n := 0; ; n++ {
-		due := l.begun.Add(time.Duration(n) * time.Second / time.Duration(l.cfg.Rate))
+		due := l.begun.Add(time.Duration(n) * time.Second / time.Duration(rate))
 		if d := time.Until(due); d > 0 {
 			timer.Reset(d)
 			select {
@@ -136,10 +146,12 @@ func (l *Load) pace(ctx context.Context) {
 			}
 		}
 		if ctx.Err() != nil {
-			l.planned = int(time.Since(l.begun) * time.Duration(l.cfg.Rate) / time.Second)
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.planned += int(time.Since(l.begun) * time.Duration(rate) / time.Second)
 			return
 		}
-		l.calling.Go(func() { l.call(uint64(n)+1, due) })
+		l.calling.Go(func() { call(n, due) })
 	}
 }
 
@@ -159,19 +171,43 @@ type outcome struct {
 	Message string
 }
 
-func (l *Load) call(id uint64, due time.Time) {
+// Numbers of calls begin here; those of streams are far above.
+const (
+	firstSharedID = 1
+	firstFreshID  = 1 << 32
+)
+
+func (l *Load) callShared(n int, due time.Time) {
+	l.call(l.conns[n%len(l.conns)], firstSharedID+uint64(n), due)
+}
+
+func (l *Load) callFresh(n int, due time.Time) {
+	cc, err := newClient(l.addr)
+	if err != nil {
+		l.record(Call{ID: firstFreshID + uint64(n), Due: due, Begun: due, Ended: due, outcome: outcomeOf(err, nil)})
+		return
+	}
+	defer cc.Close()
+	l.call(cc, firstFreshID+uint64(n), due)
+}
+
+func (l *Load) call(cc *grpc.ClientConn, id uint64, due time.Time) {
 	c := Call{ID: id, Due: due, Begun: time.Now()}
 	ctx, cancel := context.WithTimeout(context.Background(), l.cfg.Deadline)
 	defer cancel()
 	ctx = metadata.AppendToOutgoingContext(ctx, IDKey, strconv.FormatUint(id, 10), DelayKey, l.cfg.Delay.String())
 	var trailer metadata.MD
 	reply := new(wrapperspb.BytesValue)
-	err := l.conns[id%uint64(len(l.conns))].Invoke(ctx, UnaryMethod, wrapperspb.Bytes(payload), reply, grpc.Trailer(&trailer))
+	err := cc.Invoke(ctx, UnaryMethod, wrapperspb.Bytes(payload), reply, grpc.Trailer(&trailer))
 	c.Ended = time.Now()
 	if err == nil && len(reply.Value) != len(payload) {
 		err = status.Errorf(codes.DataLoss, "chaos: an answer of %d bytes, want %d", len(reply.Value), len(payload))
 	}
 	c.outcome = outcomeOf(err, trailer)
+	l.record(c)
+}
+
+func (l *Load) record(c Call) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.calls = append(l.calls, c)

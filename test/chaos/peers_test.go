@@ -111,7 +111,7 @@ func TestHalfOpenPeers_AreGivenUpAndHoldUpNobodyElse(t *testing.T) {
 	proxy := testbed.NewProxy(t, defaults.document(asServers(backends)...), func(c *conf.Config) {
 		c.Listeners[0].Keepalive.Time, c.Listeners[0].Keepalive.Timeout = time.Second, time.Second
 	})
-	s := beginAt(t, proxy.Addr, defaults, asServers(backends)...)
+	s := beginAt(t, proxy.Addr, LoadConfig{}, defaults, asServers(backends)...)
 	s.fault(func() {
 		for range peersOfAKind {
 			openHalf(t, proxy.Addr)

@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// A new framegate takes over the port of the one that runs, which is then told to end: SO_REUSEPORT lets both listen.
+// A new framegate takes over the port of the one that runs, which is then told to end: SO_REUSEPORT lets both listen. Some
+// calls come on connections of their own, of which some are being accepted while the listener goes.
 func TestFramegateRestart_LosesNoUnaryCall(t *testing.T) {
 	backends := three(t)
 	c := FramegateConfig{
@@ -13,7 +14,7 @@ func TestFramegateRestart_LosesNoUnaryCall(t *testing.T) {
 		DrainTimeout: 2 * time.Second,
 	}
 	old := StartFramegate(t, c)
-	s := beginAt(t, c.Address, defaults, asServers(backends)...)
+	s := beginAt(t, c.Address, LoadConfig{FreshRate: 25}, defaults, asServers(backends)...)
 	s.fault(func() {
 		for range 2 {
 			next := StartFramegate(t, c)

@@ -38,13 +38,13 @@ type scenario struct {
 func begin(t *testing.T, p plan, servers ...Server) *scenario {
 	t.Helper()
 	proxy := testbed.NewProxy(t, p.document(servers...))
-	return beginAt(t, proxy.Addr, p, servers...)
+	return beginAt(t, proxy.Addr, LoadConfig{}, p, servers...)
 }
 
-// beginAt is begin with a framegate that is there already.
-func beginAt(t *testing.T, addr string, p plan, servers ...Server) *scenario {
+// beginAt is begin with a framegate that is there already, and a load of the test's choice.
+func beginAt(t *testing.T, addr string, load LoadConfig, p plan, servers ...Server) *scenario {
 	t.Helper()
-	s := &scenario{t: t, plan: p, servers: servers, addr: addr, load: StartLoad(t, addr, LoadConfig{})}
+	s := &scenario{t: t, plan: p, servers: servers, addr: addr, load: StartLoad(t, addr, load)}
 	s.load.Run(warmUp)
 	s.begun = time.Now()
 	s.faulty, s.faulted = s.begun, s.begun // unless fault is called
