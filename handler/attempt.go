@@ -33,6 +33,7 @@ type attempt struct {
 // outcome is how an attempt ended whose answer had not begun.
 type outcome struct {
 	unseen   bool       // the endpoint certainly did not see it
+	away     bool       // it was unseen because the endpoint told the whole connection to go away
 	late     bool       // its per-try timeout has passed
 	code     codes.Code // of its status
 	pushback string     // the endpoint's grpc-retry-pushback-ms (gRFC A6); empty for none
@@ -117,7 +118,7 @@ func (a *attempt) outcome() (o outcome, ok bool) {
 		return outcome{}, false
 	}
 	<-a.Stream.Done() // is near; only then is there a status to read
-	o = outcome{unseen: a.Unprocessed(), late: a.late.Load(), code: a.Status().Code()}
+	o = outcome{unseen: a.Unprocessed(), away: a.Unprocessed() && !a.refused(), late: a.late.Load(), code: a.Status().Code()}
 	if code, isReset := a.ResetCode(); isReset && a.Status().Message() == resetMessage(code) {
 		o.code = resetError(code).code
 	}
@@ -130,10 +131,10 @@ func (a *attempt) outcome() (o outcome, ok bool) {
 // result says what an attempt that did not become the call's result tells of its endpoint.
 func (o outcome) result() resolver.Result {
 	switch {
-	case o.late, o.code == codes.Unavailable && !o.unseen:
+	case o.away:
+		return resolver.Unknown // it goes in order
+	case o.late, o.code == codes.Unavailable:
 		return resolver.Failed
-	case o.unseen:
-		return resolver.Unknown // GOAWAY; see refused
 	}
 	return resolver.Succeeded
 }
@@ -150,9 +151,6 @@ func (c *call) closeAttempt(a *attempt, r resolver.Result) {
 		a.timer.Stop()
 	}
 	if a.Stream != nil {
-		if r == resolver.Unknown && a.refused() {
-			r = resolver.Failed
-		}
 		a.Close()
 	}
 	if a.cancel != nil {

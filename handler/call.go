@@ -37,6 +37,7 @@ type call struct {
 	current     *attempt                    // whose upstream it is; nil if there is none. Owned by the handler's goroutine, as the next ones are
 	firstTry    attempt                     // room for the first one
 	triedUnseen bool                        // another attempt was made for one that its endpoint did not see
+	away        int                         // such attempts so far
 	retries     int                         // attempts that were made since the route says so
 	answerHere  bool                        // something of the upstream's answer is here
 	waits       sync.WaitGroup              // goroutines of attempts

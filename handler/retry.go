@@ -73,14 +73,19 @@ func (c *call) another(o outcome) *attempt {
 	return a
 }
 
+// mostAway bounds the attempts that a call makes because connections were told to go away beneath it. That is nobody's
+// failure, and a service that ends its connections often may do it to one call twice.
+const mostAway = 3
+
 // again decides whether a call is tried again whose last attempt ended so. It waits as long as it should before the next
 // attempt, which it returns: nil for none.
 func (c *call) again(o outcome) *attempt {
 	if c.ctxErr() != nil || c.failure.Load() != nil || c.replay.isTooLong() {
 		return nil
 	}
-	if o.unseen && !c.triedUnseen {
+	if o.unseen && !c.triedUnseen || o.away && c.away < mostAway {
 		c.triedUnseen = true
+		c.away++
 		return &attempt{}
 	}
 	r := c.target.Retry
