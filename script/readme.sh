@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs the commands of the README's quick start, of its tour and of struct mode in a fresh clone, as a reader would who
-# pastes them, and checks that calls get what the README says. It takes the default ports.
+# Runs the commands of the README's quick start, of its tour, of struct mode and of failure in a fresh clone, as a reader
+# would who pastes them, and checks that calls get what the README says. It takes the default ports.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
@@ -37,11 +37,13 @@ want() {
 commands "Quick start" >"$work/quickstart.sh"
 commands "A tour" >"$work/tour.sh"
 commands "Struct mode" >"$work/struct.sh"
+commands "Balancing and failure" >"$work/failure.sh"
 mkdir "$work/clone/example"
 example "Struct mode" >"$work/clone/example/main.go"
 grep -q 'route put' "$work/quickstart.sh"
 grep -q 'route rollback' "$work/tour.sh"
 grep -q 'schema put' "$work/struct.sh"
+grep -q 'kill -9' "$work/failure.sh"
 cd "$work/clone"
 bash -euo pipefail "$work/quickstart.sh"
 echo "the quick start works"
@@ -73,3 +75,13 @@ saw "route echo: struct.rules[4].when: 1:8: undefined field 'text'" "$work/struc
 saw "put schema echo: route echo: struct.rules[0].when: 1:8: undefined field 'message'" "$work/struct.err"
 go build -o /dev/null ./example
 echo "struct mode works"
+
+bash -euo pipefail "$work/failure.sh" >"$work/failure.out" 2>"$work/failure.err" || { cat "$work/failure.out" "$work/failure.err"; exit 1; }
+cat "$work/failure.out"
+tally() { # tally N WORD adds the counts before WORD in the N-th run of say
+  awk -v run="$1" -v word="$2 heard" '/heard|:/ {if ($2 == "one") r++; if (r == run && index($0, word)) print $1}' "$work/failure.out"
+}
+[ "$(tally 1 one) $(tally 1 three) $(tally 1 two)" = "100 100 200" ] || { echo "the calls were not spread 1:2:1"; exit 1; }
+[ $(($(tally 2 one) + $(tally 2 two))) = 400 ] || { echo "calls were lost when a service was killed"; exit 1; }
+grep -q '127.0.0.1:9003.*ejected' "$work/failure.out" || { echo "endpoint list does not show what was ejected"; exit 1; }
+echo "failure works"
