@@ -40,7 +40,8 @@ func NewChecker(log *slog.Logger) *Checker {
 // address that several watch with one Config is checked once. To go over to other settings, or to watch anew for another
 // reason, call Watch first and stop after: what is known of an address is forgotten with its last watcher.
 //
-// An endpoint begins healthy. Its first check is made within half a second, or later if there are many, and decides alone; after that Rise and Fall count. changed is called with the first result, and then for each change of
+// An endpoint begins healthy. Its first check is made within half a second, or later if there are many, and decides
+// alone; after that Rise and Fall count. changed is called with the first result, and then for each change of
 // Status.Healthy; if the result is known already, it is called with that. It is called by one goroutine at a time, holds
 // up the checks of the address, and must not call Close or wait for somebody who does.
 //
@@ -81,14 +82,13 @@ func (c *Checker) Status(address string, cfg Config) (Status, bool) {
 func (c *Checker) leave(t *target, w *watcher) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if w.stopped.Swap(true) {
+	w.stopped.Store(true)
+	if t.part(w) > 0 {
 		return
 	}
-	if t.part(w) == 0 {
-		t.cancel()
-		if c.targets[t.key] == t {
-			delete(c.targets, t.key)
-		}
+	t.cancel()
+	if c.targets[t.key] == t { // another may have taken its place, if stop is called again
+		delete(c.targets, t.key)
 	}
 }
 

@@ -191,7 +191,8 @@ func TestWatch_SeveralWithOneConfigShareTheChecks(t *testing.T) {
 		second := watch(t, c, "a:1", same)
 		synctest.Wait()
 		require.Len(t, f.checks(), n, "not checked anew")
-		require.False(t, (<-second).Healthy, "what is known is told at once")
+		require.Len(t, second, 1, "what is known is told at once")
+		require.False(t, (<-second).Healthy)
 
 		stopFirst()
 		stopFirst()
@@ -234,8 +235,10 @@ func TestWatch_TheLastStopEndsTheChecks(t *testing.T) {
 
 func TestWatch_StopEndsACheckThatIsUnderWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
 		f := &fakeProber{takes: time.Hour}
 		c := faked(t, f)
+		c.log = slog.New(slog.NewTextHandler(&log, nil))
 		stop := c.Watch("a:1", Config{Type: TypeTCP, Interval: time.Hour, Timeout: time.Hour}, func(s Status) {
 			require.Fail(t, "told of a check that was not finished", "%+v", s)
 		})
@@ -244,6 +247,41 @@ func TestWatch_StopEndsACheckThatIsUnderWay(t *testing.T) {
 		stop()
 		synctest.Wait()
 		require.EqualValues(t, 1, f.closed.Load())
+		require.Empty(t, log.String(), "that it was not finished says nothing of the endpoint")
+	})
+}
+
+func TestWatch_NobodyIsToldAfterStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeProber{}
+		c := faked(t, f)
+		var told atomic.Int64
+		stops := make(chan func(), 2)
+		for range 2 {
+			stops <- c.Watch("a:1", tcpConfig, func(Status) {
+				told.Add(1)
+				(<-stops)()
+				(<-stops)()
+			})
+		}
+		time.Sleep(time.Minute)
+		require.EqualValues(t, 1, told.Load(), "the first that was told stopped the other")
+	})
+}
+
+func TestWatch_StopAgainDoesNotTouchWhoCameAfter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeProber{}
+		c := faked(t, f)
+		stop := c.Watch("a:1", tcpConfig, func(Status) {})
+		stop()
+		changes := watch(t, c, "a:1", tcpConfig)
+		stop()
+		_, ok := c.Status("a:1", tcpConfig)
+		require.True(t, ok)
+		watch(t, c, "a:1", tcpConfig)
+		<-changes
+		require.EqualValues(t, 2, f.opened.Load(), "the two that stay share the checks")
 	})
 }
 
