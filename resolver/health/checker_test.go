@@ -60,6 +60,18 @@ func faked(t *testing.T, f *fakeProber) *Checker {
 	return c
 }
 
+// next returns the next value of ch, which is to come within an hour of the test's own time.
+func next[T any](t *testing.T, ch <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-ch:
+		return v
+	case <-time.After(time.Hour):
+		require.FailNow(t, "none came in an hour")
+		panic("unreachable")
+	}
+}
+
 var tcpConfig = Config{Type: TypeTCP, Interval: 10 * time.Second}
 
 func TestWatch_FirstCheckComesAtOnceAndDecidesAlone(t *testing.T) {
@@ -72,7 +84,7 @@ func TestWatch_FirstCheckComesAtOnceAndDecidesAlone(t *testing.T) {
 			require.True(t, ok)
 			require.Equal(t, Status{Healthy: true}, status, "until it is known")
 			begin := time.Now()
-			got := <-changes
+			got := next(t, changes)
 			require.LessOrEqual(t, time.Since(begin), firstWithin)
 			require.Equal(t, err == nil, got.Healthy)
 			require.Equal(t, err, got.Err)
@@ -90,7 +102,7 @@ func TestWatch_AChangeShowsWithinIntervalTimesFall(t *testing.T) {
 			f := &fakeProber{}
 			c := faked(t, f)
 			changes := watch(t, c, "a:1", tcpConfig)
-			require.True(t, (<-changes).Healthy)
+			require.True(t, next(t, changes).Healthy)
 			time.Sleep(time.Duration(i) * 777 * time.Millisecond)
 			for range 20 {
 				for _, want := range []struct {
@@ -100,7 +112,7 @@ func TestWatch_AChangeShowsWithinIntervalTimesFall(t *testing.T) {
 				}{{errBad, false, 3 * tcpConfig.Interval}, {nil, true, 2 * tcpConfig.Interval}} {
 					f.set(want.err, 0)
 					begin := time.Now()
-					require.Equal(t, want.healthy, (<-changes).Healthy)
+					require.Equal(t, want.healthy, next(t, changes).Healthy)
 					require.LessOrEqual(t, time.Since(begin), want.most)
 				}
 			}
@@ -167,10 +179,10 @@ func TestWatch_ACheckThatTakesTooLongHasFailed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeProber{}
 		changes := watch(t, faked(t, f), "a:1", Config{Type: TypeTCP, Interval: 2 * time.Second, Timeout: 2 * time.Second})
-		require.True(t, (<-changes).Healthy)
+		require.True(t, next(t, changes).Healthy)
 		f.set(nil, time.Hour)
 		begin := time.Now()
-		got := <-changes
+		got := next(t, changes)
 		require.False(t, got.Healthy)
 		require.ErrorIs(t, got.Err, context.DeadlineExceeded)
 		require.Equal(t, 3, got.Failures)
@@ -184,7 +196,7 @@ func TestWatch_SeveralWithOneConfigShareTheChecks(t *testing.T) {
 		c := faked(t, f)
 		first := make(chan Status, 10)
 		stopFirst := c.Watch("a:1", tcpConfig, func(s Status) { first <- s })
-		require.False(t, (<-first).Healthy)
+		require.False(t, next(t, first).Healthy)
 		same := tcpConfig
 		same.Rise, same.Fall, same.Timeout = DefaultRise, DefaultFall, DefaultTimeout
 		n := len(f.checks())
@@ -192,12 +204,12 @@ func TestWatch_SeveralWithOneConfigShareTheChecks(t *testing.T) {
 		synctest.Wait()
 		require.Len(t, f.checks(), n, "not checked anew")
 		require.Len(t, second, 1, "what is known is told at once")
-		require.False(t, (<-second).Healthy)
+		require.False(t, next(t, second).Healthy)
 
 		stopFirst()
 		stopFirst()
 		f.set(nil, 0)
-		require.True(t, (<-second).Healthy, "the second watches on")
+		require.True(t, next(t, second).Healthy, "the second watches on")
 		require.Empty(t, first, "and the first hears of nothing")
 		require.EqualValues(t, 1, f.opened.Load())
 
@@ -280,7 +292,7 @@ func TestWatch_StopAgainDoesNotTouchWhoCameAfter(t *testing.T) {
 		_, ok := c.Status("a:1", tcpConfig)
 		require.True(t, ok)
 		watch(t, c, "a:1", tcpConfig)
-		<-changes
+		next(t, changes)
 		require.EqualValues(t, 2, f.opened.Load(), "the two that stay share the checks")
 	})
 }
@@ -296,10 +308,10 @@ func TestWatch_StopAndWatchFromChanged(t *testing.T) {
 			c.Watch("a:1", tcpConfig, func(Status) { told <- "second" })
 			(<-stops)()
 		})
-		require.Equal(t, "first", <-told)
-		require.Equal(t, "second", <-told)
+		require.Equal(t, "first", next(t, told))
+		require.Equal(t, "second", next(t, told))
 		f.set(errBad, 0)
-		require.Equal(t, "second", <-told)
+		require.Equal(t, "second", next(t, told))
 		require.Empty(t, told)
 	})
 }
@@ -335,9 +347,9 @@ func TestChecker_LogsChangesOnly(t *testing.T) {
 		c := NewChecker(slog.New(slog.NewTextHandler(&out, nil)))
 		c.newProber = func(string, Config) prober { return f }
 		changes := watch(t, c, "a:1", tcpConfig)
-		<-changes
+		next(t, changes)
 		f.set(errBad, 0)
-		<-changes
+		next(t, changes)
 		time.Sleep(time.Hour)
 		c.Close()
 		require.Equal(t, 2, bytes.Count(out.Bytes(), []byte("\n")), out.String())

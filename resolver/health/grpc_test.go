@@ -11,9 +11,12 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
 )
 
 // quick is checked five times a second.
@@ -193,6 +196,28 @@ func TestGRPC_OnlyServingIsGood(t *testing.T) {
 			got := receive(t, "the first result", watch(t, newChecker(t), p.address, cfg))
 			require.False(t, got.Healthy)
 			require.EqualError(t, got.Err, want)
+		})
+	}
+}
+
+// What an endpoint can make a check hold is bounded.
+func TestGRPC_AnswersThatAreTooLarge(t *testing.T) {
+	for want, check := range map[string]func(context.Context) (*grpc_health_v1.HealthCheckResponse, error){
+		"the check ended with ResourceExhausted": func(context.Context) (*grpc_health_v1.HealthCheckResponse, error) {
+			answer := &grpc_health_v1.HealthCheckResponse{Status: serving}
+			answer.ProtoReflect().SetUnknown(protowire.AppendBytes(protowire.AppendTag(nil, 99, protowire.BytesType), make([]byte, maxAnswer)))
+			return answer, nil
+		},
+		"the check ended with Internal": func(ctx context.Context) (*grpc_health_v1.HealthCheckResponse, error) {
+			var md metadata.MD = map[string][]string{"large": {strings.Repeat("x", maxHeaders)}}
+			return &grpc_health_v1.HealthCheckResponse{Status: serving}, grpc.SetHeader(ctx, md)
+		},
+	} {
+		t.Run(want, func(t *testing.T) {
+			p := startPeer(t, listen(t, "127.0.0.1:0"), stub{check: check})
+			got := receive(t, "the first result", watch(t, newChecker(t), p.address, Config{Type: TypeGRPC, Interval: time.Second}))
+			require.False(t, got.Healthy)
+			require.ErrorContains(t, got.Err, want)
 		})
 	}
 }

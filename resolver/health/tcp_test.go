@@ -11,7 +11,7 @@ import (
 )
 
 func TestTCP_AnEndpointThatTakesConnectionsIsHealthy(t *testing.T) {
-	ended := make(chan error, 100)
+	ended := make(chan error, 10_000)
 	address := startRaw(t, func(nc net.Conn) {
 		_, err := io.Copy(io.Discard, nc)
 		ended <- err
