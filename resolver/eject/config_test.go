@@ -34,7 +34,10 @@ func TestConfig_ValidateNamesKeyValueAndBound(t *testing.T) {
 	} {
 		require.EqualError(t, cfg.Validate(), want)
 	}
-	require.NoError(t, Config{ConsecutiveFailures: Off, FailurePercent: 100, MinCalls: 1, Window: time.Second, BaseTime: 10 * time.Millisecond, MaxTime: 10 * time.Millisecond, MaxPercent: 1}.Validate())
+	require.NoError(t, Config{
+		ConsecutiveFailures: Off, FailurePercent: 100, MinCalls: 1, Window: time.Second,
+		BaseTime: 10 * time.Millisecond, MaxTime: 10 * time.Millisecond, MaxPercent: 1,
+	}.Validate())
 }
 
 func TestConfig_ShareThatMayBeEjectedIsRoundedDownButOneOfTwo(t *testing.T) {

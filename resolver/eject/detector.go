@@ -1,6 +1,7 @@
 package eject
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,14 +56,15 @@ func (d *Detector) SetMembers(addresses []string) {
 		}
 	}
 	d.members.Store(&members)
-	returned := false
-	for d.out > d.cfg.mayEject(len(members)) {
-		d.setStateLocked(d.firstLocked(), serving)
-		returned = true
-	}
 	d.boundLocked()
+	tooMany := d.out - d.cfg.mayEject(len(members))
+	if tooMany > 0 {
+		for _, m := range d.outLocked()[:tooMany] {
+			d.setStateLocked(m, serving)
+		}
+	}
 	d.mu.Unlock()
-	if returned {
+	if tooMany > 0 {
 		d.changed()
 	}
 }
@@ -87,7 +89,8 @@ func (d *Detector) Close() {
 	}
 }
 
-// slot returns the number of the part of Config.Window that it is now, from 1.
+// slot returns the number of the part of Config.Window that it is now. The first is so high that what was never counted
+// is too old.
 func (d *Detector) slot() uint64 { return uint64(time.Since(d.start)/(d.cfg.Window/slots)) + slots }
 
 // look decides on a member that has failed too often, or is held and no longer has.
@@ -142,14 +145,15 @@ func (d *Detector) setStateLocked(m *Member, to state) {
 // boundLocked is called when out or the number of members has changed.
 func (d *Detector) boundLocked() { d.full.Store(d.out >= d.cfg.mayEject(len(*d.members.Load()))) }
 
-// firstLocked returns the member that is the next to come back. One is ejected.
-func (d *Detector) firstLocked() (first *Member) {
+// outLocked returns the members that are ejected, first those that are the next to come back.
+func (d *Detector) outLocked() (list []*Member) {
 	for _, m := range *d.members.Load() {
-		if m.load() == ejected && (first == nil || m.until.Before(first.until)) {
-			first = m
+		if m.load() == ejected {
+			list = append(list, m)
 		}
 	}
-	return first
+	slices.SortFunc(list, func(a, b *Member) int { return a.until.Compare(b.until) })
+	return list
 }
 
 // armLocked makes sure that the timer runs out at the time given or before.
@@ -174,15 +178,13 @@ func (d *Detector) returnDue() {
 	}
 	d.next = time.Time{}
 	now, returned := time.Now(), false
-	for _, m := range *d.members.Load() {
-		switch {
-		case m.load() != ejected:
-		case m.until.After(now):
+	for _, m := range d.outLocked() {
+		if m.until.After(now) {
 			d.armLocked(m.until)
-		default:
-			d.setStateLocked(m, serving)
-			returned = true
+			break
 		}
+		d.setStateLocked(m, serving)
+		returned = true
 	}
 	d.mu.Unlock()
 	if returned {

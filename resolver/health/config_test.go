@@ -9,7 +9,8 @@ import (
 )
 
 func TestConfig_ZeroMeansTheDefaults(t *testing.T) {
-	require.Equal(t, Config{Type: TypeGRPC, Interval: 5 * time.Second, Timeout: time.Second, Rise: 2, Fall: 3}, Config{Type: TypeGRPC}.withDefaults())
+	want := Config{Type: TypeGRPC, Interval: 5 * time.Second, Timeout: time.Second, Rise: 2, Fall: 3}
+	require.Equal(t, want, Config{Type: TypeGRPC}.withDefaults())
 	require.Equal(t, 200*time.Millisecond, Config{Interval: 200 * time.Millisecond}.withDefaults().Timeout, "no more than interval")
 }
 
@@ -34,5 +35,8 @@ func TestConfig_ValidateNamesKeyValueAndBound(t *testing.T) {
 	} {
 		require.EqualError(t, cfg.Validate(), want)
 	}
-	require.NoError(t, Config{Type: TypeGRPC, Service: "a.B", Authority: "x:1", Interval: 100 * time.Millisecond, Timeout: 100 * time.Millisecond, Rise: 1, Fall: 1}.Validate())
+	require.NoError(t, Config{
+		Type: TypeGRPC, Service: "a.B", Authority: "x:1",
+		Interval: 100 * time.Millisecond, Timeout: 100 * time.Millisecond, Rise: 1, Fall: 1,
+	}.Validate())
 }

@@ -205,7 +205,8 @@ func TestGRPC_AnswersThatAreTooLarge(t *testing.T) {
 	for want, check := range map[string]func(context.Context) (*grpc_health_v1.HealthCheckResponse, error){
 		"the check ended with ResourceExhausted": func(context.Context) (*grpc_health_v1.HealthCheckResponse, error) {
 			answer := &grpc_health_v1.HealthCheckResponse{Status: serving}
-			answer.ProtoReflect().SetUnknown(protowire.AppendBytes(protowire.AppendTag(nil, 99, protowire.BytesType), make([]byte, maxAnswer)))
+			tag := protowire.AppendTag(nil, 99, protowire.BytesType)
+			answer.ProtoReflect().SetUnknown(protowire.AppendBytes(tag, make([]byte, maxAnswer)))
 			return answer, nil
 		},
 		"the check ended with Internal": func(ctx context.Context) (*grpc_health_v1.HealthCheckResponse, error) {

@@ -31,7 +31,8 @@ func TestGRPC_KitexServer(t *testing.T) {
 	ln := listen(t, "127.0.0.1:0")
 	h := &kitexHealth{}
 	h.status.Store(int32(healthv1.HealthCheckResponse_SERVING))
-	s := kitexhealth.NewServer(h, server.WithListener(ln), server.WithExitWaitTime(time.Millisecond), server.WithExitSignal(func() <-chan error { return nil }))
+	s := kitexhealth.NewServer(h, server.WithListener(ln), server.WithExitWaitTime(time.Millisecond),
+		server.WithExitSignal(func() <-chan error { return nil }))
 	done := make(chan error, 1)
 	go func() { done <- s.Run() }()
 	defer func() {
