@@ -175,12 +175,6 @@ func (c *conn) room() int32 {
 // takesStreams reports whether the peer allows any stream.
 func (c *conn) takesStreams() bool { return c.h2.MaxStreams() > 0 }
 
-// busyAt is how many streams there are when a further one makes the connection busy: three quarters of its room.
-func (c *conn) busyAt() int {
-	room := int(c.room())
-	return room - room/4 - 1
-}
-
 // take takes a slot if there is room. The caller opens a stream with open, which keeps the slot, or gives it back with
 // release.
 func (c *conn) take() bool {

@@ -146,9 +146,7 @@ func (e *endpoint) addLocked(c *conn) {
 	old := *e.usable.Load()
 	e.setUsableLocked(slices.Concat(old, []*conn{c}))
 	if age := e.group.cfg.MaxAge; age > 0 {
-		const spread = 0.1 // so that connections made together do not go together
-		age += time.Duration(float64(age) * spread * (2*rand.Float64() - 1))
-		c.age = time.AfterFunc(age, func() { e.replace(c) })
+		c.age = time.AfterFunc(spread(age, rand.Float64()), func() { e.replace(c) })
 	}
 	if !c.takesStreams() {
 		e.dialFailedLocked(&DialError{Address: e.addr, Err: errNoStreams})
@@ -159,6 +157,12 @@ func (e *endpoint) addLocked(c *conn) {
 	if i := slices.IndexFunc(old, func(c *conn) bool { return c.aged }); i >= 0 {
 		e.retireLocked(old[i]) // this one takes its place
 	}
+}
+
+// spread returns up to a tenth more or less than age, so that connections made together do not go together. chance is
+// from 0 to below 1.
+func spread(age time.Duration, chance float64) time.Duration {
+	return age + time.Duration((2*chance-1)*float64(age)/10)
 }
 
 // dialFailedLocked counts a failure, and lets the endpoint rest.

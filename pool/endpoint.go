@@ -73,32 +73,44 @@ func (e *endpoint) overLocked() bool { return e.use == gone || e.group.pool.ctx.
 // take takes a slot of the connection with the fewest streams, avoid aside, or returns nil. It does not wait. When it
 // finds all connections busy it has a further one made for later calls.
 func (e *endpoint) take(avoid *conn) *conn {
-	c, busy := e.pick(avoid)
+	seen := e.usable.Load()
+	c, busy := e.pick(*seen, avoid)
 	if busy && e.dial.isIdle() {
 		e.mu.Lock()
-		e.dial.spare = true
-		e.dialLocked()
+		if e.usable.Load() == seen { // otherwise there may be one by now
+			e.dial.spare = true
+			e.dialLocked()
+		}
 		e.unlock()
 	}
 	return c
 }
 
-// pick is the part of take that needs no lock. It reports whether all connections are busy and there may be another.
-func (e *endpoint) pick(avoid *conn) (picked *conn, busy bool) {
-	conns := *e.usable.Load()
+// pick is the part of take that needs no lock, and chooses among conns. It reports whether all connections are busy, which is when three quarters
+// of their room are in use, and there may be another.
+func (e *endpoint) pick(conns []*conn, avoid *conn) (picked *conn, busy bool) {
 	for {
 		var best *conn
 		var least int32
+		calm, bestBusyAt := 0, int32(0) // connections that are not busy
 		for _, c := range conns {
-			if n := c.inflight.Load(); c != avoid && n >= 0 && n < c.room() && (best == nil || n < least) {
-				best, least = c, n
+			n, room := c.inflight.Load(), c.room()
+			busyAt := room - room/4
+			if n < busyAt {
+				calm++
+			}
+			if c != avoid && n >= 0 && n < room && (best == nil || n < least) {
+				best, least, bestBusyAt = c, n, busyAt
 			}
 		}
 		if best == nil {
 			return nil, false
 		}
 		if best.take() {
-			return best, int(least) >= best.busyAt() && len(conns) < e.group.cfg.MaxConnections
+			if least == bestBusyAt-1 {
+				calm-- // busy from now on
+			}
+			return best, calm <= 0 && len(conns) < e.group.cfg.MaxConnections
 		}
 		// Somebody else was faster, or it was retired.
 	}
@@ -124,10 +136,11 @@ func (e *endpoint) answerLocked(w *waiter, c *conn, err error) {
 // them if there will be none, and has a connection made if one is wanted.
 func (e *endpoint) settleLocked() {
 	for e.queue.first != nil {
-		c, _ := e.pick(nil)
+		c, busy := e.pick(*e.usable.Load(), nil)
 		if c == nil {
 			break
 		}
+		e.dial.spare = e.dial.spare || busy
 		e.answerLocked(e.queue.first, c, nil)
 	}
 	if e.queue.first != nil {

@@ -3,6 +3,8 @@ package pool
 import (
 	"io"
 	"math"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -88,6 +90,61 @@ func TestGoAway_BelowTheStreamMeansUnprocessed(t *testing.T) {
 	again.Close()
 	receive(t, "the end of the old connection", old.ended)
 	eventually(t, "no stream", func() bool { return p.Stats() == Stats{Endpoints: 1, Connections: 1} })
+}
+
+// A server that sends each connection away with its fifth stream, under callers that come all at once: whatever Open was
+// lost to a GOAWAY is made on another connection, and so is, with Avoid, a stream that was not processed.
+func TestGoAway_EveryFewStreamsFailsNoOpen(t *testing.T) {
+	const callers, calls = 16, 60
+	for _, policy := range []WhenFull{WhenFullWait, WhenFullFail, WhenFullGrow} {
+		t.Run(string(policy), func(t *testing.T) {
+			server := startServer(t, func(s *server) {
+				s.onHeaders = func(c *serverConn, stream uint32) {
+					if c.opened > 5 {
+						return // it was not processed
+					}
+					if c.opened == 5 {
+						c.goAway(stream)
+					}
+					c.finish(stream)
+				}
+			})
+			p := newPool(t, func(c *Config) { c.WhenFull, c.MaxConnections = policy, 4 })
+			var again atomic.Int64
+			var wg sync.WaitGroup
+			for range callers {
+				wg.Go(func() {
+					for range calls {
+						var s *Stream
+						for {
+							next, err := p.Default().Open(t.Context(), server.addr, hdr, OpenOptions{Avoid: s})
+							if err != nil {
+								t.Errorf("Open: %v", err)
+								return
+							}
+							if s != nil {
+								s.Close()
+							}
+							s = next
+							_, err = s.Header()
+							if !s.Unprocessed() {
+								if err != nil {
+									t.Errorf("a stream that was processed: %v", err)
+								}
+								break
+							}
+							again.Add(1)
+						}
+						s.Close()
+					}
+				})
+			}
+			wg.Wait()
+			t.Logf("%d connections, %d streams again", server.accepts.Load(), again.Load())
+			require.GreaterOrEqual(t, server.accepts.Load(), int64(callers*calls/5))
+			require.Zero(t, p.Stats().Streams)
+		})
+	}
 }
 
 func TestReopen_RefusedStream(t *testing.T) {

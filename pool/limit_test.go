@@ -151,13 +151,20 @@ func TestLimit_FallsInAStorm(t *testing.T) {
 
 // A connection that cannot be made must not fail a call for which those in use will have room.
 func TestLimit_OpenWaitsForASlotWhenNoFurtherConnectionCanBeMade(t *testing.T) {
-	server := startServer(t, func(s *server) { s.first = maxStreams(1) })
+	server := startServer(t, func(s *server) {
+		s.begin = func(c *serverConn) {
+			if s.accepts.Load() > 1 {
+				c.kill()
+				return
+			}
+			c.settings(maxStreams(1)...)
+		}
+	})
 	p := newPool(t, func(c *Config) { c.MaxConnections, c.WhenFull = 2, WhenFullWait })
 	first := open(t, p, server.addr)
-	require.NoError(t, server.ln.Close())
 	second := goOpen(t.Context(), p, server.addr)
 	waiting(t, p, server.addr, 1)
-	require.Eventually(t, func() bool { return !dialling(p, server.addr) }, 10*time.Second, time.Millisecond)
+	eventually(t, "failed dials", func() bool { return endpointOf(t, p, server.addr).failures() >= 2 })
 	select {
 	case got := <-second:
 		t.Fatalf("Open did not wait: %v", got.err)
@@ -167,9 +174,4 @@ func TestLimit_OpenWaitsForASlotWhenNoFurtherConnectionCanBeMade(t *testing.T) {
 	got := receive(t, "a slot", second)
 	require.NoError(t, got.err)
 	got.stream.Close()
-}
-
-func dialling(p *Pool, addr string) bool {
-	e, _ := p.Default().endpoints.Load(addr)
-	return e.(*endpoint).dial.state() == dialUnderWay
 }

@@ -212,9 +212,9 @@ func (e *endpoint) enqueue(o *opening) error {
 	e.waiting.Add(1) // before settleLocked looks for room: whoever makes room later sees it
 	o.conn, o.err = nil, nil
 	if o.again {
-		e.queue.pushFront(&o.waiter)
+		e.queue.putBack(&o.waiter)
 	} else {
-		e.queue.pushBack(&o.waiter)
+		e.queue.add(&o.waiter)
 	}
 	e.settleLocked()
 	return nil

@@ -6,14 +6,24 @@ type waiter struct {
 	conn   *conn         // the answer: with a slot taken for the call,
 	err    error         // or why there is none
 
-	queued     bool // guarded, as are the links, by the endpoint's mu
+	// Guarded by the endpoint's mu:
+	place      uint64 // in the order of arrival; 0 before it was in a queue
+	queued     bool
 	prev, next *waiter
 }
 
 // queue holds the calls that wait for a slot, in the order in which they came. Every operation takes the same short
-// time however many wait. The endpoint's mu guards it.
+// time however many wait, but putBack, which passes those that it stays behind. The endpoint's mu guards it.
 type queue struct {
 	first, last *waiter
+	arrivals    uint64
+}
+
+// add is for a call that has come.
+func (q *queue) add(w *waiter) {
+	q.arrivals++
+	w.place = q.arrivals
+	q.pushBack(w)
 }
 
 func (q *queue) pushBack(w *waiter) {
@@ -26,15 +36,24 @@ func (q *queue) pushBack(w *waiter) {
 	q.last = w
 }
 
-// pushFront is for a call that had its turn and lost what it got.
-func (q *queue) pushFront(w *waiter) {
-	w.queued, w.prev, w.next = true, nil, q.first
-	if q.first != nil {
-		q.first.prev = w
-	} else {
-		q.last = w
+// putBack is for a call that had its turn and lost what it got: only others of that kind that came before it stay before
+// it.
+func (q *queue) putBack(w *waiter) {
+	next := q.first
+	for next != nil && next.place < w.place {
+		next = next.next
 	}
-	q.first = w
+	if next == nil {
+		q.pushBack(w)
+		return
+	}
+	w.queued, w.prev, w.next = true, next.prev, next
+	if w.prev != nil {
+		w.prev.next = w
+	} else {
+		q.first = w
+	}
+	next.prev = w
 }
 
 func (q *queue) remove(w *waiter) {

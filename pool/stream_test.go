@@ -237,3 +237,43 @@ func TestStream_SlowReaderHoldsUpNoOther(t *testing.T) {
 	_, err := slow.Read(got)
 	require.NoError(t, err)
 }
+
+func TestStream_SilentUntilSomethingComes(t *testing.T) {
+	for name, come := range map[string]func(c *serverConn, stream, other uint32){
+		"headers":               func(c *serverConn, stream, _ uint32) { c.headers(stream) },
+		"headers of another":    func(c *serverConn, _, other uint32) { c.headers(other) },
+		"trailers of another":   func(c *serverConn, _, other uint32) { c.finish(other) },
+		"an answer to our ping": nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := startServer(t, nil)
+			p := newPool(t, func(c *Config) {
+				if come == nil {
+					c.Keepalive = h2conn.Keepalive{Time: 20 * time.Millisecond, Timeout: patience}
+				}
+			})
+			other, _, otherID := stream(t, p, server)
+			s, c, id := stream(t, p, server)
+			if come != nil {
+				c.settings() // says nothing of calls
+				c.reset(otherID, http2.ErrCodeCancel)
+				receive(t, "the end of the other", other.Done())
+				require.True(t, s.Silent())
+				require.True(t, other.Silent())
+				third, _, thirdID := stream(t, p, server)
+				defer third.Close()
+				come(c, id, thirdID)
+			}
+			eventually(t, "a sound", func() bool { return !s.Silent() })
+			require.False(t, other.Silent())
+			if come != nil {
+				next, _, _ := stream(t, p, server)
+				require.True(t, next.Silent(), "what came before does not count")
+				require.False(t, s.Silent())
+				next.Close()
+			}
+			other.Close()
+			s.Close()
+		})
+	}
+}

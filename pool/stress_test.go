@@ -131,3 +131,121 @@ func TestStress_ServerGoesAwayAllTheTime(t *testing.T) {
 	eventually(t, "nothing", func() bool { return p.Stats() == Stats{} })
 	(&sharedServer{server}).waitNoConnection(t)
 }
+
+// Limits that fall and rise, connections that are killed, old, idle and left, calls that give up, in every policy at once:
+// every Open says what it may, nothing hangs, no slot is lost.
+func TestStress_PoliciesUnderAChangingServer(t *testing.T) {
+	const goroutines, calls = 12, 150
+	server := startServer(t, func(s *server) {
+		s.first = maxStreams(4)
+		s.onHeaders = func(c *serverConn, stream uint32) { c.finish(stream) }
+	})
+	p := newPool(t, nil)
+	var groups []*Group
+	for _, policy := range []WhenFull{WhenFullWait, WhenFullFail, WhenFullGrow} {
+		groups = append(groups, p.Group(Config{
+			MinConnections: 1, MaxConnections: 2, StreamsPerConnection: 3, WhenFull: policy,
+			ConnectTimeout: 200 * time.Millisecond, IdleTimeout: 20 * time.Millisecond, MaxAge: 50 * time.Millisecond,
+			Backoff: Backoff{Base: time.Millisecond, Max: 5 * time.Millisecond},
+		}))
+	}
+	open(t, p, server.addr).Close() // so that there is a connection to disturb
+	stop := make(chan struct{})
+	var disturb, wg sync.WaitGroup
+	disturb.Go(func() {
+		rnd := rand.New(rand.NewPCG(1, 8))
+		tick := time.NewTicker(500 * time.Microsecond)
+		defer tick.Stop()
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			case <-tick.C:
+			}
+			conns := server.all()
+			c := conns[max(0, len(conns)-1-rnd.IntN(8))] // one of the last, if there are so many
+			switch rnd.IntN(12) {
+			case 0:
+				c.kill()
+			case 1:
+				c.goAway(math.MaxInt32)
+			case 2:
+				p.Leave(server.addr)
+			default:
+				c.settings(maxStreams(uint32(rnd.IntN(5)))...)
+			}
+		}
+	})
+	var ok, failed, full, gaveUp, waits atomic.Int64
+	for _, g := range groups {
+		for i := range goroutines {
+			wg.Go(func() {
+				rnd := rand.New(rand.NewPCG(uint64(i), 9))
+				for range calls {
+					ctx, cancel := t.Context(), func() {}
+					if rnd.IntN(2) == 0 {
+						ctx, cancel = context.WithTimeout(ctx, time.Duration(rnd.IntN(3000))*time.Microsecond)
+					}
+					opts := OpenOptions{Wait: func() (func(), bool) {
+						if rnd.IntN(10) == 0 {
+							return nil, false
+						}
+						waits.Add(1)
+						return func() { waits.Add(-1) }, true
+					}}
+					s, err := g.Open(ctx, server.addr, hdr, opts)
+					var dialErr *DialError
+					var fullErr *FullError
+					switch {
+					case err == nil:
+						ok.Add(1)
+						_, _ = s.Header()
+						if s.Unprocessed() {
+							if next, err := g.Open(ctx, server.addr, hdr, OpenOptions{Avoid: s}); err == nil {
+								next.Close()
+							}
+						}
+						_ = s.Silent()
+						s.Close()
+					case errors.As(err, &dialErr):
+						failed.Add(1)
+					case errors.As(err, &fullErr):
+						full.Add(1)
+					case ctx.Err() != nil && errors.Is(err, ctx.Err()):
+						gaveUp.Add(1)
+					default:
+						t.Errorf("Open: %v", err)
+					}
+					cancel()
+				}
+			})
+		}
+	}
+	done := make(chan struct{})
+	go func() {
+		wg.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(6 * patience):
+		t.Fatal("calls hang")
+	}
+	close(stop)
+	disturb.Wait()
+	t.Logf("%d streams, %d failed, %d full, %d gave up, %d connections", ok.Load(), failed.Load(), full.Load(), gaveUp.Load(), server.accepts.Load())
+	require.NotZero(t, ok.Load())
+	require.NotZero(t, full.Load())
+	require.NotZero(t, gaveUp.Load())
+	require.Zero(t, waits.Load(), "calls that wait and were not said to have ended it")
+	require.Zero(t, p.Stats().Streams)
+	for g := range p.all() {
+		for e := range g.all() {
+			require.Zero(t, e.waiting.Load())
+			require.Nil(t, e.queue.first)
+		}
+	}
+	p.Leave(server.addr)
+	eventually(t, "nothing", func() bool { return p.Stats() == Stats{} })
+	(&sharedServer{server}).waitNoConnection(t)
+}

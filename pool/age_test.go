@@ -1,0 +1,129 @@
+package pool
+
+import (
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestMaxAge_ConnectionsAreReplacedUnderLoadWithoutAFailedOpen(t *testing.T) {
+	const age = 100 * time.Millisecond
+	for _, policy := range []WhenFull{WhenFullWait, WhenFullFail} {
+		t.Run(string(policy), func(t *testing.T) {
+			server := startServer(t, func(s *server) {
+				s.onHeaders = func(c *serverConn, stream uint32) { c.finish(stream) }
+			})
+			p := newPool(t, func(c *Config) {
+				c.MaxConnections, c.StreamsPerConnection, c.WhenFull, c.MaxAge = 2, 8, policy, age
+			})
+			stop := time.Now().Add(12 * age)
+			var calls atomic.Int64
+			var wg sync.WaitGroup
+			for range 8 {
+				wg.Go(func() {
+					for time.Now().Before(stop) {
+						s, err := p.Default().Open(t.Context(), server.addr, hdr, OpenOptions{})
+						if err != nil {
+							t.Errorf("Open: %v", err)
+							return
+						}
+						if _, err := s.Header(); err != nil {
+							t.Errorf("Header: %v", err)
+						}
+						s.Close()
+						calls.Add(1)
+					}
+				})
+			}
+			wg.Wait()
+			t.Logf("%d calls, %d connections", calls.Load(), server.accepts.Load())
+			require.GreaterOrEqual(t, server.accepts.Load(), int64(8))
+			require.LessOrEqual(t, server.accepts.Load(), int64(40))
+			eventually(t, "no old connection", func() bool { return p.Stats().Connections <= 2 })
+		})
+	}
+}
+
+func TestMaxAge_OldConnectionTakesNoStreamsAndClosesWithItsLast(t *testing.T) {
+	const age = 150 * time.Millisecond
+	server := startServer(t, nil)
+	p := newPool(t, func(c *Config) { c.MaxAge = age })
+	start := time.Now()
+	s := open(t, p, server.addr)
+	old := receive(t, "a connection", server.accepted)
+	receive(t, "the replacement", server.accepted)
+	require.GreaterOrEqual(t, time.Since(start), age*9/10)
+	eventually(t, "the old one out of use", func() bool { return s.conn.retired.Load() })
+	for range 10 {
+		require.NotSame(t, s.conn, open(t, p, server.addr).conn)
+	}
+	notEnded(t, "the stream on the old connection", s.Done())
+	notEnded(t, "the old connection", old.ended)
+	s.Close()
+	receive(t, "the end of the old connection", old.ended)
+}
+
+// A connection that nobody uses needs no replacement.
+func TestMaxAge_IdleConnectionIsClosed(t *testing.T) {
+	const age = 100 * time.Millisecond
+	server := startServer(t, nil)
+	p := newPool(t, func(c *Config) { c.MaxAge = age })
+	open(t, p, server.addr).Close()
+	receive(t, "the end of the connection", receive(t, "a connection", server.accepted).ended)
+	eventually(t, "no connection", func() bool { return p.Stats().Connections == 0 })
+	require.EqualValues(t, 1, server.accepts.Load())
+}
+
+// The last connection goes on while no other can be made.
+func TestMaxAge_WaitsForAReplacement(t *testing.T) {
+	const age = 50 * time.Millisecond
+	var down atomic.Bool
+	server := flaky(t, &down)
+	p := newPool(t, func(c *Config) {
+		fastBackoff(c)
+		c.MaxAge, c.MaxConnections, c.WhenFull = age, 1, WhenFullWait
+	})
+	s := open(t, p, server.addr)
+	down.Store(true)
+	eventually(t, "three failed dials", func() bool { return endpointOf(t, p, server.addr).failures() >= 3 })
+	require.False(t, s.conn.retired.Load())
+	down.Store(false)
+	eventually(t, "the replacement", func() bool { return s.conn.retired.Load() })
+	require.NoError(t, receive(t, "an open", goOpen(t.Context(), p, server.addr, mustNotWait(t))).err)
+}
+
+// Connections that were made together do not go together.
+func TestMaxAge_IsSpread(t *testing.T) {
+	require.Equal(t, 90*time.Second, spread(100*time.Second, 0))
+	require.Equal(t, 100*time.Second, spread(100*time.Second, 0.5))
+	require.InDelta(t, 110*time.Second, spread(100*time.Second, 0.9999), float64(time.Second))
+
+	const age, n = time.Second, 12
+	server := startServer(t, nil)
+	p := newPool(t, func(c *Config) { c.MaxAge, c.MinConnections, c.MaxConnections = age, n, n })
+	open(t, p, server.addr).Close()
+	conns := usable(t, p, server.addr, n)
+	ages := make(chan time.Duration, n)
+	for _, c := range conns {
+		go func() {
+			<-c.lost
+			ages <- time.Since(c.born)
+		}()
+	}
+	var least, most time.Duration
+	for range n {
+		a := receive(t, "the end of a connection", ages)
+		if least == 0 || a < least {
+			least = a
+		}
+		most = max(most, a)
+	}
+	t.Logf("from %s to %s", least, most)
+	require.GreaterOrEqual(t, least, age*9/10)
+	require.Less(t, most, age*11/10+time.Second/2, "and the time of a dial on a busy machine")
+	require.Greater(t, most-least, age/100)
+	usable(t, p, server.addr, n)
+}
