@@ -171,3 +171,30 @@ func TestProxy_EndCallsEndsThemWithDraining(t *testing.T) {
 	require.Equal(t, codes.Unavailable, status.Code(err), err)
 	require.Equal(t, []string{"draining"}, trailer.Get(ReasonTrailer))
 }
+
+func TestProxy_FullEndpointMeansOverloaded(t *testing.T) {
+	started, release := make(chan struct{}), make(chan struct{})
+	backend := startBackend(t, func(_ any, s grpc.ServerStream) error {
+		close(started)
+		<-release
+		return status.Error(codes.NotFound, "done")
+	})
+	pl := pool.New(pool.Config{MaxConnections: 1, StreamsPerConnection: 1, WhenFull: pool.WhenFullFail}, slog.New(slog.DiscardHandler))
+	t.Cleanup(pl.Close)
+	cc := startProxy(t, New(Config{
+		Router: routerFunc(func(string) (resolver.Target, bool) { return resolver.Target{Route: "r", Address: backend}, true }),
+		Pool:   pl.Default(), Log: slog.New(slog.DiscardHandler),
+	}))
+	first := make(chan error, 1)
+	go func() {
+		_, _, err := invoke(t, cc, "/s/first")
+		first <- err
+	}()
+	<-started
+	_, trailer, err := invoke(t, cc, "/s/second")
+	require.Equal(t, codes.ResourceExhausted, status.Code(err), err)
+	require.Equal(t, []string{"overloaded"}, trailer.Get(ReasonTrailer))
+	require.ErrorContains(t, err, "framegate: "+backend+" is full with 1 connections")
+	close(release)
+	require.Equal(t, codes.NotFound, status.Code(<-first))
+}

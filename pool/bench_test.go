@@ -2,6 +2,9 @@ package pool
 
 import (
 	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -41,4 +44,32 @@ func BenchmarkOpenClose(b *testing.B) {
 			e.take(nil).release()
 		}
 	})
+}
+
+// A slot that becomes free costs the same however many wait for it.
+func BenchmarkHandOver(b *testing.B) {
+	for _, waiters := range []int{10, 1000} {
+		b.Run(fmt.Sprint(waiters), func(b *testing.B) {
+			server := startServer(b, nil)
+			p := New(Config{ConnectTimeout: 6 * patience, IdleTimeout: -1, MaxConnections: 1, StreamsPerConnection: 1, WhenFull: WhenFullWait}, discard)
+			defer p.Close()
+			b.ReportAllocs()
+			var left atomic.Int64
+			left.Store(int64(b.N))
+			var wg sync.WaitGroup
+			for range waiters {
+				wg.Go(func() {
+					for left.Add(-1) >= 0 {
+						s, err := p.Default().Open(context.Background(), server.addr, hdr, OpenOptions{})
+						if err != nil {
+							b.Error(err)
+							return
+						}
+						s.Close()
+					}
+				})
+			}
+			wg.Wait()
+		})
+	}
 }

@@ -86,8 +86,8 @@ func (e *endpoint) take(avoid *conn) *conn {
 	return c
 }
 
-// pick is the part of take that needs no lock, and chooses among conns. It reports whether all connections are busy, which is when three quarters
-// of their room are in use, and there may be another.
+// pick is the part of take that needs no lock, and chooses among conns. It reports whether all of them are busy, which is
+// when three quarters of their room are in use, and there may be another.
 func (e *endpoint) pick(conns []*conn, avoid *conn) (picked *conn, busy bool) {
 	for {
 		var best *conn

@@ -132,6 +132,36 @@ func TestFull_CallsAreServedInTheirOrder(t *testing.T) {
 	require.Zero(t, p.Stats().Streams)
 }
 
+// A call that comes just when a slot becomes free leaves it to those who wait.
+func TestFull_NobodyGetsAheadOfThoseWhoWait(t *testing.T) {
+	server := startServer(t, nil)
+	p := newPool(t, func(c *Config) { c.MaxConnections, c.StreamsPerConnection, c.WhenFull = 1, 1, WhenFullWait })
+	holder := open(t, p, server.addr)
+	first := goOpen(t.Context(), p, server.addr)
+	waiting(t, p, server.addr, 1)
+	e := endpointOf(t, p, server.addr)
+	e.mu.Lock() // the slot that becomes free cannot be given to the first yet
+	closed := make(chan struct{})
+	go func() {
+		holder.Close()
+		close(closed)
+	}()
+	eventually(t, "a free slot", func() bool { return holder.conn.streams() == 0 })
+	second := goOpen(t.Context(), p, server.addr)
+	select {
+	case <-second:
+		t.Error("the second call got the slot")
+	case <-time.After(50 * time.Millisecond):
+	}
+	e.mu.Unlock()
+	got := receive(t, "a slot", first)
+	require.NoError(t, got.err)
+	receive(t, "the end of Close", closed)
+	waiting(t, p, server.addr, 1)
+	got.stream.Close()
+	require.NoError(t, receive(t, "a slot", second).err)
+}
+
 // A call that was served and lost its slot again, because the peer lowered its limit meanwhile, does not lose its place.
 func TestFull_CallThatLosesItsSlotKeepsItsPlace(t *testing.T) {
 	var q queue
