@@ -127,3 +127,44 @@ func TestMaxAge_IsSpread(t *testing.T) {
 	require.Greater(t, most-least, age/100)
 	usable(t, p, server.addr, n)
 }
+
+// Those that WhenFullGrow has made beyond MaxConnections are not replaced.
+func TestMaxAge_ConnectionsBeyondMaxAreNotReplaced(t *testing.T) {
+	const age = 100 * time.Millisecond
+	server := startServer(t, nil)
+	p := newPool(t, func(c *Config) { c.MaxConnections, c.StreamsPerConnection, c.MaxAge = 1, 1, age })
+	var streams []*Stream
+	for range 3 {
+		streams = append(streams, open(t, p, server.addr))
+	}
+	for _, s := range streams {
+		eventually(t, "it out of use", func() bool { return s.conn.retired.Load() })
+	}
+	require.LessOrEqual(t, server.accepts.Load(), int64(4))
+}
+
+// An endpoint that takes streams on old connections only is not connected to without end.
+func TestMaxAge_ReplacementsThatTakeNoStreamsAreFew(t *testing.T) {
+	const age, most = 30 * time.Millisecond, 3
+	server := startServer(t, func(s *server) {
+		s.begin = func(c *serverConn) {
+			if s.accepts.Load() > 1 {
+				c.settings(maxStreams(0)...)
+				return
+			}
+			c.settings()
+		}
+	})
+	p := newPool(t, func(c *Config) {
+		c.MaxConnections, c.MaxAge = most, age
+		c.Backoff = Backoff{Base: time.Millisecond, Max: time.Millisecond}
+	})
+	s := open(t, p, server.addr)
+	eventually(t, "more than there may be at once", func() bool { // those without streams have their age too
+		require.LessOrEqual(t, p.Stats().Connections, most+2, "with one that is just being closed")
+		return server.accepts.Load() > 4*most
+	})
+	notEnded(t, "the stream", s.Done())
+	require.False(t, s.conn.retired.Load(), "it is the only one that takes streams")
+	open(t, p, server.addr)
+}

@@ -77,8 +77,11 @@ func (e *endpoint) dialLocked() {
 	case e.queue.first != nil && fresh < cfg.mostConnections():
 	case e.use == serving && fresh < cfg.MinConnections:
 	case spare && fresh < cfg.MaxConnections:
-	case fresh < len(*e.usable.Load()): // one has reached its age
+	case fresh == len(*e.usable.Load()):
+		return
+	case fresh < cfg.MaxConnections: // one has reached its age
 	default:
+		e.retireAgedLocked() // there are enough without
 		return
 	}
 	e.dial.setState(dialUnderWay)
