@@ -117,6 +117,51 @@ func TestBackoff_DialsAreFewHoweverManyCallsThereAre(t *testing.T) {
 	}
 }
 
+// An endpoint may take connections only to end them: that is a failure too, and in a row if nothing else comes between.
+func TestBackoff_ConnectionThatEndsUnusedIsAFailure(t *testing.T) {
+	no := OpenOptions{Wait: func() (func(), bool) { return nil, false }} // has a connection made, and does not use it
+	server := startServer(t, nil)
+	for name, end := range map[string]func(c *serverConn){
+		"closed":         (*serverConn).kill,
+		"told to goaway": func(c *serverConn) { c.goAway(0) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPool(t, func(c *Config) { c.Backoff = Backoff{Base: time.Millisecond, Max: time.Minute} })
+			e, err := p.Default().endpoint(server.addr)
+			require.NoError(t, err)
+			for i := range 4 {
+				eventually(t, "a connection", func() bool {
+					e.mu.Lock()
+					defer e.unlock()
+					e.dial.spare = len(*e.usable.Load()) == 0
+					e.dialLocked()
+					return len(*e.usable.Load()) == 1
+				})
+				end(server.all()[len(server.all())-1])
+				usable(t, p, server.addr, 0)
+				require.Equal(t, i+1, e.failures())
+			}
+		})
+		t.Run(name+", then calls fail at once", func(t *testing.T) {
+			p := newPool(t, func(c *Config) { c.Backoff = Backoff{Base: time.Minute, Max: time.Minute} })
+			_, err := p.Default().Open(t.Context(), server.addr, hdr, no)
+			require.Error(t, err)
+			usable(t, p, server.addr, 1)
+			end(server.all()[len(server.all())-1])
+			usable(t, p, server.addr, 0)
+			got := receive(t, "the end of Open", goOpen(t.Context(), p, server.addr, mustNotWait(t)))
+			require.ErrorIs(t, requireDialError(t, got, server.addr, patience), errGoneAtOnce)
+		})
+		t.Run(name+", but was used", func(t *testing.T) {
+			p := newPool(t, func(c *Config) { c.Backoff = Backoff{Base: time.Minute, Max: time.Minute} })
+			open(t, p, server.addr).Close()
+			end(server.all()[len(server.all())-1])
+			usable(t, p, server.addr, 0)
+			open(t, p, server.addr).Close()
+		})
+	}
+}
+
 func TestBackoff_SuccessResetsIt(t *testing.T) {
 	var down atomic.Bool
 	down.Store(true)

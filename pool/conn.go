@@ -21,8 +21,8 @@ import (
 //
 //	dialConn -> usable -> retired (no new streams; those it has go on) -> shut (it has none any more) -> closed
 //
-// usable ends with GOAWAY, when the connection is idle or old or not wanted, when stream identifiers run out, or with the
-// end of the connection.
+// usable ends with GOAWAY, when the connection is idle or old or not wanted, when stream identifiers run out, or with
+// the end of the connection.
 type conn struct {
 	endpoint *endpoint
 	tr       grpc.ClientTransport

@@ -89,8 +89,8 @@ func (e *endpoint) dialLocked() {
 	e.group.pool.wg.Go(e.makeConn)
 }
 
-// furtherThan has another connection made than avoid, for a call that found no room elsewhere, and returns what is closed
-// when the dial has ended. It returns nil if avoid is not in use or there can be no other.
+// furtherThan has another connection made than avoid, for a call that found no room elsewhere, and returns what is
+// closed when the dial has ended. It returns nil if avoid is not in use or there can be no other.
 func (e *endpoint) furtherThan(avoid *conn) (dialed <-chan struct{}, err error) {
 	e.mu.Lock()
 	defer e.unlock()

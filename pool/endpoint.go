@@ -11,8 +11,8 @@ import (
 //
 //	serving <-> left -> gone
 //
-// An Open makes it serving, Leave and nothing else makes it left. It is gone when it has been forgotten: when nothing is
-// left of it (forgetIfEmpty), or with the pool.
+// An Open makes it serving, Leave and nothing else makes it left. It is gone when it has been forgotten: when nothing
+// is left of it (forgetIfEmpty), or with the pool.
 type endpoint struct {
 	group *Group
 	addr  string
@@ -86,8 +86,8 @@ func (e *endpoint) take(avoid *conn) *conn {
 	return c
 }
 
-// pick is the part of take that needs no lock, and chooses among conns. It reports whether all of them are busy, which is
-// when three quarters of their room are in use, and there may be another.
+// pick is the part of take that needs no lock, and chooses among conns. It reports whether all of them are busy, which
+// is when three quarters of their room are in use, and there may be another.
 func (e *endpoint) pick(conns []*conn, avoid *conn) (picked *conn, busy bool) {
 	for {
 		var best *conn

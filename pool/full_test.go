@@ -162,7 +162,8 @@ func TestFull_NobodyGetsAheadOfThoseWhoWait(t *testing.T) {
 	require.NoError(t, receive(t, "a slot", second).err)
 }
 
-// A call that was served and lost its slot again, because the peer lowered its limit meanwhile, does not lose its place.
+// A call that was served and lost its slot again, because the peer lowered its limit meanwhile, does not lose its
+// place.
 func TestFull_CallThatLosesItsSlotKeepsItsPlace(t *testing.T) {
 	var q queue
 	ws := make([]*waiter, 5)

@@ -92,8 +92,8 @@ func TestGoAway_BelowTheStreamMeansUnprocessed(t *testing.T) {
 	eventually(t, "no stream", func() bool { return p.Stats() == Stats{Endpoints: 1, Connections: 1} })
 }
 
-// A server that sends each connection away with its fifth stream, under callers that come all at once: whatever Open was
-// lost to a GOAWAY is made on another connection, and so is, with Avoid, a stream that was not processed.
+// A server that sends each connection away with its fifth stream, under callers that come all at once: whatever Open
+// was lost to a GOAWAY is made on another connection, and so is, with Avoid, a stream that was not processed.
 func TestGoAway_EveryFewStreamsFailsNoOpen(t *testing.T) {
 	const callers, calls = 16, 60
 	for _, policy := range []WhenFull{WhenFullWait, WhenFullFail, WhenFullGrow} {

@@ -33,15 +33,15 @@ type OpenOptions struct {
 	Wait func() (end func(), ok bool)
 }
 
-// Open opens a stream to the endpoint at addr (host:port or unix:/path) on a connection with room. It makes a connection
-// if there is none, and does what Config.WhenFull says if there is no room.
+// Open opens a stream to the endpoint at addr (host:port or unix:/path) on a connection with room. It makes a
+// connection if there is none, and does what Config.WhenFull says if there is no room.
 //
 // ctx is the call's: it bounds the stream's life, and its deadline and outgoing metadata (Kitex
 // metadata.NewOutgoingContext) are sent. Open returns when ctx ends, or within ConnectTimeout if ctx has no deadline.
 //
-// Errors: a *DialError, a *FullError, a *HeaderError, ErrClosed or ctx's own. For each of them the endpoint has certainly
-// not seen the call. While an endpoint without connections rests after a failed dial (Config.Backoff), Open fails at once
-// with the *DialError of that dial. The caller closes the Stream exactly once.
+// Errors: a *DialError, a *FullError, a *HeaderError, ErrClosed or ctx's own. For each of them the endpoint has
+// certainly not seen the call. While an endpoint without connections rests after a failed dial (Config.Backoff), Open
+// fails at once with the *DialError of that dial. The caller closes the Stream exactly once.
 func (g *Group) Open(ctx context.Context, addr string, hdr *grpc.CallHdr, opts OpenOptions) (*Stream, error) {
 	var o *opening // made when the call must wait
 	for {
@@ -54,7 +54,7 @@ func (g *Group) Open(ctx context.Context, addr string, hdr *grpc.CallHdr, opts O
 			if s != nil || err != nil {
 				return s, err
 			}
-			o = newOpening(&opts, ctx, g.cfg.ConnectTimeout)
+			o = newOpening(ctx, opts, g.cfg.ConnectTimeout)
 			defer o.end()
 		}
 		s, err := e.open(ctx, hdr, o)
@@ -110,8 +110,8 @@ func (g *Group) Leave(addr string) {
 	}
 }
 
-// sweepIdle closes connections that have had no stream for IdleTimeout and forgets endpoints that have none left. It ends
-// when there is no endpoint.
+// sweepIdle closes connections that have had no stream for IdleTimeout and forgets endpoints that have none left. It
+// ends when there is no endpoint.
 func (g *Group) sweepIdle() {
 	tick := time.NewTicker(max(g.cfg.IdleTimeout/4, 10*time.Millisecond))
 	defer tick.Stop()

@@ -57,7 +57,8 @@ type opening struct {
 	over  chan struct{} // closed when it has waited so long; nil if only its context bounds it
 }
 
-func newOpening(opts *OpenOptions, ctx context.Context, after time.Duration) *opening {
+// newOpening returns the opening of a call that may wait, for after at most if ctx has no deadline.
+func newOpening(ctx context.Context, opts OpenOptions, after time.Duration) *opening {
 	o := &opening{avoid: opts.Avoid.connection(), ask: opts.Wait, after: after}
 	o.waiter.answer = make(chan struct{}, 1)
 	if _, ok := ctx.Deadline(); !ok {

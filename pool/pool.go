@@ -1,8 +1,9 @@
 // Package pool shares HTTP/2 connections to endpoints among calls: it opens streams on them, makes more connections
 // as streams grow, and retires them when they are told to go away, break, age or idle.
 //
-// Enter at Group.Open in group.go; then open.go (a call that must wait), endpoint.go (which connection), dialing.go (when
-// one is made), conn.go (one connection), stream.go (one stream). Package h2conn is what lies below Kitex's transport.
+// Enter at Group.Open in group.go; then open.go (a call that must wait), endpoint.go (which connection), dialing.go
+// (when one is made), conn.go (one connection), stream.go (one stream). Package h2conn is what lies below Kitex's
+// transport.
 package pool
 
 import (
@@ -26,8 +27,8 @@ type Pool struct {
 	closed bool
 }
 
-// New returns a Pool whose default Group has the policy cfg, which must be valid (Config.Validate). log gets connections
-// made and lost at debug level.
+// New returns a Pool whose default Group has the policy cfg, which must be valid (Config.Validate). log gets
+// connections made and lost at debug level.
 func New(cfg Config, log *slog.Logger) *Pool {
 	p := &Pool{log: log}
 	p.ctx, p.cancel = context.WithCancel(context.Background())

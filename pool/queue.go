@@ -36,8 +36,8 @@ func (q *queue) pushBack(w *waiter) {
 	q.last = w
 }
 
-// putBack is for a call that had its turn and lost what it got: only others of that kind that came before it stay before
-// it.
+// putBack is for a call that had its turn and lost what it got: only others of that kind that came before it stay
+// before it.
 func (q *queue) putBack(w *waiter) {
 	next := q.first
 	for next != nil && next.place < w.place {

@@ -50,9 +50,9 @@ func (s *Stream) ResetCode() (http2.ErrCode, bool) { return s.conn.h2.ResetCode(
 // Address is the endpoint's.
 func (s *Stream) Address() string { return s.conn.endpoint.addr }
 
-// Silent reports whether nothing has come from the peer on this stream's connection since the stream was opened: no DATA
-// or HEADERS of any stream and no answer to a keepalive ping. It tells a stopped process from a slow method. It may be
-// called by anybody at any time.
+// Silent reports whether nothing has come from the peer on this stream's connection since the stream was opened: no
+// DATA or HEADERS of any stream and no answer to a keepalive ping. It tells a stopped process from a slow method. It
+// may be called by anybody at any time.
 func (s *Stream) Silent() bool { return s.conn.h2.Heard() == s.heard }
 
 // connection is nil for a nil Stream.

@@ -17,7 +17,8 @@ import (
 )
 
 // A server that sends its connections away every 50 streams, in each of the ways there are, and answers streams in each
-// of the ways there are, under 64 goroutines that use them in each of the ways there are: nothing hangs, nothing is left.
+// of the ways there are, under 64 goroutines that use them in each of the ways there are: nothing hangs, nothing is
+// left.
 func TestStress_ServerGoesAwayAllTheTime(t *testing.T) {
 	const goroutines, calls = 64, 60
 	var goneAway atomic.Int64
@@ -132,8 +133,8 @@ func TestStress_ServerGoesAwayAllTheTime(t *testing.T) {
 	(&sharedServer{server}).waitNoConnection(t)
 }
 
-// Limits that fall and rise, connections that are killed, old, idle and left, calls that give up, in every policy at once:
-// every Open says what it may, nothing hangs, no slot is lost.
+// Limits that fall and rise, connections that are killed, old, idle and left, calls that give up, in every policy at
+// once: every Open says what it may, nothing hangs, no slot is lost.
 func TestStress_PoliciesUnderAChangingServer(t *testing.T) {
 	const goroutines, calls = 12, 150
 	server := startServer(t, func(s *server) {
