@@ -185,6 +185,27 @@ func TestFull_CallThatLosesItsSlotKeepsItsPlace(t *testing.T) {
 	require.Equal(t, queue{arrivals: 5}, q)
 }
 
+// The peer may lower its limit between the taking of a slot and the stream: the transport would wait then, for nobody
+// knows what.
+func TestFull_SlotThatWasTakenBeforeTheLimitFellIsGivenBack(t *testing.T) {
+	server := startServer(t, func(s *server) { s.first = maxStreams(2) })
+	p := newPool(t, func(c *Config) { c.MaxConnections, c.WhenFull = 1, WhenFullWait })
+	s, end, _ := stream(t, p, server)
+	require.True(t, s.conn.take())
+	end.settings(maxStreams(1)...)
+	limitIs(t, s.conn, 1)
+	result := make(chan error, 1)
+	go func() {
+		_, err := s.conn.open(t.Context(), hdr)
+		result <- err
+	}()
+	require.ErrorIs(t, receive(t, "the end of open", result), errOverLimit)
+	require.Equal(t, 1, p.Stats().Streams)
+	end.settings(maxStreams(2)...)
+	limitIs(t, s.conn, 2)
+	require.NoError(t, receive(t, "an open", goOpen(t.Context(), p, server.addr, mustNotWait(t))).err)
+}
+
 // A call that gives up while it is being served passes the slot on.
 func TestFull_CallsThatGiveUpLoseNoSlot(t *testing.T) {
 	const limit = 3

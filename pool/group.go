@@ -29,7 +29,8 @@ type OpenOptions struct {
 
 	// Wait, if not nil, is called at most once, just before the call has to wait for a slot or for a connection. With
 	// ok false, Open fails at once with a *FullError; a connection that is wanted is made all the same, for later
-	// calls. Otherwise end is called once, when the waiting is over. No lock is held during either.
+	// calls. Otherwise end is called once, when the waiting is over. No lock is held during either. It is how a caller
+	// bounds the calls that wait: the pool does not.
 	Wait func() (end func(), ok bool)
 }
 
