@@ -11,7 +11,7 @@ import (
 
 func TestKill_NewCallsAreGoodAfterTwoSeconds(t *testing.T) {
 	backends := three(t)
-	s := begin(t, defaults, asServers(backends)...)
+	s := beginLoad(t, inFlight, defaults, asServers(backends)...)
 	s.fault(backends[0].Kill)
 	s.end(after)
 	s.wantShare(s.from(settled), 0.999)
@@ -25,7 +25,7 @@ const onTheWay = 25 * time.Millisecond
 
 func TestKill_WithRetryOnlyCallsThatTheKilledBackendSawAreLost(t *testing.T) {
 	backends := three(t)
-	s := begin(t, retrying, asServers(backends)...)
+	s := beginLoad(t, inFlight, retrying, asServers(backends)...)
 	s.fault(backends[0].Kill)
 	s.end(after)
 	killed := backends[0].Seen()
@@ -37,9 +37,11 @@ func TestKill_WithRetryOnlyCallsThatTheKilledBackendSawAreLost(t *testing.T) {
 	}
 	sent := unseen("unseen, on the way", isOnTheWay)
 	rest := unseen("unseen, others", func(c Call) bool { return !isOnTheWay(c) })
-	t.Log(s.report.Where("seen by the killed", func(c Call) bool { return killed[c.ID] > 0 && !c.Ended.Before(s.faulty) }))
-	t.Log(sent)
-	t.Log(rest)
+	held := s.report.Where("seen by the killed", func(c Call) bool { return killed[c.ID] > 0 && !c.Ended.Before(s.faulty) })
+	for _, w := range []Window{held, sent, rest} {
+		t.Log(w)
+	}
+	require.Positive(t, held.Calls, "calls that the backend had when it was killed")
 	s.wantNoneLost(rest)
 	require.LessOrEqual(t, sent.Lost(), 3, "calls lost that were on the way: %s", sent)
 	s.wantNoneLost(s.from(onTheWay))
@@ -47,7 +49,7 @@ func TestKill_WithRetryOnlyCallsThatTheKilledBackendSawAreLost(t *testing.T) {
 
 func TestKill_WithCodesListedNoUnaryCallIsLost(t *testing.T) {
 	backends := three(t)
-	s := begin(t, repeating, asServers(backends)...)
+	s := beginLoad(t, inFlight, repeating, asServers(backends)...)
 	s.fault(backends[0].Kill)
 	s.end(after)
 	s.wantNoneLost(s.all())

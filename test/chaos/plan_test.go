@@ -33,6 +33,11 @@ var (
 			`budget: {percent: 50, min: 100}}`,
 	}}
 
+	// returning is impatient too, and takes an endpoint back soon after it was ejected.
+	returning = plan{mayRepeat: true, route: impatient.route, backend: []string{
+		`ejection: {base_time: 500ms, max_time: 1s}`,
+	}}
+
 	// checked asks its endpoints how they are.
 	checked = plan{backend: []string{
 		`health: {type: grpc, interval: 500ms, timeout: 250ms, rise: 2, fall: 2}`,

@@ -24,7 +24,7 @@ func restartAll(s *scenario, backends []*Backend, end func(*Backend)) {
 // Backends that end as they should: calls finish, and no new ones are taken.
 func TestRollingRestart_LosesNoUnaryCall(t *testing.T) {
 	backends := three(t)
-	s := begin(t, defaults, asServers(backends)...)
+	s := beginLoad(t, inFlight, defaults, asServers(backends)...)
 	s.fault(func() { restartAll(s, backends, (*Backend).Terminate) })
 	s.end(pauseBetweenRestarts)
 	s.wantNoneLost(s.all())
@@ -33,7 +33,7 @@ func TestRollingRestart_LosesNoUnaryCall(t *testing.T) {
 
 func TestRollingRestart_ByKillWithRetryLosesNoUnaryCall(t *testing.T) {
 	backends := three(t)
-	s := begin(t, repeating, asServers(backends)...)
+	s := beginLoad(t, inFlight, repeating, asServers(backends)...)
 	s.fault(func() { restartAll(s, backends, (*Backend).Kill) })
 	s.end(pauseBetweenRestarts)
 	s.wantNoneLost(s.all())

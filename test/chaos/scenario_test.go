@@ -19,6 +19,9 @@ const (
 	settled = 2 * time.Second
 )
 
+// inFlight is a load of which each of three servers has some eight calls at any time.
+var inFlight = LoadConfig{Delay: 50 * time.Millisecond}
+
 // scenario is a load on a framegate whose servers have a fault at some time.
 type scenario struct {
 	t       *testing.T
@@ -37,11 +40,16 @@ type scenario struct {
 // begin puts the load on a framegate in this process, in front of the servers, and warms up.
 func begin(t *testing.T, p plan, servers ...Server) *scenario {
 	t.Helper()
-	proxy := testbed.NewProxy(t, p.document(servers...))
-	return beginAt(t, proxy.Addr, LoadConfig{}, p, servers...)
+	return beginLoad(t, LoadConfig{}, p, servers...)
 }
 
-// beginAt is begin with a framegate that is there already, and a load of the test's choice.
+// beginLoad is begin with a load of the test's choice.
+func beginLoad(t *testing.T, load LoadConfig, p plan, servers ...Server) *scenario {
+	t.Helper()
+	return beginAt(t, testbed.NewProxy(t, p.document(servers...)).Addr, load, p, servers...)
+}
+
+// beginAt is beginLoad with a framegate that is there already.
 func beginAt(t *testing.T, addr string, load LoadConfig, p plan, servers ...Server) *scenario {
 	t.Helper()
 	s := &scenario{t: t, plan: p, servers: servers, addr: addr, load: StartLoad(t, addr, load)}

@@ -51,17 +51,21 @@ func TestStopped_WithKeepaliveStreamsGoOnElsewhere(t *testing.T) {
 	require.Positive(t, s.streams().Broken, "streams on the stopped backend")
 }
 
-// What was stopped and goes on is as good as new.
+// What was stopped for longer than a call may take, and goes on, gets calls again.
 func TestStopped_GoesOnAndTakesCallsAgain(t *testing.T) {
 	backends := three(t)
-	s := begin(t, impatient, asServers(backends)...)
+	s := begin(t, returning, asServers(backends)...)
 	s.fault(func() {
 		backends[0].Stop()
-		s.load.Run(time.Second)
+		s.load.Run(2500 * time.Millisecond)
 		backends[0].Continue()
 	})
 	s.end(after)
 	s.wantNoneLost(s.all())
+	seen := backends[0].Seen()
+	late := s.from(after - time.Second)
+	taken := s.report.Where("taken", func(c Call) bool { return seen[c.ID] > 0 && c.Begun.After(s.ended.Add(-time.Second)) })
+	require.Greater(t, taken.Calls, late.Calls/6, "calls of the last second that came to it, of %d", late.Calls)
 }
 
 // An endpoint accepts connections from the beginning and does not speak HTTP/2: no call is sent to it, so none may be lost to
