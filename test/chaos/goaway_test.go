@@ -8,13 +8,15 @@ import (
 
 // A backend ends each connection gracefully after 100 calls: those that it has accepted finish, the others it has not seen.
 func TestGoAway_EveryHundredCallsNoneIsLost(t *testing.T) {
-	raw := NewRaw(t, RawConfig{GoAwayEvery: 100})
-	s := begin(t, defaults, asServers(three(t)[:2], raw)...)
-	s.end(after)
-	t.Logf("%d times GOAWAY", raw.GoAways())
-	require.Greater(t, raw.GoAways(), 3)
-	s.wantNoneLost(s.all())
-	s.wantStreamsWhole()
+	defaults.inBothModes(t, func(t *testing.T, p plan) {
+		raw := NewRaw(t, RawConfig{GoAwayEvery: 100})
+		s := begin(t, p, asServers(three(t)[:2], raw)...)
+		s.end(after)
+		t.Logf("%d times GOAWAY", raw.GoAways())
+		require.Greater(t, raw.GoAways(), 3)
+		s.wantNoneLost(s.all())
+		s.wantStreamsWhole()
+	})
 }
 
 // All backends do that.

@@ -48,9 +48,11 @@ func TestKill_WithRetryOnlyCallsThatTheKilledBackendSawAreLost(t *testing.T) {
 }
 
 func TestKill_WithCodesListedNoUnaryCallIsLost(t *testing.T) {
-	backends := three(t)
-	s := beginLoad(t, inFlight, repeating, asServers(backends)...)
-	s.fault(backends[0].Kill)
-	s.end(after)
-	s.wantNoneLost(s.all())
+	repeating.inBothModes(t, func(t *testing.T, p plan) {
+		backends := three(t)
+		s := beginLoad(t, inFlight, p, asServers(backends)...)
+		s.fault(backends[0].Kill)
+		s.end(after)
+		s.wantNoneLost(s.all())
+	})
 }

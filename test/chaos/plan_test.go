@@ -3,6 +3,7 @@ package chaos
 import (
 	"fmt"
 	"strings"
+	"testing"
 )
 
 // plan is what a route says beyond its match and its endpoints: further keys, each with its value in YAML's flow style.
@@ -33,6 +34,11 @@ var (
 			`budget: {percent: 50, min: 100}}`,
 	}}
 
+	// hedging asks a second endpoint when the first takes long.
+	hedging = plan{mayRepeat: true, route: []string{
+		`hedge: {delay: 100ms}`,
+	}}
+
 	// returning is impatient too, and takes an endpoint back soon after it was ejected.
 	returning = plan{mayRepeat: true, route: impatient.route, backend: []string{
 		`ejection: {base_time: 500ms, max_time: 1s}`,
@@ -58,6 +64,15 @@ var (
 		`pool: {when_full: fail}`,
 	}}
 )
+
+// inBothModes runs a test with the plan in frame mode and in struct mode.
+func (p plan) inBothModes(t *testing.T, test func(t *testing.T, p plan)) {
+	t.Run("frame", func(t *testing.T) { test(t, p) })
+	t.Run("struct", func(t *testing.T) {
+		p.route = append(StructKeys(t), p.route...)
+		test(t, p)
+	})
+}
 
 // document returns a routes document that sends every call to the servers.
 func (p plan) document(servers ...Server) string {

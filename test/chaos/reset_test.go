@@ -9,14 +9,16 @@ import (
 
 // A backend refuses every stream: it says that it has not looked at it, so every call is sent elsewhere.
 func TestRefuse_NoCallIsLost(t *testing.T) {
-	raw := NewRaw(t, RawConfig{})
-	s := begin(t, defaults, asServers(three(t)[:2], raw)...)
-	s.fault(func() { raw.Become(Refuses) })
-	s.end(after)
-	t.Logf("%d streams were refused", raw.Refused())
-	require.Positive(t, raw.Refused())
-	s.wantNoneLost(s.all())
-	s.wantStreamsWhole()
+	defaults.inBothModes(t, func(t *testing.T, p plan) {
+		raw := NewRaw(t, RawConfig{})
+		s := begin(t, p, asServers(three(t)[:2], raw)...)
+		s.fault(func() { raw.Become(Refuses) })
+		s.end(after)
+		t.Logf("%d streams were refused", raw.Refused())
+		require.Positive(t, raw.Refused())
+		s.wantNoneLost(s.all())
+		s.wantStreamsWhole()
+	})
 }
 
 func TestRefuse_FromTheBeginningNoCallIsLost(t *testing.T) {

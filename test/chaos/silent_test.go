@@ -37,6 +37,15 @@ func TestStopped_WithPerTryTimeoutNoCallIsLost(t *testing.T) {
 	s.wantNoneLost(s.all())
 }
 
+func TestStopped_WithHedgingNoCallIsLostOrLate(t *testing.T) {
+	backends := three(t)
+	s := begin(t, hedging, asServers(backends)...)
+	s.fault(backends[0].Stop)
+	s.end(after)
+	s.wantNoneLost(s.all())
+	require.Less(t, s.from(0).P99, 700*time.Millisecond, "with a second try after 100 ms")
+}
+
 // A stream on a connection that says nothing is not kept waiting: it breaks when a ping is not answered, and is opened again
 // elsewhere.
 func TestStopped_WithKeepaliveStreamsGoOnElsewhere(t *testing.T) {

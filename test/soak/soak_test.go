@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -121,22 +121,9 @@ func split(samples []sample) (rss, goroutines, files series) {
 	return rss, goroutines, files
 }
 
-const schema = `syntax = "proto3";
-package chaos;
-import "google/protobuf/wrappers.proto";
-service Echo {
-  rpc Unary(google.protobuf.BytesValue) returns (google.protobuf.BytesValue);
-  rpc Client(stream google.protobuf.BytesValue) returns (google.protobuf.BytesValue);
-  rpc Server(google.protobuf.BytesValue) returns (stream google.protobuf.BytesValue);
-  rpc Bidi(stream google.protobuf.BytesValue) returns (stream google.protobuf.BytesValue);
-}
-`
-
 // routes returns a document with the same backends behind a route in frame mode and one in struct mode.
 func routes(t *testing.T, backends []*chaos.Backend) string {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "echo.proto")
-	require.NoError(t, os.WriteFile(file, []byte(schema), 0o600))
 	var endpoints string
 	for _, b := range backends {
 		endpoints += fmt.Sprintf("{address: %q}, ", b.Address())
@@ -147,11 +134,9 @@ func routes(t *testing.T, backends []*chaos.Backend) string {
   backends: [{endpoints: [%[2]s]}]
 - name: struct
   match: [{method: "/%[1]s/*", headers: [{name: %[3]s, exact: %[4]s}]}]
-  mode: struct
-  schema: {files: [%[5]q]}
-  struct: {rules: [{on: request, when: "index < 0", action: reject}, {on: response, when: "index < 0", action: reject}]}
+  %[5]s
   backends: [{endpoints: [%[2]s]}]
-`, chaos.Service, endpoints, structHeader, structValue, file)
+`, chaos.Service, endpoints, structHeader, structValue, strings.Join(chaos.StructKeys(t), "\n  "))
 }
 
 func rising(from, by int64, n int) (values []int64) {
