@@ -64,8 +64,8 @@ func (b *Backend) Kill() {
 	}
 }
 
-// Stop stops the process as SIGSTOP does, and returns when it stands still: the kernel goes on accepting connections for it,
-// and it says nothing.
+// Stop stops the process as SIGSTOP does, and returns when it stands still: the kernel goes on accepting connections
+// for it, and it says nothing.
 func (b *Backend) Stop() {
 	b.p.signal(syscall.SIGSTOP)
 	testbed.Poll(b.t, b.p.checkStopped)
@@ -74,7 +74,8 @@ func (b *Backend) Stop() {
 // Continue ends Stop.
 func (b *Backend) Continue() { b.p.signal(syscall.SIGCONT) }
 
-// Terminate asks the backend to end as SIGTERM does, and returns when it is gone: calls end, streams are cut after gracePeriod.
+// Terminate asks the backend to end as SIGTERM does, and returns when it is gone: calls end, streams are cut after
+// gracePeriod.
 func (b *Backend) Terminate() {
 	b.p.signal(syscall.SIGTERM)
 	b.p.wait(patience)

@@ -68,8 +68,8 @@ func serveBackend(address, record string) error {
 	return nil
 }
 
-// recordTo writes the number of a call down when its headers have been read, which is before anything else that the server
-// does with it: a call that is not in the record was not seen. A write to a file outlives kill -9.
+// recordTo writes the number of a call down when its headers have been read, which is before anything else that the
+// server does with it: a call that is not in the record was not seen. A write to a file outlives kill -9.
 func recordTo(f *os.File) tap.ServerInHandle {
 	return func(ctx context.Context, info *tap.Info) (context.Context, error) {
 		v := info.Header.Get(IDKey)

@@ -1,10 +1,10 @@
 // Package chaos puts a framegate under a steady load, breaks what is behind it, and counts what callers lost.
 //
-// Enter at plan_test.go, where the route of every scenario stands, and scenario_test.go, which runs one; then the scenarios,
-// a file for each kind of fault. The harness: backend.go and backend_server.go (a gRPC server in a process of its own, to be
-// killed, stopped and started again), raw.go (backends that break rules in known ways), framegate.go (a framegate in a
-// process of its own), load.go and stream.go (an open loop of unary calls, and streams that ping-pong), report.go (what
-// came of them). Package soak uses the harness for a longer time.
+// Enter at plan_test.go, where the route of every scenario stands, and scenario_test.go, which runs one; then the
+// scenarios, a file for each kind of fault. The harness: backend.go and backend_server.go (a gRPC server in a process
+// of its own, to be killed, stopped and started again), raw.go (backends that break rules in known ways), framegate.go
+// (a framegate in a process of its own), load.go and stream.go (an open loop of unary calls, and streams that
+// ping-pong), report.go (what came of them). Package soak uses the harness for a longer time.
 //
 // A process of the harness is the test's own binary: TestMain must call RunProcess first.
 package chaos

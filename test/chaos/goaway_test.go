@@ -6,7 +6,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A backend ends each connection gracefully after 100 calls: those that it has accepted finish, the others it has not seen.
+// A backend ends each connection gracefully after 100 calls: those that it has accepted finish, the others it has not
+// seen.
 func TestGoAway_EveryHundredCallsNoneIsLost(t *testing.T) {
 	defaults.inBothModes(t, func(t *testing.T, p plan) {
 		raw := NewRaw(t, RawConfig{GoAwayEvery: 100})
@@ -21,8 +22,8 @@ func TestGoAway_EveryHundredCallsNoneIsLost(t *testing.T) {
 
 // All backends do that.
 func TestGoAway_FromAllNoCallIsLost(t *testing.T) {
-	raws := []*Raw{NewRaw(t, RawConfig{GoAwayEvery: 100}), NewRaw(t, RawConfig{GoAwayEvery: 100}), NewRaw(t, RawConfig{GoAwayEvery: 100})}
-	s := begin(t, defaults, raws[0], raws[1], raws[2])
+	leaving := RawConfig{GoAwayEvery: 100}
+	s := begin(t, defaults, NewRaw(t, leaving), NewRaw(t, leaving), NewRaw(t, leaving))
 	s.end(after)
 	s.wantNoneLost(s.all())
 	s.wantStreamsWhole()

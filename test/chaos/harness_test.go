@@ -165,11 +165,13 @@ func TestReport_WindowCountsByCodeAndReason(t *testing.T) {
 	now := time.Now()
 	call := func(at int, code codes.Code, reason string) Call {
 		begun := now.Add(time.Duration(at) * time.Second)
-		return Call{Due: begun, Begun: begun, Ended: begun.Add(time.Duration(at) * time.Millisecond), outcome: outcome{code, reason, "why"}}
+		ended := begun.Add(time.Duration(at) * time.Millisecond)
+		return Call{Due: begun, Begun: begun, Ended: ended, outcome: outcome{code, reason, "why"}}
 	}
 	r := &Report{Calls: []Call{
 		call(0, codes.Unavailable, "x"), // before the window
-		call(1, codes.OK, ""), call(2, codes.OK, ""), call(3, codes.Unavailable, "connect_failed"), call(4, codes.Unavailable, ""),
+		call(1, codes.OK, ""), call(2, codes.OK, ""),
+		call(3, codes.Unavailable, "connect_failed"), call(4, codes.Unavailable, ""),
 		call(5, codes.Unavailable, "x"), // after it
 	}}
 	w := r.Between("some", now.Add(time.Second), now.Add(5*time.Second))

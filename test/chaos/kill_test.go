@@ -19,8 +19,8 @@ func TestKill_NewCallsAreGoodAfterTwoSeconds(t *testing.T) {
 	require.Zero(t, s.streams().Stalled, "streams that stalled")
 }
 
-// onTheWay is how long before and after the end of a process a call may be between framegate and it: what was sent then may
-// have been seen, as far as framegate can know.
+// onTheWay is how long before and after the end of a process a call may be between framegate and it: what was sent then
+// may have been seen, as far as framegate can know.
 const onTheWay = 25 * time.Millisecond
 
 func TestKill_WithRetryOnlyCallsThatTheKilledBackendSawAreLost(t *testing.T) {
@@ -37,7 +37,9 @@ func TestKill_WithRetryOnlyCallsThatTheKilledBackendSawAreLost(t *testing.T) {
 	}
 	sent := unseen("unseen, on the way", isOnTheWay)
 	rest := unseen("unseen, others", func(c Call) bool { return !isOnTheWay(c) })
-	held := s.report.Where("seen by the killed", func(c Call) bool { return killed[c.ID] > 0 && !c.Ended.Before(s.faulty) })
+	held := s.report.Where("seen by the killed", func(c Call) bool {
+		return killed[c.ID] > 0 && !c.Ended.Before(s.faulty)
+	})
 	for _, w := range []Window{held, sent, rest} {
 		t.Log(w)
 	}

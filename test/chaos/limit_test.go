@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// A backend lets a connection have one stream at a time, or none at all. A call that finds no room there was not seen there.
+// A backend lets a connection have one stream at a time, or none at all. A call that finds no room there was not seen
+// there.
 func TestMaxStreams_NoCallIsLost(t *testing.T) {
 	for _, limit := range []uint32{1, 0} {
 		for name, p := range map[string]plan{"waiting": defaults, "failing": failingWhenFull} {

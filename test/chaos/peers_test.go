@@ -98,14 +98,13 @@ func openHalf(t *testing.T, addr string) *net.TCPConn {
 	require.NoError(t, err)
 	fr := http2.NewFramer(nc, nil)
 	require.NoError(t, fr.WriteSettings())
-	require.NoError(t, fr.WriteHeaders(http2.HeadersFrameParam{
-		StreamID: 1, EndHeaders: true, BlockFragment: testbed.HeaderBlock(testbed.RequestFields().Replace(":path", BidiMethod)),
-	}))
+	block := testbed.HeaderBlock(testbed.RequestFields().Replace(":path", BidiMethod))
+	require.NoError(t, fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, EndHeaders: true, BlockFragment: block}))
 	return nc.(*net.TCPConn)
 }
 
-// Clients go without a word, or end one direction of their connections. Their calls end at the servers too, as soon as the
-// listener's keepalive has noticed.
+// Clients go without a word, or end one direction of their connections. Their calls end at the servers too, as soon as
+// the listener's keepalive has noticed.
 func TestHalfOpenPeers_AreGivenUpAndHoldUpNobodyElse(t *testing.T) {
 	backends := three(t)
 	proxy := testbed.NewProxy(t, defaults.document(asServers(backends)...), func(c *conf.Config) {

@@ -30,8 +30,8 @@ var (
 
 	// impatient gives each try half a second. A try that took too long ends with UNAVAILABLE or DEADLINE_EXCEEDED.
 	impatient = plan{mayRepeat: true, route: []string{
-		`retry: {attempts: 3, codes: [UNAVAILABLE, DEADLINE_EXCEEDED], per_try_timeout: 500ms, backoff: {base: 10ms, max: 100ms}, ` +
-			`budget: {percent: 50, min: 100}}`,
+		`retry: {attempts: 3, codes: [UNAVAILABLE, DEADLINE_EXCEEDED], per_try_timeout: 500ms, ` +
+			`backoff: {base: 10ms, max: 100ms}, budget: {percent: 50, min: 100}}`,
 	}}
 
 	// hedging asks a second endpoint when the first takes long.

@@ -53,7 +53,9 @@ func startProcess(t testing.TB, role string, args []string, env ...string) *proc
 		t.Fatalf("%s process: %v", role, err)
 	}
 	defer w.Close()
-	p := &process{t: t, role: role, cmd: exec.Command(os.Args[0], args...), out: r, stderr: new(lastText), exited: make(chan struct{})}
+	p := &process{
+		t: t, role: role, cmd: exec.Command(os.Args[0], args...), out: r, stderr: new(lastText), exited: make(chan struct{}),
+	}
 	// With the race detector a process would otherwise stay for a second when it has ended.
 	p.cmd.Env = append(append(os.Environ(), roleEnv+"="+role, "GORACE=atexit_sleep_ms=0"), env...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

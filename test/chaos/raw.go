@@ -30,8 +30,8 @@ type RawConfig struct {
 	MaxStreams   uint32 // open at a time on a connection
 }
 
-// goAwayDelay is the time between the last stream that a connection serves and its GOAWAY. At 500 calls a second to three
-// backends some five streams come in it, which were certainly not seen.
+// goAwayDelay is the time between the last stream that a connection serves and its GOAWAY. At 500 calls a second to
+// three backends some five streams come in it, which were certainly not seen.
 const goAwayDelay = 30 * time.Millisecond
 
 // Raw is a backend of raw HTTP/2 frames in the test's process. Its methods may be called from any goroutine.

@@ -23,14 +23,16 @@ const (
 	minRateShare = 0.95
 )
 
-// KeptRate returns an error when the load was not what it should have been: then the machine was too slow, and the figures
-// say nothing.
+// KeptRate returns an error when the load was not what it should have been: then the machine was too slow, and the
+// figures say nothing.
 func (r *Report) KeptRate() error {
 	if late := r.Lateness(); late > maxLateness {
-		return fmt.Errorf("chaos: the harness, not framegate: 1%% of the calls began more than %s late, want %s at most", late, maxLateness)
+		return fmt.Errorf("chaos: the harness, not framegate: 1%% of the calls began more than %s late, want %s at most",
+			late, maxLateness)
 	}
 	if share := float64(len(r.Calls)) / float64(max(1, r.Planned)); share < minRateShare {
-		return fmt.Errorf("chaos: the harness, not framegate: %d of %d calls were made, want a share of %.2f", len(r.Calls), r.Planned, minRateShare)
+		return fmt.Errorf("chaos: the harness, not framegate: %d of %d calls were made, want a share of %.2f",
+			len(r.Calls), r.Planned, minRateShare)
 	}
 	return nil
 }
@@ -102,8 +104,8 @@ func (w Window) Share() float64 {
 
 func (w Window) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%-22s %5d calls, %4d lost, %7.3f %% good, p50 %5.1f ms, p99 %6.1f ms", w.Name, w.Calls, w.Lost(), 100*w.Share(),
-		milliseconds(w.P50), milliseconds(w.P99))
+	fmt.Fprintf(&b, "%-22s %5d calls, %4d lost, %7.3f %% good, p50 %5.1f ms, p99 %6.1f ms",
+		w.Name, w.Calls, w.Lost(), 100*w.Share(), milliseconds(w.P50), milliseconds(w.P99))
 	for _, o := range sortedKeys(w.Outcomes) {
 		fmt.Fprintf(&b, "\n    %d × %s: %.120s", w.Outcomes[o], o, w.Examples[o])
 	}
@@ -148,7 +150,8 @@ func (r *Report) Summary(from time.Time) StreamsSummary {
 
 func (s StreamsSummary) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%-22s %5d answers on %d streams, %d times broken, %d stalled", "streams", s.Pongs, s.Streams, s.Broken, s.Stalled)
+	fmt.Fprintf(&b, "%-22s %5d answers on %d streams, %d times broken, %d stalled",
+		"streams", s.Pongs, s.Streams, s.Broken, s.Stalled)
 	for _, o := range sortedKeys(s.Outcomes) {
 		fmt.Fprintf(&b, "\n    %d × %s", s.Outcomes[o], o)
 	}

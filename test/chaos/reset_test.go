@@ -35,8 +35,8 @@ func TestRefuse_FromTheBeginningNoCallIsLost(t *testing.T) {
 // Five failures in a row eject an endpoint; those that are under way by then are lost too.
 const maxLostToEjection = 25
 
-// A backend begins each answer and then resets the stream: the caller may have part of an answer, so nothing can be sent
-// again. The endpoint is ejected.
+// A backend begins each answer and then resets the stream: the caller may have part of an answer, so nothing can be
+// sent again. The endpoint is ejected.
 func TestReset_EjectsTheEndpoint(t *testing.T) {
 	raw := NewRaw(t, RawConfig{})
 	s := begin(t, defaults, asServers(three(t)[:2], raw)...)

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// A new framegate takes over the port of the one that runs, which is then told to end: SO_REUSEPORT lets both listen. Some
-// calls come on connections of their own, of which some are being accepted while the listener goes.
+// A new framegate takes over the port of the one that runs, which is then told to end: SO_REUSEPORT lets both listen.
+// Some calls come on connections of their own, of which some are being accepted while the listener goes.
 func TestFramegateRestart_LosesNoUnaryCall(t *testing.T) {
 	backends := three(t)
 	c := FramegateConfig{

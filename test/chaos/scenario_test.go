@@ -131,8 +131,8 @@ func (s *scenario) seen() Seen {
 	return seen
 }
 
-// wantNoneTwice asserts that no call has reached servers more than once, unless the route lists codes, and that the servers
-// count at all.
+// wantNoneTwice asserts that no call has reached servers more than once, unless the route lists codes, and that the
+// servers count at all.
 func (s *scenario) wantNoneTwice() {
 	s.t.Helper()
 	seen := s.seen()

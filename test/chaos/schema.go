@@ -18,8 +18,8 @@ service Echo {
 }
 `
 
-// StructKeys returns the keys of a route to Service in struct mode whose rules look at every message and never fire, each
-// with its value in YAML's flow style.
+// StructKeys returns the keys of a route to Service in struct mode whose rules look at every message and never fire,
+// each with its value in YAML's flow style.
 func StructKeys(t testing.TB) []string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "echo.proto")
@@ -29,6 +29,7 @@ func StructKeys(t testing.TB) []string {
 	return []string{
 		"mode: struct",
 		fmt.Sprintf("schema: {files: [%q]}", file),
-		`struct: {rules: [{on: request, when: "index < 0", action: reject}, {on: response, when: "index < 0", action: reject}]}`,
+		`struct: {rules: [{on: request, when: "index < 0", action: reject}, ` +
+			`{on: response, when: "index < 0", action: reject}]}`,
 	}
 }

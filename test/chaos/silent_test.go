@@ -46,8 +46,8 @@ func TestStopped_WithHedgingNoCallIsLostOrLate(t *testing.T) {
 	require.Less(t, s.from(0).P99, 700*time.Millisecond, "with a second try after 100 ms")
 }
 
-// A stream on a connection that says nothing is not kept waiting: it breaks when a ping is not answered, and is opened again
-// elsewhere.
+// A stream on a connection that says nothing is not kept waiting: it breaks when a ping is not answered, and is opened
+// again elsewhere.
 func TestStopped_WithKeepaliveStreamsGoOnElsewhere(t *testing.T) {
 	const longest = 4 * time.Second
 	backends := three(t)
@@ -73,12 +73,14 @@ func TestStopped_GoesOnAndTakesCallsAgain(t *testing.T) {
 	s.wantNoneLost(s.all())
 	seen := backends[0].Seen()
 	late := s.from(after - time.Second)
-	taken := s.report.Where("taken", func(c Call) bool { return seen[c.ID] > 0 && c.Begun.After(s.ended.Add(-time.Second)) })
+	taken := s.report.Where("taken", func(c Call) bool {
+		return seen[c.ID] > 0 && c.Begun.After(s.ended.Add(-time.Second))
+	})
 	require.Greater(t, taken.Calls, late.Calls/6, "calls of the last second that came to it, of %d", late.Calls)
 }
 
-// An endpoint accepts connections from the beginning and does not speak HTTP/2: no call is sent to it, so none may be lost to
-// it once it is known.
+// An endpoint accepts connections from the beginning and does not speak HTTP/2: no call is sent to it, so none may be
+// lost to it once it is known.
 
 // muteNoticed is when such an endpoint must have been noticed: the default connect_timeout is 5 s.
 const muteNoticed = 6 * time.Second

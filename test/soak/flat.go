@@ -14,8 +14,8 @@ type series struct {
 	values []int64
 }
 
-// maxGrowth is how much the last third of a run may be above the second, as a share. The first third is left out: what is
-// kept for use again is being filled.
+// maxGrowth is how much the last third of a run may be above the second, as a share. The first third is left out: what
+// is kept for use again is being filled.
 const maxGrowth = 0.10
 
 // medians returns the medians of the three thirds.

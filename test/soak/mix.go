@@ -33,8 +33,7 @@ const (
 type kind struct {
 	name   string
 	weight int // its share of the calls is weight / the sum of all
-	// call makes one and returns nil when it ended as it should.
-	call func(ctx context.Context, c client) error
+	call   caller
 }
 
 // client is what calls are made with.
@@ -45,34 +44,42 @@ type client struct {
 
 // kinds is the mix.
 var kinds = []kind{
-	{"unary 1 KiB", 40, func(ctx context.Context, c client) error { return unary(ctx, c, small) }},
-	{"unary 1 MiB", 2, func(ctx context.Context, c client) error { return unary(ctx, c, large) }},
-	{"unary 1 KiB, struct", 10, func(ctx context.Context, c client) error { return unary(inStruct(ctx), c, small) }},
-	{"unary 1 MiB, struct", 1, func(ctx context.Context, c client) error { return unary(inStruct(ctx), c, large) }},
-	{"client stream", 8, func(ctx context.Context, c client) error { return stream(ctx, c, chaos.ClientMethod, small, 10) }},
-	{"client stream 1 MiB", 1, func(ctx context.Context, c client) error { return stream(ctx, c, chaos.ClientMethod, large, 3) }},
-	{"server stream", 8, func(ctx context.Context, c client) error { return stream(ctx, c, chaos.ServerMethod, small, 10) }},
-	{"server stream 1 MiB", 1, func(ctx context.Context, c client) error { return stream(ctx, c, chaos.ServerMethod, large, 3) }},
-	{"bidi stream", 8, func(ctx context.Context, c client) error { return stream(ctx, c, chaos.BidiMethod, small, 10) }},
-	{"bidi stream, struct", 4, func(ctx context.Context, c client) error { return stream(inStruct(ctx), c, chaos.BidiMethod, small, 5) }},
+	{"unary 1 KiB", 40, unaryOf(small)},
+	{"unary 1 MiB", 2, unaryOf(large)},
+	{"unary 1 KiB, struct", 10, inStruct(unaryOf(small))},
+	{"unary 1 MiB, struct", 1, inStruct(unaryOf(large))},
+	{"client stream", 8, streamOf(chaos.ClientMethod, small, 10)},
+	{"client stream 1 MiB", 1, streamOf(chaos.ClientMethod, large, 3)},
+	{"server stream", 8, streamOf(chaos.ServerMethod, small, 10)},
+	{"server stream 1 MiB", 1, streamOf(chaos.ServerMethod, large, 3)},
+	{"bidi stream", 8, streamOf(chaos.BidiMethod, small, 10)},
+	{"bidi stream, struct", 4, inStruct(streamOf(chaos.BidiMethod, small, 5))},
 	{"cancelled", 5, cancelled},
 	{"expired", 5, expired},
 	{"no route", 3, noRoute},
-	{"not a message, struct", 2, notAMessage},
+	{"not a message, struct", 2, inStruct(notAMessage)},
 	{"not HTTP/2", 1, notHTTP2},
 	{"half a preface", 1, halfAPreface},
 }
 
-func inStruct(ctx context.Context) context.Context {
-	return metadata.AppendToOutgoingContext(ctx, structHeader, structValue)
+// caller makes one call and returns nil when it ended as it should.
+type caller func(ctx context.Context, c client) error
+
+// inStruct makes the call on the route in struct mode.
+func inStruct(call caller) caller {
+	return func(ctx context.Context, c client) error {
+		return call(metadata.AppendToOutgoingContext(ctx, structHeader, structValue), c)
+	}
 }
 
-func unary(ctx context.Context, c client, size int) error {
-	reply := new(wrapperspb.BytesValue)
-	if err := c.cc.Invoke(ctx, chaos.UnaryMethod, wrapperspb.Bytes(make([]byte, size)), reply); err != nil {
-		return err
+func unaryOf(size int) caller {
+	return func(ctx context.Context, c client) error {
+		reply := new(wrapperspb.BytesValue)
+		if err := c.cc.Invoke(ctx, chaos.UnaryMethod, wrapperspb.Bytes(make([]byte, size)), reply); err != nil {
+			return err
+		}
+		return wantSize(reply, size)
 	}
-	return wantSize(reply, size)
 }
 
 func wantSize(m *wrapperspb.BytesValue, size int) error {
@@ -84,7 +91,11 @@ func wantSize(m *wrapperspb.BytesValue, size int) error {
 
 var bothStream = &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}
 
-// stream makes one call of a streaming method with n messages one way, or each way.
+// streamOf makes a call of a streaming method with n messages one way, or each way.
+func streamOf(method string, size, n int) caller {
+	return func(ctx context.Context, c client) error { return stream(ctx, c, method, size, n) }
+}
+
 func stream(ctx context.Context, c client, method string, size, n int) error {
 	sends, answers := n, n
 	switch method {
@@ -152,7 +163,7 @@ func expired(parent context.Context, c client) error {
 	ctx, cancel := context.WithTimeout(parent, 20*time.Millisecond)
 	defer cancel()
 	ctx = metadata.AppendToOutgoingContext(ctx, chaos.DelayKey, "1s")
-	return wantCode(unary(ctx, c, small), codes.DeadlineExceeded)
+	return wantCode(unaryOf(small)(ctx, c), codes.DeadlineExceeded)
 }
 
 func noRoute(ctx context.Context, c client) error {
@@ -163,7 +174,7 @@ func noRoute(ctx context.Context, c client) error {
 func notAMessage(ctx context.Context, c client) error {
 	m := new(emptypb.Empty)
 	m.ProtoReflect().SetUnknown([]byte{0x0A, 0x7F, 'x'})
-	return wantCode(c.cc.Invoke(inStruct(ctx), chaos.UnaryMethod, m, new(emptypb.Empty)), codes.InvalidArgument)
+	return wantCode(c.cc.Invoke(ctx, chaos.UnaryMethod, m, new(emptypb.Empty)), codes.InvalidArgument)
 }
 
 func wantCode(err error, want codes.Code) error {

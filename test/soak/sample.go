@@ -93,7 +93,8 @@ func (s *sampler) goroutines(ctx context.Context) (int64, error) {
 	first, _, _ := strings.Cut(string(text), "\n")
 	total, ok := strings.CutPrefix(first, "goroutine profile: total ")
 	if !ok {
-		return 0, fmt.Errorf("soak: the goroutine profile begins with %.80q and status %s, want its total", first, resp.Status)
+		return 0, fmt.Errorf("soak: the goroutine profile begins with %.80q and status %s, want its total",
+			first, resp.Status)
 	}
 	return strconv.ParseInt(total, 10, 64)
 }

@@ -24,8 +24,8 @@ const (
 	durationEnv = "TEST_SOAK_DURATION"
 	restartsEnv = "TEST_SOAK_RESTARTS"
 
-	// The shares of all calls, and of each kind, that end as they should: one backend of three is away for a moment now and
-	// then, and some kinds are rare.
+	// The shares of all calls, and of each kind, that end as they should: one backend of three is away for a moment now
+	// and then, and some kinds are rare.
 	leastAsWanted       = 0.9
 	leastOfKindAsWanted = 0.5
 
@@ -153,7 +153,7 @@ func TestSeries_OnlyGrowthAfterTheFirstThirdCounts(t *testing.T) {
 	}{
 		"steady":           {rising(1000, 0, 60), ""},
 		"falls":            {rising(1000, -5, 60), ""},
-		"leaks":            {rising(1000, 10, 60), "x grows: median 1500 things in the last third, 1300 in the second, want 1450 at most"},
+		"leaks":            {rising(1000, 10, 60), "x grows: median 1500 things in the last third, 1300 in the second, want 1450"},
 		"within a tenth":   {rising(1000, 5, 60), ""},
 		"fills at first":   {append(rising(100, 50, 20), rising(1100, 0, 40)...), ""},
 		"peaks once":       {append(rising(1000, 0, 59), 9000), ""},

@@ -194,8 +194,8 @@ func (s *H2Stream) TryReset(code http2.ErrCode) error {
 	return s.conn.Write(func(fr *http2.Framer) error { return fr.WriteRSTStream(s.ID, code) })
 }
 
-// Next returns the next thing that the peer did to the stream; an error when nothing came within Patience. It is for one
-// goroutine at a time, and not for streams on which a Read is used.
+// Next returns the next thing that the peer did to the stream; an error when nothing came within Patience. It is for
+// one goroutine at a time, and not for streams on which a Read is used.
 func (s *H2Stream) Next() (Event, error) { return s.take() }
 
 // take returns the next event that no Read has taken.
