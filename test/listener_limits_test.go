@@ -45,12 +45,12 @@ func TestLimits_ConnectionOverTheBoundIsClosedAtOnce(t *testing.T) {
 		clients[i].finish(t)
 	}
 	for range 10 {
-		nc, err := net.Dial("tcp", proxy.Addr)
-		require.NoError(t, err)
 		begin := time.Now()
-		_ = closedBy(t, nc)
+		if nc, err := net.Dial("tcp", proxy.Addr); err == nil { // the reset may come before connect is through
+			_ = closedBy(t, nc)
+			require.NoError(t, nc.Close())
+		}
 		require.Less(t, time.Since(begin), time.Second)
-		require.NoError(t, nc.Close())
 	}
 	for _, p := range clients {
 		p.finish(t) // nothing else suffers

@@ -42,6 +42,9 @@ const (
 	// streamsSlack is added to bounds that are made of max_concurrent_streams, which may be small.
 	streamsSlack = 100
 
+	// rapid is the age at which it is nothing unusual that a stream is reset.
+	rapid = 10 * time.Millisecond
+
 	// blockFrameCost is what a frame of a header block counts for beside its bytes, so that empty ones have an end.
 	blockFrameCost = 128
 
@@ -52,7 +55,7 @@ const (
 // guard stands between a client and Kitex's HTTP/2 transport, which believes that clients mean well. It sees every byte
 // before the transport does, and says when a connection has to end:
 //
-//   - a client opens and resets streams faster than their handlers end (CVE-2023-44487): TooManyResets;
+//   - a client opens streams and resets them at once, or faster than their handlers end (CVE-2023-44487): TooManyResets;
 //   - it sends more frames that carry nothing (PING, SETTINGS, PRIORITY, empty DATA, WINDOW_UPDATE, RST_STREAM, unknown
 //     ones) than what it calls and is sent explains. Each HEADERS and DATA frame in either direction earns some;
 //   - a header block has no end (CVE-2024-27316): Kitex bounds what it keeps of it, and reads on: HeadersTooLong;
@@ -63,9 +66,9 @@ const (
 // All but sent is owned by the goroutine that reads the connection.
 type guard struct {
 	// set once
-	maxStreams int              // 0 means no bound
+	maxStreams int
 	maxBlock   int              // of a header block, with blockFrameCost for each frame
-	now        func() time.Time // asked only when the budget is used up
+	now        func() time.Time // asked once a piece
 	running    func() int       // calls that have a handler; nil before the transport is there
 
 	preface  int // bytes of it that are still to come
@@ -79,7 +82,9 @@ type guard struct {
 	npay    int
 
 	// Of the piece that is being read:
+	time           time.Time
 	opened, resets int // streams
+	rapidResets    int
 	controls       int // frames for which the transport queues something
 
 	// Of the connection:
@@ -90,18 +95,35 @@ type guard struct {
 	refilled time.Time // when the budget was last raised for the time that passed
 	window   int64     // bytes that the client allows, counted from the start
 
+	older, newer mark      // of which older is at least rapid ago, and newer at least rapid after it
+	resetBudget  int64     // what is left for rapid resets
+	resetsGrew   time.Time // when that was last raised for the time that passed
+
 	// Of one write that takes its time:
 	stalled       int // the write, by its number
 	stalledFrames int // that came meanwhile
 }
 
+// mark says which streams had been opened at a time.
+type mark struct {
+	stream uint32
+	time   time.Time
+}
+
+// noBoundStreams stands for max_concurrent_streams where there is none.
+const noBoundStreams = 1000
+
 func newGuard(maxStreams, maxHeaderBytes uint32) *guard {
+	if maxStreams == 0 {
+		maxStreams = noBoundStreams
+	}
 	g := &guard{
-		maxStreams: int(min(maxStreams, math.MaxInt32)), maxBlock: int(min(2*uint64(maxHeaderBytes)+leastBlock, math.MaxInt32)),
+		maxStreams: int(min(maxStreams, math.MaxInt32/4)), maxBlock: int(min(2*uint64(maxHeaderBytes)+leastBlock, math.MaxInt32)),
 		now: time.Now, preface: len(http2.ClientPreface), budget: firstBudget, window: 65535, // RFC 9113 §6.9.2
 	}
 	g.follower.To, g.sent.follower.To = g, &g.sent
 	g.refilled = g.now()
+	g.resetsGrew, g.resetBudget = g.refilled, g.mostResets()
 	return g
 }
 
@@ -112,7 +134,11 @@ func (g *guard) read(p []byte, writes int) *Offence {
 	n := min(g.preface, len(p))
 	g.preface -= n
 	g.handled = g.highest
-	g.opened, g.resets, g.controls = 0, 0, 0
+	g.time = g.now()
+	if g.time.Sub(g.newer.time) >= rapid {
+		g.older, g.newer = g.newer, mark{g.highest, g.time}
+	}
+	g.opened, g.resets, g.rapidResets, g.controls = 0, 0, 0, 0
 	g.follower.Follow(p[n:])
 	g.checkStreams()
 	g.checkStall(writes)
@@ -125,14 +151,27 @@ func (g *guard) offend(o *Offence) {
 	}
 }
 
-// checkStreams compares the streams that the client has ended with the handlers that still run for them. The transport
-// has handled all that came before this piece. It bounds the streams that are open, so no more handlers than the bound
-// and the resets of a piece can come of one.
+// mostResets is how many streams a client may reset rapidly before it has to wait. It earns max_concurrent_streams a second.
+func (g *guard) mostResets() int64 { return int64(g.maxStreams + streamsSlack) }
+
+// checkStreams bills the resets of a piece. A call costs more than a reset, so a client that resets what it has just
+// opened can keep a server busy for little. Calls that are given up later, at a deadline perhaps, cost nothing, and neither
+// does it if every other call is given up at once (a hedge, say).
+//
+// The handlers of what was reset end soon, but not at once: their number has a bound too.
 func (g *guard) checkStreams() {
-	if g.maxStreams == 0 || g.resets == 0 && g.opened == 0 || g.running == nil {
+	if g.opened == 0 && g.resets == 0 {
 		return
 	}
-	if g.resets > g.maxStreams+streamsSlack || g.running() > 2*g.maxStreams+streamsSlack {
+	g.resetBudget = min(g.resetBudget+int64(g.opened)-2*int64(g.rapidResets), g.mostResets())
+	if g.resets == 0 {
+		return
+	}
+	if g.resetBudget < 0 {
+		g.resetBudget = min(g.resetBudget+int64(g.time.Sub(g.resetsGrew).Seconds()*float64(g.maxStreams)), g.mostResets())
+		g.resetsGrew = g.time
+	}
+	if g.resetBudget < 0 || g.running != nil && g.running() > 2*g.maxStreams+streamsSlack {
 		g.offend(TooManyResets)
 	}
 }
@@ -172,6 +211,9 @@ func (g *guard) Begin(h h2conn.FrameHeader) (wantPayload bool) {
 		return false
 	case http2.FrameRSTStream:
 		g.resets++
+		if h.Stream > g.older.stream {
+			g.rapidResets++
+		}
 	}
 	g.controls++
 	ack := h.Flags&0x1 != 0
@@ -221,9 +263,8 @@ func (g *guard) spend() {
 		return
 	}
 	g.earn(g.sent.earned.Swap(0))
-	now := g.now()
-	g.earn(int64(now.Sub(g.refilled).Seconds() * budgetRate))
-	g.refilled = now
+	g.earn(int64(g.time.Sub(g.refilled).Seconds() * budgetRate))
+	g.refilled = g.time
 	if g.budget < 0 {
 		g.offend(TooManyControls)
 	}
