@@ -89,7 +89,10 @@ func (c *call) again(o outcome) *attempt {
 		return &attempt{}
 	}
 	r := c.target.Retry
-	if r == nil || c.retries+1 >= r.Attempts || !o.late && !r.On(uint32(o.code)) {
+	if r == nil || c.retries+1 >= r.Attempts {
+		return nil
+	}
+	if !o.unseen && !(o.late && r.OnLate()) && (o.late || !r.On(uint32(o.code))) {
 		return nil
 	}
 	wait := r.Backoff.Wait(c.retries + 1)

@@ -9,13 +9,14 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// Retry says which calls of a route are tried again, beside those that an endpoint certainly did not see, which are once
-// in any case. A call is tried again only while nothing of an answer has been passed on and the request so far is kept.
+// Retry says which calls of a route are tried again. Those that an endpoint certainly did not see are, up to Attempts; they
+// are once without Retry, too. Those that an endpoint may have seen are only after a status in Codes. A call is tried again
+// only while nothing of an answer has been passed on and the request so far is kept.
 // The zero value of a field means its default.
 type Retry struct {
 	Attempts      int           `yaml:"attempts,omitempty"`        // in all, the first included; 2 to 10, default 2
-	Codes         []string      `yaml:"codes,omitempty"`           // gRPC's names of the statuses after which to try again; default [UNAVAILABLE]
-	PerTryTimeout time.Duration `yaml:"per_try_timeout,omitempty"` // until an attempt's answer begins; an attempt that takes longer is one that failed; 0 = none
+	Codes         []string      `yaml:"codes,omitempty"`           // gRPC's names of the statuses after which to try again though an endpoint may have seen the call; default none
+	PerTryTimeout time.Duration `yaml:"per_try_timeout,omitempty"` // until an attempt's answer begins; one that takes longer failed, with both UNAVAILABLE and DEADLINE_EXCEEDED; 0 = none
 	Backoff       Backoff       `yaml:"backoff,omitempty"`         // before each further attempt
 	Budget        RetryBudget   `yaml:"budget,omitempty"`
 	BufferBytes   int           `yaml:"buffer_bytes,omitempty"` // of a request that are kept; a longer one is not tried again; default 64 KiB
@@ -59,8 +60,11 @@ const (
 	maxBufferBytes = 16 << 20
 )
 
-// On reports whether a call may be tried again after a status of that code.
-func (r *Retry) On(code uint32) bool { return r != nil && code < 32 && r.codes&(1<<code) != 0 }
+// On reports whether a call may be tried again after a status of that code, though an endpoint may have seen it.
+func (r *Retry) On(code uint32) bool { return code < 32 && r.codes&(1<<code) != 0 }
+
+// OnLate reports whether a call may be tried again when PerTryTimeout has passed, though an endpoint may have seen it.
+func (r *Retry) OnLate() bool { return r.codes&(1<<codes.Unavailable|1<<codes.DeadlineExceeded) != 0 }
 
 // Wait returns how long to wait before the n-th further attempt, the first being 1.
 func (b Backoff) Wait(n int) time.Duration {
@@ -92,9 +96,6 @@ func (r *Retry) normalize() (errs []error) {
 			continue
 		}
 		r.codes |= 1 << code
-	}
-	if len(r.Codes) == 0 {
-		r.codes = 1 << codes.Unavailable
 	}
 	if r.PerTryTimeout < 0 || r.PerTryTimeout > maxTimeout {
 		fail("per_try_timeout: %s, want 0s to %s", r.PerTryTimeout, maxTimeout)
