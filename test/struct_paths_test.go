@@ -1,6 +1,7 @@
 package test
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 
@@ -33,7 +34,13 @@ func structuredByEtcd(t testing.TB, backend string) string {
 	s, err := schema.Load(patient(t), []string{testbed.InteropSet(t)}, nil)
 	require.NoError(t, err)
 	etcd.putSchema("interop", s)
-	awaitRevision(t, proxy, etcd.putRoute(testbed.StructRoute(backend, "interop")))
+	etcd.putRoute(testbed.StructRoute(backend, "interop"))
+	testbed.Poll(t, func() error { // schemas and routes come by two watches, in any order
+		if _, ok := proxy.Resolve("/grpc.testing.TestService/EmptyCall"); !ok {
+			return errors.New("the route is not in force")
+		}
+		return nil
+	})
 	return proxy.Addr
 }
 

@@ -136,6 +136,11 @@ func (p *Proxy) EtcdEndpoint() string { return p.gateway.EtcdEndpoints()[0] }
 // Source says how what is in force relates to etcd.
 func (p *Proxy) Source() resolver.SourceStatus { return p.gateway.SourceStatus() }
 
+// Resolve returns where a call of a method would go now, and false if no route matches.
+func (p *Proxy) Resolve(method string) (resolver.Target, bool) {
+	return p.gateway.Resolve(resolver.Request{Listener: listener, Method: method})
+}
+
 // UpstreamConnections returns how many connections to endpoints are open.
 func (p *Proxy) UpstreamConnections() int { return p.gateway.PoolStats().Connections }
 
