@@ -77,6 +77,10 @@ func (c *clientStreamCaller) call(ctx context.Context) (traffic, error) {
 	var t traffic
 	for range c.messages {
 		if err := stream.Send(c.req); err != nil {
+			// The call has ended early. What it ended with is told to whoever reads; Send may not know a business error.
+			if _, ended := stream.CloseAndRecv(); ended != nil {
+				err = endedEarly(ended, "its reply")
+			}
 			return t, err
 		}
 		t.sent += int64(len(c.req.Payload))
