@@ -137,7 +137,7 @@ func (g *Gateway) start(ctx context.Context) (err error) {
 		g.log.Info("admin listening", "address", g.admin.Addr().String())
 	}
 	if g.cfg.Register.Service != "" {
-		g.register = startRegistration(g.cfg.Register, g.servers[0].addr, g.sources.etcdClient, g.cfg.Etcd.ServicePrefix, g.log)
+		g.register = startRegistration(g.cfg.Register, g.servers[0].addr, g.sources.etcdClient, g.cfg.Etcd.ServicePrefix, reuseOf(g.cfg.Listeners[0]), g.log)
 	}
 	return nil
 }

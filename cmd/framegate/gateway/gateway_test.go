@@ -313,6 +313,50 @@ func TestRegister_KitexClientsFindTheProxy(t *testing.T) {
 	require.Equal(t, clientv3.EventTypeDelete, (<-gone).Events[0].Type, "the registration at the shutdown")
 }
 
+// The old process deregisters when the new one is registered already, under the same key.
+func TestRegister_SuccessorOnTheSameAddressStaysRegistered(t *testing.T) {
+	etcd := start(t, func() *conf.Config {
+		cfg := fileConfig(t, "routes: []")
+		cfg.Etcd = embedded(t.TempDir(), "127.0.0.1:0")
+		return cfg
+	}())
+	require.Eventually(t, func() bool { return etcd.Ready() == nil }, waitLimit, 10*time.Millisecond)
+	addr := nobody(t)
+	startShared := func() *Gateway {
+		cfg := fileConfig(t, "routes: []")
+		cfg.Listeners[0].Address, cfg.Listeners[0].ReusePort = addr, true
+		cfg.Etcd = external(etcd.EtcdEndpoints()[0])
+		cfg.Register.Service = "framegate"
+		return start(t, cfg)
+	}
+	cli, err := clientv3.New(clientv3.Config{Endpoints: etcd.EtcdEndpoints(), Logger: zap.NewNop()})
+	require.NoError(t, err)
+	defer cli.Close()
+	changed := cli.Watch(testContext(t), "kitex/registry-etcd/framegate/"+addr)
+	next := func() *clientv3.Event {
+		select {
+		case resp := <-changed:
+			return resp.Events[0]
+		case <-time.After(waitLimit):
+			t.Fatal("no change of the registration")
+			panic("unreachable")
+		}
+	}
+	older := startShared()
+	require.Equal(t, clientv3.EventTypePut, next().Type)
+	younger := startShared()
+	second := next()
+	require.Equal(t, clientv3.EventTypePut, second.Type)
+
+	older.Shutdown(context.Background())
+	got, err := cli.Get(testContext(t), "kitex/registry-etcd/framegate/"+addr)
+	require.NoError(t, err)
+	require.Len(t, got.Kvs, 1, "the younger one is registered")
+	require.Equal(t, second.Kv.ModRevision, got.Kvs[0].ModRevision)
+	younger.Shutdown(context.Background())
+	require.Equal(t, clientv3.EventTypeDelete, next().Type, "nobody is left")
+}
+
 func TestStart_EtcdWithUsersMayComeLater(t *testing.T) {
 	cfg := fileConfig(t, "routes: []")
 	cfg.Etcd = external(nobody(t))

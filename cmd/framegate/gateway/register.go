@@ -11,6 +11,7 @@ import (
 	etcdregistry "github.com/kitex-contrib/registry-etcd"
 
 	"github.com/framegate/framegate/conf"
+	"github.com/framegate/framegate/handler/transserver"
 	"github.com/framegate/framegate/resolver"
 )
 
@@ -24,13 +25,14 @@ type registration struct {
 	cancel context.CancelFunc
 	done   chan struct{}     // closed by run on exit
 	held   registry.Registry // where it is registered, or nil; owned by run until done is closed
+	shared *sharedKey        // nil unless another process may register the same address; owned like held
 }
 
 // registerRetry is the time between tries to register while etcd cannot be reached.
 const registerRetry = time.Second
 
 // startRegistration registers, in the background, the address of the configuration or else the listener's.
-func startRegistration(cfg conf.Register, listener net.Addr, etcd resolver.EtcdClientConfig, prefix string, log *slog.Logger) *registration {
+func startRegistration(cfg conf.Register, listener net.Addr, etcd resolver.EtcdClientConfig, prefix string, reuse transserver.Reuse, log *slog.Logger) *registration {
 	addr := listener
 	if cfg.Address != "" {
 		addr = utils.NewNetAddr("tcp", cfg.Address)
@@ -44,6 +46,9 @@ func startRegistration(cfg conf.Register, listener net.Addr, etcd resolver.EtcdC
 		cancel: cancel,
 		done:   make(chan struct{}),
 	}
+	if reuse == transserver.ReusePort {
+		r.shared = newSharedKey(etcd, prefix, r.info)
+	}
 	go r.run(ctx)
 	return r
 }
@@ -55,6 +60,7 @@ func (r *registration) run(ctx context.Context) {
 		err := r.register(&reg)
 		if err == nil {
 			r.held = reg
+			r.shared.remember(ctx)
 			r.log.Info("registered", "service", r.info.ServiceName, "address", r.info.Addr.String())
 			return
 		}
@@ -92,7 +98,7 @@ func (r *registration) stop() {
 	if r.held == nil {
 		return
 	}
-	if err := r.held.Deregister(r.info); err != nil {
+	if err := r.shared.remove(r.held, r.info); err != nil {
 		r.log.Warn("cannot deregister; the lease will run out", "service", r.info.ServiceName, "error", err)
 	}
 	r.held = nil

@@ -39,11 +39,7 @@ const startLimit = 10 * time.Second
 
 // startServer listens, and returns when the server accepts connections. It serves until stop.
 func (g *Gateway) startServer(ctx context.Context, l conf.Listener) (*kitexServer, error) {
-	reuse := transserver.OwnPort
-	if l.ReusePort {
-		reuse = transserver.ReusePort
-	}
-	ln, err := transserver.Listen(ctx, l.Address, reuse)
+	ln, err := transserver.Listen(ctx, l.Address, reuseOf(l))
 	if err != nil {
 		return nil, listenError("listener "+l.Name, l.Address, err)
 	}
@@ -85,6 +81,13 @@ func (g *Gateway) startServer(ctx context.Context, l conf.Listener) (*kitexServe
 	}
 	s.stop()
 	return nil, fmt.Errorf("listener %s: address %s: %w", l.Name, l.Address, err)
+}
+
+func reuseOf(l conf.Listener) transserver.Reuse {
+	if l.ReusePort {
+		return transserver.ReusePort
+	}
+	return transserver.OwnPort
 }
 
 // listenError says what to do about an address that cannot be listened on.
