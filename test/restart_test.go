@@ -77,6 +77,43 @@ func (p *process) drain(t *testing.T, bySignal bool) {
 	require.NoError(t, err, "%s", p.log.String())
 }
 
+// drainingProcess starts a process, opens a call through it that does not end, and makes it drain.
+func drainingProcess(t *testing.T, binary string, drain func(p *process)) (*process, rawPair, [2]*testbed.H2Stream) {
+	t.Helper()
+	server, dir, addr := testbed.NewH2Server(t), t.TempDir(), unusedAddr(t)
+	config := filepath.Join(dir, "framegate.yaml")
+	routes := filepath.Join(dir, "routes.yaml")
+	require.NoError(t, os.WriteFile(routes, []byte(testbed.RouteTo(server.Addr)), 0o600))
+	require.NoError(t, os.WriteFile(config, fmt.Appendf(nil, "{listeners: [{name: main, address: %q}], etcd: {endpoints: [none]}, routes: {file: %q}}", addr, routes), 0o600))
+	p := startProcess(t, binary, config)
+	pair := rawPair{client: testbed.DialH2(t, addr), server: server}
+	cs, ss, _ := pair.open(t, testbed.RequestFields())
+	drain(p)
+	pair.client.AwaitGoAway(t)
+	return p, pair, [2]*testbed.H2Stream{cs, ss}
+}
+
+func TestDrain_Signals(t *testing.T) {
+	binary := buildFramegate(t)
+	t.Run("the second ends the process at once", func(t *testing.T) {
+		p, _, _ := drainingProcess(t, binary, func(p *process) { require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM)) })
+		begin := time.Now()
+		require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
+		require.Error(t, testbed.Await(t, p.ended, "the end of the process"), "it was killed")
+		require.Less(t, time.Since(begin), 5*time.Second)
+	})
+	// An orchestrator may ask through the admin server first and send its signal later: calls still end by themselves.
+	t.Run("the first after a request to drain is not a second", func(t *testing.T) {
+		p, pair, streams := drainingProcess(t, binary, func(p *process) {
+			answerOfAdmin(t, http.MethodPost, "http://"+p.admin+"/v1/drain", "", http.StatusAccepted)
+		})
+		require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
+		answerOfAdmin(t, http.MethodPost, "http://"+p.admin+"/v1/drain", "", http.StatusAccepted)
+		pair.complete(t, streams[0], streams[1])
+		require.NoError(t, testbed.Await(t, p.ended, "the end of the process"), "%s", p.log.String())
+	})
+}
+
 // tally counts calls of one kind.
 type tally struct {
 	name         string

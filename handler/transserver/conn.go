@@ -26,7 +26,7 @@ type connState int32
 
 const (
 	stateOpen    connState = iota
-	stateLeaving           // our FIN is sent: what the client was sent before must reach it, so what it sends is read and thrown away
+	stateLeaving           // our FIN is sent, and must reach the client with all before it: what it sends is thrown away
 	stateOver              // closed
 )
 
@@ -38,8 +38,8 @@ const (
 )
 
 // conn is one client connection. Kitex's transport does not notice by itself that it has ended while its reader waits
-// until the queue of answers to the client's own frames (50 SETTINGS acknowledgements, say) gets shorter: so conn ends the
-// transport when it is closed or cannot be written to.
+// until the queue of answers to the client's own frames (50 SETTINGS acknowledgements, say) gets shorter: so conn ends
+// the transport when it is closed or cannot be written to.
 type conn struct {
 	net.Conn
 	server *Server
@@ -141,8 +141,8 @@ func (c *conn) leave() {
 	c.cut()
 }
 
-// sendAway closes the connection of a client that has done what no honest one does. It hears why if nothing else is being
-// written to it.
+// sendAway closes the connection of a client that has done what no honest one does. It hears why if nothing else is
+// being written to it.
 func (c *conn) sendAway(o *Offence) {
 	c.server.offended(c, o)
 	if c.wmu.TryLock() {

@@ -12,8 +12,8 @@ import (
 // stops. They have GOAWAY by then; what they sent before they read it is still served.
 const lingerTimeout = time.Second
 
-// How long the listener goes on to accept when the server stops. What waits in its queue when it is closed is reset by the
-// kernel, so it has to be empty.
+// How long the listener goes on to accept when the server stops. What waits in its queue when it is closed is reset by
+// the kernel, so it has to be empty.
 const (
 	// acceptAlone is for what is in the queue. Who comes later is refused in any case.
 	acceptAlone = 20 * time.Millisecond

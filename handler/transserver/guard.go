@@ -95,16 +95,16 @@ type guard struct {
 	refilled time.Time // when the budget was last raised for the time that passed
 	window   int64     // bytes that the client allows, counted from the start
 
-	older, newer mark      // of which older is at least rapid ago, and newer at least rapid after it
-	resetBudget  int64     // what is left for rapid resets
-	resetsGrew   time.Time // when that was last raised for the time that passed
+	older, newer, last mark      // the first is at least rapid ago, the last that of the last stream
+	resetBudget        int64     // what is left for rapid resets
+	resetsGrew         time.Time // when that was last raised for the time that passed
 
 	// Of one write that takes its time:
 	stalled       int // the write, by its number
 	stalledFrames int // that came meanwhile
 }
 
-// mark says which streams had been opened at a time.
+// mark says up to which stream a client had opened them at a time.
 type mark struct {
 	stream uint32
 	time   time.Time
@@ -135,11 +135,17 @@ func (g *guard) read(p []byte, writes int) *Offence {
 	g.preface -= n
 	g.handled = g.highest
 	g.time = g.now()
-	if g.time.Sub(g.newer.time) >= rapid {
-		g.older, g.newer = g.newer, mark{g.highest, g.time}
+	switch {
+	case g.time.Sub(g.last.time) >= rapid:
+		g.older, g.newer = g.last, g.last
+	case g.time.Sub(g.newer.time) >= rapid:
+		g.older, g.newer = g.newer, g.last
 	}
 	g.opened, g.resets, g.rapidResets, g.controls = 0, 0, 0, 0
 	g.follower.Follow(p[n:])
+	if g.opened > 0 {
+		g.last = mark{g.highest, g.time}
+	}
 	g.checkStreams()
 	g.checkStall(writes)
 	return g.offence
@@ -151,12 +157,13 @@ func (g *guard) offend(o *Offence) {
 	}
 }
 
-// mostResets is how many streams a client may reset rapidly before it has to wait. It earns max_concurrent_streams a second.
+// mostResets is how many streams a client may reset rapidly before it has to wait. It earns max_concurrent_streams a
+// second.
 func (g *guard) mostResets() int64 { return int64(g.maxStreams + streamsSlack) }
 
 // checkStreams bills the resets of a piece. A call costs more than a reset, so a client that resets what it has just
-// opened can keep a server busy for little. Calls that are given up later, at a deadline perhaps, cost nothing, and neither
-// does it if every other call is given up at once (a hedge, say).
+// opened can keep a server busy for little. Calls that are given up later, at a deadline perhaps, cost nothing, and
+// neither does it if every other call is given up at once (a hedge, say).
 //
 // The handlers of what was reset end soon, but not at once: their number has a bound too.
 func (g *guard) checkStreams() {

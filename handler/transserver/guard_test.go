@@ -55,8 +55,6 @@ func TestGuard_FramesThatCarryNothingHaveABudget(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				g := newTestGuard()
 				require.Nil(t, g.read(openStream(1), 0))
-				time.Sleep(rapid)
-				require.Nil(t, g.read(nil, 0))
 				time.Sleep(rapid) // the stream is old now
 				times, o := readUntil(g, piece, 2*firstBudget)
 				require.Equal(t, TooManyControls, o)
@@ -177,6 +175,28 @@ func TestGuard_ResetsOfOlderStreamsAreFree(t *testing.T) {
 				require.Nil(t, g.read(append(frames(func(fr *http2.Framer) { _ = fr.WriteData(id-20, true, nil) }), resetStream(id-20)...), 0))
 			}
 			time.Sleep(3 * time.Millisecond)
+		}
+	})
+}
+
+func TestGuard_AllStreamsMayBeResetTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, gap := range []time.Duration{0, time.Millisecond} { // between one stream and the next
+			g := newTestGuard()
+			for id := uint32(1); id < 10_000; {
+				first := id
+				for range 1000 {
+					require.Nil(t, g.read(openStream(id), 0))
+					id += 2
+					time.Sleep(gap)
+				}
+				time.Sleep(2 * rapid)
+				var resets []byte
+				for ; first < id; first += 2 {
+					resets = append(resets, resetStream(first)...)
+				}
+				require.Nil(t, g.read(resets, 0))
+			}
 		}
 	})
 }

@@ -41,8 +41,9 @@ const probeTimeout = time.Second
 // if there is none.
 //
 // The sockets of an address are numbered, and a filter (SO_ATTACH_REUSEPORT_CBPF) may name the one that gets the next
-// connection. Nothing tells a socket its own number, and it changes; but of the numbers 0 and 1 at most one can be ours, and
-// with another socket beside ours both are taken. A connection to ourselves shows where it comes out.
+// connection. Nothing tells a socket its own number, and it changes; but of the numbers 0 and 1 at most one can be ours,
+// and with another socket beside ours both are taken. A connection to ourselves shows where it comes out. The filter stays
+// when we are gone: if more than one is left, one of them gets all new connections until the next Listen.
 func (s *Server) steerAway(ln net.Listener) bool {
 	for number := range uint32(2) {
 		err := control(ln, func(fd uintptr) error { return steerTo(fd, number) })
