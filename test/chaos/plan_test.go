@@ -18,25 +18,25 @@ var (
 	// defaults is a route with nothing but endpoints.
 	defaults = plan{}
 
-	// retrying sends again only what no server has seen.
+	// retrying lists a code that no server here answers with, so only what no server has seen is sent again.
 	retrying = plan{route: []string{
-		`retry: {attempts: 3, backoff: {base: 10ms, max: 100ms}}`,
+		`retry: {attempts: 3, codes: [ABORTED], backoff: {base: 10ms, max: 100ms}}`,
 	}}
 
-	// repeating also sends again what may have been seen.
+	// repeating also sends again what may have been seen. Its budget is enough for all that a backend may hold.
 	repeating = plan{mayRepeat: true, route: []string{
-		`retry: {attempts: 3, codes: [UNAVAILABLE], backoff: {base: 10ms, max: 100ms}, budget: {percent: 20, min: 10}}`,
+		`retry: {attempts: 3, codes: [UNAVAILABLE], backoff: {base: 10ms, max: 100ms}, budget: {percent: 100, min: 100}}`,
 	}}
 
 	// impatient gives each try half a second. A try that took too long ends with UNAVAILABLE or DEADLINE_EXCEEDED.
 	impatient = plan{mayRepeat: true, route: []string{
 		`retry: {attempts: 3, codes: [UNAVAILABLE, DEADLINE_EXCEEDED], per_try_timeout: 500ms, ` +
-			`backoff: {base: 10ms, max: 100ms}, budget: {percent: 50, min: 100}}`,
+			`backoff: {base: 10ms, max: 100ms}, budget: {percent: 100, min: 100}}`,
 	}}
 
 	// hedging asks a second endpoint when the first takes long.
 	hedging = plan{mayRepeat: true, route: []string{
-		`hedge: {delay: 100ms}`,
+		`hedge: {delay: 100ms, budget: {percent: 100, min: 100}}`,
 	}}
 
 	// returning is impatient too, and takes an endpoint back soon after it was ejected.
@@ -56,7 +56,7 @@ var (
 
 	// probing asks connections that have gone silent for a sign of life.
 	probing = plan{backend: []string{
-		`pool: {connect_timeout: 500ms, keepalive: {time: 1s, timeout: 500ms}}`,
+		`pool: {connect_timeout: 500ms, keepalive: {time: 1s, timeout: 1s}}`,
 	}}
 
 	// failingWhenFull does not wait for a stream.
