@@ -31,6 +31,23 @@ func TestRollingRestart_LosesNoUnaryCall(t *testing.T) {
 	require.Zero(t, s.streams().Stalled, "streams that stalled")
 }
 
+// Backends that take a while to start: what is known of one that was away must not outlast it, when the next one goes.
+func TestRollingRestart_OfSlowStartersLosesNoUnaryCall(t *testing.T) {
+	const away = 1500 * time.Millisecond
+	backends := three(t)
+	s := beginLoad(t, inFlight, defaults, asServers(backends)...)
+	s.fault(func() {
+		for _, b := range backends {
+			b.Terminate()
+			s.load.Run(away)
+			b.Start()
+			s.load.Run(pauseBetweenRestarts)
+		}
+	})
+	s.end(pauseBetweenRestarts)
+	s.wantNoneLost(s.all())
+}
+
 func TestRollingRestart_ByKillWithRetryLosesNoUnaryCall(t *testing.T) {
 	backends := three(t)
 	s := beginLoad(t, inFlight, repeating, asServers(backends)...)
