@@ -59,10 +59,11 @@ func TestBackoff_OpenFailsAtOnceWithTheLastErrorMeanwhile(t *testing.T) {
 	p := newPool(t, func(c *Config) { c.Backoff = Backoff{Base: time.Minute, Max: time.Minute} })
 	first := receive(t, "the end of Open", goOpen(t.Context(), p, server.addr))
 	want := requireDialError(t, first, server.addr, patience)
+	require.False(t, want.Resting)
 	down.Store(false) // which nobody looks at now
 	for range 20 {
 		got := receive(t, "the end of Open", goOpen(t.Context(), p, server.addr, mustNotWait(t)))
-		require.Same(t, want, got.err)
+		require.Equal(t, &DialError{Address: want.Address, Err: want.Err, Resting: true}, got.err)
 		require.Less(t, got.took, time.Second)
 	}
 	require.EqualValues(t, 1, server.accepts.Load())

@@ -13,6 +13,7 @@ var ErrClosed = errors.New("pool: closed")
 type DialError struct {
 	Address string
 	Err     error
+	Resting bool // nothing was tried for this call: Err is of an earlier one, not long ago (Config.Backoff)
 }
 
 func (e *DialError) Error() string { return fmt.Sprintf("connect to %s: %v", e.Address, e.Err) }

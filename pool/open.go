@@ -169,7 +169,7 @@ func (e *endpoint) wait(ctx context.Context, o *opening) (*conn, error) {
 		}
 		select {
 		case <-o.answer: // without waiting
-			return o.conn, o.err
+			return o.conn, resting(o.err)
 		default:
 		}
 		if asked || o.ask == nil {
@@ -201,6 +201,17 @@ func (e *endpoint) wait(ctx context.Context, o *opening) (*conn, error) {
 		return nil, err
 	}
 	return o.conn, o.err // it came in the last moment
+}
+
+// resting returns the error of a call that was answered without a try, which says so.
+func resting(err error) error {
+	dial, ok := err.(*DialError)
+	if !ok {
+		return err
+	}
+	again := *dial
+	again.Resting = true
+	return &again
 }
 
 // enqueue puts the call in the queue, and may answer it at once.
