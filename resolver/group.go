@@ -21,6 +21,7 @@ import (
 //	members, ramp ─┘
 type group struct {
 	key     string
+	name    GroupName
 	checker *health.Checker
 
 	// guarded by the Resolver's mu

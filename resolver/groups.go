@@ -80,7 +80,7 @@ func (s *groups) acquire(route *Route, source string, i int) *group {
 	g := s.byKey[key]
 	if g == nil {
 		g = newGroup(s.checker)
-		g.key = key
+		g.key, g.name = key, groupName(route, source, i)
 		s.byKey[key] = g
 	}
 	g.refs++
@@ -126,6 +126,18 @@ func groupKey(route *Route, source string, i int) string {
 	policy.Health, policy.Eject, policy.PanicAt = b.Health, b.Ejection, b.PanicPercent
 	text, _ := yaml.Marshal(policy) // cannot fail: plain values
 	return fmt.Sprintf("service %s %s %s", b.Service, tagsKey(b.Tags), text)
+}
+
+func groupName(route *Route, source string, i int) GroupName {
+	b := &route.Backends[i]
+	if b.Service == "" {
+		return GroupName{Source: source, Route: route.Name, Backend: b.key(i)}
+	}
+	var tags []string
+	for _, k := range slices.Sorted(maps.Keys(b.Tags)) {
+		tags = append(tags, k+"="+b.Tags[k])
+	}
+	return GroupName{Service: b.Service, Tags: strings.Join(tags, ",")}
 }
 
 func specOf(b *Backend) spec {

@@ -1,0 +1,131 @@
+package resolver
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// GroupName says which endpoints a group has: the instances of a service, or those that a backend of a route lists.
+type GroupName struct {
+	Service string // empty for endpoints that a backend lists
+	Tags    string // that the instances must have, such as a=b,c=d; empty for any
+
+	// The backend that lists them; empty beside Service.
+	Source  string // of the route, such as SourceEtcd
+	Route   string
+	Backend string // its name, or #0 and so on by its place in the route
+}
+
+// GroupState is what becomes of the calls of a group of endpoints. Backends of one service share a group if they say the
+// same of its tags, health checks, ejection and panic; else there are several groups of one GroupName, which differ in
+// Routes.
+type GroupState struct {
+	GroupName
+	Routes    []string // names of the routes that use it, sorted
+	Endpoints int
+	Usable    int  // of the endpoints, those that may be used; all others get no call unless Panic
+	Panic     bool // too few may be used, so that calls go to all
+
+	// Counted since the group is there, which may begin anew from 0.
+	PanicCalls         uint64 // attempts that were balanced in panic
+	Ejections          uint64
+	EjectionsPrevented uint64 // because as many endpoints were ejected as may be
+}
+
+// EndpointState is what is known of an endpoint of a group. An address that several groups have is there for each.
+type EndpointState struct {
+	GroupName
+	Address string
+	Weight  int  // as written; 0 takes no calls
+	Active  int  // attempts under way
+	Usable  bool // it gets calls
+
+	Checked      bool // its health is checked
+	Healthy      bool // as far as is known
+	HealthError  error
+	EjectedUntil time.Time // zero if it is not ejected
+	Trial        bool      // it is back from an ejection and gets few calls until it answers one
+}
+
+// Groups says how the endpoints of all routes in force do. It is for people and metrics: it looks at all routes.
+func (r *Resolver) Groups() []GroupState {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	routes := map[*group][]string{}
+	for _, entries := range r.sources {
+		for route, e := range entries {
+			for i := range e.balancer.all {
+				g := e.balancer.all[i].picker.group
+				if !slices.Contains(routes[g], route.Name) {
+					routes[g] = append(routes[g], route.Name)
+				}
+			}
+		}
+	}
+	all := make([]GroupState, 0, len(routes))
+	for g, names := range routes {
+		slices.Sort(names)
+		state := g.state()
+		state.Routes = names
+		all = append(all, state)
+	}
+	slices.SortFunc(all, func(a, b GroupState) int {
+		return cmp.Or(a.GroupName.compare(b.GroupName), slices.Compare(a.Routes, b.Routes))
+	})
+	return all
+}
+
+// Endpoints says what is known of the endpoints of all routes in force, by group and address.
+func (r *Resolver) Endpoints() []EndpointState {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all []EndpointState
+	for _, g := range r.groups.byKey {
+		all = g.appendEndpoints(all)
+	}
+	slices.SortStableFunc(all, func(a, b EndpointState) int {
+		return cmp.Or(a.GroupName.compare(b.GroupName), cmp.Compare(a.Address, b.Address))
+	})
+	return all
+}
+
+func (n GroupName) compare(o GroupName) int {
+	return cmp.Or(
+		cmp.Compare(n.Service, o.Service), cmp.Compare(n.Tags, o.Tags),
+		cmp.Compare(n.Source, o.Source), cmp.Compare(n.Route, o.Route), cmp.Compare(n.Backend, o.Backend),
+	)
+}
+
+func (g *group) state() GroupState {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s := GroupState{GroupName: g.name, Endpoints: len(g.members), Panic: g.panicked, PanicCalls: g.panics.Load()}
+	s.Ejections, s.EjectionsPrevented = g.ejector.Counts()
+	for _, m := range g.members {
+		if m.usable {
+			s.Usable++
+		}
+	}
+	return s
+}
+
+func (g *group) appendEndpoints(all []EndpointState) []EndpointState {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, m := range g.members {
+		s := EndpointState{
+			GroupName: g.name, Address: m.host.Address(), Weight: m.weight, Active: m.host.Active(),
+			Usable:  m.usable || g.panicked,
+			Checked: m.unwatch != nil, Healthy: m.check.Healthy, Trial: m.trial.Load(),
+		}
+		if !s.Healthy {
+			s.HealthError = m.check.Err
+		}
+		if e := m.ejection.Load(); e != nil {
+			s.EjectedUntil = e.Until()
+		}
+		all = append(all, s)
+	}
+	return all
+}
