@@ -100,4 +100,4 @@ func (b *balancer) drawUsable(at *drawnBackend) *drawnBackend {
 }
 
 // usable reports whether the backend has an endpoint that may be used.
-func (b *routeBackend) usable() bool { return b.picker.current.Load().some }
+func (b *routeBackend) usable() bool { return b.picker.current.Load().usable }

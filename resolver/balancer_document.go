@@ -29,24 +29,6 @@ type Balancer struct {
 	BoundPercent int           `yaml:"bound_percent,omitempty"` // of consistent_hash: most calls under way of an endpoint, of the mean; default 125
 }
 
-// CallKey is the part of a call by which it is told from others. Exactly one of the fields is set.
-type CallKey struct {
-	Header    string `yaml:"header,omitempty"`    // the first value of that request header
-	Authority bool   `yaml:"authority,omitempty"` // what the client called
-	Peer      bool   `yaml:"peer,omitempty"`      // the IP address that the client's connection comes from
-}
-
-// String is the key on one line, for people.
-func (k CallKey) String() string {
-	switch {
-	case k.Header != "":
-		return "header " + k.Header
-	case k.Authority:
-		return "authority"
-	}
-	return "peer"
-}
-
 const (
 	maxSlowStart    = time.Hour
 	minDecay        = 100 * time.Millisecond
@@ -93,25 +75,6 @@ func (b Balancer) problems() (errs []error) {
 		fail("bound_percent: %d beside policy %s, want it beside %s only", b.BoundPercent, policy, ConsistentHash)
 	case b.BoundPercent != 0 && (b.BoundPercent < minBoundPercent || b.BoundPercent > maxBoundPercent):
 		fail("bound_percent: %d, want %d to %d", b.BoundPercent, minBoundPercent, maxBoundPercent)
-	}
-	return errs
-}
-
-// problems returns every mistake of a key; its errors start with what follows the path of the key itself.
-func (k CallKey) problems() (errs []error) {
-	set := 0
-	for _, is := range []bool{k.Header != "", k.Authority, k.Peer} {
-		if is {
-			set++
-		}
-	}
-	if set != 1 {
-		errs = append(errs, fmt.Errorf(": %d of header, authority and peer, want one", set))
-	}
-	if k.Header != "" {
-		if err := validHeaderName(k.Header); err != nil {
-			errs = append(errs, fmt.Errorf(".header: %w", err))
-		}
 	}
 	return errs
 }

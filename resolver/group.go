@@ -13,54 +13,78 @@ import (
 )
 
 // group is the endpoints of a backend at work: which there are, with what weight, and which of them may be used. Backends
-// that say the same of one service share a group; those with endpoints of their own have one each, which stays while the
-// route's document changes. Its pickers, one for each way to balance, are what calls read.
+// that say the same of one service share a group; those that list endpoints have one each, which stays while the route's
+// document changes. Its pickers, one for each way to balance, are what calls read.
 //
 //	health check ──┐
 //	ejection ──────┼─> update ─> a new choice in every picker
 //	members, ramp ─┘
+//
+// Locks are taken in this order: the Resolver's mu, the group's, those of the health checker and of the detector. Both of
+// these call update without a lock of theirs.
 type group struct {
-	key     string
-	name    GroupName
+	key     groupKey
+	tags    map[string]string // that an instance must have; of a service's group
 	checker *health.Checker
 
 	// guarded by the Resolver's mu
-	refs    int // backends of routes in force that use it
-	ejector *eject.Detector
+	refs      int // backends of routes in force that use it
+	ejector   *eject.Detector
+	ejections uint64 // counted by detectors before this one
+	prevented uint64 // the same
 
-	panics atomic.Uint64 // calls that were balanced in panic
+	panics atomic.Uint64 // attempts that were balanced in panic
 
 	mu       sync.Mutex // guards the fields below; spec and members are changed with the Resolver's mu held, too
 	spec     spec
 	members  []*member // by address
 	pickers  map[pickerKey]*picker
-	panicked bool
+	panicked bool        // so few may be used that all are
 	ramp     *time.Timer // the next step of slow starts; nil while there is none
 	closed   bool
 }
 
-// spec is what of a backend makes its group.
+// groupKey is the same for backends that share a group.
+type groupKey struct {
+	GroupName
+	spec spec // of a service's group; the zero value where endpoints are listed, so that the group stays when it changes
+}
+
+// spec is what a backend says of its endpoints, but for which they are. Specs can be compared with ==.
 type spec struct {
-	service string
-	tags    map[string]string
-	health  *health.Config
+	health  health.Config // the zero value for no checks
 	eject   eject.Config
 	panicAt int // see Backend.PanicPercent
 }
 
+const defaultPanicPercent = 50
+
+func specOf(b *Backend) spec {
+	s := spec{panicAt: defaultPanicPercent}
+	if b.Health != nil {
+		s.health = *b.Health
+	}
+	if b.Ejection != nil {
+		s.eject = *b.Ejection
+	}
+	if b.PanicPercent != nil {
+		s.panicAt = *b.PanicPercent
+	}
+	return s
+}
+
 // member is an endpoint of a group.
 type member struct {
-	host   *balance.Host
-	weight int
-
+	host     *balance.Host // whose Owner it is
 	ejection atomic.Pointer[eject.Member]
-	trial    atomic.Bool // it is back from an ejection and has not proved itself: it gets few calls
+	trial    atomic.Bool // it is back from an ejection and has not answered yet: it gets few calls
 
 	// guarded by the group's mu
-	check   health.Status // the last state; healthy while it is not known
-	usable  bool
-	since   time.Time // when it became usable after it was not, or was not there; zero if it always was
-	unwatch func()    // ends the health checks; nil if there are none
+	weight int // 0 takes no calls
+	watch  *watch
+	check  health.Status // as of its last change; healthy while nothing is known
+	usable bool          // healthy and not ejected
+	since  time.Time     // when it became usable after it was not, or was not there; zero if it always was
 }
 
 func (m *member) ejected() bool {
@@ -68,104 +92,81 @@ func (m *member) ejected() bool {
 	return e != nil && e.Ejected()
 }
 
+// watch is the health checks of a member under one health.Config.
+type watch struct{ stop func() }
+
 // weighted is an address and its weight.
 type weighted struct {
 	address string
 	weight  int
 }
 
-// pickerKey is a way to balance.
-type pickerKey struct {
-	policy    balance.Policy
-	slowStart time.Duration
+func newGroup(key groupKey, tags map[string]string, s spec, checker *health.Checker) *group {
+	g := &group{key: key, tags: tags, checker: checker, spec: s, pickers: map[pickerKey]*picker{}}
+	g.ejector = eject.New(s.eject, g.update)
+	return g
 }
 
-// picker chooses among the endpoints of a group in one way.
-type picker struct {
-	group   *group
-	key     pickerKey
-	refs    int // guarded by the group's mu
-	current atomic.Pointer[choice]
-}
-
-// choice is what a picker chooses from. It is immutable but for what balance counts.
-type choice struct {
-	balance.Picker
-	members map[*balance.Host]*member
-	some    bool // there is an endpoint that may be used
-	panicky bool // all are used, since too few may be
-}
-
-const defaultPanicPercent = 50
-
-func newGroup(checker *health.Checker) *group {
-	return &group{checker: checker, pickers: map[pickerKey]*picker{}}
-}
-
-// configure puts what a backend says of its endpoints in force, but for which they are.
+// configure puts a spec in force. What is known of the members stays, but for ejections if it changes what they go by.
 func (g *group) configure(s spec) {
 	g.mu.Lock()
 	old := g.spec
-	if g.ejector != nil && old.eject == s.eject && old.panicAt == s.panicAt && sameHealth(old.health, s.health) {
-		g.mu.Unlock()
-		return
-	}
 	g.spec = s
-	if !sameHealth(old.health, s.health) {
+	if old.health != s.health {
 		for _, m := range g.members {
-			g.unwatchLocked(m)
 			g.watchLocked(m)
 		}
 	}
 	g.mu.Unlock()
-	if before := g.ejector; before == nil || old.eject != s.eject {
+	if old.eject != s.eject {
+		before := g.ejector
 		g.ejector = eject.New(s.eject, g.update)
 		g.setEjection()
-		if before != nil {
-			before.Close()
-		}
+		before.Close()
+		ejections, prevented := before.Counts()
+		g.ejections += ejections
+		g.prevented += prevented
 	}
-	g.update()
+	if old != s {
+		g.update()
+	}
 }
 
-func sameHealth(a, b *health.Config) bool { return a == b || a != nil && b != nil && *a == *b }
-
-// setMembers replaces the endpoints; no address is there twice. It returns the addresses that came and those that have gone.
+// setMembers replaces the endpoints; no address is there twice. It takes all over, and returns the addresses that came
+// and those that have gone.
 func (g *group) setMembers(all []weighted) (came, gone []string) {
+	slices.SortFunc(all, func(a, b weighted) int { return cmp.Compare(a.address, b.address) })
 	g.mu.Lock()
-	if g.hasLocked(all) {
+	if slices.EqualFunc(all, g.members, func(w weighted, m *member) bool { return w == weighted{m.host.Address(), m.weight} }) {
 		g.mu.Unlock()
 		return nil, nil
 	}
-	first := g.members == nil
-	old := map[string]*member{}
+	old := make(map[string]*member, len(g.members))
+	inUse := false
 	for _, m := range g.members {
 		old[m.host.Address()] = m
+		inUse = inUse || m.weight > 0
 	}
-	members := make([]*member, 0, len(all))
-	for _, w := range all {
-		if w.weight <= 0 {
-			continue
-		}
+	members := make([]*member, len(all))
+	for i, w := range all {
 		m := old[w.address]
 		if m == nil {
-			m = &member{check: health.Status{Healthy: true}, usable: true}
-			m.host = balance.NewHost(w.address)
-			if !first {
-				m.since = time.Now()
-			}
+			m = &member{host: balance.NewHost(w.address), check: health.Status{Healthy: true}, usable: true}
+			m.host.Owner = m
 			g.watchLocked(m)
 			came = append(came, w.address)
 		}
-		delete(old, w.address)
+		if m.weight == 0 && w.weight > 0 && inUse { // where none was there before, all are alike
+			m.since = time.Now()
+		}
 		m.weight = w.weight
-		members = append(members, m)
+		members[i] = m
+		delete(old, w.address)
 	}
 	for address, m := range old {
-		g.unwatchLocked(m)
+		m.unwatch()
 		gone = append(gone, address)
 	}
-	slices.SortFunc(members, func(a, b *member) int { return cmp.Compare(a.host.Address(), b.host.Address()) })
 	g.members = members
 	g.mu.Unlock()
 	g.setEjection()
@@ -173,25 +174,13 @@ func (g *group) setMembers(all []weighted) (came, gone []string) {
 	return came, gone
 }
 
-// hasLocked reports whether the members are these.
-func (g *group) hasLocked(all []weighted) bool {
-	if len(all) != len(g.members) || g.members == nil {
-		return false
-	}
-	for _, w := range all {
-		i, ok := slices.BinarySearchFunc(g.members, w.address, func(m *member, address string) int { return cmp.Compare(m.host.Address(), address) })
-		if !ok || g.members[i].weight != w.weight {
-			return false
-		}
-	}
-	return true
-}
-
-// setEjection tells the detector which members there are. It may call update.
+// setEjection tells the detector which members take calls. It may call update.
 func (g *group) setEjection() {
-	addresses := make([]string, len(g.members))
-	for i, m := range g.members {
-		addresses[i] = m.host.Address()
+	addresses := make([]string, 0, len(g.members))
+	for _, m := range g.members {
+		if m.weight > 0 {
+			addresses = append(addresses, m.host.Address())
+		}
 	}
 	g.ejector.SetMembers(addresses)
 	for _, m := range g.members {
@@ -199,137 +188,89 @@ func (g *group) setEjection() {
 	}
 }
 
+// watchLocked begins the health checks of a member, in place of those before.
 func (g *group) watchLocked(m *member) {
-	if g.spec.health == nil {
+	before := m.watch
+	m.watch = nil
+	if g.spec.health == (health.Config{}) {
 		m.check = health.Status{Healthy: true}
+	} else {
+		w := &watch{}
+		m.watch = w
+		w.stop = g.checker.Watch(m.host.Address(), g.spec.health, func(s health.Status) { g.checked(m, w, s) })
+	}
+	if before != nil {
+		before.stop()
+	}
+}
+
+func (m *member) unwatch() {
+	if m.watch != nil {
+		m.watch.stop()
+		m.watch = nil
+	}
+}
+
+// checked hears what the checks of a member have shown. A watch that has ended may still say something, which no longer
+// counts.
+func (g *group) checked(m *member, w *watch, s health.Status) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if m.watch != w {
 		return
 	}
-	m.unwatch = g.checker.Watch(m.host.Address(), *g.spec.health, func(s health.Status) {
-		g.mu.Lock()
-		m.check = s
-		g.mu.Unlock()
-		g.update()
-	})
-}
-
-func (g *group) unwatchLocked(m *member) {
-	if m.unwatch != nil {
-		m.unwatch()
-		m.unwatch = nil
+	changed := m.check.Healthy != s.Healthy
+	m.check = s
+	if changed {
+		g.updateLocked(time.Now())
 	}
 }
-
-// picker returns the picker of a way to balance, which it makes if need be.
-func (g *group) picker(k pickerKey) *picker {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	p := g.pickers[k]
-	if p == nil {
-		p = &picker{group: g, key: k}
-		g.pickers[k] = p
-		p.current.Store(&choice{})
-		p.renewLocked(time.Now())
-		g.rampLocked(time.Now())
-	}
-	p.refs++
-	return p
-}
-
-// dropPicker ends one use of a picker.
-func (g *group) dropPicker(p *picker) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if p.refs--; p.refs == 0 {
-		delete(g.pickers, p.key)
-	}
-}
-
-// rampSteps is in how many steps the weight of an endpoint grows in its slow start.
-const (
-	rampSteps   = 20
-	minRampStep = 100 * time.Millisecond
-)
-
-// trialShare is the part of its weight that an endpoint on trial has: if it still fails, few calls do.
-const trialShare = 1.0 / 20
 
 // update makes every picker anew from the state of the members.
 func (g *group) update() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.updateLocked(time.Now())
+}
+
+func (g *group) updateLocked(now time.Time) {
 	if g.closed {
 		return
 	}
-	now := time.Now()
-	usable := 0
+	taking, usable := 0, 0 // members that take calls, and those of them that may be used
 	for _, m := range g.members {
-		is := m.check.Healthy && !m.ejected()
-		switch {
-		case is && !m.usable:
-			m.since = now
-		case m.ejected():
+		ejected := m.ejected()
+		if ejected {
 			m.trial.Store(true)
 		}
-		if m.usable = is; is {
-			usable++
+		was := m.usable
+		m.usable = m.check.Healthy && !ejected
+		if m.usable && !was {
+			m.since = now
+		}
+		if m.weight > 0 {
+			taking++
+			if m.usable {
+				usable++
+			}
 		}
 	}
-	g.panicked = usable*100 < g.spec.panicAt*len(g.members)
+	g.panicked = usable*100 < g.spec.panicAt*taking
 	for _, p := range g.pickers {
 		p.renewLocked(now)
 	}
 	g.rampLocked(now)
 }
 
-// rampLocked sees to the next step of slow starts.
-func (g *group) rampLocked(now time.Time) {
-	if g.ramp != nil {
-		g.ramp.Stop()
-		g.ramp = nil
-	}
-	var step time.Duration
-	for k := range g.pickers {
-		for _, m := range g.members {
-			if now.Sub(m.since) < k.slowStart && (step == 0 || k.slowStart/rampSteps < step) {
-				step = k.slowStart / rampSteps
-			}
-		}
-	}
-	if step > 0 {
-		g.ramp = time.AfterFunc(max(step, minRampStep), g.update)
-	}
-}
-
-// renewLocked makes the picker's choice anew. The group's mu is held.
-func (p *picker) renewLocked(now time.Time) {
-	g := p.group
-	members := make([]balance.Member, 0, len(g.members))
-	c := &choice{members: make(map[*balance.Host]*member, len(g.members)), panicky: g.panicked}
-	for _, m := range g.members {
-		weight := float64(m.weight)
-		if age := now.Sub(m.since); age < p.key.slowStart {
-			weight = balance.Ramp(weight, age, p.key.slowStart)
-		}
-		if m.trial.Load() && p.key.policy.Kind != balance.ConsistentHash { // whose keys must not move
-			weight *= trialShare
-		}
-		up := m.usable || g.panicked
-		c.some = c.some || up
-		c.members[m.host] = m
-		members = append(members, balance.Member{Host: m.host, Weight: weight, Down: !up})
-	}
-	c.Picker = balance.New(p.key.policy, members, p.current.Load().Picker)
-	p.current.Store(c)
-}
-
-// succeeded hears of each call that a member answered.
+// succeeded hears of each attempt that a member answered.
 func (g *group) succeeded(m *member) {
 	if m.trial.Load() && !m.ejected() && m.trial.CompareAndSwap(true, false) {
 		g.update()
 	}
 }
 
-// close ends the group's checks and timers. Calls that use it go on.
+// close ends the group's checks and timers, and returns the addresses of its members. Calls that use it go on. It may be
+// called more than once.
 func (g *group) close() (gone []string) {
 	g.mu.Lock()
 	g.closed = true
@@ -337,7 +278,7 @@ func (g *group) close() (gone []string) {
 		g.ramp.Stop()
 	}
 	for _, m := range g.members {
-		g.unwatchLocked(m)
+		m.unwatch()
 		gone = append(gone, m.host.Address())
 	}
 	g.mu.Unlock()

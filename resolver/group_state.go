@@ -23,11 +23,11 @@ type GroupName struct {
 type GroupState struct {
 	GroupName
 	Routes    []string // names of the routes that use it, sorted
-	Endpoints int
-	Usable    int  // of the endpoints, those that may be used; all others get no call unless Panic
-	Panic     bool // too few may be used, so that calls go to all
+	Endpoints int      // that have a weight
+	Usable    int      // of these; the others get no call, unless Panic
+	Panic     bool     // too few are usable, so that calls go to all
 
-	// Counted since the group is there, which may begin anew from 0.
+	// Counted since the group is there: one that goes and comes begins anew from 0.
 	PanicCalls         uint64 // attempts that were balanced in panic
 	Ejections          uint64
 	EjectionsPrevented uint64 // because as many endpoints were ejected as may be
@@ -39,11 +39,11 @@ type EndpointState struct {
 	Address string
 	Weight  int  // as written; 0 takes no calls
 	Active  int  // attempts under way
-	Usable  bool // it gets calls
+	Usable  bool // healthy and not ejected
 
-	Checked      bool // its health is checked
-	Healthy      bool // as far as is known
-	HealthError  error
+	Healthy      bool      // as far as is known; true without checks
+	Checked      time.Time // when the last health check ended; zero if there was none
+	HealthError  error     // why it failed; nil if it did not
 	EjectedUntil time.Time // zero if it is not ejected
 	Trial        bool      // it is back from an ejection and gets few calls until it answers one
 }
@@ -100,9 +100,14 @@ func (n GroupName) compare(o GroupName) int {
 func (g *group) state() GroupState {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	s := GroupState{GroupName: g.name, Endpoints: len(g.members), Panic: g.panicked, PanicCalls: g.panics.Load()}
-	s.Ejections, s.EjectionsPrevented = g.ejector.Counts()
+	s := GroupState{GroupName: g.key.GroupName, Panic: g.panicked, PanicCalls: g.panics.Load()}
+	ejections, prevented := g.ejector.Counts()
+	s.Ejections, s.EjectionsPrevented = g.ejections+ejections, g.prevented+prevented
 	for _, m := range g.members {
+		if m.weight == 0 {
+			continue
+		}
+		s.Endpoints++
 		if m.usable {
 			s.Usable++
 		}
@@ -115,12 +120,12 @@ func (g *group) appendEndpoints(all []EndpointState) []EndpointState {
 	defer g.mu.Unlock()
 	for _, m := range g.members {
 		s := EndpointState{
-			GroupName: g.name, Address: m.host.Address(), Weight: m.weight, Active: m.host.Active(),
-			Usable:  m.usable || g.panicked,
-			Checked: m.unwatch != nil, Healthy: m.check.Healthy, Trial: m.trial.Load(),
+			GroupName: g.key.GroupName, Address: m.host.Address(), Weight: m.weight, Active: m.host.Active(),
+			Usable: m.usable, Healthy: m.check.Healthy, Trial: m.trial.Load() && !m.ejected(),
 		}
-		if !s.Healthy {
-			s.HealthError = m.check.Err
+		if m.watch != nil {
+			status, _ := g.checker.Status(s.Address, g.spec.health)
+			s.Checked, s.HealthError = status.Checked, status.Err
 		}
 		if e := m.ejection.Load(); e != nil {
 			s.EjectedUntil = e.Until()

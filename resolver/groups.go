@@ -1,52 +1,38 @@
 package resolver
 
 import (
-	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
-	"time"
 
-	"gopkg.in/yaml.v3"
-
-	"github.com/framegate/framegate/resolver/eject"
 	"github.com/framegate/framegate/resolver/health"
 )
 
 // groups are the endpoints of all backends of the routes in force, and the registered instances that backends with
 // "service:" use. A change of instances reaches calls by a swap in the pickers of the groups that use them; the table
-// stays. The lock of the Resolver guards all of it.
+// stays. The Resolver's mu guards all of it.
 type groups struct {
-	checker    *health.Checker
-	mu         *sync.Mutex // the Resolver's
-	departures Departures
+	checker  *health.Checker
+	presence *presence
+	closed   bool
 
-	byKey    map[string]*group
+	byKey    map[groupKey]*group
 	policies map[PoolPolicy]*PoolPolicy // that routes have or had: each has one address for good
 	services map[string]*service
-	leaving  map[string]*time.Timer // by address that has left not long ago
-	present  map[string]int         // groups that an address is an endpoint of
-	left     []string               // addresses that have left and are not told yet
 }
 
+// service is the instances of a service, and the groups that they are members of.
 type service struct {
 	instances []Instance // sorted by address
 	groups    map[*group]bool
 }
 
-// Departures hears of endpoints that leave. Its functions are called without locks; they may come late, or beside each
-// other.
-type Departures struct {
-	Left  func(address string) // the address is no endpoint of any backend any more
-	Grace time.Duration
-	Over  func(address string) // Grace after Left, unless it came back
-}
-
 func newGroups(mu *sync.Mutex, checker *health.Checker) *groups {
 	return &groups{
-		mu: mu, checker: checker, byKey: map[string]*group{}, policies: map[PoolPolicy]*PoolPolicy{}, services: map[string]*service{},
-		leaving: map[string]*time.Timer{}, present: map[string]int{},
+		checker: checker, presence: newPresence(mu), byKey: map[groupKey]*group{}, policies: map[PoolPolicy]*PoolPolicy{},
+		services: map[string]*service{},
 	}
 }
 
@@ -76,29 +62,55 @@ func (s *groups) service(name string) *service {
 // in force. Each acquire has one release.
 func (s *groups) acquire(route *Route, source string, i int) *group {
 	b := &route.Backends[i]
-	key := groupKey(route, source, i)
+	spec := specOf(b)
+	key := groupKey{GroupName: groupName(route, source, i)}
+	if b.Service != "" {
+		key.spec = spec
+	}
 	g := s.byKey[key]
 	if g == nil {
-		g = newGroup(s.checker)
-		g.key, g.name = key, groupName(route, source, i)
+		g = newGroup(key, b.Tags, spec, s.checker)
 		s.byKey[key] = g
+		if b.Service != "" {
+			sv := s.service(b.Service)
+			sv.groups[g] = true
+			s.setMembers(g, g.selectFrom(sv.instances))
+		}
 	}
 	g.refs++
-	g.configure(specOf(b))
-	if b.Service != "" {
-		sv := s.service(b.Service)
-		if !sv.groups[g] {
-			sv.groups[g] = true
-			s.setMembers(g, g.spec.selectFrom(sv.instances))
-		}
-		return g
+	g.configure(spec)
+	if b.Service == "" {
+		s.setMembers(g, listed(b.Endpoints))
 	}
-	s.setMembers(g, fixed(b.Endpoints))
 	return g
 }
 
-// fixed returns endpoints with each address once: one that is given twice has both weights.
-func fixed(endpoints []Endpoint) []weighted {
+func groupName(route *Route, source string, i int) GroupName {
+	b := &route.Backends[i]
+	if b.Service == "" {
+		return GroupName{Source: source, Route: route.Name, Backend: b.key(i)}
+	}
+	return GroupName{Service: b.Service, Tags: tagsText(b.Tags)}
+}
+
+// tagsText is different for tags that are different.
+func tagsText(tags map[string]string) string {
+	var all []string
+	for _, k := range slices.Sorted(maps.Keys(tags)) {
+		all = append(all, tagText(k)+"="+tagText(tags[k]))
+	}
+	return strings.Join(all, ",")
+}
+
+func tagText(s string) string {
+	if strings.ContainsAny(s, `"=,`) || !printable(s) {
+		return strconv.Quote(s)
+	}
+	return s
+}
+
+// listed returns endpoints with each address once: one that is listed twice has both weights.
+func listed(endpoints []Endpoint) []weighted {
 	all := make([]weighted, 0, len(endpoints))
 	place := make(map[string]int, len(endpoints))
 	for _, e := range endpoints {
@@ -112,64 +124,16 @@ func fixed(endpoints []Endpoint) []weighted {
 	return all
 }
 
-// groupKey is the same for backends that share a group.
-func groupKey(route *Route, source string, i int) string {
-	b := &route.Backends[i]
-	if b.Service == "" {
-		return fmt.Sprintf("route %s %s %s", source, route.Name, b.key(i))
-	}
-	var policy struct {
-		Health  *health.Config
-		Eject   *eject.Config
-		PanicAt *int
-	}
-	policy.Health, policy.Eject, policy.PanicAt = b.Health, b.Ejection, b.PanicPercent
-	text, _ := yaml.Marshal(policy) // cannot fail: plain values
-	return fmt.Sprintf("service %s %s %s", b.Service, tagsKey(b.Tags), text)
-}
-
-func groupName(route *Route, source string, i int) GroupName {
-	b := &route.Backends[i]
-	if b.Service == "" {
-		return GroupName{Source: source, Route: route.Name, Backend: b.key(i)}
-	}
-	var tags []string
-	for _, k := range slices.Sorted(maps.Keys(b.Tags)) {
-		tags = append(tags, k+"="+b.Tags[k])
-	}
-	return GroupName{Service: b.Service, Tags: strings.Join(tags, ",")}
-}
-
-func specOf(b *Backend) spec {
-	s := spec{service: b.Service, tags: b.Tags, health: b.Health, panicAt: defaultPanicPercent}
-	if b.Ejection != nil {
-		s.eject = *b.Ejection
-	}
-	if b.PanicPercent != nil {
-		s.panicAt = *b.PanicPercent
-	}
-	return s
-}
-
-func tagsKey(tags map[string]string) string {
-	var b strings.Builder
-	for _, k := range slices.Sorted(maps.Keys(tags)) {
-		fmt.Fprintf(&b, "%q=%q,", k, tags[k])
-	}
-	return b.String()
-}
-
 func (s *groups) release(g *group) {
 	if g.refs--; g.refs > 0 {
 		return
 	}
 	delete(s.byKey, g.key)
-	if name := g.spec.service; name != "" {
-		sv := s.services[name]
-		delete(sv.groups, g)
+	if name := g.key.Service; name != "" {
+		delete(s.services[name].groups, g)
 		s.forgetEmpty(name)
 	}
-	s.leave(g.close())
+	s.presence.gone(g.close())
 }
 
 func (s *groups) forgetEmpty(name string) {
@@ -183,23 +147,24 @@ func (s *groups) setInstances(name string, instances []Instance) {
 	sv := s.service(name)
 	sv.instances = instances
 	for g := range sv.groups {
-		s.setMembers(g, g.spec.selectFrom(instances))
+		s.setMembers(g, g.selectFrom(instances))
 	}
 	s.forgetEmpty(name)
 }
 
-// selectFrom returns the instances that a group is of.
-func (sp spec) selectFrom(instances []Instance) (all []weighted) {
+// selectFrom returns the instances that a service's group is of.
+func (g *group) selectFrom(instances []Instance) []weighted {
+	all := make([]weighted, 0, len(instances))
 	for _, in := range instances {
-		if sp.wants(in) {
+		if hasTags(in, g.tags) {
 			all = append(all, weighted{in.Address, in.Weight})
 		}
 	}
 	return all
 }
 
-func (sp spec) wants(in Instance) bool {
-	for k, v := range sp.tags {
+func hasTags(in Instance, tags map[string]string) bool {
+	for k, v := range tags {
 		if got, ok := in.Tags[k]; !ok || got != v {
 			return false
 		}
@@ -207,63 +172,17 @@ func (sp spec) wants(in Instance) bool {
 	return true
 }
 
-// setMembers gives a group its endpoints, and hears which came and went.
+// setMembers gives a group its endpoints.
 func (s *groups) setMembers(g *group, all []weighted) {
 	came, gone := g.setMembers(all)
-	for _, address := range came {
-		s.present[address]++
-		if t := s.leaving[address]; t != nil {
-			t.Stop()
-			delete(s.leaving, address)
-		}
-	}
-	s.leave(gone)
+	s.presence.came(came)
+	s.presence.gone(gone)
 }
 
-// leave notes that a group has some endpoints no more.
-func (s *groups) leave(addresses []string) {
-	for _, address := range addresses {
-		if s.present[address]--; s.present[address] == 0 {
-			delete(s.present, address)
-			s.left = append(s.left, address)
-		}
-	}
-}
-
-// unlock unlocks the Resolver's mu, and tells which endpoints have left.
-func (s *groups) unlock() {
-	left, d := s.left, s.departures
-	s.left = nil
-	if d.Left == nil {
-		left = nil
-	}
-	for _, address := range left {
-		var t *time.Timer
-		t = time.AfterFunc(d.Grace, func() {
-			s.mu.Lock()
-			over := s.leaving[address] == t
-			if over {
-				delete(s.leaving, address)
-			}
-			s.mu.Unlock()
-			if over {
-				d.Over(address)
-			}
-		})
-		s.leaving[address] = t
-	}
-	s.mu.Unlock()
-	for _, address := range left {
-		d.Left(address)
-	}
-}
-
-// close ends all that runs for the groups.
+// close ends all that runs for the groups, but the checker. Nothing may be acquired or changed afterwards.
 func (s *groups) close() {
-	for _, t := range s.leaving {
-		t.Stop()
-	}
-	clear(s.leaving)
+	s.closed = true
+	s.presence.close()
 	for _, g := range s.byKey {
 		g.close()
 	}

@@ -15,7 +15,7 @@ type Request struct {
 	Method    string              // "/pkg.Service/Method"
 	Authority string              // :authority as sent; empty if none was
 	Header    map[string][]string // all values by lower-case name; may be nil
-	Peer      net.Addr            // the other end of the client's connection; may be nil
+	Peer      net.Addr            // the other end of the client's connection; may be nil; a *net.TCPAddr has an IP address
 }
 
 // candidate is one match entry of one route, ready to be compared with calls. It is immutable.

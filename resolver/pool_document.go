@@ -54,6 +54,7 @@ const (
 	maxStreams          = 1 << 20
 	minPoolTimeout      = time.Millisecond
 	maxPoolTimeout      = 24 * time.Hour
+	minMaxAge           = time.Second
 	minKeepalive        = time.Second
 	minWindow           = 65535     // RFC 9113 §6.9.2; Kitex ignores less
 	maxWindow           = 1<<31 - 1 // RFC 9113 §6.9.1
@@ -89,7 +90,7 @@ func (p PoolPolicy) problems(key string) (errs []error) {
 		}
 	}
 	orNever("idle_timeout", p.IdleTimeout, minPoolTimeout)
-	orNever("max_age", p.MaxAge, minPoolTimeout)
+	orNever("max_age", p.MaxAge, minMaxAge)
 	for _, err := range p.Backoff.problems() {
 		fail("%w", err)
 	}
@@ -104,8 +105,8 @@ func (p PoolPolicy) problems(key string) (errs []error) {
 	return errs
 }
 
-// Over returns the policy of a backend that says p where the gateway says base. Bounds that p sets alone take the others
-// of base with them.
+// Over returns the policy of a backend that says p where the gateway says base, which says everything. Where a bound that
+// p sets contradicts one of base, that one gives way.
 func (p PoolPolicy) Over(base PoolPolicy) PoolPolicy {
 	merged := PoolPolicy{
 		Connections:          Connections{Min: cmp.Or(p.Connections.Min, base.Connections.Min), Max: cmp.Or(p.Connections.Max, base.Connections.Max)},
@@ -120,11 +121,21 @@ func (p PoolPolicy) Over(base PoolPolicy) PoolPolicy {
 		ConnectionWindow:     cmp.Or(p.ConnectionWindow, base.ConnectionWindow),
 		MaxHeaderBytes:       cmp.Or(p.MaxHeaderBytes, base.MaxHeaderBytes),
 	}
-	if p.Connections.Min != 0 {
-		merged.Connections.Max = max(merged.Connections.Max, p.Connections.Min)
-	}
-	merged.Connections.Min = min(merged.Connections.Min, merged.Connections.Max)
-	merged.Backoff.Max = max(merged.Backoff.Max, merged.Backoff.Base)
-	merged.ConnectionWindow = max(merged.ConnectionWindow, merged.StreamWindow)
+	atMost(&merged.Connections.Min, &merged.Connections.Max, p.Connections.Max)
+	atMost(&merged.Backoff.Base, &merged.Backoff.Max, p.Backoff.Max)
+	atMost(&merged.StreamWindow, &merged.ConnectionWindow, p.ConnectionWindow)
 	return merged
+}
+
+// atMost makes the lower of two bounds at most the upper: it lowers the lower one if the policy says what the upper is,
+// and else raises the upper one.
+func atMost[T cmp.Ordered](lower, upper *T, said T) {
+	var none T
+	switch {
+	case *lower <= *upper:
+	case said != none:
+		*lower = *upper
+	default:
+		*upper = *lower
+	}
 }

@@ -5,13 +5,11 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 
-	"github.com/framegate/framegate/resolver/balance"
 	"github.com/framegate/framegate/resolver/health"
 )
 
@@ -41,20 +39,21 @@ func New(listeners ...string) *Resolver {
 func (r *Resolver) SetDepartures(d Departures) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.groups.departures = d
+	r.groups.presence.hears = d
 }
 
-// Close ends health checks and timers. Routes stay in force, but their endpoints stay as they are. It may be called more
-// than once, and waits for the checks under way.
+// Close ends health checks and timers, and waits for those under way and for Departures. Routes stay in force with their
+// endpoints as they are; Apply, Update and SetInstances do nothing any more. It may be called more than once.
 func (r *Resolver) Close() {
 	r.mu.Lock()
 	r.groups.close()
 	r.mu.Unlock()
+	r.groups.presence.telling.Wait()
 	r.groups.checker.Close()
 }
 
 // Resolve returns the target of a call, and false if no route matches. It neither blocks nor, except in regular
-// expressions and for balancer.hash, allocates.
+// expressions, allocates.
 func (r *Resolver) Resolve(req Request) (Target, bool) {
 	c := r.current.Load().lookup(&req)
 	if c == nil {
@@ -69,7 +68,7 @@ func (r *Resolver) Resolve(req Request) (Target, bool) {
 		balancer: e.balancer, standing: e.standing,
 	}
 	if route.Balancer != nil && route.Balancer.Hash != nil {
-		t.key = hashKey(route.Balancer.Hash.of(&req))
+		t.key = route.Balancer.Hash.hash(&req)
 	}
 	return t, true
 }
@@ -84,20 +83,15 @@ func (r *Resolver) Preview(req Request) (Target, bool) {
 	return t, ok
 }
 
-// hashKey is what consistent_hash goes by. Calls without a value go anywhere.
-func hashKey(value string) uint64 {
-	if value == "" {
-		return rand.Uint64()
-	}
-	return balance.Key(value)
-}
-
 // Apply replaces the routes of one source, named by the caller ("file", "etcd"), and leaves those of others. The routes
 // must be valid (ParseRoute) and not be changed afterwards. Where two sources have a route of one name, both are in force;
 // where they match alike, that of the source whose name sorts first wins.
 func (r *Resolver) Apply(source string, routes []*Route) {
 	r.mu.Lock()
-	defer r.groups.unlock()
+	defer r.groups.presence.unlock()
+	if r.groups.closed {
+		return
+	}
 	before := r.sources[source]
 	now := make(map[*Route]*entry, len(routes))
 	for _, route := range routes {
@@ -120,7 +114,10 @@ func (r *Resolver) Apply(source string, routes []*Route) {
 // It costs little however many routes there are.
 func (r *Resolver) Update(source string, gone, added []*Route) {
 	r.mu.Lock()
-	defer r.groups.unlock()
+	defer r.groups.presence.unlock()
+	if r.groups.closed {
+		return
+	}
 	routes := r.sources[source]
 	if routes == nil {
 		routes = map[*Route]*entry{}
@@ -169,16 +166,17 @@ func (r *Resolver) rebuildLocked() {
 }
 
 // SetInstances replaces the instances of a service; none means that it has none. Of several with one address, that of the
-// greatest weight counts. The instances must be valid
-// (ParseInstance) and not be changed afterwards.
+// greatest weight counts. The instances must be valid (ParseInstance) and not be changed afterwards.
 func (r *Resolver) SetInstances(service string, instances []Instance) {
 	sorted := slices.SortedFunc(slices.Values(instances), func(a, b Instance) int {
 		return cmp.Or(cmp.Compare(a.Address, b.Address), cmp.Compare(b.Weight, a.Weight))
 	})
 	sorted = slices.CompactFunc(sorted, func(a, b Instance) bool { return a.Address == b.Address })
 	r.mu.Lock()
-	defer r.groups.unlock()
-	r.groups.setInstances(service, sorted)
+	defer r.groups.presence.unlock()
+	if !r.groups.closed {
+		r.groups.setInstances(service, sorted)
+	}
 }
 
 // Instances returns the instances of every service that has any. The caller must not change them.

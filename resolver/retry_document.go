@@ -55,6 +55,7 @@ const (
 
 const (
 	maxAttempts    = 10
+	minBackoff     = time.Millisecond
 	maxBackoff     = time.Minute
 	maxBudgetMin   = 1_000_000
 	maxBufferBytes = 16 << 20
@@ -116,11 +117,11 @@ func (h *Hedge) problems() (errs []error) {
 }
 
 func (b Backoff) problems() (errs []error) {
-	if b.Base < 0 || b.Base > maxBackoff {
-		errs = append(errs, fmt.Errorf("backoff.base: %s, want 0s to %s", b.Base, maxBackoff))
+	if b.Base != 0 && (b.Base < minBackoff || b.Base > maxBackoff) {
+		errs = append(errs, fmt.Errorf("backoff.base: %s, want %s to %s", b.Base, minBackoff, maxBackoff))
 	}
-	if b.Max < 0 || b.Max > maxBackoff || b.Max > 0 && b.Max < b.Base {
-		errs = append(errs, fmt.Errorf("backoff.max: %s, want base (%s) to %s", b.Max, b.Base, maxBackoff))
+	if least := max(b.Base, minBackoff); b.Max != 0 && (b.Max < least || b.Max > maxBackoff) {
+		errs = append(errs, fmt.Errorf("backoff.max: %s, want base (%s) to %s", b.Max, least, maxBackoff))
 	}
 	return errs
 }

@@ -2,7 +2,6 @@ package resolver
 
 import (
 	"errors"
-	"net"
 	"time"
 
 	"github.com/framegate/framegate/resolver/balance"
@@ -31,12 +30,15 @@ type Target struct {
 	standing *standing
 	backend  *routeBackend // once one was chosen
 	key      uint64        // for consistent_hash
-	tried    [maxAttempts]*balance.Host
-	attempts int
+	tried    [maxTried]*balance.Host
+	attempts int // in tried
 
 	admitted, charged bool // counted against the limits of the route, and of the backend
 	budget            *budget
 }
+
+// maxTried is the most attempts that a call makes: maxAttempts, and a few beyond the route's retries that no endpoint saw.
+const maxTried = maxAttempts + 6
 
 // ErrNoEndpoint says that a route has no endpoint that may be used.
 var ErrNoEndpoint = errors.New("no endpoint that may be used")
@@ -163,20 +165,20 @@ func (t *Target) Pick() (Attempt, error) {
 	}
 	p := t.backend.picker
 	c := p.current.Load()
-	host := c.Pick(t.key, t.tried[:min(t.attempts, len(t.tried))])
+	host := c.Pick(t.key, t.tried[:t.attempts])
 	if host == nil {
 		return Attempt{}, ErrNoEndpoint
 	}
 	if t.attempts < len(t.tried) {
 		t.tried[t.attempts] = host
+		t.attempts++
 	}
-	t.attempts++
-	if c.panicky {
+	if c.panic {
 		p.group.panics.Add(1)
 	}
 	host.Begin()
 	t.Address = host.Address()
-	return Attempt{Address: t.Address, Began: time.Now(), picker: p, member: c.members[host]}, nil
+	return Attempt{Address: t.Address, Began: time.Now(), picker: p, member: host.Owner.(*member)}, nil
 }
 
 // MayRetry reports whether the budget allows a further attempt now; each true needs one RetryEnd.
@@ -226,7 +228,7 @@ func (l *limits) admit(key string, req *Request) error {
 	if r := l.rate.Load(); r != nil {
 		ok, after := true, time.Duration(0)
 		if r.buckets != nil {
-			ok, after = r.buckets.Allow(r.per.of(req))
+			ok, after = r.per.allow(r.buckets, req)
 		} else {
 			ok, after = r.whole.Allow()
 		}
@@ -236,31 +238,6 @@ func (l *limits) admit(key string, req *Request) error {
 		}
 	}
 	return nil
-}
-
-// of returns the part of the call that the key names; empty if the call does not have it.
-func (k CallKey) of(req *Request) string {
-	switch {
-	case k.Header != "":
-		if v := req.Header[k.Header]; len(v) > 0 {
-			return v[0]
-		}
-		return ""
-	case k.Authority:
-		return req.Authority
-	}
-	switch a := req.Peer.(type) {
-	case nil:
-		return ""
-	case *net.TCPAddr:
-		return string(a.IP) // its bytes: cheaper than its text
-	default:
-		host, _, err := net.SplitHostPort(a.String())
-		if err != nil {
-			return a.String()
-		}
-		return host
-	}
 }
 
 // Attempt is one try of a call at one endpoint.

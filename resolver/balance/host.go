@@ -10,6 +10,9 @@ import (
 // Host is one endpoint as balancers see it: what is under way there and how fast it answers. Members of several Pickers
 // may share one, and should, so that each sees the load that the others bring. It is safe for concurrent use.
 type Host struct {
+	// Owner is for whoever made the host, to find what else he knows of it. It is set, if at all, before the host is used.
+	Owner any
+
 	address string
 	now     func() time.Duration // since a moment that all hosts share; may be called at any time
 	active  atomic.Int64

@@ -1,0 +1,91 @@
+package resolver
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"time"
+
+	"github.com/framegate/framegate/resolver/balance"
+	"github.com/framegate/framegate/resolver/limit"
+)
+
+// CallKey is the part of a call by which it is told from others. Exactly one of the fields is set.
+type CallKey struct {
+	Header    string `yaml:"header,omitempty"`    // the first value of that request header
+	Authority bool   `yaml:"authority,omitempty"` // what the client called
+	Peer      bool   `yaml:"peer,omitempty"`      // the IP address that the client's connection comes from
+}
+
+// String is the key on one line, for people.
+func (k CallKey) String() string {
+	switch {
+	case k.Header != "":
+		return "header " + k.Header
+	case k.Authority:
+		return "authority"
+	}
+	return "peer"
+}
+
+// problems returns every mistake of a key; its errors start with what follows the path of the key itself.
+func (k CallKey) problems() (errs []error) {
+	set := 0
+	for _, is := range []bool{k.Header != "", k.Authority, k.Peer} {
+		if is {
+			set++
+		}
+	}
+	if set != 1 {
+		errs = append(errs, fmt.Errorf(": %d of header, authority and peer, want one", set))
+	}
+	if k.Header != "" {
+		if err := validHeaderName(k.Header); err != nil {
+			errs = append(errs, fmt.Errorf(".header: %w", err))
+		}
+	}
+	return errs
+}
+
+// hash returns what consistent_hash goes by. Calls without a value go anywhere. It does not allocate.
+func (k CallKey) hash(req *Request) uint64 {
+	text, ip := k.of(req)
+	switch {
+	case ip != nil:
+		return balance.Key(string(ip))
+	case text != "":
+		return balance.Key(text)
+	}
+	return rand.Uint64()
+}
+
+// allow takes a token from the call's bucket. Calls without a value share one. It does not allocate.
+func (k CallKey) allow(b *limit.Buckets, req *Request) (ok bool, retryAfter time.Duration) {
+	text, ip := k.of(req)
+	if ip != nil {
+		return b.Allow(string(ip))
+	}
+	return b.Allow(text)
+}
+
+// of returns the part of the call that the key names: as text, or as the bytes of an IP address, which need no memory.
+// Both are empty if the call does not have it.
+func (k CallKey) of(req *Request) (text string, ip net.IP) {
+	switch {
+	case k.Header != "":
+		if v := req.Header[k.Header]; len(v) > 0 {
+			return v[0], nil
+		}
+		return "", nil
+	case k.Authority:
+		return req.Authority, nil
+	}
+	a, ok := req.Peer.(*net.TCPAddr)
+	if !ok {
+		return "", nil
+	}
+	if four := a.IP.To4(); four != nil { // a listener of both families shows these in 16 bytes
+		return "", four
+	}
+	return "", a.IP
+}

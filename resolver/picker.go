@@ -1,0 +1,112 @@
+package resolver
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/framegate/framegate/resolver/balance"
+)
+
+// pickerKey is a way to balance.
+type pickerKey struct {
+	policy    balance.Policy
+	slowStart time.Duration
+}
+
+// picker chooses among the endpoints of a group in one way. One that no route uses any longer, but a call, stays as it
+// is.
+type picker struct {
+	group   *group
+	key     pickerKey
+	refs    int // backends of routes in force that use it; guarded by the group's mu
+	current atomic.Pointer[choice]
+}
+
+// choice is what a picker chooses from. It is immutable but for what balance counts.
+type choice struct {
+	balance.Picker
+	usable bool // there is an endpoint to choose
+	panic  bool // all endpoints are used, since too few may be
+}
+
+// trialShare is the part of its weight that an endpoint on trial has: if it still fails, few calls do.
+const trialShare = 1.0 / 20
+
+// rampSteps is in how many steps the weight of an endpoint grows in its slow start.
+const (
+	rampSteps   = 20
+	minRampStep = 100 * time.Millisecond
+)
+
+// picker returns the picker of a way to balance, which it makes if need be. Each has one dropPicker.
+func (g *group) picker(k pickerKey) *picker {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	p := g.pickers[k]
+	if p == nil {
+		now := time.Now()
+		p = &picker{group: g, key: k}
+		g.pickers[k] = p
+		p.renewLocked(now)
+		g.rampLocked(now)
+	}
+	p.refs++
+	return p
+}
+
+func (g *group) dropPicker(p *picker) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if p.refs--; p.refs == 0 {
+		delete(g.pickers, p.key)
+	}
+}
+
+// rampLocked sees to the next step of slow starts, if any is under way.
+func (g *group) rampLocked(now time.Time) {
+	if g.ramp != nil {
+		g.ramp.Stop()
+		g.ramp = nil
+	}
+	var step time.Duration
+	for k := range g.pickers {
+		for _, m := range g.members {
+			if now.Sub(m.since) < k.slowStart && (step == 0 || k.slowStart/rampSteps < step) {
+				step = k.slowStart / rampSteps
+			}
+		}
+	}
+	if step > 0 {
+		g.ramp = time.AfterFunc(max(step, minRampStep), g.update)
+	}
+}
+
+// renewLocked makes the picker's choice anew. The group's mu is held.
+func (p *picker) renewLocked(now time.Time) {
+	g := p.group
+	members := make([]balance.Member, 0, len(g.members))
+	next := &choice{panic: g.panicked}
+	for _, m := range g.members {
+		up := m.usable || g.panicked
+		next.usable = next.usable || up && m.weight > 0
+		members = append(members, balance.Member{Host: m.host, Weight: p.weight(m, now), Down: !up})
+	}
+	var before balance.Picker
+	if c := p.current.Load(); c != nil {
+		before = c.Picker
+	}
+	next.Picker = balance.New(p.key.policy, members, before)
+	p.current.Store(next)
+}
+
+// weight returns the weight that a member has now.
+func (p *picker) weight(m *member, now time.Time) float64 {
+	weight := float64(m.weight)
+	if age := now.Sub(m.since); age < p.key.slowStart {
+		weight = balance.Ramp(weight, age, p.key.slowStart)
+	}
+	if m.trial.Load() && p.key.policy.Kind != balance.ConsistentHash { // whose keys must not move
+		weight *= trialShare
+	}
+	return weight
+}
