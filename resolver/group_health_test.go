@@ -1,0 +1,144 @@
+package resolver
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	grpchealth "google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/framegate/framegate/resolver/health"
+)
+
+// healthServer is a grpc-go server with the health service.
+type healthServer struct {
+	*grpchealth.Server
+	address string
+	checks  atomic.Int64
+}
+
+func newHealthServer(t *testing.T) *healthServer {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	h := &healthServer{Server: grpchealth.NewServer(), address: ln.Addr().String()}
+	s := grpc.NewServer(grpc.UnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+		h.checks.Add(1)
+		return next(ctx, req)
+	}))
+	grpc_health_v1.RegisterHealthServer(s, h)
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(ln) }()
+	t.Cleanup(func() {
+		s.Stop()
+		require.NoError(t, <-served)
+	})
+	return h
+}
+
+func (h *healthServer) set(s grpc_health_v1.HealthCheckResponse_ServingStatus) {
+	h.SetServingStatus("", s)
+}
+
+const (
+	checkInterval = 100 * time.Millisecond
+	checks        = "health: {type: grpc, interval: 100ms, rise: 2, fall: 2}"
+	patience      = 10 * time.Second
+)
+
+func TestHealth_NotServingTakesAnEndpointOutAndServingBringsItBack(t *testing.T) {
+	noLeaks(t)
+	sick, well := newHealthServer(t), newHealthServer(t)
+	r := routed(t, fmt.Sprintf(`{name: r, match: [{method: "*"}], backends: [{%s, endpoints: [{address: %q}, {address: %q}]}]}`, checks, sick.address, well.address))
+	eventually(t, patience, "both are checked", func() bool {
+		return !endpoint(t, r, sick.address).Checked.IsZero() && !endpoint(t, r, well.address).Checked.IsZero()
+	})
+	require.Len(t, calls(t, r, anyCall, 200), 2)
+
+	sick.set(grpc_health_v1.HealthCheckResponse_NOT_SERVING)
+	took := eventually(t, patience, "out", func() bool { return !endpoint(t, r, sick.address).Usable })
+	t.Logf("out after %s, want interval x fall, %s", took, 2*checkInterval)
+	require.Less(t, took, 2*checkInterval+time.Second, "a second for a loaded machine")
+	require.Equal(t, map[string]int{well.address: 200}, calls(t, r, anyCall, 200))
+	require.ErrorContains(t, endpoint(t, r, sick.address).HealthError, "NOT_SERVING")
+
+	sick.set(grpc_health_v1.HealthCheckResponse_SERVING)
+	eventually(t, patience, "back", func() bool { return endpoint(t, r, sick.address).Usable })
+	require.Len(t, calls(t, r, anyCall, 200), 2)
+	require.NoError(t, endpoint(t, r, sick.address).HealthError)
+}
+
+func TestHealth_RoutesOfAServiceCheckEachInstanceOnce(t *testing.T) {
+	noLeaks(t)
+	h := newHealthServer(t)
+	const doc = `{name: %[1]s, match: [{method: "/%[1]s.S/*"}], backends: [{service: s, %[2]s}]}`
+	r := routed(t,
+		fmt.Sprintf(doc, "a", checks), fmt.Sprintf(doc, "b", checks), fmt.Sprintf(doc, "c", "panic_percent: 10, "+checks),
+		fmt.Sprintf(`{name: d, match: [{method: "/d.S/*"}], backends: [{%s, endpoints: [{address: %q}]}]}`, checks, h.address),
+	)
+	r.SetInstances("s", instances(h.address))
+	eventually(t, patience, "checks", func() bool { return h.checks.Load() > 0 })
+	from, began := h.checks.Load(), time.Now()
+	eventually(t, patience, "more checks", func() bool { return h.checks.Load() >= from+10 })
+	require.Greater(t, time.Since(began), 5*checkInterval, "four users would take three intervals")
+}
+
+func TestHealth_NoChecksWithoutTheKeyAndNoneAfterTheRoute(t *testing.T) {
+	noLeaks(t)
+	without, with := newHealthServer(t), newHealthServer(t)
+	plain := mustRoute(t, fmt.Sprintf(`{name: p, match: [{method: "/p.S/*"}], backends: [{endpoints: [{address: %q}]}]}`, without.address))
+	checked := mustRoute(t, fmt.Sprintf(`{name: c, match: [{method: "*"}], backends: [{%s, endpoints: [{address: %q}]}]}`, checks, with.address))
+	r := New()
+	defer r.Close()
+	r.Apply("file", []*Route{plain, checked})
+	eventually(t, patience, "checks", func() bool { return with.checks.Load() >= 3 })
+	require.Zero(t, without.checks.Load())
+
+	r.Apply("file", []*Route{plain})
+	_, watched := r.groups.checker.Status(with.address, *checked.Backends[0].Health)
+	require.False(t, watched)
+}
+
+// An endpoint that was out under checks that the route no longer has gets calls again.
+func TestHealth_ChecksThatAreTakenAwayAreForgotten(t *testing.T) {
+	noLeaks(t)
+	h := newHealthServer(t)
+	h.set(grpc_health_v1.HealthCheckResponse_NOT_SERVING)
+	const doc = `{name: r, match: [{method: "*"}], backends: [{%s panic_percent: 0, endpoints: [{address: %q}]}]}`
+	with := mustRoute(t, fmt.Sprintf(doc, checks+",", h.address))
+	r := New()
+	defer r.Close()
+	r.Apply("file", []*Route{with})
+	out := func() bool { return !endpoint(t, r, h.address).Usable }
+	eventually(t, patience, "out", out)
+	without := mustRoute(t, fmt.Sprintf(doc, "", h.address))
+	r.Update("file", []*Route{with}, []*Route{without})
+	require.Equal(t, h.address, call(t, r, anyCall, Succeeded))
+
+	other := mustRoute(t, fmt.Sprintf(doc, "health: {type: tcp, interval: 100ms},", h.address))
+	r.Update("file", []*Route{without}, []*Route{with})
+	eventually(t, patience, "out again", out)
+	r.Update("file", []*Route{with}, []*Route{other})
+	eventually(t, patience, "in, as other checks have it", func() bool { return endpoint(t, r, h.address).Usable })
+}
+
+// What a watch says that has ended does not count: it may come late.
+func TestHealth_LateWordOfAnEndedWatchIsNotHeard(t *testing.T) {
+	noLeaks(t)
+	h := newHealthServer(t)
+	r := routed(t, fmt.Sprintf(`{name: r, match: [{method: "*"}], backends: [{health: {type: grpc, interval: 1h}, endpoints: [{address: %q}]}]}`, h.address))
+	for _, g := range r.groups.byKey {
+		m := g.members[0]
+		before := m.watch
+		require.NotNil(t, before)
+		g.configure(spec{panicAt: 0})
+		g.checked(m, before, health.Status{})
+		require.True(t, endpoint(t, r, h.address).Healthy)
+	}
+}
