@@ -18,16 +18,20 @@ import (
 //
 //	pick -> open -> its answer begins, or it ends without one -> close
 //
-// Its fields are set by one goroutine at a time.
+// What became of its stream can be read also when it is closed. Its fields are set by one goroutine at a time.
 type attempt struct {
 	*pool.Stream // nil until it is open
 	picked       resolver.Attempt
-	extra        bool          // counted by the route's retry budget
+	extra        bool // counted by the route's retry budget
+	overPending  bool // it was not to wait for a connection, because too many calls do
+	closed       bool
 	ready        chan struct{} // closed when hedging does not wait for its answer any longer; nil without hedging
+	earlier      *attempt      // of the call; nil for the first
 
 	cancel context.CancelFunc // of the context of its stream; nil if it has none of its own
 	timer  *time.Timer        // of the per-try timeout; nil without one
 	late   atomic.Bool        // its per-try timeout has passed
+	lost   atomic.Bool        // given up, because the request went on with another
 }
 
 // outcome is how an attempt ended whose answer had not begun.
@@ -35,35 +39,40 @@ type outcome struct {
 	unseen   bool       // the endpoint certainly did not see it
 	away     bool       // it was unseen because the endpoint told the whole connection to go away
 	late     bool       // its per-try timeout has passed
+	lost     bool       // it was given up, because the request went on with another
+	barred   bool       // a limit of the route is reached: no other attempt helps
 	code     codes.Code // of its status
-	pushback string     // the endpoint's grpc-retry-pushback-ms (gRFC A6); empty for none
+	pushback []string   // the endpoint's grpc-retry-pushback-ms (gRFC A6)
 }
 
-// pick chooses the endpoint of an attempt.
+// pick chooses the endpoint of an attempt. If it succeeds, the attempt is closed with the call at the latest.
 func (c *call) pick(a *attempt) *localError {
 	var err error
 	if a.picked, err = c.target.Pick(); err != nil {
 		return targetError(&c.target, err)
 	}
+	a.earlier, c.last = c.last, a
 	c.addr.Store(&a.picked.Address)
 	return nil
 }
 
-// errLost ends an attempt whose call got its answer from another. Its text reaches no peer.
-var errLost = errors.New("handler: another attempt was faster")
+// Errors that end attempts. Their texts reach no peer.
+var (
+	errLost = errors.New("handler: another attempt was faster")
+	errLate = errors.New("handler: the attempt took too long")
+)
 
-// open opens the stream of an attempt that was picked. avoid is the stream of an attempt before, which may be nil. If it
-// fails the attempt is closed and the outcome says how it ended; the endpoint has seen nothing of it.
+// open opens the stream of an attempt that was picked, on another connection than that of avoid, if there is one; avoid
+// may be nil. If it fails the attempt is closed and the outcome says how it ended; the endpoint has seen nothing of it.
 func (c *call) open(ctx context.Context, a *attempt, hdr *grpc.CallHdr, avoid *pool.Stream) (outcome, *localError) {
 	var options pool.OpenOptions
 	if avoid != nil && avoid.Address() == a.picked.Address {
 		options.Avoid = avoid
 	}
-	overPending := false
 	if c.target.BoundsWaiting() {
 		options.Wait = func() (func(), bool) {
-			overPending = !c.target.Wait()
-			return c.target.WaitEnd, !overPending
+			a.overPending = !c.target.Wait()
+			return c.target.WaitEnd, !a.overPending
 		}
 	}
 	if r := c.target.Retry; r != nil && r.PerTryTimeout > 0 {
@@ -82,7 +91,8 @@ func (c *call) open(ctx context.Context, a *attempt, hdr *grpc.CallHdr, avoid *p
 	e := openError(c.ctx, err)
 	result := resolver.Unknown
 	switch {
-	case overPending:
+	case a.overPending:
+		o.barred = true
 		e = targetError(&c.target, &resolver.OverloadError{Limit: "limits.pending", RetryAfter: pendingHint})
 	case o.late:
 		o.unseen, result = true, resolver.Failed
@@ -112,18 +122,23 @@ func (a *attempt) answered() {
 	a.picked.Answered()
 }
 
-// outcome returns how an attempt ended; ok is false if its answer has begun. It waits for either.
+// outcome returns how an attempt ended; ok is false if its answer has begun. It waits for either. It may be called once,
+// and again when the attempt has ended.
 func (a *attempt) outcome() (o outcome, ok bool) {
 	if !a.TrailersOnly() && !a.Unprocessed() {
-		return outcome{}, false
+		if a.timer == nil || a.timer.Stop() {
+			return outcome{}, false
+		}
+		a.late.Store(true) // the answer lost by a hair: its stream is being canceled
+		a.Reset(errLate)
 	}
 	<-a.Stream.Done() // is near; only then is there a status to read
-	o = outcome{unseen: a.Unprocessed(), away: a.Unprocessed() && !a.refused(), late: a.late.Load(), code: a.Status().Code()}
+	o = outcome{
+		unseen: a.Unprocessed(), away: a.Unprocessed() && !a.refused(), late: a.late.Load(), lost: a.lost.Load(), code: a.Status().Code(),
+		pushback: a.Trailer()[pushbackTrailer],
+	}
 	if code, isReset := a.ResetCode(); isReset && a.Status().Message() == resetMessage(code) {
 		o.code = resetError(code).code
-	}
-	if v := a.Trailer()["grpc-retry-pushback-ms"]; len(v) > 0 {
-		o.pushback = v[0]
 	}
 	return o, true
 }
@@ -131,8 +146,8 @@ func (a *attempt) outcome() (o outcome, ok bool) {
 // result says what an attempt that did not become the call's result tells of its endpoint.
 func (o outcome) result() resolver.Result {
 	switch {
-	case o.away:
-		return resolver.Unknown // it goes in order
+	case o.away, o.lost:
+		return resolver.Unknown // it goes in order, or was not waited for
 	case o.late, o.code == codes.Unavailable:
 		return resolver.Failed
 	}
@@ -145,8 +160,13 @@ func (a *attempt) refused() bool {
 	return ok && code == http2.ErrCodeRefusedStream
 }
 
-// closeAttempt ends an attempt. It must be called once for each that was picked.
+// closeAttempt ends an attempt that was picked: what it took of the endpoint, of its connection and of the budget is given
+// back. It may be called more than once.
 func (c *call) closeAttempt(a *attempt, r resolver.Result) {
+	if a.closed {
+		return
+	}
+	a.closed = true
 	if a.timer != nil {
 		a.timer.Stop()
 	}
@@ -180,7 +200,7 @@ func (c *call) finalResult() resolver.Result {
 		}
 		return resolver.Failed
 	case ReasonTimeout:
-		if a.Stream != nil && !c.answerHere && (a.late.Load() || c.target.Timeout > 0 || a.Silent() && time.Since(a.picked.Began) >= minSilence) {
+		if a.Stream != nil && !c.answerHere && (a.late.Load() || c.routeTimedOut() || a.Silent() && time.Since(a.picked.Began) >= minSilence) {
 			return resolver.Failed
 		}
 	}

@@ -35,6 +35,7 @@ type call struct {
 	addr        atomic.Pointer[string]      // of the endpoint that the last attempt goes to; nil before the first
 	up          atomic.Pointer[pool.Stream] // the upstream in use
 	current     *attempt                    // whose upstream it is; nil if there is none. Owned by the handler's goroutine, as the next ones are
+	last        *attempt                    // that was picked
 	firstTry    attempt                     // room for the first one
 	triedUnseen bool                        // another attempt was made for one that its endpoint did not see
 	away        int                         // such attempts so far
@@ -50,9 +51,11 @@ type call struct {
 	tapped   *tap.Call     // nil without taps
 	uploaded chan struct{} // closed when the request direction's goroutine ended; nil if it needed none
 	replay   replay
+	fork     *fork // takes the place of replay with hedging, nil without
 
-	failure  atomic.Pointer[localError] // the first local error; it is the call's result
-	panicked atomic.Bool                // a panic was logged
+	cancelHedge atomic.Pointer[context.CancelFunc] // ends the attempts of a hedged call that has no upstream yet
+	failure     atomic.Pointer[localError]         // the first local error; it is the call's result
+	panicked    atomic.Bool                        // a panic was logged
 
 	endMu  sync.Mutex // guards the fields below; held while headers or the result are sent to the client
 	ended  bool       // the client was sent the result
@@ -68,15 +71,31 @@ type call struct {
 func (c *call) run() {
 	defer c.stop()
 	defer c.recoverPanic() // first, because stop waits for what the end of the client's stream ends
-	if e := c.openFirst(); e != nil {
+	if e := c.begin(); e != nil {
+		if failure := c.failure.Load(); failure != nil {
+			e = failure
+		}
 		c.endLocal(e)
 		return
+	}
+	c.finish(c.forwardResponse())
+}
+
+// begin opens the upstream and starts the request. With hedging the request comes first, and the upstream is the attempt
+// that was the first to answer.
+func (c *call) begin() *localError {
+	if c.target.Hedge != nil {
+		c.current = nil
+		return c.hedged()
+	}
+	if e := c.openFirst(); e != nil {
+		return e
 	}
 	if e := c.failure.Load(); e != nil {
 		c.up.Load().Reset(e) // abort came before there was anything to reset
 	}
 	c.startRequest()
-	c.finish(c.forwardResponse())
+	return nil
 }
 
 // recoverPanic, deferred, turns a panic into the end of this call alone.
@@ -96,11 +115,20 @@ func (c *call) stop() {
 	if c.current != nil {
 		c.closeAttempt(c.current, c.finalResult())
 	}
+	if cancel := c.cancelHedge.Load(); cancel != nil {
+		(*cancel)()
+	}
+	c.waits.Wait() // all that could make or close an attempt, but for this goroutine
+	for a := c.last; a != nil; a = a.earlier {
+		c.closeAttempt(a, resolver.Unknown) // there is one only after a panic
+	}
+	if c.fork != nil {
+		c.fork.stop()
+	}
 	if c.uploaded != nil {
 		<-c.uploaded // both streams have ended, so nothing blocks it
 	}
 	c.replay.sending.Wait()
-	c.waits.Wait()
 }
 
 // endpoint returns the address of the endpoint that the last attempt goes to, or "".
@@ -119,6 +147,9 @@ func (c *call) fail(e *localError) bool {
 	}
 	if up := c.up.Load(); up != nil {
 		up.Reset(e)
+	}
+	if cancel := c.cancelHedge.Load(); cancel != nil {
+		(*cancel)()
 	}
 	return true
 }
@@ -157,6 +188,7 @@ func (c *call) sendHeaders(encoding string, md metadata.MD) error {
 	if c.ended {
 		return writeError{errEnded}
 	}
+	c.idle.moved()
 	c.down.s.SetSendCompress(encoding)
 	if err := c.down.s.SendHeader(md); err != nil {
 		return writeError{err}
@@ -192,7 +224,7 @@ func (c *call) startRequest() {
 		c.endRequest(nil)
 		return
 	}
-	if c.down.requestEnded() {
+	if c.fork == nil && c.down.requestEnded() {
 		for c.request.bytes+int64(len(c.request.held)) < inlineBytes {
 			if end, err := c.request.step(); end || err != nil {
 				c.endRequest(err)
@@ -236,13 +268,10 @@ func (c *call) endRequest(err error) {
 // forwardResponse forwards the answer, headers first, up to its trailers.
 func (c *call) forwardResponse() error {
 	a := c.current
-	if c.target.Hedge != nil {
-		a = c.hedged()
-	}
 	for next := a; next != nil; next = c.retry(a) { // which waits for headers or the end
 		a = next
 	}
-	c.replay.give()
+	c.give()
 	a.answered()
 	up, encoding := a.Stream, a.RecvCompress()
 	if !up.TrailersOnly() && !up.Unprocessed() {

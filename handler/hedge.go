@@ -7,88 +7,144 @@ import (
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
 
+	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/resolver"
 )
 
-// hedge is a call with a second attempt beside a slow first one. The answer of each is waited for by a goroutine; the
-// first that is one wins:
+// hedge is a call with a second attempt beside a slow first one. Each is opened, and its answer waited for, by a goroutine;
+// the first answer wins:
 //
 //	first  ────────┬───────────────┐
 //	         delay └── second ─────┴─> the first answer
+//
+// It is owned by the handler's goroutine.
 type hedge struct {
-	answers chan hedgeAnswer // has room for both
-	begun   bool             // the second attempt, or that there will be none
+	ctx     context.Context // of the attempts
+	answers chan answer     // has room for all
+	begun   bool            // the second attempt, or that there will be none
+	delayed bool            // the second attempt waits for as long as the endpoint of another said
 	waiting []*attempt
+	best    answer // of the attempts that ended without one: the result, if there is no answer
 }
 
-// hedgeAnswer says that an attempt's answer has begun, or how it ended without one.
-type hedgeAnswer struct {
+// answer says that an attempt's answer has begun, or how it ended without one.
+type answer struct {
 	*attempt
 	outcome outcome
 	ended   bool
+	err     *localError // why it was not opened
 }
 
-// won reports whether the answer is one for the caller, and not a reason to hope for the other attempt.
-func (a hedgeAnswer) won() bool {
-	return !a.ended || !a.outcome.unseen && a.outcome.code != codes.Unavailable
+// won reports whether it is an answer for the caller, and not a reason to hope for the other attempt.
+func (a answer) won() bool {
+	return !a.ended || a.Stream != nil && !a.outcome.unseen && !a.outcome.lost && a.outcome.code != codes.Unavailable
 }
 
-// hedged returns the attempt whose answer is that of the call: the current one, or one that is made after the route's
-// delay or when the current one has failed. It is the current attempt then, and the other is closed.
-func (c *call) hedged() *attempt {
-	h := &hedge{answers: make(chan hedgeAnswer, 2)}
-	c.await(h, c.current, nil)
+// rank says how much there is to learn from an attempt that ended: more from one that the endpoint has seen.
+func (a answer) rank() int {
+	switch {
+	case a.attempt == nil:
+		return 0
+	case a.Stream == nil:
+		return 1
+	case a.outcome.unseen, a.outcome.lost:
+		return 2
+	}
+	return 3
+}
+
+// mostHedged is more than the attempts that there can be: two, and those for others that no endpoint saw.
+const mostHedged = 2 + 1 + mostAway
+
+// hedged starts the request, and makes the attempt current whose answer is that of the call. The error says why none
+// could be opened.
+func (c *call) hedged() *localError {
+	ctx, cancel := context.WithCancel(c.ctx)
+	c.cancelHedge.Store(&cancel) // stop calls it
+	if c.failure.Load() != nil {
+		cancel() // abort came before
+	}
+	h := &hedge{ctx: ctx, answers: make(chan answer, mostHedged)}
+	c.await(h, &c.firstTry, nil)
+	c.startRequest()
 	timer := time.NewTimer(c.target.Hedge.Delay)
 	defer timer.Stop()
-	var failed hedgeAnswer // the one that ended first, if that did not end the call
-	for {
+	over := ctx.Done()
+	for len(h.waiting) > 0 || h.delayed {
 		select {
+		case <-over:
+			h.delayed, over = false, nil // what waits will answer at once
 		case <-timer.C:
 			c.beginSecond(h)
 		case a := <-h.answers:
 			h.waiting = slices.DeleteFunc(h.waiting, func(b *attempt) bool { return b == a.attempt })
-			if !a.won() && c.ctxErr() == nil && c.failure.Load() == nil {
-				if c.beginSecond(h); len(h.waiting) > 0 {
-					failed = a
-					continue
-				}
+			if a.won() && c.fork.choose(a.attempt) {
+				c.settle(h, a.attempt)
+				return nil
 			}
-			return c.settle(h, a, failed)
+			c.closeAttempt(a.attempt, a.outcome.result())
+			if a.rank() >= h.best.rank() {
+				h.best = a
+			}
+			c.follow(h, a, timer)
 		}
 	}
+	if h.best.Stream == nil {
+		return h.best.err
+	}
+	c.settle(h, h.best.attempt)
+	return nil
 }
 
-// await has a goroutine open the attempt, unless it is open, and wait for its answer.
-func (c *call) await(h *hedge, a *attempt, ctx context.Context) {
+// await has a goroutine open the attempt, and wait for its answer. avoid is as for open.
+func (c *call) await(h *hedge, a *attempt, avoid *pool.Stream) {
 	h.waiting = append(h.waiting, a)
-	a.ready = make(chan struct{})
+	ctx, cancel := context.WithCancel(c.retryContext(h.ctx))
+	a.cancel, a.ready = cancel, make(chan struct{})
 	c.waits.Go(func() {
+		result := answer{attempt: a, ended: true, outcome: outcome{lost: true}, err: errPanic}
 		defer close(a.ready)
+		defer func() { h.answers <- result }()
 		defer c.recoverPanic()
-		if ctx != nil {
-			o, e := c.open(ctx, a, c.hdr, nil)
-			if e == nil && !c.replay.join(1, a.Stream) {
-				o.unseen = true // the other was faster
-				c.closeAttempt(a, resolver.Unknown)
-				a.Stream = nil
-			}
-			if a.Stream == nil {
-				h.answers <- hedgeAnswer{a, o, true}
-				return
-			}
+		if result.outcome, result.err = c.open(ctx, a, c.hdr, avoid); result.err != nil {
+			return
 		}
-		o, ended := a.outcome()
-		h.answers <- hedgeAnswer{a, o, ended}
+		if !c.join(a) {
+			result.outcome.lost = true
+			return
+		}
+		result.outcome, result.ended = a.outcome()
 	})
+}
+
+// follow begins the attempt that follows one that ended without an answer, if there is one, or sets the timer for it.
+func (c *call) follow(h *hedge, a answer, timer *time.Timer) {
+	if !c.mayGoOn(a.outcome) {
+		return
+	}
+	if c.tryUnseen(a.outcome) {
+		if b := (&attempt{}); c.pick(b) == nil {
+			c.await(h, b, a.Stream)
+		}
+		return
+	}
+	if len(a.outcome.pushback) == 0 || h.begun {
+		c.beginSecond(h)
+		return
+	}
+	wait, ok := pushback(a.outcome.pushback)
+	h.begun, h.delayed = !ok, ok
+	timer.Reset(wait)
 }
 
 // beginSecond begins the second attempt, once, if there is a budget for it.
 func (c *call) beginSecond(h *hedge) {
+	h.delayed = false
 	if h.begun {
 		return
 	}
 	h.begun = true
-	if c.ctxErr() != nil || c.replay.isTooLong() || !c.target.MayRetry() {
+	if !c.mayGoOn(outcome{}) || !c.target.MayRetry() {
 		return
 	}
 	a := &attempt{extra: true}
@@ -97,39 +153,25 @@ func (c *call) beginSecond(h *hedge) {
 		return
 	}
 	c.retries++
-	ctx, cancel := context.WithCancel(c.retryContext())
-	a.cancel = cancel
-	c.await(h, a, ctx)
+	c.await(h, a, nil)
 }
 
-// settle makes the attempt whose answer is that of the call the current one, and closes the other. failed is one that
-// ended before, if there is one.
-func (c *call) settle(h *hedge, winner, failed hedgeAnswer) *attempt {
-	if winner.Stream == nil { // what the endpoint said that did answer says more
-		winner, failed = failed, hedgeAnswer{}
-	}
-	c.current = winner.attempt
+// settle makes the attempt whose answer is that of the call the current one, and closes the others.
+func (c *call) settle(h *hedge, winner *attempt) {
+	c.current = winner
 	c.up.Store(winner.Stream)
 	c.addr.Store(&winner.picked.Address)
-	if failed.attempt != nil && failed.Stream != nil {
-		c.closeAttempt(failed.attempt, failed.outcome.result())
-	}
 	for _, loser := range h.waiting {
-		if loser.cancel != nil {
-			loser.cancel()
-		} else {
-			loser.Reset(errLost)
-		}
+		loser.cancel()
 		c.waits.Go(func() {
 			<-loser.ready
 			if loser.Stream != nil {
 				loser.answered() // so long it would have taken at least
-				c.closeAttempt(loser, resolver.Unknown)
 			}
+			c.closeAttempt(loser, resolver.Unknown)
 		})
 	}
 	if e := c.failure.Load(); e != nil {
-		winner.Reset(e)
+		winner.Reset(e) // abort came before there was anything to reset
 	}
-	return c.current
 }

@@ -14,12 +14,12 @@ import (
 const maxKept = 60 << 10
 
 // replay keeps the start of a request until something of the answer has come, because the call may be sent to another
-// endpoint until then. It is written to every attempt that is live, two with hedging.
+// endpoint until then. With hedging, fork does.
 type replay struct {
 	given atomic.Bool // no further attempt any more; set once
 
-	mu      sync.Mutex // guards the fields below; a writer holds it while it waits for the window of an attempt
-	live    [2]*pool.Stream
+	mu      sync.Mutex   // guards the fields below; a writer holds it while it waits for the window of the attempt
+	live    *pool.Stream // of the attempt
 	pieces  [][]byte
 	bytes   int
 	most    int       // that are kept; set before the first write
@@ -30,8 +30,77 @@ type replay struct {
 	sending sync.WaitGroup // of send in a goroutine
 }
 
+// keep sets how much of the request is kept.
+func (c *call) keep() {
+	switch t := &c.target; {
+	case t.Hedge != nil:
+		c.fork = newFork(cmp.Or(t.Hedge.BufferBytes, resolver.DefaultBufferBytes), c.recoverPanic)
+	case t.Retry != nil:
+		c.replay.most = cmp.Or(t.Retry.BufferBytes, resolver.DefaultBufferBytes)
+	default:
+		c.replay.most = maxKept
+	}
+}
+
 // give gives further attempts up.
-func (r *replay) give() { r.given.Store(true) }
+func (c *call) give() {
+	if c.fork != nil {
+		c.fork.give()
+		return
+	}
+	c.replay.given.Store(true)
+}
+
+// tooLong reports that the request cannot be sent to a further attempt. Without hedging it is for when the attempt has
+// ended.
+func (c *call) tooLong() bool {
+	if c.fork != nil {
+		return !c.fork.whole()
+	}
+	c.replay.mu.Lock()
+	defer c.replay.mu.Unlock()
+	return c.replay.tooLong
+}
+
+// join has the request sent to an attempt, from its beginning, and reports false if that is not possible any more. Without
+// hedging it is for when the attempt before has ended.
+func (c *call) join(a *attempt) bool {
+	if c.fork != nil {
+		return c.fork.join(a)
+	}
+	return c.replay.join(a.Stream, c.recoverPanic)
+}
+
+// closeSend ends the request.
+func (c *call) closeSend() {
+	if c.fork != nil {
+		c.fork.end()
+		return
+	}
+	c.replay.mu.Lock()
+	defer c.replay.mu.Unlock()
+	c.replay.ended = true
+	_ = c.replay.live.CloseSend() // fails only when the stream has ended
+}
+
+// replayWriter is the upstream's side of a call's request direction.
+type replayWriter call
+
+// Piece returns n bytes for Write. What goes to two attempts is recycled by neither.
+func (w *replayWriter) Piece(n int) []byte {
+	if w.fork != nil || w.replay.keeps(n) {
+		return keptPiece(n)
+	}
+	return recycledPiece(n)
+}
+
+// Write sends p, and keeps it if there may be another attempt. An error is final: no attempt takes what follows.
+func (w *replayWriter) Write(p []byte) error {
+	if w.fork != nil {
+		return w.fork.write(p)
+	}
+	return w.replay.write(p)
+}
 
 // keeps reports whether n further bytes will be kept, and gives further attempts up if not.
 func (r *replay) keeps(n int) bool {
@@ -43,21 +112,14 @@ func (r *replay) keeps(n int) bool {
 	return !r.tooLong
 }
 
-// keep sets how much of the request is kept.
-func (c *call) keep() {
-	c.replay.most = maxKept
-	switch t := &c.target; {
-	case t.Retry != nil:
-		c.replay.most = cmp.Or(t.Retry.BufferBytes, resolver.DefaultBufferBytes)
-	case t.Hedge != nil:
-		c.replay.most = cmp.Or(t.Hedge.BufferBytes, resolver.DefaultBufferBytes)
-	}
-}
-
-func (r *replay) isTooLong() bool {
+func (r *replay) write(p []byte) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.tooLong
+	r.keepLocked(p)
+	if err := r.live.Write(p); err != nil && (r.tooLong || r.given.Load()) {
+		return err
+	}
+	return nil // or another attempt will be made, with this piece
 }
 
 func (r *replay) keepLocked(p []byte) {
@@ -71,63 +133,23 @@ func (r *replay) keepLocked(p []byte) {
 	r.bytes += len(p)
 }
 
-// replayWriter is the upstream's side of a call's request direction.
-type replayWriter call
-
-// Piece returns n bytes for Write. What goes to two attempts is recycled by neither.
-func (w *replayWriter) Piece(n int) []byte {
-	if w.replay.keeps(n) || w.target.Hedge != nil {
-		return keptPiece(n)
-	}
-	return recycledPiece(n)
-}
-
-// Write sends p to the attempts that are live, and keeps it if there may be another. An error is final: no attempt takes
-// what follows.
-func (w *replayWriter) Write(p []byte) error {
-	r := &w.replay
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.keepLocked(p)
-	err := r.live[0].Write(p)
-	if r.live[1] != nil {
-		if err2 := r.live[1].Write(p); err2 == nil {
-			err = nil
-		}
-	}
-	if err != nil && (r.tooLong || r.given.Load()) {
-		return err
-	}
-	return nil // or another attempt will be made, with this piece
-}
-
-// closeSend half-closes the attempts that are live.
-func (c *call) closeSend() {
-	c.replay.mu.Lock()
-	defer c.replay.mu.Unlock()
-	c.replay.ended = true
-	for _, up := range c.replay.live {
-		if up != nil {
-			_ = up.CloseSend() // fails only when the stream has ended
-		}
-	}
-}
-
-// join makes up the i-th live attempt, with the request so far sent, and reports false if that is not possible any more.
-// What is too long to be sent without waiting for the endpoint is sent while the caller goes on.
-func (r *replay) join(i int, up *pool.Stream) bool {
-	r.mu.Lock() // with i = 0, what was live has ended: no writer waits with it
+// join makes up the live attempt, with the request so far sent, and reports false if that is not possible any more. What
+// is too long to be sent without waiting for the endpoint is sent while the caller goes on, in a goroutine that defers
+// recoverPanic.
+func (r *replay) join(up *pool.Stream, recoverPanic func()) bool {
+	r.mu.Lock() // what was live has ended: no writer waits with it
 	if r.tooLong || r.given.Load() {
 		r.mu.Unlock()
 		return false
 	}
-	r.live[i] = up
+	r.live = up
 	if r.bytes <= maxKept {
 		r.sendLocked(up)
 		r.mu.Unlock()
 		return true
 	}
 	r.sending.Go(func() {
+		defer recoverPanic()
 		defer r.mu.Unlock()
 		r.sendLocked(up)
 	})

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 
+	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/resolver"
 )
 
@@ -15,13 +16,13 @@ import (
 func (c *call) openFirst() *localError {
 	for {
 		a := c.current
-		o, e := c.open(c.ctx, a, c.hdr, nil)
+		o, e := c.open(c.retryContext(c.ctx), a, c.hdr, nil)
 		if e == nil {
 			c.up.Store(a.Stream)
-			c.replay.live[0] = a.Stream
+			c.replay.live = a.Stream
 			return nil
 		}
-		if c.current = c.another(o); c.current == nil {
+		if c.current = c.another(a, o); c.current == nil {
 			return e
 		}
 	}
@@ -34,87 +35,122 @@ func (c *call) retry(a *attempt) *attempt {
 	if !ended {
 		return nil
 	}
-	result := o.result()
+	if o.late {
+		a.picked.Answered() // so long it would have taken at least
+	}
+	var avoid *pool.Stream
+	if o.unseen || o.late {
+		avoid = a.Stream
+	}
 	for {
-		b := c.another(o)
+		b := c.another(a, o)
 		if b == nil {
-			return nil
+			break
 		}
 		var e *localError
-		if o, e = c.open(c.retryContext(), b, c.hdr, a.Stream); e != nil {
+		if o, e = c.open(c.retryContext(c.ctx), b, c.hdr, avoid); e != nil {
 			continue
 		}
-		if !c.replay.join(0, b.Stream) {
+		if !c.join(b) {
 			c.closeAttempt(b, resolver.Unknown)
-			return nil
+			break
 		}
 		c.current = b
 		c.up.Store(b.Stream)
-		c.closeAttempt(a, result)
 		if e := c.failure.Load(); e != nil {
 			b.Reset(e) // abort came before there was anything to reset
 		}
 		return b
 	}
+	c.addr.Store(&a.picked.Address)
+	return nil
 }
 
-// another returns an attempt that is to follow one that ended so, with its endpoint picked, or nil for none.
-func (c *call) another(o outcome) *attempt {
-	a := c.again(o)
-	if a == nil {
+// another returns an attempt that is to follow a, which ended so: with its endpoint picked, and after as long a wait as
+// there should be. It is nil for none. If there may be another, a is closed first: the next one may need its slot or its
+// share of the budget.
+func (c *call) another(a *attempt, o outcome) *attempt {
+	if !c.mayGoOn(o) {
 		return nil
 	}
-	if c.pick(a) != nil {
-		if a.extra {
+	b := &attempt{}
+	if !c.tryUnseen(o) {
+		wait, ok := c.retryAfter(o)
+		if !ok {
+			return nil
+		}
+		c.closeAttempt(a, o.result())
+		if !c.target.MayRetry() {
+			return nil
+		}
+		b.extra = true
+		if !c.sleep(wait) {
+			c.target.RetryEnd()
+			return nil
+		}
+		c.retries++
+	}
+	c.closeAttempt(a, o.result())
+	if c.pick(b) != nil {
+		if b.extra {
 			c.target.RetryEnd()
 		}
 		return nil
 	}
-	return a
+	return b
+}
+
+// mayGoOn reports whether there is anything to try again for a call whose last attempt ended so.
+func (c *call) mayGoOn(o outcome) bool {
+	return !o.barred && c.ctxErr() == nil && c.failure.Load() == nil && !c.tooLong()
 }
 
 // mostAway bounds the attempts that a call makes because connections were told to go away beneath it. That is nobody's
 // failure, and a service that ends its connections often may do it to one call twice.
 const mostAway = 3
 
-// again decides whether a call is tried again whose last attempt ended so. It waits as long as it should before the next
-// attempt, which it returns: nil for none.
-func (c *call) again(o outcome) *attempt {
-	if c.ctxErr() != nil || c.failure.Load() != nil || c.replay.isTooLong() {
-		return nil
-	}
+// tryUnseen reports, and notes, that an attempt is made because the last one certainly did not reach its endpoint. No
+// route need say so, and no budget.
+func (c *call) tryUnseen(o outcome) bool {
 	if o.unseen && !c.triedUnseen || o.away && c.away < mostAway {
 		c.triedUnseen = true
 		c.away++
-		return &attempt{}
+		return true
 	}
+	return false
+}
+
+// retryAfter reports whether the route wants a call to be tried again whose last attempt ended so, and how long to wait
+// before that. The deadline of the call leaves time for it.
+func (c *call) retryAfter(o outcome) (wait time.Duration, ok bool) {
 	r := c.target.Retry
 	if r == nil || c.retries+1 >= r.Attempts {
-		return nil
+		return 0, false
 	}
 	if !o.unseen && !(o.late && r.OnLate()) && (o.late || !r.On(uint32(o.code))) {
-		return nil
+		return 0, false
 	}
-	wait := r.Backoff.Wait(c.retries + 1)
-	if o.pushback != "" { // gRFC A6: what is no number above 0 means not to try again
-		ms, err := strconv.ParseUint(o.pushback, 10, 31)
-		if err != nil {
-			return nil
+	wait = r.Backoff.Wait(c.retries + 1)
+	if len(o.pushback) > 0 {
+		if wait, ok = pushback(o.pushback); !ok {
+			return 0, false
 		}
-		wait = time.Duration(ms) * time.Millisecond
 	}
 	if d, ok := c.ctx.Deadline(); ok && time.Until(d) <= wait {
-		return nil
+		return 0, false
 	}
-	if !c.target.MayRetry() {
-		return nil
-	}
-	if !c.sleep(wait) {
-		c.target.RetryEnd()
-		return nil
-	}
-	c.retries++
-	return &attempt{extra: true}
+	return wait, true
+}
+
+// mostPushback bounds how long an endpoint may have a call wait here.
+const mostPushback = time.Minute
+
+// pushback returns how long an endpoint wants to be left alone before another attempt; false is for no other attempt, which
+// is what anything but one number means (gRFC A6), and one that is too large.
+func pushback(values []string) (time.Duration, bool) {
+	ms, err := strconv.ParseUint(values[0], 10, 31)
+	d := time.Duration(ms) * time.Millisecond
+	return d, err == nil && len(values) == 1 && d <= mostPushback
 }
 
 // sleep waits, and reports false if the call ended meanwhile.
@@ -133,20 +169,20 @@ func (c *call) sleep(d time.Duration) bool {
 
 const previousAttempts = "grpc-previous-rpc-attempts"
 
-// retryContext returns the context of a further attempt, whose metadata says how many the endpoints may have seen before
-// (gRFC A6), those of the client included.
-func (c *call) retryContext() context.Context {
+// retryContext returns the context of an attempt, made of ctx: its metadata says how many the route had made before (gRFC
+// A6), those of the client included.
+func (c *call) retryContext(ctx context.Context) context.Context {
 	if c.retries == 0 {
-		return c.ctx
+		return ctx
 	}
-	md, added, _ := metadata.FromOutgoingContextRaw(c.ctx)
+	md, added, _ := metadata.FromOutgoingContextRaw(ctx)
 	md = maps.Clone(md)
 	n := 0
 	if v := md[previousAttempts]; len(v) > 0 {
 		n, _ = strconv.Atoi(v[0])
 	}
 	md[previousAttempts] = []string{strconv.Itoa(max(n, 0) + c.retries)}
-	ctx := metadata.NewOutgoingContext(c.ctx, md)
+	ctx = metadata.NewOutgoingContext(ctx, md)
 	for _, kv := range added {
 		ctx = metadata.AppendToOutgoingContext(ctx, kv...)
 	}

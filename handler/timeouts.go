@@ -41,6 +41,16 @@ func (c *call) bound() (stop func()) {
 	}
 }
 
+// routeTimedOut reports, of a call that has timed out, whether that was the route's time and not the client's.
+func (c *call) routeTimedOut() bool {
+	if c.target.Timeout == 0 {
+		return false
+	}
+	ours, _ := c.ctx.Deadline()
+	clients, ok := c.down.s.Context().Deadline()
+	return !ok || ours.Before(clients)
+}
+
 // jittered returns d, give or take a tenth.
 func jittered(d time.Duration) time.Duration {
 	return d - d/10 + time.Duration(rand.Int64N(int64(d)/5+1))
@@ -64,7 +74,8 @@ type idleWatch struct {
 func newIdleWatch(c *call, timeout time.Duration) *idleWatch {
 	w := &idleWatch{call: c, step: max(timeout/idleSteps, time.Millisecond)}
 	c.idle = w
-	w.timer = time.AfterFunc(w.step, w.look)
+	w.timer = time.AfterFunc(timeout, w.look)
+	w.timer.Reset(w.step) // not at once: look uses w.timer
 	return w
 }
 
