@@ -38,6 +38,7 @@ type attempt struct {
 type outcome struct {
 	unseen   bool       // the endpoint certainly did not see it
 	away     bool       // it was unseen because the endpoint told the whole connection to go away
+	resting  bool       // it was unseen because the endpoint was left alone after an earlier failure
 	late     bool       // its per-try timeout has passed
 	lost     bool       // it was given up, because the request went on with another
 	barred   bool       // a limit of the route is reached: no other attempt helps
@@ -90,6 +91,7 @@ func (c *call) open(ctx context.Context, a *attempt, hdr *grpc.CallHdr, avoid *p
 	o := outcome{late: a.late.Load(), code: codes.Unavailable}
 	e := openError(c.ctx, err)
 	result := resolver.Unknown
+	var dial *pool.DialError
 	switch {
 	case a.overPending:
 		o.barred = true
@@ -97,8 +99,11 @@ func (c *call) open(ctx context.Context, a *attempt, hdr *grpc.CallHdr, avoid *p
 	case o.late:
 		o.unseen, result = true, resolver.Failed
 		e = errTimeout
-	case errors.As(err, new(*pool.DialError)):
-		o.unseen, result = true, resolver.Failed
+	case errors.As(err, &dial):
+		o.unseen, o.resting = true, dial.Resting
+		if !dial.Resting { // which says nothing new
+			result = resolver.Failed
+		}
 	case errors.As(err, new(*pool.FullError)):
 		o.unseen, o.code = true, codes.ResourceExhausted
 	case expired(c.ctx) && time.Since(a.picked.Began) >= minSilence:

@@ -38,6 +38,7 @@ type call struct {
 	last        *attempt                    // that was picked
 	firstTry    attempt                     // room for the first one
 	triedUnseen bool                        // another attempt was made for one that its endpoint did not see
+	rested      int                         // endpoints that were passed by because they are left alone after a failure
 	away        int                         // such attempts so far
 	retries     int                         // attempts that were made since the route says so
 	answerHere  bool                        // something of the upstream's answer is here

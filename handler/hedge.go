@@ -54,7 +54,7 @@ func (a answer) rank() int {
 }
 
 // mostHedged is more than the attempts that there can be: two, and those for others that no endpoint saw.
-const mostHedged = 2 + 1 + mostAway
+const mostHedged = 2 + 1 + mostAway + mostRested
 
 // hedged starts the request, and makes the attempt current whose answer is that of the call. The error says why none
 // could be opened.
@@ -124,6 +124,10 @@ func (c *call) follow(h *hedge, a answer, timer *time.Timer) {
 	}
 	if c.tryUnseen(a.outcome) {
 		if b := (&attempt{}); c.pick(b) == nil {
+			if a.outcome.resting && b.picked.Again {
+				c.closeAttempt(b, resolver.Unknown) // all others rest too
+				return
+			}
 			c.await(h, b, a.Stream)
 		}
 		return

@@ -97,6 +97,10 @@ func (c *call) another(a *attempt, o outcome) *attempt {
 		}
 		return nil
 	}
+	if o.resting && b.picked.Again {
+		c.closeAttempt(b, resolver.Unknown) // all others rest too
+		return nil
+	}
 	return b
 }
 
@@ -105,6 +109,9 @@ func (c *call) mayGoOn(o outcome) bool {
 	return !o.barred && c.ctxErr() == nil && c.failure.Load() == nil && !c.tooLong()
 }
 
+// mostRested bounds the endpoints that a call passes by because they are left alone after a failure.
+const mostRested = 8
+
 // mostAway bounds the attempts that a call makes because connections were told to go away beneath it. That is nobody's
 // failure, and a service that ends its connections often may do it to one call twice.
 const mostAway = 3
@@ -112,12 +119,17 @@ const mostAway = 3
 // tryUnseen reports, and notes, that an attempt is made because the last one certainly did not reach its endpoint. No
 // route need say so, and no budget.
 func (c *call) tryUnseen(o outcome) bool {
-	if o.unseen && !c.triedUnseen || o.away && c.away < mostAway {
-		c.triedUnseen = true
+	switch {
+	case o.resting && c.rested < mostRested:
+		c.rested++
+	case o.away && c.away < mostAway:
 		c.away++
-		return true
+	case o.unseen && !c.triedUnseen:
+		c.triedUnseen = true
+	default:
+		return false
 	}
-	return false
+	return true
 }
 
 // retryAfter reports whether the route wants a call to be tried again whose last attempt ended so, and how long to wait

@@ -1,6 +1,8 @@
 package resolver
 
 import (
+	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -25,8 +27,23 @@ type picker struct {
 // choice is what a picker chooses from. It is immutable but for what balance counts.
 type choice struct {
 	balance.Picker
-	usable bool // there is an endpoint to choose
-	panic  bool // all endpoints are used, since too few may be
+	usable bool            // there is an endpoint to choose
+	panic  bool            // all endpoints are used, since too few may be
+	spares []*balance.Host // ejected, and healthy as far as is known: see Target.Pick
+}
+
+// spare returns a spare that is not in tried, or nil.
+func (c *choice) spare(tried []*balance.Host) *balance.Host {
+	if len(c.spares) == 0 {
+		return nil
+	}
+	first := rand.IntN(len(c.spares))
+	for i := range c.spares {
+		if h := c.spares[(first+i)%len(c.spares)]; !slices.Contains(tried, h) {
+			return h
+		}
+	}
+	return nil
 }
 
 // trialShare is the part of its weight that an endpoint on trial has: if it still fails, few calls do.
@@ -89,6 +106,9 @@ func (p *picker) renewLocked(now time.Time) {
 	for _, m := range g.members {
 		up := m.usable || g.panicked
 		next.usable = next.usable || up && m.weight > 0
+		if !up && m.check.Healthy && m.weight > 0 {
+			next.spares = append(next.spares, m.host)
+		}
 		members = append(members, balance.Member{Host: m.host, Weight: p.weight(m, now), Down: !up})
 	}
 	var before balance.Picker

@@ -2,6 +2,7 @@ package resolver
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/framegate/framegate/resolver/balance"
@@ -150,8 +151,8 @@ func (t *Target) charge() error {
 	return nil
 }
 
-// Pick chooses the endpoint of the call's next attempt: one that it was not sent to before, if there is one. Whoever gets
-// the Attempt calls its Done exactly once. The error is an *OverloadError of the backend's limits, or ErrNoEndpoint. It
+// Pick chooses the endpoint of the call's next attempt: one that it was not sent to before, if there is one; an ejected one
+// rather than one that has failed this very call. Whoever gets the Attempt calls its Done exactly once. The error is an *OverloadError of the backend's limits, or ErrNoEndpoint. It
 // neither blocks nor, unless it fails, allocates.
 func (t *Target) Pick() (Attempt, error) {
 	if err := t.Draw(); err != nil {
@@ -165,7 +166,14 @@ func (t *Target) Pick() (Attempt, error) {
 	}
 	p := t.backend.picker
 	c := p.current.Load()
-	host := c.Pick(t.key, t.tried[:t.attempts])
+	tried := t.tried[:t.attempts]
+	host := c.Pick(t.key, tried)
+	again := slices.Contains(tried, host)
+	if again {
+		if h := c.spare(tried); h != nil {
+			host, again = h, false
+		}
+	}
 	if host == nil {
 		return Attempt{}, ErrNoEndpoint
 	}
@@ -178,7 +186,7 @@ func (t *Target) Pick() (Attempt, error) {
 	}
 	host.Begin()
 	t.Address = host.Address()
-	return Attempt{Address: t.Address, Began: time.Now(), picker: p, member: host.Owner.(*member)}, nil
+	return Attempt{Address: t.Address, Began: time.Now(), Again: again, picker: p, member: host.Owner.(*member)}, nil
 }
 
 // MayRetry reports whether the budget allows a further attempt now; each true needs one RetryEnd.
@@ -244,6 +252,7 @@ func (l *limits) admit(key string, req *Request) error {
 type Attempt struct {
 	Address string    // of the endpoint
 	Began   time.Time // when it was picked
+	Again   bool      // the call was sent there before
 
 	picker *picker // nil for a Target that was made by hand
 	member *member

@@ -270,3 +270,30 @@ func TestBackoff_WaitGrowsToItsMaximum(t *testing.T) {
 	require.LessOrEqual(t, Backoff{}.Wait(1), 25*time.Millisecond)
 	require.LessOrEqual(t, Backoff{Base: maxBackoff, Max: maxBackoff}.Wait(math.MaxInt), maxBackoff)
 }
+
+// A rolling restart may leave a call with one endpoint that is down, one that has just come back, and one that was ejected
+// a moment ago and is well.
+func TestTarget_PickPrefersAnEjectedEndpointToOneThatFailedThisCall(t *testing.T) {
+	r := New()
+	t.Cleanup(r.Close)
+	r.Apply("file", []*Route{three(t, "", "")})
+	fail(t, r, "a:3", 5)
+	require.True(t, endpoint(t, r, "a:3").EjectedUntil.After(time.Now()))
+	target, first := begin(t, r, anyCall)
+	got := map[string]bool{first.Address: true}
+	for range 2 {
+		a, err := target.Pick()
+		require.NoError(t, err)
+		require.False(t, a.Again)
+		got[a.Address] = true
+		a.Done(Unknown)
+	}
+	require.Equal(t, map[string]bool{"a:1": true, "a:2": true, "a:3": true}, got)
+	a, err := target.Pick()
+	require.NoError(t, err)
+	require.True(t, a.Again, "all were tried")
+	require.NotEqual(t, "a:3", a.Address)
+	a.Done(Unknown)
+	first.Done(Unknown)
+	target.Release()
+}
