@@ -167,6 +167,9 @@ func FuzzParseRoutes(f *testing.F) {
 	f.Add([]byte("routes:\n- {name: a, match: [{method: '*'}], backends: [{endpoints: [{address: 'h:1'}]}]}"))
 	f.Add([]byte("{name: h, match: [{method: '*', authority: '*.a', headers: [{name: x-a, regex: 'a|b'}]}], backends: [{service: s, tags: {k: v}}]}"))
 	f.Add([]byte(`{"name":"j","match":[{"method":"/a.*"}],"backends":[{"endpoints":[{"address":"h:1"}]}]}`))
+	for _, doc := range goodPolicies {
+		f.Add([]byte(doc))
+	}
 	f.Fuzz(func(t *testing.T, doc []byte) {
 		routes, err := ParseRoutes(doc)
 		if err != nil {
@@ -183,8 +186,23 @@ func FuzzParseRoutes(f *testing.F) {
 			_, err = r.MarshalJSON()
 			require.NoError(t, err)
 		}
+		for _, r := range routes {
+			for i := range r.Backends {
+				r.Backends[i].Health = nil // its checks would go to whatever addresses there are
+			}
+		}
 		r := New()
+		defer r.Close()
 		r.Apply("file", routes)
-		r.Resolve(Request{Method: "/a.b/c", Authority: "h:1", Header: map[string][]string{"x-a": {"v"}}})
+		req := Request{Method: "/a.b/c", Authority: "h:1", Header: map[string][]string{"x-a": {"v"}}}
+		if target, ok := r.Resolve(req); ok {
+			if target.Admit(&req) == nil {
+				if a, err := target.Pick(); err == nil {
+					a.Answered()
+					a.Done(Failed)
+				}
+			}
+			target.Release()
+		}
 	})
 }
