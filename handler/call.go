@@ -41,6 +41,7 @@ type call struct {
 	rested      int                         // endpoints that were passed by because they are left alone after a failure
 	away        int                         // such attempts so far
 	retries     int                         // attempts that were made since the route says so
+	overBudget  bool                        // one more was not made, for the route's budget
 	answerHere  bool                        // something of the upstream's answer is here
 	waits       sync.WaitGroup              // goroutines of attempts
 

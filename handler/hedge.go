@@ -148,7 +148,7 @@ func (c *call) beginSecond(h *hedge) {
 		return
 	}
 	h.begun = true
-	if !c.mayGoOn(outcome{}) || !c.target.MayRetry() {
+	if !c.mayGoOn(outcome{}) || !c.mayRetry() {
 		return
 	}
 	a := &attempt{extra: true}

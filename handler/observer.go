@@ -74,6 +74,7 @@ func (c *call) observeEnd() {
 	r.Endpoint = c.endpoint() // the attempts may have gone to several
 	r.RequestMessages, r.RequestBytes = c.request.messages, c.request.bytes
 	r.ResponseMessages, r.ResponseBytes = c.response.messages, c.response.bytes
+	r.Attempts = c.attempts()
 	if c.struc != nil {
 		r.Struct = c.struc.stats()
 	}
@@ -85,4 +86,21 @@ func (c *call) observeEnd() {
 			e.CallEnded(r)
 		}
 	}
+}
+
+// attempts counts the attempts of a call that has ended.
+func (c *call) attempts() Attempts {
+	a := Attempts{Unseen: c.away, OverBudget: c.overBudget}
+	if c.target.Hedge != nil { // which is not beside retry
+		a.Hedges = c.retries
+	} else {
+		a.Retries = c.retries
+	}
+	return a
+}
+
+// mayRetry asks the budget of the route for a further attempt; each true needs one RetryEnd of the target.
+func (c *call) mayRetry() bool {
+	c.overBudget = !c.target.MayRetry()
+	return !c.overBudget
 }

@@ -28,6 +28,8 @@ type Record struct {
 	Duration  time.Duration // from Start until nothing of the call was left
 	FirstByte time.Duration // from Start until the upstream's answer began, with headers or trailers; 0 if it never did
 
+	Attempts Attempts
+
 	// Messages that were begun, and bytes of gRPC frames (payload and 5 bytes of prefix a message, as compressed by the
 	// peer) that were handed on. A message that was refused for its size counts for nothing, and a request that was sent
 	// a second time counts once.
@@ -40,6 +42,19 @@ type Record struct {
 	authority string
 	tr        grpc.ServerTransport
 }
+
+// Attempts counts the tries of a call at endpoints.
+type Attempts struct {
+	// Those beyond the first, by why they were made. One for which no endpoint was left counts too.
+	Unseen  int // an endpoint certainly did not see the one before: it could not be reached, refused it or went away
+	Retries int // the route's retry says so
+	Hedges  int // the route's hedge says so
+
+	OverBudget bool // a retry or a hedge was not made, because the route had as many under way as its budget allows
+}
+
+// Further returns how many attempts there were beyond the first.
+func (a Attempts) Further() int { return a.Unseen + a.Retries + a.Hedges }
 
 // start fills in what is known of a call that has come in.
 func (r *Record) start(listener string, down serverStream, md metadata.MD, authority string) {

@@ -80,7 +80,7 @@ func (c *call) another(a *attempt, o outcome) *attempt {
 			return nil
 		}
 		c.closeAttempt(a, o.result())
-		if !c.target.MayRetry() {
+		if !c.mayRetry() {
 			return nil
 		}
 		b.extra = true

@@ -91,6 +91,19 @@ func TestLog_WritesALineForEachCall(t *testing.T) {
 
 func ok() *handler.Record { return &handler.Record{Start: time.Now(), Method: "/s/m", Route: "r"} }
 
+func TestLog_SaysHowManyAttemptsThereWereIfMoreThanOne(t *testing.T) {
+	var out sink
+	l := New(&out, Config{Sample: 1})
+	tried := ok()
+	tried.Endpoint, tried.Attempts = "127.0.0.1:2", handler.Attempts{Unseen: 1, Retries: 2}
+	l.CallEnded(ok())
+	l.CallEnded(tried)
+	require.NoError(t, l.Close())
+	lines := out.lines(t)
+	require.NotContains(t, lines[0], "attempts")
+	require.Equal(t, []any{4.0, "127.0.0.1:2"}, []any{lines[1]["attempts"], lines[1]["endpoint"]})
+}
+
 func TestLog_SamplesAndAlwaysLogsErrorsIfTold(t *testing.T) {
 	const calls = 4000
 	timedOut, canceled, upstream := ok(), ok(), ok()

@@ -68,6 +68,9 @@ func (e *entry) log(h slog.Handler) error {
 		slog.String("user_agent", e.userAgent),
 		slog.String("request_id", e.requestID),
 	)
+	if n := e.Attempts.Further(); n > 0 {
+		line.AddAttrs(slog.Int("attempts", n+1))
+	}
 	return h.Handle(context.Background(), line)
 }
 

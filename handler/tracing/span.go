@@ -27,6 +27,7 @@ const (
 	backendKey  = attribute.Key("framegate.backend")
 	endpointKey = attribute.Key("framegate.endpoint")
 	reasonKey   = attribute.Key("framegate.error")
+	attemptsKey = attribute.Key("framegate.attempts") // if more than one; OpenTelemetry counts resent requests of HTTP clients only
 )
 
 // CallStarted implements handler.Observer.
@@ -60,6 +61,9 @@ func (t *Tracer) CallEnded(r *handler.Record) {
 		if n, err := strconv.Atoi(port); err == nil {
 			attrs = append(attrs, semconv.NetworkPeerPort(n))
 		}
+	}
+	if n := r.Attempts.Further(); n > 0 {
+		attrs = append(attrs, attemptsKey.Int(n+1))
 	}
 	if isServerError(r.Code) {
 		attrs = append(attrs, semconv.ErrorTypeKey.String(code))

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"strings"
@@ -244,6 +245,21 @@ func TestTracer_StartsTracesForItsShareOfCalls(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestTracer_SpanSaysHowManyAttemptsThereWereIfMoreThanOne(t *testing.T) {
+	sink, addr := startCollector(t)
+	tracer, err := New(deadline(t), Config{Endpoint: addr, Insecure: true, Sample: 1, Service: "edge"})
+	require.NoError(t, err)
+	for i := range 3 {
+		r := &handler.Record{Start: time.Now(), Method: fmt.Sprintf("/s/m%d", i), Route: "r", Pattern: "*", Attempts: handler.Attempts{Hedges: i}}
+		tracer.CallStarted(r).CallEnded(r)
+	}
+	attempts := map[string]any{}
+	for _, s := range sink.wait(t, tracer, 3) {
+		attempts[s.Name] = attributes(s.Attributes)["framegate.attempts"]
+	}
+	require.Equal(t, map[string]any{"s/m0": nil, "s/m1": int64(2), "s/m2": int64(3)}, attempts)
 }
 
 func TestTracer_TextOfPeersIsBoundedAndUTF8(t *testing.T) {

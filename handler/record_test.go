@@ -1,0 +1,132 @@
+package handler_test
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+
+	kcodes "github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/handlertest"
+	"github.com/framegate/framegate/resolver"
+)
+
+// routed returns a real resolver with one route to the endpoints, each "address" or "address weight", with more keys.
+func routed(t *testing.T, keys string, endpoints ...string) *resolver.Resolver {
+	t.Helper()
+	var list []string
+	for _, e := range endpoints {
+		address, weight, _ := strings.Cut(e+" 1", " ")
+		weight, _, _ = strings.Cut(weight, " ")
+		list = append(list, fmt.Sprintf("{address: %q, weight: %s}", address, weight))
+	}
+	route, err := resolver.ParseRoute(fmt.Appendf(nil, "{name: r, match: [{method: '*'}], backends: [{name: b, endpoints: [%s]}], %s}", strings.Join(list, ", "), keys))
+	require.NoError(t, err)
+	r := resolver.New()
+	t.Cleanup(r.Close)
+	r.Apply(resolver.SourceFile, []*resolver.Route{route})
+	return r
+}
+
+// attemptOf returns which attempt of its call an endpoint has, from 1.
+func attemptOf(s grpc.ServerStream) int {
+	md, _ := metadata.FromIncomingContext(s.Context())
+	n := 1
+	if v := md.Get("grpc-previous-rpc-attempts"); len(v) > 0 {
+		_, _ = fmt.Sscan(v[0], &n)
+		n++
+	}
+	return n
+}
+
+func TestRecord_CountsAttemptsByWhyTheyWereMade(t *testing.T) {
+	flaky := handlertest.Backend(t, func(s grpc.ServerStream) error { // its third attempt is good
+		if attemptOf(s) < 3 {
+			return status.Error(codes.Unavailable, "not yet")
+		}
+		return handlertest.Echo(s)
+	})
+	slow := handlertest.Backend(t, func(s grpc.ServerStream) error { // it answers none but a second attempt
+		if attemptOf(s) == 1 {
+			<-s.Context().Done()
+			return s.Context().Err()
+		}
+		return handlertest.Echo(s)
+	})
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	closed := ln.Addr().String()
+	require.NoError(t, ln.Close())
+	for name, c := range map[string]struct {
+		keys      string
+		endpoints []string
+		code      kcodes.Code
+		want      handler.Attempts
+		last      string // endpoint
+	}{
+		"one":             {"", []string{slow}, kcodes.DeadlineExceeded, handler.Attempts{}, slow},
+		"not connected":   {"", []string{closed + " 1000000", flaky + " 1"}, kcodes.Unavailable, handler.Attempts{Unseen: 1}, flaky},
+		"retries":         {"retry: {attempts: 4, backoff: {base: 1ms}}", []string{flaky}, kcodes.OK, handler.Attempts{Retries: 2}, flaky},
+		"too few retries": {"retry: {attempts: 2, backoff: {base: 1ms}}", []string{flaky}, kcodes.Unavailable, handler.Attempts{Retries: 1}, flaky},
+		"hedge":           {"hedge: {delay: 20ms}", []string{slow}, kcodes.OK, handler.Attempts{Hedges: 1}, slow},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rec := newRecorder()
+			keys := c.keys
+			if c.code == kcodes.DeadlineExceeded {
+				keys = "timeout: 50ms"
+			}
+			_, cc := handlertest.Start(t, handler.Config{Observers: []handler.Observer{rec}, Router: routed(t, keys, c.endpoints...)})
+			_, err := handlertest.Unary(timeout(t), cc, "/s/Say", []byte("hello"))
+			require.EqualValues(t, c.code, status.Code(err), "%v", err)
+			r := rec.one(t)
+			require.Equal(t, c.code, r.Code)
+			require.Equal(t, c.want, r.Attempts)
+			require.Equal(t, c.last, r.Endpoint)
+		})
+	}
+}
+
+func TestRecord_SaysThatTheBudgetAllowedNoFurtherAttempt(t *testing.T) {
+	for _, c := range []struct {
+		keys string
+		held handler.Attempts
+	}{
+		{"retry: {attempts: 2, backoff: {base: 1ms}, budget: {percent: 1, min: 1}}", handler.Attempts{Retries: 1}},
+		{"hedge: {delay: 10ms, budget: {percent: 1, min: 1}}", handler.Attempts{Hedges: 1}},
+	} {
+		t.Run(c.keys, func(t *testing.T) {
+			second, release := make(chan struct{}, 1), make(chan struct{})
+			backend := handlertest.Backend(t, func(s grpc.ServerStream) error {
+				if attemptOf(s) == 1 {
+					return status.Error(codes.Unavailable, "not yet")
+				}
+				second <- struct{}{}
+				<-release
+				return handlertest.Echo(s)
+			})
+			rec := newRecorder()
+			_, cc := handlertest.Start(t, handler.Config{Observers: []handler.Observer{rec}, Router: routed(t, c.keys, backend)})
+			held := make(chan error, 1)
+			ctx := timeout(t)
+			go func() {
+				_, err := handlertest.Unary(ctx, cc, "/s/Held", []byte("hello"))
+				held <- err
+			}()
+			<-second // its further attempt is all that the budget allows
+			_, err := handlertest.Unary(ctx, cc, "/s/Refused", []byte("hello"))
+			require.Equal(t, codes.Unavailable, status.Code(err), err)
+			require.Equal(t, handler.Attempts{OverBudget: true}, rec.one(t).Attempts)
+			close(release)
+			require.NoError(t, <-held)
+			require.Equal(t, c.held, rec.one(t).Attempts)
+		})
+	}
+}
