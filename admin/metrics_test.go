@@ -204,7 +204,8 @@ func TestMetrics_CountWhatStructModeDid(t *testing.T) {
 
 // routeMetrics are the names of the metrics with a label route.
 var routeMetrics = []string{"framegate_calls_total", "framegate_call_duration_seconds", "framegate_call_first_byte_seconds",
-	"framegate_messages_total", "framegate_bytes_total", "framegate_active_calls", "framegate_local_errors_total"}
+	"framegate_messages_total", "framegate_bytes_total", "framegate_active_calls", "framegate_local_errors_total",
+	"framegate_overloaded_total", "framegate_retries_total", "framegate_retries_over_budget_total"}
 
 // routes returns the values of the label route.
 func (s scrape) routes(name string) map[string]bool {
@@ -233,7 +234,8 @@ func TestMetrics_DropsRoutesThatAreGone(t *testing.T) {
 		for _, pattern := range []string{"*", "/a/b"} {
 			for _, backend := range []string{"x", "y"} {
 				r := record(route, backend, pattern)
-				r.Code, r.Reason = codes.Unavailable, handler.ReasonConnectFailed
+				r.Code, r.Reason, r.Limit = codes.Unavailable, handler.ReasonConnectFailed, "limits.concurrent"
+				r.Attempts = handler.Attempts{Retries: 1, OverBudget: true}
 				end(m, r)
 			}
 		}
@@ -250,7 +252,8 @@ func TestMetrics_DropsRoutesThatAreGone(t *testing.T) {
 	s := scrapeOf(t, m)
 	for _, name := range routeMetrics {
 		want := map[string]bool{"": true, "kept": true, "busy": true}
-		if name == "framegate_local_errors_total" {
+		switch name {
+		case "framegate_local_errors_total", "framegate_overloaded_total", "framegate_retries_total", "framegate_retries_over_budget_total":
 			delete(want, "busy")
 		}
 		require.Equal(t, want, s.routes(name), name)
@@ -285,7 +288,7 @@ func TestMetrics_CallsMeetARouteThatComesAndGoes(t *testing.T) {
 					return
 				default:
 					r := record("r", "b", "*")
-					r.Code, r.Reason = codes.Unavailable, handler.ReasonTimeout
+					r.Code, r.Reason, r.Limit, r.Attempts.Unseen = codes.Unavailable, handler.ReasonTimeout, "limits.pending", 1
 					end(m, r)
 				}
 			}
@@ -344,9 +347,18 @@ func TestMetrics_CallAllocatesNothing(t *testing.T) {
 	m := NewMetrics(MetricsConfig{})
 	good, bad := record("r", "b", "*"), record("", "", "")
 	bad.Code, bad.Reason = codes.Unimplemented, handler.ReasonNoRoute
-	end(m, good)
-	end(m, bad)
-	require.Zero(t, testing.AllocsPerRun(1000, func() { end(m, good); end(m, bad) }))
+	tried := record("r", "b", "*")
+	tried.Code, tried.Reason, tried.Limit = codes.ResourceExhausted, handler.ReasonOverloaded, "limits.concurrent"
+	tried.Attempts = handler.Attempts{Unseen: 1, Retries: 2, OverBudget: true}
+	all := []*handler.Record{good, bad, tried}
+	for _, r := range all {
+		end(m, r)
+	}
+	require.Zero(t, testing.AllocsPerRun(1000, func() {
+		for _, r := range all {
+			end(m, r)
+		}
+	}))
 }
 
 func BenchmarkMetrics(b *testing.B) {

@@ -4,7 +4,6 @@ import (
 	"hash/maphash"
 	"maps"
 	"math"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -31,11 +30,13 @@ const retired = math.MinInt64 / 2
 
 // traffic is what all series of a route and backend share.
 type traffic struct {
-	series int                            // that share it; guarded by the set's mu
-	errors atomic.Pointer[[]errorCounter] // by reason; replaced, with the set's mu held, when a reason is first met
+	series int               // that share it; guarded by the set's mu
+	errors *labelledCounters // by reason
+	limits *labelledCounters // by limit
 
 	duration, firstByte             prometheus.Observer
 	structs                         atomic.Pointer[structTraffic] // made when a call in struct mode ends
+	retries                         atomic.Pointer[retryTraffic]  // made when a call ends that was tried again
 	requestMessages, requestBytes   prometheus.Counter
 	responseMessages, responseBytes prometheus.Counter
 }
@@ -43,14 +44,11 @@ type traffic struct {
 // counter is a prometheus.Counter that an atomic.Pointer can hold.
 type counter struct{ prometheus.Counter }
 
-// errorCounter counts local errors of one reason.
-type errorCounter struct {
-	reason handler.Reason
-	prometheus.Counter
-}
-
 // codeSlots is the number of gRPC's codes, and one for all others.
 const codeSlots = 18
+
+// codeSlot is the place of a code among codeSlots.
+func codeSlot(c codes.Code) uint64 { return min(uint64(c), codeSlots-1) }
 
 // CallEnded implements handler.EndObserver.
 func (s *series) CallEnded(r *handler.Record) {
@@ -64,7 +62,13 @@ func (s *series) CallEnded(r *handler.Record) {
 	s.responseMessages.Add(float64(r.ResponseMessages))
 	s.responseBytes.Add(float64(r.ResponseBytes))
 	if r.Reason != "" {
-		s.localError(r.Reason).Inc()
+		s.errors.of(string(r.Reason)).Inc()
+	}
+	if r.Limit != "" {
+		s.limits.of(r.Limit).Inc()
+	}
+	if r.Attempts != (handler.Attempts{}) {
+		s.retryTraffic().add(r)
 	}
 	if r.Struct != nil {
 		s.structTraffic().add(r.Struct)
@@ -73,27 +77,12 @@ func (s *series) CallEnded(r *handler.Record) {
 }
 
 func (s *series) code(r *handler.Record) *counter {
-	slot := &s.codes[min(uint64(r.Code), codeSlots-1)]
+	slot := &s.codes[codeSlot(r.Code)]
 	c := slot.Load()
 	if c == nil {
 		c = &counter{s.set.calls.WithLabelValues(s.key.route, s.key.backend, s.key.pattern, handler.CodeName(r.Code))}
 		slot.Store(c) // two calls may make it at once; they make the same
 	}
-	return c
-}
-
-func (s *series) localError(reason handler.Reason) prometheus.Counter {
-	if c := s.findError(reason); c != nil {
-		return c
-	}
-	s.set.mu.Lock()
-	defer s.set.mu.Unlock()
-	if c := s.findError(reason); c != nil {
-		return c
-	}
-	c := s.set.localErrors.WithLabelValues(s.key.route, s.key.backend, string(reason))
-	all := append(slices.Clone(*s.errors.Load()), errorCounter{reason, c})
-	s.errors.Store(&all)
 	return c
 }
 
@@ -106,13 +95,12 @@ func (s *series) structTraffic() *structTraffic {
 	return t
 }
 
-func (t *traffic) findError(reason handler.Reason) prometheus.Counter {
-	for _, e := range *t.errors.Load() {
-		if e.reason == reason {
-			return e.Counter
-		}
+func (s *series) retryTraffic() *retryTraffic {
+	if t := s.retries.Load(); t != nil {
+		return t
 	}
-	return nil
+	s.retries.CompareAndSwap(nil, s.set.retries.of(s.key.route, s.key.backend)) // another call may be first
+	return s.retries.Load()
 }
 
 // shards spreads the series, so that a new one copies a small map only.
@@ -126,7 +114,9 @@ type seriesSet struct {
 	messages    *prometheus.CounterVec
 	bytes       *prometheus.CounterVec
 	localErrors *prometheus.CounterVec
+	overloaded  *prometheus.CounterVec
 	structs     structCounters
+	retries     retryCounters
 
 	seed maphash.Seed
 	maps [shards]atomic.Pointer[map[seriesKey]*series]
@@ -151,8 +141,10 @@ func (set *seriesSet) init(registry prometheus.Registerer) {
 	set.messages = counters("framegate_messages_total", "Messages forwarded, at the end of their call.", "route", "backend", "direction")
 	set.bytes = counters("framegate_bytes_total", "Bytes of gRPC frames forwarded (payload and 5 bytes a message), at the end of their call.", "route", "backend", "direction")
 	set.localErrors = counters("framegate_local_errors_total", "Calls that framegate itself gave a status, by reason.", "route", "backend", "reason")
-	registry.MustRegister(set.calls, set.duration, set.firstByte, set.messages, set.bytes, set.localErrors, activeCalls{set})
+	set.overloaded = counters("framegate_overloaded_total", "Calls that were refused because they were over a limit, by the key of the limit: limits.* of the route, backends.limits.* of the backend, when_full (the connections to the endpoint are full) or max_calls (of the listener).", "route", "backend", "limit")
+	registry.MustRegister(set.calls, set.duration, set.firstByte, set.messages, set.bytes, set.localErrors, set.overloaded, activeCalls{set})
 	set.structs.init(registry)
+	set.retries.init(registry)
 	set.seed = maphash.MakeSeed()
 	set.traffics = map[[2]string]*traffic{}
 	for i := range set.maps {
@@ -206,6 +198,8 @@ func (set *seriesSet) trafficLocked(route, backend string) *traffic {
 	t := set.traffics[k]
 	if t == nil {
 		t = &traffic{
+			errors:           newLabelledCounters(set.localErrors, route, backend),
+			limits:           newLabelledCounters(set.overloaded, route, backend),
 			duration:         set.duration.WithLabelValues(route, backend),
 			firstByte:        set.firstByte.WithLabelValues(route, backend),
 			requestMessages:  set.messages.WithLabelValues(route, backend, "request"),
@@ -213,7 +207,6 @@ func (set *seriesSet) trafficLocked(route, backend string) *traffic {
 			responseMessages: set.messages.WithLabelValues(route, backend, "response"),
 			responseBytes:    set.bytes.WithLabelValues(route, backend, "response"),
 		}
-		t.errors.Store(new([]errorCounter))
 		set.traffics[k] = t
 	}
 	return t
@@ -254,8 +247,10 @@ func (set *seriesSet) dropLocked(s *series) {
 	if s.traffic.series--; s.traffic.series > 0 {
 		return
 	}
-	for _, e := range *s.errors.Load() {
-		set.localErrors.DeleteLabelValues(route, backend, string(e.reason))
+	s.errors.drop()
+	s.limits.drop()
+	if t := s.retries.Load(); t != nil {
+		t.drop()
 	}
 	if s.structs.Load() != nil {
 		set.structs.drop(route, backend)

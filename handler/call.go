@@ -63,6 +63,7 @@ type call struct {
 	ended  bool       // the client was sent the result
 	code   codes.Code // of the result
 	reason Reason     // of the result; empty if it is the upstream's
+	limit  string     // that the call was over, of ReasonOverloaded
 
 	observation *observation // nil without observers
 
@@ -166,7 +167,10 @@ func (c *call) abort(e *localError) {
 
 // endLocal sends the client a local error as the result.
 func (c *call) endLocal(e *localError) {
-	c.end(e.code, e.reason, func() { c.down.endLocal(e) })
+	c.end(e.code, e.reason, func() {
+		c.limit = e.limit
+		c.down.endLocal(e)
+	})
 }
 
 // end sends the client the result of that code and reason, unless one was sent before. It returns when a result, this

@@ -79,7 +79,7 @@ func (c *call) observeEnd() {
 		r.Struct = c.struc.stats()
 	}
 	c.endMu.Lock() // for those who come too late to end the call
-	r.Code, r.Reason = c.code, c.reason
+	r.Code, r.Reason, r.Limit = c.code, c.reason, c.limit
 	c.endMu.Unlock()
 	for _, e := range c.observation.enders {
 		if e != nil {

@@ -111,6 +111,7 @@ func (p *Proxy) serve(e *entrance, down serverStream) {
 	}
 	defer c.recoverPanic()
 	if !e.enter() {
+		c.limit = errOverloaded.limit
 		c.end(errOverloaded.code, errOverloaded.reason, down.endOverloaded)
 		return
 	}

@@ -28,6 +28,7 @@ type Record struct {
 	Duration  time.Duration // from Start until nothing of the call was left
 	FirstByte time.Duration // from Start until the upstream's answer began, with headers or trailers; 0 if it never did
 
+	Limit    string // the key of the limit that a call of ReasonOverloaded was over; empty for others
 	Attempts Attempts
 
 	// Messages that were begun, and bytes of gRPC frames (payload and 5 bytes of prefix a message, as compressed by the

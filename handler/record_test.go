@@ -15,11 +15,18 @@ import (
 
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/handlertest"
+	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/resolver"
 )
 
 // routed returns a real resolver with one route to the endpoints, each "address" or "address weight", with more keys.
 func routed(t *testing.T, keys string, endpoints ...string) *resolver.Resolver {
+	t.Helper()
+	return routedBy(t, keys, "", endpoints...)
+}
+
+// routedBy is routed with more keys of the backend, too.
+func routedBy(t *testing.T, keys, backend string, endpoints ...string) *resolver.Resolver {
 	t.Helper()
 	var list []string
 	for _, e := range endpoints {
@@ -27,7 +34,7 @@ func routed(t *testing.T, keys string, endpoints ...string) *resolver.Resolver {
 		weight, _, _ = strings.Cut(weight, " ")
 		list = append(list, fmt.Sprintf("{address: %q, weight: %s}", address, weight))
 	}
-	route, err := resolver.ParseRoute(fmt.Appendf(nil, "{name: r, match: [{method: '*'}], backends: [{name: b, endpoints: [%s]}], %s}", strings.Join(list, ", "), keys))
+	route, err := resolver.ParseRoute(fmt.Appendf(nil, "{name: r, match: [{method: '*'}], backends: [{name: b, endpoints: [%s], %s}], %s}", strings.Join(list, ", "), backend, keys))
 	require.NoError(t, err)
 	r := resolver.New()
 	t.Cleanup(r.Close)
@@ -127,6 +134,52 @@ func TestRecord_SaysThatTheBudgetAllowedNoFurtherAttempt(t *testing.T) {
 			close(release)
 			require.NoError(t, <-held)
 			require.Equal(t, c.held, rec.one(t).Attempts)
+		})
+	}
+}
+
+func TestRecord_NamesTheLimitThatACallWasOver(t *testing.T) {
+	for name, c := range map[string]struct {
+		keys, backend string
+		pool          pool.Config
+		maxCalls      int
+		limit         string
+	}{
+		"calls of the route":    {keys: "limits: {concurrent: 1}", limit: "limits.concurrent"},
+		"rate of the route":     {keys: "limits: {calls_per_second: 0.01, burst: 1}", limit: "limits.calls_per_second"},
+		"calls of the backend":  {backend: "limits: {concurrent: 1}", limit: "backends.limits.concurrent"},
+		"rate of the backend":   {backend: "limits: {calls_per_second: 0.01, burst: 1}", limit: "backends.limits.calls_per_second"},
+		"streams":               {pool: pool.Config{MaxConnections: 1, StreamsPerConnection: 1, WhenFull: pool.WhenFullFail}, limit: "when_full"},
+		"calls of the listener": {maxCalls: 1, limit: "max_calls"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			busy, release := make(chan struct{}, 1), make(chan struct{})
+			backend := handlertest.Backend(t, func(s grpc.ServerStream) error {
+				busy <- struct{}{}
+				<-release
+				return handlertest.Echo(s)
+			})
+			pl := pool.New(c.pool, discard)
+			t.Cleanup(pl.Close)
+			rec := newRecorder()
+			_, cc := handlertest.Start(t, handler.Config{
+				Observers: []handler.Observer{rec}, Pool: pl.Default(), MaxCalls: map[string]int{handlertest.Listener: c.maxCalls},
+				Router: routedBy(t, c.keys, c.backend, backend),
+			})
+			held := make(chan error, 1)
+			ctx := timeout(t)
+			go func() {
+				_, err := handlertest.Unary(ctx, cc, "/s/Held", []byte("hello"))
+				held <- err
+			}()
+			<-busy
+			_, err := handlertest.Unary(ctx, cc, "/s/Refused", []byte("hello"))
+			require.Equal(t, codes.ResourceExhausted, status.Code(err), err)
+			r := rec.one(t)
+			require.Equal(t, []any{handler.ReasonOverloaded, c.limit}, []any{r.Reason, r.Limit})
+			close(release)
+			require.NoError(t, <-held)
+			require.Empty(t, rec.one(t).Limit)
 		})
 	}
 }

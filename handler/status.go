@@ -55,6 +55,7 @@ type localError struct {
 	reason   Reason
 	msg      string        // without the prefix
 	pushback time.Duration // how long the client should wait before it tries again; 0 says nothing
+	limit    string        // the key of the limit that the call was over, of ReasonOverloaded
 }
 
 func (e *localError) Error() string { return "framegate: " + e.msg }
@@ -100,7 +101,7 @@ var (
 	errPanic    = localErrorf(codes.Internal, ReasonInternal, "internal error")
 	errTimeout  = localErrorf(codes.DeadlineExceeded, ReasonTimeout, "deadline exceeded")
 
-	errOverloaded   = &localError{codes.ResourceExhausted, ReasonOverloaded, "the listener has as many calls as it takes", overloadedHint}
+	errOverloaded   = &localError{codes.ResourceExhausted, ReasonOverloaded, "the listener has as many calls as it takes", overloadedHint, "max_calls"}
 	errIdle         = localErrorf(codes.DeadlineExceeded, ReasonIdleTimeout, "no message for as long as the route allows")
 	errMaxStreamAge = localErrorf(codes.Unavailable, ReasonMaxStreamAge, "the call has lasted as long as the route allows")
 	errEndpointLeft = localErrorf(codes.Unavailable, ReasonDraining, "the endpoint has left")
@@ -111,7 +112,7 @@ func targetError(t *resolver.Target, err error) *localError {
 	var over *resolver.OverloadError
 	if errors.As(err, &over) {
 		e := localErrorf(codes.ResourceExhausted, ReasonOverloaded, "route %s is over %s", t.Route, over.Limit)
-		e.pushback = over.RetryAfter
+		e.pushback, e.limit = over.RetryAfter, over.Limit
 		return e
 	}
 	return localErrorf(codes.Unavailable, ReasonNoEndpoint, "route %s has no endpoint that may be used", t.Route)
@@ -138,7 +139,9 @@ func openError(ctx context.Context, err error) *localError {
 	case errors.As(err, &header):
 		return localErrorf(codes.ResourceExhausted, ReasonHeadersTooLarge, "%v", err)
 	case errors.As(err, new(*pool.FullError)):
-		return localErrorf(codes.ResourceExhausted, ReasonOverloaded, "%v", err)
+		e := localErrorf(codes.ResourceExhausted, ReasonOverloaded, "%v", err)
+		e.limit = "when_full"
+		return e
 	case errors.Is(err, pool.ErrClosed):
 		return errDraining
 	}
