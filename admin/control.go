@@ -15,7 +15,8 @@ type Control struct {
 	Source    func() resolver.SourceStatus  // of etcd
 	Schemas   func() []resolver.SchemaStatus
 	Instances func() map[string][]resolver.Instance
-	Endpoints func() []EndpointStatus
+	Endpoints func() []EndpointStatus // what is open, by endpoint
+	Groups    func() ([]resolver.GroupState, []resolver.EndpointState)
 	Config    func() ([]byte, error) // the configuration in JSON, secrets hidden
 	Drain     func() DrainStatus     // makes the process drain and end; more than once is like once
 
@@ -35,13 +36,6 @@ type Control struct {
 type ServiceStore interface {
 	Heartbeat(ctx context.Context, service string, in resolver.Instance, ttl time.Duration) (resolver.Heartbeat, error)
 	Deregister(ctx context.Context, service, address string) (bool, error)
-}
-
-// EndpointStatus is what is open to an endpoint now.
-type EndpointStatus struct {
-	Address     string `json:"address"`     // host:port or unix:/path
-	Connections int    `json:"connections"` // that take calls
-	Streams     int    `json:"streams"`     // calls under way
 }
 
 func (s *Server) routeStore() (*resolver.RouteStore, error) {

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/resolver"
 )
 
 // MetricsConfig says where the metrics come from that do not come from calls. A function that is nil leaves its metrics
@@ -18,6 +19,7 @@ import (
 type MetricsConfig struct {
 	Routes           func() map[string]RouteNames // the routes in force, by name; the series of all else are dropped. nil drops none
 	Connections      func() map[string]int        // open connections by endpoint
+	Groups           func() ([]resolver.GroupState, []resolver.EndpointState)
 	Config           func() ConfigStats
 	AccessLogDropped func() int64
 	Draining         func() bool
@@ -76,7 +78,7 @@ var _ handler.Observer = (*Metrics)(nil)
 func NewMetrics(cfg MetricsConfig) *Metrics {
 	m := &Metrics{cfg: cfg, registry: prometheus.NewRegistry()}
 	m.series.init(m.registry)
-	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &gauges{cfg: cfg})
+	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &gauges{cfg: cfg}, &endpointMetrics{groups: cfg.Groups})
 	return m
 }
 

@@ -1,11 +1,9 @@
 package admin
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"net/http"
-	"slices"
 )
 
 // healthAnswer is what probes get: not an error's form, since "not ready" is an answer.
@@ -37,17 +35,6 @@ func (s *Server) metrics(w http.ResponseWriter, r *http.Request) error {
 	}
 	s.cfg.Metrics.ServeHTTP(w, r)
 	return nil
-}
-
-func (s *Server) listEndpoints(w http.ResponseWriter, _ *http.Request) error {
-	if s.cfg.Control.Endpoints == nil {
-		return notProvided("endpoints")
-	}
-	answer := struct {
-		Endpoints []EndpointStatus `json:"endpoints"`
-	}{append([]EndpointStatus{}, s.cfg.Control.Endpoints()...)}
-	slices.SortFunc(answer.Endpoints, func(a, b EndpointStatus) int { return cmp.Compare(a.Address, b.Address) })
-	return writeJSON(w, http.StatusOK, answer)
 }
 
 func (s *Server) config(w http.ResponseWriter, _ *http.Request) error {

@@ -26,7 +26,7 @@ func TestStatus_EndpointsConfigAndMetrics(t *testing.T) {
 		},
 	})
 	a := c.do("GET", "/v1/endpoints", "")
-	require.JSONEq(t, `{"endpoints":[{"address":"127.0.0.1:9001","connections":3,"streams":4},{"address":"unix:/tmp/b","connections":1,"streams":2}]}`, a.body)
+	require.JSONEq(t, `{"endpoints":[{"address":"127.0.0.1:9001","connections":3,"streams":4},{"address":"unix:/tmp/b","connections":1,"streams":2}],"groups":[]}`, a.body)
 	require.Equal(t, "no-store", a.header.Get("Cache-Control"))
 	require.JSONEq(t, `{"admin":{"token":"hidden"}}`, c.do("GET", "/v1/config", "").body)
 	metrics := c.do("GET", "/metrics?name[]=x", "")
@@ -35,7 +35,7 @@ func TestStatus_EndpointsConfigAndMetrics(t *testing.T) {
 
 func TestStatus_NoEndpointIsAnEmptyList(t *testing.T) {
 	c := startAPI(t, Config{Control: Control{Endpoints: func() []EndpointStatus { return nil }}})
-	require.JSONEq(t, `{"endpoints":[]}`, c.do("GET", "/v1/endpoints", "").body)
+	require.JSONEq(t, `{"endpoints":[],"groups":[]}`, c.do("GET", "/v1/endpoints", "").body)
 }
 
 func TestPprof_OnlyWhenAskedFor(t *testing.T) {

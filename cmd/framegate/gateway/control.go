@@ -24,6 +24,7 @@ func (g *Gateway) control() admin.Control {
 		Source:    g.sources.status,
 		Instances: g.resolver.Instances,
 		Endpoints: g.endpoints,
+		Groups:    g.groups,
 		Config:    g.configJSON,
 		Drain:     g.drainStatus,
 		Explain:   g.explain,
@@ -60,6 +61,11 @@ func (g *Gateway) endpoints() []admin.EndpointStatus {
 		all[i] = admin.EndpointStatus{Address: e.Address, Connections: e.Connections, Streams: e.Streams}
 	}
 	return all
+}
+
+// groups says how the endpoints of the routes in force do.
+func (g *Gateway) groups() ([]resolver.GroupState, []resolver.EndpointState) {
+	return g.resolver.Groups(), g.resolver.Endpoints()
 }
 
 func (g *Gateway) explain(req resolver.Request) (resolver.Explanation, resolver.Target, bool) {

@@ -99,6 +99,7 @@ func (g *Gateway) metricsConfig() admin.MetricsConfig {
 	c := admin.MetricsConfig{
 		Routes:      g.routeNames,
 		Connections: g.connections,
+		Groups:      g.groups,
 		Config:      g.configStats,
 		Draining:    g.isDraining,
 		Listeners:   g.listeners,

@@ -1,0 +1,112 @@
+package admin
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/framegate/framegate/resolver"
+)
+
+// endpointMetrics count the endpoints of each group by state, and what became of the group's calls. There are so many
+// series for each service that routes name, with its tags, and for each backend that lists its endpoints: none for an
+// endpoint, of which there may be thousands; GET /v1/endpoints has those.
+//
+// A service that backends use with different health checks or ejection is one here: an endpoint is in the worst of its
+// states.
+type endpointMetrics struct {
+	groups func() ([]resolver.GroupState, []resolver.EndpointState)
+}
+
+// groupLabels name a group. Either service and tags or route and backend are empty. A backend without a name has none, as
+// in the metrics of calls.
+type groupLabels struct{ service, tags, route, backend string }
+
+var groupLabelNames = []string{"service", "tags", "route", "backend"}
+
+var (
+	endpointsDesc  = prometheus.NewDesc("framegate_endpoints", "Endpoints by state: usable, unhealthy (health checks fail), ejected (calls failed) or off (of weight 0).", append(groupLabelNames[:4:4], "state"), nil)
+	panicDesc      = prometheus.NewDesc("framegate_endpoints_panic", "1 while so few endpoints are usable that calls go to all of them.", groupLabelNames, nil)
+	panicCallsDesc = prometheus.NewDesc("framegate_panic_attempts_total", "Attempts of calls that were balanced among all endpoints, because too few were usable.", groupLabelNames, nil)
+	ejectionsDesc  = prometheus.NewDesc("framegate_ejections_total", "Ejections of endpoints whose calls failed.", groupLabelNames, nil)
+	preventedDesc  = prometheus.NewDesc("framegate_ejections_prevented_total", "Ejections that were not made, because as many endpoints were ejected as may be.", groupLabelNames, nil)
+)
+
+func (n groupLabels) values(more ...string) []string {
+	return append([]string{n.service, n.tags, n.route, n.backend}, more...)
+}
+
+func labelsOf(n resolver.GroupName) groupLabels {
+	backend := n.Backend
+	if strings.HasPrefix(backend, "#") { // its place, which no name starts with
+		backend = ""
+	}
+	return groupLabels{labelValue(n.Service), labelValue(n.Tags), labelValue(n.Route), labelValue(backend)}
+}
+
+// Describe implements prometheus.Collector.
+func (*endpointMetrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{endpointsDesc, panicDesc, panicCallsDesc, ejectionsDesc, preventedDesc} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (m *endpointMetrics) Collect(ch chan<- prometheus.Metric) {
+	if m.groups == nil {
+		return
+	}
+	groups, endpoints := m.groups()
+	totals := map[groupLabels]resolver.GroupState{} // a scrape in which two metrics have the same labels fails
+	for _, g := range groups {
+		n := labelsOf(g.GroupName)
+		t := totals[n]
+		t.Panic = t.Panic || g.Panic
+		t.PanicCalls += g.PanicCalls
+		t.Ejections += g.Ejections
+		t.EjectionsPrevented += g.EjectionsPrevented
+		totals[n] = t
+	}
+	count := countStates(endpoints)
+	for n, t := range totals {
+		for _, s := range states {
+			collect(ch, endpointsDesc, prometheus.GaugeValue, float64(count[n][s]), n.values(string(s))...)
+		}
+		panicky := 0.0
+		if t.Panic {
+			panicky = 1
+		}
+		collect(ch, panicDesc, prometheus.GaugeValue, panicky, n.values()...)
+		collect(ch, panicCallsDesc, prometheus.CounterValue, float64(t.PanicCalls), n.values()...)
+		collect(ch, ejectionsDesc, prometheus.CounterValue, float64(t.Ejections), n.values()...)
+		collect(ch, preventedDesc, prometheus.CounterValue, float64(t.EjectionsPrevented), n.values()...)
+	}
+}
+
+// countStates counts endpoints, each address once.
+func countStates(endpoints []resolver.EndpointState) map[groupLabels]map[State]int {
+	type place struct {
+		groupLabels
+		address string
+	}
+	count := map[groupLabels]map[State]int{}
+	met := make(map[place]State, len(endpoints))
+	for _, e := range endpoints {
+		at, state := place{labelsOf(e.GroupName), e.Address}, stateOf(e)
+		of := count[at.groupLabels]
+		if of == nil {
+			of = map[State]int{}
+			count[at.groupLabels] = of
+		}
+		if before, ok := met[at]; ok {
+			of[before]--
+			if slices.Index(states, before) < slices.Index(states, state) {
+				state = before
+			}
+		}
+		of[state]++
+		met[at] = state
+	}
+	return count
+}

@@ -1,0 +1,150 @@
+package admin
+
+import (
+	"cmp"
+	"maps"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/framegate/framegate/resolver"
+)
+
+// EndpointStatus is what is open to an endpoint now.
+type EndpointStatus struct {
+	Address     string `json:"address"`     // host:port or unix:/path
+	Connections int    `json:"connections"` // that take calls
+	Streams     int    `json:"streams"`     // calls under way
+}
+
+// groupAnswer is how a group of endpoints does: the instances of a service, or what a backend of a route lists.
+type groupAnswer struct {
+	Service string `json:"service,omitempty"`
+	Tags    string `json:"tags,omitempty"`
+	Source  string `json:"source,omitempty"`
+	Route   string `json:"route,omitempty"`
+	Backend string `json:"backend,omitempty"`
+
+	Routes             []string              `json:"routes"`
+	Usable             int                   `json:"usable"`
+	Panic              bool                  `json:"panic"`
+	PanicCalls         uint64                `json:"panic_calls"`
+	Ejections          uint64                `json:"ejections"`
+	EjectionsPrevented uint64                `json:"ejections_prevented"`
+	Endpoints          []groupEndpointAnswer `json:"endpoints"`
+}
+
+type groupEndpointAnswer struct {
+	Address      string     `json:"address"`
+	State        State      `json:"state"`
+	Weight       int        `json:"weight"`
+	Active       int        `json:"active"`
+	Usable       bool       `json:"usable"`
+	Healthy      bool       `json:"healthy"`
+	Checked      *time.Time `json:"checked,omitempty"`
+	HealthError  string     `json:"health_error,omitempty"`
+	EjectedUntil *time.Time `json:"ejected_until,omitempty"`
+	Trial        bool       `json:"trial"`
+	Connections  int        `json:"connections"`
+}
+
+// State sums up an endpoint in one word.
+type State string
+
+// The states. Of several the first counts.
+const (
+	StateOff       State = "off"       // its weight is 0: it gets no calls
+	StateUnhealthy State = "unhealthy" // its health checks fail
+	StateEjected   State = "ejected"   // its calls failed
+	StateUsable    State = "usable"
+)
+
+// states are worst first.
+var states = []State{StateUnhealthy, StateEjected, StateUsable, StateOff}
+
+func stateOf(e resolver.EndpointState) State {
+	switch {
+	case e.Weight == 0:
+		return StateOff
+	case !e.Healthy:
+		return StateUnhealthy
+	case !e.EjectedUntil.IsZero():
+		return StateEjected
+	}
+	return StateUsable
+}
+
+func (s *Server) listEndpoints(w http.ResponseWriter, _ *http.Request) error {
+	control := &s.cfg.Control
+	if control.Endpoints == nil {
+		return notProvided("endpoints")
+	}
+	answer := struct {
+		Endpoints []EndpointStatus `json:"endpoints"`
+		Groups    []groupAnswer    `json:"groups"`
+	}{append([]EndpointStatus{}, control.Endpoints()...), []groupAnswer{}}
+	slices.SortFunc(answer.Endpoints, func(a, b EndpointStatus) int { return cmp.Compare(a.Address, b.Address) })
+	if control.Groups != nil {
+		groups, endpoints := control.Groups()
+		answer.Groups = groupAnswers(groups, endpoints, answer.Endpoints)
+	}
+	return writeJSON(w, http.StatusOK, answer)
+}
+
+// groupAnswers puts endpoints with their groups. Groups of one name, whose endpoints cannot be told from each other, are
+// one in the answer.
+func groupAnswers(groups []resolver.GroupState, endpoints []resolver.EndpointState, open []EndpointStatus) []groupAnswer {
+	connections := make(map[string]int, len(open))
+	for _, e := range open {
+		connections[e.Address] = e.Connections
+	}
+	of := map[resolver.GroupName][]groupEndpointAnswer{}
+	for _, e := range endpoints {
+		of[e.GroupName] = append(of[e.GroupName], endpointAnswer(e, connections[e.Address]))
+	}
+	all := []groupAnswer{}
+	place := map[resolver.GroupName]int{}
+	for _, g := range groups {
+		i, ok := place[g.GroupName]
+		if !ok {
+			i = len(all)
+			place[g.GroupName] = i
+			n := g.GroupName
+			all = append(all, groupAnswer{Service: n.Service, Tags: n.Tags, Source: n.Source, Route: n.Route, Backend: n.Backend, Endpoints: append([]groupEndpointAnswer{}, of[n]...)})
+		}
+		a := &all[i]
+		a.Routes = union(a.Routes, g.Routes)
+		a.Usable += g.Usable
+		a.Panic = a.Panic || g.Panic
+		a.PanicCalls += g.PanicCalls
+		a.Ejections += g.Ejections
+		a.EjectionsPrevented += g.EjectionsPrevented
+	}
+	return all
+}
+
+// union returns what is in either, sorted.
+func union(a, b []string) []string {
+	set := map[string]bool{}
+	for _, s := range append(slices.Clone(a), b...) {
+		set[s] = true
+	}
+	return slices.Sorted(maps.Keys(set))
+}
+
+func endpointAnswer(e resolver.EndpointState, connections int) groupEndpointAnswer {
+	a := groupEndpointAnswer{
+		Address: e.Address, State: stateOf(e), Weight: e.Weight, Active: e.Active, Usable: e.Usable,
+		Healthy: e.Healthy, Trial: e.Trial, Connections: connections,
+	}
+	if !e.Checked.IsZero() {
+		a.Checked = &e.Checked
+	}
+	if e.HealthError != nil {
+		a.HealthError = e.HealthError.Error()
+	}
+	if !e.EjectedUntil.IsZero() {
+		a.EjectedUntil = &e.EjectedUntil
+	}
+	return a
+}
