@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -60,6 +61,20 @@ func (f *adminFlags) get(ctx context.Context, address string, v any) error {
 		return fmt.Errorf("admin server at %s: its answer is not that of a framegate: %w", f.url, err)
 	}
 	return nil
+}
+
+// getWithin is get that waits for the answer for at most timeout.
+func (f *adminFlags) getWithin(ctx context.Context, timeout time.Duration, address string, v any) error {
+	if timeout <= 0 {
+		return usageErrorf("--timeout: %s, want more than 0s", timeout)
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	err := f.get(ctx, address, v)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("admin server at %s: no answer within %s", f.url, timeout)
+	}
+	return err
 }
 
 // open asks the admin server and returns the body of its answer, which the caller closes, or its error.

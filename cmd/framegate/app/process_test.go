@@ -244,6 +244,7 @@ func TestRun_WrongUsageIsOneLineAndExitTwo(t *testing.T) {
 		{"route", []string{"route"}},
 		{"route get", []string{"route get"}},
 		{"route list -o xml", []string{`"xml"`}},
+		{"endpoint list -o xml", []string{`"xml"`}},
 		{"version now", []string{`unexpected argument "now"`}},
 	} {
 		t.Run(c.args, func(t *testing.T) {

@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -129,9 +128,6 @@ func (f *callFlags) request(method string) (resolver.Request, error) {
 
 // explain asks the framegate which route a call gets there, and waits for the answer for at most timeout.
 func (f *adminFlags) explain(ctx context.Context, timeout time.Duration, req resolver.Request) (x explanation, err error) {
-	if timeout <= 0 {
-		return x, usageErrorf("--timeout: %s, want more than 0s", timeout)
-	}
 	u, err := f.path("/v1/explain")
 	if err != nil {
 		return x, err
@@ -146,13 +142,7 @@ func (f *adminFlags) explain(ctx context.Context, timeout time.Duration, req res
 		}
 	}
 	u.RawQuery = query.Encode()
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	err = f.get(ctx, u.String(), &x)
-	if errors.Is(err, context.DeadlineExceeded) {
-		err = fmt.Errorf("admin server at %s: no answer within %s", f.url, timeout)
-	}
-	return x, err
+	return x, f.getWithin(ctx, timeout, u.String(), &x)
 }
 
 // explanation is what -o json and yaml print, and what a framegate answers.

@@ -1,0 +1,104 @@
+package app
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/framegate/framegate/admin"
+)
+
+// listedGroup is a group of endpoints as an admin server tells it, and as JSON and YAML show it.
+type listedGroup struct {
+	Service string `json:"service" yaml:"service,omitempty"`
+	Tags    string `json:"tags" yaml:"tags,omitempty"`
+	Source  string `json:"source" yaml:"source,omitempty"`
+	Route   string `json:"route" yaml:"route,omitempty"`
+	Backend string `json:"backend" yaml:"backend,omitempty"`
+
+	Routes             []string         `json:"routes" yaml:"routes"`
+	Usable             int              `json:"usable" yaml:"usable"`
+	Panic              bool             `json:"panic" yaml:"panic"`
+	PanicCalls         uint64           `json:"panic_calls" yaml:"panic_calls"`
+	Ejections          uint64           `json:"ejections" yaml:"ejections"`
+	EjectionsPrevented uint64           `json:"ejections_prevented" yaml:"ejections_prevented"`
+	Endpoints          []listedEndpoint `json:"endpoints" yaml:"endpoints"`
+}
+
+type listedEndpoint struct {
+	Address      string      `json:"address" yaml:"address"`
+	State        admin.State `json:"state" yaml:"state"`
+	Weight       int         `json:"weight" yaml:"weight"`
+	Active       int         `json:"active" yaml:"active"`
+	Usable       bool        `json:"usable" yaml:"usable"`
+	Healthy      bool        `json:"healthy" yaml:"healthy"`
+	Checked      *time.Time  `json:"checked" yaml:"checked,omitempty"`
+	HealthError  string      `json:"health_error" yaml:"health_error,omitempty"`
+	EjectedUntil *time.Time  `json:"ejected_until" yaml:"ejected_until,omitempty"`
+	Trial        bool        `json:"trial" yaml:"trial"`
+	Connections  int         `json:"connections" yaml:"connections"`
+}
+
+// writeEndpoints prints groups; now is for what the table says of times.
+func (o *outputFlag) writeEndpoints(w io.Writer, groups []listedGroup, now time.Time) error {
+	if o.format != outputTable {
+		return o.write(w, struct {
+			Groups []listedGroup `yaml:"groups"`
+		}{groups})
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "SERVICE/ROUTE\tBACKEND\tADDRESS\tWEIGHT\tSTATE\tACTIVE\tCONNECTIONS")
+	for _, g := range groups {
+		of, backend := "route "+printableText(g.Route), printableText(g.Backend)
+		if g.Service != "" {
+			of, backend = "service "+printableText(g.Service), "-"
+			if g.Tags != "" {
+				of += " " + printableText(g.Tags)
+			}
+		}
+		for _, e := range g.Endpoints {
+			fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%d\t%d\n", of, backend, printableText(e.Address), e.Weight, e.shownState(g.Panic, now), e.Active, e.Connections)
+		}
+		if len(g.Endpoints) == 0 {
+			fmt.Fprintf(t, "%s\t%s\t-\t-\tno endpoint\t-\t-\n", of, backend)
+		}
+	}
+	return t.Flush()
+}
+
+// shownState is the state for people, and why it is so. inPanic says that the group's calls go to all of its endpoints.
+func (e *listedEndpoint) shownState(inPanic bool, now time.Time) string {
+	var s string
+	switch e.State {
+	case admin.StateUsable:
+		if e.Trial {
+			return "ok, on trial"
+		}
+		return "ok"
+	case admin.StateUnhealthy:
+		s = "unhealthy: " + onTerminal(cmp.Or(e.HealthError, "its last check was good, but not enough in a row"))
+	case admin.StateEjected:
+		s = "ejected"
+		if e.EjectedUntil != nil {
+			s = fmt.Sprintf("ejected until %s, in %s", e.EjectedUntil.UTC().Format(time.RFC3339), max(e.EjectedUntil.Sub(now), 0).Round(time.Second))
+		}
+	default:
+		return printableText(string(e.State))
+	}
+	if inPanic {
+		s += " (used in panic)"
+	}
+	return s
+}
+
+// onTerminal is a sentence, in quotes if it has characters that a terminal may act on.
+func onTerminal(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }) {
+		return strconv.Quote(s)
+	}
+	return s
+}
