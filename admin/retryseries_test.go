@@ -42,7 +42,7 @@ func TestMetrics_CountAttemptsAndLimitsOfRealCalls(t *testing.T) {
 		return handlertest.Echo(s)
 	})
 	dead := nobody(t)
-	const retry = "retry: {attempts: 3, backoff: {base: 1ms}}"
+	const retry = "retry: {attempts: 3, codes: [UNAVAILABLE], backoff: {base: 1ms}}"
 	route := func(name, keys string) string {
 		return fmt.Sprintf("- {name: %s, match: [{method: /%[1]s.*}], backends: [{name: b, endpoints: [{address: %q}]}], %s}\n", name, backend, keys)
 	}

@@ -91,6 +91,9 @@ func (c *call) observeEnd() {
 // attempts counts the attempts of a call that has ended.
 func (c *call) attempts() Attempts {
 	a := Attempts{Unseen: c.away, OverBudget: c.overBudget}
+	if c.triedUnseen {
+		a.Unseen++
+	}
 	if c.target.Hedge != nil { // which is not beside retry
 		a.Hedges = c.retries
 	} else {

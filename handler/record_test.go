@@ -5,6 +5,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	kcodes "github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
 	"github.com/stretchr/testify/require"
@@ -80,8 +81,8 @@ func TestRecord_CountsAttemptsByWhyTheyWereMade(t *testing.T) {
 	}{
 		"one":             {"", []string{slow}, kcodes.DeadlineExceeded, handler.Attempts{}, slow},
 		"not connected":   {"", []string{closed + " 1000000", flaky + " 1"}, kcodes.Unavailable, handler.Attempts{Unseen: 1}, flaky},
-		"retries":         {"retry: {attempts: 4, backoff: {base: 1ms}}", []string{flaky}, kcodes.OK, handler.Attempts{Retries: 2}, flaky},
-		"too few retries": {"retry: {attempts: 2, backoff: {base: 1ms}}", []string{flaky}, kcodes.Unavailable, handler.Attempts{Retries: 1}, flaky},
+		"retries":         {"retry: {attempts: 4, codes: [UNAVAILABLE], backoff: {base: 1ms}}", []string{flaky}, kcodes.OK, handler.Attempts{Retries: 2}, flaky},
+		"too few retries": {"retry: {attempts: 2, codes: [UNAVAILABLE], backoff: {base: 1ms}}", []string{flaky}, kcodes.Unavailable, handler.Attempts{Retries: 1}, flaky},
 		"hedge":           {"hedge: {delay: 20ms}", []string{slow}, kcodes.OK, handler.Attempts{Hedges: 1}, slow},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -101,12 +102,33 @@ func TestRecord_CountsAttemptsByWhyTheyWereMade(t *testing.T) {
 	}
 }
 
+func TestRecord_EndpointThatIsLeftAloneIsNoAttempt(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	dead, good := ln.Addr().String(), handlertest.Backend(t, handlertest.Echo)
+	require.NoError(t, ln.Close())
+	pl := pool.New(pool.Config{Backoff: pool.Backoff{Base: time.Minute, Max: time.Minute}}, discard)
+	t.Cleanup(pl.Close)
+	rec := newRecorder()
+	_, cc := handlertest.Start(t, handler.Config{
+		Observers: []handler.Observer{rec}, Pool: pl.Default(),
+		Router: routedBy(t, "", "ejection: {consecutive_failures: -1}", dead+" 1000000", good+" 1"),
+	})
+	for _, want := range []handler.Attempts{{Unseen: 1}, {}, {}} {
+		_, err := handlertest.Unary(timeout(t), cc, "/s/Say", []byte("hello"))
+		require.NoError(t, err)
+		r := rec.one(t)
+		require.Equal(t, want, r.Attempts)
+		require.Equal(t, good, r.Endpoint)
+	}
+}
+
 func TestRecord_SaysThatTheBudgetAllowedNoFurtherAttempt(t *testing.T) {
 	for _, c := range []struct {
 		keys string
 		held handler.Attempts
 	}{
-		{"retry: {attempts: 2, backoff: {base: 1ms}, budget: {percent: 1, min: 1}}", handler.Attempts{Retries: 1}},
+		{"retry: {attempts: 2, codes: [UNAVAILABLE], backoff: {base: 1ms}, budget: {percent: 1, min: 1}}", handler.Attempts{Retries: 1}},
 		{"hedge: {delay: 10ms, budget: {percent: 1, min: 1}}", handler.Attempts{Hedges: 1}},
 	} {
 		t.Run(c.keys, func(t *testing.T) {
