@@ -104,6 +104,9 @@ func (c *call) attempts() Attempts {
 
 // mayRetry asks the budget of the route for a further attempt; each true needs one RetryEnd of the target.
 func (c *call) mayRetry() bool {
-	c.overBudget = !c.target.MayRetry()
-	return !c.overBudget
+	if c.target.MayRetry() {
+		return true
+	}
+	c.overBudget = true
+	return false
 }

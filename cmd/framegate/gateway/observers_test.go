@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -88,6 +89,42 @@ func TestObservers_HearOfCallsUntilTheLast(t *testing.T) {
 		logged = append(logged, l["method"].(string)+" "+l["route"].(string)+" "+l["backend"].(string)+" "+l["code"].(string))
 	}
 	require.Equal(t, []string{"/s/m all  OK", "/s/m all  OK", "/s/m all v2 OK"}, logged)
+}
+
+func TestObservers_TellOfAnEndpointThatIsNotThere(t *testing.T) {
+	b, dead := startBackend(t), nobody(t)
+	close(b.release)
+	cfg := fileConfig(t, fmt.Sprintf(`routes: [{name: all, match: [{method: '*'}], backends: [{name: main, panic_percent: 0,
+  endpoints: [{address: %q, weight: 1000000}, {address: %q}], ejection: {consecutive_failures: 1, base_time: 1h}}]}]`, dead, b.addr))
+	cfg.Admin = conf.Admin{Address: "127.0.0.1:0", Token: token}
+	cfg.AccessLog = conf.AccessLog{Path: filepath.Join(t.TempDir(), "access.log"), Sample: 1}
+	g := start(t, cfg)
+	cc := dial(t, g.Addr("main"))
+	for range 2 {
+		require.NoError(t, cc.Invoke(testContext(t), "/s/m", &emptypb.Empty{}, &emptypb.Empty{}))
+	}
+	const retries, group = "framegate_retries_total{", `backend="main",route="all",service="",`
+	require.Eventually(t, func() bool {
+		return len(series(ask(t, g, "/metrics"), `framegate_calls_total{backend="main",code="OK",method="*",route="all"} 2`)) == 1
+	}, waitLimit, 10*time.Millisecond)
+	metrics := ask(t, g, "/metrics")
+	require.Equal(t, []string{`framegate_retries_total{backend="main",code="OK",kind="unseen",route="all"} 1`}, series(metrics, retries), "the second call went to the other at once")
+	require.Equal(t, []string{`framegate_ejections_total{` + group + `tags=""} 1`}, series(metrics, "framegate_ejections_total{"))
+	for state, n := range map[string]int{"usable": 1, "ejected": 1, "unhealthy": 0, "off": 0} {
+		require.Contains(t, metrics, fmt.Sprintf(`framegate_endpoints{%sstate=%q,tags=""} %d`, group, state, n))
+	}
+	require.Contains(t, ask(t, g, "/v1/endpoints"), `"address":"`+dead+`","state":"ejected"`)
+
+	g.Shutdown(context.Background())
+	log, err := os.ReadFile(cfg.AccessLog.Path)
+	require.NoError(t, err)
+	lines := strings.Split(strings.TrimSpace(string(log)), "\n")
+	require.Len(t, lines, 2)
+	require.Contains(t, lines[0], `"attempts":2`)
+	for _, line := range lines {
+		require.Contains(t, line, `"endpoint":"`+b.addr+`"`)
+	}
+	require.NotContains(t, lines[1], "attempts")
 }
 
 func TestAdmin_ShowsTheConfigurationWithoutSecrets(t *testing.T) {
