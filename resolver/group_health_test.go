@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/framegate/framegate/resolver/health"
+	"github.com/framegate/framegate/test/testlog"
 )
 
 // healthServer is a grpc-go server with the health service.
@@ -55,7 +56,10 @@ const (
 func TestHealth_NotServingTakesAnEndpointOutAndServingBringsItBack(t *testing.T) {
 	noLeaks(t)
 	sick, well := newHealthServer(t), newHealthServer(t)
-	r := routed(t, fmt.Sprintf(`{name: r, match: [{method: "*"}], backends: [{%s, endpoints: [{address: %q}, {address: %q}]}]}`, checks, sick.address, well.address))
+	r, log := New(), &testlog.Buffer{}
+	t.Cleanup(r.Close)
+	r.SetLog(log.Logger())
+	r.Apply("file", []*Route{mustRoute(t, fmt.Sprintf(`{name: r, match: [{method: "*"}], backends: [{%s, endpoints: [{address: %q}, {address: %q}]}]}`, checks, sick.address, well.address))})
 	eventually(t, patience, "both are checked", func() bool {
 		return !endpoint(t, r, sick.address).Checked.IsZero() && !endpoint(t, r, well.address).Checked.IsZero()
 	})
@@ -67,6 +71,7 @@ func TestHealth_NotServingTakesAnEndpointOutAndServingBringsItBack(t *testing.T)
 	require.Less(t, took, 2*checkInterval+time.Second, "a second for a loaded machine")
 	require.Equal(t, map[string]int{well.address: 200}, calls(t, r, anyCall, 200))
 	require.ErrorContains(t, endpoint(t, r, sick.address).HealthError, "NOT_SERVING")
+	require.Contains(t, log.String(), "endpoint unhealthy")
 
 	sick.set(grpc_health_v1.HealthCheckResponse_SERVING)
 	eventually(t, patience, "back", func() bool { return endpoint(t, r, sick.address).Usable })

@@ -30,9 +30,16 @@ type Resolver struct {
 // which costs a table for each.
 func New(listeners ...string) *Resolver {
 	r := &Resolver{sources: map[string]map[*Route]*entry{}, standings: standings{}, listeners: listeners}
-	r.groups = newGroups(&r.mu, health.NewChecker(slog.New(slog.DiscardHandler)))
+	r.groups = newGroups(&r.mu, health.NewChecker(nil))
 	r.current.Store(newTable(nil, listeners))
 	return r
+}
+
+// SetLog says where changes of the endpoints' health are logged; without it they are not. It comes before the first route.
+func (r *Resolver) SetLog(log *slog.Logger) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.groups.checker = health.NewChecker(log)
 }
 
 // SetDepartures says who hears of endpoints that leave. It comes before the first route.
