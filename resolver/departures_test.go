@@ -175,6 +175,7 @@ func TestDepartures_CloseWaitsForThem(t *testing.T) {
 		r.Apply("file", []*Route{to(t, "s", "a:1")})
 		r.Apply("file", nil)
 		time.Sleep(grace)
+		synctest.Wait()
 		closed := make(chan struct{})
 		go func() {
 			r.Close()
