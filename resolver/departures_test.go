@@ -163,6 +163,27 @@ func TestDepartures_NothingAfterClose(t *testing.T) {
 	})
 }
 
+// A timer may run out while its departure ends for another reason.
+func TestDepartures_ATimerThatIsTooLateSaysNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := New()
+		heard := departuresOf(r)
+		r.Apply("file", []*Route{mustRoute(t, `{name: a, match: [{method: "*"}], backends: [{service: s}]}`)})
+		r.SetInstances("s", instances("a:1"))
+		r.SetInstances("s", nil)
+		first := r.groups.presence.leaving["a:1"]
+		r.SetInstances("s", instances("a:1"))
+		r.SetInstances("s", nil)
+		second := r.groups.presence.leaving["a:1"]
+		require.Equal(t, []string{"left a:1", "left a:1"}, heard())
+		r.groups.presence.over("a:1", first)
+		require.Empty(t, heard(), "the address came back")
+		r.Close()
+		r.groups.presence.over("a:1", second)
+		require.Empty(t, heard(), "nobody listens")
+	})
+}
+
 // Close waits for what has begun: whoever hears may be gone after it.
 func TestDepartures_CloseWaitsForThem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -105,9 +105,19 @@ func TestHealth_NoChecksWithoutTheKeyAndNoneAfterTheRoute(t *testing.T) {
 	eventually(t, patience, "checks", func() bool { return with.checks.Load() >= 3 })
 	require.Zero(t, without.checks.Load())
 
+	watched := func() bool {
+		_, is := r.groups.checker.Status(with.address, *checked.Backends[0].Health)
+		return is
+	}
+	require.True(t, watched())
 	r.Apply("file", []*Route{plain})
-	_, watched := r.groups.checker.Status(with.address, *checked.Backends[0].Health)
-	require.False(t, watched)
+	require.False(t, watched())
+
+	r.Apply("file", []*Route{mustRoute(t, fmt.Sprintf(`{name: f, match: [{method: "*"}], backends: [{%s, service: s}]}`, checks))})
+	r.SetInstances("s", instances(with.address))
+	require.True(t, watched())
+	r.SetInstances("s", instances(without.address))
+	require.False(t, watched())
 }
 
 // An endpoint that was out under checks that the route no longer has gets calls again.
@@ -125,6 +135,8 @@ func TestHealth_ChecksThatAreTakenAwayAreForgotten(t *testing.T) {
 	without := mustRoute(t, fmt.Sprintf(doc, "", h.address))
 	r.Update("file", []*Route{with}, []*Route{without})
 	require.Equal(t, h.address, call(t, r, anyCall, Succeeded))
+	_, watched := r.groups.checker.Status(h.address, *with.Backends[0].Health)
+	require.False(t, watched)
 
 	other := mustRoute(t, fmt.Sprintf(doc, "health: {type: tcp, interval: 100ms},", h.address))
 	r.Update("file", []*Route{without}, []*Route{with})

@@ -70,6 +70,22 @@ func TestSlowStart_RaisesTheWeightOfANewEndpoint(t *testing.T) {
 	})
 }
 
+func TestSlowStart_IsForAnEndpointThatIsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := New()
+		defer r.Close()
+		r.Apply("file", []*Route{three(t, "balancer: {policy: round_robin, slow_start: 30s}", "ejection: {base_time: 10s}")})
+		fail(t, r, "a:1", 5)
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		for call(t, r, anyCall, Succeeded) != "a:1" { // its trial
+		}
+		require.InDelta(t, 2100*0.1/2.1, calls(t, r, anyCall, 2100)["a:1"], 30)
+		time.Sleep(31 * time.Second)
+		require.InDelta(t, 700, calls(t, r, anyCall, 2100)["a:1"], 5)
+	})
+}
+
 func TestSlowStart_IsNotForTheFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := New()
@@ -207,6 +223,33 @@ func TestEjection_SurvivesChangesOfSomethingElse(t *testing.T) {
 		require.Equal(t, uint64(1), r.Groups()[0].Ejections, "but counters do not")
 		open.Done(Unknown)
 	})
+}
+
+func TestEjection_EndsWithTheRoute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := New()
+		defer r.Close()
+		r.Apply("file", []*Route{three(t, "", "ejection: {base_time: 10s}")})
+		_, open := begin(t, r, anyCall)
+		fail(t, r, open.Address, 5)
+		r.Apply("file", nil)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		require.True(t, open.member.ejected(), "no timer has brought it back")
+		open.Done(Succeeded)
+	})
+}
+
+// What takes no calls makes no share of those that may be ejected, nor of those that are usable.
+func TestEjection_EndpointsWithoutAWeightDoNotCount(t *testing.T) {
+	const doc = `{name: r, match: [{method: "*"}], backends: [{panic_percent: %d, endpoints: [{address: "a:1"}, {address: "a:2"}, {address: "z:1", weight: 0}, {address: "z:2", weight: 0}, {address: "z:3", weight: 0}]}]}`
+	r := routed(t, fmt.Sprintf(doc, 0))
+	fail(t, r, "a:1", 5)
+	fail(t, r, "a:2", 5)
+	require.Equal(t, map[string]int{"a:2": 100}, calls(t, r, anyCall, 100))
+	require.Equal(t, uint64(1), r.Groups()[0].EjectionsPrevented)
+	r.Apply("file", []*Route{mustRoute(t, fmt.Sprintf(doc, 51))})
+	require.Len(t, calls(t, r, anyCall, 100), 2, "one of two is less than 51 %")
 }
 
 func TestEjection_SurvivesChangesOfInstances(t *testing.T) {
@@ -363,4 +406,17 @@ backends:
 		require.Len(t, g.pickers, 1)
 	}
 	require.Len(t, r.groups.services, 1)
+}
+
+// Turns go on where they were when the members change, or else the first would get a call more with each change.
+func TestGroup_TurnsGoOnThroughChanges(t *testing.T) {
+	r := New()
+	defer r.Close()
+	r.Apply("file", []*Route{mustRoute(t, `{name: r, match: [{method: "*"}], balancer: {policy: round_robin}, backends: [{service: s}]}`)})
+	got := map[string]int{}
+	for i := range 300 {
+		r.SetInstances("s", []Instance{{Address: "a:1", Weight: 10 + i%2}, {Address: "a:2", Weight: 10 + i%2}, {Address: "a:3", Weight: 10 + i%2}})
+		got[call(t, r, anyCall, Succeeded)]++
+	}
+	require.Equal(t, map[string]int{"a:1": 100, "a:2": 100, "a:3": 100}, got)
 }

@@ -193,6 +193,11 @@ func TestLimits_WaitingCallsAreBoundedAndSurviveAPut(t *testing.T) {
 		two.WaitEnd()
 		four.WaitEnd()
 		require.True(t, three.Wait())
+		three.WaitEnd()
+		for _, st := range r.standings {
+			require.Zero(t, st.route.pending.Active())
+			require.Zero(t, st.backends["b"].pending.Active())
+		}
 		r.Close()
 	}
 	r := routed(t, `{name: r, match: [{method: "*"}], backends: [{endpoints: [{address: "a:1"}]}]}`)
