@@ -55,9 +55,9 @@ func TestDepartures_LeftAtOnceAndOverAfterTheGrace(t *testing.T) {
 		require.Empty(t, heard())
 		r.Apply("file", []*Route{to(t, "a", "a:2")})
 		require.Equal(t, []string{"left a:1"}, heard())
-		time.Sleep(grace - 1)
+		time.Sleep(grace - time.Nanosecond)
 		require.Empty(t, heard())
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		require.Equal(t, []string{"over a:1"}, heard())
 		r.Apply("file", nil)
 		require.Equal(t, []string{"left a:2"}, heard(), "a route that goes takes its endpoints along")
@@ -84,9 +84,9 @@ func TestDepartures_NotOverIfItCameBack(t *testing.T) {
 
 		r.SetInstances("s", instances("a:2")) // the time of before does not count
 		require.Equal(t, []string{"left a:1"}, heard())
-		time.Sleep(grace - 1)
+		time.Sleep(grace - time.Nanosecond)
 		require.Empty(t, heard())
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		require.Equal(t, []string{"over a:1"}, heard())
 	})
 }

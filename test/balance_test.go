@@ -2,6 +2,7 @@ package test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -53,7 +54,7 @@ func (r *replica) start(t *testing.T) {
 	r.stop = func() {
 		r.stop = nil
 		s.Stop()
-		if err := <-served; err != nil {
+		if err := <-served; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 			t.Errorf("replica: %v", err)
 		}
 	}
