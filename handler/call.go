@@ -33,6 +33,7 @@ type call struct {
 	idle   *idleWatch // nil without an idle timeout
 
 	addr        atomic.Pointer[string]      // of the endpoint that the last attempt goes to; nil before the first
+	beside      atomic.Pointer[string]      // of that of a hedged call's attempt beside it; nil for none
 	up          atomic.Pointer[pool.Stream] // the upstream in use
 	current     *attempt                    // whose upstream it is; nil if there is none. Owned by the handler's goroutine, as the next ones are
 	last        *attempt                    // that was picked
@@ -140,6 +141,12 @@ func (c *call) endpoint() string {
 		return *addr
 	}
 	return ""
+}
+
+// goesTo reports whether an attempt is under way at the endpoint of that address. It may be called from any goroutine.
+func (c *call) goesTo(address string) bool {
+	beside := c.beside.Load()
+	return c.endpoint() == address || beside != nil && *beside == address
 }
 
 // fail ends the call with a local error unless one came before, and reports whether it did. It may come from any

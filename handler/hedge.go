@@ -151,11 +151,12 @@ func (c *call) beginSecond(h *hedge) {
 	if !c.mayGoOn(outcome{}) || !c.mayRetry() {
 		return
 	}
-	a := &attempt{extra: true}
+	a, beside := &attempt{extra: true}, c.addr.Load()
 	if c.pick(a) != nil {
 		c.target.RetryEnd()
 		return
 	}
+	c.beside.Store(beside)
 	c.retries++
 	c.await(h, a, nil)
 }
@@ -165,6 +166,7 @@ func (c *call) settle(h *hedge, winner *attempt) {
 	c.current = winner
 	c.up.Store(winner.Stream)
 	c.addr.Store(&winner.picked.Address)
+	c.beside.Store(nil)
 	for _, loser := range h.waiting {
 		loser.cancel()
 		c.waits.Go(func() {

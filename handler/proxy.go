@@ -1,10 +1,11 @@
 // Package handler decides what happens to a call: it is the Kitex handler of unknown methods.
 //
-// Enter at Proxy.Handler; then call.go (one call), redirect.go (the copying of frames), replay.go (the second try). Struct
-// mode is structured.go (a call made ready for it), structure.go (one message), program.go (what a route makes of rules
-// and schema), reflected.go (a schema asked from endpoints) and filter.go (rules in Go). serverstream.go is the client's
-// side, entrance.go counts the calls of a listener, status.go has every status that framegate makes itself, observer.go
-// tells others what happened.
+// Enter at Proxy.Handler; then call.go (one call), redirect.go (the copying of frames), attempt.go (a try at an
+// endpoint), retry.go and replay.go (a further try), hedge.go and fork.go (two at a time), timeouts.go (when a call
+// ends by itself). Struct mode is structured.go (a call made ready for it), structure.go (one message), program.go (what
+// a route makes of rules and schema), reflected.go (a schema asked from endpoints) and filter.go (rules in Go).
+// serverstream.go is the client's side, entrance.go counts the calls of a listener, status.go has every status that
+// framegate makes itself, observer.go tells others what happened.
 package handler
 
 import (
@@ -185,7 +186,7 @@ func (p *Proxy) EndCalls() { p.calls.each(func(c *call) { c.abort(errDraining) }
 // EndCallsAt ends every call under way whose endpoint has that address with UNAVAILABLE "draining".
 func (p *Proxy) EndCallsAt(address string) {
 	p.calls.each(func(c *call) {
-		if c.endpoint() == address {
+		if c.goesTo(address) {
 			c.abort(errEndpointLeft)
 		}
 	})

@@ -1,0 +1,83 @@
+package handler_test
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"time"
+
+	kgrpc "github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/handlertest"
+	"github.com/framegate/framegate/pool"
+	"github.com/framegate/framegate/resolver"
+)
+
+// routed is a Proxy with routes as they are in force in a gateway.
+type routed struct {
+	*handler.Proxy
+	cc   *grpc.ClientConn
+	pool *pool.Pool
+}
+
+// startRouted starts a Proxy with a route; opener, unless it is nil, comes before the pool.
+func startRouted(t testing.TB, route string, opener func(handler.Opener) handler.Opener) routed {
+	t.Helper()
+	doc, err := resolver.ParseRoute([]byte(route))
+	require.NoError(t, err)
+	r := resolver.New(handlertest.Listener)
+	t.Cleanup(r.Close)
+	r.Apply("test", []*resolver.Route{doc})
+	pl := pool.New(pool.Config{}, slog.New(slog.DiscardHandler))
+	t.Cleanup(pl.Close)
+	var o handler.Opener = pl.Default()
+	if opener != nil {
+		o = opener(o)
+	}
+	p, cc := handlertest.Start(t, handler.Config{Router: r, Pool: o})
+	return routed{p, cc, pl}
+}
+
+// requireIdle waits until no call has anything left upstream.
+func (r routed) requireIdle(t testing.TB) {
+	t.Helper()
+	require.Eventually(t, func() bool { return r.pool.Stats().Streams == 0 }, 10*time.Second, 2*time.Millisecond, "streams upstream")
+	require.Eventually(t, func() bool { return r.Entrance(handlertest.Listener).Calls == 0 }, 10*time.Second, 2*time.Millisecond, "calls")
+}
+
+// unary makes a call and returns its code.
+func (r routed) unary(t testing.TB, method string, options ...grpc.CallOption) codes.Code {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	_, err := handlertest.Unary(ctx, r.cc, method, []byte("hello"), options...)
+	return status.Code(err)
+}
+
+// openerFunc is a handler.Opener.
+type openerFunc func(ctx context.Context, addr string, hdr *kgrpc.CallHdr, opts pool.OpenOptions) (*pool.Stream, error)
+
+func (f openerFunc) Open(ctx context.Context, addr string, hdr *kgrpc.CallHdr, opts pool.OpenOptions) (*pool.Stream, error) {
+	return f(ctx, addr, hdr, opts)
+}
+
+// saysNothing takes calls and does not answer.
+func saysNothing(stream grpc.ServerStream) error {
+	<-stream.Context().Done()
+	return stream.Context().Err()
+}
+
+// unavailable answers no call.
+func unavailable(grpc.ServerStream) error { return status.Error(codes.Unavailable, "not now") }
+
+// isFurther reports whether a call has been tried before.
+func isFurther(stream grpc.ServerStream) bool {
+	md, _ := metadata.FromIncomingContext(stream.Context())
+	return len(md.Get("grpc-previous-rpc-attempts")) > 0
+}

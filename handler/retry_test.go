@@ -1,0 +1,87 @@
+package handler_test
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"testing"
+
+	kgrpc "github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+
+	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/handlertest"
+	"github.com/framegate/framegate/pool"
+)
+
+// A panic while the second try is opened gives back what both tries took: the one call that may be under way, and the one
+// retry.
+func TestRetry_PanicInASecondTryLeavesNothingBehind(t *testing.T) {
+	for name, keys := range map[string]string{
+		"retry": "retry: {attempts: 2, budget: {percent: 1, min: 1}, backoff: {base: 1ns}}",
+		"hedge": "hedge: {delay: 10ms, budget: {percent: 1, min: 1}}",
+	} {
+		t.Run(name, func(t *testing.T) {
+			backend := handlertest.Backend(t, func(stream grpc.ServerStream) error {
+				if name == "hedge" {
+					return saysNothing(stream)
+				}
+				return unavailable(stream)
+			})
+			var opened atomic.Int64
+			r := startRouted(t, fmt.Sprintf("{name: r, match: [{method: \"*\"}], balancer: {policy: least_request}, backends: [{endpoints: [{address: %q}]}], limits: {concurrent: 1}, %s}", backend, keys),
+				func(next handler.Opener) handler.Opener {
+					return openerFunc(func(ctx context.Context, addr string, hdr *kgrpc.CallHdr, opts pool.OpenOptions) (*pool.Stream, error) {
+						if opened.Add(1)%2 == 0 {
+							panic("open")
+						}
+						return next.Open(ctx, addr, hdr, opts)
+					})
+				})
+			for i := range 5 {
+				require.Equal(t, codes.Internal, r.unary(t, "/s/m"))
+				r.requireIdle(t)
+				require.EqualValues(t, 2*(i+1), opened.Load(), "tries")
+			}
+		})
+	}
+}
+
+// Where a call was tried is where it is ended when the endpoint leaves, and no other is.
+func TestRetry_EndpointThatLeavesEndsItsCallsAlone(t *testing.T) {
+	var addrs [2]string
+	at := make(chan int, 10)
+	for i := range addrs {
+		addrs[i] = handlertest.Backend(t, func(stream grpc.ServerStream) error {
+			if !isFurther(stream) {
+				return unavailable(stream)
+			}
+			at <- i
+			return handlertest.Echo(stream)
+		})
+	}
+	r := startRouted(t, fmt.Sprintf("{name: r, match: [{method: \"*\"}], backends: [{endpoints: [{address: %q}, {address: %q}], ejection: {consecutive_failures: 1000000}}], retry: {attempts: 2, budget: {min: 1000}, backoff: {base: 1ns}}}", addrs[0], addrs[1]), nil)
+	streams := map[int]grpc.ClientStream{}
+	for len(streams) < 2 {
+		stream, err := handlertest.Open(timeout(t), r.cc, "/s/m")
+		require.NoError(t, err)
+		msg := []byte("one")
+		require.NoError(t, stream.SendMsg(&msg))
+		require.NoError(t, stream.RecvMsg(&msg))
+		streams[<-at] = stream
+	}
+	var msg []byte
+	for i := range addrs {
+		r.EndCallsAt(addrs[i])
+		requireDraining(t, streams[i].RecvMsg(&msg), streams[i].Trailer())
+		if i == 0 {
+			msg = []byte("two")
+			require.NoError(t, streams[1].SendMsg(&msg))
+			require.NoError(t, streams[1].RecvMsg(&msg))
+			require.Equal(t, "two", string(msg))
+		}
+	}
+	r.requireIdle(t)
+}
