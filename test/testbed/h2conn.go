@@ -112,13 +112,19 @@ func DialH2(t testing.TB, addr string, options ...H2Option) *H2Conn {
 	if err != nil {
 		t.Fatalf("dial %s: got %v, want a connection", addr, err)
 	}
+	return NewH2Client(t, nc, options...)
+}
+
+// NewH2Client is DialH2 on a connection of the test's, which it takes over.
+func NewH2Client(t testing.TB, nc net.Conn, options ...H2Option) *H2Conn {
+	t.Helper()
 	c := newH2Conn(nc, nil, options)
 	t.Cleanup(c.Close)
 	if _, err := nc.Write([]byte(http2.ClientPreface)); err != nil {
-		t.Fatalf("write the preface to %s: %v", addr, err)
+		t.Fatalf("write the preface to %s: %v", nc.RemoteAddr(), err)
 	}
 	if err := c.Write(func(fr *http2.Framer) error { return fr.WriteSettings(c.opts.settings...) }); err != nil {
-		t.Fatalf("write SETTINGS to %s: %v", addr, err)
+		t.Fatalf("write SETTINGS to %s: %v", nc.RemoteAddr(), err)
 	}
 	go c.serve()
 	return c

@@ -1,0 +1,201 @@
+package test
+
+import (
+	"bytes"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/net/http2"
+
+	"github.com/framegate/framegate/test/testbed"
+)
+
+// endsAfter opens a call that the endpoint never ends, and returns how it ended and after what time.
+func (u *upstreams) endsAfter(t testing.TB, enter func(cs, st *testbed.H2Stream), fields ...string) (testbed.Outcome, time.Duration) {
+	t.Helper()
+	began := time.Now()
+	cs := u.client.Open(t, testbed.RequestFields(fields...))
+	st := u.accept(t)
+	enter(cs, st)
+	o := cs.Outcome()
+	took := o.At.Sub(began)
+	code, at := st.AwaitReset()
+	require.Equal(t, http2.ErrCodeCancel, code)
+	require.WithinDuration(t, o.At, at, soon)
+	return o, took
+}
+
+// wantEndForSlowReader makes a call whose client never reads: it ends upstream, although the status cannot pass what the
+// client has no window for.
+func (u *upstreams) wantEndForSlowReader(t testing.TB, within time.Duration) {
+	t.Helper()
+	began := time.Now()
+	cs := u.client.Open(t, testbed.RequestFields())
+	st := u.accept(t)
+	headers(cs, st)
+	sent := make(chan error, 1)
+	go func() { sent <- st.TrySend(bytes.Repeat(testbed.Frame(pattern(1<<20, 1)), 3)) }()
+	code, at := st.AwaitReset()
+	require.Equal(t, http2.ErrCodeCancel, code)
+	require.Less(t, at.Sub(began), within)
+	require.Error(t, <-sent)
+	u.requireIdle(t)
+}
+
+func nothing(_, _ *testbed.H2Stream) {}
+
+func headers(_, st *testbed.H2Stream) { st.SendHeaders(testbed.ResponseFields()) }
+
+// message is a call of which each side has sent a message.
+func message(cs, st *testbed.H2Stream) {
+	cs.Send(testbed.Frame(text("request")))
+	headers(cs, st)
+	st.Send(testbed.Frame(text("reply")))
+}
+
+// talk has both sides, or one, send a message again and again for a time.
+func talk(d, every time.Duration, who ...func(cs, st *testbed.H2Stream)) func(cs, st *testbed.H2Stream) {
+	return func(cs, st *testbed.H2Stream) {
+		headers(cs, st)
+		for began := time.Now(); time.Since(began) < d; time.Sleep(every) {
+			for _, say := range who {
+				say(cs, st)
+			}
+		}
+	}
+}
+
+func clientSays(cs, _ *testbed.H2Stream) { _ = cs.TrySend(testbed.Frame(text("request"))) }
+func serverSays(_, st *testbed.H2Stream) { _ = st.TrySend(testbed.Frame(text("reply"))) }
+
+func TestTimeout_EndsTheWholeCall(t *testing.T) {
+	const timeout = 300 * time.Millisecond
+	eachRouting(t, func(t *testing.T, routes routing) {
+		for _, more := range []string{"", hedge(", buffer_bytes: 1000"), "retry: {attempts: 3, codes: [DEADLINE_EXCEEDED, CANCELLED, UNAVAILABLE]}"} {
+			u := newUpstreams(t, routes, 1, "timeout: 300ms", more)
+			for name, enter := range map[string]func(cs, st *testbed.H2Stream){
+				"silent": nothing, "after headers": headers, "after a message": message,
+				"busy": talk(timeout, 50*time.Millisecond, clientSays, serverSays),
+			} {
+				t.Run(name+" "+more, func(t *testing.T) {
+					o, took := u.endsAfter(t, enter)
+					wantLocal(t, o, 4, "timeout")
+					require.InDelta(t, timeout.Seconds(), took.Seconds(), soon.Seconds())
+					testbed.Poll(t, func() error { // of a hedged call, the second
+						for u.unaccepted() > 0 {
+							u.accept(t).AwaitReset()
+						}
+						return nil
+					})
+					u.requireIdle(t)
+				})
+			}
+		}
+		t.Run("endpoint is told", func(t *testing.T) {
+			u := newUpstreams(t, routes, 1, "timeout: 5s")
+			for client, want := range map[string]time.Duration{"10S": 5 * time.Second, "2S": 2 * time.Second} {
+				u.client.OpenEnd(t, testbed.RequestFields("grpc-timeout", client))
+				got := timeoutOf(t, u.accept(t).ReadHeaders())
+				require.InDelta(t, want.Seconds(), got.Seconds(), 0.5)
+			}
+		})
+		t.Run("while the client's own is shorter", func(t *testing.T) {
+			u := newUpstreams(t, routes, 1, "timeout: 5s")
+			o, took := u.endsAfter(t, nothing, "grpc-timeout", "200m")
+			wantLocal(t, o, 4, "timeout")
+			require.Less(t, took, time.Second)
+		})
+		t.Run("while connecting", func(t *testing.T) {
+			proxy := testbed.NewProxy(t, routes(t, []string{mute(t)}, "timeout: 300ms"))
+			began := time.Now()
+			o := testbed.DialH2(t, proxy.Addr).OpenEnd(t, testbed.RequestFields()).Outcome()
+			wantLocal(t, o, 4, "timeout")
+			require.InDelta(t, timeout.Seconds(), o.At.Sub(began).Seconds(), soon.Seconds())
+		})
+		t.Run("while the client reads nothing", func(t *testing.T) {
+			u := newUpstreams(t, routes, 1, "timeout: 300ms")
+			u.client = testbed.DialH2(t, u.proxy.Addr, testbed.HoldWindows())
+			u.wantEndForSlowReader(t, time.Second)
+		})
+	})
+}
+
+func TestTimeout_IdleCallEndsAndOneThatTalksDoesNot(t *testing.T) {
+	const idle = 300 * time.Millisecond
+	eachRouting(t, func(t *testing.T, routes routing) {
+		u := newUpstreams(t, routes, 1, "idle_timeout: 300ms")
+		for name, enter := range map[string]func(cs, st *testbed.H2Stream){"silent": nothing, "after headers": headers, "after messages": message} {
+			t.Run(name, func(t *testing.T) {
+				o, took := u.endsAfter(t, enter)
+				wantLocal(t, o, 4, "idle_timeout")
+				require.InDelta(t, (idle + idle/16).Seconds(), took.Seconds(), soon.Seconds()+idle.Seconds()/16)
+			})
+		}
+		for name, who := range map[string]func(cs, st *testbed.H2Stream){"client": clientSays, "server": serverSays} {
+			t.Run(name+" keeps it alive", func(t *testing.T) {
+				const talked = 4 * idle
+				o, took := u.endsAfter(t, talk(talked, idle/4, who))
+				wantLocal(t, o, 4, "idle_timeout")
+				require.Greater(t, took, talked+idle/2)
+				require.Less(t, took, talked+2*idle+soon)
+			})
+		}
+		t.Run("headers count", func(t *testing.T) {
+			_, took := u.endsAfter(t, func(cs, st *testbed.H2Stream) {
+				time.Sleep(idle * 3 / 4)
+				headers(cs, st)
+			})
+			require.Greater(t, took, idle*3/2)
+		})
+		t.Run("client that reads nothing", func(t *testing.T) {
+			u := u
+			u.client = testbed.DialH2(t, u.proxy.Addr, testbed.HoldWindows())
+			u.wantEndForSlowReader(t, 3*idle)
+		})
+		u.requireIdle(t)
+	})
+}
+
+func TestTimeout_MaxStreamAgeEndsCallsGiveOrTakeATenth(t *testing.T) {
+	const age = 500 * time.Millisecond
+	eachRouting(t, func(t *testing.T, routes routing) {
+		u := newUpstreams(t, routes, 1, "max_stream_age: 500ms")
+		var took []time.Duration
+		var clients []*testbed.H2Stream
+		began := time.Now()
+		for range 30 {
+			cs := u.client.Open(t, testbed.RequestFields())
+			clients = append(clients, cs)
+			st := u.accept(t)
+			headers(cs, st)
+		}
+		opened := time.Since(began)
+		for _, cs := range clients {
+			o := cs.Outcome()
+			wantLocal(t, o, 14, "max_stream_age")
+			took = append(took, o.At.Sub(began))
+		}
+		require.Greater(t, slices.Min(took), age*9/10)
+		require.Less(t, slices.Max(took), age*11/10+opened+soon)
+		require.Greater(t, slices.Max(took)-slices.Min(took), age/20, "they do not end all at once")
+		o, _ := u.endsAfter(t, talk(age, 50*time.Millisecond, clientSays, serverSays))
+		wantLocal(t, o, 14, "max_stream_age")
+		u.requireIdle(t)
+	})
+}
+
+func TestTimeout_NoneByDefault(t *testing.T) {
+	eachRouting(t, func(t *testing.T, routes routing) {
+		u := newUpstreams(t, routes, 1)
+		cs := u.client.Open(t, testbed.RequestFields())
+		st := u.accept(t)
+		require.False(t, st.ReadHeaders().Has("grpc-timeout"))
+		time.Sleep(1500 * time.Millisecond)
+		cs.SendEnd(testbed.Frame(text("request")))
+		answer(st, "reply")
+		wantAnswer(t, cs, "reply")
+		u.requireIdle(t)
+	})
+}
