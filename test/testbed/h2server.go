@@ -96,6 +96,26 @@ func (s *H2Server) Accept(t testing.TB) *H2Stream {
 	return st
 }
 
+// AcceptAny is Accept for the first of several servers that has a stream, and returns which one that is.
+func AcceptAny(t testing.TB, servers ...*H2Server) (st *H2Stream, at *H2Server) {
+	t.Helper()
+	Poll(t, func() error {
+		for _, s := range servers {
+			select {
+			case st = <-s.streams:
+				st.t, at = t, s
+				return nil
+			default:
+			}
+		}
+		return errors.New("no request at any upstream")
+	})
+	return st, at
+}
+
+// Unaccepted returns how many streams wait for Accept.
+func (s *H2Server) Unaccepted() int { return len(s.streams) }
+
 // AcceptUnless is Accept, unless the client's stream cs ends without a request here: then it returns that outcome.
 func (s *H2Server) AcceptUnless(t testing.TB, cs *H2Stream) (*H2Stream, Outcome) {
 	t.Helper()

@@ -1,0 +1,642 @@
+package test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/net/http2"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/framegate/framegate/handler/compress"
+	"github.com/framegate/framegate/kitex_gen/echo"
+	"github.com/framegate/framegate/test/testbed"
+)
+
+// fast is a retry without a wait worth mentioning.
+const fast = "backoff: {base: 1ns}"
+
+func TestRetry_ListedCodeIsTriedAtAnotherEndpointWithTheSameRequest(t *testing.T) {
+	eachRouting(t, func(t *testing.T, routes routing) {
+		u := newUpstreams(t, routes, 3, "retry: {attempts: 3, codes: [UNAVAILABLE, ABORTED], "+fast+"}")
+		cs := u.client.Open(t, testbed.RequestFields("x-id", "1"))
+		body := append(testbed.Frame(text("one")), testbed.Frame(pattern(20000, 1))...)
+		cs.SendEnd(body)
+		seen := map[*testbed.H2Conn]bool{}
+		for i, code := range []int{14, 10, 0} {
+			st := u.accept(t)
+			got := st.Outcome()
+			require.False(t, seen[st.Conn()], "endpoint of attempt %d", i)
+			seen[st.Conn()] = true
+			require.Equal(t, body, got.Body, "attempt %d", i)
+			require.Equal(t, []string{"1"}, got.Headers.Values("x-id"))
+			if i == 0 {
+				require.False(t, got.Headers.Has("grpc-previous-rpc-attempts"))
+			} else {
+				require.Equal(t, []string{strconv.Itoa(i)}, got.Headers.Values("grpc-previous-rpc-attempts"))
+			}
+			if code == 0 {
+				answer(st, "reply")
+			} else {
+				fail(st, code)
+			}
+		}
+		wantAnswer(t, cs, "reply")
+		u.requireIdle(t)
+	})
+}
+
+func TestRetry_OtherCodesPassAfterTheFirstTry(t *testing.T) {
+	eachRouting(t, func(t *testing.T, routes routing) {
+		u := newUpstreams(t, routes, 2, "retry: {attempts: 3, codes: [UNAVAILABLE], "+fast+"}")
+		for _, code := range []int{1, 2, 5, 8, 13, 16, 77} {
+			cs := u.client.OpenEnd(t, testbed.RequestFields())
+			fail(u.accept(t), code, "x-trailer", "theirs")
+			o := cs.Outcome()
+			wantUpstream(t, o, code, "no")
+			require.Equal(t, "theirs", o.Trailers.Get("x-trailer"))
+			u.requireIdle(t)
+		}
+	})
+}
+
+// Without listed codes a call reaches a server once if the server may have seen it.
+func TestRetry_CallThatMayHaveBeenSeenIsSentOnce(t *testing.T) {
+	for name, end := range map[string]func(st *testbed.H2Stream){
+		"UNAVAILABLE":     func(st *testbed.H2Stream) { fail(st, 14) },
+		"RST_STREAM":      func(st *testbed.H2Stream) { st.Reset(http2.ErrCodeInternal) },
+		"connection lost": func(st *testbed.H2Stream) { st.Conn().Close() },
+		"GOAWAY above it": func(st *testbed.H2Stream) {
+			_ = st.Conn().Write(func(fr *http2.Framer) error { return fr.WriteGoAway(st.ID, http2.ErrCodeNo, nil) })
+			st.Reset(http2.ErrCodeInternal)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachRouting(t, func(t *testing.T, routes routing) {
+				for _, keys := range []string{"", "retry: {attempts: 5, codes: [ABORTED], " + fast + "}"} {
+					u := newUpstreams(t, routes, 2, keys)
+					cs := u.client.OpenEnd(t, testbed.RequestFields())
+					end(u.accept(t))
+					require.NotZero(t, cs.Outcome().Code())
+					u.requireIdle(t)
+				}
+			})
+		})
+	}
+}
+
+func TestRetry_StatusAndTrailersOfTheLastTryPass(t *testing.T) {
+	eachRouting(t, func(t *testing.T, routes routing) {
+		u := newUpstreams(t, routes, 2, "retry: {attempts: 3, "+fast+"}")
+		cs := u.client.OpenEnd(t, testbed.RequestFields())
+		for i := range 3 {
+			fail(u.accept(t), 14, "x-try", strconv.Itoa(i), "x-data-bin", "AAE")
+		}
+		o := cs.Outcome()
+		wantUpstream(t, o, 14, "no")
+		require.Equal(t, []string{"2"}, o.Trailers.Values("x-try"))
+		require.Equal(t, []string{"\x00\x01"}, o.Trailers.Binary("x-data-bin"))
+		require.True(t, o.TrailersOnly(), "%s", o)
+		u.requireIdle(t)
+	})
+}
+
+// What an endpoint said is told, not that the next one could not be reached.
+func TestRetry_EndpointsStatusPassesWhenNoOtherCanBeReached(t *testing.T) {
+	eachRouting(t, func(t *testing.T, routes routing) {
+		var u upstreams
+		u.servers = []*testbed.H2Server{testbed.NewH2Server(t)}
+		gone := testbed.NewH2Server(t)
+		gone.Close()
+		u.proxy = testbed.NewProxy(t, routes(t, []string{u.servers[0].Addr, gone.Addr}, "retry: {attempts: 2, "+fast+"}"))
+		u.client = testbed.DialH2(t, u.proxy.Addr)
+		for range 2 { // each endpoint comes first once
+			cs := u.client.OpenEnd(t, testbed.RequestFields())
+			fail(u.accept(t), 14, "x-trailer", "theirs")
+			var o testbed.Outcome
+			if again, over := u.servers[0].AcceptUnless(t, cs); again != nil {
+				fail(again, 14, "x-trailer", "theirs")
+				o = cs.Outcome()
+			} else {
+				o = over
+			}
+			wantUpstream(t, o, 14, "no")
+			require.Equal(t, "theirs", o.Trailers.Get("x-trailer"))
+		}
+		u.requireIdle(t)
+	})
+}
+
+func TestRetry_NotOnceHeadersWerePassedOn(t *testing.T) {
+	eachRouting(t, func(t *testing.T, routes routing) {
+		for name, end := range map[string]func(st *testbed.H2Stream){
+			"trailers": func(st *testbed.H2Stream) { st.SendTrailers(testbed.StatusFields(14, "no")) },
+			"reset":    func(st *testbed.H2Stream) { st.Reset(http2.ErrCodeRefusedStream) },
+			"lost":     func(st *testbed.H2Stream) { st.Conn().Close() },
+		} {
+			t.Run(name, func(t *testing.T) {
+				u := newUpstreams(t, routes, 2, "retry: {attempts: 5, "+fast+"}")
+				cs := u.client.OpenEnd(t, testbed.RequestFields())
+				st := u.accept(t)
+				st.SendHeaders(testbed.ResponseFields("x-header", "theirs"))
+				require.Equal(t, "theirs", cs.ReadHeaders().Get("x-header"))
+				end(st)
+				require.Equal(t, 14, cs.Outcome().Code())
+				u.requireIdle(t)
+			})
+		}
+	})
+}
+
+func TestRetry_ClientsOwnCountOfAttemptsIsAddedTo(t *testing.T) {
+	eachRouting(t, func(t *testing.T, routes routing) {
+		u := newUpstreams(t, routes, 2, "retry: {attempts: 2, "+fast+"}")
+		for own, want := range map[string]string{"3": "4", "-7": "1", "many": "1"} {
+			cs := u.client.OpenEnd(t, testbed.RequestFields("grpc-previous-rpc-attempts", own, "x-other", "a", "x-other", "b"))
+			first := u.accept(t)
+			require.Equal(t, []string{own}, first.ReadHeaders().Values("grpc-previous-rpc-attempts"))
+			fail(first, 14)
+			second := u.accept(t)
+			got := second.ReadHeaders()
+			require.Equal(t, []string{want}, got.Values("grpc-previous-rpc-attempts"))
+			require.Equal(t, []string{"a", "b"}, got.Values("x-other"))
+			answer(second, "reply")
+			wantAnswer(t, cs, "reply")
+		}
+	})
+}
+
+func TestRetry_WaitsBetweenTries(t *testing.T) {
+	const most = 150 * time.Millisecond
+	eachRouting(t, func(t *testing.T, routes routing) {
+		u := newUpstreams(t, routes, 1, fmt.Sprintf("retry: {attempts: 10, backoff: {base: %s, max: %s}}", most, most))
+		cs := u.client.OpenEnd(t, testbed.RequestFields())
+		var all time.Duration
+		for i := range 10 {
+			began := time.Now()
+			st := u.accept(t)
+			if took := time.Since(began); i > 0 {
+				all += took
+				require.Less(t, took, most+100*time.Millisecond, "before attempt %d", i)
+			}
+			fail(st, 14)
+		}
+		wantUpstream(t, cs.Outcome(), 14, "no")
+		require.Greater(t, all, most, "nine waits, of half of %s on average", most) // less: once in 362,880 times
+	})
+}
+
+func TestRetry_SilentEndpointIsGivenUpAfterThePerTryTimeout(t *testing.T) {
+	const perTry = 150 * time.Millisecond
+	eachRouting(t, func(t *testing.T, routes routing) {
+		u := newUpstreams(t, routes, 2, fmt.Sprintf("retry: {attempts: 2, per_try_timeout: %s, %s}", perTry, fast))
+		cs := u.client.OpenEnd(t, testbed.RequestFields())
+		first := u.accept(t)
+		began := time.Now()
+		second := u.accept(t)
+		require.InDelta(t, perTry.Seconds(), time.Since(began).Seconds(), 0.1)
+		code, at := first.AwaitReset()
+		require.Equal(t, http2.ErrCodeCancel, code)
+		require.WithinDuration(t, time.Now(), at, 100*time.Millisecond)
+		second.SendHeaders(testbed.ResponseFields())
+		cs.ReadHeaders()
+		time.Sleep(2 * perTry) // the time is for the beginning of the answer only
+		second.SendTrailers(testbed.StatusFields(0, ""))
+		wantUpstream(t, cs.Outcome(), 0, "")
+		u.requireIdle(t)
+
+		cs = u.client.OpenEnd(t, testbed.RequestFields())
+		u.accept(t)
+		u.accept(t)
+		wantLocal(t, cs.Outcome(), 4, "timeout") // both silent
+		u.requireIdle(t)
+	})
+}
+
+// mute returns the address of an endpoint that accepts connections and says nothing.
+func mute(t testing.TB) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { ln.Close() })
+	return ln.Addr().String() // the kernel accepts
+}
+
+func TestRetry_PerTryTimeoutCountsWhileConnecting(t *testing.T) {
+	eachRouting(t, func(t *testing.T, routes routing) {
+		var u upstreams
+		u.servers = []*testbed.H2Server{testbed.NewH2Server(t)}
+		u.proxy = testbed.NewProxy(t, routes(t, []string{u.servers[0].Addr, mute(t)}, "retry: {attempts: 2, per_try_timeout: 100ms, "+fast+"}"))
+		u.client = testbed.DialH2(t, u.proxy.Addr)
+		for range 4 {
+			began := time.Now()
+			cs := u.client.OpenEnd(t, testbed.RequestFields())
+			answer(u.accept(t), "reply")
+			wantAnswer(t, cs, "reply")
+			require.Less(t, time.Since(began), 2*time.Second)
+		}
+		u.requireIdle(t)
+	})
+}
+
+// With 100 calls that fail at once, no more retries are under way than a tenth of the calls.
+func TestRetry_BudgetBoundsRetriesUnderWay(t *testing.T) {
+	const calls, percent = 100, 10
+	eachRouting(t, func(t *testing.T, routes routing) {
+		var firsts, now, most atomic.Int64
+		all, release := make(chan struct{}), make(chan struct{})
+		addr := testbed.NewRaw(t, func(stream grpc.ServerStream) error {
+			md, _ := metadata.FromIncomingContext(stream.Context())
+			if md.Get("grpc-previous-rpc-attempts") == nil {
+				if firsts.Add(1) == calls {
+					close(all)
+				}
+				<-all
+				return status.Error(codes.Unavailable, "first")
+			}
+			n := now.Add(1)
+			for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+			}
+			<-release
+			now.Add(-1)
+			return nil
+		})
+		proxy := testbed.NewProxy(t, routes(t, []string{addr}, fmt.Sprintf("retry: {attempts: 2, budget: {percent: %d, min: 2}, %s}", percent, fast)))
+		cc := testbed.DialGRPC(t, proxy.Addr)
+		results := make(chan error, calls)
+		for range calls {
+			go func() {
+				stream, err := testbed.Call(patient(t), cc)
+				if err == nil {
+					_ = stream.CloseSend()
+					_, err = testbed.Recv(stream)
+				}
+				results <- err
+			}()
+		}
+		testbed.Await(t, all, "all calls at the server")
+		failed := 0
+		for failed < calls*(100-percent)/100 {
+			require.Equal(t, codes.Unavailable, status.Code(testbed.Await(t, results, "a call without a retry")))
+			failed++
+		}
+		require.LessOrEqual(t, most.Load(), int64(calls*percent/100))
+		require.GreaterOrEqual(t, most.Load(), int64(2))
+		close(release)
+	})
+}
+
+// What a retry took of the budget is there for the next retry, of the same call too, however the call ended.
+func TestRetry_BudgetIsGivenBack(t *testing.T) {
+	eachRouting(t, func(t *testing.T, routes routing) {
+		u := newUpstreams(t, routes, 1, "retry: {attempts: 3, budget: {percent: 1, min: 1}, per_try_timeout: 5s, "+fast+"}")
+		try := func(ends ...func(cs, st *testbed.H2Stream)) *testbed.H2Stream {
+			cs := u.client.OpenEnd(t, testbed.RequestFields())
+			for _, end := range ends {
+				end(cs, u.accept(t))
+			}
+			return cs
+		}
+		no := func(_, st *testbed.H2Stream) { fail(st, 14) }
+		yes := func(_, st *testbed.H2Stream) { answer(st, "reply") }
+		for range 3 {
+			wantAnswer(t, try(no, no, yes), "reply")
+			wantUpstream(t, try(no, no, no).Outcome(), 14, "no")
+			try(no, func(cs, st *testbed.H2Stream) {
+				cs.Reset(http2.ErrCodeCancel)
+				st.AwaitReset()
+			})
+			u.requireIdle(t)
+			try(no, func(_, st *testbed.H2Stream) { st.Conn().Close() }, yes).Outcome()
+		}
+		u.requireIdle(t)
+	})
+}
+
+// A failed try gives its slot back before the next one needs it.
+func TestRetry_EndpointWithOneStreamIsTriedAgain(t *testing.T) {
+	eachRouting(t, func(t *testing.T, routes routing) {
+		for _, whenFull := range []string{"fail", "wait"} {
+			t.Run(whenFull, func(t *testing.T) {
+				server := testbed.NewH2Server(t)
+				doc := strings.Replace(routes(t, []string{server.Addr}, "retry: {attempts: 3, "+fast+"}"),
+					"endpoints:", "pool: {connections: {max: 1}, streams_per_connection: 1, when_full: "+whenFull+"}, endpoints:", 1)
+				u := upstreams{servers: []*testbed.H2Server{server}, proxy: testbed.NewProxy(t, doc)}
+				u.client = testbed.DialH2(t, u.proxy.Addr)
+				cs := u.client.OpenEnd(t, testbed.RequestFields())
+				fail(u.accept(t), 14)
+				fail(u.accept(t), 14)
+				answer(u.accept(t), "reply")
+				wantAnswer(t, cs, "reply")
+				require.Len(t, server.Conns(), 1)
+				u.requireIdle(t)
+			})
+		}
+	})
+}
+
+func TestRetry_RequestThatIsLongerThanTheBufferIsNotTriedAgain(t *testing.T) {
+	for _, buffer := range []int{1000, 61_440, 65_536, 300_000} {
+		t.Run(strconv.Itoa(buffer), func(t *testing.T) {
+			eachRouting(t, func(t *testing.T, routes routing) {
+				u := newUpstreams(t, routes, 2, fmt.Sprintf("retry: {attempts: 2, buffer_bytes: %d, %s}", buffer, fast))
+				for _, more := range []int{0, 1} {
+					body := testbed.Frame(pattern(buffer-5+more, 1))
+					cs := u.client.Open(t, testbed.RequestFields())
+					sent := make(chan error, 1)
+					go func() { sent <- cs.TrySendEnd(body) }()
+					first := u.accept(t)
+					require.True(t, bytes.Equal(body, first.Outcome().Body))
+					require.NoError(t, <-sent)
+					fail(first, 14)
+					if more > 0 {
+						wantUpstream(t, cs.Outcome(), 14, "no")
+						continue
+					}
+					second := u.accept(t)
+					got := second.Outcome()
+					require.True(t, bytes.Equal(body, got.Body) && got.Ended, "replayed: %s", got)
+					answer(second, "reply")
+					wantAnswer(t, cs, "reply")
+				}
+				u.requireIdle(t)
+			})
+		})
+	}
+}
+
+// A request that is still being sent goes on at the next endpoint where it was.
+func TestRetry_StreamIsReplayedHalfWay(t *testing.T) {
+	eachRouting(t, func(t *testing.T, routes routing) {
+		for _, size := range []int{10, 40_000, 150_000} {
+			t.Run(strconv.Itoa(size), func(t *testing.T) {
+				u := newUpstreams(t, routes, 3, "retry: {attempts: 3, buffer_bytes: 1048576, "+fast+"}")
+				cs := u.client.Open(t, testbed.RequestFields())
+				var body []byte
+				send := func(seed int) {
+					f := testbed.Frame(pattern(size, seed))
+					body = append(body, f...)
+					cs.Send(f)
+				}
+				send(1)
+				send(2)
+				for i := range 3 {
+					st := u.accept(t)
+					st.AwaitBytes(len(body))
+					if i < 2 {
+						fail(st, 14)
+						send(10 + i) // before, during or after the next attempt begins
+						continue
+					}
+					send(20)
+					cs.SendEnd(nil)
+					got := st.Outcome()
+					require.True(t, bytes.Equal(body, got.Body), "%d bytes, want %d", len(got.Body), len(body))
+					answer(st, "reply")
+				}
+				wantAnswer(t, cs, "reply")
+				u.requireIdle(t)
+			})
+		}
+	})
+}
+
+// A try that ends while the client sends neither loses nor doubles a byte, wherever it ends.
+func TestRetry_ReplayIsExactWhereverTheFirstTryEnds(t *testing.T) {
+	eachRouting(t, func(t *testing.T, routes routing) {
+		u := newUpstreams(t, routes, 2, "retry: {attempts: 2, buffer_bytes: 1048576, "+fast+"}")
+		for i := range 30 {
+			cs := u.client.Open(t, testbed.RequestFields())
+			var body []byte
+			for j := range 40 {
+				body = append(body, testbed.Frame(pattern(2+j*(i+1)*7%3000, j))...)
+			}
+			sent := make(chan error, 1)
+			go func() { sent <- cs.TrySendEnd(body) }()
+			first := u.accept(t)
+			first.AwaitBytes(len(body) * i / 30)
+			fail(first, 14)
+			second := u.accept(t)
+			got := second.Outcome()
+			require.True(t, bytes.Equal(body, got.Body), "%d: %d bytes, want %d", i, len(got.Body), len(body))
+			answer(second, "reply")
+			wantAnswer(t, cs, "reply")
+			require.NoError(t, <-sent)
+		}
+		u.requireIdle(t)
+	})
+}
+
+func gzipped(t testing.TB, b []byte) []byte {
+	t.Helper()
+	codec, ok := compress.Get("gzip")
+	require.True(t, ok)
+	packed, err := codec.Compress(nil, b)
+	require.NoError(t, err)
+	return packed
+}
+
+func TestRetry_CompressedRequestSurvives(t *testing.T) {
+	eachRouting(t, func(t *testing.T, routes routing) {
+		u := newUpstreams(t, routes, 2, "retry: {attempts: 2, "+fast+"}")
+		cs := u.client.Open(t, testbed.RequestFields("grpc-encoding", "gzip", "grpc-accept-encoding", "gzip,identity"))
+		body := testbed.Message{Flag: 1, Payload: gzipped(t, text("compressed"))}.Bytes()
+		cs.SendEnd(body)
+		for i := range 2 {
+			st := u.accept(t)
+			got := st.Outcome()
+			require.Equal(t, []string{"gzip"}, got.Headers.Values("grpc-encoding"), "attempt %d", i)
+			require.Contains(t, got.Headers.Get("grpc-accept-encoding"), "gzip")
+			require.Equal(t, body, got.Body)
+			if i == 0 {
+				fail(st, 14)
+			} else {
+				answer(st, "reply")
+			}
+		}
+		wantAnswer(t, cs, "reply")
+	})
+}
+
+func TestRetry_HonoursTheClientsDeadline(t *testing.T) {
+	eachRouting(t, func(t *testing.T, routes routing) {
+		t.Run("the next try gets what is left", func(t *testing.T) {
+			u := newUpstreams(t, routes, 2, "retry: {attempts: 2, "+fast+"}")
+			cs := u.client.OpenEnd(t, testbed.RequestFields("grpc-timeout", "3000m"))
+			first := u.accept(t)
+			before := timeoutOf(t, first.ReadHeaders())
+			const held = 400 * time.Millisecond
+			time.Sleep(held)
+			fail(first, 14)
+			second := u.accept(t)
+			after := timeoutOf(t, second.ReadHeaders())
+			require.InDelta(t, (before - held).Seconds(), after.Seconds(), 0.2)
+			answer(second, "reply")
+			wantAnswer(t, cs, "reply")
+		})
+		t.Run("no wait beyond it", func(t *testing.T) {
+			u := newUpstreams(t, routes, 2, "retry: {attempts: 2}")
+			cs := u.client.OpenEnd(t, testbed.RequestFields("grpc-timeout", "500m"))
+			began := time.Now()
+			fail(u.accept(t), 14, "grpc-retry-pushback-ms", "600")
+			wantUpstream(t, cs.Outcome(), 14, "no")
+			require.Less(t, time.Since(began), 400*time.Millisecond)
+			u.requireIdle(t)
+		})
+		t.Run("no try after it", func(t *testing.T) {
+			u := newUpstreams(t, routes, 2, "retry: {attempts: 5, codes: [UNAVAILABLE, DEADLINE_EXCEEDED, CANCELLED], "+fast+"}")
+			cs := u.client.OpenEnd(t, testbed.RequestFields("grpc-timeout", "200m"))
+			u.accept(t)
+			wantLocal(t, cs.Outcome(), 4, "timeout")
+			u.requireIdle(t)
+		})
+	})
+}
+
+func TestRetry_HonoursPushback(t *testing.T) {
+	eachRouting(t, func(t *testing.T, routes routing) {
+		u := newUpstreams(t, routes, 2, "retry: {attempts: 2, backoff: {base: 5s, max: 5s}}")
+		for _, wait := range []time.Duration{0, 300 * time.Millisecond} {
+			cs := u.client.OpenEnd(t, testbed.RequestFields())
+			fail(u.accept(t), 14, "grpc-retry-pushback-ms", strconv.FormatInt(wait.Milliseconds(), 10))
+			began := time.Now()
+			st := u.accept(t)
+			require.InDelta(t, wait.Seconds(), time.Since(began).Seconds(), 0.15)
+			answer(st, "reply")
+			wantAnswer(t, cs, "reply")
+		}
+		for _, pushback := range [][]string{{"-1"}, {""}, {"soon"}, {"1.5"}, {"99999999999999999999"}, {"600000"}, {"1", "2"}} {
+			var fields []string
+			for _, v := range pushback {
+				fields = append(fields, "grpc-retry-pushback-ms", v)
+			}
+			cs := u.client.OpenEnd(t, testbed.RequestFields())
+			fail(u.accept(t), 14, fields...)
+			o := cs.Outcome()
+			wantUpstream(t, o, 14, "no")
+			require.Equal(t, pushback, o.Trailers.Values("grpc-retry-pushback-ms"), "the client is told")
+			u.requireIdle(t)
+		}
+	})
+}
+
+// A client that gives up is not waited for, and nothing is sent for it any more.
+func TestRetry_CancelEndsTheWait(t *testing.T) {
+	eachRouting(t, func(t *testing.T, routes routing) {
+		u := newUpstreams(t, routes, 2, "retry: {attempts: 2, budget: {percent: 1, min: 1}}")
+		for range 3 {
+			cs := u.client.OpenEnd(t, testbed.RequestFields())
+			fail(u.accept(t), 14, "grpc-retry-pushback-ms", "30000")
+			testbed.Poll(t, func() error { // the failed try is closed before the wait
+				if n := u.proxy.UpstreamStreams(); n != 0 {
+					return fmt.Errorf("%d streams", n)
+				}
+				return nil
+			})
+			cs.Reset(http2.ErrCodeCancel)
+		}
+		cs := u.client.OpenEnd(t, testbed.RequestFields())
+		fail(u.accept(t), 14, "grpc-retry-pushback-ms", "0")
+		testbed.Poll(t, func() error { // the budget is there again
+			if u.unaccepted() == 0 {
+				return fmt.Errorf("no second try: %s", cs.History())
+			}
+			return nil
+		})
+		answer(u.accept(t), "reply")
+		wantAnswer(t, cs, "reply")
+		u.requireIdle(t)
+	})
+}
+
+// Who cannot be connected to has seen nothing: another endpoint is asked, whatever the route says.
+func TestRetry_RefusedConnectionIsTriedElsewhereWithoutAPolicy(t *testing.T) {
+	eachRouting(t, func(t *testing.T, routes routing) {
+		gone := testbed.NewH2Server(t)
+		gone.Close()
+		u := upstreams{servers: []*testbed.H2Server{testbed.NewH2Server(t)}}
+		u.proxy = testbed.NewProxy(t, routes(t, []string{u.servers[0].Addr, gone.Addr}))
+		u.client = testbed.DialH2(t, u.proxy.Addr)
+		for range 10 {
+			cs := u.client.Open(t, testbed.RequestFields())
+			cs.SendEnd(testbed.Frame(text("request")))
+			st := u.accept(t)
+			require.Equal(t, testbed.Frame(text("request")), st.Outcome().Body)
+			answer(st, "reply")
+			wantAnswer(t, cs, "reply")
+		}
+		u.requireIdle(t)
+	})
+}
+
+// So has who has no room for it.
+func TestRetry_FullEndpointIsPassedByWithoutAPolicy(t *testing.T) {
+	eachRouting(t, func(t *testing.T, routes routing) {
+		u := upstreams{servers: []*testbed.H2Server{testbed.NewH2Server(t), testbed.NewH2Server(t)}}
+		u.proxy = testbed.NewProxy(t, strings.Replace(routes(t, u.addresses()),
+			"endpoints:", "pool: {connections: {max: 1}, streams_per_connection: 2, when_full: fail}, endpoints:", 1))
+		u.client = testbed.DialH2(t, u.proxy.Addr)
+		var calls [][2]*testbed.H2Stream
+		for range 4 {
+			cs := u.client.OpenEnd(t, testbed.RequestFields())
+			calls = append(calls, [2]*testbed.H2Stream{cs, u.accept(t)})
+		}
+		for range 4 {
+			wantLocal(t, u.client.OpenEnd(t, testbed.RequestFields()).Outcome(), 8, "overloaded")
+		}
+		answer(calls[0][1], "reply")
+		wantAnswer(t, calls[0][0], "reply")
+		for range 6 { // whichever endpoint comes first, there is room at one
+			cs := u.client.OpenEnd(t, testbed.RequestFields())
+			answer(u.accept(t), "reply")
+			wantAnswer(t, cs, "reply")
+		}
+	})
+}
+
+func TestRetry_RefusedStreamIsTriedOnceMoreAndNoMore(t *testing.T) {
+	eachRouting(t, func(t *testing.T, routes routing) {
+		for _, keys := range []string{"", "retry: {attempts: 5, codes: [ABORTED], " + fast + "}"} {
+			u := newUpstreams(t, routes, 3, keys)
+			cs := u.client.OpenEnd(t, testbed.RequestFields())
+			for i := range 2 {
+				st := u.accept(t)
+				require.False(t, st.ReadHeaders().Has("grpc-previous-rpc-attempts"), "attempt %d: none was seen", i)
+				st.Reset(http2.ErrCodeRefusedStream)
+			}
+			wantLocal(t, cs.Outcome(), 14, "upstream_reset")
+			u.requireIdle(t)
+		}
+	})
+}
+
+// Kitex servers and clients see nothing of it.
+func TestRetry_KitexCallIsTriedAgain(t *testing.T) {
+	var calls atomic.Int64
+	flaky := testbed.NewRaw(t, func(grpc.ServerStream) error {
+		calls.Add(1)
+		return status.Error(codes.Unavailable, "not now")
+	})
+	good := testbed.NewEcho(t, &testbed.Echo{})
+	eachRouting(t, func(t *testing.T, routes routing) {
+		calls.Store(0)
+		proxy := testbed.NewProxy(t, routes(t, []string{flaky, good}, "retry: {attempts: 2, "+fast+"}"))
+		client := testbed.DialEcho(t, proxy.Addr)
+		for i := range 10 {
+			reply, err := client.Say(context.Background(), &echo.Request{Message: strconv.Itoa(i)})
+			require.NoError(t, err)
+			require.Equal(t, strconv.Itoa(i), reply.Message)
+		}
+		require.NotZero(t, calls.Load())
+	})
+}
