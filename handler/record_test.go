@@ -21,12 +21,12 @@ import (
 )
 
 // routed returns a real resolver with one route to the endpoints, each "address" or "address weight", with more keys.
-func routed(t *testing.T, keys string, endpoints ...string) *resolver.Resolver {
+func routedTo(t *testing.T, keys string, endpoints ...string) *resolver.Resolver {
 	t.Helper()
 	return routedBy(t, keys, "", endpoints...)
 }
 
-// routedBy is routed with more keys of the backend, too.
+// routedBy is routedTo with more keys of the backend, too.
 func routedBy(t *testing.T, keys, backend string, endpoints ...string) *resolver.Resolver {
 	t.Helper()
 	var list []string
@@ -91,7 +91,7 @@ func TestRecord_CountsAttemptsByWhyTheyWereMade(t *testing.T) {
 			if c.code == kcodes.DeadlineExceeded {
 				keys = "timeout: 50ms"
 			}
-			_, cc := handlertest.Start(t, handler.Config{Observers: []handler.Observer{rec}, Router: routed(t, keys, c.endpoints...)})
+			_, cc := handlertest.Start(t, handler.Config{Observers: []handler.Observer{rec}, Router: routedTo(t, keys, c.endpoints...)})
 			_, err := handlertest.Unary(timeout(t), cc, "/s/Say", []byte("hello"))
 			require.EqualValues(t, c.code, status.Code(err), "%v", err)
 			r := rec.one(t)
@@ -142,7 +142,7 @@ func TestRecord_SaysThatTheBudgetAllowedNoFurtherAttempt(t *testing.T) {
 				return handlertest.Echo(s)
 			})
 			rec := newRecorder()
-			_, cc := handlertest.Start(t, handler.Config{Observers: []handler.Observer{rec}, Router: routed(t, c.keys, backend)})
+			_, cc := handlertest.Start(t, handler.Config{Observers: []handler.Observer{rec}, Router: routedTo(t, c.keys, backend)})
 			held := make(chan error, 1)
 			ctx := timeout(t)
 			go func() {
