@@ -24,7 +24,7 @@ import (
 )
 
 // fast is a retry without a wait worth mentioning.
-const fast = "backoff: {base: 1ns}"
+const fast = "backoff: {base: 1ms}"
 
 func TestRetry_ListedCodeIsTriedAtAnotherEndpointWithTheSameRequest(t *testing.T) {
 	eachRouting(t, func(t *testing.T, routes routing) {
