@@ -1,0 +1,104 @@
+package admin
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/stretchr/testify/require"
+
+	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/resolver"
+)
+
+func TestMetrics_OfTheProcess(t *testing.T) {
+	m := NewMetrics(MetricsConfig{
+		Connections: func() map[string]int { return map[string]int{"127.0.0.1:1": 2, "unix:/x": 1} },
+		Config: func() ConfigStats {
+			return ConfigStats{Revision: 42, Age: 1500 * time.Millisecond, Stale: true, Rejected: 3, Rejections: 7}
+		},
+		AccessLogDropped: func() int64 { return 9 },
+	})
+	s := scrapeOf(t, m)
+	for name, want := range map[string]float64{
+		"framegate_config_revision":           42,
+		"framegate_config_age_seconds":        1.5,
+		"framegate_config_stale":              1,
+		"framegate_config_rejected_documents": 3,
+		"framegate_config_rejections_total":   7,
+		"framegate_access_log_dropped_total":  9,
+	} {
+		require.Equal(t, want, s.value(name), name)
+	}
+	require.EqualValues(t, 2, s.value("framegate_upstream_connections", "endpoint", "127.0.0.1:1"))
+	require.EqualValues(t, 1, s.value("framegate_upstream_connections", "endpoint", "unix:/x"))
+	require.Positive(t, s.value("go_goroutines"))
+	require.Positive(t, s.value("process_open_fds"))
+
+	require.NotContains(t, scrapeOf(t, NewMetrics(MetricsConfig{})), "framegate_config_stale")
+	s = scrapeOf(t, NewMetrics(MetricsConfig{Config: func() ConfigStats { return ConfigStats{Age: -1, Stale: true} }}))
+	require.EqualValues(t, 1, s.value("framegate_config_stale"))
+	require.NotContains(t, s, "framegate_config_age_seconds", "it never was up to date")
+}
+
+func TestMetrics_OfListenersAndDraining(t *testing.T) {
+	draining := false
+	m := NewMetrics(MetricsConfig{
+		Draining: func() bool { return draining },
+		Listeners: func() []ListenerStats {
+			return []ListenerStats{
+				{Name: "main", Connections: 3, Calls: 4, RefusedConnections: 5, RefusedCalls: 6, SentAway: map[string]int64{"rapid_reset": 7, "ping_flood": 0}},
+				{Name: "edge"},
+			}
+		},
+	})
+	s := scrapeOf(t, m)
+	require.EqualValues(t, 0, s.value("framegate_draining"))
+	for name, want := range map[string]float64{
+		"framegate_listener_connections":               3,
+		"framegate_listener_calls":                     4,
+		"framegate_listener_refused_connections_total": 5,
+		"framegate_listener_refused_calls_total":       6,
+	} {
+		require.Equal(t, want, s.value(name, "listener", "main"), name)
+		require.Zero(t, s.value(name, "listener", "edge"), name)
+	}
+	require.EqualValues(t, 7, s.value("framegate_listener_sent_away_total", "listener", "main", "reason", "rapid_reset"))
+	require.Len(t, s["framegate_listener_sent_away_total"].Metric, 2)
+	draining = true
+	require.EqualValues(t, 1, scrapeOf(t, m).value("framegate_draining"))
+}
+
+func TestMetrics_HaveHelpAndNamesAsPrometheusWantsThem(t *testing.T) {
+	m := NewMetrics(MetricsConfig{
+		Connections: func() map[string]int { return map[string]int{"127.0.0.1:1": 2} },
+		Groups: func() ([]resolver.GroupState, []resolver.EndpointState) {
+			return []resolver.GroupState{{GroupName: resolver.GroupName{Service: "s"}}}, nil
+		},
+		Config: func() ConfigStats { return ConfigStats{} }, AccessLogDropped: func() int64 { return 0 },
+		Draining:  func() bool { return false },
+		Listeners: func() []ListenerStats { return []ListenerStats{{Name: "main", SentAway: map[string]int64{"r": 1}}} },
+	})
+	r := record("r", "b", "*")
+	r.Reason, r.Limit, r.Attempts.Retries, r.Struct = handler.ReasonOverloaded, "limits.concurrent", 1, &handler.StructStats{}
+	end(m, r)
+	described := make(chan *prometheus.Desc, 1000)
+	m.registry.Describe(described)
+	close(described)
+	fullName := regexp.MustCompile(`fqName: "(framegate_\w+)"`)
+	s := scrapeOf(t, m)
+	for d := range described {
+		match := fullName.FindStringSubmatch(d.String())
+		if match == nil {
+			continue // of the process
+		}
+		name := match[1]
+		family := s[name]
+		require.NotNil(t, family, "%s is not in the scrape", name)
+		require.True(t, strings.HasSuffix(family.GetHelp(), "."), "%s: %q", name, family.GetHelp())
+		require.Equal(t, strings.HasSuffix(name, "_total"), family.GetType() == dto.MetricType_COUNTER, name)
+	}
+}
