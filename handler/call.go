@@ -269,11 +269,11 @@ func (c *call) endRequest(err error) {
 		return
 	}
 	if e := messageError(err, ReasonBadRequestFraming, "request"); e != nil {
-		c.fail(e)
+		c.abort(e) // there may be no upstream just now whose end would tell
 		return
 	}
 	if errors.As(err, new(readError)) && c.ctxErr() == nil {
-		c.fail(errClientBroke(err))
+		c.abort(errClientBroke(err))
 	}
 	// Otherwise the client's stream or the endpoint's has ended: the response direction sees it.
 }

@@ -559,6 +559,49 @@ func TestRetry_CancelEndsTheWait(t *testing.T) {
 	})
 }
 
+func TestRetry_BadRequestEndsTheWait(t *testing.T) {
+	eachRouting(t, func(t *testing.T, routes routing) {
+		u := newUpstreams(t, routes, 2, "retry: {attempts: 2}")
+		cs := u.client.Open(t, testbed.RequestFields())
+		fail(u.accept(t), 14, "grpc-retry-pushback-ms", "30000")
+		began := time.Now()
+		cs.Send([]byte{9, 0, 0, 0, 1, 'x'})
+		wantLocal(t, cs.Outcome(), 13, "bad_request_framing")
+		require.Less(t, time.Since(began), time.Second)
+		u.requireIdle(t)
+	})
+}
+
+// A request without a message may end with its headers, before the next try or after it.
+func TestRetry_EmptyRequest(t *testing.T) {
+	eachRouting(t, func(t *testing.T, routes routing) {
+		for _, key := range []string{"retry: {attempts: 2, " + fast + "}", hedge("")} {
+			u := newUpstreams(t, routes, 2, key)
+			for i := range 3 {
+				cs := u.client.Open(t, testbed.RequestFields())
+				if i == 0 {
+					cs.SendEnd(nil)
+				}
+				first := u.accept(t)
+				if i == 1 {
+					cs.SendEnd(nil)
+					require.True(t, first.Outcome().Ended)
+				}
+				fail(first, 14)
+				second := u.accept(t)
+				if i == 2 {
+					cs.SendEnd(nil)
+				}
+				got := second.Outcome()
+				require.True(t, got.Ended && len(got.Body) == 0, "%s", got)
+				answer(second, "reply")
+				wantAnswer(t, cs, "reply")
+			}
+			u.requireIdle(t)
+		}
+	})
+}
+
 // Who cannot be connected to has seen nothing: another endpoint is asked, whatever the route says.
 func TestRetry_RefusedConnectionIsTriedElsewhereWithoutAPolicy(t *testing.T) {
 	eachRouting(t, func(t *testing.T, routes routing) {
