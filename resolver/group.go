@@ -79,7 +79,7 @@ type member struct {
 	ejection atomic.Pointer[eject.Member]
 	trial    atomic.Bool // it is back from an ejection and has not answered yet: it gets few calls
 
-	// guarded by the group's mu
+	// guarded by the group's mu; weight is changed with the Resolver's mu held, too
 	weight int // 0 takes no calls
 	watch  *watch
 	check  health.Status // as of its last change; healthy while nothing is known

@@ -199,7 +199,7 @@ func (t *Target) RetryEnd() {
 	}
 }
 
-// BoundsWaiting reports whether there is a limit on the calls that Wait counts.
+// BoundsWaiting reports whether there is a limit on the calls that Wait counts. Like Wait, it comes after a Pick.
 func (t *Target) BoundsWaiting() bool {
 	return t.standing != nil && (t.standing.route.waiting.Load() || t.backend.limits.waiting.Load())
 }
