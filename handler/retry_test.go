@@ -20,7 +20,7 @@ import (
 // retry.
 func TestRetry_PanicInASecondTryLeavesNothingBehind(t *testing.T) {
 	for name, keys := range map[string]string{
-		"retry": "retry: {attempts: 2, budget: {percent: 1, min: 1}, backoff: {base: 1ms}}",
+		"retry": "retry: {attempts: 2, codes: [UNAVAILABLE], budget: {percent: 1, min: 1}, backoff: {base: 1ms}}",
 		"hedge": "hedge: {delay: 10ms, budget: {percent: 1, min: 1}}",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -62,7 +62,7 @@ func TestRetry_EndpointThatLeavesEndsItsCallsAlone(t *testing.T) {
 			return handlertest.Echo(stream)
 		})
 	}
-	r := startRouted(t, fmt.Sprintf("{name: r, match: [{method: \"*\"}], backends: [{endpoints: [{address: %q}, {address: %q}], ejection: {consecutive_failures: 1000000}}], retry: {attempts: 2, budget: {min: 1000}, backoff: {base: 1ms}}}", addrs[0], addrs[1]), nil)
+	r := startRouted(t, fmt.Sprintf("{name: r, match: [{method: \"*\"}], backends: [{endpoints: [{address: %q}, {address: %q}], ejection: {consecutive_failures: 1000000}}], retry: {attempts: 2, codes: [UNAVAILABLE], budget: {min: 1000}, backoff: {base: 1ms}}}", addrs[0], addrs[1]), nil)
 	streams := map[int]grpc.ClientStream{}
 	for len(streams) < 2 {
 		stream, err := handlertest.Open(timeout(t), r.cc, "/s/m")

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"google.golang.org/grpc/codes"
 
 	"github.com/framegate/framegate/resolver/eject"
 	"github.com/framegate/framegate/resolver/health"
@@ -109,9 +108,9 @@ func TestPolicies_Defaults(t *testing.T) {
 	r := mustRoute(t, `{name: r, match: [{method: "*"}], retry: {}, balancer: {}, limits: {}, backends: [{service: s, pool: {}, ejection: {}, limits: {}, panic_percent: 0}]}`)
 	require.Equal(t, 2, r.Retry.Attempts)
 	for code := range uint32(40) {
-		require.Equal(t, code == uint32(codes.Unavailable), r.Retry.On(code), code)
+		require.False(t, r.Retry.On(code), code)
 	}
-	require.False(t, (*Retry)(nil).On(uint32(codes.Unavailable)))
+	require.False(t, r.Retry.OnLate())
 	require.Equal(t, WeightedRandom, BalancePolicy(pickerKeyOf(r.Balancer).policy.Kind))
 	require.Equal(t, pickerKeyOf(nil), pickerKeyOf(r.Balancer))
 	require.Equal(t, spec{panicAt: 0}, specOf(&r.Backends[0]))

@@ -97,7 +97,7 @@ func TestRetry_CallThatMayHaveBeenSeenIsSentOnce(t *testing.T) {
 
 func TestRetry_StatusAndTrailersOfTheLastTryPass(t *testing.T) {
 	eachRouting(t, func(t *testing.T, routes routing) {
-		u := newUpstreams(t, routes, 2, "retry: {attempts: 3, "+fast+"}")
+		u := newUpstreams(t, routes, 2, "retry: {attempts: 3, codes: [UNAVAILABLE], "+fast+"}")
 		cs := u.client.OpenEnd(t, testbed.RequestFields())
 		for i := range 3 {
 			fail(u.accept(t), 14, "x-try", strconv.Itoa(i), "x-data-bin", "AAE")
@@ -118,7 +118,7 @@ func TestRetry_EndpointsStatusPassesWhenNoOtherCanBeReached(t *testing.T) {
 		u.servers = []*testbed.H2Server{testbed.NewH2Server(t)}
 		gone := testbed.NewH2Server(t)
 		gone.Close()
-		u.proxy = testbed.NewProxy(t, routes(t, []string{u.servers[0].Addr, gone.Addr}, "retry: {attempts: 2, "+fast+"}"))
+		u.proxy = testbed.NewProxy(t, routes(t, []string{u.servers[0].Addr, gone.Addr}, "retry: {attempts: 2, codes: [UNAVAILABLE], "+fast+"}"))
 		u.client = testbed.DialH2(t, u.proxy.Addr)
 		for range 2 { // each endpoint comes first once
 			cs := u.client.OpenEnd(t, testbed.RequestFields())
@@ -145,7 +145,7 @@ func TestRetry_NotOnceHeadersWerePassedOn(t *testing.T) {
 			"lost":     func(st *testbed.H2Stream) { st.Conn().Close() },
 		} {
 			t.Run(name, func(t *testing.T) {
-				u := newUpstreams(t, routes, 2, "retry: {attempts: 5, "+fast+"}")
+				u := newUpstreams(t, routes, 2, "retry: {attempts: 5, codes: [UNAVAILABLE], "+fast+"}")
 				cs := u.client.OpenEnd(t, testbed.RequestFields())
 				st := u.accept(t)
 				st.SendHeaders(testbed.ResponseFields("x-header", "theirs"))
@@ -160,7 +160,7 @@ func TestRetry_NotOnceHeadersWerePassedOn(t *testing.T) {
 
 func TestRetry_ClientsOwnCountOfAttemptsIsAddedTo(t *testing.T) {
 	eachRouting(t, func(t *testing.T, routes routing) {
-		u := newUpstreams(t, routes, 2, "retry: {attempts: 2, "+fast+"}")
+		u := newUpstreams(t, routes, 2, "retry: {attempts: 2, codes: [UNAVAILABLE], "+fast+"}")
 		for own, want := range map[string]string{"3": "4", "-7": "1", "many": "1"} {
 			cs := u.client.OpenEnd(t, testbed.RequestFields("grpc-previous-rpc-attempts", own, "x-other", "a", "x-other", "b"))
 			first := u.accept(t)
@@ -179,7 +179,7 @@ func TestRetry_ClientsOwnCountOfAttemptsIsAddedTo(t *testing.T) {
 func TestRetry_WaitsBetweenTries(t *testing.T) {
 	const most = 150 * time.Millisecond
 	eachRouting(t, func(t *testing.T, routes routing) {
-		u := newUpstreams(t, routes, 1, fmt.Sprintf("retry: {attempts: 10, backoff: {base: %s, max: %s}}", most, most))
+		u := newUpstreams(t, routes, 1, fmt.Sprintf("retry: {attempts: 10, codes: [UNAVAILABLE], backoff: {base: %s, max: %s}}", most, most))
 		cs := u.client.OpenEnd(t, testbed.RequestFields())
 		var all time.Duration
 		for i := range 10 {
@@ -199,7 +199,7 @@ func TestRetry_WaitsBetweenTries(t *testing.T) {
 func TestRetry_SilentEndpointIsGivenUpAfterThePerTryTimeout(t *testing.T) {
 	const perTry = 150 * time.Millisecond
 	eachRouting(t, func(t *testing.T, routes routing) {
-		u := newUpstreams(t, routes, 2, fmt.Sprintf("retry: {attempts: 2, per_try_timeout: %s, %s}", perTry, fast))
+		u := newUpstreams(t, routes, 2, fmt.Sprintf("retry: {attempts: 2, codes: [UNAVAILABLE], per_try_timeout: %s, %s}", perTry, fast))
 		cs := u.client.OpenEnd(t, testbed.RequestFields())
 		first := u.accept(t)
 		began := time.Now()
@@ -236,7 +236,7 @@ func TestRetry_PerTryTimeoutCountsWhileConnecting(t *testing.T) {
 	eachRouting(t, func(t *testing.T, routes routing) {
 		var u upstreams
 		u.servers = []*testbed.H2Server{testbed.NewH2Server(t)}
-		u.proxy = testbed.NewProxy(t, routes(t, []string{u.servers[0].Addr, mute(t)}, "retry: {attempts: 2, per_try_timeout: 100ms, "+fast+"}"))
+		u.proxy = testbed.NewProxy(t, routes(t, []string{u.servers[0].Addr, mute(t)}, "retry: {attempts: 2, codes: [UNAVAILABLE], per_try_timeout: 100ms, "+fast+"}"))
 		u.client = testbed.DialH2(t, u.proxy.Addr)
 		for range 4 {
 			began := time.Now()
@@ -271,7 +271,7 @@ func TestRetry_BudgetBoundsRetriesUnderWay(t *testing.T) {
 			now.Add(-1)
 			return nil
 		})
-		proxy := testbed.NewProxy(t, routes(t, []string{addr}, fmt.Sprintf("retry: {attempts: 2, budget: {percent: %d, min: 2}, %s}", percent, fast)))
+		proxy := testbed.NewProxy(t, routes(t, []string{addr}, fmt.Sprintf("retry: {attempts: 2, codes: [UNAVAILABLE], budget: {percent: %d, min: 2}, %s}", percent, fast)))
 		cc := testbed.DialGRPC(t, proxy.Addr)
 		results := make(chan error, calls)
 		for range calls {
@@ -299,7 +299,7 @@ func TestRetry_BudgetBoundsRetriesUnderWay(t *testing.T) {
 // What a retry took of the budget is there for the next retry, of the same call too, however the call ended.
 func TestRetry_BudgetIsGivenBack(t *testing.T) {
 	eachRouting(t, func(t *testing.T, routes routing) {
-		u := newUpstreams(t, routes, 1, "retry: {attempts: 3, budget: {percent: 1, min: 1}, per_try_timeout: 5s, "+fast+"}")
+		u := newUpstreams(t, routes, 1, "retry: {attempts: 3, codes: [UNAVAILABLE], budget: {percent: 1, min: 1}, per_try_timeout: 5s, "+fast+"}")
 		try := func(ends ...func(cs, st *testbed.H2Stream)) *testbed.H2Stream {
 			cs := u.client.OpenEnd(t, testbed.RequestFields())
 			for _, end := range ends {
@@ -329,7 +329,7 @@ func TestRetry_EndpointWithOneStreamIsTriedAgain(t *testing.T) {
 		for _, whenFull := range []string{"fail", "wait"} {
 			t.Run(whenFull, func(t *testing.T) {
 				server := testbed.NewH2Server(t)
-				doc := strings.Replace(routes(t, []string{server.Addr}, "retry: {attempts: 3, "+fast+"}"),
+				doc := strings.Replace(routes(t, []string{server.Addr}, "retry: {attempts: 3, codes: [UNAVAILABLE], "+fast+"}"),
 					"endpoints:", "pool: {connections: {max: 1}, streams_per_connection: 1, when_full: "+whenFull+"}, endpoints:", 1)
 				u := upstreams{servers: []*testbed.H2Server{server}, proxy: testbed.NewProxy(t, doc)}
 				u.client = testbed.DialH2(t, u.proxy.Addr)
@@ -349,7 +349,7 @@ func TestRetry_RequestThatIsLongerThanTheBufferIsNotTriedAgain(t *testing.T) {
 	for _, buffer := range []int{1000, 61_440, 65_536, 300_000} {
 		t.Run(strconv.Itoa(buffer), func(t *testing.T) {
 			eachRouting(t, func(t *testing.T, routes routing) {
-				u := newUpstreams(t, routes, 2, fmt.Sprintf("retry: {attempts: 2, buffer_bytes: %d, %s}", buffer, fast))
+				u := newUpstreams(t, routes, 2, fmt.Sprintf("retry: {attempts: 2, codes: [UNAVAILABLE], buffer_bytes: %d, %s}", buffer, fast))
 				for _, more := range []int{0, 1} {
 					body := testbed.Frame(pattern(buffer-5+more, 1))
 					cs := u.client.Open(t, testbed.RequestFields())
@@ -380,7 +380,7 @@ func TestRetry_StreamIsReplayedHalfWay(t *testing.T) {
 	eachRouting(t, func(t *testing.T, routes routing) {
 		for _, size := range []int{10, 40_000, 150_000} {
 			t.Run(strconv.Itoa(size), func(t *testing.T) {
-				u := newUpstreams(t, routes, 3, "retry: {attempts: 3, buffer_bytes: 1048576, "+fast+"}")
+				u := newUpstreams(t, routes, 3, "retry: {attempts: 3, codes: [UNAVAILABLE], buffer_bytes: 1048576, "+fast+"}")
 				cs := u.client.Open(t, testbed.RequestFields())
 				var body []byte
 				send := func(seed int) {
@@ -414,7 +414,7 @@ func TestRetry_StreamIsReplayedHalfWay(t *testing.T) {
 // A try that ends while the client sends neither loses nor doubles a byte, wherever it ends.
 func TestRetry_ReplayIsExactWhereverTheFirstTryEnds(t *testing.T) {
 	eachRouting(t, func(t *testing.T, routes routing) {
-		u := newUpstreams(t, routes, 2, "retry: {attempts: 2, buffer_bytes: 1048576, "+fast+"}")
+		u := newUpstreams(t, routes, 2, "retry: {attempts: 2, codes: [UNAVAILABLE], buffer_bytes: 1048576, "+fast+"}")
 		for i := range 30 {
 			cs := u.client.Open(t, testbed.RequestFields())
 			var body []byte
@@ -448,7 +448,7 @@ func gzipped(t testing.TB, b []byte) []byte {
 
 func TestRetry_CompressedRequestSurvives(t *testing.T) {
 	eachRouting(t, func(t *testing.T, routes routing) {
-		u := newUpstreams(t, routes, 2, "retry: {attempts: 2, "+fast+"}")
+		u := newUpstreams(t, routes, 2, "retry: {attempts: 2, codes: [UNAVAILABLE], "+fast+"}")
 		cs := u.client.Open(t, testbed.RequestFields("grpc-encoding", "gzip", "grpc-accept-encoding", "gzip,identity"))
 		body := testbed.Message{Flag: 1, Payload: gzipped(t, text("compressed"))}.Bytes()
 		cs.SendEnd(body)
@@ -471,7 +471,7 @@ func TestRetry_CompressedRequestSurvives(t *testing.T) {
 func TestRetry_HonoursTheClientsDeadline(t *testing.T) {
 	eachRouting(t, func(t *testing.T, routes routing) {
 		t.Run("the next try gets what is left", func(t *testing.T) {
-			u := newUpstreams(t, routes, 2, "retry: {attempts: 2, "+fast+"}")
+			u := newUpstreams(t, routes, 2, "retry: {attempts: 2, codes: [UNAVAILABLE], "+fast+"}")
 			cs := u.client.OpenEnd(t, testbed.RequestFields("grpc-timeout", "3000m"))
 			first := u.accept(t)
 			before := timeoutOf(t, first.ReadHeaders())
@@ -485,7 +485,7 @@ func TestRetry_HonoursTheClientsDeadline(t *testing.T) {
 			wantAnswer(t, cs, "reply")
 		})
 		t.Run("no wait beyond it", func(t *testing.T) {
-			u := newUpstreams(t, routes, 2, "retry: {attempts: 2}")
+			u := newUpstreams(t, routes, 2, "retry: {attempts: 2, codes: [UNAVAILABLE]}")
 			cs := u.client.OpenEnd(t, testbed.RequestFields("grpc-timeout", "500m"))
 			began := time.Now()
 			fail(u.accept(t), 14, "grpc-retry-pushback-ms", "600")
@@ -505,7 +505,7 @@ func TestRetry_HonoursTheClientsDeadline(t *testing.T) {
 
 func TestRetry_HonoursPushback(t *testing.T) {
 	eachRouting(t, func(t *testing.T, routes routing) {
-		u := newUpstreams(t, routes, 2, "retry: {attempts: 2, backoff: {base: 5s, max: 5s}}")
+		u := newUpstreams(t, routes, 2, "retry: {attempts: 2, codes: [UNAVAILABLE], backoff: {base: 5s, max: 5s}}")
 		for _, wait := range []time.Duration{0, 300 * time.Millisecond} {
 			cs := u.client.OpenEnd(t, testbed.RequestFields())
 			fail(u.accept(t), 14, "grpc-retry-pushback-ms", strconv.FormatInt(wait.Milliseconds(), 10))
@@ -533,7 +533,7 @@ func TestRetry_HonoursPushback(t *testing.T) {
 // A client that gives up is not waited for, and nothing is sent for it any more.
 func TestRetry_CancelEndsTheWait(t *testing.T) {
 	eachRouting(t, func(t *testing.T, routes routing) {
-		u := newUpstreams(t, routes, 2, "retry: {attempts: 2, budget: {percent: 1, min: 1}}")
+		u := newUpstreams(t, routes, 2, "retry: {attempts: 2, codes: [UNAVAILABLE], budget: {percent: 1, min: 1}}")
 		for range 3 {
 			cs := u.client.OpenEnd(t, testbed.RequestFields())
 			fail(u.accept(t), 14, "grpc-retry-pushback-ms", "30000")
@@ -561,7 +561,7 @@ func TestRetry_CancelEndsTheWait(t *testing.T) {
 
 func TestRetry_BadRequestEndsTheWait(t *testing.T) {
 	eachRouting(t, func(t *testing.T, routes routing) {
-		u := newUpstreams(t, routes, 2, "retry: {attempts: 2}")
+		u := newUpstreams(t, routes, 2, "retry: {attempts: 2, codes: [UNAVAILABLE]}")
 		cs := u.client.Open(t, testbed.RequestFields())
 		fail(u.accept(t), 14, "grpc-retry-pushback-ms", "30000")
 		began := time.Now()
@@ -575,7 +575,7 @@ func TestRetry_BadRequestEndsTheWait(t *testing.T) {
 // A request without a message may end with its headers, before the next try or after it.
 func TestRetry_EmptyRequest(t *testing.T) {
 	eachRouting(t, func(t *testing.T, routes routing) {
-		for _, key := range []string{"retry: {attempts: 2, " + fast + "}", hedge("")} {
+		for _, key := range []string{"retry: {attempts: 2, codes: [UNAVAILABLE], " + fast + "}", hedge("")} {
 			u := newUpstreams(t, routes, 2, key)
 			for i := range 3 {
 				cs := u.client.Open(t, testbed.RequestFields())
@@ -673,7 +673,7 @@ func TestRetry_KitexCallIsTriedAgain(t *testing.T) {
 	good := testbed.NewEcho(t, &testbed.Echo{})
 	eachRouting(t, func(t *testing.T, routes routing) {
 		calls.Store(0)
-		proxy := testbed.NewProxy(t, routes(t, []string{flaky, good}, "retry: {attempts: 2, "+fast+"}"))
+		proxy := testbed.NewProxy(t, routes(t, []string{flaky, good}, "retry: {attempts: 2, codes: [UNAVAILABLE], "+fast+"}"))
 		client := testbed.DialEcho(t, proxy.Addr)
 		for i := range 10 {
 			reply, err := client.Say(context.Background(), &echo.Request{Message: strconv.Itoa(i)})
