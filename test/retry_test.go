@@ -649,17 +649,28 @@ func TestRetry_FullEndpointIsPassedByWithoutAPolicy(t *testing.T) {
 
 func TestRetry_RefusedStreamIsTriedOnceMoreAndNoMore(t *testing.T) {
 	eachRouting(t, func(t *testing.T, routes routing) {
-		for _, keys := range []string{"", "retry: {attempts: 5, codes: [ABORTED], " + fast + "}"} {
-			u := newUpstreams(t, routes, 3, keys)
-			cs := u.client.OpenEnd(t, testbed.RequestFields())
-			for i := range 2 {
-				st := u.accept(t)
-				require.False(t, st.ReadHeaders().Has("grpc-previous-rpc-attempts"), "attempt %d: none was seen", i)
-				st.Reset(http2.ErrCodeRefusedStream)
-			}
-			wantLocal(t, cs.Outcome(), 14, "upstream_reset")
-			u.requireIdle(t)
+		u := newUpstreams(t, routes, 3, "")
+		cs := u.client.OpenEnd(t, testbed.RequestFields())
+		for i := range 2 {
+			st := u.accept(t)
+			require.False(t, st.ReadHeaders().Has("grpc-previous-rpc-attempts"), "attempt %d: none was seen", i)
+			st.Reset(http2.ErrCodeRefusedStream)
 		}
+		wantLocal(t, cs.Outcome(), 14, "upstream_reset")
+		u.requireIdle(t)
+	})
+}
+
+// With a policy the attempts that it allows follow the one that any route makes, also when it lists no codes.
+func TestRetry_RefusedStreamIsTriedAsOftenAsTheRouteSays(t *testing.T) {
+	eachRouting(t, func(t *testing.T, routes routing) {
+		u := newUpstreams(t, routes, 5, "retry: {attempts: 3, "+fast+"}")
+		cs := u.client.OpenEnd(t, testbed.RequestFields())
+		for range 1 + 3 {
+			u.accept(t).Reset(http2.ErrCodeRefusedStream)
+		}
+		wantLocal(t, cs.Outcome(), 14, "upstream_reset")
+		u.requireIdle(t)
 	})
 }
 
