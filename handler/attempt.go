@@ -187,11 +187,8 @@ func (c *call) closeAttempt(a *attempt, r resolver.Result) {
 	}
 }
 
-// finalResult says what the result of the call tells of the endpoint of its last attempt.
-func (c *call) finalResult() resolver.Result {
-	c.endMu.Lock()
-	code, reason := c.code, c.reason
-	c.endMu.Unlock()
+// finalResult says what a result of the call with that code and reason tells of the endpoint of its last attempt.
+func (c *call) finalResult(code codes.Code, reason Reason) resolver.Result {
 	a := c.current
 	switch reason {
 	case "":

@@ -25,12 +25,13 @@ import (
 //	client --- down ---> request  ---> up ---> endpoint
 //	       <-- down ---- response <--- up <---
 type call struct {
-	proxy  *Proxy
-	down   serverStream
-	target resolver.Target
-	ctx    context.Context // the client's stream: its deadline, metadata and cancellation
-	hdr    *grpc.CallHdr
-	idle   *idleWatch // nil without an idle timeout
+	proxy    *Proxy
+	entrance *entrance // where it is counted; nil when it no longer is. Owned by the handler's goroutine
+	down     serverStream
+	target   resolver.Target
+	ctx      context.Context // the client's stream: its deadline, metadata and cancellation
+	hdr      *grpc.CallHdr
+	idle     *idleWatch // nil without an idle timeout
 
 	addr        atomic.Pointer[string]      // of the endpoint that the last attempt goes to; nil before the first
 	beside      atomic.Pointer[string]      // of that of a hedged call's attempt beside it; nil for none
@@ -79,6 +80,7 @@ func (c *call) run() {
 		if failure := c.failure.Load(); failure != nil {
 			e = failure
 		}
+		c.handBack(e.code, e.reason)
 		c.endLocal(e)
 		return
 	}
@@ -116,9 +118,10 @@ func (c *call) recoverPanic() {
 // stop ends what is left of the call: the upstream and the goroutine of the request direction. The client's stream has
 // ended before.
 func (c *call) stop() {
-	if c.current != nil {
-		c.closeAttempt(c.current, c.finalResult())
-	}
+	c.endMu.Lock()
+	code, reason := c.code, c.reason
+	c.endMu.Unlock()
+	c.handBack(code, reason)
 	if cancel := c.cancelHedge.Load(); cancel != nil {
 		(*cancel)()
 	}
@@ -133,6 +136,24 @@ func (c *call) stop() {
 		<-c.uploaded // both streams have ended, so nothing blocks it
 	}
 	c.replay.sending.Wait()
+}
+
+// handBack gives back what the call holds of its endpoint and of limits. It comes before the client hears the result, which
+// has that code and reason: the client's next call may need it. It may be called more than once.
+func (c *call) handBack(code codes.Code, reason Reason) {
+	if c.current != nil {
+		c.closeAttempt(c.current, c.finalResult(code, reason))
+	}
+	c.leave()
+}
+
+// leave ends what is counted of the call. It may be called more than once.
+func (c *call) leave() {
+	if e := c.entrance; e != nil {
+		c.entrance = nil
+		c.target.Release()
+		e.leave()
+	}
 }
 
 // endpoint returns the address of the endpoint that the last attempt goes to, or "".
@@ -313,6 +334,7 @@ func (c *call) forwardResponse() error {
 func (c *call) finish(err error) {
 	up := c.up.Load()
 	if e := c.failure.Load(); e != nil {
+		c.handBack(e.code, e.reason)
 		c.endLocal(e)
 		return
 	}
@@ -329,7 +351,9 @@ func (c *call) finish(err error) {
 		e = c.brokenError(err)
 	}
 	c.fail(e)
-	c.endLocal(c.failure.Load())
+	e = c.failure.Load()
+	c.handBack(e.code, e.reason)
+	c.endLocal(e)
 }
 
 // brokenError is the local error for a stream that broke on either side.
@@ -363,6 +387,7 @@ func (c *call) endWithUpstream(up *pool.Stream) {
 			if code == http2.ErrCodeCancel && nearlyExpired(c.ctx) {
 				e = errTimeout // the endpoint gave up for the same deadline
 			}
+			c.handBack(e.code, e.reason)
 			c.endLocal(e)
 			return
 		}
@@ -370,6 +395,7 @@ func (c *call) endWithUpstream(up *pool.Stream) {
 	c.answerBegan() // if these trailers are all of it
 	md := up.Trailer()
 	dropHopByHop(md)
+	c.handBack(st.Code(), "")
 	c.end(st.Code(), "", func() {
 		_ = c.down.s.SetTrailer(md) // fails only when the client's stream has ended
 		c.down.s.SetBizStatusErr(up.BizStatusErr())

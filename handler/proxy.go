@@ -116,7 +116,8 @@ func (p *Proxy) serve(e *entrance, down serverStream) {
 		c.end(errOverloaded.code, errOverloaded.reason, down.endOverloaded)
 		return
 	}
-	defer e.leave()
+	c.entrance = e
+	defer c.leave()
 	req := resolver.Request{Listener: e.listener, Method: down.s.Method(), Authority: authority, Header: md, Peer: down.tr.RemoteAddr()}
 	var ok bool
 	c.target, ok = p.router.Resolve(req)
@@ -126,8 +127,8 @@ func (p *Proxy) serve(e *entrance, down serverStream) {
 		return
 	}
 	c.recordTarget()
-	defer target.Release()
 	if err := target.Admit(&req); err != nil {
+		c.leave()
 		c.endLocal(targetError(target, err))
 		return
 	}
@@ -152,6 +153,7 @@ func (p *Proxy) serve(e *entrance, down serverStream) {
 		c.observeStart()
 	}
 	if unpicked != nil {
+		c.leave()
 		c.endLocal(unpicked)
 		return
 	}
