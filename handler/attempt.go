@@ -119,14 +119,6 @@ const pendingHint = 100 * time.Millisecond
 // minSilence is how long an endpoint must have said nothing at all to be blamed for a deadline that the client chose.
 const minSilence = time.Second
 
-// answered notes that the attempt's answer has begun, or that it has ended without one.
-func (a *attempt) answered() {
-	if a.timer != nil {
-		a.timer.Stop()
-	}
-	a.picked.Answered()
-}
-
 // outcome returns how an attempt ended; ok is false if its answer has begun. It waits for either. It may be called once,
 // and again when the attempt has ended.
 func (a *attempt) outcome() (o outcome, ok bool) {

@@ -306,7 +306,7 @@ func (c *call) forwardResponse() error {
 		a = next
 	}
 	c.give()
-	a.answered()
+	a.picked.Answered()
 	up, encoding := a.Stream, a.RecvCompress()
 	if !up.TrailersOnly() && !up.Unprocessed() {
 		md, err := up.Header()

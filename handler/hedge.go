@@ -172,7 +172,7 @@ func (c *call) settle(h *hedge, winner *attempt) {
 		c.waits.Go(func() {
 			<-loser.ready
 			if loser.Stream != nil {
-				loser.answered() // so long it would have taken at least
+				loser.picked.Answered() // so long it would have taken at least
 			}
 			c.closeAttempt(loser, resolver.Unknown)
 		})
