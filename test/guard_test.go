@@ -193,7 +193,9 @@ func TestGuard_AttackersThatReadNothingAreCutOff(t *testing.T) {
 }
 
 // oneUpstream keeps the connections to the endpoint from becoming more, which stay.
-func oneUpstream(c *conf.Config) { c.Upstream.Connections.Max, c.Upstream.StreamsPerConnection = 1, 1<<16 }
+func oneUpstream(c *conf.Config) {
+	c.Upstream.Connections.Max, c.Upstream.StreamsPerConnection = 1, 1<<16
+}
 
 func noUpstreamBut(proxy *testbed.Proxy, want int) error {
 	if n := proxy.UpstreamStreams(); n != want {
