@@ -121,7 +121,8 @@ func split(samples []sample) (rss, goroutines, files series) {
 	return rss, goroutines, files
 }
 
-// routes returns a document with the same backends behind a route in frame mode and one in struct mode.
+// routes returns a document with the same backends behind a route in frame mode and one in struct mode, with all that runs
+// for balancing and failure.
 func routes(t *testing.T, backends []*chaos.Backend) string {
 	t.Helper()
 	var endpoints string
@@ -131,10 +132,20 @@ func routes(t *testing.T, backends []*chaos.Backend) string {
 	return fmt.Sprintf(`routes:
 - name: frame
   match: [{method: "/%[1]s/*"}]
-  backends: [{endpoints: [%[2]s]}]
+  balancer: {policy: peak_ewma, slow_start: 2s}
+  retry: {attempts: 3, codes: [UNAVAILABLE], per_try_timeout: 1s}
+  limits: {concurrent: 10000, pending: 1000, calls_per_second: 100000, per: {peer: true}}
+  idle_timeout: 1m
+  backends:
+  - endpoints: [%[2]s]
+    health: {type: tcp, interval: 500ms}
+    ejection: {failure_percent: 50, base_time: 1s}
+    pool: {connections: {min: 1}, max_age: 20s}
 - name: struct
   match: [{method: "/%[1]s/*", headers: [{name: %[3]s, exact: %[4]s}]}]
   %[5]s
+  balancer: {policy: least_request}
+  hedge: {delay: 50ms}
   backends: [{endpoints: [%[2]s]}]
 `, chaos.Service, endpoints, structHeader, structValue, strings.Join(chaos.StructKeys(t), "\n  "))
 }
