@@ -2,6 +2,8 @@ package resolver
 
 import (
 	"cmp"
+	"context"
+	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -26,6 +28,7 @@ type group struct {
 	key     groupKey
 	tags    map[string]string // that an instance must have; of a service's group
 	checker *health.Checker
+	log     *slog.Logger
 
 	// guarded by the Resolver's mu
 	refs      int // backends of routes in force that use it
@@ -40,6 +43,7 @@ type group struct {
 	members  []*member // by address
 	pickers  map[pickerKey]*picker
 	panicked bool        // so few may be used that all are
+	news     []news      // that are logged when mu is unlocked
 	ramp     *time.Timer // the next step of slow starts; nil while there is none
 	closed   bool
 }
@@ -83,6 +87,7 @@ type member struct {
 	weight int // 0 takes no calls
 	watch  *watch
 	check  health.Status // as of its last change; healthy while nothing is known
+	out    bool          // ejected, as far as is logged
 	usable bool          // healthy and not ejected
 	since  time.Time     // when it became usable after it was not, or was not there; zero if it always was
 }
@@ -101,8 +106,8 @@ type weighted struct {
 	weight  int
 }
 
-func newGroup(key groupKey, tags map[string]string, s spec, checker *health.Checker) *group {
-	g := &group{key: key, tags: tags, checker: checker, spec: s, pickers: map[pickerKey]*picker{}}
+func newGroup(key groupKey, tags map[string]string, s spec, checker *health.Checker, log *slog.Logger) *group {
+	g := &group{key: key, tags: tags, checker: checker, log: log, spec: s, pickers: map[pickerKey]*picker{}}
 	g.ejector = eject.New(s.eject, g.update)
 	return g
 }
@@ -215,7 +220,7 @@ func (m *member) unwatch() {
 // counts.
 func (g *group) checked(m *member, w *watch, s health.Status) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
+	defer g.unlock()
 	if m.watch != w {
 		return
 	}
@@ -229,8 +234,33 @@ func (g *group) checked(m *member, w *watch, s health.Status) {
 // update makes every picker anew from the state of the members.
 func (g *group) update() {
 	g.mu.Lock()
-	defer g.mu.Unlock()
+	defer g.unlock()
 	g.updateLocked(time.Now())
+}
+
+// news is a line of the log.
+type news struct {
+	level slog.Level
+	text  string
+	args  []any
+}
+
+// unlock unlocks mu, and then logs what is new.
+func (g *group) unlock() {
+	all := g.news
+	g.news = nil
+	g.mu.Unlock()
+	for _, n := range all {
+		g.log.Log(context.Background(), n.level, n.text, append(n.args, g.key.args()...)...)
+	}
+}
+
+// args name the group in the log.
+func (k groupKey) args() []any {
+	if k.Service != "" {
+		return []any{"service", k.Service}
+	}
+	return []any{"route", k.Route, "backend", k.Backend}
 }
 
 func (g *group) updateLocked(now time.Time) {
@@ -242,6 +272,14 @@ func (g *group) updateLocked(now time.Time) {
 		ejected := m.ejected()
 		if ejected {
 			m.trial.Store(true)
+		}
+		if ejected != m.out {
+			m.out = ejected
+			n := news{slog.LevelInfo, "endpoint is back from its ejection", []any{"endpoint", m.host.Address()}}
+			if ejected {
+				n.level, n.text = slog.LevelWarn, "endpoint ejected: it failed too many calls"
+			}
+			g.news = append(g.news, n)
 		}
 		was := m.usable
 		m.usable = m.check.Healthy && !ejected
@@ -255,7 +293,14 @@ func (g *group) updateLocked(now time.Time) {
 			}
 		}
 	}
-	g.panicked = usable*100 < g.spec.panicAt*taking
+	if panicked := usable*100 < g.spec.panicAt*taking; panicked != g.panicked {
+		g.panicked = panicked
+		n := news{slog.LevelInfo, "enough endpoints are usable again", []any{"usable", usable, "of", taking}}
+		if panicked {
+			n.level, n.text = slog.LevelWarn, "too few endpoints are usable: calls go to all"
+		}
+		g.news = append(g.news, n)
+	}
 	for _, p := range g.pickers {
 		p.renewLocked(now)
 	}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/framegate/framegate/test/testlog"
 )
 
 // three returns a route to a:1, a:2 and a:3 with some more keys, of the route and of the backend.
@@ -419,4 +421,22 @@ func TestGroup_TurnsGoOnThroughChanges(t *testing.T) {
 		got[call(t, r, anyCall, Succeeded)]++
 	}
 	require.Equal(t, map[string]int{"a:1": 100, "a:2": 100, "a:3": 100}, got)
+}
+
+func TestEjection_IsLoggedWithItsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var logged testlog.Buffer
+		r := New()
+		defer r.Close()
+		r.SetLog(logged.Logger())
+		r.Apply("file", []*Route{three(t, "", "panic_percent: 100")})
+		fail(t, r, "a:1", 5)
+		require.Contains(t, logged.String(), `level=WARN msg="endpoint ejected: it failed too many calls" endpoint=a:1 route=r backend=#0`)
+		require.Contains(t, logged.String(), `level=WARN msg="too few endpoints are usable: calls go to all" usable=2 of=3 route=r backend=#0`)
+		time.Sleep(11 * time.Second)
+		synctest.Wait()
+		require.Contains(t, logged.String(), `level=INFO msg="endpoint is back from its ejection" endpoint=a:1 route=r`)
+		require.Contains(t, logged.String(), `level=INFO msg="enough endpoints are usable again" usable=3 of=3 route=r`)
+		require.Equal(t, 4, logged.Count("msg="), "each once: %s", logged.String())
+	})
 }

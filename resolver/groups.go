@@ -1,6 +1,7 @@
 package resolver
 
 import (
+	"log/slog"
 	"maps"
 	"slices"
 	"strconv"
@@ -15,6 +16,7 @@ import (
 // stays. The Resolver's mu guards all of it.
 type groups struct {
 	checker  *health.Checker
+	log      *slog.Logger
 	presence *presence
 	closed   bool
 
@@ -31,7 +33,7 @@ type service struct {
 
 func newGroups(mu *sync.Mutex, checker *health.Checker) *groups {
 	return &groups{
-		checker: checker, presence: newPresence(mu), byKey: map[groupKey]*group{}, policies: map[PoolPolicy]*PoolPolicy{},
+		checker: checker, log: slog.New(slog.DiscardHandler), presence: newPresence(mu), byKey: map[groupKey]*group{}, policies: map[PoolPolicy]*PoolPolicy{},
 		services: map[string]*service{},
 	}
 }
@@ -69,7 +71,7 @@ func (s *groups) acquire(route *Route, source string, i int) *group {
 	}
 	g := s.byKey[key]
 	if g == nil {
-		g = newGroup(key, b.Tags, spec, s.checker)
+		g = newGroup(key, b.Tags, spec, s.checker, s.log)
 		s.byKey[key] = g
 		if b.Service != "" {
 			sv := s.service(b.Service)

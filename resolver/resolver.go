@@ -35,11 +35,12 @@ func New(listeners ...string) *Resolver {
 	return r
 }
 
-// SetLog says where changes of the endpoints' health are logged; without it they are not. It comes before the first route.
+// SetLog says where it is logged that endpoints become unhealthy, are ejected and come back; without it, nowhere. It comes
+// before the first route.
 func (r *Resolver) SetLog(log *slog.Logger) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.groups.checker = health.NewChecker(log)
+	r.groups.checker, r.groups.log = health.NewChecker(log), log
 }
 
 // SetDepartures says who hears of endpoints that leave. It comes before the first route.

@@ -114,6 +114,7 @@ func (g *Gateway) start(ctx context.Context) (err error) {
 		Router: g.resolver, Pool: g.pool.Default(), PoolOf: upstream.openerOf, Log: g.log, MaxMessageBytes: g.cfg.Limits.MaxMessageBytes, MaxCalls: g.maxCalls(), Observers: g.observers.all(),
 		Taps: g.taps, Filters: g.filters,
 	})
+	g.resolver.SetLog(g.log)
 	g.resolver.SetDepartures(g.departures())
 	if g.sources, err = startSources(ctx, g.cfg, g.resolver, g.log); err != nil {
 		return err
