@@ -126,9 +126,7 @@ func (c *call) stop() {
 		(*cancel)()
 	}
 	c.waits.Wait() // all that could make or close an attempt, but for this goroutine
-	for a := c.last; a != nil; a = a.earlier {
-		c.closeAttempt(a, resolver.Unknown) // there is one only after a panic
-	}
+	c.closeAttempts()
 	if c.fork != nil {
 		c.fork.stop()
 	}
@@ -136,6 +134,13 @@ func (c *call) stop() {
 		<-c.uploaded // both streams have ended, so nothing blocks it
 	}
 	c.replay.sending.Wait()
+}
+
+// closeAttempts closes what a panic left open.
+func (c *call) closeAttempts() {
+	for a := c.last; a != nil; a = a.earlier {
+		c.closeAttempt(a, resolver.Unknown)
+	}
 }
 
 // handBack gives back what the call holds of its endpoint and of limits. It comes before the client hears the result, which

@@ -118,6 +118,7 @@ func (p *Proxy) serve(e *entrance, down serverStream) {
 	}
 	c.entrance = e
 	defer c.leave()
+	defer c.closeAttempts() // run does so before, unless it is not come to
 	req := resolver.Request{Listener: e.listener, Method: down.s.Method(), Authority: authority, Header: md, Peer: down.tr.RemoteAddr()}
 	var ok bool
 	c.target, ok = p.router.Resolve(req)
