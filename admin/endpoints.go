@@ -12,9 +12,10 @@ import (
 
 // EndpointStatus is what is open to an endpoint now.
 type EndpointStatus struct {
-	Address     string `json:"address"`     // host:port or unix:/path
-	Connections int    `json:"connections"` // that take calls
-	Streams     int    `json:"streams"`     // calls under way
+	Address      string `json:"address"`                 // host:port or unix:/path
+	Connections  int    `json:"connections"`             // that take calls
+	Streams      int    `json:"streams"`                 // calls under way
+	ConnectError string `json:"connect_error,omitempty"` // why no connection could be made the last time; empty if one could
 }
 
 // groupAnswer is how a group of endpoints does: the instances of a service, or what a backend of a route lists.
@@ -46,6 +47,7 @@ type groupEndpointAnswer struct {
 	EjectedUntil *time.Time `json:"ejected_until,omitempty"`
 	Trial        bool       `json:"trial"`
 	Connections  int        `json:"connections"`
+	ConnectError string     `json:"connect_error,omitempty"`
 }
 
 // State sums up an endpoint in one word.
@@ -94,13 +96,13 @@ func (s *Server) listEndpoints(w http.ResponseWriter, _ *http.Request) error {
 // groupAnswers puts endpoints with their groups. Groups of one name, whose endpoints cannot be told from each other, are
 // one in the answer.
 func groupAnswers(groups []resolver.GroupState, endpoints []resolver.EndpointState, open []EndpointStatus) []groupAnswer {
-	connections := make(map[string]int, len(open))
+	byAddress := make(map[string]EndpointStatus, len(open))
 	for _, e := range open {
-		connections[e.Address] = e.Connections
+		byAddress[e.Address] = e
 	}
 	of := map[resolver.GroupName][]groupEndpointAnswer{}
 	for _, e := range endpoints {
-		of[e.GroupName] = append(of[e.GroupName], endpointAnswer(e, connections[e.Address]))
+		of[e.GroupName] = append(of[e.GroupName], endpointAnswer(e, byAddress[e.Address]))
 	}
 	all := []groupAnswer{}
 	place := map[resolver.GroupName]int{}
@@ -132,10 +134,10 @@ func union(a, b []string) []string {
 	return slices.Sorted(maps.Keys(set))
 }
 
-func endpointAnswer(e resolver.EndpointState, connections int) groupEndpointAnswer {
+func endpointAnswer(e resolver.EndpointState, open EndpointStatus) groupEndpointAnswer {
 	a := groupEndpointAnswer{
 		Address: e.Address, State: stateOf(e), Weight: e.Weight, Active: e.Active, Usable: e.Usable,
-		Healthy: e.Healthy, Trial: e.Trial, Connections: connections,
+		Healthy: e.Healthy, Trial: e.Trial, Connections: open.Connections, ConnectError: open.ConnectError,
 	}
 	if !e.Checked.IsZero() {
 		a.Checked = &e.Checked

@@ -70,7 +70,7 @@ func startFailing(t *testing.T) *failing {
 	f.metrics = NewMetrics(MetricsConfig{Groups: groups})
 	f.api = startAPI(t, Config{Metrics: f.metrics.Handler(), Control: Control{Groups: groups, Endpoints: func() (all []EndpointStatus) {
 		for _, e := range pl.Endpoints() {
-			all = append(all, EndpointStatus{e.Address, e.Connections, e.Streams})
+			all = append(all, EndpointStatus{Address: e.Address, Connections: e.Connections, Streams: e.Streams})
 		}
 		return all
 	}}})

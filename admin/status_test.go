@@ -20,7 +20,7 @@ func TestStatus_EndpointsConfigAndMetrics(t *testing.T) {
 		}),
 		Control: Control{
 			Endpoints: func() []EndpointStatus {
-				return []EndpointStatus{{"unix:/tmp/b", 1, 2}, {"127.0.0.1:9001", 3, 4}}
+				return []EndpointStatus{{"unix:/tmp/b", 1, 2, ""}, {"127.0.0.1:9001", 3, 4, ""}}
 			},
 			Config: func() ([]byte, error) { return []byte(`{"admin":{"token":"hidden"}}`), nil },
 		},

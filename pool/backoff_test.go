@@ -253,3 +253,21 @@ func TestNoStreams_EndsCallsThatWait(t *testing.T) {
 	}
 	notEnded(t, "the stream that there is", s.Done())
 }
+
+func TestEndpoints_SayWhyThereIsNoConnection(t *testing.T) {
+	var down atomic.Bool
+	down.Store(true)
+	server := flaky(t, &down)
+	p := newPool(t, func(c *Config) { c.Backoff = Backoff{Base: time.Millisecond, Max: 2 * time.Millisecond} })
+	failure := requireDialError(t, receive(t, "the end of Open", goOpen(t.Context(), p, server.addr)), server.addr, patience)
+	require.Same(t, failure, p.Endpoints()[0].Failure)
+	down.Store(false)
+	eventually(t, "a stream", func() bool {
+		s, err := p.Default().Open(t.Context(), server.addr, hdr, OpenOptions{})
+		if err == nil {
+			s.Close()
+		}
+		return err == nil
+	})
+	require.Nil(t, p.Endpoints()[0].Failure)
+}

@@ -181,6 +181,13 @@ func (e *endpoint) dialFailedLocked(err *DialError) {
 	d.resting = time.AfterFunc(e.group.cfg.Backoff.after(d.failures, rand.Float64()), func() { e.rested(rest) })
 }
 
+// dialFailure returns why the last dial failed, nil if it did not.
+func (e *endpoint) dialFailure() *DialError {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.dial.failure
+}
+
 // rested ends a rest.
 func (e *endpoint) rested(rest int) {
 	e.mu.Lock()

@@ -102,6 +102,9 @@ type EndpointStats struct {
 	Address     string
 	Connections int
 	Streams     int // on all of them
+
+	// Failure is why no connection could be made the last time; nil if there is one, or none was wanted since.
+	Failure *DialError
 }
 
 // Endpoints returns a count for each endpoint that had a call not long ago, as exact as that of Stats, in no order.
@@ -115,6 +118,9 @@ func (p *Pool) Endpoints() []EndpointStats {
 				i = len(list)
 				place[e.addr] = i
 				list = append(list, EndpointStats{Address: e.addr})
+			}
+			if f := e.dialFailure(); f != nil {
+				list[i].Failure = f
 			}
 			for _, c := range e.all() {
 				list[i].Connections++

@@ -39,6 +39,7 @@ func newEndpointListCommand() *cobra.Command {
 that lists them, and how each does:
 
   ok              it gets calls; "on trial" says few, until it has answered one after an ejection
+  cannot connect  it is tried again now and then; calls pass it by meanwhile
   unhealthy: WHY  its health checks fail
   ejected until   its calls failed
   off             its weight is 0

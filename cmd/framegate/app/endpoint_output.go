@@ -41,6 +41,7 @@ type listedEndpoint struct {
 	EjectedUntil *time.Time  `json:"ejected_until" yaml:"ejected_until,omitempty"`
 	Trial        bool        `json:"trial" yaml:"trial"`
 	Connections  int         `json:"connections" yaml:"connections"`
+	ConnectError string      `json:"connect_error" yaml:"connect_error,omitempty"`
 }
 
 // writeEndpoints prints groups; now is for what the table says of times.
@@ -75,7 +76,10 @@ func (e *listedEndpoint) shownState(inPanic bool, now time.Time) string {
 	var s string
 	switch e.State {
 	case admin.StateUsable:
-		if e.Trial {
+		switch {
+		case e.ConnectError != "":
+			return "cannot connect: " + onTerminal(e.ConnectError)
+		case e.Trial:
 			return "ok, on trial"
 		}
 		return "ok"

@@ -59,6 +59,9 @@ func (g *Gateway) endpoints() []admin.EndpointStatus {
 	all := make([]admin.EndpointStatus, len(open))
 	for i, e := range open {
 		all[i] = admin.EndpointStatus{Address: e.Address, Connections: e.Connections, Streams: e.Streams}
+		if e.Failure != nil {
+			all[i].ConnectError = e.Failure.Err.Error()
+		}
 	}
 	return all
 }
