@@ -10,12 +10,9 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
-	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
-	"golang.org/x/net/http2"
 
 	"github.com/framegate/framegate/handler/tap"
 	"github.com/framegate/framegate/pool"
-	"github.com/framegate/framegate/pool/h2conn"
 	"github.com/framegate/framegate/resolver"
 )
 
@@ -134,31 +131,6 @@ func (c *call) stop() {
 		<-c.uploaded // both streams have ended, so nothing blocks it
 	}
 	c.replay.sending.Wait()
-}
-
-// closeAttempts closes what a panic left open.
-func (c *call) closeAttempts() {
-	for a := c.last; a != nil; a = a.earlier {
-		c.closeAttempt(a, resolver.Unknown)
-	}
-}
-
-// handBack gives back what the call holds of its endpoint and of limits. It comes before the client hears the result, which
-// has that code and reason: the client's next call may need it. It may be called more than once.
-func (c *call) handBack(code codes.Code, reason Reason) {
-	if c.current != nil {
-		c.closeAttempt(c.current, c.finalResult(code, reason))
-	}
-	c.leave()
-}
-
-// leave ends what is counted of the call. It may be called more than once.
-func (c *call) leave() {
-	if e := c.entrance; e != nil {
-		c.entrance = nil
-		c.target.Release()
-		e.leave()
-	}
 }
 
 // endpoint returns the address of the endpoint that the last attempt goes to, or "".
@@ -333,86 +305,4 @@ func (c *call) forwardResponse() error {
 		c.response.taker, c.response.maxBytes = &c.struc.response, c.wholeLimit()
 	}
 	return c.response.redirectFrame()
-}
-
-// finish ends the call at the client. err is the result of the response direction.
-func (c *call) finish(err error) {
-	up := c.up.Load()
-	if e := c.failure.Load(); e != nil {
-		c.handBack(e.code, e.reason)
-		c.endLocal(e)
-		return
-	}
-	if err == nil {
-		c.endWithUpstream(up)
-		return
-	}
-	if errors.Is(err, errTruncated) && up.Status().Code() != codes.OK {
-		c.endWithUpstream(up) // it says itself why the message is cut
-		return
-	}
-	e := messageError(err, ReasonBadResponseFraming, "response")
-	if e == nil {
-		e = c.brokenError(err)
-	}
-	c.fail(e)
-	e = c.failure.Load()
-	c.handBack(e.code, e.reason)
-	c.endLocal(e)
-}
-
-// brokenError is the local error for a stream that broke on either side.
-func (c *call) brokenError(err error) *localError {
-	var st *status.Error
-	var conn grpc.ConnectionError
-	switch {
-	case errors.Is(c.ctxErr(), context.DeadlineExceeded):
-		return errTimeout
-	case c.current.late.Load():
-		return errTimeout
-	case c.ctxErr() != nil, errors.As(err, new(writeError)):
-		return localErrorf(codes.Canceled, ReasonCanceled, "canceled by the client") // which hears it no more
-	case errors.As(err, &conn):
-		return localErrorf(codes.Unavailable, ReasonUpstreamReset, "the connection to %s broke: %s", c.endpoint(), conn.Desc)
-	case c.up.Load().Unprocessed():
-		return localErrorf(codes.Unavailable, ReasonUpstreamReset, "%s refused the call", c.endpoint())
-	case errors.As(err, &st):
-		// Headers that are no gRPC answer; the code is what a gRPC client makes of them.
-		return localErrorf(st.GRPCStatus().Code(), ReasonBadResponseFraming, "response of %s: %s", c.endpoint(), st.GRPCStatus().Message())
-	}
-	return localErrorf(codes.Unavailable, ReasonUpstreamReset, "%s: %v", c.endpoint(), err)
-}
-
-// endWithUpstream passes the status and trailers of an answer that ended between two messages.
-func (c *call) endWithUpstream(up *pool.Stream) {
-	st := up.Status()
-	if st.Code() != codes.OK {
-		if code, ok := up.ResetCode(); ok && st.Message() == resetMessage(code) {
-			e := resetError(code)
-			if code == http2.ErrCodeCancel && nearlyExpired(c.ctx) {
-				e = errTimeout // the endpoint gave up for the same deadline
-			}
-			c.handBack(e.code, e.reason)
-			c.endLocal(e)
-			return
-		}
-	}
-	c.answerBegan() // if these trailers are all of it
-	md := up.Trailer()
-	dropHopByHop(md)
-	c.handBack(st.Code(), "")
-	c.end(st.Code(), "", func() {
-		_ = c.down.s.SetTrailer(md) // fails only when the client's stream has ended
-		c.down.s.SetBizStatusErr(up.BizStatusErr())
-		c.down.end(st)
-	})
-}
-
-// resetMessage is the message that Kitex gives to a stream that the endpoint ended without trailers. The code comes
-// from the frames themselves; the message only makes sure that no trailers came first.
-func resetMessage(code http2.ErrCode) string {
-	if code == h2conn.BareEnd {
-		return "server closed the stream without sending trailers"
-	}
-	return "stream terminated by RST_STREAM with error code: " + code.String()
 }

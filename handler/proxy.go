@@ -1,6 +1,6 @@
 // Package handler decides what happens to a call: it is the Kitex handler of unknown methods.
 //
-// Enter at Proxy.Handler; then call.go (one call), redirect.go (the copying of frames), attempt.go (a try at an
+// Enter at Proxy.Handler; then call.go (one call), redirect.go (the copying of frames), finish.go (its end), attempt.go (a try at an
 // endpoint), retry.go and replay.go (a further try), hedge.go and fork.go (two at a time), timeouts.go (when a call
 // ends by itself). Struct mode is structured.go (a call made ready for it), structure.go (one message), program.go (what
 // a route makes of rules and schema), reflected.go (a schema asked from endpoints) and filter.go (rules in Go).
