@@ -40,6 +40,7 @@ type outcome struct {
 	away     bool       // it was unseen because the endpoint told the whole connection to go away
 	resting  bool       // it was unseen because the endpoint was left alone after an earlier failure
 	late     bool       // its per-try timeout has passed
+	waiting  bool       // the endpoint may wait for the rest of the request: that it said nothing is no failure
 	lost     bool       // it was given up, because the request went on with another
 	barred   bool       // a limit of the route is reached: no other attempt helps
 	code     codes.Code // of its status
@@ -97,8 +98,14 @@ func (c *call) open(ctx context.Context, a *attempt, hdr *grpc.CallHdr, avoid *p
 		o.barred = true
 		e = targetError(&c.target, &resolver.OverloadError{Limit: "limits.pending", RetryAfter: pendingHint})
 	case o.late:
-		o.unseen, result = true, resolver.Failed
-		e = errTimeout
+		o.unseen, e = true, errTimeout
+		if errors.As(err, &dial) { // and not for a stream on a connection that is full
+			result = resolver.Failed
+		}
+	case c.ctxErr() != nil:
+		if errors.As(err, &dial) && time.Since(a.picked.Began) >= minSilence {
+			result = resolver.Failed // it could not be connected to in all that time
+		}
 	case errors.As(err, &dial):
 		o.unseen, o.resting = true, dial.Resting
 		if !dial.Resting { // which says nothing new
@@ -106,8 +113,6 @@ func (c *call) open(ctx context.Context, a *attempt, hdr *grpc.CallHdr, avoid *p
 		}
 	case errors.As(err, new(*pool.FullError)):
 		o.unseen, o.code = true, codes.ResourceExhausted
-	case expired(c.ctx) && time.Since(a.picked.Began) >= minSilence:
-		result = resolver.Failed // it could not be connected to in all that time
 	}
 	c.closeAttempt(a, result)
 	return o, e
@@ -121,7 +126,8 @@ const minSilence = time.Second
 
 // outcome returns how an attempt ended; ok is false if its answer has begun. It waits for either. It may be called once,
 // and again when the attempt has ended.
-func (a *attempt) outcome() (o outcome, ok bool) {
+func (c *call) outcome(a *attempt) (o outcome, ok bool) {
+	whole := c.requested.Load()
 	if !a.TrailersOnly() && !a.Unprocessed() {
 		if a.timer == nil || a.timer.Stop() {
 			return outcome{}, false
@@ -131,7 +137,7 @@ func (a *attempt) outcome() (o outcome, ok bool) {
 	}
 	<-a.Stream.Done() // is near; only then is there a status to read
 	o = outcome{
-		unseen: a.Unprocessed(), away: a.Unprocessed() && !a.refused(), late: a.late.Load(), lost: a.lost.Load(), code: a.Status().Code(),
+		waiting: !whole, unseen: a.Unprocessed(), away: a.Unprocessed() && !a.refused(), late: a.late.Load(), lost: a.lost.Load(), code: a.Status().Code(),
 		pushback: a.Trailer()[pushbackTrailer],
 	}
 	if code, isReset := a.ResetCode(); isReset && a.Status().Message() == resetMessage(code) {
@@ -143,7 +149,7 @@ func (a *attempt) outcome() (o outcome, ok bool) {
 // result says what an attempt that did not become the call's result tells of its endpoint.
 func (o outcome) result() resolver.Result {
 	switch {
-	case o.away, o.lost:
+	case o.away, o.lost, o.late && o.waiting:
 		return resolver.Unknown // it goes in order, or was not waited for
 	case o.late, o.code == codes.Unavailable:
 		return resolver.Failed
@@ -194,7 +200,7 @@ func (c *call) finalResult(code codes.Code, reason Reason) resolver.Result {
 		}
 		return resolver.Failed
 	case ReasonTimeout:
-		if a.Stream != nil && !c.answerHere && (a.late.Load() || c.routeTimedOut() || a.Silent() && time.Since(a.picked.Began) >= minSilence) {
+		if a.Stream != nil && !c.answerHere && c.requested.Load() && (a.late.Load() || c.routeTimedOut() || a.Silent() && time.Since(a.picked.Began) >= minSilence) {
 			return resolver.Failed
 		}
 	}

@@ -41,6 +41,7 @@ type call struct {
 	away        int                         // such attempts so far
 	retries     int                         // attempts that were made since the route says so
 	overBudget  bool                        // one more was not made, for the route's budget
+	requested   atomic.Bool                 // the whole request was sent
 	answerHere  bool                        // something of the upstream's answer is here
 	waits       sync.WaitGroup              // goroutines of attempts
 
@@ -263,6 +264,7 @@ func (c *call) ctxErr() error {
 // endRequest acts on the result of the request direction.
 func (c *call) endRequest(err error) {
 	if err == nil {
+		c.requested.Store(true)
 		c.closeSend()
 		return
 	}
@@ -284,6 +286,10 @@ func (c *call) forwardResponse() error {
 	}
 	c.give()
 	a.picked.Answered()
+	if a.extra { // what may last from here on is no load that retries make
+		a.extra = false
+		c.target.RetryEnd()
+	}
 	up, encoding := a.Stream, a.RecvCompress()
 	if !up.TrailersOnly() && !up.Unprocessed() {
 		md, err := up.Header()
@@ -292,6 +298,7 @@ func (c *call) forwardResponse() error {
 		}
 		c.answerBegan()
 		c.answerHere = true
+		a.picked.Works()
 		dropHopByHop(md)
 		if err := c.sendHeaders(encoding, md); err != nil {
 			return err

@@ -113,7 +113,7 @@ func (c *call) await(h *hedge, a *attempt, avoid *pool.Stream) {
 			result.outcome.lost = true
 			return
 		}
-		result.outcome, result.ended = a.outcome()
+		result.outcome, result.ended = c.outcome(a)
 	})
 }
 
@@ -124,6 +124,10 @@ func (c *call) follow(h *hedge, a answer, timer *time.Timer) {
 	}
 	if c.tryUnseen(a.outcome) {
 		if b := (&attempt{}); c.pick(b) == nil {
+			c.beside.Store(nil)
+			if len(h.waiting) > 0 {
+				c.beside.Store(&h.waiting[0].picked.Address)
+			}
 			if a.outcome.resting && b.picked.Again {
 				c.closeAttempt(b, resolver.Unknown) // all others rest too
 				return

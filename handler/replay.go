@@ -49,6 +49,10 @@ func (c *call) give() {
 		return
 	}
 	c.replay.given.Store(true)
+	if c.replay.mu.TryLock() { // else the writer drops what is kept when it is through
+		c.replay.pieces, c.replay.tooLong = nil, true
+		c.replay.mu.Unlock()
+	}
 }
 
 // tooLong reports that the request cannot be sent to a further attempt. Without hedging it is for when the attempt has

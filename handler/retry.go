@@ -31,7 +31,7 @@ func (c *call) openFirst() *localError {
 // retry returns the attempt that takes the place of a, with the request so far sent to it, or nil if how a went is the
 // result of the call.
 func (c *call) retry(a *attempt) *attempt {
-	o, ended := a.outcome()
+	o, ended := c.outcome(a)
 	if !ended {
 		return nil
 	}
@@ -181,6 +181,9 @@ func (c *call) sleep(d time.Duration) bool {
 
 const previousAttempts = "grpc-previous-rpc-attempts"
 
+// mostPrevious bounds the attempts that a client is believed to have made.
+const mostPrevious = 1_000_000
+
 // retryContext returns the context of an attempt, made of ctx: its metadata says how many the route had made before (gRFC
 // A6), those of the client included.
 func (c *call) retryContext(ctx context.Context) context.Context {
@@ -191,9 +194,11 @@ func (c *call) retryContext(ctx context.Context) context.Context {
 	md = maps.Clone(md)
 	n := 0
 	if v := md[previousAttempts]; len(v) > 0 {
-		n, _ = strconv.Atoi(v[0])
+		if sent, err := strconv.Atoi(v[0]); err == nil && sent > 0 && sent < mostPrevious {
+			n = sent
+		}
 	}
-	md[previousAttempts] = []string{strconv.Itoa(max(n, 0) + c.retries)}
+	md[previousAttempts] = []string{strconv.Itoa(n + c.retries)}
 	ctx = metadata.NewOutgoingContext(ctx, md)
 	for _, kv := range added {
 		ctx = metadata.AppendToOutgoingContext(ctx, kv...)

@@ -140,7 +140,7 @@ func openError(ctx context.Context, err error) *localError {
 		return localErrorf(codes.ResourceExhausted, ReasonHeadersTooLarge, "%v", err)
 	case errors.As(err, new(*pool.FullError)):
 		e := localErrorf(codes.ResourceExhausted, ReasonOverloaded, "%v", err)
-		e.limit = "when_full"
+		e.limit, e.pushback = "when_full", pendingHint
 		return e
 	case errors.Is(err, pool.ErrClosed):
 		return errDraining

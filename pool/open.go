@@ -189,7 +189,9 @@ func (e *endpoint) wait(ctx context.Context, o *opening) (*conn, error) {
 	case <-o.answer:
 		return o.conn, o.err
 	case <-ctx.Done():
-		err = ctx.Err()
+		if err = ctx.Err(); len(*e.usable.Load()) == 0 {
+			err = &DialError{Address: e.addr, Err: err}
+		}
 	case <-o.over:
 		err = e.late()
 	}

@@ -68,8 +68,8 @@ func pickerKeyOf(doc *Balancer) pickerKey {
 	}
 }
 
-// draw returns the backend that a call goes to, and nil if no backend has a weight. One without an endpoint that may be
-// used is drawn only if none has any. It does not allocate.
+// draw returns the backend that a call goes to, and nil if no backend has a weight. One with too few usable endpoints is
+// drawn only if all are so, and one with none at all only if none has any. It does not allocate.
 func (b *balancer) draw() *routeBackend {
 	if len(b.drawn) == 0 {
 		return nil
@@ -78,25 +78,36 @@ func (b *balancer) draw() *routeBackend {
 	if len(b.drawn) > 1 {
 		n := rand.Uint64N(b.total)
 		at = &b.drawn[sort.Search(len(b.drawn), func(i int) bool { return n < b.drawn[i].upTo })]
-		if !at.usable() {
-			at = b.drawUsable(at)
+		if !at.well() {
+			at = b.drawOther(at)
 		}
 	}
 	return at.routeBackend
 }
 
-// drawUsable draws among the backends that have endpoints that may be used. It returns at if there are none.
-func (b *balancer) drawUsable(at *drawnBackend) *drawnBackend {
-	var total uint64
-	for i := range b.drawn {
-		if d := &b.drawn[i]; d.usable() {
-			// Each replaces the choice so far with the share that it has of the weights seen: one pass, no list.
-			if total += d.weight; rand.Uint64N(total) < d.weight {
-				at = d
+// drawOther draws among the backends that are well, or else those that are usable. It returns at if there are none.
+func (b *balancer) drawOther(at *drawnBackend) *drawnBackend {
+	for _, wanted := range []func(*routeBackend) bool{(*routeBackend).well, (*routeBackend).usable} {
+		var total uint64
+		for i := range b.drawn {
+			if d := &b.drawn[i]; wanted(d.routeBackend) {
+				// Each replaces the choice so far with the share that it has of the weights seen: one pass, no list.
+				if total += d.weight; rand.Uint64N(total) < d.weight {
+					at = d
+				}
 			}
+		}
+		if total > 0 {
+			break
 		}
 	}
 	return at
+}
+
+// well reports whether the backend has endpoints that may be used, and not too few.
+func (b *routeBackend) well() bool {
+	c := b.picker.current.Load()
+	return c.usable && !c.panic
 }
 
 // usable reports whether the backend has an endpoint that may be used.

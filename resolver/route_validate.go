@@ -15,6 +15,7 @@ import (
 const (
 	maxPriority    = 1_000_000
 	maxEndpoints   = 10_000 // of one route
+	maxBackends    = 100    // of one route
 	maxMatches     = 1000   // of one route
 	maxHeaders     = 32     // of one match entry
 	maxListeners   = 64     // of one route
@@ -142,6 +143,9 @@ func (r *Route) backendProblems() (errs []error) {
 	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if len(r.Backends) == 0 {
 		fail("backends: empty, want at least one")
+	}
+	if len(r.Backends) > maxBackends {
+		fail("backends: %d, want at most %d", len(r.Backends), maxBackends)
 	}
 	names, total := map[string]bool{}, 0
 	for i, b := range r.Backends {

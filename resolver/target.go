@@ -275,6 +275,13 @@ func (a *Attempt) Answered() {
 	}
 }
 
+// Works says that the endpoint answers, whatever the attempt comes to: it is on trial no longer.
+func (a *Attempt) Works() {
+	if a.picker != nil {
+		a.picker.group.succeeded(a.member)
+	}
+}
+
 // Done ends the attempt.
 func (a *Attempt) Done(r Result) {
 	if a.picker == nil {
@@ -288,6 +295,6 @@ func (a *Attempt) Done(r Result) {
 		m.Report(r == Failed)
 	}
 	if r == Succeeded {
-		a.picker.group.succeeded(a.member)
+		a.Works()
 	}
 }
