@@ -111,6 +111,13 @@ func (g *Group) Leave(addr string) {
 	}
 }
 
+// LeaveAll is Leave for every endpoint.
+func (g *Group) LeaveAll() {
+	for e := range g.all() {
+		e.leave()
+	}
+}
+
 // sweepIdle closes connections that have had no stream for IdleTimeout and forgets endpoints that have none left. It
 // ends when there is no endpoint.
 func (g *Group) sweepIdle() {

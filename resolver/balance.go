@@ -12,6 +12,7 @@ import (
 // endpoint that may be used, and there to the endpoint that the route's policy chooses.
 type balancer struct {
 	all   []routeBackend
+	user  string                   // see userOf
 	named map[string]*routeBackend // of all that have a name
 	drawn []drawnBackend           // those with a weight
 	total uint64                   // of the weights in drawn
@@ -33,12 +34,12 @@ type routeBackend struct {
 
 // newBalancer acquires what it uses; release gives it back.
 func newBalancer(r *Route, source string, s *groups, st *standing) *balancer {
-	b := &balancer{all: make([]routeBackend, len(r.Backends)), named: make(map[string]*routeBackend, len(r.Backends))}
+	b := &balancer{user: userOf(r, source), all: make([]routeBackend, len(r.Backends)), named: make(map[string]*routeBackend, len(r.Backends))}
 	how := pickerKeyOf(r.Balancer)
 	for i := range r.Backends {
 		doc := &r.Backends[i]
 		at := &b.all[i]
-		*at = routeBackend{name: doc.Name, picker: s.acquire(r, source, i).picker(how), pool: s.policyOf(doc), limits: st.backend(r, i)}
+		*at = routeBackend{name: doc.Name, picker: s.acquire(r, source, i).picker(how), pool: s.acquirePolicy(doc), limits: st.backend(r, i)}
 		if doc.Name != "" {
 			b.named[doc.Name] = at
 		}
@@ -54,7 +55,8 @@ func (b *balancer) release(s *groups) {
 	for i := range b.all {
 		p := b.all[i].picker
 		p.group.dropPicker(p)
-		s.release(p.group)
+		s.release(p.group, b.user)
+		s.releasePolicy(b.all[i].pool)
 	}
 }
 

@@ -12,6 +12,8 @@ type Departures struct {
 	Left  func(address string) // the address is no endpoint of any backend any more
 	Grace time.Duration
 	Over  func(address string) // Grace after it left, unless it came back
+
+	Unused func(*PoolPolicy) // no backend of a route has a policy that equals this one any more
 }
 
 // presence knows in how many groups an address is an endpoint, and tells when that is none any longer:
@@ -28,6 +30,7 @@ type presence struct {
 	groups  map[string]int // that have the address
 	lost    map[string]bool
 	leaving map[string]*departure
+	unused  []*PoolPolicy  // that nobody was told of
 	telling sync.WaitGroup // calls of the functions of hears
 	closed  bool
 }
@@ -63,8 +66,9 @@ func (p *presence) gone(addresses []string) {
 
 // unlock unlocks the Resolver's mu at the end of a change, and tells which endpoints have left.
 func (p *presence) unlock() {
-	lost := p.lost
-	if p.closed || len(lost) == 0 {
+	lost, unused := p.lost, p.unused
+	p.unused = nil
+	if p.closed || len(lost)+len(unused) == 0 {
 		p.mu.Unlock()
 		return
 	}
@@ -80,6 +84,11 @@ func (p *presence) unlock() {
 	if p.hears.Left != nil {
 		for address := range lost {
 			p.hears.Left(address)
+		}
+	}
+	if p.hears.Unused != nil {
+		for _, policy := range unused {
+			p.hears.Unused(policy)
 		}
 	}
 }

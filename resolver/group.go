@@ -31,7 +31,7 @@ type group struct {
 	log     *slog.Logger
 
 	// guarded by the Resolver's mu
-	refs      int // backends of routes in force that use it
+	users     map[string]int // how many backends of each route in force use it; see userOf
 	ejector   *eject.Detector
 	ejections uint64 // counted by detectors before this one
 	prevented uint64 // the same
@@ -107,7 +107,7 @@ type weighted struct {
 }
 
 func newGroup(key groupKey, tags map[string]string, s spec, checker *health.Checker, log *slog.Logger) *group {
-	g := &group{key: key, tags: tags, checker: checker, log: log, spec: s, pickers: map[pickerKey]*picker{}}
+	g := &group{key: key, tags: tags, checker: checker, log: log, spec: s, users: map[string]int{}, pickers: map[pickerKey]*picker{}}
 	g.ejector = eject.New(s.eject, g.update)
 	return g
 }

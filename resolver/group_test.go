@@ -404,7 +404,7 @@ backends:
 	}
 	require.Len(t, r.groups.byKey, 2)
 	for _, g := range r.groups.byKey {
-		require.Equal(t, 1, g.refs)
+		require.Equal(t, 1, len(g.users))
 		require.Len(t, g.pickers, 1)
 	}
 	require.Len(t, r.groups.services, 1)
@@ -439,4 +439,80 @@ func TestEjection_IsLoggedWithItsEnd(t *testing.T) {
 		require.Contains(t, logged.String(), `level=INFO msg="enough endpoints are usable again" usable=3 of=3 route=r`)
 		require.Equal(t, 4, logged.Count("msg="), "each once: %s", logged.String())
 	})
+}
+
+// A route that says something else of a service's endpoints keeps what is known of them, if no other route uses them so.
+func TestEjection_SurvivesAPutThatChangesWhatIsSaidOfAService(t *testing.T) {
+	doc := func(name string, percent int) *Route {
+		return mustRoute(t, fmt.Sprintf(`{name: %s, match: [{method: "*"}], backends: [{service: s, panic_percent: %d}]}`, name, percent))
+	}
+	r := New()
+	defer r.Close()
+	r.SetInstances("s", instances("a:1", "a:2", "a:3"))
+	r.Apply("file", []*Route{doc("r", 50)})
+	fail(t, r, "a:1", 5)
+	target, a := begin(t, r, anyCall)
+	r.Apply("file", []*Route{doc("r", 40)})
+	require.False(t, endpoint(t, r, "a:1").Usable)
+	require.Equal(t, 1, endpoint(t, r, a.Address).Active)
+	require.Len(t, r.groups.byKey, 1)
+	a.Done(Succeeded)
+	target.Release()
+	require.Zero(t, endpoint(t, r, a.Address).Active)
+
+	r.Apply("file", []*Route{doc("r", 40), doc("other", 40)})
+	require.Len(t, r.groups.byKey, 1)
+	r.Apply("file", []*Route{doc("r", 40), doc("other", 30)})
+	require.Len(t, r.groups.byKey, 2, "each has what it says")
+	r.Apply("file", nil)
+	require.Empty(t, r.groups.byKey)
+}
+
+// An endpoint back from an ejection that answers a stream works, however long the stream lasts and whoever ends it.
+func TestEjection_TrialEndsWithTheBeginningOfAnAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := New()
+		defer r.Close()
+		r.Apply("file", []*Route{three(t, "balancer: {policy: round_robin}", "")})
+		fail(t, r, "a:1", 5)
+		time.Sleep(11 * time.Second)
+		synctest.Wait()
+		require.True(t, endpoint(t, r, "a:1").Trial)
+		for range 200 {
+			target, a := begin(t, r, anyCall)
+			a.Works()
+			a.Done(Unknown)
+			target.Release()
+		}
+		require.False(t, endpoint(t, r, "a:1").Trial)
+	})
+}
+
+// Panic is for when there is nothing better, in another backend neither.
+func TestPanic_ABackendThatIsWellTakesTheCallsOfOneThatIsNot(t *testing.T) {
+	r := New()
+	defer r.Close()
+	r.Apply("file", []*Route{mustRoute(t, `{name: r, match: [{method: "*"}], backends: [
+		{name: stable, weight: 90, endpoints: [{address: "a:1"}, {address: "a:2"}], ejection: {max_percent: 100}, panic_percent: 80},
+		{name: canary, weight: 10, endpoints: [{address: "b:1"}]}]}`)})
+	fail(t, r, "a:1", 5)
+	require.Equal(t, map[string]int{"b:1": 1000}, calls(t, r, anyCall, 1000))
+}
+
+func TestGroups_SayWhenNoRouteHasAPolicyOfConnectionsAnyMore(t *testing.T) {
+	doc := func(name string, least int) *Route {
+		return mustRoute(t, fmt.Sprintf(`{name: %s, match: [{method: "*"}], backends: [{pool: {connections: {min: %d}}, endpoints: [{address: "a:1"}]}]}`, name, least))
+	}
+	r := New()
+	defer r.Close()
+	var unused []int
+	r.SetDepartures(Departures{Unused: func(p *PoolPolicy) { unused = append(unused, p.Connections.Min) }})
+	r.Apply("file", []*Route{doc("r", 1), doc("other", 1)})
+	r.Apply("file", []*Route{doc("r", 2), doc("other", 1)})
+	require.Empty(t, unused)
+	r.Apply("file", []*Route{doc("r", 2), doc("other", 2)})
+	require.Equal(t, []int{1}, unused)
+	r.Apply("file", nil)
+	require.Equal(t, []int{1, 2}, unused)
+	require.Empty(t, r.groups.policies)
 }

@@ -21,7 +21,7 @@ type groups struct {
 	closed   bool
 
 	byKey    map[groupKey]*group
-	policies map[PoolPolicy]*PoolPolicy // that routes have or had: each has one address for good
+	policies map[PoolPolicy]*policyUse
 	services map[string]*service
 }
 
@@ -33,22 +33,40 @@ type service struct {
 
 func newGroups(mu *sync.Mutex, checker *health.Checker) *groups {
 	return &groups{
-		checker: checker, log: slog.New(slog.DiscardHandler), presence: newPresence(mu), byKey: map[groupKey]*group{}, policies: map[PoolPolicy]*PoolPolicy{},
+		checker: checker, log: slog.New(slog.DiscardHandler), presence: newPresence(mu), byKey: map[groupKey]*group{}, policies: map[PoolPolicy]*policyUse{},
 		services: map[string]*service{},
 	}
 }
 
-// policyOf returns the policy of a backend's connections, nil for none.
-func (s *groups) policyOf(b *Backend) *PoolPolicy {
+// policyUse is a policy of connections that backends of routes in force have. Equal ones have one address.
+type policyUse struct {
+	policy *PoolPolicy
+	refs   int
+}
+
+// acquirePolicy returns the policy of a backend's connections, nil for none. Each acquirePolicy has one releasePolicy.
+func (s *groups) acquirePolicy(b *Backend) *PoolPolicy {
 	if b.Pool == nil {
 		return nil
 	}
-	p := s.policies[*b.Pool]
-	if p == nil {
-		p = b.Pool
-		s.policies[*p] = p
+	u := s.policies[*b.Pool]
+	if u == nil {
+		u = &policyUse{policy: b.Pool}
+		s.policies[*b.Pool] = u
 	}
-	return p
+	u.refs++
+	return u.policy
+}
+
+func (s *groups) releasePolicy(p *PoolPolicy) {
+	if p == nil {
+		return
+	}
+	u := s.policies[*p]
+	if u.refs--; u.refs == 0 {
+		delete(s.policies, *p)
+		s.presence.unused = append(s.presence.unused, p)
+	}
 }
 
 func (s *groups) service(name string) *service {
@@ -70,6 +88,9 @@ func (s *groups) acquire(route *Route, source string, i int) *group {
 		key.spec = spec
 	}
 	g := s.byKey[key]
+	if g == nil && b.Service != "" {
+		g = s.ownGroup(key, userOf(route, source))
+	}
 	if g == nil {
 		g = newGroup(key, b.Tags, spec, s.checker, s.log)
 		s.byKey[key] = g
@@ -79,13 +100,29 @@ func (s *groups) acquire(route *Route, source string, i int) *group {
 			s.setMembers(g, g.selectFrom(sv.instances))
 		}
 	}
-	g.refs++
+	g.users[userOf(route, source)]++
 	g.configure(spec)
 	if b.Service == "" {
 		s.setMembers(g, listed(b.Endpoints))
 	}
 	return g
 }
+
+// ownGroup returns the group of a service that only the given route uses, now under another key: what is known of its
+// endpoints stays when the route says something else of them. It returns nil if there is none.
+func (s *groups) ownGroup(key groupKey, user string) *group {
+	for g := range s.service(key.Service).groups {
+		if g.key.GroupName == key.GroupName && len(g.users) == 1 && g.users[user] > 0 {
+			delete(s.byKey, g.key)
+			g.key = key
+			s.byKey[key] = g
+			return g
+		}
+	}
+	return nil
+}
+
+func userOf(route *Route, source string) string { return source + " " + route.Name }
 
 func groupName(route *Route, source string, i int) GroupName {
 	b := &route.Backends[i]
@@ -126,8 +163,12 @@ func listed(endpoints []Endpoint) []weighted {
 	return all
 }
 
-func (s *groups) release(g *group) {
-	if g.refs--; g.refs > 0 {
+// release ends one use of a group by a route; see userOf.
+func (s *groups) release(g *group, user string) {
+	if g.users[user]--; g.users[user] == 0 {
+		delete(g.users, user)
+	}
+	if len(g.users) > 0 {
 		return
 	}
 	delete(s.byKey, g.key)

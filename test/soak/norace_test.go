@@ -4,7 +4,7 @@ package soak
 
 import "time"
 
-// What the test suite runs; script/soak.sh runs it for longer.
+// What the test suite runs; soak.sh runs it for longer.
 const (
 	duration     = time.Minute
 	restartEvery = 5 * time.Second

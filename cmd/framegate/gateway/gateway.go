@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"slices"
 	"sync"
 	"time"
@@ -115,11 +116,14 @@ func (g *Gateway) start(ctx context.Context) (err error) {
 		Taps: g.taps, Filters: g.filters,
 	})
 	g.resolver.SetLog(g.log)
-	g.resolver.SetDepartures(g.departures())
+	g.resolver.SetDepartures(g.departures(upstream))
 	if g.sources, err = startSources(ctx, g.cfg, g.resolver, g.log); err != nil {
 		return err
 	}
 	if err := g.awaitSources(ctx); err != nil {
+		return err
+	}
+	if err := g.checkAdmin(); err != nil {
 		return err
 	}
 	for _, l := range g.cfg.Listeners {
@@ -141,6 +145,19 @@ func (g *Gateway) start(ctx context.Context) (err error) {
 		g.register = startRegistration(g.cfg.Register, g.servers[0].addr, g.sources.etcdClient, g.cfg.Etcd.ServicePrefix, reuseOf(g.cfg.Listeners[0]), g.log)
 	}
 	return nil
+}
+
+// checkAdmin reports that the admin address cannot be listened on. It comes before a listener takes calls, beside another
+// framegate maybe, that would be lost with the end of this one.
+func (g *Gateway) checkAdmin() error {
+	if g.cfg.Admin.Address == conf.None {
+		return nil
+	}
+	ln, err := net.Listen("tcp", g.cfg.Admin.Address)
+	if err != nil {
+		return listenError("admin", g.cfg.Admin.Address, err)
+	}
+	return ln.Close()
 }
 
 // maxCalls returns the bounds of calls by listener.

@@ -26,7 +26,20 @@ func (u *upstream) openerOf(p *resolver.PoolPolicy) handler.Opener {
 	return g
 }
 
+// forget closes the connections of a policy that no route has any more, if no other has the same.
+func (u *upstream) forget(p *resolver.PoolPolicy) {
+	gone, ok := u.groups.LoadAndDelete(p)
+	shared := !ok || gone == u.pool.Default()
+	u.groups.Range(func(_, g any) bool {
+		shared = shared || g == gone
+		return !shared
+	})
+	if !shared {
+		gone.(*pool.Group).LeaveAll()
+	}
+}
+
 // departures says what becomes of endpoints that leave: idle connections are closed at once, calls after the grace.
-func (g *Gateway) departures() resolver.Departures {
-	return resolver.Departures{Left: g.pool.Leave, Grace: g.cfg.Drain.EndpointTimeout, Over: g.proxy.EndCallsAt}
+func (g *Gateway) departures(u *upstream) resolver.Departures {
+	return resolver.Departures{Left: g.pool.Leave, Grace: g.cfg.Drain.EndpointTimeout, Over: g.proxy.EndCallsAt, Unused: u.forget}
 }

@@ -2,7 +2,7 @@
 # Holds a framegate under a mixed load, with a backend restarted every 30 seconds, and checks that it does not grow:
 # soak.sh [MINUTES], 30 by default. The test suite runs a minute of the same.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 minutes=${1:-30}
 [[ "$minutes" =~ ^[1-9][0-9]*$ ]] || { echo "soak.sh: minutes: $minutes, want a whole number above 0" >&2; exit 2; }
 TEST_SOAK_DURATION="${minutes}m" TEST_SOAK_RESTARTS=30s \
