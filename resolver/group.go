@@ -25,12 +25,13 @@ import (
 // Locks are taken in this order: the Resolver's mu, the group's, those of the health checker and of the detector. Both of
 // these call update without a lock of theirs.
 type group struct {
-	key     groupKey
+	name    GroupName
 	tags    map[string]string // that an instance must have; of a service's group
 	checker *health.Checker
 	log     *slog.Logger
 
 	// guarded by the Resolver's mu
+	key       groupKey
 	users     map[string]int // how many backends of each route in force use it; see userOf
 	ejector   *eject.Detector
 	ejections uint64 // counted by detectors before this one
@@ -107,7 +108,7 @@ type weighted struct {
 }
 
 func newGroup(key groupKey, tags map[string]string, s spec, checker *health.Checker, log *slog.Logger) *group {
-	g := &group{key: key, tags: tags, checker: checker, log: log, spec: s, users: map[string]int{}, pickers: map[pickerKey]*picker{}}
+	g := &group{name: key.GroupName, key: key, tags: tags, checker: checker, log: log, spec: s, users: map[string]int{}, pickers: map[pickerKey]*picker{}}
 	g.ejector = eject.New(s.eject, g.update)
 	return g
 }
@@ -251,16 +252,16 @@ func (g *group) unlock() {
 	g.news = nil
 	g.mu.Unlock()
 	for _, n := range all {
-		g.log.Log(context.Background(), n.level, n.text, append(n.args, g.key.args()...)...)
+		g.log.Log(context.Background(), n.level, n.text, append(n.args, g.name.args()...)...)
 	}
 }
 
 // args name the group in the log.
-func (k groupKey) args() []any {
-	if k.Service != "" {
-		return []any{"service", k.Service}
+func (n GroupName) args() []any {
+	if n.Service != "" {
+		return []any{"service", n.Service}
 	}
-	return []any{"route", k.Route, "backend", k.Backend}
+	return []any{"route", n.Route, "backend", n.Backend}
 }
 
 func (g *group) updateLocked(now time.Time) {
