@@ -132,7 +132,7 @@ func (p *grpcProber) broken(ctx context.Context, s *status.Status) error {
 	default:
 	}
 	switch {
-	case ctx.Err() != nil && connected:
+	case connected && (ctx.Err() != nil || s.Code() == codes.DeadlineExceeded): // the endpoint's clock may be first
 		return fmt.Errorf("no answer in %s", p.timeout)
 	case dialErr != nil && ctx.Err() == nil:
 		return dialErr
