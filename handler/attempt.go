@@ -127,7 +127,6 @@ const minSilence = time.Second
 // outcome returns how an attempt ended; ok is false if its answer has begun. It waits for either. It may be called once,
 // and again when the attempt has ended.
 func (c *call) outcome(a *attempt) (o outcome, ok bool) {
-	whole := c.requested.Load()
 	if !a.TrailersOnly() && !a.Unprocessed() {
 		if a.timer == nil || a.timer.Stop() {
 			return outcome{}, false
@@ -137,8 +136,8 @@ func (c *call) outcome(a *attempt) (o outcome, ok bool) {
 	}
 	<-a.Stream.Done() // is near; only then is there a status to read
 	o = outcome{
-		waiting: !whole, unseen: a.Unprocessed(), away: a.Unprocessed() && !a.refused(), late: a.late.Load(), lost: a.lost.Load(), code: a.Status().Code(),
-		pushback: a.Trailer()[pushbackTrailer],
+		unseen: a.Unprocessed(), away: a.Unprocessed() && !a.refused(), late: a.late.Load(), waiting: !c.requested.Load(), lost: a.lost.Load(),
+		code: a.Status().Code(), pushback: a.Trailer()[pushbackTrailer],
 	}
 	if code, isReset := a.ResetCode(); isReset && a.Status().Message() == resetMessage(code) {
 		o.code = resetError(code).code

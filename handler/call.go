@@ -38,7 +38,7 @@ type call struct {
 	firstTry    attempt                     // room for the first one
 	triedUnseen bool                        // another attempt was made for one that its endpoint did not see
 	rested      int                         // endpoints that were passed by because they are left alone after a failure
-	away        int                         // such attempts so far
+	away        int                         // attempts that were made because a connection was told to go away beneath another
 	retries     int                         // attempts that were made since the route says so
 	overBudget  bool                        // one more was not made, for the route's budget
 	requested   atomic.Bool                 // the whole request was sent
@@ -78,8 +78,7 @@ func (c *call) run() {
 		if failure := c.failure.Load(); failure != nil {
 			e = failure
 		}
-		c.handBack(e.code, e.reason)
-		c.endLocal(e)
+		c.giveUp(e)
 		return
 	}
 	c.finish(c.forwardResponse())

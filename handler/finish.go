@@ -18,8 +18,7 @@ import (
 func (c *call) finish(err error) {
 	up := c.up.Load()
 	if e := c.failure.Load(); e != nil {
-		c.handBack(e.code, e.reason)
-		c.endLocal(e)
+		c.giveUp(e)
 		return
 	}
 	if err == nil {
@@ -35,9 +34,7 @@ func (c *call) finish(err error) {
 		e = c.brokenError(err)
 	}
 	c.fail(e)
-	e = c.failure.Load()
-	c.handBack(e.code, e.reason)
-	c.endLocal(e)
+	c.giveUp(c.failure.Load())
 }
 
 // brokenError is the local error for a stream that broke on either side.
@@ -71,8 +68,7 @@ func (c *call) endWithUpstream(up *pool.Stream) {
 			if code == http2.ErrCodeCancel && nearlyExpired(c.ctx) {
 				e = errTimeout // the endpoint gave up for the same deadline
 			}
-			c.handBack(e.code, e.reason)
-			c.endLocal(e)
+			c.giveUp(e)
 			return
 		}
 	}
@@ -101,6 +97,12 @@ func (c *call) closeAttempts() {
 	for a := c.last; a != nil; a = a.earlier {
 		c.closeAttempt(a, resolver.Unknown)
 	}
+}
+
+// giveUp ends the call with a local error. It is for the handler's goroutine.
+func (c *call) giveUp(e *localError) {
+	c.handBack(e.code, e.reason)
+	c.endLocal(e)
 }
 
 // handBack gives back what the call holds of its endpoint and of limits. It comes before the client hears the result, which

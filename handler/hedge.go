@@ -123,15 +123,11 @@ func (c *call) follow(h *hedge, a answer, timer *time.Timer) {
 		return
 	}
 	if c.tryUnseen(a.outcome) {
-		if b := (&attempt{}); c.pick(b) == nil {
-			c.beside.Store(nil)
-			if len(h.waiting) > 0 {
-				c.beside.Store(&h.waiting[0].picked.Address)
-			}
-			if a.outcome.resting && b.picked.Again {
-				c.closeAttempt(b, resolver.Unknown) // all others rest too
-				return
-			}
+		c.beside.Store(nil)
+		if len(h.waiting) > 0 {
+			c.beside.Store(&h.waiting[0].picked.Address)
+		}
+		if b := c.pickNext(&attempt{}, a.outcome); b != nil {
 			c.await(h, b, a.Stream)
 		}
 		return
@@ -155,9 +151,9 @@ func (c *call) beginSecond(h *hedge) {
 	if !c.mayGoOn(outcome{}) || !c.mayRetry() {
 		return
 	}
-	a, beside := &attempt{extra: true}, c.addr.Load()
-	if c.pick(a) != nil {
-		c.target.RetryEnd()
+	beside := c.addr.Load()
+	a := c.pickNext(&attempt{extra: true}, outcome{})
+	if a == nil {
 		return
 	}
 	c.beside.Store(beside)

@@ -1,8 +1,8 @@
 // Package handler decides what happens to a call: it is the Kitex handler of unknown methods.
 //
-// Enter at Proxy.Handler; then call.go (one call), redirect.go (the copying of frames), finish.go (its end), attempt.go (a try at an
-// endpoint), retry.go and replay.go (a further try), hedge.go and fork.go (two at a time), timeouts.go (when a call
-// ends by itself). Struct mode is structured.go (a call made ready for it), structure.go (one message), program.go (what
+// Enter at Proxy.Handler; then call.go (one call), redirect.go (the copying of frames), finish.go (the call's end),
+// attempt.go (a try at an endpoint), retry.go and replay.go (a further try), hedge.go and fork.go (two at a time),
+// timeouts.go (when a call ends by itself). Struct mode is structured.go (a call made ready for it), structure.go (one message), program.go (what
 // a route makes of rules and schema), reflected.go (a schema asked from endpoints) and filter.go (rules in Go).
 // serverstream.go is the client's side, entrance.go counts the calls of a listener, status.go has every status that
 // framegate makes itself, observer.go tells others what happened.
@@ -124,13 +124,12 @@ func (p *Proxy) serve(e *entrance, down serverStream) {
 	c.target, ok = p.router.Resolve(req)
 	target := &c.target
 	if !ok {
-		c.endLocal(localErrorf(codes.Unimplemented, ReasonNoRoute, "no route matches %s", printable(down.s.Method())))
+		c.giveUp(localErrorf(codes.Unimplemented, ReasonNoRoute, "no route matches %s", printable(down.s.Method())))
 		return
 	}
 	c.recordTarget()
 	if err := target.Admit(&req); err != nil {
-		c.leave()
-		c.endLocal(targetError(target, err))
+		c.giveUp(targetError(target, err))
 		return
 	}
 	defer c.bound()()
@@ -142,7 +141,7 @@ func (p *Proxy) serve(e *entrance, down serverStream) {
 		}
 		var e *localError
 		if md, e = c.structured(md); e != nil {
-			c.endLocal(e)
+			c.giveUp(e)
 			return
 		}
 	} else {
@@ -154,8 +153,7 @@ func (p *Proxy) serve(e *entrance, down serverStream) {
 		c.observeStart()
 	}
 	if unpicked != nil {
-		c.leave()
-		c.endLocal(unpicked)
+		c.giveUp(unpicked)
 		return
 	}
 	c.current = &c.firstTry

@@ -73,24 +73,29 @@ func (c *call) another(a *attempt, o outcome) *attempt {
 	if !c.mayGoOn(o) {
 		return nil
 	}
-	b := &attempt{}
-	if !c.tryUnseen(o) {
-		wait, ok := c.retryAfter(o)
-		if !ok {
-			return nil
-		}
+	if c.tryUnseen(o) {
 		c.closeAttempt(a, o.result())
-		if !c.mayRetry() {
-			return nil
-		}
-		b.extra = true
-		if !c.sleep(wait) {
-			c.target.RetryEnd()
-			return nil
-		}
-		c.retries++
+		return c.pickNext(&attempt{}, o)
+	}
+	wait, ok := c.retryAfter(o)
+	if !ok {
+		return nil
 	}
 	c.closeAttempt(a, o.result())
+	if !c.mayRetry() {
+		return nil
+	}
+	if !c.sleep(wait) {
+		c.target.RetryEnd()
+		return nil
+	}
+	c.retries++
+	return c.pickNext(&attempt{extra: true}, o)
+}
+
+// pickNext picks the endpoint of b, which is to follow an attempt that ended so. It returns nil, with b's share of the
+// budget given back, if there is none.
+func (c *call) pickNext(b *attempt, o outcome) *attempt {
 	if c.pick(b) != nil {
 		if b.extra {
 			c.target.RetryEnd()
@@ -136,10 +141,7 @@ func (c *call) tryUnseen(o outcome) bool {
 // before that. The deadline of the call leaves time for it.
 func (c *call) retryAfter(o outcome) (wait time.Duration, ok bool) {
 	r := c.target.Retry
-	if r == nil || c.retries+1 >= r.Attempts {
-		return 0, false
-	}
-	if !o.unseen && !(o.late && r.OnLate()) && (o.late || !r.On(uint32(o.code))) {
+	if r == nil || c.retries+1 >= r.Attempts || !o.isFor(r) {
 		return 0, false
 	}
 	wait = r.Backoff.Wait(c.retries + 1)
@@ -152,6 +154,17 @@ func (c *call) retryAfter(o outcome) (wait time.Duration, ok bool) {
 		return 0, false
 	}
 	return wait, true
+}
+
+// isFor reports whether an attempt that ended so is one after which r tries again.
+func (o outcome) isFor(r *resolver.Retry) bool {
+	switch {
+	case o.unseen:
+		return true
+	case o.late:
+		return r.OnLate()
+	}
+	return r.On(uint32(o.code))
 }
 
 // mostPushback bounds how long an endpoint may have a call wait here.
