@@ -2,7 +2,6 @@ package resolver
 
 import (
 	"cmp"
-	"context"
 	"log/slog"
 	"slices"
 	"sync"
@@ -25,13 +24,12 @@ import (
 // Locks are taken in this order: the Resolver's mu, the group's, those of the health checker and of the detector. Both of
 // these call update without a lock of theirs.
 type group struct {
-	name    GroupName
+	GroupName
 	tags    map[string]string // that an instance must have; of a service's group
 	checker *health.Checker
 	log     *slog.Logger
 
 	// guarded by the Resolver's mu
-	key       groupKey
 	users     map[string]int // how many backends of each route in force use it; see userOf
 	ejector   *eject.Detector
 	ejections uint64 // counted by detectors before this one
@@ -53,6 +51,14 @@ type group struct {
 type groupKey struct {
 	GroupName
 	spec spec // of a service's group; the zero value where endpoints are listed, so that the group stays when it changes
+}
+
+// key returns the key that the group has as long as its spec is s.
+func (n GroupName) key(s spec) groupKey {
+	if n.Service == "" {
+		s = spec{}
+	}
+	return groupKey{n, s}
 }
 
 // spec is what a backend says of its endpoints, but for which they are. Specs can be compared with ==.
@@ -107,8 +113,8 @@ type weighted struct {
 	weight  int
 }
 
-func newGroup(key groupKey, tags map[string]string, s spec, checker *health.Checker, log *slog.Logger) *group {
-	g := &group{name: key.GroupName, key: key, tags: tags, checker: checker, log: log, spec: s, users: map[string]int{}, pickers: map[pickerKey]*picker{}}
+func newGroup(name GroupName, tags map[string]string, s spec, checker *health.Checker, log *slog.Logger) *group {
+	g := &group{GroupName: name, tags: tags, checker: checker, log: log, spec: s, users: map[string]int{}, pickers: map[pickerKey]*picker{}}
 	g.ejector = eject.New(s.eject, g.update)
 	return g
 }
@@ -241,9 +247,9 @@ func (g *group) update() {
 
 // news is a line of the log.
 type news struct {
-	level slog.Level
-	text  string
-	args  []any
+	log  func(msg string, args ...any) // of the group's log, at the level of the line
+	text string
+	args []any
 }
 
 // unlock unlocks mu, and then logs what is new.
@@ -252,7 +258,7 @@ func (g *group) unlock() {
 	g.news = nil
 	g.mu.Unlock()
 	for _, n := range all {
-		g.log.Log(context.Background(), n.level, n.text, append(n.args, g.name.args()...)...)
+		n.log(n.text, append(n.args, g.args()...)...)
 	}
 }
 
@@ -276,9 +282,9 @@ func (g *group) updateLocked(now time.Time) {
 		}
 		if ejected != m.out {
 			m.out = ejected
-			n := news{slog.LevelInfo, "endpoint is back from its ejection", []any{"endpoint", m.host.Address()}}
+			n := news{g.log.Info, "endpoint is back from its ejection", []any{"endpoint", m.host.Address()}}
 			if ejected {
-				n.level, n.text = slog.LevelWarn, "endpoint ejected: it failed too many calls"
+				n.log, n.text = g.log.Warn, "endpoint ejected: it failed too many calls"
 			}
 			g.news = append(g.news, n)
 		}
@@ -296,9 +302,9 @@ func (g *group) updateLocked(now time.Time) {
 	}
 	if panicked := usable*100 < g.spec.panicAt*taking; panicked != g.panicked {
 		g.panicked = panicked
-		n := news{slog.LevelInfo, "enough endpoints are usable again", []any{"usable", usable, "of", taking}}
+		n := news{g.log.Info, "enough endpoints are usable again", []any{"usable", usable, "of", taking}}
 		if panicked {
-			n.level, n.text = slog.LevelWarn, "too few endpoints are usable: calls go to all"
+			n.log, n.text = g.log.Warn, "too few endpoints are usable: calls go to all"
 		}
 		g.news = append(g.news, n)
 	}

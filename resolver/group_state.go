@@ -100,7 +100,7 @@ func (n GroupName) compare(o GroupName) int {
 func (g *group) state() GroupState {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	s := GroupState{GroupName: g.key.GroupName, Panic: g.panicked, PanicCalls: g.panics.Load()}
+	s := GroupState{GroupName: g.GroupName, Panic: g.panicked, PanicCalls: g.panics.Load()}
 	ejections, prevented := g.ejector.Counts()
 	s.Ejections, s.EjectionsPrevented = g.ejections+ejections, g.prevented+prevented
 	for _, m := range g.members {
@@ -120,7 +120,7 @@ func (g *group) appendEndpoints(all []EndpointState) []EndpointState {
 	defer g.mu.Unlock()
 	for _, m := range g.members {
 		s := EndpointState{
-			GroupName: g.key.GroupName, Address: m.host.Address(), Weight: m.weight, Active: m.host.Active(),
+			GroupName: g.GroupName, Address: m.host.Address(), Weight: m.weight, Active: m.host.Active(),
 			Usable: m.usable, Healthy: m.check.Healthy, Trial: m.trial.Load() && !m.ejected(),
 		}
 		if m.watch != nil {

@@ -82,17 +82,17 @@ func (s *groups) service(name string) *service {
 // in force. Each acquire has one release.
 func (s *groups) acquire(route *Route, source string, i int) *group {
 	b := &route.Backends[i]
-	spec := specOf(b)
-	key := groupKey{GroupName: groupName(route, source, i)}
-	if b.Service != "" {
-		key.spec = spec
-	}
+	name, spec, user := groupName(route, source, i), specOf(b), userOf(route, source)
+	key := name.key(spec)
 	g := s.byKey[key]
 	if g == nil && b.Service != "" {
-		g = s.ownGroup(key, userOf(route, source))
+		if g = s.ownGroup(name, user); g != nil {
+			delete(s.byKey, name.key(g.spec))
+			s.byKey[key] = g
+		}
 	}
 	if g == nil {
-		g = newGroup(key, b.Tags, spec, s.checker, s.log)
+		g = newGroup(name, b.Tags, spec, s.checker, s.log)
 		s.byKey[key] = g
 		if b.Service != "" {
 			sv := s.service(b.Service)
@@ -100,7 +100,7 @@ func (s *groups) acquire(route *Route, source string, i int) *group {
 			s.setMembers(g, g.selectFrom(sv.instances))
 		}
 	}
-	g.users[userOf(route, source)]++
+	g.users[user]++
 	g.configure(spec)
 	if b.Service == "" {
 		s.setMembers(g, listed(b.Endpoints))
@@ -108,20 +108,18 @@ func (s *groups) acquire(route *Route, source string, i int) *group {
 	return g
 }
 
-// ownGroup returns the group of a service that only the given route uses, now under another key: what is known of its
-// endpoints stays when the route says something else of them. It returns nil if there is none.
-func (s *groups) ownGroup(key groupKey, user string) *group {
-	for g := range s.service(key.Service).groups {
-		if g.key.GroupName == key.GroupName && len(g.users) == 1 && g.users[user] > 0 {
-			delete(s.byKey, g.key)
-			g.key = key
-			s.byKey[key] = g
+// ownGroup returns the group of that name, of a service, that only the given route uses: what is known of its endpoints
+// stays when the route says something else of them. It returns nil if there is none.
+func (s *groups) ownGroup(name GroupName, user string) *group {
+	for g := range s.service(name.Service).groups {
+		if g.GroupName == name && len(g.users) == 1 && g.users[user] > 0 {
 			return g
 		}
 	}
 	return nil
 }
 
+// userOf tells a route of a source from all others.
 func userOf(route *Route, source string) string { return source + " " + route.Name }
 
 func groupName(route *Route, source string, i int) GroupName {
@@ -171,8 +169,8 @@ func (s *groups) release(g *group, user string) {
 	if len(g.users) > 0 {
 		return
 	}
-	delete(s.byKey, g.key)
-	if name := g.key.Service; name != "" {
+	delete(s.byKey, g.key(g.spec))
+	if name := g.Service; name != "" {
 		delete(s.services[name].groups, g)
 		s.forgetEmpty(name)
 	}

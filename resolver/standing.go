@@ -22,7 +22,6 @@ type standing struct {
 type limits struct {
 	concurrent limit.Concurrency
 	pending    limit.Concurrency
-	waiting    atomic.Bool          // pending has a bound
 	rate       atomic.Pointer[rate] // nil without a rate
 }
 
@@ -50,7 +49,6 @@ func (l *limits) configure(doc *Limits) {
 	}
 	l.concurrent.SetMax(doc.Concurrent)
 	l.pending.SetMax(doc.Pending)
-	l.waiting.Store(doc.Pending > 0)
 	if doc.CallsPerSecond == 0 {
 		l.rate.Store(nil)
 		return
@@ -75,7 +73,7 @@ type standings map[string]*standing
 
 // acquire returns the standing of a route, with the limits of its document in force. Each acquire has one release.
 func (s standings) acquire(r *Route, source string) *standing {
-	key := source + " " + r.Name
+	key := userOf(r, source)
 	st := s[key]
 	if st == nil {
 		st = &standing{key: key, backends: map[string]*limits{}}

@@ -152,8 +152,8 @@ func (t *Target) charge() error {
 }
 
 // Pick chooses the endpoint of the call's next attempt: one that it was not sent to before, if there is one; an ejected one
-// rather than one that has failed this very call. Whoever gets the Attempt calls its Done exactly once. The error is an *OverloadError of the backend's limits, or ErrNoEndpoint. It
-// neither blocks nor, unless it fails, allocates.
+// rather than one that has failed this very call. Whoever gets the Attempt calls its Done exactly once. The error is an
+// *OverloadError of the backend's limits, or ErrNoEndpoint. It neither blocks nor, unless it fails, allocates.
 func (t *Target) Pick() (Attempt, error) {
 	if err := t.Draw(); err != nil {
 		return Attempt{}, err
@@ -201,7 +201,7 @@ func (t *Target) RetryEnd() {
 
 // BoundsWaiting reports whether there is a limit on the calls that Wait counts. Like Wait, it comes after a Pick.
 func (t *Target) BoundsWaiting() bool {
-	return t.standing != nil && (t.standing.route.waiting.Load() || t.backend.limits.waiting.Load())
+	return t.standing != nil && (t.standing.route.pending.Bounded() || t.backend.limits.pending.Bounded())
 }
 
 // Wait counts the call as one that waits for a connection or a stream; it reports false if that is over a limit. Each

@@ -12,6 +12,9 @@ type Concurrency struct {
 // under way goes on, also when it is more than n.
 func (c *Concurrency) SetMax(n int) { c.bound.Store(int64(max(0, n))) }
 
+// Bounded reports whether there is a bound.
+func (c *Concurrency) Bounded() bool { return c.bound.Load() > 0 }
+
 // Acquire counts one more, and reports true, if the bound leaves room for it. Each true needs one Release.
 func (c *Concurrency) Acquire() bool {
 	for {
