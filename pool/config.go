@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -75,25 +76,18 @@ const (
 const maxConnections = 1024
 
 func (c Config) withDefaults() Config {
-	setDefault(&c.MaxConnections, DefaultMaxConnections)
-	setDefault(&c.StreamsPerConnection, DefaultStreamsPerConnection)
-	setDefault(&c.WhenFull, DefaultWhenFull)
-	setDefault(&c.ConnectTimeout, DefaultConnectTimeout)
-	setDefault(&c.IdleTimeout, DefaultIdleTimeout)
-	setDefault(&c.Backoff.Base, DefaultBackoffBase)
-	setDefault(&c.Backoff.Max, max(DefaultBackoffMax, c.Backoff.Base))
-	setDefault(&c.Keepalive.Timeout, DefaultKeepaliveTimeout)
-	setDefault(&c.StreamWindow, DefaultStreamWindow)
-	setDefault(&c.ConnectionWindow, DefaultConnectionWindow)
-	setDefault(&c.MaxHeaderBytes, DefaultMaxHeaderBytes)
+	c.MaxConnections = cmp.Or(c.MaxConnections, DefaultMaxConnections)
+	c.StreamsPerConnection = cmp.Or(c.StreamsPerConnection, DefaultStreamsPerConnection)
+	c.WhenFull = cmp.Or(c.WhenFull, DefaultWhenFull)
+	c.ConnectTimeout = cmp.Or(c.ConnectTimeout, DefaultConnectTimeout)
+	c.IdleTimeout = cmp.Or(c.IdleTimeout, DefaultIdleTimeout)
+	c.Backoff.Base = cmp.Or(c.Backoff.Base, DefaultBackoffBase)
+	c.Backoff.Max = cmp.Or(c.Backoff.Max, max(DefaultBackoffMax, c.Backoff.Base))
+	c.Keepalive.Timeout = cmp.Or(c.Keepalive.Timeout, DefaultKeepaliveTimeout)
+	c.StreamWindow = cmp.Or(c.StreamWindow, DefaultStreamWindow)
+	c.ConnectionWindow = cmp.Or(c.ConnectionWindow, DefaultConnectionWindow)
+	c.MaxHeaderBytes = cmp.Or(c.MaxHeaderBytes, DefaultMaxHeaderBytes)
 	return c
-}
-
-func setDefault[T comparable](p *T, value T) {
-	var zero T
-	if *p == zero {
-		*p = value
-	}
 }
 
 // Validate reports every field that is out of bounds, by its name in the configuration file.

@@ -23,17 +23,26 @@ type queue struct {
 func (q *queue) add(w *waiter) {
 	q.arrivals++
 	w.place = q.arrivals
-	q.pushBack(w)
+	q.insert(w, nil)
 }
 
-func (q *queue) pushBack(w *waiter) {
-	w.queued, w.prev, w.next = true, q.last, nil
-	if q.last != nil {
-		q.last.next = w
+// insert puts w before next, or last if that is nil.
+func (q *queue) insert(w, next *waiter) {
+	prev := q.last
+	if next != nil {
+		prev = next.prev
+	}
+	w.queued, w.prev, w.next = true, prev, next
+	if prev != nil {
+		prev.next = w
 	} else {
 		q.first = w
 	}
-	q.last = w
+	if next != nil {
+		next.prev = w
+	} else {
+		q.last = w
+	}
 }
 
 // putBack is for a call that had its turn and lost what it got: only others of that kind that came before it stay
@@ -43,17 +52,7 @@ func (q *queue) putBack(w *waiter) {
 	for next != nil && next.place < w.place {
 		next = next.next
 	}
-	if next == nil {
-		q.pushBack(w)
-		return
-	}
-	w.queued, w.prev, w.next = true, next.prev, next
-	if w.prev != nil {
-		w.prev.next = w
-	} else {
-		q.first = w
-	}
-	next.prev = w
+	q.insert(w, next)
 }
 
 func (q *queue) remove(w *waiter) {

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/framegate/framegate/resolver/health"
 )
 
 const (
@@ -64,7 +66,7 @@ func (r *Route) normalize() (errs []error) {
 		fail("priority: %d, want %d to %d", r.Priority, -maxPriority, maxPriority)
 	}
 	errs = append(errs, r.structProblems()...)
-	if r.Authority != "" && !validAuthority(r.Authority) {
+	if r.Authority != "" && !health.ValidAuthority(r.Authority) {
 		fail("authority: %q, want a host or host:port without spaces", r.Authority)
 	}
 	errs = append(errs, r.policyProblems()...)
@@ -222,7 +224,7 @@ func (m Match) problems(key string) (errs []error) {
 
 func validAuthorityPattern(s string) bool {
 	host, wild := strings.CutPrefix(s, "*.")
-	return validAuthority(host) && !strings.Contains(host, "*") && !(wild && strings.HasPrefix(host, "."))
+	return health.ValidAuthority(host) && !strings.Contains(host, "*") && !(wild && strings.HasPrefix(host, "."))
 }
 
 var headerName = regexp.MustCompile(`^[a-z0-9_.-]{1,256}$`) // gRPC over HTTP/2, "Header-Name"
@@ -330,18 +332,6 @@ func weightOf(w *int) int {
 		return 1
 	}
 	return *w
-}
-
-func validAuthority(s string) bool {
-	if len(s) > 255 {
-		return false
-	}
-	for i := range len(s) {
-		if c := s[i]; c <= ' ' || c >= 0x7f || c == '/' || c == '@' {
-			return false
-		}
-	}
-	return true
 }
 
 // ValidateAddress reports what is wrong with an endpoint's address: host:port or unix:/path is wanted.

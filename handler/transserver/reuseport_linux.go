@@ -11,11 +11,7 @@ import (
 const CanReusePort = true
 
 func setReusePort(_, _ string, raw syscall.RawConn) error {
-	var err error
-	if e := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) }); e != nil {
-		return e
-	}
-	return err
+	return controlRaw(raw, func(fd uintptr) error { return unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })
 }
 
 // control calls f with the listener's descriptor.
@@ -28,6 +24,10 @@ func control(ln net.Listener, f func(fd uintptr) error) error {
 	if err != nil {
 		return err
 	}
+	return controlRaw(raw, f)
+}
+
+func controlRaw(raw syscall.RawConn, f func(fd uintptr) error) error {
 	var done error
 	if err := raw.Control(func(fd uintptr) { done = f(fd) }); err != nil {
 		return err

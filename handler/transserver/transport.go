@@ -1,14 +1,13 @@
 package transserver
 
 import (
+	"container/list"
 	"context"
 	"fmt"
 	"reflect"
 	"sync"
 	"sync/atomic"
 	"unsafe"
-
-	"container/list"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"

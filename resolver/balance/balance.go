@@ -115,12 +115,3 @@ func Ramp(weight float64, age, window time.Duration) float64 {
 	}
 	return weight * (least + (1-least)*float64(age)/float64(window))
 }
-
-func contains(hosts []*Host, h *Host) bool {
-	for _, t := range hosts {
-		if t == h {
-			return true
-		}
-	}
-	return false
-}

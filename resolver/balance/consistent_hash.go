@@ -65,7 +65,7 @@ func (c *consistentHash) Pick(key uint64, tried []*Host) *Host {
 	// In so many slots each member has one, but for one chance in millions.
 	for range min(16*len(c.seats), slotCount) {
 		s := &c.seats[c.ring.owners[slot]]
-		if !s.down && (len(tried) == 0 || !contains(tried, s.host)) {
+		if !s.down && (len(tried) == 0 || !slices.Contains(tried, s.host)) {
 			if !s.full(perWeight) {
 				return s.host
 			}
@@ -94,7 +94,7 @@ func (c *consistentHash) leastLoaded(key uint64, tried []*Host) *Host {
 	var best *seat
 	for i := range c.up {
 		s := &c.seats[c.up[(from+i)%len(c.up)]]
-		if contains(tried, s.host) {
+		if slices.Contains(tried, s.host) {
 			continue
 		}
 		if best == nil || float64(s.host.Active())*best.weight < float64(best.host.Active())*s.weight {

@@ -3,6 +3,7 @@ package balance
 import (
 	"math"
 	"math/bits"
+	"slices"
 	"sync/atomic"
 )
 
@@ -43,13 +44,13 @@ func (r *roundRobin) Pick(_ uint64, tried []*Host) *Host {
 		return members[i].host
 	}
 	for range redraws {
-		if h := members[i].host; !contains(tried, h) {
+		if h := members[i].host; !slices.Contains(tried, h) {
 			return h
 		}
 		i = r.next()
 	}
 	for range members {
-		if h := members[i].host; !contains(tried, h) {
+		if h := members[i].host; !slices.Contains(tried, h) {
 			return h
 		}
 		if i++; i == len(members) {

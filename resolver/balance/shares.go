@@ -3,6 +3,7 @@ package balance
 import (
 	"math"
 	"math/bits"
+	"slices"
 )
 
 // shares lays the members that take calls side by side on a line of whole numbers, each as long as its share. A point
@@ -171,13 +172,13 @@ const redraws = 4
 // if there are none.
 func (s *shares) drawUntried(tried []*Host, one int) int {
 	for range redraws {
-		if i := s.draw(); i != one && !contains(tried, s.members[i].host) {
+		if i := s.draw(); i != one && !slices.Contains(tried, s.members[i].host) {
 			return i
 		}
 	}
 	var left uint64
 	for i := range s.members {
-		if i != one && !contains(tried, s.members[i].host) {
+		if i != one && !slices.Contains(tried, s.members[i].host) {
 			left += s.members[i].length
 		}
 	}
@@ -186,7 +187,7 @@ func (s *shares) drawUntried(tried []*Host, one int) int {
 	}
 	point := s.below(left)
 	for i := range s.members {
-		if i == one || contains(tried, s.members[i].host) {
+		if i == one || slices.Contains(tried, s.members[i].host) {
 			continue
 		}
 		if point < s.members[i].length {

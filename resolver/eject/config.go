@@ -1,6 +1,7 @@
 package eject
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -48,20 +49,13 @@ const (
 )
 
 func (c Config) withDefaults() Config {
-	setDefault(&c.ConsecutiveFailures, DefaultConsecutiveFailures)
-	setDefault(&c.MinCalls, DefaultMinCalls)
-	setDefault(&c.Window, DefaultWindow)
-	setDefault(&c.BaseTime, DefaultBaseTime)
-	setDefault(&c.MaxTime, max(DefaultMaxTime, c.BaseTime))
-	setDefault(&c.MaxPercent, DefaultMaxPercent)
+	c.ConsecutiveFailures = cmp.Or(c.ConsecutiveFailures, DefaultConsecutiveFailures)
+	c.MinCalls = cmp.Or(c.MinCalls, DefaultMinCalls)
+	c.Window = cmp.Or(c.Window, DefaultWindow)
+	c.BaseTime = cmp.Or(c.BaseTime, DefaultBaseTime)
+	c.MaxTime = cmp.Or(c.MaxTime, max(DefaultMaxTime, c.BaseTime))
+	c.MaxPercent = cmp.Or(c.MaxPercent, DefaultMaxPercent)
 	return c
-}
-
-func setDefault[T comparable](p *T, value T) {
-	var zero T
-	if *p == zero {
-		*p = value
-	}
 }
 
 // Validate reports every field that is out of bounds, by its name in a document.

@@ -1,6 +1,7 @@
 package health
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -46,21 +47,14 @@ const (
 )
 
 func (c Config) withDefaults() Config {
-	setDefault(&c.Interval, DefaultInterval)
-	setDefault(&c.Timeout, min(DefaultTimeout, c.Interval))
-	setDefault(&c.Rise, DefaultRise)
-	setDefault(&c.Fall, DefaultFall)
+	c.Interval = cmp.Or(c.Interval, DefaultInterval)
+	c.Timeout = cmp.Or(c.Timeout, min(DefaultTimeout, c.Interval))
+	c.Rise = cmp.Or(c.Rise, DefaultRise)
+	c.Fall = cmp.Or(c.Fall, DefaultFall)
 	if c.Type == TypeTCP {
 		c.Service, c.Authority = "", "" // so that Configs that mean the same are the same
 	}
 	return c
-}
-
-func setDefault[T comparable](p *T, value T) {
-	var zero T
-	if *p == zero {
-		*p = value
-	}
 }
 
 // Validate reports every field that is out of bounds, by its name in a document.
@@ -75,7 +69,7 @@ func (c Config) Validate() error {
 	check(c.Service == "" || c.Type != TypeTCP, "service: %q, want it with type %s only", c.Service, TypeGRPC)
 	check(len(c.Service) <= maxService && utf8.ValidString(c.Service), "service: %q, want UTF-8 of at most %d bytes", c.Service, maxService)
 	check(c.Authority == "" || c.Type != TypeTCP, "authority: %q, want it with type %s only", c.Authority, TypeGRPC)
-	check(validAuthority(c.Authority), "authority: %q, want a host or host:port without spaces", c.Authority)
+	check(ValidAuthority(c.Authority), "authority: %q, want a host or host:port without spaces", c.Authority)
 	c = c.withDefaults()
 	check(c.Interval >= minInterval && c.Interval <= maxInterval, "interval: %s, want %s to %s", c.Interval, minInterval, maxInterval)
 	check(c.Timeout >= minTimeout && c.Timeout <= c.Interval, "timeout: %s, want %s to interval (%s)", c.Timeout, minTimeout, c.Interval)
@@ -84,8 +78,8 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// validAuthority reports whether s can be sent as :authority, RFC 9113 §8.3.1, or is empty.
-func validAuthority(s string) bool {
+// ValidAuthority reports whether s can be sent as :authority, RFC 9113 §8.3.1, or is empty.
+func ValidAuthority(s string) bool {
 	if len(s) > maxAuthority {
 		return false
 	}
