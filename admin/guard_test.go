@@ -30,8 +30,8 @@ func TestValidateAddress_WantsLoopbackOrAToken(t *testing.T) {
 			continue
 		}
 		require.ErrorContains(t, err, want, address)
-		_, started := Start(Config{Address: address})
-		require.ErrorContains(t, started, want, address)
+		_, listened := Listen(address, "")
+		require.ErrorContains(t, listened, want, address)
 	}
 	for _, address := range []string{"0.0.0.0:8889", ":8889", "name.invalid:8889"} {
 		require.NoError(t, ValidateAddress(address, "secret"))
@@ -59,7 +59,7 @@ func nameOfAnotherInterface(t *testing.T) string {
 }
 
 func TestGuard_Token(t *testing.T) {
-	c := startAPI(t, Config{Address: "0.0.0.0:0", Token: "s3cret", Pprof: true})
+	c := startAPIAt(t, "0.0.0.0:0", Config{Token: "s3cret", Pprof: true})
 	for _, path := range []string{"/healthz", "/readyz"} {
 		require.Equal(t, 200, c.do("GET", path, "").code, path)
 	}

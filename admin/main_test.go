@@ -52,11 +52,15 @@ type client struct {
 // startAPI runs a server on a free port of 127.0.0.1 until the test ends.
 func startAPI(t *testing.T, cfg Config) *client {
 	t.Helper()
-	if cfg.Address == "" {
-		cfg.Address = "127.0.0.1:0"
-	}
-	s, err := Start(cfg)
+	return startAPIAt(t, "127.0.0.1:0", cfg)
+}
+
+// startAPIAt is startAPI on another address.
+func startAPIAt(t *testing.T, address string, cfg Config) *client {
+	t.Helper()
+	ln, err := Listen(address, cfg.Token)
 	require.NoError(t, err)
+	s := Start(ln, cfg)
 	t.Cleanup(s.Close)
 	doc := loadDocument(t)
 	router, err := gorillamux.NewRouter(doc)

@@ -1,7 +1,7 @@
 // Package admin is the admin HTTP server: whether the process lives and should get calls, what is in force and why, and
 // the changes of routes and registered instances.
 //
-// Enter at Start; then api.go (every path, and what is common to all), guard.go (who may ask), routes.go, schemas.go,
+// Enter at Listen and Start; then api.go (every path, and what is common to all), guard.go (who may ask), routes.go, schemas.go,
 // services.go, explain.go, tap.go, drain.go and status.go (the answers), errors.go (what is said when something is
 // wrong). openapi.json describes all of it for clients; a test holds the two equal.
 package admin
@@ -19,7 +19,6 @@ import (
 
 // Config says what the admin server shows and to whom.
 type Config struct {
-	Address string       // host:port to listen on; see ValidateAddress
 	Token   string       // that every path except /healthz and /readyz wants, and the reason in /readyz; empty for none
 	Ready   func() error // why calls should not be sent here, or nil; a nil func is always ready
 	Metrics http.Handler // answers GET /metrics; nil for none
@@ -56,19 +55,25 @@ type Server struct {
 	active sync.WaitGroup // requests under way
 }
 
-// Start listens and serves until Close. The error names the key of a value that cannot be used.
-func Start(cfg Config) (*Server, error) {
-	if err := ValidateAddress(cfg.Address, cfg.Token); err != nil {
+// Listen listens on host:port (see ValidateAddress) for a server with that token; requests wait until Start. The error
+// names the key of a value that cannot be used.
+func Listen(address, token string) (net.Listener, error) {
+	if err := ValidateAddress(address, token); err != nil {
 		return nil, err
 	}
-	ln, err := net.Listen("tcp", cfg.Address)
+	ln, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, err
 	}
-	if !isLoopback(ln.Addr()) && cfg.Token == "" { // the name meant something else when it was validated
+	if !isLoopback(ln.Addr()) && token == "" { // the name meant something else when it was validated
 		_ = ln.Close()
-		return nil, fmt.Errorf("admin.address: %q, which is %s, want a loopback address or admin.token set", cfg.Address, ln.Addr())
+		return nil, fmt.Errorf("admin.address: %q, which is %s, want a loopback address or admin.token set", address, ln.Addr())
 	}
+	return ln, nil
+}
+
+// Start serves on what Listen has returned for cfg.Token, which it takes over, until Close.
+func Start(ln net.Listener, cfg Config) *Server {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{cfg: cfg, log: cfg.Log, guard: newGuard(cfg.Token), addr: ln.Addr(), cancel: cancel, done: make(chan struct{})}
 	if s.log == nil {
@@ -87,7 +92,7 @@ func Start(cfg Config) (*Server, error) {
 		defer close(s.done)
 		s.serve(ln)
 	}()
-	return s, nil
+	return s
 }
 
 // serve takes requests until Close. A server that ends by itself leaves the calls alone, so it is not worth more than an

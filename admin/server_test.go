@@ -160,10 +160,10 @@ func TestServer_CloseEndsRequestsAndWaitsForThem(t *testing.T) {
 	asking.Wait()
 }
 
-func TestStart_AddressInUse(t *testing.T) {
+func TestListen_AddressInUse(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer ln.Close()
-	_, err = Start(Config{Address: ln.Addr().String()})
+	_, err = Listen(ln.Addr().String(), "")
 	require.ErrorContains(t, err, "address already in use")
 }

@@ -1,18 +1,32 @@
 package gateway
 
 import (
+	"net"
 	"sync"
 
 	"github.com/framegate/framegate/admin"
+	"github.com/framegate/framegate/conf"
 	"github.com/framegate/framegate/conf/strict"
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/resolver"
 )
 
+// listenAdmin listens for the admin server, unless it is off.
+func (g *Gateway) listenAdmin() (net.Listener, error) {
+	if g.cfg.Admin.Address == conf.None {
+		return nil, nil
+	}
+	ln, err := admin.Listen(g.cfg.Admin.Address, g.cfg.Admin.Token)
+	if err != nil {
+		return nil, listenError("admin", g.cfg.Admin.Address, err)
+	}
+	return ln, nil
+}
+
 // startAdmin starts the admin server.
-func (g *Gateway) startAdmin() (*admin.Server, error) {
-	return admin.Start(admin.Config{
-		Address: g.cfg.Admin.Address, Token: g.cfg.Admin.Token, Pprof: g.cfg.Admin.Pprof,
+func (g *Gateway) startAdmin(ln net.Listener) *admin.Server {
+	return admin.Start(ln, admin.Config{
+		Token: g.cfg.Admin.Token, Pprof: g.cfg.Admin.Pprof,
 		Ready: g.Ready, Metrics: g.observers.metrics.Handler(), Control: g.control(), Log: g.log,
 	})
 }

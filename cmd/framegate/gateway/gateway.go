@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"slices"
 	"sync"
 	"time"
@@ -123,9 +122,15 @@ func (g *Gateway) start(ctx context.Context) (err error) {
 	if err := g.awaitSources(ctx); err != nil {
 		return err
 	}
-	if err := g.checkAdmin(); err != nil {
+	adminListener, err := g.listenAdmin() // before a listener takes calls, which would be lost if it failed
+	if err != nil {
 		return err
 	}
+	defer func() {
+		if adminListener != nil && g.admin == nil {
+			_ = adminListener.Close()
+		}
+	}()
 	for _, l := range g.cfg.Listeners {
 		s, err := g.startServer(ctx, l)
 		if err != nil {
@@ -135,29 +140,14 @@ func (g *Gateway) start(ctx context.Context) (err error) {
 		g.wg.Go(func() { g.watch(s) })
 		g.log.Info("listening", "listener", s.name, "address", s.addr.String())
 	}
-	if g.cfg.Admin.Address != conf.None {
-		if g.admin, err = g.startAdmin(); err != nil {
-			return listenError("admin", g.cfg.Admin.Address, err)
-		}
+	if adminListener != nil {
+		g.admin = g.startAdmin(adminListener)
 		g.log.Info("admin listening", "address", g.admin.Addr().String())
 	}
 	if g.cfg.Register.Service != "" {
 		g.register = startRegistration(g.cfg.Register, g.servers[0].addr, g.sources.etcdClient, g.cfg.Etcd.ServicePrefix, reuseOf(g.cfg.Listeners[0]), g.log)
 	}
 	return nil
-}
-
-// checkAdmin reports that the admin address cannot be listened on. It comes before a listener takes calls, beside another
-// framegate maybe, that would be lost with the end of this one.
-func (g *Gateway) checkAdmin() error {
-	if g.cfg.Admin.Address == conf.None {
-		return nil
-	}
-	ln, err := net.Listen("tcp", g.cfg.Admin.Address)
-	if err != nil {
-		return listenError("admin", g.cfg.Admin.Address, err)
-	}
-	return ln.Close()
 }
 
 // maxCalls returns the bounds of calls by listener.
