@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -79,13 +80,24 @@ func (u *upstreams) unaccepted() (n int) {
 // requireIdle fails the test unless nothing of a call is left, and no attempt was made that the test has not seen.
 func (u *upstreams) requireIdle(t testing.TB) {
 	t.Helper()
-	testbed.Poll(t, func() error {
-		if n := u.proxy.UpstreamStreams(); n != 0 {
-			return fmt.Errorf("%d streams upstream, want none", n)
-		}
-		return nil
-	})
+	testbed.Poll(t, func() error { return noUpstreamBut(u.proxy, 0) })
 	require.Zero(t, u.unaccepted(), "further attempts")
+}
+
+// requireGoodBesideMute makes calls through a route with a server and an endpoint that takes connections and says nothing.
+func requireGoodBesideMute(t testing.TB, routes routing, keys ...string) {
+	t.Helper()
+	u := upstreams{servers: []*testbed.H2Server{testbed.NewH2Server(t)}}
+	u.proxy = testbed.NewProxy(t, routes(t, []string{u.servers[0].Addr, mute(t)}, keys...))
+	u.client = testbed.DialH2(t, u.proxy.Addr)
+	for range 4 {
+		began := time.Now()
+		cs := u.client.OpenEnd(t, testbed.RequestFields())
+		answer(u.accept(t), "reply")
+		wantAnswer(t, cs, "reply")
+		require.Less(t, time.Since(began), 2*time.Second)
+	}
+	u.requireIdle(t)
 }
 
 // fail ends an attempt without an answer.

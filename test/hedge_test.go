@@ -114,12 +114,7 @@ func TestHedge_FailedTryLeavesTheCallToTheOther(t *testing.T) {
 			cs := u.client.OpenEnd(t, testbed.RequestFields())
 			first, second, _ := u.acceptBoth(t)
 			fail(first, 14)
-			testbed.Poll(t, func() error {
-				if n := u.proxy.UpstreamStreams(); n != 1 {
-					return fmt.Errorf("%d streams", n)
-				}
-				return nil
-			})
+			testbed.Poll(t, func() error { return noUpstreamBut(u.proxy, 1) })
 			answer(second, "reply")
 			wantAnswer(t, cs, "reply")
 			u.requireIdle(t)
@@ -128,12 +123,7 @@ func TestHedge_FailedTryLeavesTheCallToTheOther(t *testing.T) {
 			cs := u.client.OpenEnd(t, testbed.RequestFields())
 			first, second, _ := u.acceptBoth(t)
 			fail(second, 14)
-			testbed.Poll(t, func() error {
-				if n := u.proxy.UpstreamStreams(); n != 1 {
-					return fmt.Errorf("%d streams", n)
-				}
-				return nil
-			})
+			testbed.Poll(t, func() error { return noUpstreamBut(u.proxy, 1) })
 			answer(first, "reply")
 			wantAnswer(t, cs, "reply")
 			u.requireIdle(t)
@@ -320,17 +310,7 @@ func TestHedge_RequestThatNobodyReadsIsNotKeptWithoutBound(t *testing.T) {
 // An endpoint that takes connections and says nothing is as slow as any.
 func TestHedge_SecondTryWhileTheFirstConnects(t *testing.T) {
 	eachRouting(t, func(t *testing.T, routes routing) {
-		u := upstreams{servers: []*testbed.H2Server{testbed.NewH2Server(t)}}
-		u.proxy = testbed.NewProxy(t, routes(t, []string{u.servers[0].Addr, mute(t)}, hedge("")))
-		u.client = testbed.DialH2(t, u.proxy.Addr)
-		for range 4 {
-			began := time.Now()
-			cs := u.client.OpenEnd(t, testbed.RequestFields())
-			answer(u.accept(t), "reply")
-			wantAnswer(t, cs, "reply")
-			require.Less(t, time.Since(began), 2*time.Second)
-		}
-		u.requireIdle(t)
+		requireGoodBesideMute(t, routes, hedge(""))
 	})
 }
 

@@ -232,18 +232,7 @@ func mute(t testing.TB) string {
 
 func TestRetry_PerTryTimeoutCountsWhileConnecting(t *testing.T) {
 	eachRouting(t, func(t *testing.T, routes routing) {
-		var u upstreams
-		u.servers = []*testbed.H2Server{testbed.NewH2Server(t)}
-		u.proxy = testbed.NewProxy(t, routes(t, []string{u.servers[0].Addr, mute(t)}, "retry: {attempts: 2, codes: [UNAVAILABLE], per_try_timeout: 100ms, "+fast+"}"))
-		u.client = testbed.DialH2(t, u.proxy.Addr)
-		for range 4 {
-			began := time.Now()
-			cs := u.client.OpenEnd(t, testbed.RequestFields())
-			answer(u.accept(t), "reply")
-			wantAnswer(t, cs, "reply")
-			require.Less(t, time.Since(began), 2*time.Second)
-		}
-		u.requireIdle(t)
+		requireGoodBesideMute(t, routes, "retry: {attempts: 2, codes: [UNAVAILABLE], per_try_timeout: 100ms, "+fast+"}")
 	})
 }
 
