@@ -160,7 +160,15 @@ func TestBalance_HashedCallsStayWhereTheyAreWhileOneBackendRestarts(t *testing.T
 	}
 
 	gone := replicas[0]
+	connections := proxy.UpstreamConnections()
 	gone.stop()
+	// A call on a connection that framegate has not yet seen break may have been seen, and fails as it should.
+	testbed.Poll(t, func() error {
+		if n := proxy.UpstreamConnections(); n >= connections {
+			return fmt.Errorf("%d connections upstream, want fewer than the %d before the stop", n, connections)
+		}
+		return nil
+	})
 	for range 3 {
 		for user := range users {
 			if now := as(user); home[user] == gone.addr {
