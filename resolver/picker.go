@@ -119,13 +119,14 @@ func (p *picker) renewLocked(now time.Time) {
 	p.current.Store(next)
 }
 
-// weight returns the weight that a member has now.
+// weight returns the weight that a member has now. The group's mu is held.
 func (p *picker) weight(m *member, now time.Time) float64 {
 	weight := float64(m.weight)
 	if age := now.Sub(m.since); age < p.key.slowStart {
 		weight = balance.Ramp(weight, age, p.key.slowStart)
 	}
-	if m.trial.Load() && p.key.policy.Kind != balance.ConsistentHash { // whose keys must not move
+	// In panic all share the load, or those that are left would have nearly all of it; keys of consistent_hash must not move.
+	if m.trial.Load() && !p.group.panicked && p.key.policy.Kind != balance.ConsistentHash {
 		weight *= trialShare
 	}
 	return weight
