@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/interop"
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
 
+	"github.com/framegate/framegate/test/race"
 	"github.com/framegate/framegate/test/testbed"
 )
 
@@ -24,8 +25,7 @@ const (
 	interopTargetEnv = "FRAMEGATE_TEST_INTEROP_TARGET"
 
 	interopCaseLimit = 20 * time.Second
-	soakCalls        = 1000
-	shortSoakCalls   = 100 // for the further paths: with the race detector a soak takes long
+	shortSoakCalls   = 100 // for the further paths
 	soakLimit        = 60 * time.Second
 )
 
@@ -64,7 +64,7 @@ const (
 	shortSoakName = "rpc_soak_short"
 )
 
-func soak(ctx context.Context, cc *grpc.ClientConn)      { soakOf(ctx, cc, soakCalls) }
+func soak(ctx context.Context, cc *grpc.ClientConn)      { soakOf(ctx, cc, race.Choose(1000, 200)) }
 func shortSoak(ctx context.Context, cc *grpc.ClientConn) { soakOf(ctx, cc, shortSoakCalls) }
 
 func soakOf(ctx context.Context, cc *grpc.ClientConn, calls int) {

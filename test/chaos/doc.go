@@ -6,6 +6,9 @@
 // (a framegate in a process of its own), load.go and stream.go (an open loop of unary calls, and streams that
 // ping-pong), report.go (what came of them). Package soak uses the harness for a longer time.
 //
+// Scenarios run side by side, because one keeps a processor busy for a fraction of its time; each asserts that its load
+// came at its rate all the same.
+//
 // A process of the harness is the test's own binary: TestMain must call RunProcess first.
 package chaos
 

@@ -9,6 +9,7 @@ import (
 // A backend ends each connection gracefully after 100 calls: those that it has accepted finish, the others it has not
 // seen.
 func TestGoAway_EveryHundredCallsNoneIsLost(t *testing.T) {
+	t.Parallel()
 	defaults.inBothModes(t, func(t *testing.T, p plan) {
 		raw := NewRaw(t, RawConfig{GoAwayEvery: 100})
 		s := begin(t, p, asServers(three(t)[:2], raw)...)
@@ -22,6 +23,7 @@ func TestGoAway_EveryHundredCallsNoneIsLost(t *testing.T) {
 
 // All backends do that.
 func TestGoAway_FromAllNoCallIsLost(t *testing.T) {
+	t.Parallel()
 	leaving := RawConfig{GoAwayEvery: 100}
 	s := begin(t, defaults, NewRaw(t, leaving), NewRaw(t, leaving), NewRaw(t, leaving))
 	s.end(after)

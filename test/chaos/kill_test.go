@@ -10,6 +10,7 @@ import (
 // A backend dies without a word, and stays dead.
 
 func TestKill_NewCallsAreGoodAfterTwoSeconds(t *testing.T) {
+	t.Parallel()
 	backends := three(t)
 	s := beginLoad(t, inFlight, defaults, asServers(backends)...)
 	s.fault(backends[0].Kill)
@@ -24,6 +25,7 @@ func TestKill_NewCallsAreGoodAfterTwoSeconds(t *testing.T) {
 const onTheWay = 50 * time.Millisecond
 
 func TestKill_WithRetryOnlyCallsThatTheKilledBackendSawAreLost(t *testing.T) {
+	t.Parallel()
 	backends := three(t)
 	s := beginLoad(t, inFlight, retrying, asServers(backends)...)
 	s.fault(backends[0].Kill)
@@ -50,6 +52,7 @@ func TestKill_WithRetryOnlyCallsThatTheKilledBackendSawAreLost(t *testing.T) {
 }
 
 func TestKill_WithCodesListedNoUnaryCallIsLost(t *testing.T) {
+	t.Parallel()
 	repeating.inBothModes(t, func(t *testing.T, p plan) {
 		backends := three(t)
 		s := beginLoad(t, inFlight, p, asServers(backends)...)

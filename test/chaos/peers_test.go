@@ -66,6 +66,7 @@ func writeSlowly(ctx context.Context, st *testbed.H2Stream) error {
 }
 
 func TestSlowPeers_HoldUpNobodyElse(t *testing.T) {
+	t.Parallel()
 	backends := three(t)
 	s := begin(t, defaults, asServers(backends)...)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -106,6 +107,7 @@ func openHalf(t *testing.T, addr string) *net.TCPConn {
 // Clients go without a word, or end one direction of their connections. Their calls end at the servers too, as soon as
 // the listener's keepalive has noticed.
 func TestHalfOpenPeers_AreGivenUpAndHoldUpNobodyElse(t *testing.T) {
+	t.Parallel()
 	backends := three(t)
 	proxy := testbed.NewProxy(t, defaults.document(asServers(backends)...), func(c *conf.Config) {
 		c.Listeners[0].Keepalive.Time, c.Listeners[0].Keepalive.Timeout = time.Second, time.Second

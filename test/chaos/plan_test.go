@@ -65,12 +65,17 @@ var (
 	}}
 )
 
-// inBothModes runs a test with the plan in frame mode and in struct mode.
+// inBothModes runs a test with the plan in frame mode and in struct mode, side by side.
 func (p plan) inBothModes(t *testing.T, test func(t *testing.T, p plan)) {
-	t.Run("frame", func(t *testing.T) { test(t, p) })
-	t.Run("struct", func(t *testing.T) {
-		p.route = append(StructKeys(t), p.route...)
+	t.Run("frame", func(t *testing.T) {
+		t.Parallel()
 		test(t, p)
+	})
+	t.Run("struct", func(t *testing.T) {
+		t.Parallel()
+		structured := p
+		structured.route = append(StructKeys(t), p.route...)
+		test(t, structured)
 	})
 }
 

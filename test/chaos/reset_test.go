@@ -9,6 +9,7 @@ import (
 
 // A backend refuses every stream: it says that it has not looked at it, so every call is sent elsewhere.
 func TestRefuse_NoCallIsLost(t *testing.T) {
+	t.Parallel()
 	defaults.inBothModes(t, func(t *testing.T, p plan) {
 		raw := NewRaw(t, RawConfig{})
 		s := begin(t, p, asServers(three(t)[:2], raw)...)
@@ -22,6 +23,7 @@ func TestRefuse_NoCallIsLost(t *testing.T) {
 }
 
 func TestRefuse_FromTheBeginningNoCallIsLost(t *testing.T) {
+	t.Parallel()
 	raw := NewRaw(t, RawConfig{})
 	raw.Become(Refuses)
 	s := begin(t, defaults, asServers(three(t)[:2], raw)...)
@@ -38,6 +40,7 @@ const maxLostToEjection = 25
 // A backend begins each answer and then resets the stream: the caller may have part of an answer, so nothing can be
 // sent again. The endpoint is ejected.
 func TestReset_EjectsTheEndpoint(t *testing.T) {
+	t.Parallel()
 	raw := NewRaw(t, RawConfig{})
 	s := begin(t, defaults, asServers(three(t)[:2], raw)...)
 	s.fault(func() { raw.Become(Resets) })

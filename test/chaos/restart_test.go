@@ -8,6 +8,7 @@ import (
 // A new framegate takes over the port of the one that runs, which is then told to end: SO_REUSEPORT lets both listen.
 // Some calls come on connections of their own, of which some are being accepted while the listener goes.
 func TestFramegateRestart_LosesNoUnaryCall(t *testing.T) {
+	t.Parallel()
 	backends := three(t)
 	c := FramegateConfig{
 		Address: FreeAddress(t), Listener: "reuse_port: true", Routes: defaults.document(asServers(backends)...),

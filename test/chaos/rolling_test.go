@@ -23,6 +23,7 @@ func restartAll(s *scenario, backends []*Backend, end func(*Backend)) {
 
 // Backends that end as they should: calls finish, and no new ones are taken.
 func TestRollingRestart_LosesNoUnaryCall(t *testing.T) {
+	t.Parallel()
 	backends := three(t)
 	s := beginLoad(t, inFlight, defaults, asServers(backends)...)
 	s.fault(func() { restartAll(s, backends, (*Backend).Terminate) })
@@ -33,6 +34,7 @@ func TestRollingRestart_LosesNoUnaryCall(t *testing.T) {
 
 // Backends that take a while to start: what is known of one that was away must not outlast it, when the next one goes.
 func TestRollingRestart_OfSlowStartersLosesNoUnaryCall(t *testing.T) {
+	t.Parallel()
 	const away = 1500 * time.Millisecond
 	backends := three(t)
 	s := beginLoad(t, inFlight, defaults, asServers(backends)...)
@@ -49,6 +51,7 @@ func TestRollingRestart_OfSlowStartersLosesNoUnaryCall(t *testing.T) {
 }
 
 func TestRollingRestart_ByKillWithRetryLosesNoUnaryCall(t *testing.T) {
+	t.Parallel()
 	backends := three(t)
 	s := beginLoad(t, inFlight, repeating, asServers(backends)...)
 	s.fault(func() { restartAll(s, backends, (*Backend).Kill) })

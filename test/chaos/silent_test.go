@@ -14,6 +14,7 @@ import (
 const stoppedNoticed = 3 * time.Second
 
 func TestStopped_CallsAreGoodOnceSomeHaveTimedOut(t *testing.T) {
+	t.Parallel()
 	backends := three(t)
 	s := begin(t, defaults, asServers(backends)...)
 	s.fault(backends[0].Stop)
@@ -22,6 +23,7 @@ func TestStopped_CallsAreGoodOnceSomeHaveTimedOut(t *testing.T) {
 }
 
 func TestStopped_WithHealthChecksCallsAreGoodAfterTwoSeconds(t *testing.T) {
+	t.Parallel()
 	backends := three(t)
 	s := begin(t, checked, asServers(backends)...)
 	s.fault(backends[0].Stop)
@@ -30,6 +32,7 @@ func TestStopped_WithHealthChecksCallsAreGoodAfterTwoSeconds(t *testing.T) {
 }
 
 func TestStopped_WithPerTryTimeoutNoCallIsLost(t *testing.T) {
+	t.Parallel()
 	backends := three(t)
 	s := begin(t, impatient, asServers(backends)...)
 	s.fault(backends[0].Stop)
@@ -38,6 +41,7 @@ func TestStopped_WithPerTryTimeoutNoCallIsLost(t *testing.T) {
 }
 
 func TestStopped_WithHedgingNoCallIsLostOrLate(t *testing.T) {
+	t.Parallel()
 	backends := three(t)
 	s := begin(t, hedging, asServers(backends)...)
 	s.fault(backends[0].Stop)
@@ -49,6 +53,7 @@ func TestStopped_WithHedgingNoCallIsLostOrLate(t *testing.T) {
 // A stream on a connection that says nothing is not kept waiting: it breaks when a ping is not answered, and is opened
 // again elsewhere.
 func TestStopped_WithKeepaliveStreamsGoOnElsewhere(t *testing.T) {
+	t.Parallel()
 	const longest = 4 * time.Second
 	backends := three(t)
 	s := begin(t, probing, asServers(backends)...)
@@ -62,6 +67,7 @@ func TestStopped_WithKeepaliveStreamsGoOnElsewhere(t *testing.T) {
 
 // What was stopped for longer than a call may take, and goes on, gets calls again.
 func TestStopped_GoesOnAndTakesCallsAgain(t *testing.T) {
+	t.Parallel()
 	backends := three(t)
 	s := begin(t, returning, asServers(backends)...)
 	s.fault(func() {
@@ -86,6 +92,7 @@ func TestStopped_GoesOnAndTakesCallsAgain(t *testing.T) {
 const muteNoticed = 6 * time.Second
 
 func TestMute_CallsAreGoodOnceAConnectionHasTimedOut(t *testing.T) {
+	t.Parallel()
 	backends := three(t)[:2]
 	s := begin(t, defaults, asServers(backends, NewMute(t))...)
 	s.end(muteNoticed + 3*time.Second)
@@ -94,6 +101,7 @@ func TestMute_CallsAreGoodOnceAConnectionHasTimedOut(t *testing.T) {
 
 // With a connect_timeout below the deadline each call is sent elsewhere: no server can have seen it.
 func TestMute_WithShortConnectTimeoutNoCallIsLost(t *testing.T) {
+	t.Parallel()
 	backends := three(t)[:2]
 	s := begin(t, connectingFast, asServers(backends, NewMute(t))...)
 	s.end(after)
@@ -102,6 +110,7 @@ func TestMute_WithShortConnectTimeoutNoCallIsLost(t *testing.T) {
 }
 
 func TestMute_WithPerTryTimeoutNoCallIsLost(t *testing.T) {
+	t.Parallel()
 	backends := three(t)[:2]
 	s := begin(t, impatient, asServers(backends, NewMute(t))...)
 	s.end(after)
