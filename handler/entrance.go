@@ -10,7 +10,8 @@ import (
 // entrance is where the calls of one listener come in, and bounds how many are under way.
 type entrance struct {
 	listener string
-	most     int64 // 0 means no bound
+	most     int64  // 0 means no bound
+	own      string // how the methods begin that the gate lets in uncounted; "" without a gate
 	active   atomic.Int64
 	refused  atomic.Int64
 }
@@ -26,6 +27,13 @@ func (e *entrance) enter() bool {
 }
 
 func (e *entrance) leave() { e.active.Add(-1) }
+
+// gated reports whether the gate has had to enter a call of the method, so that whoever handles it does not. It enters all
+// but those of framegate's own services, which always answer, and those that Kitex ends without a handler: a method is
+// /service/name there, with or without the first slash.
+func (e *entrance) gated(method string) bool {
+	return e.own != "" && strings.LastIndexByte(method, '/') > 0 && !strings.HasPrefix(method, e.own)
+}
 
 // entrance returns that of a listener. It is asked for once a listener, not once a call.
 func (p *Proxy) entrance(listener string) *entrance {
@@ -52,18 +60,19 @@ func (p *Proxy) Entrance(listener string) EntranceStats {
 }
 
 // Gate returns what refuses calls of the listener before they have a goroutine, when MaxCalls are under way; see
-// transserver.Gate. It is nil if there is no bound. Calls that come together may all pass: the handler counts them.
+// transserver.Gate. It is nil if there is no bound. What it lets in counts from then on, so that calls that come together
+// are not more than the bound either. It must be asked for before the listener takes calls, and its Handler must get all
+// that it lets in.
 func (p *Proxy) Gate(listener, ownPackage string) func(tr grpc.ServerTransport, s *grpc.Stream) bool {
 	e := p.entrance(listener)
 	if e.most == 0 {
 		return nil
 	}
-	own := "/" + ownPackage + "."
+	e.own = "/" + ownPackage + "."
 	return func(tr grpc.ServerTransport, s *grpc.Stream) bool {
-		if e.active.Load() < e.most || strings.HasPrefix(s.Method(), own) {
+		if !e.gated(s.Method()) || e.enter() {
 			return false
 		}
-		e.refused.Add(1)
 		serverStream{tr: tr, s: s}.endOverloaded()
 		return true
 	}

@@ -106,18 +106,20 @@ func (p *Proxy) serve(e *entrance, down serverStream) {
 	md, _ := metadata.FromIncomingContext(down.s.Context())
 	authority := requestAuthority(md)
 	c := p.newCall(down)
+	if e.gated(down.s.Method()) || e.enter() {
+		c.entrance = e
+	}
+	defer c.leave()
 	if c.observation != nil {
 		c.observation.record.start(e.listener, down, md, authority)
 		defer c.observeEnd()
 	}
 	defer c.recoverPanic()
-	if !e.enter() {
+	if c.entrance == nil {
 		c.limit = errOverloaded.limit
 		c.end(errOverloaded.code, errOverloaded.reason, down.endOverloaded)
 		return
 	}
-	c.entrance = e
-	defer c.leave()
 	defer c.closeAttempts() // run does so before, unless it is not come to
 	req := resolver.Request{Listener: e.listener, Method: down.s.Method(), Authority: authority, Header: md, Peer: down.tr.RemoteAddr()}
 	var ok bool

@@ -8,7 +8,9 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -125,11 +127,12 @@ func TestLimits_CallOverTheBoundIsRefusedAtOnce(t *testing.T) {
 	})
 }
 
-// Calls that come together are counted one by one.
+// Calls that come together are counted one by one, and those that are too many where it costs least: the metric of calls
+// that a handler had to refuse stays away.
 func TestLimits_BurstOfCallsGetsNoMoreThanTheBound(t *testing.T) {
 	const most, burst = 10, 500
 	server := testbed.NewH2Server(t)
-	proxy := testbed.NewProxy(t, testbed.RouteTo(server.Addr), onListener(func(l *conf.Listener) { l.MaxCalls = most }))
+	proxy := testbed.NewProxy(t, testbed.RouteTo(server.Addr), testbed.Admin(), onListener(func(l *conf.Listener) { l.MaxCalls = most }))
 	nc, err := net.Dial("tcp", proxy.Addr)
 	require.NoError(t, err)
 	defer nc.Close()
@@ -155,6 +158,56 @@ func TestLimits_BurstOfCallsGetsNoMoreThanTheBound(t *testing.T) {
 		}
 	}
 	require.Equal(t, most, proxy.UpstreamStreams())
+	metrics := scraped(t, proxy)
+	require.Contains(t, metrics, fmt.Sprintf(`framegate_listener_refused_calls_total{listener="main"} %d`, burst-most))
+	require.NotContains(t, metrics, "framegate_overloaded_total")
+}
+
+// What is counted when it comes in is counted off when it ends, whatever became of it meanwhile and whoever ended it.
+func TestLimits_OddCallsAreNotCountedForEver(t *testing.T) {
+	const most, rounds = 3, 20
+	server := testbed.ServeH2(t, func(st *testbed.H2Stream) func() {
+		return func() {
+			_ = st.TryHeaders(testbed.ResponseFields())
+			_ = st.TryTrailers(testbed.StatusFields(0, ""))
+		}
+	})
+	proxy := testbed.NewProxy(t, testbed.RouteTo(server.Addr), testbed.Admin(), onListener(func(l *conf.Listener) { l.MaxCalls = most }))
+	for name, odd := range map[string]testbed.Fields{
+		"no service":               testbed.RequestFields().Replace(":path", "/Method"),
+		"nothing":                  testbed.RequestFields().Replace(":path", "/"),
+		"no method":                testbed.RequestFields().Replace(":path", "/s.S/"),
+		"no first slash":           testbed.RequestFields().Replace(":path", "s.S/Method"),
+		"two first slashes":        testbed.RequestFields().Replace(":path", "//Method"),
+		"own service":              testbed.RequestFields().Replace(":path", "/grpc.health.v1.Health/Check"),
+		"own service, no method":   testbed.RequestFields().Replace(":path", "/grpc.health.v1.Health/No"),
+		"no service of ours":       testbed.RequestFields().Replace(":path", "/grpc.health.v1.No/Check"),
+		"own name, not ours":       testbed.RequestFields().Replace(":path", "/my.shop.Health/Check"),
+		"own name, without a dot":  testbed.RequestFields().Replace(":path", "/Health/Watch"),
+		"deadline that has passed": testbed.RequestFields("grpc-timeout", "1n"),
+		"bad deadline":             testbed.RequestFields("grpc-timeout", "soon"),
+		"unknown codec":            testbed.RequestFields().Replace("content-type", "application/grpc+no"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			for range rounds {
+				client := testbed.DialH2(t, proxy.Addr)
+				for range most + 1 { // the last is one too many, if they are counted
+					cs := client.Open(t, odd)
+					_ = cs.TrySendEnd(testbed.Frame(nil))
+				}
+				_ = client.Open(t, odd).TryReset(http2.ErrCodeCancel)
+				client.Open(t, odd)
+				client.Close()
+			}
+			testbed.Poll(t, func() error {
+				if metrics := scraped(t, proxy); !strings.Contains(metrics, `framegate_listener_calls{listener="main"} 0`+"\n") {
+					return fmt.Errorf("calls are still counted:\n%s", regexp.MustCompile(`framegate_listener_calls\{.*`).FindString(metrics))
+				}
+				return nil
+			})
+			require.NoError(t, healthy(t, proxy.Addr))
+		})
+	}
 }
 
 // scraped returns the metrics of a proxy with an admin server.
