@@ -69,7 +69,7 @@ func (g *Gateway) listeners() []admin.ListenerStats {
 		conns, calls := s.conns.Stats(), g.proxy.Entrance(s.name)
 		all[i] = admin.ListenerStats{
 			Name: s.name, Connections: conns.Connections, RefusedConnections: conns.Refused, SentAway: conns.SentAway,
-			Calls: int(calls.Calls), RefusedCalls: calls.Refused,
+			Calls: calls.Calls, RefusedCalls: calls.Refused,
 		}
 	}
 	return all
