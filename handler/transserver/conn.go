@@ -186,12 +186,24 @@ func (c *conn) endLocked() {
 
 // drain tells the client to open no more streams, if the connection is so far; serve does it if it comes there later.
 func (c *conn) drain() {
-	c.mu.Lock()
-	t := c.transport
-	c.mu.Unlock()
-	if t.kitex != nil {
+	if t, ok := c.begun(); ok {
 		t.drain()
 	}
+}
+
+// running returns how many calls have a handler that has not returned.
+func (c *conn) running() int {
+	if t, ok := c.begun(); ok {
+		return t.running()
+	}
+	return 0
+}
+
+// begun returns the transport, if the connection is so far.
+func (c *conn) begun() (t transport, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.transport, c.transport.kitex != nil
 }
 
 // Reader gives Kitex its reader (it asks for it by this name).

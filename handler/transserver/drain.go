@@ -4,13 +4,14 @@ import (
 	"context"
 	"net"
 	"time"
-
-	"github.com/cloudwego/kitex/pkg/remote"
 )
 
 // lingerTimeout is how long, after the last call has ended, clients may take to leave by themselves when the server
 // stops. They have GOAWAY by then; what they sent before they read it is still served.
 const lingerTimeout = time.Second
+
+// callsPoll is how often calls are counted while the server stops.
+const callsPoll = 50 * time.Millisecond
 
 // How long the listener goes on to accept when the server stops. What waits in its queue when it is closed is reset by
 // the kernel, so it has to be empty.
@@ -74,13 +75,10 @@ func (s *Server) retire(ln net.Listener) {
 	_ = d.SetDeadline(time.Now().Add(wait))
 }
 
-// drain returns when every client has left, or no call is under way and clients had time to leave, or ctx has ended.
+// drain returns when every client has left, or no call is under way and clients had time to leave, or ctx has ended. Kitex's
+// GracefulShutdown does less, and reads transports that have no gate yet.
 func (s *Server) drain(ctx context.Context) {
-	g, ok := s.handler.(remote.GracefulShutdown)
-	if !ok {
-		return
-	}
-	_ = g.GracefulShutdown(ctx) // always nil; waits for calls
+	s.awaitCalls(ctx)
 	linger := time.NewTimer(lingerTimeout)
 	defer linger.Stop()
 	select {
@@ -90,7 +88,25 @@ func (s *Server) drain(ctx context.Context) {
 		return
 	case <-linger.C:
 	}
-	_ = g.GracefulShutdown(ctx) // for calls that came meanwhile
+	s.awaitCalls(ctx) // those that came meanwhile
+}
+
+// awaitCalls returns when no call is under way, or ctx has ended.
+func (s *Server) awaitCalls(ctx context.Context) {
+	tick := time.NewTicker(callsPoll)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		running := 0
+		s.each(func(c *conn) { running += c.running() })
+		if running == 0 {
+			return
+		}
+	}
 }
 
 // empty returns a channel that is closed when there is no connection.

@@ -187,11 +187,11 @@ func (s *Server) start(nc net.Conn) {
 
 // refuse closes a connection that is one too many, with a reset, which leaves nothing of it behind.
 func (s *Server) refuse(nc net.Conn) {
+	s.counts.refused.Add(1)
 	if tcp, ok := nc.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
 	}
 	_ = nc.Close()
-	s.counts.refused.Add(1)
 	if n, ok := s.counts.refusals.note(); ok {
 		s.cfg.Log.Warn("connections refused: there are max_connections of them", "max_connections", s.cfg.MaxConnections, "refused", n)
 	}

@@ -2,18 +2,23 @@ package transserver
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"io"
 	"net"
 	"net/http"
 	"os"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/cloudwego/kitex/pkg/klog"
+	kgrpc "github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 	"github.com/cloudwego/kitex/server"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health/grpc_health_v1"
@@ -219,4 +224,32 @@ func TestServer_StopClosesNobodyElsesDescriptors(t *testing.T) {
 		require.NoError(t, p.w.Close())
 		require.NoError(t, p.r.Close())
 	}
+}
+
+// Clients that connect while the server stops get a gate as any other: the race detector tells whether somebody uses the
+// transport meanwhile.
+func TestShutdown_WhileGatedConnectionsCome(t *testing.T) {
+	const clients, each = 8, 75
+	r := startWith(t, "127.0.0.1:0", Config{Gate: func(kgrpc.ServerTransport, *kgrpc.Stream) bool { return false }})
+	var hello bytes.Buffer
+	hello.WriteString(http2.ClientPreface)
+	require.NoError(t, http2.NewFramer(&hello, nil).WriteSettings())
+	var connected atomic.Int64
+	var all sync.WaitGroup
+	for range clients {
+		all.Go(func() {
+			for range each {
+				nc, err := net.Dial("tcp", r.addr)
+				if err != nil {
+					return // it has stopped
+				}
+				defer nc.Close()
+				_, _ = nc.Write(hello.Bytes())
+				connected.Add(1)
+			}
+		})
+	}
+	require.Eventually(t, func() bool { return connected.Load() > clients*each/4 }, waitLimit, time.Millisecond)
+	r.exit <- nil
+	all.Wait()
 }

@@ -73,7 +73,8 @@ func (t transport) limitStreams(n uint32) error {
 	return nil
 }
 
-// gate puts g between Kitex and the transport. The transport must not read yet.
+// gate puts g between Kitex and the transport. The transport must not read yet, and nobody else may use it: Kitex has it in
+// a list already.
 func (t transport) gate(g Gate) {
 	if g != nil {
 		t.kitex.tr = &gatedTransport{ServerTransport: t.kitex.tr, gate: g}
