@@ -2,6 +2,7 @@ package resolver
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -466,6 +467,48 @@ func TestEjection_SurvivesAPutThatChangesWhatIsSaidOfAService(t *testing.T) {
 	require.Len(t, r.groups.byKey, 1)
 	r.Apply("file", []*Route{doc("r", 40), doc("other", 30)})
 	require.Len(t, r.groups.byKey, 2, "each has what it says")
+	r.Apply("file", nil)
+	require.Empty(t, r.groups.byKey)
+}
+
+// Backends of one route that say different things of one service have what each says, also after a put that changes one.
+func TestEjection_BackendsOfOneServiceInOneRouteHaveWhatEachSays(t *testing.T) {
+	put := func(r *Resolver, one, two, three int) {
+		doc := `{name: r, match: [{method: "*"}], backends: [`
+		for i, failures := range []int{one, two, three} {
+			doc += fmt.Sprintf(`{name: b%d, service: s, ejection: {consecutive_failures: %d}}, `, i, failures)
+		}
+		r.Apply("file", []*Route{mustRoute(t, doc+"]}")})
+	}
+	r := New()
+	defer r.Close()
+	r.SetInstances("s", instances("a:1", "a:2", "a:3"))
+	specs := func() (all []int) {
+		for key, g := range r.groups.byKey {
+			require.Equal(t, key, g.key(g.spec))
+			all = append(all, g.spec.eject.ConsecutiveFailures)
+		}
+		slices.Sort(all)
+		return all
+	}
+	ejections := func() (n uint64) {
+		for _, g := range r.Groups() {
+			n += g.Ejections
+		}
+		return n
+	}
+	put(r, 2, -1, 2)
+	require.Equal(t, []int{-1, 2}, specs())
+	fail(t, r, "a:1", 200) // of which those that came by the first or the third eject it there
+	require.Equal(t, uint64(1), ejections())
+	for range 20 { // maps have no order
+		put(r, 2, -1, 2)
+		put(r, 2, 7, 2)
+		require.Equal(t, []int{2, 7}, specs())
+		require.Equal(t, uint64(1), ejections(), "and what is known stays")
+	}
+	put(r, 3, 4, 5)
+	require.Equal(t, []int{3, 4, 5}, specs())
 	r.Apply("file", nil)
 	require.Empty(t, r.groups.byKey)
 }

@@ -86,7 +86,7 @@ func (s *groups) acquire(route *Route, source string, i int) *group {
 	key := name.key(spec)
 	g := s.byKey[key]
 	if g == nil && b.Service != "" {
-		if g = s.ownGroup(name, user); g != nil {
+		if g = s.ownGroup(route, source, name); g != nil {
 			delete(s.byKey, name.key(g.spec))
 			s.byKey[key] = g
 		}
@@ -108,15 +108,30 @@ func (s *groups) acquire(route *Route, source string, i int) *group {
 	return g
 }
 
-// ownGroup returns the group of that name, of a service, that only the given route uses: what is known of its endpoints
-// stays when the route says something else of them. It returns nil if there is none.
-func (s *groups) ownGroup(name GroupName, user string) *group {
+// ownGroup returns the group of that name, of a service, that nothing but the route uses, and of which its document says
+// something else now: what is known of its endpoints stays. It returns nil if there is none, or more than one.
+func (s *groups) ownGroup(route *Route, source string, name GroupName) (own *group) {
+	user := userOf(route, source)
 	for g := range s.service(name.Service).groups {
-		if g.GroupName == name && len(g.users) == 1 && g.users[user] > 0 {
-			return g
+		if g.GroupName != name || len(g.users) != 1 || g.users[user] == 0 || wants(route, source, g) {
+			continue
+		}
+		if own != nil {
+			return nil
+		}
+		own = g
+	}
+	return own
+}
+
+// wants reports whether a backend of the route has the group as it is.
+func wants(route *Route, source string, g *group) bool {
+	for i := range route.Backends {
+		if groupName(route, source, i).key(specOf(&route.Backends[i])) == g.key(g.spec) {
+			return true
 		}
 	}
-	return nil
+	return false
 }
 
 // userOf tells a route of a source from all others.
