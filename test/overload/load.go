@@ -1,0 +1,181 @@
+package main
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// result is what a rate came to, in calls a second.
+type result struct {
+	offered, good, refused float64
+	refusals               []time.Duration // how long each took from when it was due; sorted
+}
+
+// client is one connection.
+type client struct {
+	nc net.Conn
+
+	writing sync.Mutex // held while frames are written
+
+	mu       sync.Mutex  // guards what follows
+	due      []time.Time // of the call on stream 2*i+1
+	good     int
+	refused  int
+	refusals []time.Duration
+	counting bool
+}
+
+func dial(addr string) (*client, error) {
+	nc, err := net.Dial("tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	c := &client{nc: nc}
+	return c, c.write(append([]byte(http2.ClientPreface), greeting()...))
+}
+
+func (c *client) write(b []byte) error {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	_, err := c.nc.Write(b)
+	return err
+}
+
+// read counts answers until the connection ends. A call that is answered without a message was refused, as one with
+// REFUSED_STREAM was.
+func (c *client) read() error {
+	r := bufio.NewReaderSize(c.nc, 64<<10)
+	answered := map[uint32]bool{}
+	untold := 0
+	for {
+		h, payload, err := next(r)
+		switch {
+		case err == io.EOF || errors.Is(err, net.ErrClosed):
+			return nil
+		case err != nil:
+			return err
+		case h.kind == http2.FrameGoAway:
+			return fmt.Errorf("GOAWAY: %q", payload)
+		}
+		if ack := h.ack(payload); ack != nil {
+			if err := c.write(ack); err != nil {
+				return err
+			}
+		}
+		if h.kind == http2.FrameData {
+			answered[h.stream] = true
+			if untold += h.length; untold > 32<<10 {
+				if err := c.write(appendFrame(nil, http2.FrameWindowUpdate, 0, 0, binary.BigEndian.AppendUint32(nil, uint32(untold)))); err != nil {
+					return err
+				}
+				untold = 0
+			}
+		}
+		if h.ended() || h.kind == http2.FrameRSTStream && http2.ErrCode(binary.BigEndian.Uint32(payload)) == http2.ErrCodeRefusedStream {
+			c.count(h.stream, answered[h.stream])
+			delete(answered, h.stream)
+		}
+	}
+}
+
+func (c *client) count(stream uint32, good bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case !c.counting:
+	case good:
+		c.good++
+	default:
+		c.refused++
+		c.refusals = append(c.refusals, time.Since(c.due[stream/2]))
+	}
+}
+
+// open appends the frames of a call that is due now.
+func (c *client) open(b []byte, due time.Time, fields, body []byte) []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	stream := uint32(2*len(c.due) + 1)
+	c.due = append(c.due, due)
+	b = appendFrame(b, http2.FrameHeaders, http2.FlagHeadersEndHeaders, stream, fields)
+	return appendFrame(b, http2.FrameData, http2.FlagDataEndStream, stream, body)
+}
+
+// hold makes calls at a rate, on new connections, and counts those that end after it has settled.
+func hold(addr string, perSecond float64) (result, error) {
+	fields := block(":method", "POST", ":scheme", "http", ":path", "/overload.Echo/Unary", ":authority", "x", "content-type", "application/grpc", "te", "trailers")
+	body := message()
+	var clients []*client
+	var readers sync.WaitGroup
+	failed := make(chan error, connections)
+	defer readers.Wait()
+	for range connections {
+		c, err := dial(addr)
+		if err != nil {
+			return result{}, err
+		}
+		defer c.nc.Close()
+		clients = append(clients, c)
+		readers.Go(func() {
+			if err := c.read(); err != nil {
+				failed <- err
+			}
+		})
+	}
+	begun := time.Now()
+	sent, counted := 0, 0
+	var from time.Time // of what is counted
+	for turn := 0; ; turn++ {
+		now := time.Since(begun)
+		if from.IsZero() && now > settle {
+			from, counted = time.Now(), sent
+			for _, c := range clients {
+				c.mu.Lock()
+				c.counting = true
+				c.mu.Unlock()
+			}
+		}
+		due := int(min(now, step).Seconds() * perSecond)
+		if now >= step && (sent == due || now > 2*step) { // all is sent, or nobody takes it
+			break
+		}
+		if now < step && float64(due-sent) < perSecond/2000 { // some half a millisecond's at a time
+			time.Sleep(200 * time.Microsecond) // paces the load
+			continue
+		}
+		c := clients[turn%connections]
+		var b []byte
+		for ; sent < due && len(b) < 60<<10; sent++ {
+			b = c.open(b, begun.Add(time.Duration(float64(sent)/perSecond*float64(time.Second))), fields, body)
+		}
+		if err := c.write(b); err != nil {
+			return result{}, err
+		}
+		select {
+		case err := <-failed:
+			return result{}, err
+		default:
+		}
+	}
+	took := (step - from.Sub(begun)).Seconds()
+	r := result{offered: float64(sent-counted) / took}
+	for _, c := range clients {
+		c.mu.Lock()
+		c.counting = false
+		r.good += float64(c.good) / took
+		r.refused += float64(c.refused) / took
+		r.refusals = append(r.refusals, c.refusals...)
+		c.mu.Unlock()
+	}
+	slices.Sort(r.refusals)
+	return r, nil
+}

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# What a framegate with one processor makes of twice the calls that it can carry: overload.sh [MAX_CALLS [ROUNDS]], 100 and
+# 5 by default. It needs Linux and two processors with nothing else to do; GOGC is framegate's, as ever.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+max_calls=${1:-100} rounds=${2:-5}
+[[ "$max_calls" =~ ^[1-9][0-9]*$ && "$rounds" =~ ^[1-9][0-9]*$ ]] || { echo "overload.sh: $*: want [MAX_CALLS [ROUNDS]], whole numbers above 0" >&2; exit 2; }
+dir=$(mktemp -d)
+trap 'kill $(jobs -p) 2>/dev/null || true; rm -rf "$dir"' EXIT
+go build -o "$dir/" ./cmd/framegate ./test/overload
+cat > "$dir/framegate.yaml" <<C
+listeners: [{name: main, address: "127.0.0.1:18888", max_calls: $max_calls}]
+admin: {address: none}
+etcd: {endpoints: [none]}
+routes: {file: $dir/routes.yaml}
+C
+cat > "$dir/routes.yaml" <<C
+routes:
+- name: all
+  match: [{method: "*"}]
+  backends: [{endpoints: [{address: "127.0.0.1:18889"}]}]
+C
+GOMAXPROCS=1 taskset -c 1 "$dir/overload" -backend 127.0.0.1:18889 &
+GOMAXPROCS=1 taskset -c 0 "$dir/framegate" serve --config "$dir/framegate.yaml" 2>/dev/null &
+sleep 1
+GOMAXPROCS=1 GOGC=100 taskset -c 1 "$dir/overload" -to 127.0.0.1:18888 -rounds "$rounds"
