@@ -31,7 +31,7 @@ type ListenerStats struct {
 	Name               string
 	Connections, Calls int              // now
 	RefusedConnections int64            // over max_connections
-	RefusedCalls       int64            // over max_calls; what the handler refused is among the calls too, with reason overloaded
+	RefusedCalls       int64            // over max_calls; they are not among the calls that observers hear of
 	SentAway           map[string]int64 // clients that broke the bounds of HTTP/2, by reason
 }
 
