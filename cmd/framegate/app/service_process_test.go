@@ -6,7 +6,9 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
+	"os/signal"
 	"strings"
 	"syscall"
 	"testing"
@@ -146,6 +148,11 @@ func startRegisterWithInput(t *testing.T, etcd, script string) *registerWithInpu
 }
 
 func TestServiceRegister_PassesSignalsOnAndLeavesBeforeTheCommandEnds(t *testing.T) {
+	// What nohup, and shells with background jobs, leave ignored no shell can trap; what is caught here is not ignored there.
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, syscall.SIGHUP, syscall.SIGINT)
+	defer signal.Stop(caught)
+
 	c := newServiceCLI(t)
 	p := startRegister(t, c.endpoint, "--", "sh", "-c", `
 		sleep 30 >/dev/null 2>&1 &
@@ -157,16 +164,16 @@ func TestServiceRegister_PassesSignalsOnAndLeavesBeforeTheCommandEnds(t *testing
 		while kill -0 $!; do wait $!; done`)
 	require.Equal(t, "up\n", p.line(t))
 	c.eventually(5*time.Second, 1)
-	signal := func(s syscall.Signal) { require.NoError(t, p.cmd.Process.Signal(s)) }
-	signal(syscall.SIGHUP)
+	send := func(s syscall.Signal) { require.NoError(t, p.cmd.Process.Signal(s)) }
+	send(syscall.SIGHUP)
 	require.Equal(t, "reload\n", p.line(t))
 	require.Len(t, c.instances(), 1, "this one does not end it")
-	signal(syscall.SIGTERM)
+	send(syscall.SIGTERM)
 	require.Equal(t, "draining\n", p.line(t))
 	c.eventually(2*time.Second, 0)
-	signal(syscall.SIGINT)
+	send(syscall.SIGINT)
 	require.Equal(t, "impatient\n", p.line(t), "a second signal ends framegate no sooner than COMMAND")
-	signal(syscall.SIGUSR1)
+	send(syscall.SIGUSR1)
 	require.Equal(t, 3, p.end(t))
 }
 
