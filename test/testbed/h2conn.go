@@ -223,7 +223,10 @@ func (c *H2Conn) await(ready func() (bool, error)) error {
 		ok, err := ready()
 		changed := c.changed
 		c.mu.Unlock()
-		if ok || err != nil {
+		if ok {
+			return nil // also if the connection has ended since
+		}
+		if err != nil {
 			return err
 		}
 		select {
