@@ -481,7 +481,7 @@ func TestRetry_KitexCallIsTriedAgain(t *testing.T) {
 	good := testbed.NewEcho(t, &testbed.Echo{})
 	eachRouting(t, func(t *testing.T, routes routing) {
 		calls.Store(0)
-		proxy := testbed.NewProxy(t, routes(t, []string{flaky, good}, "retry: {attempts: 2, codes: [UNAVAILABLE], "+fast+"}"))
+		proxy := testbed.NewProxy(t, routes(t, []string{flaky, good}, "balancer: {policy: round_robin}", "retry: {attempts: 2, codes: [UNAVAILABLE], "+fast+"}"))
 		client := testbed.DialEcho(t, proxy.Addr)
 		for i := range 10 {
 			reply, err := client.Say(context.Background(), &echo.Request{Message: strconv.Itoa(i)})
