@@ -2,7 +2,6 @@ package handler_test
 
 import (
 	"fmt"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +17,7 @@ import (
 	"github.com/framegate/framegate/handler/handlertest"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/test/refusing"
 )
 
 // routed returns a real resolver with one route to the endpoints, each "address" or "address weight", with more keys.
@@ -68,10 +68,7 @@ func TestRecord_CountsAttemptsByWhyTheyWereMade(t *testing.T) {
 		}
 		return handlertest.Echo(s)
 	})
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	closed := ln.Addr().String()
-	require.NoError(t, ln.Close())
+	closed := refusing.Address(t)
 	for name, c := range map[string]struct {
 		keys      string
 		endpoints []string
@@ -103,10 +100,7 @@ func TestRecord_CountsAttemptsByWhyTheyWereMade(t *testing.T) {
 }
 
 func TestRecord_EndpointThatIsLeftAloneIsNoAttempt(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	dead, good := ln.Addr().String(), handlertest.Backend(t, handlertest.Echo)
-	require.NoError(t, ln.Close())
+	dead, good := refusing.Address(t), handlertest.Backend(t, handlertest.Echo)
 	pl := pool.New(pool.Config{Backoff: pool.Backoff{Base: time.Minute, Max: time.Minute}}, discard)
 	t.Cleanup(pl.Close)
 	rec := newRecorder()

@@ -1,7 +1,6 @@
 package pool
 
 import (
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -10,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/http2"
+
+	"github.com/framegate/framegate/test/refusing"
 )
 
 func silent(s *server) { s.begin = func(*serverConn) {} }
@@ -44,19 +45,10 @@ func TestDial_EndpointThatHangsUp(t *testing.T) {
 	eventually(t, "no connection", func() bool { return p.Stats().Connections == 0 })
 }
 
-// refused returns an address on which nobody listens.
-func refused(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, ln.Close())
-	return ln.Addr().String()
-}
-
 func TestDial_RefusedPort(t *testing.T) {
 	p := newPool(t, nil)
 	for addr, want := range map[string]string{
-		refused(t):                   "refused",
+		refusing.Address(t):          "refused",
 		"unix:" + t.TempDir() + "/x": "no such file",
 		"no-port":                    "missing port",
 	} {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/framegate/framegate/test/refusing"
 )
 
 func TestIdle_ConnectionIsClosedAndTheEndpointForgotten(t *testing.T) {
@@ -57,7 +59,7 @@ func TestIdle_NeverWhenNegative(t *testing.T) {
 
 func TestIdle_EndpointThatCannotBeReachedIsForgotten(t *testing.T) {
 	p := newPool(t, func(c *Config) { c.IdleTimeout = 20 * time.Millisecond })
-	_, err := p.Default().Open(t.Context(), refused(t), hdr, OpenOptions{})
+	_, err := p.Default().Open(t.Context(), refusing.Address(t), hdr, OpenOptions{})
 	require.Error(t, err)
 	eventually(t, "no endpoint", func() bool { return p.Stats() == Stats{} })
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/framegate/framegate/test/refusing"
 )
 
 func TestMin_IsKeptWhileTheEndpointIsInUse(t *testing.T) {
@@ -62,7 +64,7 @@ func TestMin_IsMadeAgainAfterAFailureWithoutACall(t *testing.T) {
 // An endpoint that is not reached, and not asked for either, is forgotten even if connections to it were to be kept.
 func TestMin_EndpointThatIsNotReachedIsForgotten(t *testing.T) {
 	p := newPool(t, func(c *Config) { c.MinConnections, c.IdleTimeout = 2, 50*time.Millisecond })
-	_, err := p.Default().Open(t.Context(), refused(t), hdr, OpenOptions{})
+	_, err := p.Default().Open(t.Context(), refusing.Address(t), hdr, OpenOptions{})
 	require.Error(t, err)
 	eventually(t, "no endpoint", func() bool { return p.Stats() == Stats{} })
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/http2"
 
+	"github.com/framegate/framegate/test/refusing"
 	"github.com/framegate/framegate/test/testbed"
 )
 
@@ -380,9 +381,7 @@ func TestHedge_BadRequestEndsBothTries(t *testing.T) {
 // No endpoint: what a call gets is what it gets without hedging.
 func TestHedge_NobodyThere(t *testing.T) {
 	eachRouting(t, func(t *testing.T, routes routing) {
-		gone := testbed.NewH2Server(t)
-		gone.Close()
-		u := upstreams{proxy: testbed.NewProxy(t, routes(t, []string{gone.Addr}, hedge("")))}
+		u := upstreams{proxy: testbed.NewProxy(t, routes(t, []string{refusing.Address(t)}, hedge("")))}
 		u.client = testbed.DialH2(t, u.proxy.Addr)
 		began := time.Now()
 		wantLocal(t, u.client.OpenEnd(t, testbed.RequestFields()).Outcome(), 14, "connect_failed")

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/framegate/framegate/kitex_gen/echo"
+	"github.com/framegate/framegate/test/chaos"
 	"github.com/framegate/framegate/test/testbed"
 )
 
@@ -43,7 +44,7 @@ type process struct {
 // it is ready.
 func startProcess(t *testing.T, binary, config string) *process {
 	t.Helper()
-	p := &process{admin: unusedAddr(t), ended: make(chan error, 1)}
+	p := &process{admin: chaos.FreeAddress(t), ended: make(chan error, 1)}
 	p.cmd = exec.Command(binary, "serve", "--config", config, "--admin", p.admin)
 	p.cmd.Stderr = &p.log
 	require.NoError(t, p.cmd.Start())
@@ -81,7 +82,7 @@ func (p *process) drain(t *testing.T, bySignal bool) {
 // drainingProcess starts a process, opens a call through it that does not end, and makes it drain.
 func drainingProcess(t *testing.T, binary string, drain func(p *process)) (*process, rawPair, [2]*testbed.H2Stream) {
 	t.Helper()
-	server, dir, addr := testbed.NewH2Server(t), t.TempDir(), unusedAddr(t)
+	server, dir, addr := testbed.NewH2Server(t), t.TempDir(), chaos.FreeAddress(t)
 	config := filepath.Join(dir, "framegate.yaml")
 	routes := filepath.Join(dir, "routes.yaml")
 	require.NoError(t, os.WriteFile(routes, []byte(testbed.RouteTo(server.Addr)), 0o600))
@@ -189,7 +190,7 @@ func freshConnection(addr string) error {
 func TestRestart_UnderLoadLosesNoCall(t *testing.T) {
 	const restarts = 5
 	binary := buildFramegate(t)
-	addr := unusedAddr(t)
+	addr := chaos.FreeAddress(t)
 	dir := t.TempDir()
 	routes, config := filepath.Join(dir, "routes.yaml"), filepath.Join(dir, "framegate.yaml")
 	require.NoError(t, os.WriteFile(routes, fmt.Appendf(nil, `routes:

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/framegate/framegate/kitex_gen/echo"
+	"github.com/framegate/framegate/test/refusing"
 	"github.com/framegate/framegate/test/testbed"
 )
 
@@ -114,9 +115,7 @@ func TestRetry_EndpointsStatusPassesWhenNoOtherCanBeReached(t *testing.T) {
 	eachRouting(t, func(t *testing.T, routes routing) {
 		var u upstreams
 		u.servers = []*testbed.H2Server{testbed.NewH2Server(t)}
-		gone := testbed.NewH2Server(t)
-		gone.Close()
-		u.proxy = testbed.NewProxy(t, routes(t, []string{u.servers[0].Addr, gone.Addr}, "retry: {attempts: 2, codes: [UNAVAILABLE], "+fast+"}"))
+		u.proxy = testbed.NewProxy(t, routes(t, []string{u.servers[0].Addr, refusing.Address(t)}, "retry: {attempts: 2, codes: [UNAVAILABLE], "+fast+"}"))
 		u.client = testbed.DialH2(t, u.proxy.Addr)
 		for range 2 { // each endpoint comes first once
 			cs := u.client.OpenEnd(t, testbed.RequestFields())

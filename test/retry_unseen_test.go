@@ -7,16 +7,15 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/http2"
 
+	"github.com/framegate/framegate/test/refusing"
 	"github.com/framegate/framegate/test/testbed"
 )
 
 // Who cannot be connected to has seen nothing: another endpoint is asked, whatever the route says.
 func TestRetry_RefusedConnectionIsTriedElsewhereWithoutAPolicy(t *testing.T) {
 	eachRouting(t, func(t *testing.T, routes routing) {
-		gone := testbed.NewH2Server(t)
-		gone.Close()
 		u := upstreams{servers: []*testbed.H2Server{testbed.NewH2Server(t)}}
-		u.proxy = testbed.NewProxy(t, routes(t, []string{u.servers[0].Addr, gone.Addr}))
+		u.proxy = testbed.NewProxy(t, routes(t, []string{u.servers[0].Addr, refusing.Address(t)}))
 		u.client = testbed.DialH2(t, u.proxy.Addr)
 		for range 10 {
 			cs := u.client.Open(t, testbed.RequestFields())

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/framegate/framegate/handler/compress"
+	"github.com/framegate/framegate/test/refusing"
 	"github.com/framegate/framegate/test/testbed"
 )
 
@@ -274,7 +275,7 @@ func TestStruct_EndpointWithoutReflection(t *testing.T) {
 		code    int
 		reason  string
 	}{
-		"nothing listens": {unusedAddr, 14, "decode_failed"},
+		"nothing listens": {refusing.Address, 14, "decode_failed"},
 		"no reflection":   {func(t testing.TB) string { return testbed.NewEcho(t, &testbed.Echo{}) }, 14, "decode_failed"},
 		"no such service": {func(t testing.TB) string { return testbed.NewInterop(t) }, 12, "decode_failed"},
 	} {

@@ -9,17 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/http2"
 
+	"github.com/framegate/framegate/test/refusing"
 	"github.com/framegate/framegate/test/testbed"
 )
-
-// unusedAddr is an address that nothing listens on.
-func unusedAddr(t testing.TB) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, ln.Close())
-	return ln.Addr().String()
-}
 
 const connectTimeout = 500 * time.Millisecond
 
@@ -41,15 +33,15 @@ func TestLocalErrors(t *testing.T) {
 	}{
 		{"no route at all", func(testing.TB) string { return "routes: []" }, 12, "no_route"},
 		{"no route for the method", func(t testing.TB) string {
-			return fmt.Sprintf("routes: [{name: other, match: [{method: /test.Raw/Other}], backends: [{endpoints: [{address: %q}]}]}]", unusedAddr(t))
+			return fmt.Sprintf("routes: [{name: other, match: [{method: /test.Raw/Other}], backends: [{endpoints: [{address: %q}]}]}]", refusing.Address(t))
 		}, 12, "no_route"},
 		{"no route on the listener", func(t testing.TB) string {
-			return testbed.RouteWith(unusedAddr(t), "listeners: [other]")
+			return testbed.RouteWith(refusing.Address(t), "listeners: [other]")
 		}, 12, "no_route"},
 		{"no endpoint that may be used", func(t testing.TB) string {
-			return fmt.Sprintf("routes: [{name: drained, match: [{method: \"*\"}], backends: [{weight: 0, endpoints: [{address: %q}]}]}]", unusedAddr(t))
+			return fmt.Sprintf("routes: [{name: drained, match: [{method: \"*\"}], backends: [{weight: 0, endpoints: [{address: %q}]}]}]", refusing.Address(t))
 		}, 14, "no_endpoint"},
-		{"nothing listens", func(t testing.TB) string { return testbed.RouteTo(unusedAddr(t)) }, 14, "connect_failed"},
+		{"nothing listens", func(t testing.TB) string { return testbed.RouteTo(refusing.Address(t)) }, 14, "connect_failed"},
 		{"no such socket", func(t testing.TB) string { return testbed.RouteTo("unix:" + t.TempDir() + "/none") }, 14, "connect_failed"},
 		{"no such host", func(testing.TB) string { return testbed.RouteTo("no-such-host.invalid:1") }, 14, "connect_failed"},
 		{"upstream says nothing", func(t testing.TB) string { return testbed.RouteTo(silentAddr(t)) }, 14, "connect_failed"},

@@ -24,6 +24,7 @@ import (
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/handlertest"
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/test/refusing"
 )
 
 func TestMain(m *testing.M) { handlertest.Main(m) }
@@ -279,10 +280,7 @@ func TestTracer_TextOfPeersIsBoundedAndUTF8(t *testing.T) {
 }
 
 func TestTracer_CallsDoNotFeelACollectorThatIsAway(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, ln.Close())
-	tracer, err := New(deadline(t), Config{Endpoint: ln.Addr().String(), Insecure: true, Sample: 1})
+	tracer, err := New(deadline(t), Config{Endpoint: refusing.Address(t), Insecure: true, Sample: 1})
 	require.NoError(t, err)
 	LogErrors(slog.New(slog.DiscardHandler))
 	start := time.Now()

@@ -17,6 +17,8 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/framegate/framegate/test/refusing"
 )
 
 // quick is checked five times a second.
@@ -227,7 +229,7 @@ func TestGRPC_PeersThatAreNoGRPCServers(t *testing.T) {
 	hello := func(s string) func(net.Conn) {
 		return func(nc net.Conn) { _, _ = fmt.Fprint(nc, s) }
 	}
-	nobody, socket := refused(t), filepath.Join(t.TempDir(), "none")
+	nobody, socket := refusing.Address(t), filepath.Join(t.TempDir(), "none")
 	for name, test := range map[string]struct {
 		address, want string // how the error begins
 	}{

@@ -206,11 +206,3 @@ func startRaw(t *testing.T, serve func(net.Conn)) string {
 	})
 	return ln.Addr().String()
 }
-
-// refused returns an address on which nobody listens.
-func refused(t *testing.T) string {
-	t.Helper()
-	ln := listen(t, "127.0.0.1:0")
-	require.NoError(t, ln.Close())
-	return ln.Addr().String()
-}

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	pb "github.com/framegate/framegate/kitex_gen/echo"
+	"github.com/framegate/framegate/test/refusing"
 )
 
 func TestRun_CountsErrorsByCode(t *testing.T) {
@@ -51,7 +52,7 @@ func TestRun_CountsErrorsByCode(t *testing.T) {
 func TestRun_RefusedConnectionIsUnavailable(t *testing.T) {
 	for _, mode := range modes {
 		t.Run(string(mode), func(t *testing.T) {
-			address := closedAddress(t)
+			address := refusing.Address(t)
 			cfg := short(mode, address)
 			cfg.Duration, cfg.Warmup = 100*time.Millisecond, 0
 			r := run(t, t.Context(), cfg)
@@ -67,7 +68,7 @@ func TestRun_RefusedConnectionIsUnavailable(t *testing.T) {
 func TestRun_BaselineWithoutSuccessIsAnError(t *testing.T) {
 	s := startServer(t, nil)
 	cfg := short(Unary, s.address)
-	cfg.Baseline = closedAddress(t)
+	cfg.Baseline = refusing.Address(t)
 	r := run(t, t.Context(), cfg)
 	require.Positive(t, r.Target.Calls)
 	require.Nil(t, r.Ratio)

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/framegate/framegate/test/refusing"
 )
 
 var modes = []Mode{Unary, Client, Server, Bidi}
@@ -175,7 +177,7 @@ func TestRun_InterruptKeepsWhatWasMeasured(t *testing.T) {
 		})
 		cfg := short(Bidi, s.address)
 		cfg.Duration, cfg.Warmup, cfg.RatePerSecond = time.Minute, 0, rate
-		cfg.Baseline = closedAddress(t) // never comes to its turn
+		cfg.Baseline = refusing.Address(t) // never comes to its turn
 		started := time.Now()
 		r := run(t, ctx, cfg)
 		require.Less(t, time.Since(started), 10*time.Second)

@@ -58,15 +58,6 @@ func serveEcho(t *testing.T, service pb.Echo) string {
 	return ln.Addr().String()
 }
 
-// closedAddress is an address that refuses connections.
-func closedAddress(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, ln.Close())
-	return ln.Addr().String()
-}
-
 func (s *echoServer) begin(ctx context.Context) error {
 	s.mu.Lock()
 	s.calls++
