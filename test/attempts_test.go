@@ -100,6 +100,20 @@ func requireGoodBesideMute(t testing.TB, routes routing, keys ...string) {
 	u.requireIdle(t)
 }
 
+// upload is a request of several messages of one size, and all of it that was sent.
+type upload struct {
+	cs   *testbed.H2Stream
+	size int
+	sent []byte
+}
+
+// send sends the next message, whose content depends on the seed.
+func (u *upload) send(seed int) {
+	f := testbed.Frame(pattern(u.size, seed))
+	u.sent = append(u.sent, f...)
+	u.cs.Send(f)
+}
+
 // fail ends an attempt without an answer.
 func fail(st *testbed.H2Stream, code int, trailers ...string) {
 	st.SendTrailers(append(testbed.ResponseFields(), testbed.StatusFields(code, "no", trailers...)...))

@@ -207,22 +207,17 @@ func TestHedge_StreamGoesToBothByteForByte(t *testing.T) {
 		for _, size := range []int{10, 5000, 90_000} {
 			t.Run(strconv.Itoa(size), func(t *testing.T) {
 				cs := u.client.Open(t, testbed.RequestFields())
-				var body []byte
-				send := func(seed int) {
-					f := testbed.Frame(pattern(size, seed))
-					body = append(body, f...)
-					cs.Send(f)
-				}
-				send(1)
-				send(2)
+				body := upload{cs: cs, size: size}
+				body.send(1)
+				body.send(2)
 				first, second, _ := u.acceptBoth(t)
 				for i := range 3 {
-					send(10 + i)
+					body.send(10 + i)
 				}
 				cs.SendEnd(nil)
 				for _, st := range []*testbed.H2Stream{first, second} {
 					got := st.Outcome()
-					require.True(t, bytes.Equal(body, got.Body) && got.Ended, "%d bytes, want %d", len(got.Body), len(body))
+					require.True(t, bytes.Equal(body.sent, got.Body) && got.Ended, "%d bytes, want %d", len(got.Body), len(body.sent))
 				}
 				answer(second, "reply")
 				wantAnswer(t, cs, "reply")

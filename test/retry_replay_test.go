@@ -49,26 +49,21 @@ func TestRetry_StreamIsReplayedHalfWay(t *testing.T) {
 			t.Run(strconv.Itoa(size), func(t *testing.T) {
 				u := newUpstreams(t, routes, 3, "retry: {attempts: 3, codes: [UNAVAILABLE], buffer_bytes: 1048576, "+fast+"}")
 				cs := u.client.Open(t, testbed.RequestFields())
-				var body []byte
-				send := func(seed int) {
-					f := testbed.Frame(pattern(size, seed))
-					body = append(body, f...)
-					cs.Send(f)
-				}
-				send(1)
-				send(2)
+				body := upload{cs: cs, size: size}
+				body.send(1)
+				body.send(2)
 				for i := range 3 {
 					st := u.accept(t)
-					st.AwaitBytes(len(body))
+					st.AwaitBytes(len(body.sent))
 					if i < 2 {
 						fail(st, 14)
-						send(10 + i) // before, during or after the next attempt begins
+						body.send(10 + i) // before, during or after the next attempt begins
 						continue
 					}
-					send(20)
+					body.send(20)
 					cs.SendEnd(nil)
 					got := st.Outcome()
-					require.True(t, bytes.Equal(body, got.Body), "%d bytes, want %d", len(got.Body), len(body))
+					require.True(t, bytes.Equal(body.sent, got.Body), "%d bytes, want %d", len(got.Body), len(body.sent))
 					answer(st, "reply")
 				}
 				wantAnswer(t, cs, "reply")
