@@ -1,9 +1,9 @@
 // Package admin is the admin HTTP server: whether the process lives and should get calls, what is in force and why, and
 // the changes of routes and registered instances.
 //
-// Enter at Listen and Start; then api.go (every path, and what is common to all), guard.go (who may ask), routes.go, schemas.go,
-// services.go, explain.go, tap.go, drain.go and status.go (the answers), errors.go (what is said when something is
-// wrong). openapi.json describes all of it for clients; a test holds the two equal.
+// Enter at Listen and Start; then api.go (every path, and what is common to all), guard.go (who may ask), routes.go,
+// schemas.go, services.go, explain.go, tap.go, drain.go and status.go (the answers), errors.go (what is said when
+// something is wrong). openapi.json describes all of it for clients; a test holds the two equal.
 package admin
 
 import (

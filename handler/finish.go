@@ -42,9 +42,7 @@ func (c *call) brokenError(err error) *localError {
 	var st *status.Error
 	var conn grpc.ConnectionError
 	switch {
-	case errors.Is(c.ctxErr(), context.DeadlineExceeded):
-		return errTimeout
-	case c.current.late.Load():
+	case errors.Is(c.ctxErr(), context.DeadlineExceeded), c.current.late.Load():
 		return errTimeout
 	case c.ctxErr() != nil, errors.As(err, new(writeError)):
 		return localErrorf(codes.Canceled, ReasonCanceled, "canceled by the client") // which hears it no more

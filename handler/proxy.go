@@ -2,10 +2,10 @@
 //
 // Enter at Proxy.Handler; then call.go (one call), redirect.go (the copying of frames), finish.go (the call's end),
 // attempt.go (a try at an endpoint), retry.go and replay.go (a further try), hedge.go and fork.go (two at a time),
-// timeouts.go (when a call ends by itself). Struct mode is structured.go (a call made ready for it), structure.go (one message), program.go (what
-// a route makes of rules and schema), reflected.go (a schema asked from endpoints) and filter.go (rules in Go).
-// serverstream.go is the client's side, entrance.go counts the calls of a listener, status.go has every status that
-// framegate makes itself, observer.go tells others what happened.
+// timeouts.go (when a call ends by itself). Struct mode is structured.go (a call made ready for it), structure.go (one
+// message), program.go (what a route makes of rules and schema), reflected.go (a schema asked from endpoints) and
+// filter.go (rules in Go). serverstream.go is the client's side, entrance.go counts the calls of a listener, status.go
+// has every status that framegate makes itself, observer.go tells others what happened.
 package handler
 
 import (

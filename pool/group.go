@@ -40,9 +40,10 @@ type OpenOptions struct {
 // ctx is the call's: it bounds the stream's life, and its deadline and outgoing metadata (Kitex
 // metadata.NewOutgoingContext) are sent. Open returns when ctx ends, or within ConnectTimeout if ctx has no deadline.
 //
-// Errors: a *DialError, a *FullError, a *HeaderError, ErrClosed or ctx's own, in a *DialError if it waited for a connection. For each of them the endpoint has
-// certainly not seen the call. While an endpoint without connections rests after a failed dial (Config.Backoff), Open
-// fails at once with the *DialError of that dial. The caller closes the Stream exactly once.
+// Errors: a *DialError, a *FullError, a *HeaderError, ErrClosed, or ctx's own, in a *DialError if it waited for a
+// connection. For each of them the endpoint has certainly not seen the call. While an endpoint without connections rests
+// after a failed dial (Config.Backoff), Open fails at once with the *DialError of that dial. The caller closes the Stream
+// exactly once.
 func (g *Group) Open(ctx context.Context, addr string, hdr *grpc.CallHdr, opts OpenOptions) (*Stream, error) {
 	var o *opening // made when the call must wait
 	for {
