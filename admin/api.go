@@ -29,18 +29,18 @@ func (s *Server) endpoints() []endpoint {
 	all := []endpoint{
 		{path: "/healthz", methods: map[string]handle{"GET": s.healthz}, open: true},
 		{path: "/readyz", methods: map[string]handle{"GET": s.readyz}, open: true},
-		{path: "/metrics", methods: map[string]handle{"GET": s.metrics}, open: true},
-		{path: "/v1/routes", methods: map[string]handle{"GET": s.listRoutes}},
+		{path: "/metrics", methods: map[string]handle{"GET": s.large(s.metrics)}, open: true},
+		{path: "/v1/routes", methods: map[string]handle{"GET": s.large(s.listRoutes)}},
 		{path: "/v1/routes/{name}", methods: map[string]handle{"GET": s.getRoute, "PUT": s.putRoute, "DELETE": s.deleteRoute}, query: []string{"dry_run"}},
-		{path: "/v1/explain", methods: map[string]handle{"GET": s.explain}, query: []string{"method", "listener", "authority", "header"}},
-		{path: "/v1/schemas", methods: map[string]handle{"GET": s.listSchemas}},
+		{path: "/v1/explain", methods: map[string]handle{"GET": s.large(s.explain)}, query: []string{"method", "listener", "authority", "header"}},
+		{path: "/v1/schemas", methods: map[string]handle{"GET": s.large(s.listSchemas)}},
 		{path: "/v1/tap", methods: map[string]handle{"GET": s.watch}, query: []string{"method", "where", "rate", "count"}},
-		{path: "/v1/services", methods: map[string]handle{"GET": s.listServices}},
-		{path: "/v1/services/{name}", methods: map[string]handle{"GET": s.getService}},
+		{path: "/v1/services", methods: map[string]handle{"GET": s.large(s.listServices)}},
+		{path: "/v1/services/{name}", methods: map[string]handle{"GET": s.large(s.getService)}},
 		{path: "/v1/services/{name}/instances/{address}", methods: map[string]handle{"PUT": s.putInstance, "DELETE": s.deleteInstance}},
-		{path: "/v1/endpoints", methods: map[string]handle{"GET": s.listEndpoints}},
+		{path: "/v1/endpoints", methods: map[string]handle{"GET": s.large(s.listEndpoints)}},
 		{path: "/v1/drain", methods: map[string]handle{"POST": s.drain}},
-		{path: "/v1/config", methods: map[string]handle{"GET": s.config}},
+		{path: "/v1/config", methods: map[string]handle{"GET": s.large(s.config)}},
 		{path: "/v1/openapi.json", methods: map[string]handle{"GET": s.openAPI}},
 	}
 	if s.cfg.Pprof {
@@ -68,20 +68,32 @@ func (s *Server) handler() http.Handler {
 			panic(http.ErrAbortHandler) // after Close: the connection goes
 		}
 		defer s.active.Done()
-		limitBody(rw, r)
 		w := &writer{ResponseWriter: rw}
 		defer s.recover(w, r)
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		switch err := s.guard.check(r); {
 		case err != nil:
+			refuse(rw)
 			s.fail(w, r, err)
 		case !strings.HasPrefix(r.URL.Path, "/"): // CONNECT, OPTIONS *
 			s.fail(w, r, noPath(r))
 		default:
+			if !isProbe(r.URL.Path) {
+				letIn(r)
+			}
+			limitBody(rw, r)
 			mux.ServeHTTP(w, r)
 		}
 	})
+}
+
+// refuse makes the connection of a request that is not let in end soon: what it still sends is not waited for.
+func refuse(w http.ResponseWriter) {
+	w.Header().Set("Connection", "close")
+	rc := http.NewResponseController(w)
+	_ = rc.SetReadDeadline(time.Now().Add(refusedTimeout)) // they fail only where connections have none
+	_ = rc.SetWriteDeadline(time.Now().Add(refusedTimeout))
 }
 
 func noPath(r *http.Request) error {

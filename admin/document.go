@@ -13,24 +13,59 @@ import (
 // documentTypes are the media types of documents that people write. All are read as YAML, of which JSON is a part.
 var documentTypes = []string{"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml", "application/json"}
 
-// readDocument returns the body of a request, which must be of one of documentTypes, or say nothing of its type.
-func readDocument(r *http.Request) ([]byte, error) {
+// readDocument calls parse with the body of a request, which must be of one of documentTypes, or say nothing of its type.
+// What all requests read, and what they parse, has a bound: see work.
+func (s *Server) readDocument(r *http.Request, parse func([]byte) error) error {
+	if err := checkDocumentType(r); err != nil {
+		return err
+	}
+	body, read, err := s.readBody(r)
+	if err != nil {
+		return err
+	}
+	defer read()
+	parsed, err := take(r.Context(), s.work.parsing, int64(len(body)))
+	if err != nil {
+		return err
+	}
+	defer parsed()
+	if err := parse(body); err != nil {
+		return badDocument(err)
+	}
+	return nil
+}
+
+func checkDocumentType(r *http.Request) error {
 	if given := r.Header.Get("Content-Type"); given != "" {
 		media, _, err := mime.ParseMediaType(given)
 		if err != nil || !slices.Contains(documentTypes, media) {
-			return nil, &problem{status: http.StatusUnsupportedMediaType, Reason: reasonUnsupportedMediaType, Message: fmt.Sprintf("content-type: %q, want %s", given, strings.Join(documentTypes, " or "))}
+			return &problem{status: http.StatusUnsupportedMediaType, Reason: reasonUnsupportedMediaType, Message: fmt.Sprintf("content-type: %q, want %s", given, strings.Join(documentTypes, " or "))}
 		}
 	}
 	if given := r.Header.Get("Content-Encoding"); given != "" {
-		return nil, &problem{status: http.StatusUnsupportedMediaType, Reason: reasonUnsupportedMediaType, Message: fmt.Sprintf("content-encoding: %q, want none", given)}
+		return &problem{status: http.StatusUnsupportedMediaType, Reason: reasonUnsupportedMediaType, Message: fmt.Sprintf("content-encoding: %q, want none", given)}
 	}
-	body, err := io.ReadAll(r.Body)
+	return nil
+}
+
+// readBody returns the body, and what is called when it is not used any more.
+func (s *Server) readBody(r *http.Request) (body []byte, done func(), err error) {
+	size := int64(maxBodyBytes)
+	if n := r.ContentLength; n >= 0 && n < size {
+		size = n
+	}
+	done, err = take(r.Context(), s.work.reading, size)
+	if err != nil {
+		return nil, nil, err
+	}
+	body, err = io.ReadAll(r.Body)
+	if err == nil {
+		return body, done, nil
+	}
+	done()
 	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		return nil, err
-	case err != nil:
-		return nil, badDocument(fmt.Errorf("body: %w", err))
+	if !errors.As(err, &tooLarge) {
+		err = badDocument(fmt.Errorf("body: %w", err))
 	}
-	return body, nil
+	return nil, nil, err
 }

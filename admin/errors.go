@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
@@ -28,7 +29,7 @@ const (
 	reasonNotProvided          = "not_provided"           // 501
 	reasonEtcdRefused          = "etcd_refused"           // 502
 	reasonEtcdUnavailable      = "etcd_unavailable"       // 503
-	reasonTooMany              = "too_many"               // 503: open taps
+	reasonTooMany              = "too_many"               // 503: open taps, or other requests
 )
 
 // ErrNoEtcd means that this framegate runs without etcd, so that nothing can be stored through it. Functions of Control
@@ -109,6 +110,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		s.log.Error("admin request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 		p = &problem{status: http.StatusInternalServerError, Reason: reasonInternal, Message: "it is in the log of framegate"}
 	}
+	p.Message = clip(p.Message)
 	if p.status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="framegate admin"`)
 	}
@@ -117,4 +119,14 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}{p}); err != nil {
 		s.log.Debug("admin answer not sent", "error", err)
 	}
+}
+
+// maxMessageBytes bounds the message of an error: strict.MaxErrors mistakes of a document have room.
+const maxMessageBytes = 64 << 10
+
+func clip(message string) string {
+	if len(message) <= maxMessageBytes {
+		return message
+	}
+	return strings.ToValidUTF8(message[:maxMessageBytes], "") + "..."
 }

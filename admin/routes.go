@@ -174,13 +174,12 @@ func (s *Server) putRoute(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	doc, err := readDocument(r)
-	if err != nil {
+	var route *resolver.Route
+	if err := s.readDocument(r, func(doc []byte) (err error) {
+		route, err = parseRoute(r.PathValue("name"), doc)
 		return err
-	}
-	route, err := parseRoute(r.PathValue("name"), doc)
-	if err != nil {
-		return badDocument(err)
+	}); err != nil {
+		return err
 	}
 	if dryRun {
 		return s.planRoute(w, r, route, want)

@@ -1,9 +1,9 @@
 // Package admin is the admin HTTP server: whether the process lives and should get calls, what is in force and why, and
 // the changes of routes and registered instances.
 //
-// Enter at Listen and Start; then api.go (every path, and what is common to all), guard.go (who may ask), routes.go,
-// schemas.go, services.go, explain.go, tap.go, drain.go and status.go (the answers), errors.go (what is said when
-// something is wrong). openapi.json describes all of it for clients; a test holds the two equal.
+// Enter at Listen and Start; then api.go (every path, and what is common to all), guard.go (who may ask), conns.go and work.go
+// (how many at once), routes.go, schemas.go, services.go, explain.go, tap.go, drain.go and status.go (the answers),
+// errors.go (what is said when something is wrong). openapi.json describes all of it for clients; a test holds the two equal.
 package admin
 
 import (
@@ -19,12 +19,13 @@ import (
 
 // Config says what the admin server shows and to whom.
 type Config struct {
-	Token   string       // that every path except /healthz and /readyz wants, and the reason in /readyz; empty for none
-	Ready   func() error // why calls should not be sent here, or nil; a nil func is always ready
-	Metrics http.Handler // answers GET /metrics; nil for none
-	Pprof   bool         // serve /debug/pprof/
-	Control Control
-	Log     *slog.Logger // nil for none
+	Token          string       // that every path except /healthz and /readyz wants, and the reason in /readyz; empty for none
+	MaxConnections int          // see conns; 0 means DefaultMaxConnections
+	Ready          func() error // why calls should not be sent here, or nil; a nil func is always ready
+	Metrics        http.Handler // answers GET /metrics; nil for none
+	Pprof          bool         // serve /debug/pprof/
+	Control        Control
+	Log            *slog.Logger // nil for none
 }
 
 // What bounds a request. A write must have the time for the slowest answer, the list of all routes; profiles extend it
@@ -33,7 +34,8 @@ const (
 	readHeaderTimeout = 5 * time.Second
 	readBodyTimeout   = 10 * time.Second
 	writeTimeout      = 30 * time.Second
-	idleTimeout       = time.Minute
+	idleTimeout       = 30 * time.Second
+	refusedTimeout    = time.Second // for what is left of a request that is not let in
 	maxHeaderBytes    = 64 << 10
 	maxBodyBytes      = 1 << 20
 	etcdTimeout       = 5 * time.Second
@@ -45,6 +47,7 @@ type Server struct {
 	cfg    Config
 	log    *slog.Logger
 	guard  *guard
+	work   *work
 	addr   net.Addr
 	http   *http.Server
 	cancel context.CancelFunc // ends the requests under way
@@ -75,10 +78,11 @@ func Listen(address, token string) (net.Listener, error) {
 // Start serves on what Listen has returned for cfg.Token, which it takes over, until Close.
 func Start(ln net.Listener, cfg Config) *Server {
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &Server{cfg: cfg, log: cfg.Log, guard: newGuard(cfg.Token), addr: ln.Addr(), cancel: cancel, done: make(chan struct{})}
+	s := &Server{cfg: cfg, log: cfg.Log, guard: newGuard(cfg.Token), work: newWork(), addr: ln.Addr(), cancel: cancel, done: make(chan struct{})}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
+	bounded := newConns(ln, cfg.MaxConnections)
 	s.http = &http.Server{
 		Handler:           s.handler(),
 		ReadHeaderTimeout: readHeaderTimeout, // no ReadTimeout: it would end the context of a long profile
@@ -87,10 +91,12 @@ func Start(ln net.Listener, cfg Config) *Server {
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
 		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ConnContext:       withConn,
+		ConnState:         bounded.changed,
 	}
 	go func() {
 		defer close(s.done)
-		s.serve(ln)
+		s.serve(bounded)
 	}()
 	return s
 }

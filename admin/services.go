@@ -48,6 +48,9 @@ func (s *Server) getService(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, serviceAnswer{name, instances})
 }
 
+// maxHeartbeatBytes has room for as many tags as an instance may have.
+const maxHeartbeatBytes = 64 << 10
+
 // heartbeatDocument is the body of a heartbeat.
 type heartbeatDocument struct {
 	Weight int               `yaml:"weight"`
@@ -66,13 +69,14 @@ type heartbeatAnswer struct {
 }
 
 func (s *Server) putInstance(w http.ResponseWriter, r *http.Request) error {
-	body, err := readDocument(r)
-	if err != nil {
-		return err
-	}
 	doc := heartbeatDocument{Weight: resolver.DefaultInstanceWeight, TTL: defaultTTL}
-	if err := strict.Decode(body, &doc); err != nil {
-		return badDocument(err)
+	if err := s.readDocument(r, func(body []byte) error {
+		if len(body) > maxHeartbeatBytes {
+			return fmt.Errorf("document of %d bytes, want at most %d", len(body), maxHeartbeatBytes)
+		}
+		return strict.Decode(body, &doc)
+	}); err != nil {
+		return err
 	}
 	service := r.PathValue("name")
 	in := resolver.Instance{Address: r.PathValue("address"), Weight: doc.Weight, Tags: doc.Tags}

@@ -34,7 +34,12 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	checked, err := take(r.Context(), s.work.answers, 1)
+	if err != nil {
+		return err
+	}
 	watcher, err := s.cfg.Control.Watch(pattern, rate, where)
+	checked()
 	switch {
 	case errors.Is(err, handler.ErrNotWatched):
 		return notProvided("tap")

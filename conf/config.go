@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/framegate/framegate/admin"
 	"github.com/framegate/framegate/conf/strict"
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/tracing"
@@ -67,10 +68,11 @@ func (t Tracing) Tracer() tracing.Config {
 
 // Admin is the admin HTTP server.
 type Admin struct {
-	Address string `yaml:"address"`
-	Token   string `yaml:"token"`
-	Pprof   bool   `yaml:"pprof"`
-	Tap     bool   `yaml:"tap"`
+	Address        string `yaml:"address"`
+	Token          string `yaml:"token"`
+	MaxConnections int    `yaml:"max_connections"`
+	Pprof          bool   `yaml:"pprof"`
+	Tap            bool   `yaml:"tap"`
 }
 
 // AccessLog says which calls are logged, and where.
@@ -184,7 +186,7 @@ func (c *Config) ListenerNames() []string {
 func Default() *Config {
 	return &Config{
 		Listeners: []Listener{DefaultListener()},
-		Admin:     Admin{Address: "127.0.0.1:8889"},
+		Admin:     Admin{Address: "127.0.0.1:8889", MaxConnections: admin.DefaultMaxConnections},
 		Routes:    Routes{ReloadInterval: 500 * time.Millisecond},
 		Etcd: Etcd{
 			Endpoints:     []string{Embedded},

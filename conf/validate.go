@@ -27,6 +27,7 @@ func (c *Config) Validate() error {
 			p.check(false, "%w", err)
 		}
 	}
+	p.check(c.Admin.MaxConnections >= 1, "admin.max_connections: %d, want at least 1", c.Admin.MaxConnections)
 	p.check(c.Routes.ReloadInterval >= 10*time.Millisecond, "routes.reload_interval: %s, want at least 10ms", c.Routes.ReloadInterval)
 	c.validateEtcd(&p)
 	p.add("upstream", PoolConfig(c.Upstream).Validate())

@@ -43,7 +43,7 @@ func (r *Route) normalize() (errs []error) {
 	if len(r.Listeners) > maxListeners {
 		fail("listeners: %d, want at most %d", len(r.Listeners), maxListeners)
 	}
-	for i, l := range r.Listeners {
+	for i, l := range first(r.Listeners, maxListeners) {
 		if !ValidName(l) {
 			fail("listeners[%d]: %q, want the name of a listener", i, l)
 		}
@@ -55,7 +55,7 @@ func (r *Route) normalize() (errs []error) {
 		fail("match: %d entries, want at most %d", len(r.Match), maxMatches)
 	}
 	cost := 0
-	for i := range r.Match {
+	for i := range first(r.Match, maxMatches) {
 		errs = append(errs, r.Match[i].problems(fmt.Sprintf("match[%d]", i))...)
 		cost += r.Match[i].regexCost()
 	}
@@ -150,7 +150,7 @@ func (r *Route) backendProblems() (errs []error) {
 		fail("backends: %d, want at most %d", len(r.Backends), maxBackends)
 	}
 	names, total := map[string]bool{}, 0
-	for i, b := range r.Backends {
+	for i, b := range first(r.Backends, maxBackends) {
 		key := fmt.Sprintf("backends[%d]", i)
 		if b.Name != "" {
 			if err := ValidateName(b.Name); err != nil {
@@ -186,8 +186,7 @@ func (r *Route) backendProblems() (errs []error) {
 				fail("%s.tags: %q: %q, want UTF-8 of at most %d bytes", key, k, v, maxTagLen)
 			}
 		}
-		total += len(b.Endpoints)
-		for j, e := range b.Endpoints {
+		for j, e := range first(b.Endpoints, maxEndpoints-total) {
 			if err := ValidateAddress(e.Address); err != nil {
 				fail("%s.endpoints[%d].address: %w", key, j, err)
 			}
@@ -195,6 +194,7 @@ func (r *Route) backendProblems() (errs []error) {
 				fail("%s.endpoints[%d].weight: %d, want 0 to %d", key, j, w, MaxWeight)
 			}
 		}
+		total += len(b.Endpoints)
 	}
 	if total > maxEndpoints {
 		fail("backends: %d endpoints, want at most %d in a route", total, maxEndpoints)
@@ -214,7 +214,7 @@ func (m Match) problems(key string) (errs []error) {
 	if len(m.Headers) > maxHeaders {
 		fail("%s.headers: %d, want at most %d", key, len(m.Headers), maxHeaders)
 	}
-	for i, h := range m.Headers {
+	for i, h := range first(m.Headers, maxHeaders) {
 		for _, err := range h.problems() {
 			fail("%s.headers[%d].%w", key, i, err)
 		}
@@ -316,6 +316,9 @@ func (m Match) regexCost() (sum int) {
 func (h HeaderMatch) compile() (*regexp.Regexp, error) {
 	return regexp.Compile("^(?:" + *h.Regex + ")$")
 }
+
+// first returns the first most of all, or none if that is below 0. What is more than there may be is one mistake, not many.
+func first[T any](all []T, most int) []T { return all[:min(len(all), max(most, 0))] }
 
 // choices lists what a value may be, for people.
 func choices[T ~string](all []T) string {

@@ -41,17 +41,29 @@ const maxErrorLen = 1024
 
 // Join joins errors as errors.Join does, but the first MaxErrors only, each cut to a length that people read: a document
 // may have as many and as long mistakes as its writer likes.
-func Join(errs []error) error {
-	more := len(errs) - MaxErrors
+func Join(errs []error) error { return join(errs, 0) }
+
+// join is Join for errs and more others, of which only the number is known.
+func join(errs []error, more int) error {
+	more += max(len(errs)-MaxErrors, 0)
+	errs = errs[:min(len(errs), MaxErrors):min(len(errs), MaxErrors)]
 	if more > 0 {
-		errs = append(errs[:MaxErrors:MaxErrors], fmt.Errorf("and %d more", more))
+		errs = append(errs, fmt.Errorf("and %d more", more))
 	}
 	for i, err := range errs {
 		if msg := err.Error(); len(msg) > maxErrorLen {
-			errs[i] = errors.New(strings.ToValidUTF8(msg[:maxErrorLen], "") + "...")
+			errs[i] = errors.New(cut(msg, maxErrorLen))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// cut returns at most most bytes of s, and three dots for the rest.
+func cut(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "..."
 }
 
 // Decode fills v, a pointer to a struct, from the one document in data. A key that v does not have, a key given twice,
@@ -64,7 +76,7 @@ func Decode(data []byte, v any) error {
 		if errors.Is(err, io.EOF) {
 			return nil // an empty document sets nothing
 		}
-		return &Error{Msg: strings.TrimPrefix(err.Error(), "yaml: ")}
+		return syntaxError(err)
 	}
 	var next yaml.Node
 	if err := dec.Decode(&next); !errors.Is(err, io.EOF) {
@@ -78,20 +90,34 @@ func DecodeNode(n *yaml.Node, v any) error {
 	var w walker
 	w.check(n, reflect.TypeOf(v).Elem(), "")
 	if len(w.errs) > 0 {
-		return Join(w.errs)
+		return join(w.errs, w.more)
 	}
 	if err := n.Decode(v); err != nil {
-		return &Error{Msg: strings.TrimPrefix(err.Error(), "yaml: ")}
+		return syntaxError(err)
 	}
 	return nil
 }
 
+// syntaxError is an error of package yaml, which may quote as much of the document as there is.
+func syntaxError(err error) error {
+	return &Error{Msg: cut(strings.TrimPrefix(err.Error(), "yaml: "), maxErrorLen)}
+}
+
+// maxKeyLen is how much of one key or value a mistake shows, in bytes.
+const maxKeyLen = 64
+
 type walker struct {
-	errs  []error
+	errs  []error // at most MaxErrors
+	more  int     // mistakes beyond them
 	depth int
 }
 
+// fail notes a mistake. One beyond MaxErrors is counted and not formatted: there may be as many as the document has bytes.
 func (w *walker) fail(n *yaml.Node, key, format string, args ...any) {
+	if len(w.errs) >= MaxErrors {
+		w.more++
+		return
+	}
 	w.errs = append(w.errs, &Error{Line: n.Line, Key: key, Msg: fmt.Sprintf(format, args...)})
 }
 
@@ -118,7 +144,7 @@ func (w *walker) check(n *yaml.Node, t reflect.Type, key string) {
 		w.check(n.Content[0], t, key)
 		return
 	case yaml.AliasNode:
-		w.fail(n, key, "an alias (*%s), want the value itself", n.Value)
+		w.fail(n, key, "an alias (*%s), want the value itself", cut(n.Value, maxKeyLen))
 		return
 	}
 	for t.Kind() == reflect.Pointer {
@@ -135,7 +161,7 @@ func (w *walker) check(n *yaml.Node, t reflect.Type, key string) {
 		w.mapping(n, t, key)
 	case reflect.Slice:
 		if n.Kind != yaml.SequenceNode {
-			w.fail(n, key, "%s, want a list", show(n))
+			w.fail(n, key, "%s, want a list", shown{n})
 			return
 		}
 		for i, c := range n.Content {
@@ -143,15 +169,15 @@ func (w *walker) check(n *yaml.Node, t reflect.Type, key string) {
 		}
 	case reflect.Map:
 		if n.Kind != yaml.MappingNode {
-			w.fail(n, key, "%s, want keys and values", show(n))
+			w.fail(n, key, "%s, want keys and values", shown{n})
 			return
 		}
 		seen := map[string]bool{}
 		for i := 0; i+1 < len(n.Content); i += 2 {
-			k, path := n.Content[i], key+"."+n.Content[i].Value
+			k, path := n.Content[i], key+"."+cut(n.Content[i].Value, maxKeyLen)
 			switch {
 			case k.Kind != yaml.ScalarNode:
-				w.fail(k, key, "%s as a key, want a text", show(k))
+				w.fail(k, key, "%s as a key, want a text", shown{k})
 			case seen[k.Value]:
 				w.fail(k, path, "given twice")
 			default:
@@ -166,23 +192,23 @@ func (w *walker) check(n *yaml.Node, t reflect.Type, key string) {
 
 func (w *walker) mapping(n *yaml.Node, t reflect.Type, key string) {
 	if n.Kind != yaml.MappingNode {
-		w.fail(n, key, "%s, want keys and values", show(n))
+		w.fail(n, key, "%s, want keys and values", shown{n})
 		return
 	}
 	fields, seen := fieldsOf(t), map[string]bool{}
 	var kept []*yaml.Node
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, v := n.Content[i], n.Content[i+1]
-		path := k.Value
+		path := cut(k.Value, maxKeyLen)
 		if key != "" {
-			path = key + "." + k.Value
+			path = key + "." + path
 		}
 		ft, ok := fields[k.Value]
 		switch {
 		case k.Tag == "!!merge":
 			w.fail(k, path, "a merge key, want the keys themselves")
 		case !ok:
-			w.fail(k, path, "unknown key, want one of: %s", strings.Join(fieldNames(t), ", "))
+			w.fail(k, path, "unknown key, want one of: %s", fieldNames{t})
 		case seen[k.Value]:
 			w.fail(k, path, "given twice")
 		default:
@@ -198,31 +224,33 @@ func (w *walker) mapping(n *yaml.Node, t reflect.Type, key string) {
 
 func (w *walker) scalar(n *yaml.Node, t reflect.Type, key string) {
 	if n.Tag == "!!binary" {
-		w.fail(n, key, "binary data, want %s", kindName(t))
+		w.fail(n, key, "binary data, want %s", kind{t})
 		return
 	}
 	if err := n.Decode(reflect.New(t).Interface()); err != nil {
-		w.fail(n, key, "%s, want %s", show(n), kindName(t))
+		w.fail(n, key, "%s, want %s", shown{n}, kind{t})
 	}
 }
 
-func show(n *yaml.Node) string {
+// shown, kind and fieldNames are what mistakes say of a node and of a type, made only when one is named.
+type (
+	shown      struct{ *yaml.Node }
+	kind       struct{ reflect.Type }
+	fieldNames struct{ reflect.Type }
+)
+
+func (n shown) String() string {
 	switch n.Kind {
 	case yaml.MappingNode:
 		return "keys and values"
 	case yaml.SequenceNode:
 		return "a list"
 	}
-	const most = 64
-	v := n.Value
-	if len(v) > most {
-		v = v[:most] + "..."
-	}
-	return fmt.Sprintf("%q", v)
+	return fmt.Sprintf("%q", cut(n.Value, maxKeyLen))
 }
 
-func kindName(t reflect.Type) string {
-	if t == durationType {
+func (t kind) String() string {
+	if t.Type == durationType {
 		return "a duration such as 1.5s or 200ms"
 	}
 	switch t.Kind() {
@@ -235,7 +263,7 @@ func kindName(t reflect.Type) string {
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
 		return "a whole number"
 	}
-	return t.String()
+	return t.Type.String()
 }
 
 func fieldsOf(t reflect.Type) map[string]reflect.Type {
@@ -249,14 +277,14 @@ func fieldsOf(t reflect.Type) map[string]reflect.Type {
 	return m
 }
 
-func fieldNames(t reflect.Type) []string {
+func (t fieldNames) String() string {
 	var names []string
 	for i := range t.NumField() {
 		if name := tagName(t.Field(i)); name != "" {
 			names = append(names, name)
 		}
 	}
-	return names
+	return strings.Join(names, ", ")
 }
 
 func tagName(f reflect.StructField) string {

@@ -38,6 +38,7 @@ type Config struct {
 	WriteTimeout   time.Duration // how long a client may leave one write (some 64 KiB at most) untaken; 0 means 3 minutes
 	ReusePort      bool          // the listener was made with Listen and reuse: another process may take over
 	Gate           Gate          // asked about each call; nil lets all in
+	Descriptors    *Descriptors  // shared by the listeners of a process; nil means no bound
 	Log            *slog.Logger  // nil for none
 
 	prefaceTimeout time.Duration
@@ -150,7 +151,10 @@ func (s *Server) BootstrapServer(ln net.Listener) error {
 			}
 			return nil
 		}
-		// Out of descriptors, say: those in use may be given back.
+		if isOutOfDescriptors(err) && s.cfg.Descriptors.lend() {
+			continue
+		}
+		// Those in use may be given back.
 		wait = min(max(2*wait, 5*time.Millisecond), time.Second)
 		klog.Errorf("framegate: accept: %v; trying again in %s", err, wait)
 		time.Sleep(wait)
@@ -167,7 +171,12 @@ func (s *Server) start(nc net.Conn) {
 	s.mu.Lock()
 	if most := s.cfg.MaxConnections; s.phase == phaseOver || most > 0 && len(s.conns) >= most {
 		s.mu.Unlock()
-		s.refuse(nc)
+		s.refuse(nc, "there are max_connections of them")
+		return
+	}
+	if !s.cfg.Descriptors.take() {
+		s.mu.Unlock()
+		s.refuse(nc, "the limit of open files leaves no room")
 		return
 	}
 	c := newConn(nc, s)
@@ -180,20 +189,21 @@ func (s *Server) start(nc net.Conn) {
 	s.mu.Unlock()
 	go func() {
 		defer s.wg.Done()
+		defer s.cfg.Descriptors.giveBack()
 		defer s.forget(c)
 		c.serve()
 	}()
 }
 
 // refuse closes a connection that is one too many, with a reset, which leaves nothing of it behind.
-func (s *Server) refuse(nc net.Conn) {
+func (s *Server) refuse(nc net.Conn, why string) {
 	s.counts.refused.Add(1)
 	if tcp, ok := nc.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
 	}
 	_ = nc.Close()
 	if n, ok := s.counts.refusals.note(); ok {
-		s.cfg.Log.Warn("connections refused: there are max_connections of them", "max_connections", s.cfg.MaxConnections, "refused", n)
+		s.cfg.Log.Warn("connections refused: "+why, "max_connections", s.cfg.MaxConnections, "refused", n)
 	}
 }
 

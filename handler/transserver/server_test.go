@@ -71,6 +71,11 @@ func startWith(t *testing.T, addr string, cfg Config, options ...server.Option) 
 	}
 	ln, err := Listen(t.Context(), addr, reuse)
 	require.NoError(t, err)
+	return startOn(t, ln, cfg, options...)
+}
+
+func startOn(t *testing.T, ln net.Listener, cfg Config, options ...server.Option) *running {
+	t.Helper()
 	acceptor := New(cfg)
 	r := &running{acceptor: acceptor, addr: ln.Addr().String(), health: &health{make(chan struct{}), make(chan struct{})}, exit: make(chan error, 1), done: make(chan struct{})}
 	svr := healthsvc.NewServer(r.health, append(append(acceptor.Options(),

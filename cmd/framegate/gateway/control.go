@@ -8,6 +8,7 @@ import (
 	"github.com/framegate/framegate/conf"
 	"github.com/framegate/framegate/conf/strict"
 	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/transserver"
 	"github.com/framegate/framegate/resolver"
 )
 
@@ -26,10 +27,14 @@ func (g *Gateway) listenAdmin() (net.Listener, error) {
 // startAdmin starts the admin server.
 func (g *Gateway) startAdmin(ln net.Listener) *admin.Server {
 	return admin.Start(ln, admin.Config{
-		Token: g.cfg.Admin.Token, Pprof: g.cfg.Admin.Pprof,
+		Token: g.cfg.Admin.Token, Pprof: g.cfg.Admin.Pprof, MaxConnections: min(g.cfg.Admin.MaxConnections, sideConnections()),
 		Ready: g.Ready, Metrics: g.observers.metrics.Handler(), Control: g.control(), Log: g.log,
 	})
 }
+
+// sideConnections is how many connections each of the servers beside the listeners may have, whatever its configuration
+// says: a sixteenth of the limit of open files, so that they cannot take those that calls need.
+func sideConnections() int { return max(transserver.OpenFileLimit()/16, 8) }
 
 // control is what the admin server shows and changes of this gateway.
 func (g *Gateway) control() admin.Control {

@@ -18,6 +18,7 @@ import (
 	"github.com/framegate/framegate/conf"
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/tap"
+	"github.com/framegate/framegate/handler/transserver"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/resolver"
 )
@@ -37,6 +38,8 @@ type Gateway struct {
 	observers observers
 	filters   []handler.MethodFilter
 	taps      *tap.Hub // nil when off
+
+	descriptors *transserver.Descriptors // of the listeners
 
 	failed   chan error // the first listener that ended by itself; capacity 1
 	draining drainSwitch
@@ -70,6 +73,7 @@ func Start(ctx context.Context, cfg *conf.Config, log *slog.Logger, opts ...Opti
 	if cfg.Admin.Tap {
 		g.taps = &tap.Hub{}
 	}
+	g.descriptors = transserver.NewDescriptors(transserver.OpenFileLimit())
 	g.pool = pool.New(conf.PoolConfig(cfg.Upstream), log)
 	if err := g.start(ctx); err != nil {
 		g.Shutdown(context.WithoutCancel(ctx))

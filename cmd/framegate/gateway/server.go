@@ -47,7 +47,11 @@ func (g *Gateway) startServer(ctx context.Context, l conf.Listener) (*kitexServe
 	s.conns = transserver.New(transserver.Config{
 		MaxConnections: l.MaxConnections, WriteTimeout: l.Keepalive.Time + l.Keepalive.Timeout, ReusePort: l.ReusePort,
 		Gate: g.proxy.Gate(l.Name, ownPackage), Log: g.log.With("listener", l.Name),
+		Descriptors: g.descriptors,
 	})
+	if most := g.descriptors.MaxConnections(); l.MaxConnections > most {
+		g.log.Warn("the limit of open files leaves room for fewer connections than max_connections", "listener", l.Name, "max_connections", l.MaxConnections, "room", most)
+	}
 	s.svr = healthsvc.NewServer(g.health, append(s.conns.Options(),
 		server.WithListener(ln),
 		server.WithServerBasicInfo(&rpcinfo.EndpointBasicInfo{ServiceName: "framegate"}),

@@ -31,6 +31,7 @@ func (g *Gateway) Shutdown(ctx context.Context) {
 		g.resolver.Close()
 		g.pool.Close()
 		g.wg.Wait()
+		g.descriptors.Close()
 		if err := g.observers.stop(ctx); err != nil {
 			g.log.Warn("the access log or the tracer did not end cleanly", "error", err)
 		}
