@@ -21,8 +21,15 @@ func TestMetrics_OfTheProcess(t *testing.T) {
 			return ConfigStats{Revision: 42, Age: 1500 * time.Millisecond, Stale: true, Rejected: 3, Rejections: 7}
 		},
 		AccessLogDropped: func() int64 { return 9 },
+		Loads: func() []resolver.RouteLoad {
+			return []resolver.RouteLoad{
+				{Source: "etcd", Route: "a", Budget: true, Retries: 2}, {Source: "file", Route: "a", Budget: true, Retries: 3}, {Route: "b", Calls: 4},
+			}
+		},
 	})
 	s := scrapeOf(t, m)
+	require.EqualValues(t, 5, s.value("framegate_retries_active", "route", "a"), "a route of two sources is one")
+	require.NotContains(t, s, "framegate_retries_active{route=\"b\"}", "it has no budget")
 	for name, want := range map[string]float64{
 		"framegate_config_revision":           42,
 		"framegate_config_age_seconds":        1.5,
@@ -81,6 +88,7 @@ func TestMetrics_HaveHelpAndNamesAsPrometheusWantsThem(t *testing.T) {
 		Config: func() ConfigStats { return ConfigStats{} }, AccessLogDropped: func() int64 { return 0 },
 		Draining:  func() bool { return false },
 		Listeners: func() []ListenerStats { return []ListenerStats{{Name: "main", SentAway: map[string]int64{"r": 1}}} },
+		Loads:     func() []resolver.RouteLoad { return []resolver.RouteLoad{{Route: "r", Budget: true}} },
 	})
 	r := record("r", "b", "*")
 	r.Reason, r.Limit, r.Attempts.Retries, r.Struct = handler.ReasonOverloaded, "limits.concurrent", 1, &handler.StructStats{}

@@ -20,6 +20,7 @@ type MetricsConfig struct {
 	Routes           func() map[string]RouteNames // the routes in force, by name; the series of all else are dropped. nil drops none
 	Connections      func() map[string]int        // open connections by endpoint
 	Groups           func() ([]resolver.GroupState, []resolver.EndpointState)
+	Loads            func() []resolver.RouteLoad
 	Config           func() ConfigStats
 	AccessLogDropped func() int64
 	Draining         func() bool
@@ -103,6 +104,7 @@ type gauges struct{ cfg MetricsConfig }
 
 var (
 	connectionsDesc = prometheus.NewDesc("framegate_upstream_connections", "Open connections to endpoints.", []string{"endpoint"}, nil)
+	retriesDesc     = prometheus.NewDesc("framegate_retries_active", "Further attempts of calls that wait for an answer, of routes that retry or hedge.", []string{"route"}, nil)
 	revisionDesc    = prometheus.NewDesc("framegate_config_revision", "Revision of etcd whose routes and services are in force.", nil, nil)
 	ageDesc         = prometheus.NewDesc("framegate_config_age_seconds", "Time since the configuration was last known to be up to date; absent if it never was.", nil, nil)
 	staleDesc       = prometheus.NewDesc("framegate_config_stale", "1 while the source of the configuration cannot be reached.", nil, nil)
@@ -119,7 +121,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{connectionsDesc, revisionDesc, ageDesc, staleDesc, rejectedDesc, rejectionsDesc, logDroppedDesc, drainingDesc, connsDesc, callsDesc, connsRefused, callsRefused, sentAwayDesc} {
+	for _, d := range []*prometheus.Desc{connectionsDesc, retriesDesc, revisionDesc, ageDesc, staleDesc, rejectedDesc, rejectionsDesc, logDroppedDesc, drainingDesc, connsDesc, callsDesc, connsRefused, callsRefused, sentAwayDesc} {
 		ch <- d
 	}
 }
@@ -135,6 +137,17 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 		}
 		for endpoint, n := range open {
 			collect(ch, connectionsDesc, prometheus.GaugeValue, float64(n), endpoint)
+		}
+	}
+	if g.cfg.Loads != nil {
+		retries := map[string]int{}
+		for _, l := range g.cfg.Loads() {
+			if l.Budget {
+				retries[labelValue(l.Route)] += l.Retries
+			}
+		}
+		for route, n := range retries {
+			collect(ch, retriesDesc, prometheus.GaugeValue, float64(n), route)
 		}
 	}
 	if g.cfg.Config != nil {

@@ -22,7 +22,7 @@ import (
 type attempt struct {
 	*pool.Stream // nil until it is open
 	picked       resolver.Attempt
-	extra        bool // counted by the route's retry budget
+	extra        bool // counted by the route's retry budget; endExtra ends that
 	overPending  bool // it was not to wait for a connection, because too many calls do
 	closed       bool
 	ready        chan struct{} // closed when hedging does not wait for its answer any longer; nil without hedging
@@ -179,7 +179,14 @@ func (c *call) closeAttempt(a *attempt, r resolver.Result) {
 		a.cancel()
 	}
 	a.picked.Done(r)
+	c.endExtra(a)
+}
+
+// endExtra gives back what a further attempt took of the route's retry budget. It may be called more than once, and for
+// any attempt.
+func (c *call) endExtra(a *attempt) {
 	if a.extra {
+		a.extra = false
 		c.target.RetryEnd()
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	kgrpc "github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -22,8 +23,9 @@ import (
 // routed is a Proxy with routes as they are in force in a gateway.
 type routed struct {
 	*handler.Proxy
-	cc   *grpc.ClientConn
-	pool *pool.Pool
+	cc       *grpc.ClientConn
+	pool     *pool.Pool
+	resolver *resolver.Resolver
 }
 
 // startRouted starts a Proxy with a route; opener, unless it is nil, comes before the pool.
@@ -41,14 +43,27 @@ func startRouted(t testing.TB, route string, opener func(handler.Opener) handler
 		o = opener(o)
 	}
 	p, cc := handlertest.Start(t, handler.Config{Router: r, Pool: o})
-	return routed{p, cc, pl}
+	return routed{p, cc, pl, r}
 }
 
-// requireIdle waits until no call has anything left upstream.
+// requireIdle waits until no call has anything left upstream, and nothing is counted of any: neither more nor less than
+// nothing, which is what is ended twice.
 func (r routed) requireIdle(t testing.TB) {
 	t.Helper()
 	require.Eventually(t, func() bool { return r.pool.Stats().Streams == 0 }, 10*time.Second, 2*time.Millisecond, "streams upstream")
 	require.Eventually(t, func() bool { return r.Entrance(handlertest.Listener).Calls == 0 }, 10*time.Second, 2*time.Millisecond, "calls")
+	require.EventuallyWithT(t, func(t *assert.CollectT) {
+		for _, l := range r.resolver.Loads() {
+			want := resolver.RouteLoad{Source: l.Source, Route: l.Route, Budget: l.Budget}
+			for _, b := range l.Backends {
+				want.Backends = append(want.Backends, resolver.BackendLoad{Backend: b.Backend})
+			}
+			assert.Equal(t, want, l)
+		}
+		for _, e := range r.resolver.Endpoints() {
+			assert.Zero(t, e.Active, "calls at %s", e.Address)
+		}
+	}, 10*time.Second, 2*time.Millisecond)
 }
 
 // unary makes a call and returns its code.

@@ -284,10 +284,9 @@ func (c *call) forwardResponse() error {
 		a = next
 	}
 	c.give()
-	a.picked.Answered()
-	if a.extra { // what may last from here on is no load that retries make
-		a.extra = false
-		c.target.RetryEnd()
+	if !a.closed {
+		a.picked.Answered()
+		c.endExtra(a) // what may last from here on is no load that retries make
 	}
 	up, encoding := a.Stream, a.RecvCompress()
 	if !up.TrailersOnly() && !up.Unprocessed() {

@@ -97,9 +97,7 @@ func (c *call) another(a *attempt, o outcome) *attempt {
 // budget given back, if there is none.
 func (c *call) pickNext(b *attempt, o outcome) *attempt {
 	if c.pick(b) != nil {
-		if b.extra {
-			c.target.RetryEnd()
-		}
+		c.endExtra(b)
 		return nil
 	}
 	if o.resting && b.picked.Again {

@@ -234,7 +234,13 @@ func (c *conn) release() {
 	}
 }
 
-func (c *conn) streams() int { return max(0, int(c.inflight.Load())) }
+// streams is less than 0 only if a slot was given back twice.
+func (c *conn) streams() int {
+	if n := c.inflight.Load(); n != shutMark {
+		return int(n)
+	}
+	return 0
+}
 
 func (c *conn) idleSince(t time.Time) bool {
 	return c.inflight.Load() == 0 && c.lastUsed.Load() < t.UnixNano()

@@ -2,12 +2,14 @@ package test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/framegate/framegate/resolver"
 	"github.com/framegate/framegate/test/testbed"
 )
 
@@ -77,10 +79,20 @@ func (u *upstreams) unaccepted() (n int) {
 	return n
 }
 
-// requireIdle fails the test unless nothing of a call is left, and no attempt was made that the test has not seen.
+// requireIdle fails the test unless nothing of a call is left and exactly nothing is counted of any, and no attempt was
+// made that the test has not seen.
 func (u *upstreams) requireIdle(t testing.TB) {
 	t.Helper()
 	testbed.Poll(t, func() error { return noUpstreamBut(u.proxy, 0) })
+	testbed.Poll(t, func() error {
+		for _, l := range u.proxy.Loads() {
+			at := slices.ContainsFunc(l.Backends, func(b resolver.BackendLoad) bool { return b.Calls != 0 || b.Pending != 0 })
+			if at || l.Calls != 0 || l.Pending != 0 || l.Budgeted != 0 || l.Retries != 0 {
+				return fmt.Errorf("counted as under way: %+v", l)
+			}
+		}
+		return nil
+	})
 	require.Zero(t, u.unaccepted(), "further attempts")
 }
 

@@ -147,6 +147,9 @@ func (p *Proxy) UpstreamConnections() int { return p.gateway.PoolStats().Connect
 // UpstreamStreams returns how many calls to endpoints are open.
 func (p *Proxy) UpstreamStreams() int { return p.gateway.PoolStats().Streams }
 
+// Loads returns what is under way of the calls of each route.
+func (p *Proxy) Loads() []resolver.RouteLoad { return p.gateway.Loads() }
+
 // RouteTo returns a routes document that sends every call to addr.
 func RouteTo(addr string) string { return RouteWith(addr, "") }
 

@@ -219,5 +219,8 @@ func (g *Gateway) Resolve(req resolver.Request) (resolver.Target, bool) {
 	return g.resolver.Preview(req)
 }
 
+// Loads returns what is under way of the calls of each route.
+func (g *Gateway) Loads() []resolver.RouteLoad { return g.resolver.Loads() }
+
 // Failed gives the error of a listener that ended by itself.
 func (g *Gateway) Failed() <-chan error { return g.failed }

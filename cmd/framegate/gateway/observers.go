@@ -100,6 +100,7 @@ func (g *Gateway) metricsConfig() admin.MetricsConfig {
 		Routes:      g.routeNames,
 		Connections: g.connections,
 		Groups:      g.groups,
+		Loads:       g.Loads,
 		Config:      g.configStats,
 		Draining:    g.isDraining,
 		Listeners:   g.listeners,
