@@ -6,13 +6,14 @@ import (
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 
+	"github.com/framegate/framegate/resolver"
 	"github.com/framegate/framegate/resolver/limit"
 )
 
 // entrance is where the calls of one listener come in, and bounds how many are under way.
 type entrance struct {
 	listener string
-	own      string // the package of the methods that the gate does not count, with a dot; "" without a gate
+	own      string // what the methods start with that the gate does not count; "" if it counts none
 	calls    limit.Concurrency
 	refused  atomic.Int64
 }
@@ -28,13 +29,9 @@ func (e *entrance) enter() bool {
 
 func (e *entrance) leave() { e.calls.Release() }
 
-// gated reports whether the gate has had to enter a call of the method, so that whoever handles it does not. It enters all
-// but those of framegate's own services, which always answer, and those that Kitex ends without a handler: to Kitex a
-// method is service/name, with or without a slash before it.
-func (e *entrance) gated(method string) bool {
-	method = strings.TrimPrefix(method, "/")
-	return e.own != "" && strings.Contains(method, "/") && !strings.HasPrefix(method, e.own)
-}
+// gated reports whether the gate has had to enter a call of the valid method, so that whoever handles it does not. It
+// enters all but those of framegate's own services, which always answer.
+func (e *entrance) gated(method string) bool { return e.own != "" && !strings.HasPrefix(method, e.own) }
 
 // entrance returns that of a listener. It is asked for once a listener, not once a call.
 func (p *Proxy) entrance(listener string) *entrance {
@@ -61,21 +58,25 @@ func (p *Proxy) Entrance(listener string) EntranceStats {
 	return EntranceStats{Calls: e.calls.Active(), Refused: e.refused.Load()}
 }
 
-// Gate returns what refuses calls of the listener before they have a goroutine, when MaxCalls are under way; see
-// transserver.Gate. It is nil if there is no bound. What it lets in counts from then on, so that calls that come together
-// are not more than the bound either. It must be asked for before the listener takes calls, and its Handler must get all
-// that it lets in.
+// Gate returns what refuses calls of the listener before they have a goroutine; see transserver.Gate. It refuses those
+// whose path names no method, some of which Kitex would answer by itself, and those that come when MaxCalls are under way.
+// What it lets in counts from then on, so that calls that come together are not more than the bound either. It must be
+// asked for before the listener takes calls, and its Handler must get all that it lets in.
 func (p *Proxy) Gate(listener, ownPackage string) func(tr grpc.ServerTransport, s *grpc.Stream) bool {
 	e := p.entrance(listener)
-	if !e.calls.Bounded() {
-		return nil
+	if e.calls.Bounded() {
+		e.own = "/" + ownPackage + "."
 	}
-	e.own = ownPackage + "."
 	return func(tr grpc.ServerTransport, s *grpc.Stream) bool {
-		if !e.gated(s.Method()) || e.enter() {
+		down := serverStream{tr: tr, s: s}
+		switch {
+		case !resolver.ValidMethod(s.Method()):
+			p.serve(e, down)
+		case !e.gated(s.Method()) || e.enter():
 			return false
+		default:
+			down.endOverloaded()
 		}
-		serverStream{tr: tr, s: s}.endOverloaded()
 		return true
 	}
 }

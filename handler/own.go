@@ -13,6 +13,7 @@ import (
 	"github.com/cloudwego/kitex/pkg/streaming"
 
 	"github.com/framegate/framegate/handler/compress"
+	"github.com/framegate/framegate/resolver"
 )
 
 // maxOwnRequest bounds a message to framegate's own services, before and after decompression.
@@ -20,8 +21,8 @@ const maxOwnRequest = 4 << 10
 
 // OwnService returns a stream middleware for the listener's Kitex server, whose own services are all of the package
 // pkg. It mends what Kitex does to them: services are looked up without their package, so that /my.shop.Health/Check
-// would be answered by grpc.health.v1.Health (such calls go to the proxy); a message takes as much memory as the client
-// announces; and errors have a suffix.
+// would be answered by grpc.health.v1.Health (such calls go to the proxy, and so do those whose path names no method); a
+// message takes as much memory as the client announces; and errors have a suffix.
 func (p *Proxy) OwnService(listener, pkg string) sep.StreamMiddleware {
 	e := p.entrance(listener)
 	return func(next sep.StreamEndpoint) sep.StreamEndpoint {
@@ -34,7 +35,7 @@ func (p *Proxy) OwnService(listener, pkg string) sep.StreamMiddleware {
 			if err != nil {
 				return err
 			}
-			if rpcinfo.GetRPCInfo(ctx).Invocation().PackageName() != pkg {
+			if rpcinfo.GetRPCInfo(ctx).Invocation().PackageName() != pkg || !resolver.ValidMethod(down.s.Method()) {
 				p.serve(e, down)
 				return nil
 			}

@@ -106,7 +106,8 @@ func (p *Proxy) serve(e *entrance, down serverStream) {
 	md, _ := metadata.FromIncomingContext(down.s.Context())
 	authority := requestAuthority(md)
 	c := p.newCall(down)
-	if e.gated(down.s.Method()) || e.enter() {
+	valid := resolver.ValidMethod(down.s.Method()) // else it is not counted
+	if valid && (e.gated(down.s.Method()) || e.enter()) {
 		c.entrance = e
 	}
 	defer c.leave()
@@ -115,6 +116,10 @@ func (p *Proxy) serve(e *entrance, down serverStream) {
 		defer c.observeEnd()
 	}
 	defer c.recoverPanic()
+	if !valid {
+		c.giveUp(errBadPath(down.s.Method()))
+		return
+	}
 	if c.entrance == nil {
 		c.limit = errOverloaded.limit
 		c.end(errOverloaded.code, errOverloaded.reason, down.endOverloaded)

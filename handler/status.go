@@ -28,6 +28,7 @@ type Reason string
 
 // The reasons. DESIGN: "What a caller gets when framegate itself must answer".
 const (
+	ReasonBadRequest         Reason = "bad_request" // no gRPC request
 	ReasonNoRoute            Reason = "no_route"
 	ReasonNoEndpoint         Reason = "no_endpoint"
 	ReasonConnectFailed      Reason = "connect_failed"
@@ -116,6 +117,11 @@ func targetError(t *resolver.Target, err error) *localError {
 		return e
 	}
 	return localErrorf(codes.Unavailable, ReasonNoEndpoint, "route %s has no endpoint that may be used", t.Route)
+}
+
+// errBadPath is the local error of a call whose path names no method.
+func errBadPath(path string) *localError {
+	return localErrorf(codes.InvalidArgument, ReasonBadRequest, "path %q, want /pkg.Service/Method with names of letters, digits and _ - $", printable(path))
 }
 
 // errNoMethod is the local error of a call in struct mode whose method is not in the schema.

@@ -27,6 +27,18 @@ type Pattern struct {
 
 const maxMethodLen = 1024
 
+// ValidMethod reports whether s is the full name of a method, "/pkg.Service/Method": a service, which is identifiers with
+// dots between them, and one identifier, of at most 1024 bytes together. That is every name in Protocol Buffers and in
+// Thrift, and nothing that a server might read as another name than it says: no empty part, no escape, no query. Patterns
+// match such names, and only calls of such names get a route.
+func ValidMethod(s string) bool {
+	if len(s) > maxMethodLen || !strings.HasPrefix(s, "/") {
+		return false
+	}
+	service, method, _ := strings.Cut(s[1:], "/")
+	return validDotted(service) && validIdent(method)
+}
+
 // ParsePattern parses /pkg.Service/Method, /pkg.Service/*, /pkg.* or *.
 func ParsePattern(s string) (Pattern, error) {
 	bad := fmt.Errorf("%q, want /pkg.Service/Method, /pkg.Service/*, /pkg.* or *", s)
@@ -48,7 +60,7 @@ func ParsePattern(s string) (Pattern, error) {
 		return Pattern{}, bad
 	case method == "*":
 		return Pattern{Kind: KindService, Prefix: "/" + service + "/"}, nil
-	case !validIdent(method):
+	case !ValidMethod(s):
 		return Pattern{}, bad
 	}
 	return Pattern{Kind: KindExact, Prefix: s}, nil
@@ -79,14 +91,15 @@ func validDotted(s string) bool {
 	return true
 }
 
-// validIdent takes what proto and thrift identifiers are made of, and "-", which some servers use in paths.
+// validIdent takes what proto and thrift identifiers are made of, "-", which some servers use in paths, and "$", which
+// Kitex's generic services have.
 func validIdent(s string) bool {
 	if s == "" {
 		return false
 	}
 	for i := range len(s) {
 		switch c := s[i]; {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '_', c == '-':
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '_', c == '-', c == '$':
 		default:
 			return false
 		}
