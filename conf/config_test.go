@@ -1,12 +1,15 @@
 package conf
 
 import (
+	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -126,12 +129,12 @@ log: {level: loud, format: xml}
 		`admin.address: "x"`, `routes.reload_interval: 0s`, `etcd.endpoints: "embedded" among others`, `etcd.endpoints: "host", want host:port`,
 		`etcd.prefix: "framegate/"`, `etcd.dial_timeout: 0s`, `etcd.username: "" with a password`, `etcd.cert_file: "c" with key ""`,
 		`upstream.connections.min: -1, want 0 to connections.max (9999)`, `upstream.connections.max: 9999, want 1 to 1024`,
-		`upstream.when_full: "never", want wait, fail or grow`, `upstream.max_age: 1ms, want 0s (never) or at least 1s`,
-		`upstream.backoff.base: 1µs, want at least 1ms`, `upstream.backoff.max: 1ns, want at least backoff.base (1µs)`,
+		`upstream.when_full: "never", want wait, fail or grow`, `upstream.max_age: 1ms, want 0s (never) or 1s to`,
+		`upstream.backoff.base: 1µs, want 1ms to`, `upstream.backoff.max: 1ns, want backoff.base (1µs) to`,
 		`upstream.connect_timeout: -1s`, `upstream.max_header_bytes: 1`, `upstream.streams_per_connection: -1`, `upstream.keepalive.time: 1ms`,
 		`upstream.keepalive.timeout: 1ms`, `upstream.stream_window: 9`,
 		`limits.max_message_bytes: -1`, `compression[0]: "a b"`, `register.service: "a/b"`, `register.weight: -1`, `register.address: ":1"`,
-		`drain.delay: -1s, want 0s or more`, `drain.timeout: -1s`, `drain.endpoint_timeout: 0s`,
+		`drain.delay: -1s, want 0s to`, `drain.timeout: -1s`, `drain.endpoint_timeout: 0s`,
 		`listeners[1].max_connections: -1`, `listeners[1].max_calls: -1`, `listeners[3].reuse_port: true with address "127.0.0.1:0"`, `log.level: "loud"`, `log.format: "xml"`,
 	} {
 		require.ErrorContains(t, err, want)
@@ -140,6 +143,38 @@ log: {level: loud, format: xml}
 	require.NoError(t, err)
 	require.ErrorContains(t, c.Validate(), "routes.file: empty, want a file of routes when etcd.endpoints is none")
 	require.ErrorContains(t, c.Validate(), "listeners: empty, want at least one")
+}
+
+// A time that is too short for timers, or too long for arithmetic, is refused wherever it stands.
+func TestValidate_EveryDurationHasBounds(t *testing.T) {
+	c := Default()
+	var walk func(v reflect.Value, path string)
+	walk = func(v reflect.Value, path string) {
+		switch {
+		case v.Kind() == reflect.Slice:
+			for i := range v.Len() {
+				walk(v.Index(i), fmt.Sprintf("%s[%d]", path, i))
+			}
+		case v.Kind() == reflect.Struct:
+			for i := range v.NumField() {
+				key, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("yaml"), ",")
+				walk(v.Field(i), strings.TrimPrefix(path+"."+key, "."))
+			}
+		case v.Type() == reflect.TypeFor[time.Duration]():
+			before := v.Int()
+			wrong := []time.Duration{1, math.MaxInt64}
+			if path == "drain.delay" { // which is only waited for
+				wrong = wrong[1:]
+			}
+			for _, d := range wrong {
+				v.SetInt(int64(d))
+				require.ErrorContains(t, c.Validate(), fmt.Sprintf("%s: %s, want ", path, d))
+			}
+			v.SetInt(before)
+			require.NoError(t, c.Validate(), path)
+		}
+	}
+	walk(reflect.ValueOf(c).Elem(), "")
 }
 
 func FuzzParse(f *testing.F) {

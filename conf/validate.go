@@ -28,7 +28,7 @@ func (c *Config) Validate() error {
 		}
 	}
 	p.check(c.Admin.MaxConnections >= 1, "admin.max_connections: %d, want at least 1", c.Admin.MaxConnections)
-	p.check(c.Routes.ReloadInterval >= 10*time.Millisecond, "routes.reload_interval: %s, want at least 10ms", c.Routes.ReloadInterval)
+	p.duration("routes.reload_interval", c.Routes.ReloadInterval, minReloadInterval)
 	c.validateEtcd(&p)
 	p.add("upstream", PoolConfig(c.Upstream).Validate())
 	p.check(c.Limits.MaxMessageBytes >= 0 && c.Limits.MaxMessageBytes <= 1<<32-1, "limits.max_message_bytes: %d, want 0 (no limit) to %d", c.Limits.MaxMessageBytes, int64(1<<32-1))
@@ -36,9 +36,9 @@ func (c *Config) Validate() error {
 		p.check(encodingName.MatchString(name), "compression[%d]: %q, want the name of a grpc-encoding such as br", i, name)
 	}
 	c.validateRegister(&p)
-	p.check(c.Drain.Delay >= 0, "drain.delay: %s, want 0s or more", c.Drain.Delay)
-	p.check(c.Drain.Timeout > 0, "drain.timeout: %s, want more than 0s", c.Drain.Timeout)
-	p.check(c.Drain.EndpointTimeout > 0, "drain.endpoint_timeout: %s, want more than 0s", c.Drain.EndpointTimeout)
+	p.duration("drain.delay", c.Drain.Delay, 0)
+	p.duration("drain.timeout", c.Drain.Timeout, minTimeout)
+	p.duration("drain.endpoint_timeout", c.Drain.EndpointTimeout, minTimeout)
 	p.check(new(slog.Level).UnmarshalText([]byte(c.Log.Level)) == nil, "log.level: %q, want debug, info, warn or error", c.Log.Level)
 	p.check(c.Log.Format == "text" || c.Log.Format == "json", "log.format: %q, want text or json", c.Log.Format)
 	p.check(c.AccessLog.Path != "", "access_log.path: empty, want a file, stdout, stderr or none")
@@ -55,6 +55,19 @@ func (p *problems) check(ok bool, format string, args ...any) {
 	if !ok {
 		*p = append(*p, fmt.Errorf(format, args...))
 	}
+}
+
+// Bounds of durations. Every one has a floor, but for those of which 0s means something.
+const (
+	minTimeout        = time.Millisecond
+	minReloadInterval = 10 * time.Millisecond
+	minKeepalive      = time.Second
+	maxTimeout        = 365 * 24 * time.Hour
+)
+
+// duration notes a duration that is shorter than least or longer than maxTimeout.
+func (p *problems) duration(key string, d, least time.Duration) {
+	p.check(d >= least && d <= maxTimeout, "%s: %s, want %s to %s", key, d, least, maxTimeout)
 }
 
 // add adds each of the errors joined in err, which start with the name of a key below the given one, perhaps behind
@@ -90,9 +103,9 @@ func (c *Config) validateListeners(p *problems) {
 		p.check(l.MaxHeaderBytes >= 4096, "%s.max_header_bytes: %d, want at least 4096", key, l.MaxHeaderBytes)
 		p.check(l.StreamWindow >= pool.MinWindow && l.StreamWindow <= pool.MaxWindow, "%s.stream_window: %d, want %d to %d", key, l.StreamWindow, pool.MinWindow, pool.MaxWindow)
 		p.check(l.ConnectionWindow >= l.StreamWindow && l.ConnectionWindow <= pool.MaxWindow, "%s.connection_window: %d, want stream_window (%d) to %d", key, l.ConnectionWindow, l.StreamWindow, pool.MaxWindow)
-		p.check(l.Keepalive.Time >= time.Second, "%s.keepalive.time: %s, want at least 1s", key, l.Keepalive.Time)
-		p.check(l.Keepalive.Timeout >= time.Second, "%s.keepalive.timeout: %s, want at least 1s", key, l.Keepalive.Timeout)
-		p.check(l.Keepalive.MinPingInterval > 0, "%s.keepalive.min_ping_interval: %s, want more than 0s", key, l.Keepalive.MinPingInterval)
+		p.duration(key+".keepalive.time", l.Keepalive.Time, minKeepalive)
+		p.duration(key+".keepalive.timeout", l.Keepalive.Timeout, minKeepalive)
+		p.duration(key+".keepalive.min_ping_interval", l.Keepalive.MinPingInterval, minTimeout)
 	}
 }
 
@@ -113,7 +126,7 @@ func (c *Config) validateEtcd(p *problems) {
 	if err := resolver.ValidateServicePrefix(e.ServicePrefix); err != nil {
 		p.check(false, "etcd.service_prefix: %v", err)
 	}
-	p.check(e.DialTimeout > 0, "etcd.dial_timeout: %s, want more than 0s", e.DialTimeout)
+	p.duration("etcd.dial_timeout", e.DialTimeout, minTimeout)
 	switch {
 	case e.Is(Embedded):
 		p.check(e.Embedded.Dir != "", "etcd.embedded.dir: empty, want a directory")

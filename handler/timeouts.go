@@ -2,6 +2,7 @@ package handler
 
 import (
 	"context"
+	"math"
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
@@ -74,8 +75,8 @@ type idleWatch struct {
 func newIdleWatch(c *call, timeout time.Duration) *idleWatch {
 	w := &idleWatch{call: c, step: max(timeout/idleSteps, time.Millisecond)}
 	c.idle = w
-	w.timer = time.AfterFunc(timeout, w.look)
-	w.timer.Reset(w.step) // not at once: look uses w.timer
+	w.timer = time.AfterFunc(math.MaxInt64, w.look) // never: look uses w.timer, so that it must be set when the time starts
+	w.timer.Reset(w.step)
 	return w
 }
 

@@ -73,7 +73,14 @@ const (
 	MaxWindow = 1<<31 - 1
 )
 
-const maxConnections = 1024
+// Bounds of counts and times.
+const (
+	maxConnections = 1024
+	minTimeout     = time.Millisecond
+	minMaxAge      = time.Second
+	minKeepalive   = time.Second
+	maxTimeout     = 365 * 24 * time.Hour
+)
 
 func (c Config) withDefaults() Config {
 	c.MaxConnections = cmp.Or(c.MaxConnections, DefaultMaxConnections)
@@ -103,12 +110,14 @@ func (c Config) Validate() error {
 	check(c.MaxConnections >= 1 && c.MaxConnections <= maxConnections, "connections.max: %d, want 1 to %d", c.MaxConnections, maxConnections)
 	check(c.StreamsPerConnection >= 1, "streams_per_connection: %d, want 1 or more", c.StreamsPerConnection)
 	check(c.WhenFull == WhenFullWait || c.WhenFull == WhenFullFail || c.WhenFull == WhenFullGrow, "when_full: %q, want wait, fail or grow", c.WhenFull)
-	check(c.ConnectTimeout > 0, "connect_timeout: %s, want more than 0s", c.ConnectTimeout)
-	check(c.MaxAge == 0 || c.MaxAge >= time.Second, "max_age: %s, want 0s (never) or at least 1s", c.MaxAge)
-	check(c.Backoff.Base >= time.Millisecond, "backoff.base: %s, want at least 1ms", c.Backoff.Base)
-	check(c.Backoff.Max >= c.Backoff.Base, "backoff.max: %s, want at least backoff.base (%s)", c.Backoff.Max, c.Backoff.Base)
-	check(c.Keepalive.Time == 0 || c.Keepalive.Time >= time.Second, "keepalive.time: %s, want 0s (never) or at least 1s", c.Keepalive.Time)
-	check(c.Keepalive.Timeout >= time.Second, "keepalive.timeout: %s, want at least 1s", c.Keepalive.Timeout)
+	in := func(d, least time.Duration) bool { return d >= least && d <= maxTimeout }
+	check(in(c.ConnectTimeout, minTimeout), "connect_timeout: %s, want %s to %s", c.ConnectTimeout, minTimeout, maxTimeout)
+	check(c.IdleTimeout < 0 || in(c.IdleTimeout, minTimeout), "idle_timeout: %s, want %s to %s, or less than 0s (never)", c.IdleTimeout, minTimeout, maxTimeout)
+	check(c.MaxAge == 0 || in(c.MaxAge, minMaxAge), "max_age: %s, want 0s (never) or %s to %s", c.MaxAge, minMaxAge, maxTimeout)
+	check(in(c.Backoff.Base, minTimeout), "backoff.base: %s, want %s to %s", c.Backoff.Base, minTimeout, maxTimeout)
+	check(in(c.Backoff.Max, c.Backoff.Base), "backoff.max: %s, want backoff.base (%s) to %s", c.Backoff.Max, c.Backoff.Base, maxTimeout)
+	check(c.Keepalive.Time == 0 || in(c.Keepalive.Time, minKeepalive), "keepalive.time: %s, want 0s (never) or %s to %s", c.Keepalive.Time, minKeepalive, maxTimeout)
+	check(in(c.Keepalive.Timeout, minKeepalive), "keepalive.timeout: %s, want %s to %s", c.Keepalive.Timeout, minKeepalive, maxTimeout)
 	check(c.StreamWindow >= MinWindow && c.StreamWindow <= MaxWindow, "stream_window: %d, want %d to %d", c.StreamWindow, MinWindow, MaxWindow)
 	check(c.ConnectionWindow >= c.StreamWindow && c.ConnectionWindow <= MaxWindow, "connection_window: %d, want stream_window (%d) to %d", c.ConnectionWindow, c.StreamWindow, MaxWindow)
 	check(c.MaxHeaderBytes >= 4096, "max_header_bytes: %d, want at least 4096", c.MaxHeaderBytes)

@@ -30,6 +30,7 @@ type Balancer struct {
 }
 
 const (
+	minSlowStart    = minRampStep
 	maxSlowStart    = time.Hour
 	minDecay        = 100 * time.Millisecond
 	maxDecay        = 10 * time.Minute
@@ -48,9 +49,7 @@ func (b Balancer) problems() (errs []error) {
 		fail("policy: %q, want %s", b.Policy, choices(balancePolicies))
 		return errs
 	}
-	if b.SlowStart < 0 || b.SlowStart > maxSlowStart {
-		fail("slow_start: %s, want 0s to %s", b.SlowStart, maxSlowStart)
-	}
+	errs = append(errs, durationProblems("balancer.slow_start", b.SlowStart, minSlowStart, maxSlowStart)...)
 	if b.SlowStart > 0 && policy == ConsistentHash {
 		fail("slow_start: %s beside policy %s, want it beside another policy: a weight that grows would move keys again and again", b.SlowStart, policy)
 	}

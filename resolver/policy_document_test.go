@@ -120,17 +120,17 @@ func TestPolicies_Defaults(t *testing.T) {
 func TestPolicies_EachMistakeNamesKeyValueAndWant(t *testing.T) {
 	const wantHash = "want {header: NAME}, {authority: true} or {peer: true}"
 	inRoute := map[string]string{
-		`idle_timeout: -1s`:       `idle_timeout: -1s, want 0s to 8760h0m0s`,
-		`idle_timeout: 8761h`:     `idle_timeout: 8761h0m0s, want 0s to 8760h0m0s`,
+		`idle_timeout: -1s`:       `idle_timeout: -1s, want 0s (none) or 10ms to 8760h0m0s`,
+		`idle_timeout: 8761h`:     `idle_timeout: 8761h0m0s, want 0s (none) or 10ms to 8760h0m0s`,
 		`idle_timeout: 5`:         `idle_timeout`,
-		`max_stream_age: -1ns`:    `max_stream_age: -1ns, want 0s to 8760h0m0s`,
-		`max_stream_age: 10000h`:  `max_stream_age: 10000h0m0s, want 0s to 8760h0m0s`,
-		`timeout: 10000h`:         `timeout: 10000h0m0s, want 0s to 8760h0m0s`,
+		`max_stream_age: -1ns`:    `max_stream_age: -1ns, want 0s (none) or 1ms to 8760h0m0s`,
+		`max_stream_age: 10000h`:  `max_stream_age: 10000h0m0s, want 0s (none) or 1ms to 8760h0m0s`,
+		`timeout: 10000h`:         `timeout: 10000h0m0s, want 0s (none) or 1ms to 8760h0m0s`,
 		`balancer: {colour: red}`: `balancer.colour: unknown key, want one of: policy, slow_start, decay, hash, bound_percent`,
 
 		`balancer: {policy: rr}`:      `balancer.policy: "rr", want weighted_random, round_robin, least_request, peak_ewma or consistent_hash`,
-		`balancer: {slow_start: -1s}`: `balancer.slow_start: -1s, want 0s to 1h0m0s`,
-		`balancer: {slow_start: 61m}`: `balancer.slow_start: 1h1m0s, want 0s to 1h0m0s`,
+		`balancer: {slow_start: -1s}`: `balancer.slow_start: -1s, want 0s (none) or 100ms to 1h0m0s`,
+		`balancer: {slow_start: 61m}`: `balancer.slow_start: 1h1m0s, want 0s (none) or 100ms to 1h0m0s`,
 		`balancer: {policy: consistent_hash, hash: {peer: true}, slow_start: 1s}`: `balancer.slow_start: 1s beside policy consistent_hash, want it beside another policy`,
 		`balancer: {decay: 1s}`:                                                             `balancer.decay: 1s beside policy weighted_random, want it beside peak_ewma only`,
 		`balancer: {policy: peak_ewma, decay: 1ms}`:                                         `balancer.decay: 1ms, want 100ms to 10m0s`,
@@ -151,7 +151,7 @@ func TestPolicies_EachMistakeNamesKeyValueAndWant(t *testing.T) {
 		`retry: {codes: [UNAVAILABLE, unavailable]}`:                                        `retry.codes[1]: "unavailable", want a status of gRPC such as UNAVAILABLE, other than OK`,
 		`retry: {codes: [OK]}`:                                                              `retry.codes[0]: "OK", want a status of gRPC`,
 		`retry: {codes: ["14"]}`:                                                            `retry.codes[0]: "14", want a status of gRPC`,
-		`retry: {per_try_timeout: -1s}`:                                                     `retry.per_try_timeout: -1s, want 0s to 8760h0m0s`,
+		`retry: {per_try_timeout: -1s}`:                                                     `retry.per_try_timeout: -1s, want 0s (none) or 1ms to 8760h0m0s`,
 		`retry: {backoff: {base: -1s}}`:                                                     `retry.backoff.base: -1s, want 1ms to 1m0s`,
 		`retry: {backoff: {base: 1us}}`:                                                     `retry.backoff.base: 1µs, want 1ms to 1m0s`,
 		`retry: {backoff: {base: 2m}}`:                                                      `retry.backoff.base: 2m0s, want 1ms to 1m0s`,

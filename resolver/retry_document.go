@@ -27,7 +27,7 @@ type Retry struct {
 // Hedge says that a call without an answer after Delay is sent to another endpoint, too. The first answer wins; the other
 // attempt is canceled. It is for calls that may be made twice.
 type Hedge struct {
-	Delay       time.Duration `yaml:"delay"` // more than 0
+	Delay       time.Duration `yaml:"delay"` // 1ms or more
 	Budget      RetryBudget   `yaml:"budget,omitempty"`
 	BufferBytes int           `yaml:"buffer_bytes,omitempty"` // as in Retry
 }
@@ -98,9 +98,7 @@ func (r *Retry) normalize() (errs []error) {
 		}
 		r.codes |= 1 << code
 	}
-	if r.PerTryTimeout < 0 || r.PerTryTimeout > maxTimeout {
-		fail("per_try_timeout: %s, want 0s to %s", r.PerTryTimeout, maxTimeout)
-	}
+	errs = append(errs, durationProblems("retry.per_try_timeout", r.PerTryTimeout, minTimeout, maxTimeout)...)
 	for _, err := range r.Backoff.problems() {
 		fail("%w", err)
 	}
@@ -109,8 +107,8 @@ func (r *Retry) normalize() (errs []error) {
 }
 
 func (h *Hedge) problems() (errs []error) {
-	if h.Delay < time.Millisecond || h.Delay > maxTimeout {
-		errs = append(errs, fmt.Errorf("hedge.delay: %s, want 1ms to %s", h.Delay, maxTimeout))
+	if h.Delay < minTimeout || h.Delay > maxTimeout {
+		errs = append(errs, fmt.Errorf("hedge.delay: %s, want %s to %s", h.Delay, minTimeout, maxTimeout))
 	}
 	errs = append(errs, h.Budget.problems("hedge")...)
 	return append(errs, bufferProblems("hedge", h.BufferBytes)...)

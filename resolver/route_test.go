@@ -74,7 +74,7 @@ backends:
 		`priority: 9999999, want -1000000 to 1000000`,
 		`mode: "sideways", want frame`,
 		`authority: "a b", want a host`,
-		`timeout: -1s, want 0s to`,
+		`timeout: -1s, want 0s (none) or 1ms to`,
 		`backends[0].weight: -1, want 0 to 1000000`,
 		`backends[0].endpoints[0].address: "nowhere", want host:port or unix:/path`,
 		`backends[0].endpoints[1].address: "h:0", want a port from 1 to 65535`,

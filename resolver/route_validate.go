@@ -26,6 +26,8 @@ const (
 	maxRegexLen    = 1024
 	maxRegexCost   = 256  // steps of one regular expression, see regexCost
 	maxRouteCost   = 4096 // of all of a route's
+	minTimeout     = time.Millisecond
+	minIdleTimeout = 10 * time.Millisecond
 	maxTimeout     = 365 * 24 * time.Hour
 	maxNameLen     = 63
 	maxUnixPathLen = 107 // sun_path less its final zero, unix(7)
@@ -76,14 +78,9 @@ func (r *Route) normalize() (errs []error) {
 // policyProblems returns every mistake of what the route does about load and failure, and fills its defaults.
 func (r *Route) policyProblems() (errs []error) {
 	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	for _, t := range []struct {
-		key   string
-		value time.Duration
-	}{{"timeout", r.Timeout}, {"idle_timeout", r.IdleTimeout}, {"max_stream_age", r.MaxStreamAge}} {
-		if t.value < 0 || t.value > maxTimeout {
-			fail("%s: %s, want 0s to %s", t.key, t.value, maxTimeout)
-		}
-	}
+	errs = append(errs, durationProblems("timeout", r.Timeout, minTimeout, maxTimeout)...)
+	errs = append(errs, durationProblems("idle_timeout", r.IdleTimeout, minIdleTimeout, maxTimeout)...)
+	errs = append(errs, durationProblems("max_stream_age", r.MaxStreamAge, minTimeout, maxTimeout)...)
 	if r.Balancer != nil {
 		errs = append(errs, r.Balancer.problems()...)
 	}
@@ -100,6 +97,14 @@ func (r *Route) policyProblems() (errs []error) {
 		}
 	}
 	return errs
+}
+
+// durationProblems returns what is wrong with a duration whose path is key and whose zero value means none.
+func durationProblems(key string, d, least, most time.Duration) []error {
+	if d != 0 && (d < least || d > most) {
+		return []error{fmt.Errorf("%s: %s, want 0s (none) or %s to %s", key, d, least, most)}
+	}
+	return nil
 }
 
 // policyProblems returns every mistake of what is done about load and failure of the backend whose path is key.

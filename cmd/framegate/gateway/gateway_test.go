@@ -218,7 +218,7 @@ func TestStart_SaysWhyItCannot(t *testing.T) {
 		"foreign address":     {func(c *conf.Config) { c.Listeners[0].Address = "192.0.2.1:80" }, "listener main: address 192.0.2.1:80 is not an address of this machine"},
 		"no routes file":      {func(c *conf.Config) { c.Routes.File += ".none" }, "routes.yaml.none"},
 		"bad routes file":     {func(c *conf.Config) { c.Routes.File = badRoutes(t) }, `match[0].method: "x", want /pkg.Service/Method`},
-		"bad configuration":   {func(c *conf.Config) { c.Drain.Timeout = -1 }, "drain.timeout: -1ns, want more than 0s"},
+		"bad configuration":   {func(c *conf.Config) { c.Drain.Timeout = -1 }, "drain.timeout: -1ns, want 1ms to"},
 		"data dir not a dir":  {func(c *conf.Config) { c.Etcd = embedded(filepath.Join(notADir, "data"), "127.0.0.1:0") }, notADir},
 		"etcd port in use":    {func(c *conf.Config) { c.Etcd = embedded(t.TempDir(), taken.Addr().String()) }, taken.Addr().String()},
 		"etcd file not there": {func(c *conf.Config) { c.Etcd = external("127.0.0.1:1"); c.Etcd.CAFile = "/none.pem" }, "/none.pem"},
