@@ -8,17 +8,28 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 )
 
 // guard decides who may ask. Probes need neither a token nor a certain Host.
 type guard struct {
-	token  [sha256.Size]byte // hash of the token: comparing takes the same time for any length
-	wanted bool              // a token is
+	token  atomic.Pointer[[sha256.Size]byte] // hash of the token, nil if none is wanted: comparing takes the same time for any length
 	origin *http.CrossOriginProtection
 }
 
 func newGuard(token string) *guard {
-	return &guard{token: sha256.Sum256([]byte(token)), wanted: token != "", origin: http.NewCrossOriginProtection()}
+	g := &guard{origin: http.NewCrossOriginProtection()}
+	g.setToken(token)
+	return g
+}
+
+func (g *guard) setToken(token string) {
+	if token == "" {
+		g.token.Store(nil)
+		return
+	}
+	sum := sha256.Sum256([]byte(token))
+	g.token.Store(&sum)
 }
 
 // isProbe reports whether a path tells only whether this process lives and is ready.
@@ -26,22 +37,26 @@ func isProbe(path string) bool { return path == "/healthz" || path == "/readyz" 
 
 // check returns why a request is refused, or nil.
 func (g *guard) check(r *http.Request) error {
-	switch {
+	switch want := g.token.Load(); {
 	case isProbe(r.URL.Path):
 		return nil
-	case g.wanted:
-		return g.checkToken(r)
+	case want != nil:
+		return checkToken(r, want)
 	}
 	return g.checkBrowser(r)
 }
 
 // trusts reports whether a request may hear how this process is set up; that is more than a probe needs.
-func (g *guard) trusts(r *http.Request) bool { return !g.wanted || g.checkToken(r) == nil }
+func (g *guard) trusts(r *http.Request) bool {
+	want := g.token.Load()
+	return want == nil || checkToken(r, want) == nil
+}
 
-func (g *guard) checkToken(r *http.Request) error {
+// checkToken wants the token with that hash.
+func checkToken(r *http.Request, want *[sha256.Size]byte) error {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	sum := sha256.Sum256([]byte(strings.TrimSpace(token)))
-	if subtle.ConstantTimeCompare(sum[:], g.token[:]) == 1 && strings.EqualFold(scheme, "Bearer") {
+	if subtle.ConstantTimeCompare(sum[:], want[:]) == 1 && strings.EqualFold(scheme, "Bearer") {
 		return nil
 	}
 	return &problem{status: http.StatusUnauthorized, Reason: reasonUnauthorized, Message: "authorization: want Bearer and the value of admin.token"}

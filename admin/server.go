@@ -19,7 +19,7 @@ import (
 
 // Config says what the admin server shows and to whom.
 type Config struct {
-	Token          string       // that every path except /healthz and /readyz wants, and the reason in /readyz; empty for none
+	Token          string       // that every path except /healthz and /readyz wants, and the reason in /readyz; empty for none; see SetToken
 	MaxConnections int          // see conns; 0 means DefaultMaxConnections
 	Ready          func() error // why calls should not be sent here, or nil; a nil func is always ready
 	Metrics        http.Handler // answers GET /metrics; nil for none
@@ -68,9 +68,9 @@ func Listen(address, token string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !isLoopback(ln.Addr()) && token == "" { // the name meant something else when it was validated
+	if err := checkReach(ln.Addr(), token); err != nil { // the name meant something else when it was validated
 		_ = ln.Close()
-		return nil, fmt.Errorf("admin.address: %q, which is %s, want a loopback address or admin.token set", address, ln.Addr())
+		return nil, err
 	}
 	return ln, nil
 }
@@ -111,6 +111,20 @@ func (s *Server) serve(ln net.Listener) {
 
 // Addr is where the server listens.
 func (s *Server) Addr() net.Addr { return s.addr }
+
+// SetToken changes Config.Token: requests from now on want the new one, which CheckToken takes. It may be called at any time.
+func (s *Server) SetToken(token string) { s.guard.setToken(token) }
+
+// CheckToken refuses no token at an address that others can reach.
+func (s *Server) CheckToken(token string) error { return checkReach(s.addr, token) }
+
+// checkReach refuses an address that others can reach without a token.
+func checkReach(addr net.Addr, token string) error {
+	if isLoopback(addr) || token != "" {
+		return nil
+	}
+	return fmt.Errorf("admin.address: %s, want a loopback address or admin.token set", addr)
+}
 
 // Close stops the server at once: requests under way are ended, and waited for. It may be called more than once.
 func (s *Server) Close() {

@@ -213,7 +213,7 @@ const inlineBytes = maxKept
 
 // newRequest makes the request direction ready. It must be called before the first read.
 func (c *call) newRequest() {
-	c.request = redirect{src: c.down.s, maxBytes: c.proxy.maxMessageBytes, idle: c.idle}
+	c.request = redirect{src: c.down.s, maxBytes: c.proxy.maxMessageBytes.Load(), idle: c.idle}
 	if c.struc != nil {
 		c.request.taker, c.request.maxBytes = &c.struc.request, c.wholeLimit()
 	}
@@ -303,7 +303,7 @@ func (c *call) forwardResponse() error {
 		}
 	}
 	c.response = redirect{
-		src: up.Stream, dst: c.shown(&c.down, resolver.OnResponse, encoding), maxBytes: c.proxy.maxMessageBytes, idle: c.idle,
+		src: up.Stream, dst: c.shown(&c.down, resolver.OnResponse, encoding), maxBytes: c.proxy.maxMessageBytes.Load(), idle: c.idle,
 	}
 	if c.struc != nil {
 		c.struc.response.encoding = encoding

@@ -46,6 +46,19 @@ func (p *Proxy) entrance(listener string) *entrance {
 	return e
 }
 
+// SetMaxCalls changes Config.MaxCalls for listeners that it has an entry of. It may be called at any time: calls under way
+// go on. For a listener that had no bound when its Gate was asked for, those over it cost a little more.
+func (p *Proxy) SetMaxCalls(most map[string]int) {
+	p.entrancesMu.Lock()
+	defer p.entrancesMu.Unlock()
+	p.maxCalls = most
+	for listener, n := range most {
+		if e := p.entrances[listener]; e != nil {
+			e.calls.SetMax(n)
+		}
+	}
+}
+
 // EntranceStats are the calls of one listener, but for those to framegate's own services.
 type EntranceStats struct {
 	Calls   int   // under way

@@ -23,19 +23,22 @@ const mostObservers = 4
 // observation is what a call keeps for its observers. It is owned by the handler's goroutine.
 type observation struct {
 	record  Record
+	hearing []Observer // of this call
 	enders  [mostObservers]EndObserver
 	started bool
 }
 
 // newCall returns a call, with room for an observation if there are observers.
 func (p *Proxy) newCall(down serverStream) *call {
-	if len(p.observers) == 0 {
+	hearing := *p.observers.Load()
+	if len(hearing) == 0 {
 		return &call{proxy: p, down: down}
 	}
 	both := &struct { // one allocation
 		call
 		observation
 	}{call: call{proxy: p, down: down}}
+	both.hearing = hearing
 	both.call.observation = &both.observation
 	return &both.call
 }
@@ -53,7 +56,7 @@ func (c *call) observeStart() {
 		return
 	}
 	c.observation.started = true
-	for i, o := range c.proxy.observers {
+	for i, o := range c.observation.hearing {
 		c.observation.enders[i] = o.CallStarted(&c.observation.record)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
@@ -59,33 +60,43 @@ type Proxy struct {
 	pool            Opener
 	poolOf          func(*resolver.PoolPolicy) Opener
 	log             *slog.Logger
-	maxMessageBytes int64
-	observers       []Observer
+	maxMessageBytes atomic.Int64
+	observers       atomic.Pointer[[]Observer]
 	taps            *tap.Hub
 	filters         map[string]MethodFilter
 	reflections     *reflection.Cache[*rule.Program] // rules for schemas that endpoints gave
 	calls           calls
-	maxCalls        map[string]int
 
-	entrancesMu sync.Mutex // guards entrances
+	entrancesMu sync.Mutex // guards what follows
+	maxCalls    map[string]int
 	entrances   map[string]*entrance
 }
 
 // New returns a Proxy, which the caller closes after the last call. It panics if there are more observers than Config allows.
 func New(cfg Config) *Proxy {
-	if len(cfg.Observers) > mostObservers {
-		panic(fmt.Sprintf("handler: %d observers, want at most %d", len(cfg.Observers), mostObservers))
-	}
 	p := &Proxy{
-		router: cfg.Router, pool: cfg.Pool, poolOf: cfg.PoolOf, log: cfg.Log, maxMessageBytes: cfg.MaxMessageBytes, observers: cfg.Observers, taps: cfg.Taps,
+		router: cfg.Router, pool: cfg.Pool, poolOf: cfg.PoolOf, log: cfg.Log, taps: cfg.Taps,
 		filters: make(map[string]MethodFilter, len(cfg.Filters)), reflections: reflection.NewCache[*rule.Program](reflection.CacheConfig{}),
 		maxCalls: cfg.MaxCalls, entrances: map[string]*entrance{},
 	}
 	for _, f := range cfg.Filters {
 		p.filters[f.method] = f
 	}
+	p.SetObservers(cfg.Observers)
+	p.SetMaxMessageBytes(cfg.MaxMessageBytes)
 	return p
 }
+
+// SetObservers says who hears of the calls that begin from now on; see Config.Observers. It may be called at any time.
+func (p *Proxy) SetObservers(all []Observer) {
+	if len(all) > mostObservers {
+		panic(fmt.Sprintf("handler: %d observers, want at most %d", len(all), mostObservers))
+	}
+	p.observers.Store(&all)
+}
+
+// SetMaxMessageBytes changes Config.MaxMessageBytes for the calls that begin from now on. It may be called at any time.
+func (p *Proxy) SetMaxMessageBytes(n int64) { p.maxMessageBytes.Store(n) }
 
 // Handler returns the handler for server.WithGRPCUnknownServiceHandler of the listener's Kitex server. It ends every
 // call itself, and so returns an error only for a stream that is not Kitex's.

@@ -1,6 +1,7 @@
 package handler
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -126,10 +127,7 @@ const defaultWholeBytes = 64 << 20
 
 // wholeLimit returns how large a message may be that is held whole.
 func (c *call) wholeLimit() int64 {
-	if c.proxy.maxMessageBytes == 0 {
-		return defaultWholeBytes
-	}
-	return c.proxy.maxMessageBytes
+	return cmp.Or(c.proxy.maxMessageBytes.Load(), defaultWholeBytes)
 }
 
 // acceptKnown takes the encodings that cannot be decoded here out of what the endpoint may answer with.

@@ -10,7 +10,7 @@ import (
 // waits for them.
 type Departures struct {
 	Left  func(address string) // the address is no endpoint of any backend any more
-	Grace time.Duration
+	Grace time.Duration        // see Resolver.SetGrace
 	Over  func(address string) // Grace after it left, unless it came back
 
 	Unused func(*PoolPolicy) // no backend of a route has a policy that equals this one any more

@@ -2,6 +2,7 @@ package resolver
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -46,8 +48,8 @@ func ParseDocument(name string, doc []byte) ([]*Route, error) {
 // FileSource keeps the routes of a file in force. Whatever happens to the file later, the routes of its last good
 // content stay.
 type FileSource struct {
-	// Interval is the time between two looks at the file; 0 means DefaultFileInterval. Set it before Run.
-	Interval time.Duration
+	interval atomic.Int64  // see SetInterval
+	lookNow  chan struct{} // has one when Run is to look at once; capacity 1
 
 	path     string
 	resolver *Resolver
@@ -67,10 +69,19 @@ type FileSource struct {
 	rejections int64      // contents that were refused
 }
 
-// OpenFile reads the file, and the schemas of its routes in struct mode, applies its routes to r and returns the source,
-// which keeps them up to date while Run runs. The error names the file, the line and the key.
+// OpenFile is LoadFile and Apply.
 func OpenFile(ctx context.Context, path string, r *Resolver, compile Compiler, log *slog.Logger) (*FileSource, error) {
-	f := &FileSource{path: path, resolver: r, compiler: compile, log: log, schemas: fileSchemas{dir: filepath.Dir(path)}}
+	f, err := LoadFile(ctx, path, r, compile, log)
+	if err == nil {
+		f.Apply()
+	}
+	return f, err
+}
+
+// LoadFile reads the file, and the schemas of its routes in struct mode, and returns the source, whose routes Apply puts in
+// force and Run keeps up to date. The error names the file, the line and the key.
+func LoadFile(ctx context.Context, path string, r *Resolver, compile Compiler, log *slog.Logger) (*FileSource, error) {
+	f := &FileSource{path: path, resolver: r, compiler: compile, log: log, lookNow: make(chan struct{}, 1), schemas: fileSchemas{dir: filepath.Dir(path)}}
 	if err := f.read(); err != nil {
 		return nil, err
 	}
@@ -78,29 +89,44 @@ func OpenFile(ctx context.Context, path string, r *Resolver, compile Compiler, l
 	if err != nil {
 		return nil, err
 	}
-	f.apply(routes)
+	f.routes, f.loaded = routes, time.Now()
 	return f, nil
+}
+
+// Apply puts the routes that LoadFile has read in force, in the place of all others of a file. It comes before Run.
+func (f *FileSource) Apply() { f.resolver.Apply(SourceFile, f.routes) }
+
+// SetInterval sets the time between two looks at the file; 0 means DefaultFileInterval. The next look comes at once. It may
+// be called at any time.
+func (f *FileSource) SetInterval(d time.Duration) {
+	f.interval.Store(int64(d))
+	select {
+	case f.lookNow <- struct{}{}:
+	default:
+	}
+}
+
+func (f *FileSource) untilNextLook() time.Duration {
+	return time.Duration(cmp.Or(f.interval.Load(), int64(DefaultFileInterval)))
 }
 
 // Run looks for changes of the file, and of the files of its schemas, until ctx ends: a write, a rename, a symbolic link
 // that points elsewhere. Good content replaces all routes of the source; bad content and a file that cannot be read are
 // logged once and change nothing. Call it at most once.
 func (f *FileSource) Run(ctx context.Context) {
-	interval := f.Interval
-	if interval <= 0 {
-		interval = DefaultFileInterval
-	}
-	look := time.NewTicker(interval)
+	look := time.NewTimer(f.untilNextLook())
 	defer look.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-look.C:
-			if f.changed() && f.settled(ctx) {
-				f.reload(ctx)
-			}
+		case <-f.lookNow:
 		}
+		if f.changed() && f.settled(ctx) {
+			f.reload(ctx)
+		}
+		look.Reset(f.untilNextLook())
 	}
 }
 

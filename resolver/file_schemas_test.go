@@ -70,7 +70,7 @@ func (d *schemaDir) compile(r *Route, s *schema.Schema) (Program, error) {
 func (d *schemaDir) run() *schemaDir {
 	d.t.Helper()
 	require.NoError(d.t, d.open(d.t.Context()))
-	d.source.Interval = testInterval
+	d.source.SetInterval(testInterval)
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { d.source.Run(ctx) })

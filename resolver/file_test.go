@@ -37,7 +37,7 @@ func runFile(t *testing.T, path string) (*Resolver, *FileSource, *testlog.Buffer
 	r, log := New(), &testlog.Buffer{}
 	f, err := OpenFile(t.Context(), path, r, nil, log.Logger())
 	require.NoError(t, err)
-	f.Interval = testInterval
+	f.SetInterval(testInterval)
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { f.Run(ctx) })

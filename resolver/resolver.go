@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/framegate/framegate/resolver/health"
 )
@@ -48,6 +49,13 @@ func (r *Resolver) SetDepartures(d Departures) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.groups.presence.hears = d
+}
+
+// SetGrace changes Departures.Grace, for endpoints that leave from now on. It may be called at any time.
+func (r *Resolver) SetGrace(d time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.groups.presence.hears.Grace = d
 }
 
 // Close ends health checks and timers, and waits for those under way and for Departures. Routes stay in force with their

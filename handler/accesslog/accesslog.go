@@ -1,6 +1,7 @@
 // Package accesslog writes one line of JSON for each call, when it has ended, away from the call's path.
 //
-// Enter at New; then entry.go (what is kept of a call), writer.go (who writes it), losses.go (who hears of what is not written).
+// Enter at New; then entry.go (what is kept of a call), writer.go (who writes it), output.go (where to: a file that may be
+// rotated), losses.go (who hears of what is not written).
 package accesslog
 
 import (
@@ -31,6 +32,12 @@ type Config struct {
 	Log *slog.Logger // hears of calls that were to be logged and were not, at most once a minute and at the end; nil for none
 }
 
+// Choice is what of a Config may change later.
+type Choice struct {
+	Sample float64
+	Errors bool
+}
+
 // ExtraErrors is how many calls a second Config.Errors logs at most, and how many at once.
 const ExtraErrors = 100
 
@@ -47,7 +54,8 @@ func (cfg Config) Validate() error {
 
 // Log is an access log. It is a handler.Observer.
 type Log struct {
-	cfg     Config
+	log     *slog.Logger
+	choice  atomic.Pointer[Choice]
 	queue   chan *entry
 	extra   *rate.Limiter // of what Config.Errors adds
 	dropped atomic.Int64
@@ -64,7 +72,8 @@ type Log struct {
 var _ handler.Observer = (*Log)(nil)
 
 // New returns a Log that writes to w, and to it alone, until Close. cfg must be valid. One goroutine calls w.Write, with
-// whole lines. A slow w makes nothing wait: calls for which there is no room are not logged, and counted.
+// whole lines; if w has a method Follow, as Output does, it is called every second. A slow w makes nothing wait: calls for
+// which there is no room are not logged, and counted.
 func New(w io.Writer, cfg Config) *Log {
 	if cfg.Buffer == 0 {
 		cfg.Buffer = DefaultBuffer
@@ -73,13 +82,17 @@ func New(w io.Writer, cfg Config) *Log {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	l := &Log{
-		cfg: cfg, queue: make(chan *entry, cfg.Buffer), extra: rate.NewLimiter(ExtraErrors, ExtraErrors),
+		log: cfg.Log, queue: make(chan *entry, cfg.Buffer), extra: rate.NewLimiter(ExtraErrors, ExtraErrors),
 		stop: make(chan struct{}), done: make(chan struct{}),
 	}
+	l.Choose(Choice{cfg.Sample, cfg.Errors})
 	l.writer.init(w)
 	go l.run()
 	return l
 }
+
+// Choose says which calls are logged from now on. c must be valid. It may be called at any time.
+func (l *Log) Choose(c Choice) { l.choice.Store(&c) }
 
 // CallStarted implements handler.Observer.
 func (l *Log) CallStarted(*handler.Record) handler.EndObserver { return l }
@@ -116,10 +129,11 @@ func (l *Log) dropWaiting() {
 }
 
 func (l *Log) wants(r *handler.Record) bool {
-	if l.cfg.Sample > 0 && (l.cfg.Sample >= 1 || rand.Float64() < l.cfg.Sample) {
+	c := l.choice.Load()
+	if c.Sample > 0 && (c.Sample >= 1 || rand.Float64() < c.Sample) {
 		return true
 	}
-	return l.cfg.Errors && r.Reason != "" && r.Reason != handler.ReasonCanceled && l.extra.Allow()
+	return c.Errors && r.Reason != "" && r.Reason != handler.ReasonCanceled && l.extra.Allow()
 }
 
 // Dropped returns how many calls that were to be logged were not, because the writer was too slow or failed.

@@ -13,6 +13,8 @@ const (
 	batchBytes = 32 << 10
 	// flushTimeout bounds how long Close waits for a writer that does not take the last lines.
 	flushTimeout = 5 * time.Second
+	// followInterval is the time between two looks at whether the file of the log was renamed or removed.
+	followInterval = time.Second
 )
 
 // writer puts entries into lines and writes batches of them.
@@ -60,15 +62,23 @@ func (w *writer) flush() (lost int64, err error) {
 // run writes calls until Close, then those that wait.
 func (l *Log) run() {
 	defer close(l.done)
+	follow := func() {}
+	if f, ok := l.writer.dst.(interface{ Follow(*slog.Logger) }); ok {
+		follow = func() { f.Follow(l.log) }
+	}
+	look := time.NewTicker(followInterval)
+	defer look.Stop()
 	for {
 		select {
 		case e := <-l.queue:
 			l.write(e)
+		case <-look.C:
+			follow()
 		case <-l.stop:
 			l.writeWaiting()
 			l.ended.Store(true)
 			l.writeWaiting() // what came before that
-			l.losses.end(l.cfg.Log, l.dropped.Load())
+			l.losses.end(l.log, l.dropped.Load())
 			return
 		}
 	}
@@ -106,7 +116,7 @@ func (l *Log) lose(lines int64, err error) {
 	if err != nil {
 		l.losses.err = err
 	}
-	l.losses.report(l.cfg.Log, l.dropped.Add(lines), time.Now())
+	l.losses.report(l.log, l.dropped.Add(lines), time.Now())
 }
 
 func (l *Log) add(e *entry) {

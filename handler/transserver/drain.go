@@ -32,7 +32,11 @@ func (s *Server) Shutdown() error {
 	s.phase = phaseDraining
 	ln := s.listener
 	s.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), s.opt.ExitWaitTime)
+	wait := s.opt.ExitWaitTime
+	if s.cfg.ExitWait != nil {
+		wait = s.cfg.ExitWait()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	defer cancel()
 	s.retire(ln)
 	s.each((*conn).drain)

@@ -16,6 +16,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cloudwego/kitex/pkg/klog"
@@ -34,12 +35,13 @@ const defaultWriteTimeout = 3 * time.Minute
 
 // Config says what an address takes.
 type Config struct {
-	MaxConnections int           // one more is closed at once; 0 means no bound
-	WriteTimeout   time.Duration // how long a client may leave one write (some 64 KiB at most) untaken; 0 means 3 minutes
-	ReusePort      bool          // the listener was made with Listen and reuse: another process may take over
-	Gate           Gate          // asked about each call; nil lets all in
-	Descriptors    *Descriptors  // shared by the listeners of a process; nil means no bound
-	Log            *slog.Logger  // nil for none
+	MaxConnections int                  // one more is closed at once; 0 means no bound; see SetMaxConnections
+	WriteTimeout   time.Duration        // how long a client may leave one write (some 64 KiB at most) untaken; 0 means 3 minutes
+	ReusePort      bool                 // the listener was made with Listen and reuse: another process may take over
+	Gate           Gate                 // asked about each call; nil lets all in
+	ExitWait       func() time.Duration // how long Shutdown waits for calls; nil means the Kitex server's ExitWaitTime
+	Descriptors    *Descriptors         // shared by the listeners of a process; nil means no bound
+	Log            *slog.Logger         // nil for none
 
 	prefaceTimeout time.Duration
 }
@@ -47,6 +49,7 @@ type Config struct {
 // Acceptor takes the connections of one Kitex server.
 type Acceptor struct {
 	cfg     Config
+	most    atomic.Int64 // connections; 0 for any number
 	counts  counts
 	serving chan struct{} // closed when the server accepts
 	once    sync.Once     // closes serving
@@ -63,8 +66,13 @@ func New(cfg Config) *Acceptor {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Acceptor{cfg: cfg, serving: make(chan struct{})}
+	a := &Acceptor{cfg: cfg, serving: make(chan struct{})}
+	a.SetMaxConnections(cfg.MaxConnections)
+	return a
 }
+
+// SetMaxConnections changes Config.MaxConnections. It may be called at any time: connections that are open stay.
+func (a *Acceptor) SetMaxConnections(n int) { a.most.Store(int64(n)) }
 
 // Options are what a Kitex server needs to take its connections from this package, without limits of their number.
 func Options() []server.Option { return New(Config{}).Options() }
@@ -169,7 +177,7 @@ func (s *Server) is(p phase) bool {
 
 func (s *Server) start(nc net.Conn) {
 	s.mu.Lock()
-	if most := s.cfg.MaxConnections; s.phase == phaseOver || most > 0 && len(s.conns) >= most {
+	if most := int(s.most.Load()); s.phase == phaseOver || most > 0 && len(s.conns) >= most {
 		s.mu.Unlock()
 		s.refuse(nc, "there are max_connections of them")
 		return
@@ -203,7 +211,7 @@ func (s *Server) refuse(nc net.Conn, why string) {
 	}
 	_ = nc.Close()
 	if n, ok := s.counts.refusals.note(); ok {
-		s.cfg.Log.Warn("connections refused: "+why, "max_connections", s.cfg.MaxConnections, "refused", n)
+		s.cfg.Log.Warn("connections refused: "+why, "max_connections", s.most.Load(), "refused", n)
 	}
 }
 

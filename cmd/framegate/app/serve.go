@@ -20,7 +20,8 @@ func newServeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the proxy",
-		Long: `Run the proxy until SIGTERM, SIGINT or POST /v1/drain, then drain. A second signal ends it at once.
+		Long: `Run the proxy until SIGTERM, SIGINT or POST /v1/drain, then drain. A second signal ends it at once. SIGHUP opens log
+files again and reads the configuration again; SIGUSR1 only opens log files again.
 
 Flags win over the configuration file, and the file over the defaults. Without either, serve listens on 127.0.0.1:8888
 and keeps routes in an embedded etcd on 127.0.0.1:2379 with its data in ./framegate-data.`,
@@ -30,11 +31,7 @@ and keeps routes in an embedded etcd on 127.0.0.1:2379 with its data in ./frameg
   framegate serve --etcd etcd-1:2379,etcd-2:2379 --listen :8888`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := f.config(cmd)
-			if err != nil {
-				return err
-			}
-			return serve(cmd.Context(), cfg, cmd.ErrOrStderr())
+			return serve(cmd.Context(), func() (*conf.Config, error) { return f.config(cmd) }, cmd.ErrOrStderr())
 		},
 	}
 	cmd.Flags().StringVar(&f.file, "config", "", "configuration file (see conf/framegate.yaml)")
@@ -79,18 +76,27 @@ func (f *serveFlags) config(cmd *cobra.Command) (*conf.Config, error) {
 	return cfg, nil
 }
 
-func serve(ctx context.Context, cfg *conf.Config, stderr io.Writer) error {
+// serve runs a gateway with the configuration that read returns, now and when it is to be read again.
+func serve(ctx context.Context, read func() (*conf.Config, error), stderr io.Writer) error {
 	ignoreBrokenPipes()
-	log, level := newLogger(cfg.Log, stderr)
-	gateway.RouteKitexLog(log, level <= slog.LevelDebug)
+	var signals reloadSignals
+	defer signals.notify()()
+	cfg, err := read()
+	if err != nil {
+		return err
+	}
+	logs := newServerLog(cfg.Log, stderr)
+	log := slog.New(logs)
+	gateway.RouteKitexLog(log, log.Enabled(ctx, slog.LevelDebug))
 	tracing.LogErrors(log)
 	g, err := gateway.Start(ctx, cfg, log)
 	if err != nil {
 		return err
 	}
-	floor, release := context.WithCancel(context.WithoutCancel(ctx))
+	run, release := context.WithCancel(context.WithoutCancel(ctx))
 	var held sync.WaitGroup
-	held.Go(func() { holdHeapFloor(floor, g.Documents) })
+	held.Go(func() { holdHeapFloor(run, g.Documents) })
+	held.Go(func() { signals.obey(run, reloader{read: read, gateway: g, logs: logs, log: log}) })
 	defer held.Wait()
 	defer release()
 	select {
@@ -101,14 +107,4 @@ func serve(ctx context.Context, cfg *conf.Config, stderr io.Writer) error {
 	g.Shutdown(context.WithoutCancel(ctx))
 	log.Info("stopped")
 	return err
-}
-
-func newLogger(c conf.Log, w io.Writer) (*slog.Logger, slog.Level) {
-	var level slog.Level
-	_ = level.UnmarshalText([]byte(c.Level)) // valid since Validate
-	opts := &slog.HandlerOptions{Level: level}
-	if c.Format == "json" {
-		return slog.New(slog.NewJSONHandler(w, opts)), level
-	}
-	return slog.New(slog.NewTextHandler(w, opts)), level
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/framegate/framegate/conf"
 	"github.com/framegate/framegate/resolver"
 )
 
@@ -39,7 +38,7 @@ and ` + adminTokenEnv + ` in its environment.`,
 			if _, err := f.etcd.client.ClientConfig(); err != nil {
 				return err
 			}
-			log, _ := newLogger(conf.Default().Log, cmd.ErrOrStderr())
+			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
 			if len(args) > 0 {
 				return runCommand(cmd, args, func(ctx context.Context) { f.keep(ctx, log, io.Discard) })
 			}

@@ -14,12 +14,13 @@ import (
 
 // listenAdmin listens for the admin server, unless it is off.
 func (g *Gateway) listenAdmin() (net.Listener, error) {
-	if g.cfg.Admin.Address == conf.None {
+	c := g.conf().Admin
+	if c.Address == conf.None {
 		return nil, nil
 	}
-	ln, err := admin.Listen(g.cfg.Admin.Address, g.cfg.Admin.Token)
+	ln, err := admin.Listen(c.Address, c.Token)
 	if err != nil {
-		return nil, listenError("admin", g.cfg.Admin.Address, err)
+		return nil, listenError("admin", c.Address, err)
 	}
 	return ln, nil
 }
@@ -27,7 +28,7 @@ func (g *Gateway) listenAdmin() (net.Listener, error) {
 // startAdmin starts the admin server.
 func (g *Gateway) startAdmin(ln net.Listener) *admin.Server {
 	return admin.Start(ln, admin.Config{
-		Token: g.cfg.Admin.Token, Pprof: g.cfg.Admin.Pprof, MaxConnections: min(g.cfg.Admin.MaxConnections, sideConnections()),
+		Token: g.conf().Admin.Token, Pprof: g.conf().Admin.Pprof, MaxConnections: min(g.conf().Admin.MaxConnections, sideConnections()),
 		Ready: g.Ready, Metrics: g.observers.metrics.Handler(), Control: g.control(), Log: g.log,
 	})
 }
@@ -58,7 +59,7 @@ func (g *Gateway) control() admin.Control {
 		if err != nil {
 			return nil, err
 		}
-		return resolver.NewRouteStore(cli, g.cfg.Etcd.Prefix, handler.CompileRoute), nil
+		return resolver.NewRouteStore(cli, g.conf().Etcd.Prefix, handler.CompileRoute), nil
 	}
 	var once sync.Once
 	var services *resolver.ServiceStore // one: it remembers the shortest lease that etcd gives
@@ -67,7 +68,7 @@ func (g *Gateway) control() admin.Control {
 		if err != nil {
 			return nil, err
 		}
-		once.Do(func() { services = resolver.NewServiceStore(cli, g.cfg.Etcd.ServicePrefix) })
+		once.Do(func() { services = resolver.NewServiceStore(cli, g.conf().Etcd.ServicePrefix) })
 		return services, nil
 	}
 	return c
@@ -96,4 +97,4 @@ func (g *Gateway) explain(req resolver.Request) (resolver.Explanation, resolver.
 }
 
 // configJSON returns the configuration with the keys and the durations of the file.
-func (g *Gateway) configJSON() ([]byte, error) { return strict.JSON(g.cfg.Redacted()) }
+func (g *Gateway) configJSON() ([]byte, error) { return strict.JSON(g.conf().Redacted()) }

@@ -32,7 +32,7 @@ func (d *drainSwitch) turnOn() bool {
 func (g *Gateway) Drain() {
 	if g.draining.turnOn() {
 		g.health.stop()
-		g.log.Info("draining", "delay", g.cfg.Drain.Delay, "timeout", g.cfg.Drain.Timeout)
+		g.log.Info("draining", "delay", g.conf().Drain.Delay, "timeout", g.conf().Drain.Timeout)
 	}
 }
 
@@ -51,7 +51,7 @@ func (g *Gateway) isDraining() bool {
 // drainStatus drains for the admin server.
 func (g *Gateway) drainStatus() admin.DrainStatus {
 	g.Drain()
-	st := admin.DrainStatus{Delay: g.cfg.Drain.Delay, Timeout: g.cfg.Drain.Timeout}
+	st := admin.DrainStatus{Delay: g.conf().Drain.Delay, Timeout: g.conf().Drain.Timeout}
 	g.draining.mu.Lock()
 	st.Since = g.draining.since
 	g.draining.mu.Unlock()

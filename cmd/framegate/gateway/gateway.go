@@ -2,7 +2,8 @@
 // and what tests start in their own process.
 //
 // Enter at Start; then server.go (a listener), sources.go (where routes come from), observers.go (who hears of
-// calls), control.go (what the admin server shows), drain.go and shutdown.go (the end).
+// calls), control.go (what the admin server shows), reload.go (a configuration that changes), drain.go and shutdown.go
+// (the end).
 package gateway
 
 import (
@@ -12,6 +13,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/framegate/framegate/admin"
@@ -25,7 +27,7 @@ import (
 
 // Gateway is a running framegate.
 type Gateway struct {
-	cfg       *conf.Config
+	cfg       atomic.Pointer[conf.Config] // see conf
 	log       *slog.Logger
 	resolver  *resolver.Resolver
 	pool      *pool.Pool
@@ -41,10 +43,11 @@ type Gateway struct {
 
 	descriptors *transserver.Descriptors // of the listeners
 
-	failed   chan error // the first listener that ended by itself; capacity 1
-	draining drainSwitch
-	shutdown sync.Once
-	wg       sync.WaitGroup
+	failed    chan error // the first listener that ended by itself; capacity 1
+	reloading sync.Mutex // held by Reload
+	draining  drainSwitch
+	shutdown  sync.Once
+	wg        sync.WaitGroup
 }
 
 // Option is what a binary of one's own adds to a gateway.
@@ -65,7 +68,8 @@ func Start(ctx context.Context, cfg *conf.Config, log *slog.Logger, opts ...Opti
 		return nil, err
 	}
 	handler.RegisterEncodings(cfg.Compression)
-	g := &Gateway{cfg: cfg, log: log, resolver: resolver.New(cfg.ListenerNames()...), health: newHealth(), failed: make(chan error, 1)}
+	g := &Gateway{log: log, resolver: resolver.New(cfg.ListenerNames()...), health: newHealth(), failed: make(chan error, 1)}
+	g.cfg.Store(cfg)
 	g.draining.on = make(chan struct{})
 	for _, set := range opts {
 		set(g)
@@ -82,13 +86,16 @@ func Start(ctx context.Context, cfg *conf.Config, log *slog.Logger, opts ...Opti
 	return g, nil
 }
 
+// conf returns the configuration in force. Nobody may change it; see Reload.
+func (g *Gateway) conf() *conf.Config { return g.cfg.Load() }
+
 // sourcesLimit bounds how long a framegate that may share its address waits for its routes.
 const sourcesLimit = 30 * time.Second
 
 // awaitSources returns when the routes are in force, if a listener shares its address: calls come to it as soon as it
 // listens, and the framegate beside it knows its routes.
 func (g *Gateway) awaitSources(ctx context.Context) error {
-	if !slices.ContainsFunc(g.cfg.Listeners, func(l conf.Listener) bool { return l.ReusePort }) {
+	if !slices.ContainsFunc(g.conf().Listeners, func(l conf.Listener) bool { return l.ReusePort }) {
 		return nil
 	}
 	tick := time.NewTicker(20 * time.Millisecond)
@@ -113,14 +120,14 @@ func (g *Gateway) start(ctx context.Context) (err error) {
 	if err = g.startObservers(ctx); err != nil {
 		return err
 	}
-	upstream := &upstream{pool: g.pool, base: g.cfg.Upstream}
+	upstream := &upstream{pool: g.pool, base: g.conf().Upstream}
 	g.proxy = handler.New(handler.Config{
-		Router: g.resolver, Pool: g.pool.Default(), PoolOf: upstream.openerOf, Log: g.log, MaxMessageBytes: g.cfg.Limits.MaxMessageBytes, MaxCalls: g.maxCalls(), Observers: g.observers.all(),
+		Router: g.resolver, Pool: g.pool.Default(), PoolOf: upstream.openerOf, Log: g.log, MaxMessageBytes: g.conf().Limits.MaxMessageBytes, MaxCalls: maxCalls(g.conf()), Observers: g.observers.all(g.conf()),
 		Taps: g.taps, Filters: g.filters,
 	})
 	g.resolver.SetLog(g.log)
 	g.resolver.SetDepartures(g.departures(upstream))
-	if g.sources, err = startSources(ctx, g.cfg, g.resolver, g.log); err != nil {
+	if g.sources, err = startSources(ctx, g.conf(), g.resolver, g.log); err != nil {
 		return err
 	}
 	if err := g.awaitSources(ctx); err != nil {
@@ -135,7 +142,7 @@ func (g *Gateway) start(ctx context.Context) (err error) {
 			_ = adminListener.Close()
 		}
 	}()
-	for _, l := range g.cfg.Listeners {
+	for _, l := range g.conf().Listeners {
 		s, err := g.startServer(ctx, l)
 		if err != nil {
 			return err
@@ -148,16 +155,16 @@ func (g *Gateway) start(ctx context.Context) (err error) {
 		g.admin = g.startAdmin(adminListener)
 		g.log.Info("admin listening", "address", g.admin.Addr().String())
 	}
-	if g.cfg.Register.Service != "" {
-		g.register = startRegistration(g.cfg.Register, g.servers[0].addr, g.sources.etcdClient, g.cfg.Etcd.ServicePrefix, reuseOf(g.cfg.Listeners[0]), g.log)
+	if c := g.conf(); c.Register.Service != "" {
+		g.register = startRegistration(c.Register, g.servers[0].addr, g.sources.etcdClient, c.Etcd.ServicePrefix, reuseOf(c.Listeners[0]), g.log)
 	}
 	return nil
 }
 
 // maxCalls returns the bounds of calls by listener.
-func (g *Gateway) maxCalls() map[string]int {
-	most := make(map[string]int, len(g.cfg.Listeners))
-	for _, l := range g.cfg.Listeners {
+func maxCalls(c *conf.Config) map[string]int {
+	most := make(map[string]int, len(c.Listeners))
+	for _, l := range c.Listeners {
 		most[l.Name] = l.MaxCalls
 	}
 	return most

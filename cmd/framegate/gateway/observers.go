@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
 	"time"
 
 	"github.com/framegate/framegate/admin"
@@ -16,76 +13,54 @@ import (
 	"github.com/framegate/framegate/handler/tracing"
 )
 
-// observers hear of every call: metrics, the access log, tracing. Each is nil when off.
+// observers hear of every call: metrics, the access log, tracing.
 type observers struct {
-	metrics   *admin.Metrics
-	accessLog *accesslog.Log
-	logFile   io.Closer // nil unless the access log has a file of its own
-	tracer    *tracing.Tracer
+	metrics   *admin.Metrics // nil when off
+	accessLog *accesslog.Log // hears of calls only while it is on
+	logOutput *accesslog.Output
+	tracer    *tracing.Tracer // nil when off
 }
 
 // startObservers starts those that the configuration wants.
 func (g *Gateway) startObservers(ctx context.Context) error {
 	o := &g.observers
-	if c := g.cfg.AccessLog; c.Path != conf.None {
-		w, err := o.openLog(c.Path)
-		if err != nil {
-			return fmt.Errorf("access_log.path: %w", err)
-		}
-		o.accessLog = accesslog.New(w, accesslog.Config{Sample: c.Sample, Errors: c.Errors, Log: g.log})
+	target, err := openAccessLog(g.conf().AccessLog)
+	if err != nil {
+		return err
 	}
-	if c := g.cfg.Tracing; c.Endpoint != "" {
-		var err error
+	c := g.conf().AccessLog
+	o.logOutput = accesslog.NewOutput(target)
+	o.accessLog = accesslog.New(o.logOutput, accesslog.Config{Sample: c.Sample, Errors: c.Errors, Log: g.log})
+	if c := g.conf().Tracing; c.Endpoint != "" {
 		o.tracer, err = tracing.New(ctx, c.Tracer())
 		if err != nil {
 			return fmt.Errorf("tracing.endpoint: %w", err)
 		}
 	}
-	if g.cfg.Admin.Address != conf.None {
+	if g.conf().Admin.Address != conf.None {
 		o.metrics = admin.NewMetrics(g.metricsConfig())
 	}
 	return nil
 }
 
-func (o *observers) openLog(path string) (io.Writer, error) {
-	switch path {
-	case "stdout":
-		return os.Stdout, nil
-	case "stderr":
-		return os.Stderr, nil
+// openAccessLog opens where the access log goes, which is nil for nowhere.
+func openAccessLog(c conf.AccessLog) (*accesslog.Target, error) {
+	if c.Path == conf.None {
+		return nil, nil
 	}
-	if err := checkLogFile(path); err != nil {
-		return nil, err
-	}
-	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
+	target, err := accesslog.Open(c.Path)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("access_log.path: %w", err)
 	}
-	o.logFile = f
-	return f, nil
-}
-
-// checkLogFile refuses what is there and is no place for a log: to open a named pipe, say, would wait for its reader.
-func checkLogFile(path string) error {
-	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // it will be made
-	}
-	if err != nil {
-		return err
-	}
-	if m := info.Mode(); !m.IsRegular() && m&fs.ModeCharDevice == 0 {
-		return fmt.Errorf("%q, which is %s, want a regular file, a character device, stdout, stderr or none", path, m)
-	}
-	return nil
+	return target, nil
 }
 
 // all returns those that are on.
-func (o *observers) all() (on []handler.Observer) {
+func (o *observers) all(c *conf.Config) (on []handler.Observer) {
 	if o.metrics != nil {
 		on = append(on, o.metrics)
 	}
-	if o.accessLog != nil {
+	if c.AccessLog.Path != conf.None {
 		on = append(on, o.accessLog)
 	}
 	if o.tracer != nil {
@@ -96,19 +71,16 @@ func (o *observers) all() (on []handler.Observer) {
 
 // metricsConfig says where the metrics come from that are not counted call by call.
 func (g *Gateway) metricsConfig() admin.MetricsConfig {
-	c := admin.MetricsConfig{
-		Routes:      g.routeNames,
-		Connections: g.connections,
-		Groups:      g.groups,
-		Loads:       g.Loads,
-		Config:      g.configStats,
-		Draining:    g.isDraining,
-		Listeners:   g.listeners,
+	return admin.MetricsConfig{
+		Routes:           g.routeNames,
+		Connections:      g.connections,
+		Groups:           g.groups,
+		Loads:            g.Loads,
+		Config:           g.configStats,
+		Draining:         g.isDraining,
+		Listeners:        g.listeners,
+		AccessLogDropped: g.observers.accessLog.Dropped,
 	}
-	if g.observers.accessLog != nil {
-		c.AccessLogDropped = g.observers.accessLog.Dropped
-	}
-	return c
 }
 
 func (g *Gateway) routeNames() map[string]admin.RouteNames {
@@ -154,8 +126,8 @@ func (o *observers) stop(ctx context.Context) error {
 	if o.accessLog != nil {
 		errs = append(errs, o.accessLog.Close())
 	}
-	if o.logFile != nil {
-		errs = append(errs, o.logFile.Close())
+	if o.logOutput != nil {
+		errs = append(errs, o.logOutput.Close())
 	}
 	if o.tracer != nil {
 		errs = append(errs, o.tracer.Shutdown(ctx))

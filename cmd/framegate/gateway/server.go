@@ -46,7 +46,7 @@ func (g *Gateway) startServer(ctx context.Context, l conf.Listener) (*kitexServe
 	s := &kitexServer{name: l.Name, addr: ln.Addr(), exit: make(chan error, 1), done: make(chan struct{})}
 	s.conns = transserver.New(transserver.Config{
 		MaxConnections: l.MaxConnections, WriteTimeout: l.Keepalive.Time + l.Keepalive.Timeout, ReusePort: l.ReusePort,
-		Gate: g.proxy.Gate(l.Name, ownPackage), Log: g.log.With("listener", l.Name),
+		Gate: g.proxy.Gate(l.Name, ownPackage), ExitWait: g.exitWait, Log: g.log.With("listener", l.Name),
 		Descriptors: g.descriptors,
 	})
 	if most := g.descriptors.MaxConnections(); l.MaxConnections > most {
@@ -64,7 +64,6 @@ func (g *Gateway) startServer(ctx context.Context, l conf.Listener) (*kitexServe
 		server.WithGRPCInitialConnWindowSize(l.ConnectionWindow),
 		server.WithGRPCKeepaliveParams(grpc.ServerKeepalive{Time: l.Keepalive.Time, Timeout: l.Keepalive.Timeout}),
 		server.WithGRPCKeepaliveEnforcementPolicy(grpc.EnforcementPolicy{MinTime: l.Keepalive.MinPingInterval, PermitWithoutStream: true}),
-		server.WithExitWaitTime(g.cfg.Drain.Timeout+stopGrace),
 		server.WithExitSignal(func() <-chan error { return s.exit }),
 	)...)
 	go func() {
@@ -86,6 +85,9 @@ func (g *Gateway) startServer(ctx context.Context, l conf.Listener) (*kitexServe
 	s.stop()
 	return nil, fmt.Errorf("listener %s: address %s: %w", l.Name, l.Address, err)
 }
+
+// exitWait is how long a listener that stops waits for its calls.
+func (g *Gateway) exitWait() time.Duration { return g.conf().Drain.Timeout + stopGrace }
 
 func reuseOf(l conf.Listener) transserver.Reuse {
 	if l.ReusePort {

@@ -43,7 +43,7 @@ func (g *Gateway) awaitDelay(ctx context.Context) {
 	if len(g.servers) == 0 {
 		return
 	}
-	delay := time.NewTimer(g.cfg.Drain.Delay)
+	delay := time.NewTimer(g.conf().Drain.Delay)
 	defer delay.Stop()
 	select {
 	case <-delay.C:
@@ -61,7 +61,7 @@ func (g *Gateway) drain(ctx context.Context) {
 		servers.Wait()
 		close(stopped)
 	}()
-	timeout := time.NewTimer(g.cfg.Drain.Timeout)
+	timeout := time.NewTimer(g.conf().Drain.Timeout)
 	defer timeout.Stop()
 	select {
 	case <-stopped:

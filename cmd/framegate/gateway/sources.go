@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/framegate/framegate/conf"
 	"github.com/framegate/framegate/handler"
@@ -15,41 +16,47 @@ import (
 // sources are where routes come from: a file, etcd, or both; and the etcd itself when it is embedded.
 type sources struct {
 	log           *slog.Logger
+	resolver      *resolver.Resolver
+	run           context.Context // ends with stop
 	cancel        context.CancelFunc
 	wg            sync.WaitGroup
 	embedded      *etcdserver.Server // nil unless etcd is embedded
 	etcdEndpoints []string           // none without etcd
 	etcdClient    resolver.EtcdClientConfig
-	etcd          *resolver.EtcdSource // nil without etcd
-	file          *resolver.FileSource // nil without a routes file
+	etcd          *resolver.EtcdSource       // nil without etcd
+	file          atomic.Pointer[routesFile] // nil without a routes file
+}
+
+// routesFile is a routes file that is followed.
+type routesFile struct {
+	*resolver.FileSource
+	cancel context.CancelFunc
+	done   chan struct{} // closed when nobody follows it any more
 }
 
 // startSources reads the routes file and starts to follow it and etcd.
 func startSources(ctx context.Context, cfg *conf.Config, r *resolver.Resolver, log *slog.Logger) (*sources, error) {
 	run, cancel := context.WithCancel(context.Background())
-	s := &sources{log: log, cancel: cancel}
-	if err := s.start(ctx, run, cfg, r); err != nil {
+	s := &sources{log: log, resolver: r, run: run, cancel: cancel}
+	if err := s.start(ctx, cfg); err != nil {
 		s.stop()
 		return nil, err
 	}
 	return s, nil
 }
 
-func (s *sources) start(ctx, run context.Context, cfg *conf.Config, r *resolver.Resolver) error {
-	if cfg.Routes.File != "" {
-		var err error
-		if s.file, err = resolver.OpenFile(ctx, cfg.Routes.File, r, handler.CompileRoute, s.log); err != nil {
-			return fmt.Errorf("routes.file: %w", err)
-		}
-		s.file.Interval = cfg.Routes.ReloadInterval
-		s.wg.Go(func() { s.file.Run(run) })
+func (s *sources) start(ctx context.Context, cfg *conf.Config) error {
+	file, err := s.loadFile(ctx, cfg.Routes)
+	if err != nil {
+		return err
 	}
+	s.follow(file)
 	if cfg.Etcd.Is(conf.None) {
 		return nil
 	}
 	s.etcdEndpoints = cfg.Etcd.Endpoints
 	if cfg.Etcd.Is(conf.Embedded) {
-		if err := s.startEmbedded(ctx, run, cfg.Etcd.Embedded); err != nil {
+		if err := s.startEmbedded(ctx, cfg.Etcd.Embedded); err != nil {
 			return fmt.Errorf("etcd.embedded: %w", err)
 		}
 	}
@@ -63,12 +70,47 @@ func (s *sources) start(ctx, run context.Context, cfg *conf.Config, r *resolver.
 		follow.Snapshot = cfg.Etcd.Snapshot
 	}
 	s.etcdClient = client
-	s.etcd = resolver.NewEtcdSource(follow, r, s.log)
-	s.wg.Go(func() { s.etcd.Run(run) })
+	s.etcd = resolver.NewEtcdSource(follow, s.resolver, s.log)
+	s.wg.Go(func() { s.etcd.Run(s.run) })
 	return nil
 }
 
-func (s *sources) startEmbedded(ctx, run context.Context, cfg conf.EmbeddedEtcd) (err error) {
+// loadFile reads the routes file, if there is one; else it returns nil.
+func (s *sources) loadFile(ctx context.Context, cfg conf.Routes) (*resolver.FileSource, error) {
+	if cfg.File == "" {
+		return nil, nil
+	}
+	file, err := resolver.LoadFile(ctx, cfg.File, s.resolver, handler.CompileRoute, s.log)
+	if err != nil {
+		return nil, fmt.Errorf("routes.file: %w", err)
+	}
+	file.SetInterval(cfg.ReloadInterval)
+	return file, nil
+}
+
+// follow puts the routes of a file, nil for none, in force in the place of those of the one before, and follows it. It
+// must not be called during stop.
+func (s *sources) follow(file *resolver.FileSource) {
+	if before := s.file.Load(); before != nil {
+		before.cancel()
+		<-before.done
+	}
+	if file == nil {
+		s.file.Store(nil)
+		s.resolver.Apply(resolver.SourceFile, nil)
+		return
+	}
+	run, cancel := context.WithCancel(s.run)
+	f := &routesFile{FileSource: file, cancel: cancel, done: make(chan struct{})}
+	file.Apply()
+	s.file.Store(f)
+	s.wg.Go(func() {
+		defer close(f.done)
+		file.Run(run)
+	})
+}
+
+func (s *sources) startEmbedded(ctx context.Context, cfg conf.EmbeddedEtcd) (err error) {
 	server := cfg.Server()
 	server.Log = s.log
 	s.embedded, err = etcdserver.Start(ctx, server)
@@ -81,7 +123,7 @@ func (s *sources) startEmbedded(ctx, run context.Context, cfg conf.EmbeddedEtcd)
 		select {
 		case err := <-s.embedded.Failed():
 			s.log.Error("the embedded etcd has ended: routes stay as they are; restart to change them", "error", err)
-		case <-run.Done():
+		case <-s.run.Done():
 		}
 	})
 	return nil
@@ -97,8 +139,8 @@ func (s *sources) notReady() error {
 
 // status says how what is in force relates to etcd, or to the file where there is no etcd. What was rejected is of both.
 func (s *sources) status() (st resolver.SourceStatus) {
-	if s.file != nil {
-		st = s.file.Status()
+	if f := s.file.Load(); f != nil {
+		st = f.Status()
 	}
 	if s.etcd != nil {
 		file := st
@@ -111,8 +153,8 @@ func (s *sources) status() (st resolver.SourceStatus) {
 
 // routes says what became of each document of routes.
 func (s *sources) routes() (all []resolver.RouteStatus) {
-	if s.file != nil {
-		all = append(all, s.file.Routes()...)
+	if f := s.file.Load(); f != nil {
+		all = append(all, f.Routes()...)
 	}
 	if s.etcd != nil {
 		all = append(all, s.etcd.Routes()...)

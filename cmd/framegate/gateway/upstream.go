@@ -41,5 +41,5 @@ func (u *upstream) forget(p *resolver.PoolPolicy) {
 
 // departures says what becomes of endpoints that leave: idle connections are closed at once, calls after the grace.
 func (g *Gateway) departures(u *upstream) resolver.Departures {
-	return resolver.Departures{Left: g.pool.Leave, Grace: g.cfg.Drain.EndpointTimeout, Over: g.proxy.EndCallsAt, Unused: u.forget}
+	return resolver.Departures{Left: g.pool.Leave, Grace: g.conf().Drain.EndpointTimeout, Over: g.proxy.EndCallsAt, Unused: u.forget}
 }

@@ -1,0 +1,62 @@
+package app
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"sync/atomic"
+
+	"github.com/framegate/framegate/conf"
+)
+
+// serverLog is the handler of the server's own log, whose level and format may change while it is in use.
+type serverLog struct {
+	*logSettings
+	text, json slog.Handler
+}
+
+// logSettings are what a serverLog and those made from it share.
+type logSettings struct {
+	level  slog.LevelVar
+	inJSON atomic.Bool
+}
+
+// newServerLog returns a log that writes to w. c must be valid, as for set.
+func newServerLog(c conf.Log, w io.Writer) *serverLog {
+	l := &serverLog{logSettings: &logSettings{}}
+	l.set(c)
+	opts := &slog.HandlerOptions{Level: &l.level}
+	l.text, l.json = slog.NewTextHandler(w, opts), slog.NewJSONHandler(w, opts)
+	return l
+}
+
+// set changes level and format. It may be called at any time.
+func (l *serverLog) set(c conf.Log) {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(c.Level)) // valid since Validate
+	l.level.Set(level)
+	l.inJSON.Store(c.Format == "json")
+}
+
+// Enabled implements slog.Handler.
+func (l *serverLog) Enabled(_ context.Context, level slog.Level) bool {
+	return level >= l.level.Level()
+}
+
+// Handle implements slog.Handler.
+func (l *serverLog) Handle(ctx context.Context, r slog.Record) error {
+	if l.inJSON.Load() {
+		return l.json.Handle(ctx, r)
+	}
+	return l.text.Handle(ctx, r)
+}
+
+// WithAttrs implements slog.Handler.
+func (l *serverLog) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return &serverLog{logSettings: l.logSettings, text: l.text.WithAttrs(attrs), json: l.json.WithAttrs(attrs)}
+}
+
+// WithGroup implements slog.Handler.
+func (l *serverLog) WithGroup(name string) slog.Handler {
+	return &serverLog{logSettings: l.logSettings, text: l.text.WithGroup(name), json: l.json.WithGroup(name)}
+}

@@ -1,0 +1,70 @@
+package app
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"os/signal"
+
+	"github.com/framegate/framegate/cmd/framegate/gateway"
+	"github.com/framegate/framegate/conf"
+)
+
+// reloadSignals are the signals that change something of a server that runs.
+type reloadSignals struct {
+	reload chan os.Signal // read the configuration again, and reopen log files
+	reopen chan os.Signal // reopen log files
+}
+
+// notify takes the signals, which would end the process otherwise, until stop. They wait for obey: one of each kind, since
+// what comes later finds done what it wants.
+func (s *reloadSignals) notify() (stop func()) {
+	s.reload, s.reopen = make(chan os.Signal, 1), make(chan os.Signal, 1)
+	notifyReload(s.reload, s.reopen)
+	return func() {
+		signal.Stop(s.reload)
+		signal.Stop(s.reopen)
+	}
+}
+
+// obey does what the signals want until ctx ends.
+func (s *reloadSignals) obey(ctx context.Context, r reloader) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.reopen:
+			r.reopenLogs()
+		case <-s.reload:
+			r.reopenLogs()
+			r.reload(ctx)
+		}
+	}
+}
+
+// reloader changes a server that runs.
+type reloader struct {
+	read    func() (*conf.Config, error)
+	gateway *gateway.Gateway
+	logs    *serverLog
+	log     *slog.Logger
+}
+
+func (r reloader) reopenLogs() {
+	if err := r.gateway.ReopenLogs(); err != nil {
+		r.log.Error("log files cannot be opened again; lines go where they went", "error", oneLine(err))
+	}
+}
+
+// reload puts in force what may change of the configuration as it is now. One that is wrong changes nothing.
+func (r reloader) reload(ctx context.Context) {
+	cfg, err := r.read()
+	if err == nil {
+		err = r.gateway.Reload(ctx, cfg)
+	}
+	if err != nil {
+		r.log.Error("the configuration cannot be read again; all of it stays as it is", "error", oneLine(err))
+		return
+	}
+	r.logs.set(cfg.Log)
+}

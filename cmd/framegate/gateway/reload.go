@@ -1,0 +1,117 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/framegate/framegate/conf"
+	"github.com/framegate/framegate/handler/accesslog"
+)
+
+// errReloadDraining says that it is too late for another configuration.
+var errReloadDraining = errors.New("this framegate drains: its configuration stays as it is")
+
+// Reload puts in force what of next differs from the configuration in force and may change while a framegate runs, all of
+// it or, with an error, nothing. What differs and may not change is named in a warning. log.level and log.format are the
+// caller's to change.
+func (g *Gateway) Reload(ctx context.Context, next *conf.Config) error {
+	g.reloading.Lock()
+	defer g.reloading.Unlock()
+	if g.isDraining() {
+		return errReloadDraining
+	}
+	if err := next.Validate(); err != nil {
+		return err
+	}
+	cfg, changed, fixed := g.conf().Reload(next)
+	if err := cfg.Validate(); err != nil {
+		return fmt.Errorf("beside what cannot change without a restart: %w", err)
+	}
+	commit, err := g.prepare(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	commit()
+	for _, d := range fixed {
+		g.log.Warn("the configuration has changed in a key that needs a restart", "key", d.Key, "in_force", d.InForce, "read", d.Read)
+	}
+	for _, d := range changed {
+		g.log.Info("the configuration has changed", "key", d.Key, "from", d.InForce, "to", d.Read)
+	}
+	g.log.Info("configuration read again", "changed", len(changed), "need_a_restart", len(fixed))
+	return nil
+}
+
+// prepare does all of a change to cfg that may fail, and returns what does the rest.
+func (g *Gateway) prepare(ctx context.Context, cfg *conf.Config) (commit func(), err error) {
+	before := g.conf()
+	if g.admin != nil {
+		if err := g.admin.CheckToken(cfg.Admin.Token); err != nil {
+			return nil, err
+		}
+	}
+	setRoutes, err := g.prepareRoutes(ctx, before.Routes, cfg.Routes)
+	if err != nil {
+		return nil, err
+	}
+	setAccessLog, err := g.prepareAccessLog(before.AccessLog, cfg.AccessLog)
+	if err != nil {
+		return nil, err
+	}
+	return func() {
+		setRoutes()
+		setAccessLog()
+		if g.admin != nil {
+			g.admin.SetToken(cfg.Admin.Token)
+		}
+		g.proxy.SetObservers(g.observers.all(cfg))
+		g.proxy.SetMaxMessageBytes(cfg.Limits.MaxMessageBytes)
+		g.proxy.SetMaxCalls(maxCalls(cfg))
+		for i, s := range g.servers {
+			s.conns.SetMaxConnections(cfg.Listeners[i].MaxConnections)
+		}
+		g.resolver.SetGrace(cfg.Drain.EndpointTimeout)
+		g.cfg.Store(cfg)
+	}, nil
+}
+
+func (g *Gateway) prepareRoutes(ctx context.Context, before, next conf.Routes) (commit func(), err error) {
+	if next.File == before.File {
+		return func() {
+			if f := g.sources.file.Load(); f != nil {
+				f.SetInterval(next.ReloadInterval)
+			}
+		}, nil
+	}
+	file, err := g.sources.loadFile(ctx, next)
+	if err != nil {
+		return nil, err
+	}
+	return func() { g.sources.follow(file) }, nil
+}
+
+func (g *Gateway) prepareAccessLog(before, next conf.AccessLog) (commit func(), err error) {
+	o := &g.observers
+	use := func() {}
+	if next.Path != before.Path {
+		target, err := openAccessLog(next)
+		if err != nil {
+			return nil, err
+		}
+		use = func() { o.logOutput.Use(target) }
+	}
+	return func() {
+		use()
+		o.accessLog.Choose(accesslog.Choice{Sample: next.Sample, Errors: next.Errors})
+	}, nil
+}
+
+// ReopenLogs opens the file of the access log again, after it was renamed. If that fails, lines go where they went.
+func (g *Gateway) ReopenLogs() error {
+	if err := g.observers.logOutput.Reopen(); err != nil {
+		return fmt.Errorf("access_log.path: %w", err)
+	}
+	g.log.Info("log files opened again")
+	return nil
+}

@@ -1,0 +1,107 @@
+package conf
+
+import (
+	"fmt"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// changeable are the keys that may change while a framegate runs. README.md and framegate.yaml name them for people; a
+// test holds the README equal.
+var changeable = []string{
+	"listeners[].max_connections", "listeners[].max_calls",
+	"admin.token",
+	"routes.file", "routes.reload_interval",
+	"limits.max_message_bytes",
+	"drain.delay", "drain.timeout", "drain.endpoint_timeout",
+	"log.level", "log.format",
+	"access_log.path", "access_log.sample", "access_log.errors",
+}
+
+// Difference is a key that has another value in a configuration that was read again. Secrets are hidden.
+type Difference struct {
+	Key     string // such as listeners[0].max_calls, by the order of the configuration in force
+	InForce string
+	Read    string
+}
+
+// Reload returns c with the values that next, which is valid, has of the keys that may change while a framegate runs. It
+// says which of them differ, and which other keys do: those stay as they are in c until a restart. Listeners go by their
+// names. The result may be invalid, where what changes does not go with what stays. c and next stay as they are.
+func (c *Config) Reload(next *Config) (result *Config, changed, fixed []Difference) {
+	names, read := slices.Sorted(slices.Values(c.ListenerNames())), slices.Sorted(slices.Values(next.ListenerNames()))
+	if !slices.Equal(names, read) {
+		fixed = append(fixed, Difference{Key: "listeners", InForce: strings.Join(names, ", "), Read: strings.Join(read, ", ")})
+	}
+	next = next.withListenersOf(c)
+	result = new(*c)
+	result.Listeners = slices.Clone(c.Listeners)
+	d := differences{note: func(key string, inForce, read reflect.Value) {
+		diff := Difference{Key: key, InForce: fmt.Sprint(inForce), Read: fmt.Sprint(read)}
+		if isChangeable(key) {
+			changed = append(changed, diff)
+		} else {
+			fixed = append(fixed, diff)
+		}
+	}}
+	d.take("", valueOf(result), valueOf(next), valueOf(c.Redacted()), valueOf(next.Redacted()))
+	return result, changed, fixed
+}
+
+func valueOf(c *Config) reflect.Value { return reflect.ValueOf(c).Elem() }
+
+// withListenersOf returns a copy of c with the listeners of other, in its order, each as c has that of its name.
+func (c *Config) withListenersOf(other *Config) *Config {
+	r := *c
+	r.Listeners = slices.Clone(other.Listeners)
+	for i := range r.Listeners {
+		named := func(l Listener) bool { return l.Name == r.Listeners[i].Name }
+		if j := slices.IndexFunc(c.Listeners, named); j >= 0 {
+			r.Listeners[i] = c.Listeners[j]
+		}
+	}
+	return &r
+}
+
+var index = regexp.MustCompile(`\[\d+\]`)
+
+func isChangeable(key string) bool { return slices.Contains(changeable, index.ReplaceAllString(key, "[]")) }
+
+// differences goes through two configurations key by key.
+type differences struct {
+	note func(key string, inForce, read reflect.Value)
+}
+
+// take notes where src differs from dst, and gives dst what may change. shown and shownSrc are the same two without
+// secrets.
+func (d differences) take(key string, dst, src, shown, shownSrc reflect.Value) {
+	switch {
+	case dst.Kind() == reflect.Struct:
+		for i := range dst.NumField() {
+			below, _, _ := strings.Cut(dst.Type().Field(i).Tag.Get("yaml"), ",")
+			if key != "" {
+				below = key + "." + below
+			}
+			d.take(below, dst.Field(i), src.Field(i), shown.Field(i), shownSrc.Field(i))
+		}
+	case dst.Kind() == reflect.Slice && dst.Type().Elem().Kind() == reflect.Struct && dst.Len() == src.Len():
+		for i := range dst.Len() {
+			d.take(fmt.Sprintf("%s[%d]", key, i), dst.Index(i), src.Index(i), shown.Index(i), shownSrc.Index(i))
+		}
+	case !same(dst, src):
+		d.note(key, shown, shownSrc)
+		if isChangeable(key) {
+			dst.Set(src)
+		}
+	}
+}
+
+// same reports whether two values of one type are equal; an empty list or map equals none.
+func same(a, b reflect.Value) bool {
+	if k := a.Kind(); (k == reflect.Slice || k == reflect.Map) && a.Len() == 0 && b.Len() == 0 {
+		return true
+	}
+	return reflect.DeepEqual(a.Interface(), b.Interface())
+}
