@@ -50,7 +50,7 @@ func TestObservers_HearOfCallsUntilTheLast(t *testing.T) {
 	b := startBackend(t)
 	cfg := fileConfig(t, oneRoute(b.addr))
 	cfg.Routes.ReloadInterval = 10 * time.Millisecond
-	cfg.Admin = conf.Admin{Address: "127.0.0.1:0", Token: token}
+	cfg.Admin.Address, cfg.Admin.Token = "127.0.0.1:0", token
 	cfg.AccessLog = conf.AccessLog{Path: filepath.Join(t.TempDir(), "access.log"), Sample: 1}
 	g := start(t, cfg)
 	cc := dial(t, g.Addr("main"))
@@ -96,7 +96,7 @@ func TestObservers_TellOfAnEndpointThatIsNotThere(t *testing.T) {
 	close(b.release)
 	cfg := fileConfig(t, fmt.Sprintf(`routes: [{name: all, match: [{method: '*'}], backends: [{name: main, panic_percent: 0,
   endpoints: [{address: %q, weight: 1000000}, {address: %q}], ejection: {consecutive_failures: 1, base_time: 1h}}]}]`, dead, b.addr))
-	cfg.Admin = conf.Admin{Address: "127.0.0.1:0", Token: token}
+	cfg.Admin.Address, cfg.Admin.Token = "127.0.0.1:0", token
 	cfg.AccessLog = conf.AccessLog{Path: filepath.Join(t.TempDir(), "access.log"), Sample: 1}
 	g := start(t, cfg)
 	cc := dial(t, g.Addr("main"))
@@ -129,7 +129,7 @@ func TestObservers_TellOfAnEndpointThatIsNotThere(t *testing.T) {
 
 func TestAdmin_ShowsTheConfigurationWithoutSecrets(t *testing.T) {
 	cfg := fileConfig(t, "routes: []")
-	cfg.Admin = conf.Admin{Address: "127.0.0.1:0", Token: token}
+	cfg.Admin.Address, cfg.Admin.Token = "127.0.0.1:0", token
 	cfg.Etcd = external(nobody(t))
 	cfg.Etcd.Username, cfg.Etcd.Password, cfg.Etcd.DialTimeout = "framegate", "s3cret-password", 100*time.Millisecond
 	g := start(t, cfg)
