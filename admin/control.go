@@ -24,6 +24,9 @@ type Control struct {
 	// routes in between may make the two differ.
 	Explain func(resolver.Request) (resolver.Explanation, resolver.Target, bool)
 
+	// Bypasses says which a route would be part of beside those in force.
+	Bypasses func(*resolver.Route) []resolver.Bypass
+
 	// Watch shows messages of live calls; see handler.Proxy.Watch.
 	Watch func(pattern resolver.Pattern, perSecond int, where string) (*handler.Watcher, error)
 

@@ -253,6 +253,7 @@ func (e *etcd) control() Control {
 			target, ok := e.resolver.Preview(req)
 			return e.resolver.Explain(req), target, ok
 		},
+		Bypasses:     e.resolver.Bypasses,
 		RouteStore:   func() (*resolver.RouteStore, error) { return e.routes, nil },
 		ServiceStore: func() (ServiceStore, error) { return e.services, nil },
 	}

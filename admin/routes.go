@@ -160,6 +160,8 @@ type putAnswer struct {
 	Revision int64            `json:"revision,omitempty"`
 	DryRun   bool             `json:"dry_run,omitempty"`
 	Plan     *resolver.Plan   `json:"plan,omitempty"`
+
+	Bypasses []resolver.Bypass `json:"bypasses,omitempty"` // that the route, now stored, is part of; those of a dry run are in its plan
 }
 
 // outcomeValid is that of a dry run that etcd has not been asked about.
@@ -205,8 +207,12 @@ func (s *Server) putRoute(w http.ResponseWriter, r *http.Request) error {
 	if result.Outcome == resolver.Created {
 		status = http.StatusCreated
 	}
+	answer := putAnswer{Name: result.Name, Outcome: result.Outcome, Revision: result.Revision}
+	if s.cfg.Control.Bypasses != nil {
+		answer.Bypasses = s.cfg.Control.Bypasses(route)
+	}
 	w.Header().Set("ETag", etag(result.Revision))
-	return writeJSON(w, status, putAnswer{Name: result.Name, Outcome: result.Outcome, Revision: result.Revision})
+	return writeJSON(w, status, answer)
 }
 
 // parseRoute returns the route in doc, which must be of that name and can be stored.

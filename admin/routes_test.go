@@ -174,6 +174,27 @@ func TestRoutes_OneOfManyWritersWins(t *testing.T) {
 	require.EqualValues(t, 7, lost.Load())
 }
 
+// A PUT tells of calls that get past the rules of another route.
+func TestRoutes_PutTellsOfBypasses(t *testing.T) {
+	c := startAPI(t, Config{Control: startEtcd(t).control()})
+	const all = `{name: all, match: [{method: "*"}], backends: [{service: e}]}`
+	guard := `{name: guard, match: [{method: /e.E/*}], mode: struct, schema: {reflection: true}, struct: {rules: [{on: request, action: reject}]}, backends: [{service: e}]}`
+	require.Equal(t, 201, c.do("PUT", "/v1/routes/guard", guard).code)
+	c.untilInForce("guard")
+	want := []resolver.Bypass{{Route: "all", Method: "*", Guard: "guard", Guards: "/e.E/*", Target: "service e"}}
+	var dry, put, other putAnswer
+	c.do("PUT", "/v1/routes/all?dry_run=1", all).into(t, &dry)
+	require.Equal(t, want, dry.Plan.Bypasses)
+	c.do("PUT", "/v1/routes/all", all).into(t, &put)
+	require.Equal(t, want, put.Bypasses)
+	c.untilInForce("all")
+	var x explainAnswer
+	c.do("GET", "/v1/explain?method=/x.E/Say", "").into(t, &x)
+	require.Equal(t, want, x.Bypasses)
+	c.do("PUT", "/v1/routes/all", strings.Replace(all, "service: e", "service: other", 1)).into(t, &other)
+	require.Empty(t, other.Bypasses)
+}
+
 func TestRoutes_DryRunTellsAndWritesNothing(t *testing.T) {
 	e := startEtcd(t)
 	c := startAPI(t, Config{Control: e.control()})

@@ -10,6 +10,8 @@ type Explanation struct {
 	Mode   Mode     `json:"mode,omitempty" yaml:"mode,omitempty"`
 	Schema string   `json:"schema,omitempty" yaml:"schema,omitempty"` // where it comes from, see SchemaRef.String
 	Rules  []string `json:"rules,omitempty" yaml:"rules,omitempty"`   // that messages of the method meet, in order, see Rule.String
+
+	Bypasses []Bypass `json:"bypasses,omitempty" yaml:"bypasses,omitempty"` // that the chosen route is part of
 }
 
 // Considered is one match entry of one route beside a call.
@@ -37,6 +39,7 @@ func (r *Resolver) Explain(req Request) Explanation {
 			if route.Mode == ModeStruct || route.Schema != nil {
 				x.Mode, x.Rules = route.Mode, route.rulesFor(req.Method)
 			}
+			x.Bypasses = r.Bypasses(route)
 			if route.Schema != nil {
 				x.Schema = route.Schema.String()
 			}

@@ -25,6 +25,7 @@ type Plan struct {
 	Routes    []PlannedRoute `json:"routes" yaml:"routes"`       // in the order of the change
 	Calls     []PlannedCalls `json:"calls" yaml:"calls"`         // by method
 	Unreached []Unreached    `json:"unreached" yaml:"unreached"` // match entries that would take no call
+	Bypasses  []Bypass       `json:"bypasses" yaml:"bypasses"`   // that the routes put would be part of
 }
 
 // PlannedRoute says what would become of one route.
@@ -112,7 +113,7 @@ func (s *RouteStore) Plan(ctx context.Context, change Change, opts ...WriteOptio
 
 // NewPlan says what change would do to the routes as they are now, all of which are valid.
 func NewPlan(now []*Route, change Change) *Plan {
-	p := &Plan{Routes: []PlannedRoute{}, Calls: []PlannedCalls{}, Unreached: []Unreached{}}
+	p := &Plan{Routes: []PlannedRoute{}, Calls: []PlannedCalls{}, Unreached: []Unreached{}, Bypasses: []Bypass{}}
 	then := make(map[string]*Route, len(now))
 	for _, r := range now {
 		then[r.Name] = r
@@ -145,6 +146,7 @@ func NewPlan(now []*Route, change Change) *Plan {
 		}
 		p.Routes = append(p.Routes, planned)
 	}
+	p.Bypasses = Bypasses(slices.Collect(maps.Values(then)), change.Put)
 	p.compare(newTakers(now), newTakers(slices.Collect(maps.Values(then))), patternsOf(changed), patternsOf(change.Put))
 	return p
 }

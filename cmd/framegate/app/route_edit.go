@@ -93,7 +93,9 @@ func storeDraft(cmd *cobra.Command, etcd *etcdFlags, out *outputFlag, name strin
 		return result, fmt.Errorf("route %s: %w", name, err)
 	}
 	err = withRoutes(cmd, etcd, out, func(ctx context.Context, s *resolver.RouteStore) error {
-		result, err = s.Put(ctx, r, resolver.IfRevision(revision))
+		if result, err = s.Put(ctx, r, resolver.IfRevision(revision)); err == nil {
+			warnBypasses(ctx, cmd, s, []*resolver.Route{r})
+		}
 		return err
 	})
 	return result, err

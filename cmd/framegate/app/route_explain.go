@@ -214,8 +214,12 @@ func (o *outputFlag) writeExplanation(w io.Writer, x explanation) error {
 		}
 		fmt.Fprintf(t, "TARGET\t%s\n", target)
 	}
-	if err := t.Flush(); err != nil || len(x.Stronger) == 0 {
+	if err := t.Flush(); err != nil {
 		return err
+	}
+	writeBypasses(w, "warning: ", x.Bypasses)
+	if len(x.Stronger) == 0 {
+		return nil
 	}
 	fmt.Fprintln(t, "\nSTRONGER\tPRIORITY\tMATCH\tWHY NOT")
 	for _, s := range x.Stronger {

@@ -47,6 +47,9 @@ any other: the next rollback undoes it.`,
 		if err != nil {
 			return err
 		}
+		if stored, err := run.store.Get(ctx, name); err == nil {
+			warnBypasses(ctx, run.cmd, run.store, []*resolver.Route{stored.Route})
+		}
 		return run.out.writeRollback(run.cmd.OutOrStdout(), result)
 	})
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {

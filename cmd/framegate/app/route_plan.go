@@ -45,6 +45,7 @@ checks those for a schema in that etcd, and prints what a put of the file would 
 			if err := checkRules(cmd.Context(), file, routes); err != nil {
 				return err
 			}
+			writeBypasses(cmd.ErrOrStderr(), "framegate: warning: ", resolver.Bypasses(nil, routes))
 			valid := make([]routeChange, len(routes))
 			for i, r := range routes {
 				valid[i] = routeChange{Name: r.Name, Outcome: "valid"}
@@ -124,6 +125,7 @@ func (o *outputFlag) writePlan(w io.Writer, plan *resolver.Plan) error {
 	for _, u := range plan.Unreached {
 		fmt.Fprintf(&b, "warning: route %s would get no call by %s: %s is stronger and takes them all\n", u.Route, u.Match, u.By)
 	}
+	writeBypasses(&b, "warning: ", plan.Bypasses)
 	_, err := io.WriteString(w, b.String())
 	return err
 }

@@ -48,6 +48,7 @@ func (g *Gateway) control() admin.Control {
 		Config:    g.configJSON,
 		Drain:     g.drainStatus,
 		Explain:   g.explain,
+		Bypasses:  g.resolver.Bypasses,
 		Watch:     g.proxy.Watch,
 	}
 	if g.sources.etcd == nil {

@@ -1,0 +1,28 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/framegate/framegate/resolver"
+)
+
+// warnBypasses tells on standard error of the bypasses that routes which were put are part of.
+func warnBypasses(ctx context.Context, cmd *cobra.Command, s *resolver.RouteStore, put []*resolver.Route) {
+	found, err := s.Bypasses(ctx, put)
+	if err != nil { // what was put is stored all the same
+		fmt.Fprintf(cmd.ErrOrStderr(), "framegate: warning: not compared with other routes: %s\n", oneLine(err))
+		return
+	}
+	writeBypasses(cmd.ErrOrStderr(), "framegate: warning: ", found)
+}
+
+// writeBypasses writes a line for each, after a prefix.
+func writeBypasses(w io.Writer, prefix string, found []resolver.Bypass) {
+	for _, b := range found {
+		fmt.Fprintf(w, "%s%s\n", prefix, b)
+	}
+}

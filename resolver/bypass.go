@@ -1,0 +1,242 @@
+package resolver
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Bypass is a match entry that may take calls past the rules of another route. Both routes send calls to the same
+// endpoints, and the entry matches names that a server may take for methods which the rules guard: Kitex looks a service up
+// by the last part of its name, so that /x.Echo/Say is /echo.Echo/Say to it.
+type Bypass struct {
+	Route  string `json:"route" yaml:"route"`   // without rules for those calls
+	Method string `json:"method" yaml:"method"` // the pattern of the entry
+	Guard  string `json:"guard" yaml:"guard"`   // the route with rules
+	Guards string `json:"guards" yaml:"guards"` // the pattern of the methods that it guards
+	Target string `json:"target" yaml:"target"` // that both reach: an address or "service NAME"
+}
+
+// String is the bypass as a warning.
+func (b Bypass) String() string {
+	return fmt.Sprintf("route %s reaches %s by %s, past the rules of route %s for %s: a server that ignores packages, as Kitex does, takes other names for those methods",
+		b.Route, b.Target, b.Method, b.Guard, b.Guards)
+}
+
+// mostBypasses bounds a list of them: it is for people.
+const mostBypasses = 100
+
+// Bypasses returns the bypasses that the routes put would be part of, beside those that are there now in other routes.
+func Bypasses(now, put []*Route) []Bypass {
+	replaced := map[string]bool{}
+	for _, r := range put {
+		replaced[r.Name] = true
+	}
+	guards, guardsPut := guardIndex{}, guardIndex{}
+	for _, r := range put {
+		guards.add(r)
+		guardsPut.add(r)
+	}
+	var others []*Route
+	for _, r := range now {
+		if !replaced[r.Name] {
+			others = append(others, r)
+			guards.add(r)
+		}
+	}
+	found := []Bypass{}
+	for _, r := range put {
+		found = guards.passed(r, found)
+	}
+	for _, r := range others {
+		found = guardsPut.passed(r, found)
+	}
+	slices.SortFunc(found, func(a, b Bypass) int { return cmp.Or(cmp.Compare(a.Route, b.Route), cmp.Compare(a.Guard, b.Guard)) })
+	return found
+}
+
+// Bypasses returns the bypasses that routes put into etcd would be part of, beside those that are there now.
+func (s *RouteStore) Bypasses(ctx context.Context, put []*Route) ([]Bypass, error) {
+	kvs, err := s.all(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var names [][]byte
+	for _, r := range put {
+		for _, b := range r.Backends {
+			for target := range b.targets() {
+				names = append(names, []byte(target))
+			}
+		}
+	}
+	var now []*Route
+	for _, kv := range kvs {
+		if !slices.ContainsFunc(names, func(name []byte) bool { return bytes.Contains(kv.Value, name) }) {
+			continue // to parse a document takes much longer than to see that it has nothing in common with those put
+		}
+		if r, bad := s.read(kv); bad == nil {
+			now = append(now, r.Route)
+		}
+	}
+	return Bypasses(now, put), nil
+}
+
+// Bypasses returns the bypasses that a route put beside those in force would be part of.
+func (r *Resolver) Bypasses(put *Route) []Bypass {
+	var now []*Route
+	for _, c := range r.current.Load().all {
+		if c.index == 0 { // the first entry of its route
+			now = append(now, c.entry.route)
+		}
+	}
+	return Bypasses(now, []*Route{put})
+}
+
+// guardIndex has the backends of routes with rules by what they send calls to.
+type guardIndex map[string][]guard
+
+type guard struct {
+	route   *Route
+	backend *Backend
+}
+
+// add adds a route if it has rules.
+func (g guardIndex) add(r *Route) {
+	if r.Mode != ModeStruct || r.Struct == nil || len(r.Struct.Rules) == 0 {
+		return
+	}
+	for i := range r.Backends {
+		b := &r.Backends[i]
+		for target := range b.targets() {
+			g[target] = append(g[target], guard{r, b})
+		}
+	}
+}
+
+// targets visits the name of the backend's service, or its addresses.
+func (b *Backend) targets() func(yield func(string) bool) {
+	return func(yield func(string) bool) {
+		if b.Service != "" {
+			yield(b.Service)
+			return
+		}
+		for _, e := range b.Endpoints {
+			if !yield(e.Address) {
+				return
+			}
+		}
+	}
+}
+
+// passed appends to found the bypasses by entries of r, one for each guard.
+func (g guardIndex) passed(r *Route, found []Bypass) []Bypass {
+	if len(g) == 0 || !r.takesUnknown() {
+		return found
+	}
+	seen := map[*Route]bool{r: true}
+	for i := range r.Backends {
+		b := &r.Backends[i]
+		for target := range b.targets() {
+			for _, guard := range g[target] {
+				if len(found) >= mostBypasses {
+					return found
+				}
+				if seen[guard.route] || guard.route.Name == r.Name || !b.overlaps(guard.backend) || !sharesListener(r, guard.route) {
+					continue
+				}
+				if by, past, ok := passes(r, guard.route); ok {
+					seen[guard.route] = true
+					found = append(found, Bypass{Route: r.Name, Method: by, Guard: guard.route.Name, Guards: past, Target: b.shown(target)})
+				}
+			}
+		}
+	}
+	return found
+}
+
+// takesUnknown reports whether the route forwards calls of methods that it knows nothing of. With a schema, struct mode
+// does so only if it is to pass what it cannot decode.
+func (r *Route) takesUnknown() bool {
+	return r.Mode != ModeStruct || r.Schema == nil || r.Struct != nil && r.Struct.OnDecodeError == DecodeErrorPass
+}
+
+// overlaps reports whether two backends that name the same service or address may have an endpoint in common.
+func (b *Backend) overlaps(o *Backend) bool {
+	if (b.Service == "") != (o.Service == "") {
+		return false // a service with the name of an address
+	}
+	for k, v := range b.Tags {
+		if other, ok := o.Tags[k]; ok && other != v {
+			return false
+		}
+	}
+	return true
+}
+
+func (b *Backend) shown(target string) string {
+	if b.Service != "" {
+		return "service " + target
+	}
+	return target
+}
+
+func sharesListener(a, b *Route) bool {
+	return len(a.Listeners) == 0 || len(b.Listeners) == 0 || slices.ContainsFunc(a.Listeners, func(l string) bool { return listens(b, l) })
+}
+
+// passes returns the first match of r that may take calls past one of guard, and the latter.
+func passes(r, guard *Route) (by, past string, ok bool) {
+	for _, m := range r.Match {
+		p, err := ParsePattern(m.Method)
+		if err != nil {
+			continue
+		}
+		for _, gm := range guard.Match {
+			if g, err := ParsePattern(gm.Method); err == nil && p.mayPass(g) {
+				return m.Method, gm.Method, true
+			}
+		}
+	}
+	return "", "", false
+}
+
+// mayPass reports whether some method of p that g does not match is one that g matches to a server that looks at the last
+// part of a service's name only. Where both are broad, it may be; a service that is named is an exception that somebody
+// made, unless its name ends as that of a service of g.
+func (p Pattern) mayPass(g Pattern) bool {
+	if slices.Contains(p.enclosing(), g) {
+		return false // g has them all
+	}
+	ours, method := p.lastParts()
+	guarded, guardedMethod := g.lastParts()
+	switch {
+	case ours == "": // * or a package
+		return true
+	case guarded == "":
+		return false
+	case p.service() == g.service():
+		return false
+	}
+	return ours == guarded && (method == "" || guardedMethod == "" || method == guardedMethod)
+}
+
+// service returns the service that the pattern is of, or "" if it is of more than one.
+func (p Pattern) service() string {
+	if p.Kind < KindService {
+		return ""
+	}
+	return p.Prefix[1:strings.LastIndexByte(p.Prefix, '/')]
+}
+
+// lastParts returns the last part of the name of the pattern's service, and its method. Either is "" if there are several.
+func (p Pattern) lastParts() (service, method string) {
+	service = p.service()
+	service = service[strings.LastIndexByte(service, '.')+1:]
+	if p.Kind == KindExact {
+		method = p.Prefix[strings.LastIndexByte(p.Prefix, '/')+1:]
+	}
+	return service, method
+}

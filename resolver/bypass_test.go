@@ -1,0 +1,110 @@
+package resolver
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// bypassRoutes parses routes, one a line: name, method, and what else the document has.
+func bypassRoutes(t *testing.T, lines string) (routes []*Route) {
+	t.Helper()
+	for line := range strings.Lines(strings.TrimSpace(lines)) {
+		name, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
+		method, more, _ := strings.Cut(rest, " ")
+		if !strings.Contains(more, "backends") {
+			more = strings.TrimPrefix(more+`, backends: [{endpoints: [{address: "h:1"}]}]`, ", ")
+		}
+		more = strings.ReplaceAll(more, "RULES", "mode: struct, schema: {name: s}, struct: {rules: [{on: request, action: reject}]}")
+		r, err := ParseRoute([]byte(fmt.Sprintf("{name: %s, match: [{method: %q}], %s}", name, method, more)))
+		require.NoError(t, err, line)
+		routes = append(routes, r)
+	}
+	return routes
+}
+
+func shownBypasses(all []Bypass) (shown []string) {
+	for _, b := range all {
+		shown = append(shown, fmt.Sprintf("%s %s > %s %s at %s", b.Route, b.Method, b.Guard, b.Guards, b.Target))
+	}
+	return shown
+}
+
+// A server that ignores the package of a service takes calls of a broad route for those that a stricter one guards.
+func TestBypasses_OfRoutesThatReachWhatAnotherGuards(t *testing.T) {
+	for name, c := range map[string]struct {
+		routes string
+		want   []string
+	}{
+		"catch-all":                   {"guard /echo.Echo/* RULES\nall *", []string{"all * > guard /echo.Echo/* at h:1"}},
+		"catch-all, one method":       {"guard /echo.Echo/Say RULES\nall *", []string{"all * > guard /echo.Echo/Say at h:1"}},
+		"package":                     {"guard /echo.Echo/* RULES\nother /other.*", []string{"other /other.* > guard /echo.Echo/* at h:1"}},
+		"package around it":           {"guard /echo.Echo/* RULES\nwide /echo.*", []string{"wide /echo.* > guard /echo.Echo/* at h:1"}},
+		"guarded package":             {"guard /echo.* RULES\nall *", []string{"all * > guard /echo.* at h:1"}},
+		"same name, another package":  {"guard /echo.Echo/* RULES\nv2 /echo.v2.Echo/*", []string{"v2 /echo.v2.Echo/* > guard /echo.Echo/* at h:1"}},
+		"the same without a package":  {"guard /echo.Echo/* RULES\nv2 /Echo/Say", []string{"v2 /Echo/Say > guard /echo.Echo/* at h:1"}},
+		"of a service":                {"guard /echo.Echo/* RULES, backends: [{service: e}]\nall * backends: [{service: e}]", []string{"all * > guard /echo.Echo/* at service e"}},
+		"of one of many":              {"guard /e.E/* RULES, backends: [{service: e}, {endpoints: [{address: 'h:2'}]}]\nall * backends: [{endpoints: [{address: 'h:3'}, {address: 'h:2'}]}]", []string{"all * > guard /e.E/* at h:2"}},
+		"tags that both may have":     {"guard /e.E/* RULES, backends: [{service: e, tags: {a: b}}]\nall * backends: [{service: e, tags: {c: d}}]", []string{"all * > guard /e.E/* at service e"}},
+		"what cannot be decoded goes": {"guard /e.E/* RULES\nall * mode: struct, schema: {name: s}, struct: {on_decode_error: pass}", []string{"all * > guard /e.E/* at h:1"}},
+		"struct mode, no schema":      {"guard /e.E/* RULES\nall * mode: struct", []string{"all * > guard /e.E/* at h:1"}},
+		"common listener":             {"guard /e.E/* RULES, listeners: [a, b]\nall * listeners: [b, c]", []string{"all * > guard /e.E/* at h:1"}},
+		"two guards":                  {"one /e.E/* RULES\ntwo /f.F/* RULES\nall *", []string{"all * > one /e.E/* at h:1", "all * > two /f.F/* at h:1"}},
+
+		"other endpoints":               {"guard /e.E/* RULES\nall * backends: [{endpoints: [{address: 'h:2'}]}]", nil},
+		"other service":                 {"guard /e.E/* RULES, backends: [{service: e}]\nall * backends: [{service: f}]", nil},
+		"tags that exclude each other":  {"guard /e.E/* RULES, backends: [{service: e, tags: {a: b}}]\nall * backends: [{service: e, tags: {a: c}}]", nil},
+		"no rules":                      {"guard /e.E/* mode: struct, schema: {name: s}\nall *", nil},
+		"frame mode":                    {"guard /e.E/*\nall *", nil},
+		"only what the schema has":      {"guard /e.E/* RULES\nall * mode: struct, schema: {name: s}", nil},
+		"other service, by name":        {"guard /e.E/* RULES\nother /o.Other/*", nil},
+		"other method of the same name": {"guard /e.E/Say RULES\nother /o.E/Ask", nil},
+		"exception by name":             {"guard /e.E/* RULES\nother /e.E/Say", nil},
+		"exception from a package":      {"guard /e.* RULES\nother /e.f.*", nil},
+		"the rest of a service":         {"guard /e.E/Say RULES\nother /e.E/*", nil},
+		"guarded catch-all":             {"guard * RULES\nother /e.*", nil},
+		"other listeners":               {"guard /e.E/* RULES, listeners: [a]\nall * listeners: [b]", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			routes := bypassRoutes(t, c.routes)
+			last := len(routes) - 1
+			require.Equal(t, c.want, shownBypasses(Bypasses(routes[:last], routes[last:])), "the last is put")
+			require.Equal(t, c.want, shownBypasses(Bypasses(routes[last:], routes[:last])), "the others are put")
+			require.Equal(t, c.want, shownBypasses(Bypasses(nil, routes)), "all are put")
+			require.Empty(t, Bypasses(routes, nil), "nothing is put")
+			require.Empty(t, Bypasses(routes, bypassRoutes(t, "elsewhere /x.Y/* backends: [{service: elsewhere}]")), "none of them is put")
+
+			r := New()
+			r.Apply(SourceFile, routes[last:])
+			var got []string
+			for _, put := range routes[:last] {
+				got = append(got, shownBypasses(r.Bypasses(put))...)
+			}
+			require.Equal(t, c.want, got, "beside those in force")
+		})
+	}
+}
+
+// The list is bounded, and takes no long time with many routes that share an endpoint.
+func TestBypasses_AreBounded(t *testing.T) {
+	var guards []*Route
+	for i := range 1000 {
+		guards = append(guards, bypassRoutes(t, fmt.Sprintf("guard-%d /e.E%d/* RULES", i, i))...)
+	}
+	require.Len(t, Bypasses(guards, bypassRoutes(t, "all *")), mostBypasses)
+}
+
+func TestBypasses_OfRoutesInEtcd(t *testing.T) {
+	s := newStore(t)
+	put := bypassRoutes(t, "all *\nother /o.Other/* backends: [{service: elsewhere}]")
+	_, err := s.PutAll(t.Context(), put)
+	require.NoError(t, err)
+	got, err := s.Bypasses(t.Context(), bypassRoutes(t, "guard /e.E/* RULES"))
+	require.NoError(t, err)
+	require.Equal(t, []string{"all * > guard /e.E/* at h:1"}, shownBypasses(got))
+	got, err = s.Bypasses(t.Context(), bypassRoutes(t, "guard /e.E/* RULES\nall * backends: [{service: elsewhere}]"))
+	require.NoError(t, err)
+	require.Empty(t, got, "the new version of a route is what counts")
+}
