@@ -112,8 +112,12 @@ type Etcd struct {
 
 // EmbeddedEtcd is the etcd in process.
 type EmbeddedEtcd struct {
-	Dir     string `yaml:"dir"`
-	Address string `yaml:"address"`
+	Dir          string `yaml:"dir"`
+	Address      string `yaml:"address"`
+	Insecure     bool   `yaml:"insecure"`
+	CertFile     string `yaml:"cert_file"`
+	KeyFile      string `yaml:"key_file"`
+	ClientCAFile string `yaml:"client_ca_file"`
 }
 
 // Client returns the configuration of a client of an external etcd.
@@ -125,8 +129,12 @@ func (e Etcd) Client() resolver.EtcdClientConfig {
 }
 
 // Server returns the configuration of the etcd in process.
-func (e EmbeddedEtcd) Server() etcdserver.Config {
-	return etcdserver.Config{Dir: e.Dir, Address: e.Address}
+func (e Etcd) Server() etcdserver.Config {
+	in := e.Embedded
+	return etcdserver.Config{
+		Dir: in.Dir, Address: in.Address, Insecure: in.Insecure, Username: e.Username, Password: e.Password,
+		CertFile: in.CertFile, KeyFile: in.KeyFile, ClientCAFile: in.ClientCAFile,
+	}
 }
 
 // PoolConfig returns the configuration of a pool with that policy.

@@ -27,7 +27,7 @@ func (c *Config) Validate() error {
 			p.check(false, "%w", err)
 		}
 	}
-	p.check(c.Admin.MaxConnections >= 1, "admin.max_connections: %d, want at least 1", c.Admin.MaxConnections)
+	p.check(c.Admin.MaxConnections >= 0, "admin.max_connections: %d, want 0 (%d) or more", c.Admin.MaxConnections, admin.DefaultMaxConnections)
 	p.duration("routes.reload_interval", c.Routes.ReloadInterval, minReloadInterval)
 	c.validateEtcd(&p)
 	p.add("upstream", PoolConfig(c.Upstream).Validate())
@@ -131,7 +131,12 @@ func (c *Config) validateEtcd(p *problems) {
 	case e.Is(Embedded):
 		p.check(e.Embedded.Dir != "", "etcd.embedded.dir: empty, want a directory")
 		if e.Embedded.Dir != "" {
-			p.add("etcd.embedded", e.Embedded.Server().Validate())
+			p.add("etcd.embedded", e.Server().Validate())
+		}
+		p.check(e.Username == "" || e.Password != "", "etcd.username: %q without a password, want both or none", e.Username)
+		p.check(e.Username != "" || e.Password == "", "etcd.username: empty beside a password, want both or none")
+		for _, file := range []struct{ key, path string }{{"ca_file", e.CAFile}, {"cert_file", e.CertFile}, {"key_file", e.KeyFile}} {
+			p.check(file.path == "", "etcd.%s: %q, want it with the endpoints of an etcd elsewhere; files of the embedded one are under etcd.embedded", file.key, file.path)
 		}
 	case e.Is(None):
 		p.check(c.Routes.File != "", "routes.file: empty, want a file of routes when etcd.endpoints is none")

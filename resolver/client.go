@@ -31,6 +31,9 @@ type EtcdClientConfig struct {
 	CAFile            string // certificates to trust; empty means the system's
 	CertFile, KeyFile string // the client's own certificate; both or none, read again for each connection
 
+	// Dial makes connections to an etcd in this process; nil means TCP connections to the endpoints.
+	Dial func(context.Context) (net.Conn, error)
+
 	// DialTimeout bounds the question for a token that a Username needs; 0 means 5 s. Connecting itself never blocks.
 	DialTimeout time.Duration
 }
@@ -72,6 +75,13 @@ func (c EtcdClientConfig) ClientConfig() (clientv3.Config, error) {
 	if err != nil {
 		return clientv3.Config{}, err
 	}
+	options := []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
+		Backoff:           backoff.Config{BaseDelay: minReconnectDelay, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxReconnectDelay},
+		MinConnectTimeout: minConnectTimeout,
+	})}
+	if c.Dial != nil {
+		options = append(options, grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return c.Dial(ctx) }))
+	}
 	return clientv3.Config{
 		Endpoints:            c.Endpoints,
 		Username:             c.Username,
@@ -81,10 +91,7 @@ func (c EtcdClientConfig) ClientConfig() (clientv3.Config, error) {
 		DialKeepAliveTime:    keepaliveTime,
 		DialKeepAliveTimeout: keepaliveTimeout,
 		Logger:               zap.NewNop(), // what matters comes back as errors
-		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: minReconnectDelay, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxReconnectDelay},
-			MinConnectTimeout: minConnectTimeout,
-		})},
+		DialOptions:          options,
 	}, nil
 }
 

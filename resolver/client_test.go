@@ -2,16 +2,8 @@ package resolver
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
 	"net"
 	"net/url"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -20,6 +12,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
+
+	"github.com/framegate/framegate/test/testcert"
 )
 
 func TestNewEtcdClient_NamesEachMistake(t *testing.T) {
@@ -108,12 +102,12 @@ func TestNewEtcdClient_Users(t *testing.T) {
 
 func TestNewEtcdClient_TLS(t *testing.T) {
 	dir := t.TempDir()
-	ca := newAuthority(t, dir)
-	serverCert, serverKey := ca.issue(t, dir, "server")
-	clientCert, clientKey := ca.issue(t, dir, "client")
-	endpoint := startTLSEtcd(t, serverCert, serverKey, ca.file)
+	ca := testcert.NewAuthority(t, dir)
+	serverCert, serverKey := ca.Issue(t, dir, "server")
+	clientCert, clientKey := ca.Issue(t, dir, "client")
+	endpoint := startTLSEtcd(t, serverCert, serverKey, ca.File)
 
-	cfg := EtcdClientConfig{Endpoints: []string{endpoint}, CAFile: ca.file, CertFile: clientCert, KeyFile: clientKey}
+	cfg := EtcdClientConfig{Endpoints: []string{endpoint}, CAFile: ca.File, CertFile: clientCert, KeyFile: clientKey}
 	cli, err := NewEtcdClient(cfg)
 	require.NoError(t, err)
 	defer cli.Close()
@@ -128,7 +122,7 @@ func TestNewEtcdClient_TLS(t *testing.T) {
 	require.ErrorContains(t, ReachEtcd(t.Context(), cli), "certificate signed by unknown authority")
 }
 
-// startTLSEtcd runs an etcd that takes clients with certificates of ca only. framegate's own embedded etcd has no TLS.
+// startTLSEtcd runs an etcd that takes clients with certificates of ca only.
 func startTLSEtcd(t *testing.T, cert, key, ca string) (endpoint string) {
 	t.Helper()
 	c := embed.NewConfig()
@@ -144,49 +138,4 @@ func startTLSEtcd(t *testing.T, cert, key, ca string) (endpoint string) {
 	t.Cleanup(e.Close)
 	<-e.Server.ReadyNotify()
 	return "https://" + e.Clients[0].Addr().String()
-}
-
-// authority issues certificates for 127.0.0.1.
-type authority struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	file string
-}
-
-func newAuthority(t *testing.T, dir string) *authority {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	a := &authority{key: key, file: filepath.Join(dir, "ca.pem"), cert: &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "ca"}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-	}}
-	der, err := x509.CreateCertificate(rand.Reader, a.cert, a.cert, key.Public(), key)
-	require.NoError(t, err)
-	writePEM(t, a.file, "CERTIFICATE", der)
-	return a
-}
-
-func (a *authority) issue(t *testing.T, dir, name string) (certFile, keyFile string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	cert := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, cert, a.cert, key.Public(), a.key)
-	require.NoError(t, err)
-	keyDER, err := x509.MarshalECPrivateKey(key)
-	require.NoError(t, err)
-	certFile, keyFile = filepath.Join(dir, name+".pem"), filepath.Join(dir, name+"-key.pem")
-	writePEM(t, certFile, "CERTIFICATE", der)
-	writePEM(t, keyFile, "EC PRIVATE KEY", keyDER)
-	return certFile, keyFile
-}
-
-func writePEM(t *testing.T, path, kind string, der []byte) {
-	t.Helper()
-	require.NoError(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
 }

@@ -1,8 +1,8 @@
 // Package etcdserver runs etcd inside the process: one member that keeps its data on disk and serves clients on one
 // address.
 //
-// Enter at Start; then datadir.go (who may use the directory) and trap.go (why a failure of etcd is not the end of the
-// process).
+// Enter at Start; then config.go (where, and who may use it), serve.go (what clients see), users.go (the user), datadir.go
+// (who may use the directory) and trap.go (why a failure of etcd is not the end of the process).
 package etcdserver
 
 import (
@@ -10,21 +10,15 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/url"
 	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
-	"google.golang.org/grpc"
 )
-
-// DefaultAddress is where an embedded etcd serves clients unless Config says otherwise.
-const DefaultAddress = "127.0.0.1:2379"
 
 const (
 	// peerURL is what the member says of itself in the member list. It has no peers and so no peer listener: any number
@@ -47,51 +41,12 @@ const (
 	brokenCloseTimeout = 2 * time.Second
 )
 
-// Config says where an embedded etcd keeps its data and listens.
-type Config struct {
-	Dir     string       // data directory, made if it is not there; required
-	Address string       // IP:port, localhost:port or :port for clients, port 0 takes a free one; empty means DefaultAddress
-	Log     *slog.Logger // gets what etcd logs as errors; nil drops it
-}
-
-func (c Config) withDefaults() Config {
-	if c.Address == "" {
-		c.Address = DefaultAddress
-	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
-	return c
-}
-
-// Validate reports every mistake of the configuration.
-func (c Config) Validate() error {
-	var errs []error
-	if c.Dir == "" {
-		errs = append(errs, errors.New(`etcd dir: "", want a path`))
-	}
-	if err := validateAddress(c.withDefaults().Address); err != nil {
-		errs = append(errs, fmt.Errorf("etcd address: %w", err))
-	}
-	return errors.Join(errs...)
-}
-
-func validateAddress(address string) error {
-	host, port, err := net.SplitHostPort(address)
-	if err != nil || host != "" && host != "localhost" && net.ParseIP(host) == nil {
-		return fmt.Errorf("%q, want IP:port such as %s", address, DefaultAddress)
-	}
-	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return fmt.Errorf("%q, want a port from 0 to 65535", address)
-	}
-	return nil
-}
-
 // Server is an embedded etcd that serves clients.
 type Server struct {
 	// set once by Start
 	etcd     *embed.Etcd
 	dir      *dataDir
+	front    *front
 	endpoint string
 	trap     *trap
 	streams  *streams
@@ -111,14 +66,24 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
+	secure, err := cfg.tlsConfig()
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, readyTimeout, fmt.Errorf("gave up after %s", readyTimeout))
 	defer cancel()
 	dir, err := lockDataDir(ctx, cfg.Dir)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{dir: dir, trap: newTrap(cfg.Log), streams: newStreams(), watched: make(chan struct{})}
+	front, err := listen(cfg, secure)
+	if err != nil {
+		dir.unlock()
+		return nil, explain(err, cfg)
+	}
+	s := &Server{dir: dir, front: front, trap: newTrap(cfg.Log), streams: newStreams(), watched: make(chan struct{})}
 	if err := s.start(ctx, cfg); err != nil {
+		front.stop()
 		dir.unlock()
 		return nil, explain(err, cfg)
 	}
@@ -127,6 +92,9 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 
 // Endpoint is the host:port under which clients on this machine reach etcd.
 func (s *Server) Endpoint() string { return s.endpoint }
+
+// Dial connects to etcd within the process, whatever the address: without TLS, and beside the bound of connections.
+func (s *Server) Dial(ctx context.Context) (net.Conn, error) { return s.front.dial(ctx) }
 
 // Failed receives at most one error, when etcd ends before Close is called: a full disk, say.
 func (s *Server) Failed() <-chan error { return s.trap.failed }
@@ -144,6 +112,7 @@ func (s *Server) Close() error {
 		closed := make(chan struct{})
 		go func() {
 			defer close(closed)
+			s.front.stop()
 			if s.endpoint == "" {
 				s.etcd.Server.Stop() // Etcd.Close waits for a server that is not ready yet
 			}
@@ -169,7 +138,12 @@ func (s *Server) start(ctx context.Context, cfg Config) error {
 	go s.watch()
 	select {
 	case <-s.etcd.Server.ReadyNotify():
-		s.endpoint = localEndpoint(s.etcd.Clients[0].Addr())
+		s.endpoint = localEndpoint(s.front.listener.Addr())
+		if err := restrict(ctx, s.etcd.Server, cfg); err != nil {
+			_ = s.Close()
+			return err
+		}
+		s.front.serve(s.etcd.Server, s.streams, s.trap.fail)
 		return nil
 	case err := <-s.trap.failed:
 		_ = s.Close()
@@ -236,9 +210,9 @@ func (s *Server) watch() {
 
 func (s *Server) embedConfig(cfg Config) *embed.Config {
 	peer, _ := url.Parse(peerURL)
-	client := url.URL{Scheme: "http", Host: cfg.Address}
-	if strings.HasPrefix(cfg.Address, ":") {
-		client.Host = "0.0.0.0" + cfg.Address // etcd wants an IP; Go takes this one to mean IPv6 too
+	client := url.URL{Scheme: "http", Host: localEndpoint(s.front.listener.Addr())}
+	if cfg.CertFile != "" {
+		client.Scheme = "https"
 	}
 	c := embed.NewConfig()
 	c.Name = "framegate"
@@ -248,16 +222,12 @@ func (s *Server) embedConfig(cfg Config) *embed.Config {
 	c.InitialCluster = c.InitialClusterFromName(c.Name)
 	// The token of the first start makes the cluster's ID, so clients can tell a new store from the one before.
 	c.InitialClusterToken = rand.Text()
-	c.ListenClientUrls = []url.URL{client}
+	c.ListenClientUrls = nil // clients are served by front
 	c.AdvertiseClientUrls = []url.URL{client}
 	c.TickMs = uint(tick / time.Millisecond)
 	c.ElectionMs = uint(electionTimeout / time.Millisecond)
 	c.AutoCompactionMode = embed.CompactorModeRevision
 	c.AutoCompactionRetention = strconv.Itoa(keptRevisions)
-	// The JSON gateway would let any web page that a person on this machine opens write routes.
-	c.EnableGRPCGateway = false
-	c.CORS = nil
-	c.GRPCAdditionalServerOptions = []grpc.ServerOption{grpc.ChainStreamInterceptor(s.streams.intercept)}
 	c.LogLevel = "error"
 	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(s.trap.logger)
 	return c

@@ -28,14 +28,14 @@ func limitFiles(cmd *exec.Cmd, limit int) {
 // connections and need new ones to an endpoint, and the admin server answers.
 func TestServe_IdleConnectionsLeaveDescriptorsForTheRest(t *testing.T) {
 	backend := startSink(t)
-	addr, other, adminAddr := freePort(t), freePort(t), freePort(t)
+	addr, other, adminAddr, etcd := freePort(t), freePort(t), freePort(t), freePort(t)
 	config := fmt.Sprintf(`
 listeners: [{name: main, address: %q}, {name: other, address: %q, max_connections: 200}]
 admin: {address: %q, token: s3cret}
-etcd: {endpoints: [none]}
+etcd: {embedded: {dir: %q, address: %q}}
 routes: {file: %q}
-`, addr, other, adminAddr, writeFile(t, fmt.Sprintf("routes: [{name: all, match: [{method: '*'}], backends: [{endpoints: [{address: %q}]}]}]", backend)))
-	for name, target := range map[string]string{"admin": adminAddr, "listener": other} {
+`, addr, other, adminAddr, t.TempDir(), etcd, writeFile(t, fmt.Sprintf("routes: [{name: all, match: [{method: '*'}], backends: [{endpoints: [{address: %q}]}]}]", backend)))
+	for name, target := range map[string]string{"admin": adminAddr, "listener": other, "etcd": etcd} {
 		t.Run(name, func(t *testing.T) {
 			cmd := framegate(t, "serve", "--config", writeFile(t, config))
 			limitFiles(cmd, 400)
@@ -62,12 +62,19 @@ routes: {file: %q}
 				require.NoError(t, err)
 				resp.Body.Close()
 			}
-			cc, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
-			require.NoError(t, err)
-			defer cc.Close()
-			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-			defer cancel()
-			require.NoError(t, cc.Invoke(ctx, "/sink/Take", &emptypb.Empty{}, &wrapperspb.Int64Value{}))
+			require.NoError(t, callSink(addr))
 		})
 	}
+}
+
+// callSink makes one call to a sink through the framegate at addr.
+func callSink(addr string) error {
+	cc, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return err
+	}
+	defer cc.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	return cc.Invoke(ctx, "/sink/Take", &emptypb.Empty{}, &wrapperspb.Int64Value{})
 }

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"net"
 	"sync"
 
@@ -28,7 +29,7 @@ func (g *Gateway) listenAdmin() (net.Listener, error) {
 // startAdmin starts the admin server.
 func (g *Gateway) startAdmin(ln net.Listener) *admin.Server {
 	return admin.Start(ln, admin.Config{
-		Token: g.conf().Admin.Token, Pprof: g.conf().Admin.Pprof, MaxConnections: min(g.conf().Admin.MaxConnections, sideConnections()),
+		Token: g.conf().Admin.Token, Pprof: g.conf().Admin.Pprof, MaxConnections: min(cmp.Or(g.conf().Admin.MaxConnections, admin.DefaultMaxConnections), sideConnections()),
 		Ready: g.Ready, Metrics: g.observers.metrics.Handler(), Control: g.control(), Log: g.log,
 	})
 }

@@ -56,12 +56,15 @@ func (s *sources) start(ctx context.Context, cfg *conf.Config) error {
 	}
 	s.etcdEndpoints = cfg.Etcd.Endpoints
 	if cfg.Etcd.Is(conf.Embedded) {
-		if err := s.startEmbedded(ctx, cfg.Etcd.Embedded); err != nil {
+		if err := s.startEmbedded(ctx, cfg.Etcd); err != nil {
 			return fmt.Errorf("etcd.embedded: %w", err)
 		}
 	}
 	client := cfg.Etcd.Client()
 	client.Endpoints = s.etcdEndpoints
+	if s.embedded != nil {
+		client.Endpoints, client.Dial = []string{s.embedded.Endpoint()}, s.embedded.Dial
+	}
 	if _, err := client.ClientConfig(); err != nil {
 		return fmt.Errorf("etcd: %w", err)
 	}
@@ -110,15 +113,18 @@ func (s *sources) follow(file *resolver.FileSource) {
 	})
 }
 
-func (s *sources) startEmbedded(ctx context.Context, cfg conf.EmbeddedEtcd) (err error) {
+func (s *sources) startEmbedded(ctx context.Context, cfg conf.Etcd) (err error) {
 	server := cfg.Server()
-	server.Log = s.log
+	server.Log, server.MaxConnections = s.log, min(etcdserver.DefaultMaxConnections, sideConnections())
 	s.embedded, err = etcdserver.Start(ctx, server)
 	if err != nil {
 		return err
 	}
 	s.etcdEndpoints = []string{s.embedded.Endpoint()}
-	s.log.Info("embedded etcd", "address", s.embedded.Endpoint(), "data", cfg.Dir)
+	if server.CertFile != "" {
+		s.etcdEndpoints[0] = "https://" + s.etcdEndpoints[0]
+	}
+	s.log.Info("embedded etcd", "address", s.etcdEndpoints[0], "data", cfg.Embedded.Dir)
 	s.wg.Go(func() {
 		select {
 		case err := <-s.embedded.Failed():

@@ -1,0 +1,73 @@
+package app
+
+import (
+	"fmt"
+	"net"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/framegate/framegate/test/testcert"
+)
+
+func TestServe_RefusesAnEmbeddedEtcdThatAnybodyCouldWrite(t *testing.T) {
+	const want = `etcd.embedded.address: "0.0.0.0:2379", want a loopback address, or cert_file beside etcd.username, or insecure: true`
+	for _, embedded := range []string{
+		"embedded: {address: 0.0.0.0:2379}",
+		"embedded: {address: 0.0.0.0:2379, cert_file: cert.pem, key_file: key.pem}",
+		"username: root, password: p, embedded: {address: 0.0.0.0:2379}",
+	} {
+		_, stderr, code := runFramegate(t, "", "serve", "--config", writeFile(t, "etcd: {"+embedded+"}"))
+		require.Equal(t, 2, code)
+		require.Contains(t, stderr, want)
+	}
+	_, stderr, code := runFramegate(t, "", "serve", "--config", writeFile(t, "etcd: {username: root, ca_file: ca.pem}"))
+	require.Equal(t, 2, code)
+	require.Contains(t, stderr, `etcd.username: "root" without a password, want both or none`)
+	require.Contains(t, stderr, `etcd.ca_file: "ca.pem", want it with the endpoints of an etcd elsewhere`)
+}
+
+// An embedded etcd beyond loopback, with TLS and a user, serves the gateway itself, other gateways and every command.
+func TestServe_EmbeddedEtcdWithTLSAndAUserServesOthers(t *testing.T) {
+	dir := t.TempDir()
+	ca := testcert.NewAuthority(t, dir)
+	cert, key := ca.Issue(t, dir, "server")
+	clientCert, clientKey := ca.Issue(t, dir, "client")
+	_, port, err := net.SplitHostPort(freePort(t))
+	require.NoError(t, err)
+	one, two, admin := freePort(t), freePort(t), freePort(t)
+	first := startServer(t, "--config", writeFile(t, fmt.Sprintf(`
+listeners: [{name: main, address: %q}]
+admin: {address: %q}
+register: {service: gates}
+etcd:
+  username: root
+  password: s3cret
+  embedded: {dir: %q, address: ":%s", cert_file: %q, key_file: %q, client_ca_file: %q}
+`, one, admin, filepath.Join(dir, "data"), port, cert, key, ca.File)))
+	require.Eventually(t, func() bool { return checkHealth(one) == nil }, processLimit, 5*time.Millisecond, first.log)
+	endpoint := "https://127.0.0.1:" + port
+	startServer(t, "--config", writeFile(t, fmt.Sprintf(`
+listeners: [{name: main, address: %q}]
+admin: {address: none}
+etcd: {endpoints: [%q], username: root, password: s3cret, ca_file: %q, cert_file: %q, key_file: %q, snapshot: ""}
+`, two, endpoint, ca.File, clientCert, clientKey)))
+
+	etcd := []string{"--etcd", endpoint, "--etcd-cacert", ca.File, "--etcd-cert", clientCert, "--etcd-key", clientKey, "--timeout", "20s"}
+	route := writeFile(t, "name: all\nmatch: [{method: '*'}]\nbackends: [{endpoints: [{address: '"+startSink(t)+"'}]}]\n")
+	_, stderr, code := runFramegate(t, "", append([]string{"route", "put", "-f", route}, etcd...)...)
+	require.NotZero(t, code, "without the user")
+	require.Contains(t, stderr, "user name is empty")
+	t.Setenv(etcdPasswordEnv, "s3cret")
+	user := append(etcd, "--etcd-user", "root")
+	_, stderr, code = runFramegate(t, "", append([]string{"route", "put", "-f", route}, user...)...)
+	require.Zero(t, code, stderr)
+	for _, addr := range []string{one, two} {
+		require.Eventually(t, func() bool { return callSink(addr) == nil }, processLimit, 20*time.Millisecond, "%s: %s", addr, first.log())
+	}
+	out, stderr, code := runFramegate(t, "", append([]string{"service", "list"}, user...)...)
+	require.Zero(t, code, stderr)
+	require.Contains(t, out, "gates", "it registers itself")
+}

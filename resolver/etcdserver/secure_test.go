@@ -1,0 +1,181 @@
+package etcdserver_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/etcdserver"
+	"github.com/framegate/framegate/test/testcert"
+)
+
+func TestConfig_BeyondLoopbackWantsTLSAndAUserOrInsecure(t *testing.T) {
+	const wants = ", want a loopback address, or cert_file beside etcd.username, or insecure: true"
+	secure := etcdserver.Config{Dir: "d", CertFile: "c", KeyFile: "k", Username: "root", Password: "p"}
+	tlsAlone, userAlone, insecure := secure, secure, etcdserver.Config{Dir: "d", Insecure: true}
+	tlsAlone.Username, tlsAlone.Password = "", ""
+	userAlone.CertFile, userAlone.KeyFile = "", ""
+	for address, beyond := range map[string]bool{
+		"": false, "127.0.0.1:2379": false, "127.8.8.8:0": false, "[::1]:2379": false, "localhost:2379": false, "[::ffff:127.0.0.1]:1": false,
+		":2379": true, "0.0.0.0:2379": true, "[::]:2379": true, "192.0.2.1:2379": true, "[::ffff:192.0.2.1]:1": true, "[fe80::1]:1": true,
+	} {
+		for _, cfg := range []etcdserver.Config{secure, insecure} {
+			cfg.Address = address
+			require.NoError(t, cfg.Validate(), address)
+		}
+		for _, cfg := range []etcdserver.Config{{Dir: "d"}, tlsAlone, userAlone} {
+			cfg.Address = address
+			if beyond {
+				require.EqualError(t, cfg.Validate(), `etcd address: "`+address+`"`+wants)
+			} else {
+				require.NoError(t, cfg.Validate(), address)
+			}
+		}
+	}
+}
+
+func TestConfig_NamesMistakesOfFiles(t *testing.T) {
+	for want, cfg := range map[string]etcdserver.Config{
+		`etcd cert_file: "c" with key_file "", want both files or none`:                           {Dir: "d", CertFile: "c"},
+		`etcd cert_file: "" with key_file "k", want both files or none`:                           {Dir: "d", KeyFile: "k"},
+		`etcd client_ca_file: "ca" without cert_file, want a certificate of the server too`:       {Dir: "d", ClientCAFile: "ca"},
+		`etcd cert_file: "no" with key_file "nokey" and client_ca_file "", want PEM files: open `: {Dir: t.TempDir(), CertFile: "no", KeyFile: "nokey"},
+	} {
+		_, err := etcdserver.Start(t.Context(), cfg)
+		require.ErrorContains(t, err, want)
+	}
+}
+
+// get asks an etcd once.
+func get(t *testing.T, cfg resolver.EtcdClientConfig) error {
+	t.Helper()
+	cfg.DialTimeout = 5 * time.Second
+	cli, err := resolver.NewEtcdClient(cfg)
+	if err != nil {
+		return err
+	}
+	defer cli.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	_, err = cli.Get(ctx, "k")
+	return err
+}
+
+func TestStart_ServesAUserOverTLS(t *testing.T) {
+	noLeaks(t)
+	dir := t.TempDir()
+	ca := testcert.NewAuthority(t, dir)
+	cert, key := ca.Issue(t, dir, "server")
+	cfg := etcdserver.Config{Dir: t.TempDir(), Address: ":0", CertFile: cert, KeyFile: key, Username: "gates", Password: "first"}
+	s := start(t, cfg)
+	good := resolver.EtcdClientConfig{Endpoints: []string{"https://" + s.Endpoint()}, CAFile: ca.File, Username: "gates", Password: "first"}
+	require.NoError(t, get(t, good))
+	within := resolver.EtcdClientConfig{Endpoints: []string{s.Endpoint()}, Username: "gates", Password: "first", Dial: s.Dial}
+	require.NoError(t, get(t, within), "within the process there is no TLS")
+
+	nobody, wrong, other := good, good, good
+	nobody.Username, nobody.Password = "", ""
+	wrong.Password = "second"
+	other.Username = "guest"
+	require.ErrorIs(t, get(t, nobody), rpctypes.ErrUserEmpty)
+	require.ErrorIs(t, get(t, wrong), rpctypes.ErrAuthFailed)
+	require.ErrorIs(t, get(t, other), rpctypes.ErrAuthFailed)
+	within.Username, within.Password = "", ""
+	require.ErrorIs(t, get(t, within), rpctypes.ErrUserEmpty)
+	plain := good
+	plain.Endpoints, plain.CAFile = []string{s.Endpoint()}, ""
+	require.Error(t, get(t, plain))
+	require.NoError(t, s.Close())
+
+	cfg.Password = "second" // as the configuration has it
+	s = start(t, cfg)
+	wrong.Endpoints, good.Endpoints = []string{"https://" + s.Endpoint()}, []string{"https://" + s.Endpoint()}
+	require.NoError(t, get(t, wrong))
+	require.ErrorIs(t, get(t, good), rpctypes.ErrAuthFailed)
+	require.NoError(t, s.Close())
+
+	cfg.Username, cfg.Password, cfg.Insecure = "", "", true
+	_, err := etcdserver.Start(t.Context(), cfg)
+	require.ErrorContains(t, err, "it has users, want etcd.username and etcd.password of one")
+
+	cfg.Username, cfg.Password = "root", "third"
+	s = start(t, cfg)
+	root := resolver.EtcdClientConfig{Endpoints: []string{"https://" + s.Endpoint()}, CAFile: ca.File, Username: "root", Password: "third"}
+	require.NoError(t, get(t, root))
+}
+
+func TestStart_WantsClientCertificates(t *testing.T) {
+	noLeaks(t)
+	dir := t.TempDir()
+	ca := testcert.NewAuthority(t, dir)
+	cert, key := ca.Issue(t, dir, "server")
+	s := start(t, etcdserver.Config{Dir: t.TempDir(), Address: anyPort, CertFile: cert, KeyFile: key, ClientCAFile: ca.File})
+	clientCert, clientKey := ca.Issue(t, dir, "root") // its name gives no rights: the user does
+	good := resolver.EtcdClientConfig{Endpoints: []string{"https://" + s.Endpoint()}, CAFile: ca.File, CertFile: clientCert, KeyFile: clientKey}
+	require.NoError(t, get(t, good))
+
+	pem, err := os.ReadFile(ca.File)
+	require.NoError(t, err)
+	roots := x509.NewCertPool()
+	require.True(t, roots.AppendCertsFromPEM(pem))
+	nc, err := tls.Dial("tcp", s.Endpoint(), &tls.Config{RootCAs: roots, NextProtos: []string{"h2"}})
+	if err == nil { // with TLS 1.3 the client hears of it when it reads
+		defer nc.Close()
+		require.NoError(t, nc.SetDeadline(time.Now().Add(10*time.Second)))
+		for err == nil {
+			_, err = nc.Read(make([]byte, 1024))
+		}
+	}
+	require.True(t, strings.Contains(err.Error(), "certificate required") || strings.Contains(err.Error(), "reset"), err)
+}
+
+// A user who is asked for a password is one on loopback too.
+func TestStart_AUserOnLoopbackNeedsNoTLS(t *testing.T) {
+	noLeaks(t)
+	s := start(t, etcdserver.Config{Dir: t.TempDir(), Address: anyPort, Username: "root", Password: "p"})
+	require.NoError(t, get(t, resolver.EtcdClientConfig{Endpoints: []string{s.Endpoint()}, Username: "root", Password: "p"}))
+	require.ErrorIs(t, get(t, resolver.EtcdClientConfig{Endpoints: []string{s.Endpoint()}}), rpctypes.ErrUserEmpty)
+	// Watches and leases too, which a framegate that follows it and a service that registers need.
+	cli, err := resolver.NewEtcdClient(resolver.EtcdClientConfig{Endpoints: []string{s.Endpoint()}, Username: "root", Password: "p"})
+	require.NoError(t, err)
+	defer cli.Close()
+	events := cli.Watch(t.Context(), "k", clientv3.WithCreatedNotify())
+	require.True(t, (<-events).Created)
+	lease, err := cli.Grant(t.Context(), 10)
+	require.NoError(t, err)
+	_, err = cli.Put(t.Context(), "k", "v", clientv3.WithLease(lease.ID))
+	require.NoError(t, err)
+	require.Equal(t, "v", string((<-events).Events[0].Kv.Value))
+}
+
+func TestStart_HasABoundOfConnections(t *testing.T) {
+	noLeaks(t)
+	s := start(t, etcdserver.Config{Dir: t.TempDir(), Address: anyPort, MaxConnections: 4})
+	refused := 0
+	for range 12 {
+		nc, err := net.Dial("tcp", s.Endpoint())
+		if err == nil {
+			defer nc.Close()
+			require.NoError(t, nc.SetReadDeadline(time.Now().Add(5*time.Second)))
+			_, err = nc.Read(make([]byte, 1)) // SETTINGS, or the reset
+		}
+		if err != nil {
+			require.ErrorIs(t, err, syscall.ECONNRESET)
+			refused++
+		}
+	}
+	require.Equal(t, 8, refused)
+	within := resolver.EtcdClientConfig{Endpoints: []string{s.Endpoint()}, Dial: s.Dial}
+	require.NoError(t, get(t, within), "the process itself has its own connection")
+}
