@@ -48,6 +48,8 @@ func (c *call) brokenError(err error) *localError {
 		return localErrorf(codes.Canceled, ReasonCanceled, "canceled by the client") // which hears it no more
 	case errors.As(err, &conn):
 		return localErrorf(codes.Unavailable, ReasonUpstreamReset, "the connection to %s broke: %s", c.endpoint(), conn.Desc)
+	case tooLargeHeaders(c.up.Load()):
+		return resetError(h2conn.HeadersTooLarge)
 	case c.up.Load().Unprocessed():
 		return localErrorf(codes.Unavailable, ReasonUpstreamReset, "%s refused the call", c.endpoint())
 	case errors.As(err, &st):
@@ -84,10 +86,19 @@ func (c *call) endWithUpstream(up *pool.Stream) {
 // resetMessage is the message that Kitex gives to a stream that the endpoint ended without trailers. The code comes
 // from the frames themselves; the message only makes sure that no trailers came first.
 func resetMessage(code http2.ErrCode) string {
-	if code == h2conn.BareEnd {
+	switch code {
+	case h2conn.BareEnd:
 		return "server closed the stream without sending trailers"
+	case h2conn.HeadersTooLarge:
+		return h2conn.HeadersTooLargeMessage
 	}
 	return "stream terminated by RST_STREAM with error code: " + code.String()
+}
+
+// tooLargeHeaders reports whether a stream has ended because its headers or trailers are too large.
+func tooLargeHeaders(up *pool.Stream) bool {
+	code, ok := up.ResetCode()
+	return ok && code == h2conn.HeadersTooLarge && up.Status().Message() == resetMessage(code)
 }
 
 // closeAttempts closes what a panic left open.

@@ -171,8 +171,11 @@ func messageError(err error, framing Reason, whose string) *localError {
 // resetError is the local error for an upstream's RST_STREAM, with the code that a gRPC client would give it (gRPC over
 // HTTP/2, "Errors").
 func resetError(code http2.ErrCode) *localError {
-	if code == h2conn.BareEnd {
+	switch code {
+	case h2conn.BareEnd:
 		return localErrorf(codes.Internal, ReasonBadResponseFraming, "response: the endpoint ended the stream without trailers")
+	case h2conn.HeadersTooLarge:
+		return localErrorf(codes.ResourceExhausted, ReasonHeadersTooLarge, "response: the endpoint's headers or trailers are longer than max_header_bytes")
 	}
 	c := codes.Internal
 	switch code {

@@ -55,19 +55,19 @@ func dialConn(ctx context.Context, e *endpoint) (*conn, error) {
 	cfg := &e.group.cfg
 	dialCtx, cancel := context.WithTimeout(ctx, cfg.ConnectTimeout)
 	defer cancel()
-	nc, err := dialNet(dialCtx, e.addr)
+	nc, err := e.group.pool.dialNet(dialCtx, e.addr)
 	if err != nil {
 		return nil, &DialError{Address: e.addr, Err: err}
 	}
 	c := &conn{endpoint: e, lost: make(chan struct{})}
-	c.h2 = h2conn.New(nc, func() { e.limitChanged(c) })
+	c.h2 = h2conn.New(nc, cfg.MaxHeaderBytes, func() { e.limitChanged(c) })
 	maxHeader := cfg.MaxHeaderBytes
 	c.tr, err = grpc.NewClientTransportWithConfig(ctx, c.h2, grpc.ConnectOptions{
 		InitialWindowSize:     cfg.StreamWindow,
 		InitialConnWindowSize: cfg.ConnectionWindow,
 		MaxHeaderListSize:     &maxHeader,
 	}, grpc.ClientConfig{
-		RemoteService: e.addr,
+		RemoteService: c.h2.Name(),
 		OnGoAway:      func(context.Context, grpc.ClientTransport, grpc.GoAwayReason) { c.onGoAway() },
 		OnClose:       func(_ context.Context, _ grpc.ClientTransport, err error) { c.onClose(err) },
 	})
@@ -86,6 +86,9 @@ func dialConn(ctx context.Context, e *endpoint) (*conn, error) {
 	case <-c.h2.Settings():
 	case <-c.lost:
 		return nil, &DialError{Address: e.addr, Err: fmt.Errorf("no HTTP/2 connection: %w", c.lostErr)}
+	case <-c.h2.Crashed():
+		c.closeNow(errCrashed)
+		return nil, &DialError{Address: e.addr, Err: fmt.Errorf("no HTTP/2 connection: %w", errCrashed)}
 	case <-dialCtx.Done():
 		c.closeNow(context.Cause(dialCtx))
 		return nil, &DialError{Address: e.addr, Err: fmt.Errorf("no HTTP/2 SETTINGS in %s", cfg.ConnectTimeout)}
@@ -109,6 +112,9 @@ func dialNet(ctx context.Context, addr string) (net.Conn, error) {
 	return d.DialContext(ctx, "tcp", addr)
 }
 
+// errCrashed ends the calls of a connection whose transport has crashed.
+var errCrashed = grpc.ConnectionError{Desc: "its transport has failed"}
+
 // overGrace is how long the transport may take to read what came before the connection's end, and to close itself.
 const overGrace = time.Second
 
@@ -120,6 +126,8 @@ func (c *conn) watch() {
 		grace := time.NewTimer(overGrace)
 		defer grace.Stop()
 		select {
+		case <-c.h2.Crashed():
+			err = errCrashed
 		case <-c.lost:
 			return
 		case <-grace.C:

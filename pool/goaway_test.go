@@ -237,17 +237,4 @@ func TestConnection_KeepaliveEndsADeadOne(t *testing.T) {
 		s.Close()
 		eventually(t, "nothing but the endpoint", func() bool { return p.Stats() == Stats{Endpoints: 1} })
 	})
-
-	// Such a status makes Kitex's reader panic: the connection looks well and brings nothing any more.
-	t.Run("whose reader has died", func(t *testing.T) {
-		server := startServer(t, func(s *server) {
-			s.onHeaders = func(c *serverConn, stream uint32) {
-				c.writeHeaders(stream, true, ":status", "200", "content-type", "application/grpc", "grpc-status", "99999999999")
-			}
-		})
-		p := newPool(t, keepalive)
-		s := open(t, p, server.addr)
-		require.ErrorIs(t, ends(t, s), h2conn.ErrKeepalive)
-		s.Close()
-	})
 }

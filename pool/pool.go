@@ -9,13 +9,15 @@ package pool
 import (
 	"context"
 	"log/slog"
+	"net"
 	"sync"
 )
 
 // Pool holds the connections to every endpoint, in Groups of one policy each. It is safe for concurrent use.
 type Pool struct {
-	log *slog.Logger
-	own *Group
+	log     *slog.Logger
+	own     *Group
+	dialNet func(ctx context.Context, addr string) (net.Conn, error)
 
 	ctx    context.Context // of every connection; ended by Close
 	cancel context.CancelFunc
@@ -30,7 +32,7 @@ type Pool struct {
 // New returns a Pool whose default Group has the policy cfg, which must be valid (Config.Validate). log gets
 // connections made and lost at debug level.
 func New(cfg Config, log *slog.Logger) *Pool {
-	p := &Pool{log: log}
+	p := &Pool{log: log, dialNet: dialNet}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.own = p.Group(cfg)
 	return p

@@ -1,6 +1,7 @@
 // Package h2conn is the connection that framegate puts under a Kitex nphttp2 client transport. It reads in large pieces
-// (reader.go), follows the peer's frames (follower.go, observer.go) to learn what the transport keeps to itself, and
-// keeps the connection alive (keepalive.go) within what gRPC servers allow.
+// (reader.go), keeps from it what it cannot take (blocks.go, answers.go), follows the peer's frames (follower.go,
+// observer.go) to learn what the transport keeps to itself, and keeps the connection alive (keepalive.go) within what
+// gRPC servers allow.
 //
 // Enter at New; then conn.go.
 package h2conn
@@ -11,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/cloudwego/kitex/pkg/gofunc"
 	"github.com/cloudwego/netpoll"
 	"golang.org/x/net/http2"
 )
@@ -33,6 +35,11 @@ type Conn struct {
 	over     chan struct{} // closed by end
 	overOnce sync.Once
 
+	name      string        // for the transport, see Name
+	crashed   chan struct{} // closed by crash
+	crashOnce sync.Once
+	unwatch   func() // does not call crash any more
+
 	settings chan struct{} // closed when the transport has the peer's first SETTINGS frame
 	changed  func()        // called when maxStreams has changed; nil for nobody
 
@@ -52,19 +59,30 @@ type Conn struct {
 	resets resets
 }
 
-// New wraps nc. It owns nc from here on. changed, if not nil, is called from the reading goroutine each time MaxStreams
-// has changed; it must not block.
-func New(nc net.Conn, changed func()) *Conn {
-	c := &Conn{Conn: nc, over: make(chan struct{}), settings: make(chan struct{}), changed: changed, unlimited: math.MaxUint32}
+// maxBlockBytes bounds a header block from a peer: it is what gRPC libraries allow at most by themselves.
+const maxBlockBytes = 16 << 20
+
+// New wraps nc. It owns nc from here on. A call whose header blocks are longer than maxHeaderBytes ends, see
+// HeadersTooLarge; the transport must take blocks of that length. changed, if not nil, is called from the reading
+// goroutine each time MaxStreams has changed; it must not block.
+func New(nc net.Conn, maxHeaderBytes uint32, changed func()) *Conn {
+	c := &Conn{
+		Conn: nc, over: make(chan struct{}), crashed: make(chan struct{}), settings: make(chan struct{}), changed: changed, unlimited: math.MaxUint32,
+	}
+	addr := nc.RemoteAddr().String()
+	c.name = uniqueName(addr)
+	c.unwatch = WatchCrashes(gofunc.Info{RemoteService: c.name, RemoteAddr: addr}, c.crash)
 	c.observer.to = c
-	c.reader = NewReader(socket{c}, c.observer.observe)
+	blocks := NewBlocks(socket{c}, BlocksConfig{Judge: answers{c}, MaxList: maxHeaderBytes, MaxBytes: max(maxBlockBytes, 2*int(maxHeaderBytes))})
+	c.reader = NewReader(blocks, c.observer.observe)
 	return c
 }
 
-// socket is what the Reader reads from.
+// socket is what the Reader reads from, through the Blocks.
 type socket struct{ c *Conn }
 
-// Read comes only when the transport needs bytes beyond the last whole frame: it has handled every frame read so far.
+// Read comes only when the transport needs bytes beyond the last whole frame that it can have: it has handled every frame
+// read so far, or that was made of what was read.
 func (s socket) Read(p []byte) (int, error) {
 	s.c.transportCaughtUp()
 	return s.c.Conn.Read(p)
@@ -123,6 +141,7 @@ func (c *Conn) writePing() {
 // Close closes the connection and waits for a ping that is being written. It may be called more than once.
 func (c *Conn) Close() error {
 	err := c.Conn.Close()
+	c.unwatch()
 	c.end()
 	c.pmu.Lock()
 	c.closed = true
@@ -133,7 +152,19 @@ func (c *Conn) Close() error {
 
 func (c *Conn) end() { c.overOnce.Do(func() { close(c.over) }) }
 
-// Over is closed when the connection was closed or a Write has failed. Kitex's transport closes itself then, unless it
+func (c *Conn) crash() {
+	c.crashOnce.Do(func() { close(c.crashed) })
+	c.end()
+}
+
+// Name is what the transport must get as its RemoteService: it tells whose transport has crashed.
+func (c *Conn) Name() string { return c.name }
+
+// Crashed is closed when a goroutine of the transport has ended with a panic. Over is closed then too. Nothing moves on
+// the connection any more: whoever owns the transport must close it at once.
+func (c *Conn) Crashed() <-chan struct{} { return c.crashed }
+
+// Over is closed when the connection was closed, a Write has failed, or the transport has crashed. Kitex's transport closes itself then, unless it
 // had 50 answers to the peer in its queue (resets, mostly): its reader waits for its writer to send them, and its writer
 // has ended. Whoever owns the transport must close it soon after Over.
 func (c *Conn) Over() <-chan struct{} { return c.over }

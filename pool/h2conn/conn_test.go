@@ -22,7 +22,7 @@ import (
 func TestConn_MaxStreamsFollowsTheSettings(t *testing.T) {
 	nc, p := newPeer(t, nil)
 	changed := make(chan struct{}, 100)
-	c := New(nc, func() { changed <- struct{}{} })
+	c := New(nc, 64<<10, func() { changed <- struct{}{} })
 	transport(t, c)
 	waitSettings(t, c)
 	require.EqualValues(t, math.MaxUint32, c.MaxStreams(), "none is set")
@@ -46,7 +46,7 @@ func TestConn_MaxStreamsFollowsTheSettings(t *testing.T) {
 
 func TestConn_CloseTwice(t *testing.T) {
 	nc, _ := newPeer(t, nil)
-	c := New(nc, nil)
+	c := New(nc, 64<<10, nil)
 	require.NoError(t, c.Close())
 	require.ErrorIs(t, c.Close(), net.ErrClosed)
 }
@@ -55,7 +55,7 @@ func TestConn_CloseTwice(t *testing.T) {
 func TestConn_CloseEndsABlockedPing(t *testing.T) {
 	client, server := net.Pipe() // takes nothing until it is read
 	defer server.Close()
-	c := New(client, nil)
+	c := New(client, 64<<10, nil)
 	done, pinged := make(chan struct{}), make(chan error, 1)
 	go func() { pinged <- c.ping(done, time.Minute) }()
 	eventually(t, "the ping in its write", func() bool {
@@ -90,7 +90,7 @@ func TestConn_Over(t *testing.T) {
 	}
 	t.Run("after Close", func(t *testing.T) {
 		nc, _ := newPeer(t, nil)
-		c := New(nc, nil)
+		c := New(nc, 64<<10, nil)
 		require.False(t, over(c))
 		_ = c.Close()
 		_ = c.Close()
@@ -98,7 +98,7 @@ func TestConn_Over(t *testing.T) {
 	})
 	t.Run("after a failed write", func(t *testing.T) {
 		nc, _ := newPeer(t, nil)
-		c := New(nc, nil)
+		c := New(nc, 64<<10, nil)
 		_, err := c.Write([]byte(http2.ClientPreface))
 		require.NoError(t, err)
 		require.False(t, over(c))
@@ -233,7 +233,7 @@ func storm(t *testing.T, c *Conn, tr grpc.ClientTransport, change func(stop <-ch
 
 func TestReserve_NewStreamNeverWaitsWhenTheLimitFalls(t *testing.T) {
 	nc, p := newPeer(t, refusing(100))
-	c := New(nc, nil)
+	c := New(nc, 64<<10, nil)
 	tr, _ := transport(t, c)
 	waitSettings(t, c)
 	storm(t, c, tr, func(<-chan struct{}) {
@@ -250,7 +250,7 @@ func TestReserve_NewStreamNeverWaitsWhenTheLimitFalls(t *testing.T) {
 // NewStream for the transport's reader, which would wait for the opening to end.
 func TestReserve_NewStreamNeverWaitsWhenTheLimitRisesAndFallsAtOnce(t *testing.T) {
 	nc, p := newPeer(t, refusing(1))
-	c := New(nc, nil)
+	c := New(nc, 64<<10, nil)
 	tr, _ := transport(t, c)
 	waitSettings(t, c)
 	rise := frame(http2.FrameSettings, 0, 0, settingsPayload(maxStreams(1000)))
@@ -269,7 +269,7 @@ func TestReserve_NewStreamNeverWaitsWhenTheLimitRisesAndFallsAtOnce(t *testing.T
 // Kitex takes a SETTINGS ACK for the peer's first frame; it then allows 100 streams and not as many as one likes.
 func TestReserve_SettingsAckFirst(t *testing.T) {
 	nc, p := newPeer(t, func(p *peer) { p.mute = true })
-	c := New(nc, nil)
+	c := New(nc, 64<<10, nil)
 	tr, _ := transport(t, c)
 	p.writeRaw(append(frame(http2.FrameSettings, http2.FlagSettingsAck, 0, nil), frame(http2.FrameSettings, 0, 0, nil)...))
 	waitSettings(t, c)
@@ -288,7 +288,7 @@ func TestReserve_SettingsAckFirst(t *testing.T) {
 // between them.
 func TestConn_PingNeverPartsAHeaderBlockOrAFrame(t *testing.T) {
 	nc, p := newPeer(t, nil)
-	c := New(nc, nil)
+	c := New(nc, 64<<10, nil)
 	tr, lost := transport(t, c)
 	waitSettings(t, c)
 
@@ -349,7 +349,7 @@ func TestConn_PingNeverPartsAHeaderBlockOrAFrame(t *testing.T) {
 
 func TestConn_ResetCode(t *testing.T) {
 	nc, p := newPeer(t, nil)
-	c := New(nc, nil)
+	c := New(nc, 64<<10, nil)
 	tr, _ := transport(t, c)
 	waitSettings(t, c)
 

@@ -52,7 +52,7 @@ func never(t *testing.T, what string, ended <-chan error, cond func() bool) {
 
 func TestKeepalive_ThreePingsThenPoliteUntilDataComes(t *testing.T) {
 	nc, p := newPeer(t, nil)
-	c := New(nc, nil)
+	c := New(nc, 64<<10, nil)
 	tr, _ := transport(t, c)
 	waitSettings(t, c)
 	newStream(t, tr)
@@ -81,7 +81,7 @@ func TestKeepalive_NoPingWithoutStreamsOrTime(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			nc, p := newPeer(t, nil)
-			c := New(nc, nil)
+			c := New(nc, 64<<10, nil)
 			transport(t, c)
 			waitSettings(t, c)
 			ended := keepalive(t, c, tc.k, func() int { return tc.streams })
@@ -92,7 +92,7 @@ func TestKeepalive_NoPingWithoutStreamsOrTime(t *testing.T) {
 
 func TestKeepalive_NoAnswerEndsTheConnection(t *testing.T) {
 	nc, p := newPeer(t, func(p *peer) { p.silent = true })
-	c := New(nc, nil)
+	c := New(nc, 64<<10, nil)
 	transport(t, c)
 	waitSettings(t, c)
 	k := Keepalive{Time: 20 * time.Millisecond, Timeout: 100 * time.Millisecond}
@@ -108,7 +108,7 @@ func TestKeepalive_NoAnswerEndsTheConnection(t *testing.T) {
 // A peer too busy with answers to acknowledge a ping is alive.
 func TestKeepalive_DataIsAnAnswer(t *testing.T) {
 	nc, p := newPeer(t, func(p *peer) { p.silent = true })
-	c := New(nc, nil)
+	c := New(nc, 64<<10, nil)
 	tr, _ := transport(t, c)
 	waitSettings(t, c)
 	newStream(t, tr)
@@ -135,7 +135,7 @@ func TestKeepalive_EndsWithDone(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			nc, p := newPeer(t, func(p *peer) { p.silent = true })
-			c := New(nc, nil)
+			c := New(nc, 64<<10, nil)
 			transport(t, c)
 			waitSettings(t, c)
 			done, result := make(chan struct{}), make(chan error, 1)
@@ -264,7 +264,7 @@ func TestKeepalive_NeverTooManyPingsForGRPCGo(t *testing.T) {
 		nc, err := net.Dial("tcp", server.addr)
 		require.NoError(t, err)
 		g := &gated{Conn: nc, arrived: make(chan struct{}, 1000)}
-		c := New(g, nil)
+		c := New(g, 64<<10, nil)
 		tr, lost := transport(t, c)
 		waitSettings(t, c)
 		_, err = newStream(t, tr).Header()
