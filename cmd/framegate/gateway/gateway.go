@@ -80,7 +80,7 @@ func Start(ctx context.Context, cfg *conf.Config, log *slog.Logger, opts ...Opti
 	g.descriptors = transserver.NewDescriptors(transserver.OpenFileLimit())
 	g.pool = pool.New(conf.PoolConfig(cfg.Upstream), log)
 	if err := g.start(ctx); err != nil {
-		g.Shutdown(context.WithoutCancel(ctx))
+		g.abandon(context.WithoutCancel(ctx))
 		return nil, err
 	}
 	return g, nil
