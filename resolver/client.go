@@ -18,6 +18,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 )
@@ -36,6 +38,8 @@ type EtcdClientConfig struct {
 
 	// DialTimeout bounds the question for a token that a Username needs; 0 means 5 s. Connecting itself never blocks.
 	DialTimeout time.Duration
+
+	silent func(address string) // hears of each connection that was closed because its peer did not answer; may be nil
 }
 
 // What a client of ours does about connections. Servers allow pings every 5 s (embed.DefaultGRPCKeepAliveMinTime).
@@ -75,10 +79,18 @@ func (c EtcdClientConfig) ClientConfig() (clientv3.Config, error) {
 	if err != nil {
 		return clientv3.Config{}, err
 	}
-	options := []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
-		Backoff:           backoff.Config{BaseDelay: minReconnectDelay, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxReconnectDelay},
-		MinConnectTimeout: minConnectTimeout,
-	})}
+	creds := insecure.NewCredentials()
+	if tlsConfig != nil {
+		creds = credentials.NewTLS(tlsConfig)
+	}
+	options := []grpc.DialOption{
+		grpc.WithTransportCredentials(aliveCredentials{creds, aliveSilence, c.silent}), // in place of the client's own
+		grpc.WithChainStreamInterceptor(placeWatch),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: minReconnectDelay, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxReconnectDelay},
+			MinConnectTimeout: minConnectTimeout,
+		}),
+	}
 	if c.Dial != nil {
 		options = append(options, grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return c.Dial(ctx) }))
 	}
@@ -107,12 +119,13 @@ func ReachEtcd(ctx context.Context, cli *clientv3.Client) error {
 	return nil // any other answer is an answer
 }
 
-// unansweredCause says why a request was not answered where its error only says that it waited too long.
-func unansweredCause(ctx context.Context, cli *clientv3.Client, err error) error {
+// unansweredCause says why a request was not answered where its error only says that it waited too long. It takes no
+// longer than within.
+func unansweredCause(ctx context.Context, cli *clientv3.Client, err error, within time.Duration) error {
 	if !IsUnavailable(err) {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	if reason := ReachEtcd(ctx, cli); reason != nil {
 		return reason

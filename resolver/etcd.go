@@ -62,6 +62,7 @@ func NewEtcdSource(cfg EtcdConfig, r *Resolver, log *slog.Logger) *EtcdSource {
 		cfg: cfg, resolver: r, log: log, outage: newOutage(log, strings.Join(cfg.Client.Endpoints, ",")),
 		ready: make(chan struct{}), changed: make(chan struct{}, 1),
 	}
+	s.cfg.Client.silent = s.outage.memberSilent
 	s.bindings = newBindings(cfg.Compile, func(gone, added []*Route) { r.Update(SourceEtcd, gone, added) }, log)
 	s.schemas = newFollower[*schema.Schema]("schemas", schemaKeys(cfg.Prefix), s.outage, log)
 	s.schemas.parse = parseSchema

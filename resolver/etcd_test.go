@@ -3,7 +3,6 @@ package resolver
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"sync"
@@ -291,80 +290,4 @@ func TestJitter_StaysWithinAQuarter(t *testing.T) {
 		require.GreaterOrEqual(t, d, 750*time.Millisecond)
 		require.Less(t, d, 1250*time.Millisecond)
 	}
-}
-
-// link is a TCP connection to a server that a test can cut.
-type link struct {
-	listener net.Listener
-	to       string
-	wg       sync.WaitGroup
-
-	mu    sync.Mutex // guards down, conns
-	down  bool
-	conns map[net.Conn]bool
-}
-
-func newLink(t *testing.T, to string) *link {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	k := &link{listener: l, to: to, conns: map[net.Conn]bool{}}
-	k.wg.Go(k.accept)
-	t.Cleanup(func() {
-		_ = l.Close()
-		k.cut()
-		k.wg.Wait()
-	})
-	return k
-}
-
-func (k *link) address() string { return k.listener.Addr().String() }
-
-func (k *link) accept() {
-	for {
-		in, err := k.listener.Accept()
-		if err != nil {
-			return
-		}
-		out, err := net.Dial("tcp", k.to)
-		if err != nil || !k.add(in, out) {
-			_ = in.Close()
-			if err == nil {
-				_ = out.Close()
-			}
-			continue
-		}
-		for _, pair := range [][2]net.Conn{{in, out}, {out, in}} {
-			k.wg.Go(func() {
-				_, _ = io.Copy(pair[0], pair[1])
-				_ = pair[0].Close()
-				_ = pair[1].Close()
-			})
-		}
-	}
-}
-
-func (k *link) add(conns ...net.Conn) bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for _, c := range conns {
-		k.conns[c] = true
-	}
-	return !k.down
-}
-
-func (k *link) cut() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.down = true
-	for c := range k.conns {
-		_ = c.Close()
-	}
-	clear(k.conns)
-}
-
-func (k *link) restore() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.down = false
 }

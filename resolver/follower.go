@@ -16,12 +16,10 @@ import (
 
 const (
 	etcdRequestTimeout = 5 * time.Second
-	etcdProbeInterval  = 3 * time.Second
 	firstSyncTimeout   = 2 * time.Second // while there is a snapshot to fall back on
+	hastySyncTimeout   = time.Second     // after a member was late, for another to answer; then etcdRequestTimeout
 	// fullSyncInterval is how often everything is read again although the watch goes on.
 	fullSyncInterval = 5 * time.Minute
-	// silentProbes is how many probes in a row a watch may leave unanswered that etcd itself answers.
-	silentProbes = 5
 
 	minResync = 100 * time.Millisecond
 	maxResync = 5 * time.Second
@@ -41,15 +39,17 @@ var (
 	errReplaced = errors.New("etcd's data was replaced")
 	// errOutOfStep means that etcd has not as many documents as the watch told of: its data was replaced unnoticed.
 	errOutOfStep = errors.New("the watch does not agree with what etcd has")
-	errSilent    = errors.New("the watch is silent while etcd answers")
-	errDue       = errors.New("it is time to compare all")
+	// errLate and errSilent mean that the member that has the watch is not as good as others. Watch at another.
+	errLate   = errors.New("the watch is behind what etcd has")
+	errSilent = errors.New("the watch is silent while etcd answers")
+	errDue    = errors.New("it is time to compare all")
 )
 
 // follower keeps the documents under one prefix of etcd in step: it reads them all at one revision, then watches from
 // the next one.
 //
-//	sync ──ok──> watch ──compacted, canceled, replaced, silent──> wait ──> sync
-//	  └──error──> fall back, the first time ────────────────────> wait
+//	sync ──ok──> watch ──compacted, canceled, replaced, late──> wait ──> sync
+//	  └──error──> fall back, the first time ──────────────────> wait
 //
 // While etcd cannot be reached the documents stay as they are; before the first sync, those of the snapshot stand in. A
 // bad document never replaces a good one.
@@ -62,6 +62,7 @@ type follower[T any] struct {
 	snapshot   func() (snapshotPart, snapshotOrigin, bool) // what may stand in before the first sync
 	log        *slog.Logger
 	outage     *outage
+	place      *place // of the watch
 	probeEvery time.Duration
 	inForce    chan struct{} // closed when documents are in force: after the first sync, or from the snapshot
 	synced     chan struct{} // closed after the first sync
@@ -70,8 +71,8 @@ type follower[T any] struct {
 	cli     *clientv3.Client
 	pending map[string]bool // documents whose change is not in force yet
 	next    time.Time       // when the next changes may be put in force
-	silent  int             // probes that etcd answered since the watch told anything
-	odd     int             // probes in a row by which etcd had another number of documents
+	step    step            // of the watch with etcd
+	hasty   bool            // the next sync goes to another member soon
 
 	mu         sync.Mutex // guards what follows; only run changes it
 	docs       map[string]*document[T]
@@ -96,7 +97,7 @@ func (d *document[T]) good() bool { return d.raw != nil }
 
 func newFollower[T any](what, prefix string, o *outage, log *slog.Logger) *follower[T] {
 	return &follower[T]{
-		what: what, prefix: prefix, log: log, outage: o, probeEvery: etcdProbeInterval,
+		what: what, prefix: prefix, log: log, outage: o, place: newPlace(what), probeEvery: etcdProbeInterval,
 		inForce: make(chan struct{}), synced: make(chan struct{}), pending: map[string]bool{}, docs: map[string]*document[T]{},
 	}
 }
@@ -107,7 +108,7 @@ func (f *follower[T]) run(ctx context.Context, cli *clientv3.Client) {
 	wait := minResync
 	for {
 		if err := f.sync(ctx); err != nil {
-			f.outage.failed(ctx, f.what, unansweredCause(ctx, f.cli, err))
+			f.outage.failed(ctx, f.what, unansweredCause(ctx, f.cli, err, time.Second))
 			f.fallBack()
 		} else {
 			f.outage.over(f.what)
@@ -116,9 +117,7 @@ func (f *follower[T]) run(ctx context.Context, cli *clientv3.Client) {
 			if time.Since(began) >= steadyWatch {
 				wait = minResync
 			}
-			if ctx.Err() == nil && !errors.Is(err, errDue) {
-				f.log.Info("reading all "+f.what+" in etcd again", "reason", err)
-			}
+			f.ended(ctx, err)
 		}
 		select {
 		case <-ctx.Done():
@@ -127,6 +126,20 @@ func (f *follower[T]) run(ctx context.Context, cli *clientv3.Client) {
 		}
 		wait = min(2*wait, maxResync)
 	}
+}
+
+// ended notes why a watch ended.
+func (f *follower[T]) ended(ctx context.Context, reason error) {
+	if ctx.Err() != nil || errors.Is(reason, errDue) {
+		return
+	}
+	f.outage.troubled()
+	log := f.log
+	if errors.Is(reason, errLate) || errors.Is(reason, errSilent) {
+		log = log.With("member", f.place.leave())
+		f.hasty = true
+	}
+	log.Info("reading all "+f.what+" in etcd again", "reason", reason)
 }
 
 // closeOnce closes a channel that one goroutine alone closes.
@@ -170,9 +183,7 @@ func (f *follower[T]) sync(ctx context.Context) error {
 			timeout = firstSyncTimeout
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	resp, err := f.cli.Get(ctx, f.prefix, clientv3.WithPrefix())
+	resp, err := f.getAll(ctx, timeout)
 	if err != nil {
 		return fmt.Errorf("get %s: %w", f.what, err)
 	}
@@ -190,6 +201,22 @@ func (f *follower[T]) sync(ctx context.Context) error {
 	closeOnce(f.synced)
 	log(f.what+" in etcd are in force", "count", f.goodCount(), "revision", resp.Header.Revision)
 	return nil
+}
+
+// getAll reads all documents. After a late watch it asks again soon: the member that was late may be the one asked.
+func (f *follower[T]) getAll(ctx context.Context, timeout time.Duration) (resp *clientv3.GetResponse, err error) {
+	get := func(timeout time.Duration) error {
+		ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), timeout)
+		defer cancel()
+		resp, err = f.cli.Get(ctx, f.prefix, clientv3.WithPrefix())
+		return err
+	}
+	hasty := f.hasty
+	f.hasty = false
+	if hasty && get(min(hastySyncTimeout, timeout)) == nil {
+		return resp, nil
+	}
+	return resp, get(timeout)
 }
 
 // take compares what is known with all that is in etcd.
@@ -222,12 +249,12 @@ func (f *follower[T]) take(resp *clientv3.GetResponse) {
 // watch applies changes until etcd ends the watch or ctx ends. A connection that breaks does not end it: the client
 // takes the watch up again where it was.
 func (f *follower[T]) watch(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
+	ctx, cancel := context.WithCancel(f.place.watching(ctx))
 	var helpers sync.WaitGroup
 	defer helpers.Wait()
 	defer cancel()
 	defer f.applyPending() // nothing that was noted waits for the next sync
-	f.silent, f.odd = 0, 0
+	f.step = step{}
 	opened, from := make(chan clientv3.WatchChan, 1), f.revision+1
 	helpers.Go(func() { // Watch waits for a connection
 		opened <- f.cli.Watch(ctx, f.prefix, clientv3.WithPrefix(), clientv3.WithRev(from), clientv3.WithProgressNotify())
@@ -240,21 +267,14 @@ func (f *follower[T]) watch(ctx context.Context) error {
 	all := time.NewTimer(jitter(fullSyncInterval))
 	defer all.Stop()
 	var probed chan probeResult // of the probe under way, if any
+	probes := 0
 	for {
 		select {
 		case changes = <-opened:
 		case resp, ok := <-changes:
-			if !ok {
-				return fmt.Errorf("watch of %s ended", f.what)
+			if err := f.heard(resp, ok); err != nil {
+				return err
 			}
-			if err := resp.Err(); err != nil {
-				return fmt.Errorf("watch of %s: %w", f.what, err)
-			}
-			if f.cluster != resp.Header.ClusterId {
-				return errReplaced
-			}
-			f.silent = 0
-			f.follow(resp)
 			if due == nil {
 				if wait := time.Until(f.next); wait > 0 && len(f.pending) > 0 {
 					due = time.After(wait)
@@ -269,30 +289,56 @@ func (f *follower[T]) watch(ctx context.Context) error {
 			return errDue
 		case <-look.C:
 			if probed == nil {
-				result := make(chan probeResult, 1)
-				helpers.Go(func() { result <- f.probe(ctx) })
+				result, known, full := make(chan probeResult, 1), f.revision, probes%fullProbes == 0
+				helpers.Go(func() { result <- f.probe(ctx, known, full) })
 				probed = result
+				probes++
 			}
 		case got := <-probed:
 			probed = nil
 			if got.err != nil {
-				f.outage.failed(ctx, f.what, unansweredCause(ctx, f.cli, got.err))
+				f.outage.failed(ctx, f.what, unansweredCause(ctx, f.cli, got.err, time.Second))
 				continue
 			}
 			f.outage.over(f.what)
-			if err := f.compare(got); err != nil {
+			err := f.compare(got)
+			if errors.Is(err, errLate) { // unless it is this goroutine that is behind
+				select {
+				case resp, ok := <-changes:
+					err = f.heard(resp, ok)
+				default:
+				}
+			}
+			if err != nil {
 				return err
 			}
 		}
 	}
 }
 
+// heard takes a response of the watch, if there was one. Its error ends the watch.
+func (f *follower[T]) heard(resp clientv3.WatchResponse, ok bool) error {
+	if !ok {
+		return fmt.Errorf("watch of %s ended", f.what)
+	}
+	if err := resp.Err(); err != nil {
+		return fmt.Errorf("watch of %s: %w", f.what, err)
+	}
+	if f.cluster != resp.Header.ClusterId {
+		return errReplaced
+	}
+	return f.follow(resp)
+}
+
 // follow notes the changes of one response.
-func (f *follower[T]) follow(resp clientv3.WatchResponse) {
+func (f *follower[T]) follow(resp clientv3.WatchResponse) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, e := range resp.Events {
 		name, revision := f.nameOf(e.Kv.Key), e.Kv.ModRevision
+		if err := f.step.reached(revision-1, len(f.docs)); err != nil {
+			return err
+		}
 		if e.Type != clientv3.EventTypeDelete {
 			f.putLocked(name, e.Kv.Value, revision)
 		} else if d := f.docs[name]; d != nil && revision > d.latest {
@@ -304,6 +350,8 @@ func (f *follower[T]) follow(resp clientv3.WatchResponse) {
 		f.revision = max(f.revision, resp.Header.Revision)
 	}
 	f.confirmed = time.Now()
+	f.step.silent = 0
+	return f.step.reached(f.revision, len(f.docs))
 }
 
 func (f *follower[T]) nameOf(key []byte) string { return strings.TrimPrefix(string(key), f.prefix) }

@@ -7,7 +7,12 @@ import (
 	"time"
 )
 
-const outageLogInterval = time.Minute
+const (
+	outageLogInterval = time.Minute
+	// aftermath is how long etcd counts as in trouble after its last sign of that: what was registered may be lost later,
+	// when a lease ends that could not be renewed.
+	aftermath = time.Minute
+)
 
 // outage knows whether etcd can be used, by what those say who try. It logs that etcd cannot be used, at most once per
 // outageLogInterval, and that it can again.
@@ -15,15 +20,17 @@ type outage struct {
 	log       *slog.Logger
 	endpoints string
 
-	mu      sync.Mutex       // guards what follows
-	failing map[string]error // who cannot use etcd, and why
-	began   time.Time        // zero when etcd can be used
-	logged  time.Time        // when the last outage was logged
-	told    bool             // this outage was logged
+	mu      sync.Mutex           // guards what follows
+	failing map[string]error     // who cannot use etcd, and why
+	began   time.Time            // zero when etcd can be used
+	logged  time.Time            // when the last outage was logged
+	told    bool                 // this outage was logged
+	trouble time.Time            // the last sign that something is wrong with etcd; zero if there was none
+	silent  map[string]time.Time // when it was logged of a member that it does not answer
 }
 
 func newOutage(log *slog.Logger, endpoints string) *outage {
-	return &outage{log: log, endpoints: endpoints, failing: map[string]error{}}
+	return &outage{log: log, endpoints: endpoints, failing: map[string]error{}, silent: map[string]time.Time{}}
 }
 
 // failed notes that who could not use etcd, unless that was because ctx ended.
@@ -35,6 +42,7 @@ func (o *outage) failed(ctx context.Context, who string, err error) {
 	defer o.mu.Unlock()
 	o.failing[who] = err
 	now := time.Now()
+	o.trouble = now
 	if o.began.IsZero() {
 		o.began = now
 	}
@@ -50,6 +58,9 @@ func (o *outage) failed(ctx context.Context, who string, err error) {
 func (o *outage) over(who string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.failing[who] != nil {
+		o.trouble = time.Now()
+	}
 	delete(o.failing, who)
 	if len(o.failing) > 0 {
 		return
@@ -68,4 +79,30 @@ func (o *outage) reason() string {
 		return err.Error()
 	}
 	return ""
+}
+
+// troubled notes a sign that something is wrong with etcd, though it can be used.
+func (o *outage) troubled() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.trouble = time.Now()
+}
+
+// inTrouble reports whether etcd cannot be used, or something was wrong with it not long ago.
+func (o *outage) inTrouble() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.failing) > 0 || !o.trouble.IsZero() && time.Since(o.trouble) < aftermath
+}
+
+// memberSilent notes that a connection to a member of etcd was closed because nothing came any more.
+func (o *outage) memberSilent(address string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.trouble = time.Now()
+	if o.trouble.Sub(o.silent[address]) < outageLogInterval {
+		return
+	}
+	o.silent[address] = o.trouble
+	o.log.Warn("a member of etcd does not answer; its requests and watches go to others, if there are any", "member", address)
 }

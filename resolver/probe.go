@@ -3,50 +3,111 @@ package resolver
 import (
 	"context"
 	"fmt"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// probeResult is what etcd said of itself.
+const (
+	etcdProbeInterval = 500 * time.Millisecond
+	etcdProbeTimeout  = 3 * time.Second
+	// fullProbes is how many probes there are to one that also asks whether etcd takes calls at all, and how many
+	// documents it has.
+	fullProbes = 6
+	// lateAfter is how long a watch may take to come to a revision that etcd has, before another member has to do better.
+	// With the probes before and after, and the connection to a member that has stopped, a change is in force in 2 s.
+	lateAfter = time.Second
+	// silentProbes is how many probes in a row a watch may leave unanswered that etcd itself answers.
+	silentProbes = 20
+)
+
+// probeResult is what etcd said of itself. Any member may have said it: reads go to all members in turn.
 type probeResult struct {
 	err      error
 	cluster  uint64
+	known    int64 // the revision that was known when etcd was asked
 	revision int64
-	count    int64 // of documents
+	count    int64 // of documents; -1 if it was not asked for
 }
 
-// probe asks etcd for its revision, so that an outage is noticed, which a watch hides, and a store that was replaced
-// meanwhile, in which the watch would wait for its revision to come. It also makes the watch say how far it is.
-func (f *follower[T]) probe(ctx context.Context) probeResult {
-	limited, cancel := context.WithTimeout(ctx, etcdRequestTimeout)
+// probe asks etcd for its revision, so that an outage is noticed, which a watch hides; a store that was replaced
+// meanwhile, in which the watch would wait for its revision to come; and a watch at a member that is behind. It also makes
+// the watch say how far it is. known is the revision that is known now.
+func (f *follower[T]) probe(ctx context.Context, known int64, full bool) probeResult {
+	limited, cancel := context.WithTimeout(ctx, etcdProbeTimeout)
 	defer cancel()
-	if err := ReachEtcd(limited, f.cli); err != nil { // at once, where a request would wait for a connection
-		return probeResult{err: err}
+	var opts []clientv3.OpOption // without, it is a read of a key that nobody has
+	if full {
+		if err := ReachEtcd(limited, f.cli); err != nil { // at once, where a request would wait for a connection
+			return probeResult{err: err}
+		}
+		opts = append(opts, clientv3.WithPrefix(), clientv3.WithCountOnly())
 	}
-	resp, err := f.cli.Get(limited, f.prefix, clientv3.WithPrefix(), clientv3.WithCountOnly())
+	resp, err := f.cli.Get(limited, f.prefix, opts...)
 	if err != nil {
 		return probeResult{err: fmt.Errorf("get revision: %w", err)}
 	}
-	if err := f.cli.RequestProgress(ctx); err != nil { // of the watch that has the same context
+	if err := f.cli.RequestProgress(limited); err != nil { // of the watch that has the same metadata
 		return probeResult{err: fmt.Errorf("watch: %w", err)}
 	}
-	return probeResult{cluster: resp.Header.ClusterId, revision: resp.Header.Revision, count: resp.Count}
+	got := probeResult{cluster: resp.Header.ClusterId, known: known, revision: resp.Header.Revision, count: -1}
+	if full {
+		got.count = resp.Count
+	}
+	return got
 }
 
-// compare says why the watch cannot be relied on, or nil. One difference in numbers means nothing: changes are under way.
+// step is how a watch keeps step with etcd.
+type step struct {
+	silent int // probes that etcd answered since the watch told anything
+
+	// what the watch has not come to yet
+	behind int64     // a revision that etcd has; 0 for none
+	since  time.Time // when etcd said so
+	counts probeResult
+}
+
+// compare says why the watch cannot be relied on, or nil.
 func (f *follower[T]) compare(got probeResult) error {
-	f.silent++
+	s := &f.step
+	s.silent++
 	switch {
-	case got.cluster != f.cluster || got.revision < f.revision:
+	// Reads are linearizable: in one store none shows less than what was known before it. What the watch told meanwhile
+	// says nothing: changes may come faster than an answer.
+	case got.cluster != f.cluster || got.revision < got.known:
 		return errReplaced
-	case f.silent > silentProbes:
+	case s.silent > silentProbes:
 		return errSilent
-	case got.count == int64(len(f.docs)):
-		f.odd = 0
+	case got.revision <= f.revision:
+		if got.count >= 0 && got.revision == f.revision && got.count != int64(len(f.docs)) {
+			return errOutOfStep
+		}
 		return nil
 	}
-	if f.odd++; f.odd < 3 {
+	if got.count >= 0 {
+		s.counts = got
+	}
+	if s.behind == 0 {
+		s.behind, s.since = got.revision, time.Now()
+	} else if time.Since(s.since) >= lateAfter {
+		return errLate
+	}
+	return nil
+}
+
+// reached notes that the watch has told all up to a revision, at which there are so many documents, and says whether
+// etcd agrees.
+func (s *step) reached(revision int64, documents int) error {
+	if s.behind != 0 && revision >= s.behind {
+		s.behind = 0
+	}
+	if s.counts.revision == 0 || revision < s.counts.revision {
 		return nil
 	}
-	return errOutOfStep
+	counted := s.counts
+	s.counts = probeResult{}
+	if counted.count != int64(documents) {
+		return errOutOfStep
+	}
+	return nil
 }

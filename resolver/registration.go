@@ -15,7 +15,7 @@ import (
 const (
 	heartbeatsPerTTL     = 3
 	maxHeartbeatInterval = 20 * time.Second // an etcd that lost its data is noticed by heartbeats only
-	minHeartbeatTimeout  = time.Second
+	minHeartbeatTimeout  = 500 * time.Millisecond
 	minHeartbeatRetry    = 100 * time.Millisecond
 	maxHeartbeatRetry    = 2 * time.Second
 	leaveTimeout         = 3 * time.Second
@@ -111,7 +111,13 @@ func (r *Registration) watch(ctx context.Context, gone chan<- struct{}) {
 func (r *Registration) beat(ctx context.Context) time.Duration {
 	interval := min(r.ttl/heartbeatsPerTTL, maxHeartbeatInterval)
 	due := time.Now().Add(interval)
-	ctx, cancel := context.WithTimeout(ctx, min(max(interval, minHeartbeatTimeout), etcdRequestTimeout))
+	// Requests go to all members in turn, and only to those that have a leader. One that is not answered in half of the
+	// time between heartbeats has room for two more, at other members, before the ttl is over.
+	timeout := interval
+	if r.state == registrationHeld {
+		timeout = interval / 2
+	}
+	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), min(max(timeout, minHeartbeatTimeout), etcdRequestTimeout))
 	defer cancel()
 	var mine func(clientv3.LeaseID) bool // at first, any: the last registration wins
 	if r.held {
@@ -175,7 +181,8 @@ func (r *Registration) failed(ctx context.Context, err error) {
 		return
 	}
 	if r.state != registrationPending || !r.held && r.retry == minHeartbeatRetry {
-		r.log.Warn("cannot register in etcd; trying on", "error", unansweredCause(context.WithoutCancel(ctx), r.store.cli, err))
+		within := min(r.ttl/20, time.Second) // the next heartbeat waits for it
+		r.log.Warn("cannot register in etcd; trying on", "error", unansweredCause(context.WithoutCancel(ctx), r.store.cli, err, within))
 	}
 	r.state = registrationPending
 }
@@ -204,6 +211,7 @@ func (r *Registration) leave(ctx context.Context) {
 
 func (r *Registration) tryLeave(ctx context.Context) error {
 	for len(r.granted) > 0 {
+		r.store.sayLeaving(ctx, r.service, r.instance, r.granted[0])
 		// With its lease goes the instance, if it is still on it.
 		if _, err := r.store.cli.Revoke(ctx, r.granted[0]); err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
 			return err
@@ -213,5 +221,5 @@ func (r *Registration) tryLeave(ctx context.Context) error {
 	if r.adopted == clientv3.NoLease {
 		return nil
 	}
-	return r.store.release(ctx, r.service, r.instance.Address, r.adopted)
+	return r.store.release(ctx, r.service, r.instance, r.adopted)
 }

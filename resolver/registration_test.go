@@ -190,7 +190,7 @@ func TestRegistration_LeavesWhenItsEndCutsAnAnswerShort(t *testing.T) {
 	answersCut := 0
 	cut := func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 		err := invoke(ctx, method, req, reply, cc, opts...)
-		if method != "/etcdserverpb.KV/Txn" {
+		if method != "/etcdserverpb.KV/Txn" || answersCut > 0 {
 			return err
 		}
 		answersCut++

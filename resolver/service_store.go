@@ -226,8 +226,9 @@ func (s *ServiceStore) Deregister(ctx context.Context, service, address string) 
 }
 
 // release removes an instance if it is on that lease.
-func (s *ServiceStore) release(ctx context.Context, service, address string, id clientv3.LeaseID) error {
-	key := ServiceKey(s.prefix, service, address)
+func (s *ServiceStore) release(ctx context.Context, service string, in Instance, id clientv3.LeaseID) error {
+	s.sayLeaving(ctx, service, in, id)
+	key := ServiceKey(s.prefix, service, in.Address)
 	_, err := s.cli.Txn(ctx).If(clientv3.Compare(clientv3.LeaseValue(key), "=", id)).Then(clientv3.OpDelete(key)).Commit()
 	return err
 }

@@ -73,11 +73,18 @@ func (e *EtcdProcess) Kill() {
 	e.cmd = nil
 }
 
-// IsEtcdProcess reports whether this process was started by NewEtcdProcess.
-func IsEtcdProcess() bool { return os.Getenv(etcdProcessDirEnv) != "" }
+// IsEtcdProcess reports whether this process was started by NewEtcdProcess or NewEtcdCluster.
+func IsEtcdProcess() bool { return os.Getenv(etcdProcessDirEnv)+os.Getenv(etcdMemberEnv) != "" }
 
 // RunEtcdProcess serves etcd until the process that started this one is gone.
 func RunEtcdProcess() {
+	if member := os.Getenv(etcdMemberEnv); member != "" {
+		if err := runEtcdMember(member); err != nil {
+			fmt.Fprintln(os.Stderr, "etcd member:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	s, err := etcdserver.Start(context.Background(), etcdserver.Config{Dir: os.Getenv(etcdProcessDirEnv), Address: os.Getenv(etcdProcessAddressEnv)})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "etcd process:", err)

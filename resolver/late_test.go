@@ -1,0 +1,240 @@
+package resolver
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/framegate/framegate/test/testlog"
+)
+
+// lateMember is a member of etcd that answers everything, but whose watches tell nothing while they are held: it is behind
+// the others.
+type lateMember struct {
+	cc       *grpc.ClientConn
+	listener net.Listener
+
+	mu      sync.Mutex // guards what follows
+	held    bool
+	watches int // that are open
+}
+
+func newLateMember(t *testing.T, endpoint string) *lateMember {
+	t.Helper()
+	cc, err := grpc.NewClient("passthrough:///"+endpoint, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	require.NoError(t, err)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	m := &lateMember{cc: cc, listener: l}
+	server := grpc.NewServer(grpc.UnknownServiceHandler(m.forward), grpc.ForceServerCodecV2(rawCodec{}))
+	done := make(chan struct{})
+	go func() { defer close(done); _ = server.Serve(l) }()
+	t.Cleanup(func() { server.Stop(); <-done; _ = cc.Close() })
+	return m
+}
+
+func (m *lateMember) address() string { return m.listener.Addr().String() }
+
+func (m *lateMember) hold(held bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.held = held
+}
+
+// open returns how many watches are open at the member.
+func (m *lateMember) open() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.watches
+}
+
+func (m *lateMember) forward(_ any, in grpc.ServerStream) error {
+	method, _ := grpc.MethodFromServerStream(in)
+	watch := strings.HasSuffix(method, "/Watch")
+	if watch {
+		m.mu.Lock()
+		m.watches++
+		m.mu.Unlock()
+		defer func() { m.mu.Lock(); m.watches--; m.mu.Unlock() }()
+	}
+	ctx, cancel := context.WithCancel(in.Context())
+	defer cancel()
+	if md, ok := metadata.FromIncomingContext(ctx); ok {
+		ctx = metadata.NewOutgoingContext(ctx, md)
+	}
+	out, err := m.cc.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, method, grpc.ForceCodecV2(rawCodec{}))
+	if err != nil {
+		return err
+	}
+	go func() {
+		for {
+			var b []byte
+			if in.RecvMsg(&b) != nil {
+				_ = out.CloseSend()
+				return
+			}
+			_ = out.SendMsg(&b)
+		}
+	}()
+	for {
+		var b []byte
+		if err := out.RecvMsg(&b); err != nil {
+			if err == io.EOF {
+				return nil
+			}
+			return err
+		}
+		m.mu.Lock()
+		held := m.held
+		m.mu.Unlock()
+		if watch && held {
+			continue
+		}
+		if err := in.SendMsg(&b); err != nil {
+			return err
+		}
+	}
+}
+
+// rawCodec takes messages as they are.
+type rawCodec struct{}
+
+func (rawCodec) Marshal(v any) (mem.BufferSlice, error) {
+	return mem.BufferSlice{mem.SliceBuffer(*v.(*[]byte))}, nil
+}
+func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
+	*v.(*[]byte) = data.Materialize()
+	return nil
+}
+func (rawCodec) Name() string { return "raw" }
+
+// runFollower runs one follower of routes with a client of these members, until the test ends.
+func runFollower(t *testing.T, log *slog.Logger, seen chan<- string, endpoints ...string) *follower[*Route] {
+	t.Helper()
+	cli, err := NewEtcdClient(EtcdClientConfig{Endpoints: endpoints})
+	require.NoError(t, err)
+	f := newFollower[*Route]("routes", routeKeys(DefaultPrefix), newOutage(log, "etcd"), log)
+	f.parse = parseStored
+	f.snapshot = func() (snapshotPart, snapshotOrigin, bool) { return snapshotPart{}, snapshotOrigin{}, false }
+	f.apply = func(changed map[string]bool) {
+		for name := range changed {
+			seen <- name
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { f.run(ctx, cli) })
+	t.Cleanup(func() { cancel(); wg.Wait(); _ = cli.Close() })
+	<-f.synced
+	return f
+}
+
+// A member may be alive and behind: its disk is slow, or it does not hear of the others. Others are not.
+func TestFollower_AWatchThatIsLateMovesToAnotherMember(t *testing.T) {
+	noLeaks(t)
+	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
+	members := []*lateMember{newLateMember(t, e.Endpoint()), newLateMember(t, e.Endpoint())}
+	log, seen := &testlog.Buffer{}, make(chan string, 10)
+	f := runFollower(t, log.Logger(), seen, members[0].address(), members[1].address())
+	store := NewRouteStore(etcdClient(t, e.Endpoint()), DefaultPrefix, nil)
+	put := func(name string) time.Duration {
+		began := time.Now()
+		_, err := store.Put(t.Context(), route(name, "/a.S/"+name, 0))
+		require.NoError(t, err)
+		select {
+		case got := <-seen:
+			require.Equal(t, name, got)
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%s is not in force within 10s", name)
+		}
+		return time.Since(began)
+	}
+	require.Less(t, put("first"), time.Second)
+	var at *lateMember
+	eventually(t, time.Second, "the watch is at one of both", func() bool {
+		for _, m := range members {
+			if m.open() == 1 {
+				at = m
+			}
+		}
+		return at != nil
+	})
+	at.hold(true)
+	require.Less(t, put("second"), 3*time.Second, "2s, and what a busy machine takes")
+	require.Equal(t, 1, log.Count(errLate.Error()))
+	require.True(t, f.outage.inTrouble())
+	for i := range 3 {
+		require.Less(t, put(fmt.Sprintf("after%d", i)), time.Second)
+	}
+	require.Equal(t, 1, log.Count(errLate.Error()))
+	eventually(t, 5*time.Second, "it watches at the other one", func() bool { return at.open() == 0 })
+}
+
+// Nothing happens in an idle cluster, and in one where others write: neither is a sign of anything.
+func TestFollower_AWatchThatHasNothingToTellStays(t *testing.T) {
+	noLeaks(t)
+	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
+	log, seen := &testlog.Buffer{}, make(chan string, 10)
+	f := runFollower(t, log.Logger(), seen, e.Endpoint())
+	cli := etcdClient(t, e.Endpoint())
+	for _, writes := range []bool{false, true} {
+		for until := time.Now().Add(3 * lateAfter); time.Now().Before(until); time.Sleep(5 * time.Millisecond) {
+			if writes {
+				_, err := cli.Put(t.Context(), "/elsewhere", "v")
+				require.NoError(t, err)
+			}
+		}
+	}
+	require.Zero(t, log.Count("again"))
+	require.False(t, f.outage.inTrouble())
+}
+
+// An answer of etcd and what a watch tells come in any order: neither is older for that.
+func TestFollower_ManyChangesAreNoSignOfAnotherStore(t *testing.T) {
+	noLeaks(t)
+	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
+	log := &testlog.Buffer{}
+	cli := etcdClient(t, e.Endpoint())
+	r := New()
+	s := NewEtcdSource(etcdConfig(e.Endpoint()), r, log.Logger())
+	s.instances.probeEvery = time.Millisecond
+	runInTest(t, s)
+	<-s.Ready()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	var writers sync.WaitGroup
+	for w := range 16 {
+		writers.Go(func() {
+			for i := 0; ctx.Err() == nil; i++ { // keys come and go
+				key := ServiceKey(DefaultServicePrefix, "echo", instanceAddress(w, i%20))
+				_, _ = cli.Put(ctx, key, `{"network":"tcp","address":"`+instanceAddress(w, i%20)+`"}`)
+				if i%3 == 0 {
+					_, _ = cli.Delete(ctx, key)
+				}
+			}
+		})
+	}
+	writers.Wait()
+	require.Zero(t, log.Count("reading all instances"), "%s", log.String())
+	eventually(t, 10*time.Second, "all are in force", func() bool {
+		want, err := cli.Get(t.Context(), DefaultServicePrefix+"/", clientv3.WithPrefix(), clientv3.WithCountOnly())
+		return err == nil && int64(len(r.Instances()["echo"])) == want.Count
+	})
+}
+
+func instanceAddress(host, port int) string {
+	return (&net.TCPAddr{IP: net.IPv4(10, 0, 0, byte(host)), Port: 1000 + port}).String()
+}

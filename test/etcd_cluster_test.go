@@ -1,0 +1,125 @@
+package test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/framegate/framegate/conf"
+	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/test/testbed"
+)
+
+// registerAt keeps an instance of the service echo registered, as "framegate service register" does, until the test ends.
+func registerAt(t *testing.T, endpoints []string, address string, ttl time.Duration) {
+	t.Helper()
+	cli, err := resolver.NewEtcdClient(resolver.EtcdClientConfig{Endpoints: endpoints})
+	require.NoError(t, err)
+	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	r := resolver.NewRegistration(resolver.NewServiceStore(cli, resolver.DefaultServicePrefix), "echo", resolver.Instance{Address: address, Weight: 10}, ttl, log)
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { r.Run(ctx) })
+	t.Cleanup(func() { cancel(); wg.Wait(); _ = cli.Close() })
+	testbed.Await(t, r.Registered(), "a registration")
+}
+
+// calls are made in a steady stream until the test ends.
+type calls struct {
+	made, lost atomic.Int64
+	last       atomic.Pointer[string] // error
+}
+
+func steadyCalls(t *testing.T, addr, method string) *calls {
+	t.Helper()
+	c := &calls{}
+	cc := testbed.DialGRPC(t, addr)
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				var reply []byte
+				err := cc.Invoke(ctx, method, &reply, &reply)
+				if ctx.Err() != nil {
+					return
+				}
+				c.made.Add(1)
+				if err != nil {
+					text := err.Error()
+					c.last.Store(&text)
+					c.lost.Add(1)
+				}
+				time.Sleep(10 * time.Millisecond) // a pace
+			}
+		})
+	}
+	t.Cleanup(func() { cancel(); wg.Wait() })
+	return c
+}
+
+func (c *calls) requireNoneLost(t *testing.T, when string) {
+	t.Helper()
+	if lost := c.lost.Load(); lost > 0 {
+		t.Fatalf("%s: %d of %d calls were lost, the last with %s", when, lost, c.made.Load(), *c.last.Load())
+	}
+}
+
+// One of three members stops, as a machine that hangs does: its connections stay open and say nothing. Neither instances
+// nor changes may depend on it.
+func TestEtcdCluster_OneMemberThatHangsCostsNothing(t *testing.T) {
+	const ttl = 5 * time.Second
+	cluster := testbed.NewEtcdCluster(t, 3)
+	endpoints := cluster.Endpoints()
+	for i := range 4 {
+		registerAt(t, endpoints, answering(t, fmt.Sprint(i)), ttl)
+	}
+	proxy := testbed.NewProxy(t, "", func(c *conf.Config) { c.Etcd.Endpoints = endpoints }, testbed.Admin())
+	routes := etcdRoutes{t, testbed.DialEtcd(t, endpoints[0])}
+	routes.put("echo", `{name: echo, match: [{method: /a.B/C}], backends: [{service: echo}]}`)
+	cc := testbed.DialGRPC(t, proxy.Addr)
+	testbed.Poll(t, func() error {
+		if got := answerOf(t, cc, "/a.B/C"); len(got) != 1 {
+			return fmt.Errorf("got %q", got)
+		}
+		return nil
+	})
+	steady := steadyCalls(t, proxy.Addr, "/a.B/C")
+	one := answering(t, "one")
+	for i, member := range cluster.Members { // the leader is among them, and the one that has the watch
+		living := etcdRoutes{t, testbed.DialEtcd(t, endpoints[(i+1)%3])}
+		living.put("before", routeDocument("before", fmt.Sprintf("/a.B/Before%d", i), one))
+		awaitAnswer(t, cc, fmt.Sprintf("/a.B/Before%d", i), "one")
+		member.Stop()
+		began := time.Now()
+		for n := 0; time.Since(began) < ttl+3*time.Second; n++ {
+			method := fmt.Sprintf("/a.B/Stopped%d-%d", i, n)
+			testbed.Poll(t, func() error { // with the leader stopped, until there is another
+				_, err := living.cli.Put(patient(t), "/framegate/routes/stopped", routeDocument("stopped", method, one))
+				return err
+			})
+			took := awaitAnswer(t, cc, method, "one")
+			require.Less(t, took, 3*time.Second, "a change %s after member %d stopped: 2s, and what a busy machine takes", time.Since(began), i)
+			services, _, err := resolver.NewServiceStore(living.cli, resolver.DefaultServicePrefix).List(patient(t))
+			require.NoError(t, err)
+			require.Len(t, services[0].Instances, 4, "%s after a member stopped", time.Since(began))
+			steady.requireNoneLost(t, fmt.Sprintf("member %d stopped", i))
+			time.Sleep(200 * time.Millisecond) // a pace
+		}
+		member.Continue()
+		testbed.Poll(t, func() error { // before the next one stops
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			_, err := testbed.DialEtcd(t, member.Endpoint).Get(ctx, "k")
+			return err
+		})
+	}
+	steady.requireNoneLost(t, "at the end")
+}

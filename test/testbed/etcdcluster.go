@@ -1,0 +1,160 @@
+package testbed
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+
+	"go.etcd.io/etcd/server/v3/embed"
+)
+
+// etcdMemberEnv has the etcdMember that a process is.
+const etcdMemberEnv = "TEST_ETCD_MEMBER"
+
+// etcdMember says what one member of a cluster is told.
+type etcdMember struct {
+	Name, Dir, Client, Peer string
+	Cluster                 string // all members, as etcd's --initial-cluster has them
+}
+
+// EtcdCluster is an etcd of several members, each in a process of its own.
+type EtcdCluster struct {
+	Members []*EtcdMember
+}
+
+// EtcdMember is a member of an EtcdCluster. Like a machine, it can be stopped so that its connections stay open and
+// nothing is answered on them.
+type EtcdMember struct {
+	Endpoint string
+
+	t   testing.TB
+	cmd *exec.Cmd
+}
+
+// NewEtcdCluster starts an etcd of so many members, which keep their data in directories of the test, and returns when
+// all serve. For TestMain see NewEtcdProcess.
+func NewEtcdCluster(t testing.TB, members int) *EtcdCluster {
+	t.Helper()
+	addresses := freeAddresses(t, 2*members)
+	var all []string
+	configs := make([]etcdMember, members)
+	for i := range configs {
+		m := etcdMember{Name: fmt.Sprintf("m%d", i), Dir: t.TempDir(), Client: addresses[2*i], Peer: addresses[2*i+1]}
+		all = append(all, fmt.Sprintf("%s=http://%s", m.Name, m.Peer))
+		configs[i] = m
+	}
+	c := &EtcdCluster{}
+	var lines []*bufio.Reader
+	for _, m := range configs {
+		m.Cluster = strings.Join(all, ",")
+		member := &EtcdMember{Endpoint: m.Client, t: t}
+		lines = append(lines, member.start(m))
+		c.Members = append(c.Members, member)
+	}
+	for i, line := range lines {
+		if _, err := line.ReadString('\n'); err != nil {
+			t.Fatalf("etcd member %d said nothing: %v", i, err)
+		}
+	}
+	return c
+}
+
+// Endpoints returns where the members serve clients.
+func (c *EtcdCluster) Endpoints() []string {
+	all := make([]string, len(c.Members))
+	for i, m := range c.Members {
+		all[i] = m.Endpoint
+	}
+	return all
+}
+
+func (m *EtcdMember) start(cfg etcdMember) *bufio.Reader {
+	m.t.Helper()
+	doc, err := json.Marshal(cfg)
+	if err != nil {
+		m.t.Fatalf("etcd member: %v", err)
+	}
+	m.cmd = exec.Command(os.Args[0])
+	m.cmd.Env = append(os.Environ(), etcdMemberEnv+"="+string(doc))
+	m.cmd.Stderr = os.Stderr
+	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := m.cmd.StdoutPipe()
+	if err == nil {
+		_, err = m.cmd.StdinPipe() // its end tells the process that the test is gone
+	}
+	if err == nil {
+		err = m.cmd.Start()
+	}
+	if err != nil {
+		m.t.Fatalf("etcd member: %v", err)
+	}
+	m.t.Cleanup(func() {
+		_ = m.cmd.Process.Kill() // a stopped process, too
+		_ = m.cmd.Wait()
+	})
+	return bufio.NewReader(out)
+}
+
+// Stop stops the member where it is, as SIGSTOP does, until Continue or the end of the test.
+func (m *EtcdMember) Stop() { m.signal(syscall.SIGSTOP) }
+
+// Continue lets a stopped member go on.
+func (m *EtcdMember) Continue() { m.signal(syscall.SIGCONT) }
+
+func (m *EtcdMember) signal(s syscall.Signal) {
+	m.t.Helper()
+	if err := m.cmd.Process.Signal(s); err != nil {
+		m.t.Fatalf("etcd member at %s: %v", m.Endpoint, err)
+	}
+}
+
+// freeAddresses returns addresses that were free a moment ago: the members of a cluster must know each other's before
+// they start.
+func freeAddresses(t testing.TB, n int) []string {
+	t.Helper()
+	addresses := make([]string, n)
+	for i := range addresses {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatalf("free address: %v", err)
+		}
+		defer l.Close()
+		addresses[i] = l.Addr().String()
+	}
+	return addresses
+}
+
+// runEtcdMember serves as a member until the process that started this one is gone.
+func runEtcdMember(doc string) error {
+	var m etcdMember
+	if err := json.Unmarshal([]byte(doc), &m); err != nil {
+		return err
+	}
+	cfg := embed.NewConfig()
+	cfg.Name, cfg.Dir, cfg.InitialCluster, cfg.LogLevel, cfg.UnsafeNoFsync = m.Name, m.Dir, m.Cluster, "fatal", true
+	client, peer := url.URL{Scheme: "http", Host: m.Client}, url.URL{Scheme: "http", Host: m.Peer}
+	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
+	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
+	e, err := embed.StartEtcd(cfg)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-e.Server.ReadyNotify():
+	case err := <-e.Err():
+		return errors.Join(errors.New("it ended"), err)
+	}
+	fmt.Println(m.Client)
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	e.Close()
+	return nil
+}
