@@ -207,6 +207,14 @@ func (c *call) sendHeaders(encoding string, md metadata.MD) error {
 	return nil
 }
 
+// dropUnforwarded removes from md, headers or trailers of an answer, what is not forwarded.
+func (c *call) dropUnforwarded(md metadata.MD) {
+	dropHopByHop(md)
+	if c.struc != nil {
+		dropBodyFields(md)
+	}
+}
+
 // inlineBytes is how much of a request the handler's goroutine forwards before it looks for the answer. A new stream
 // takes so much without waiting for the endpoint.
 const inlineBytes = maxKept
@@ -297,7 +305,7 @@ func (c *call) forwardResponse() error {
 		c.answerBegan()
 		c.answerHere = true
 		a.picked.Works()
-		dropHopByHop(md)
+		c.dropUnforwarded(md)
 		if err := c.sendHeaders(encoding, md); err != nil {
 			return err
 		}

@@ -74,7 +74,7 @@ func (c *call) endWithUpstream(up *pool.Stream) {
 	}
 	c.answerBegan() // if these trailers are all of it
 	md := up.Trailer()
-	dropHopByHop(md)
+	c.dropUnforwarded(md)
 	c.handBack(st.Code(), "")
 	c.end(st.Code(), "", func() {
 		_ = c.down.s.SetTrailer(md) // fails only when the client's stream has ended

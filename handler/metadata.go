@@ -32,6 +32,17 @@ func dropHopByHop(md metadata.MD) {
 	}
 }
 
+// bodyFields describe the body that they come with: its length (RFC 9110 §8.6) and digests of it (RFC 9530, RFC 3230, RFC
+// 1864). gRPC needs none of them.
+var bodyFields = [...]string{"content-length", "content-digest", "repr-digest", "digest", "content-md5"}
+
+// dropBodyFields removes from md, which it owns, what is not true of a body whose messages struct mode may change.
+func dropBodyFields(md metadata.MD) {
+	for _, name := range bodyFields {
+		delete(md, name)
+	}
+}
+
 // requestAuthority returns the authority of a request (RFC 9113 §8.3.1), or "" if it has none.
 func requestAuthority(md metadata.MD) string {
 	if v := md[":authority"]; len(v) > 0 {

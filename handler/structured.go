@@ -38,6 +38,10 @@ func (c *call) decide(seen, md metadata.MD) *localError {
 		return e
 	}
 	c.newRequest()
+	if c.struc != nil { // rules see what the endpoint does
+		dropBodyFields(seen)
+		dropBodyFields(md)
+	}
 	if c.struc == nil || !c.struc.deferred || c.empty {
 		return nil
 	}
