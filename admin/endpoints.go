@@ -55,14 +55,15 @@ type State string
 
 // The states. Of several the first counts.
 const (
-	StateOff       State = "off"       // its weight is 0: it gets no calls
-	StateUnhealthy State = "unhealthy" // its health checks fail
-	StateEjected   State = "ejected"   // its calls failed
-	StateUsable    State = "usable"
+	StateOff         State = "off"         // its weight is 0: it gets no calls
+	StateUnhealthy   State = "unhealthy"   // its health checks fail
+	StateEjected     State = "ejected"     // its calls failed
+	StateUnreachable State = "unreachable" // it cannot be connected to: calls pass it by where there is another
+	StateUsable      State = "usable"
 )
 
 // states are worst first.
-var states = []State{StateUnhealthy, StateEjected, StateUsable, StateOff}
+var states = []State{StateUnhealthy, StateEjected, StateUnreachable, StateUsable, StateOff}
 
 func stateOf(e resolver.EndpointState) State {
 	switch {
@@ -72,6 +73,8 @@ func stateOf(e resolver.EndpointState) State {
 		return StateUnhealthy
 	case !e.EjectedUntil.IsZero():
 		return StateEjected
+	case e.Unreachable != nil:
+		return StateUnreachable
 	}
 	return StateUsable
 }
@@ -138,6 +141,9 @@ func endpointAnswer(e resolver.EndpointState, open EndpointStatus) groupEndpoint
 	a := groupEndpointAnswer{
 		Address: e.Address, State: stateOf(e), Weight: e.Weight, Active: e.Active, Usable: e.Usable,
 		Healthy: e.Healthy, Trial: e.Trial, Connections: open.Connections, ConnectError: open.ConnectError,
+	}
+	if a.ConnectError == "" && e.Unreachable != nil { // the pool has nothing of it any more
+		a.ConnectError = e.Unreachable.Error()
 	}
 	if !e.Checked.IsZero() {
 		a.Checked = &e.Checked

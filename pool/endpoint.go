@@ -27,7 +27,8 @@ type endpoint struct {
 	use     use
 	queue   queue
 	asked   time.Time // when a call last found no room, or the endpoint was made
-	closing []*conn   // retired with mu held; unlock closes those without streams
+	known   reachability
+	closing []*conn // retired with mu held; unlock closes those without streams
 }
 
 // use says what an endpoint is for.
@@ -47,6 +48,7 @@ func newEndpoint(g *Group, addr string) *endpoint {
 
 // unlock unlocks mu, and then closes what must not be closed under it: a closed connection calls back.
 func (e *endpoint) unlock() {
+	e.reachLocked()
 	closing := e.closing
 	e.closing = nil
 	e.mu.Unlock()

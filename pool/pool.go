@@ -23,6 +23,8 @@ type Pool struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // dials, watches and sweepers
 
+	reach reach
+
 	groups sync.Map // Config with its defaults -> *Group
 
 	mu     sync.Mutex // guards closed, and the making and removing of endpoints

@@ -27,18 +27,19 @@ type presence struct {
 	mu    *sync.Mutex // the Resolver's
 	hears Departures
 
-	groups  map[string]int // that have the address
-	lost    map[string]bool
-	leaving map[string]*departure
-	unused  []*PoolPolicy  // that nobody was told of
-	telling sync.WaitGroup // calls of the functions of hears
-	closed  bool
+	groups      map[string]int   // that have the address
+	unreachable map[string]error // of the addresses that cannot be connected to, why
+	lost        map[string]bool
+	leaving     map[string]*departure
+	unused      []*PoolPolicy  // that nobody was told of
+	telling     sync.WaitGroup // calls of the functions of hears
+	closed      bool
 }
 
 type departure struct{ timer *time.Timer }
 
 func newPresence(mu *sync.Mutex) *presence {
-	return &presence{mu: mu, groups: map[string]int{}, lost: map[string]bool{}, leaving: map[string]*departure{}}
+	return &presence{mu: mu, groups: map[string]int{}, unreachable: map[string]error{}, lost: map[string]bool{}, leaving: map[string]*departure{}}
 }
 
 // came notes that one more group has the addresses.
@@ -74,6 +75,7 @@ func (p *presence) unlock() {
 	}
 	p.lost = map[string]bool{}
 	for address := range lost {
+		delete(p.unreachable, address)
 		d := &departure{}
 		d.timer = time.AfterFunc(p.hears.Grace, func() { p.over(address, d) })
 		p.leaving[address] = d

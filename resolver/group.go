@@ -42,6 +42,8 @@ type group struct {
 	members  []*member // by address
 	pickers  map[pickerKey]*picker
 	panicked bool        // so few may be used that all are
+	had      bool        // an endpoint worked, as far as is known
+	lost     time.Time   // when the last that did was lost; zero while one works
 	news     []news      // that are logged when mu is unlocked
 	ramp     *time.Timer // the next step of slow starts; nil while there is none
 	closed   bool
@@ -96,7 +98,9 @@ type member struct {
 	check  health.Status // as of its last change; healthy while nothing is known
 	out    bool          // ejected, as far as is logged
 	usable bool          // healthy and not ejected
-	since  time.Time     // when it became usable after it was not, or was not there; zero if it always was
+
+	unreachable error     // why no connection could be made the last time; nil if one was, or none was wanted
+	since       time.Time // when it became usable after it was not, or was not there; zero if it always was
 }
 
 func (m *member) ejected() bool {
@@ -145,8 +149,8 @@ func (g *group) configure(s spec) {
 }
 
 // setMembers replaces the endpoints; no address is there twice. It takes all over, and returns the addresses that came
-// and those that have gone.
-func (g *group) setMembers(all []weighted) (came, gone []string) {
+// and those that have gone. unreachable has those that cannot be connected to.
+func (g *group) setMembers(all []weighted, unreachable map[string]error) (came, gone []string) {
 	slices.SortFunc(all, func(a, b weighted) int { return cmp.Compare(a.address, b.address) })
 	g.mu.Lock()
 	if slices.EqualFunc(all, g.members, func(w weighted, m *member) bool { return w == weighted{m.host.Address(), m.weight} }) {
@@ -163,7 +167,7 @@ func (g *group) setMembers(all []weighted) (came, gone []string) {
 	for i, w := range all {
 		m := old[w.address]
 		if m == nil {
-			m = &member{host: balance.NewHost(w.address), check: health.Status{Healthy: true}, usable: true}
+			m = &member{host: balance.NewHost(w.address), check: health.Status{Healthy: true}, usable: true, unreachable: unreachable[w.address]}
 			m.host.Owner = m
 			g.watchLocked(m)
 			came = append(came, w.address)
@@ -308,6 +312,7 @@ func (g *group) updateLocked(now time.Time) {
 		}
 		g.news = append(g.news, n)
 	}
+	g.countLocked(now)
 	for _, p := range g.pickers {
 		p.renewLocked(now)
 	}

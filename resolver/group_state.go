@@ -45,6 +45,7 @@ type EndpointState struct {
 	Checked      time.Time // when the last health check ended; zero if there was none
 	HealthError  error     // why it failed; nil if it did not
 	EjectedUntil time.Time // zero if it is not ejected
+	Unreachable  error     // why no connection could be made the last time; nil if one was, or none was wanted
 	Trial        bool      // it is back from an ejection and gets few calls until it answers one
 }
 
@@ -121,7 +122,7 @@ func (g *group) appendEndpoints(all []EndpointState) []EndpointState {
 	for _, m := range g.members {
 		s := EndpointState{
 			GroupName: g.GroupName, Address: m.host.Address(), Weight: m.weight, Active: m.host.Active(),
-			Usable: m.usable, Healthy: m.check.Healthy, Trial: m.trial.Load() && !m.ejected(),
+			Usable: m.usable, Healthy: m.check.Healthy, Unreachable: m.unreachable, Trial: m.trial.Load() && !m.ejected(),
 		}
 		if m.watch != nil {
 			status, _ := g.checker.Status(s.Address, g.spec.health)

@@ -230,7 +230,7 @@ func hasTags(in Instance, tags map[string]string) bool {
 
 // setMembers gives a group its endpoints.
 func (s *groups) setMembers(g *group, all []weighted) {
-	came, gone := g.setMembers(all)
+	came, gone := g.setMembers(all, s.presence.unreachable)
 	s.presence.came(came)
 	s.presence.gone(gone)
 }

@@ -76,13 +76,12 @@ func (e *listedEndpoint) shownState(inPanic bool, now time.Time) string {
 	var s string
 	switch e.State {
 	case admin.StateUsable:
-		switch {
-		case e.ConnectError != "":
-			return "cannot connect: " + onTerminal(e.ConnectError)
-		case e.Trial:
+		if e.Trial {
 			return "ok, on trial"
 		}
 		return "ok"
+	case admin.StateUnreachable:
+		return "cannot connect: " + onTerminal(e.ConnectError)
 	case admin.StateUnhealthy:
 		s = "unhealthy: " + onTerminal(cmp.Or(e.HealthError, "its last check was good, but not enough in a row"))
 	case admin.StateEjected:

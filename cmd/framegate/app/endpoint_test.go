@@ -154,7 +154,7 @@ func TestEndpointList_StatesForPeople(t *testing.T) {
 		"off":            {e: listedEndpoint{State: admin.StateOff}, inPanic: true},
 		`"new\x1bstate"`: {e: listedEndpoint{State: "new\x1bstate"}},
 		"unhealthy: service \"s\" is NOT_SERVING (used in panic)":     {e: listedEndpoint{State: admin.StateUnhealthy, HealthError: `service "s" is NOT_SERVING`}, inPanic: true},
-		"cannot connect: refused":                                     {e: listedEndpoint{State: admin.StateUsable, ConnectError: "refused", Trial: true}},
+		"cannot connect: refused":                                     {e: listedEndpoint{State: admin.StateUnreachable, ConnectError: "refused", Trial: true}},
 		"unhealthy: its last check was good, but not enough in a row": {e: listedEndpoint{State: admin.StateUnhealthy}},
 		`unhealthy: "no\x1b[2J"`:                                      {e: listedEndpoint{State: admin.StateUnhealthy, HealthError: "no\x1b[2J"}},
 		"ejected until 2023-11-14T22:14:50Z, in 1m30s":                {e: listedEndpoint{State: admin.StateEjected, EjectedUntil: &until}},

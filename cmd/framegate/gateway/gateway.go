@@ -127,6 +127,7 @@ func (g *Gateway) start(ctx context.Context) (err error) {
 	})
 	g.resolver.SetLog(g.log)
 	g.resolver.SetDepartures(g.departures(upstream))
+	g.pool.SetReach(g.reach)
 	if g.sources, err = startSources(ctx, g.conf(), g.resolver, g.log); err != nil {
 		return err
 	}

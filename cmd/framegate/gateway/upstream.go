@@ -43,3 +43,12 @@ func (u *upstream) forget(p *resolver.PoolPolicy) {
 func (g *Gateway) departures(u *upstream) resolver.Departures {
 	return resolver.Departures{Left: g.pool.Leave, Grace: g.conf().Drain.EndpointTimeout, Over: g.proxy.EndCallsAt, Unused: u.forget}
 }
+
+// reach hears which endpoints can be connected to.
+func (g *Gateway) reach(address string, failure *pool.DialError) {
+	if failure == nil {
+		g.resolver.SetReachable(address, nil)
+		return
+	}
+	g.resolver.SetReachable(address, failure.Err)
+}
