@@ -18,7 +18,7 @@ func TestMetrics_OfTheProcess(t *testing.T) {
 	m := NewMetrics(MetricsConfig{
 		Connections: func() map[string]int { return map[string]int{"127.0.0.1:1": 2, "unix:/x": 1} },
 		Config: func() ConfigStats {
-			return ConfigStats{Revision: 42, Age: 1500 * time.Millisecond, Stale: true, Rejected: 3, Rejections: 7}
+			return ConfigStats{Revision: 42, Age: 1500 * time.Millisecond, Stale: true, Rejected: 3, Rejections: 7, SnapshotAge: 90 * time.Second, SnapshotFailures: 4}
 		},
 		AccessLogDropped: func() int64 { return 9 },
 		Loads: func() []resolver.RouteLoad {
@@ -36,6 +36,8 @@ func TestMetrics_OfTheProcess(t *testing.T) {
 		"framegate_config_stale":              1,
 		"framegate_config_rejected_documents": 3,
 		"framegate_config_rejections_total":   7,
+		"framegate_snapshot_age_seconds":      90,
+		"framegate_snapshot_failures_total":   4,
 		"framegate_access_log_dropped_total":  9,
 	} {
 		require.Equal(t, want, s.value(name), name)
@@ -46,9 +48,10 @@ func TestMetrics_OfTheProcess(t *testing.T) {
 	require.Positive(t, s.value("process_open_fds"))
 
 	require.NotContains(t, scrapeOf(t, NewMetrics(MetricsConfig{})), "framegate_config_stale")
-	s = scrapeOf(t, NewMetrics(MetricsConfig{Config: func() ConfigStats { return ConfigStats{Age: -1, Stale: true} }}))
+	s = scrapeOf(t, NewMetrics(MetricsConfig{Config: func() ConfigStats { return ConfigStats{Age: -1, Stale: true, SnapshotAge: -1} }}))
 	require.EqualValues(t, 1, s.value("framegate_config_stale"))
 	require.NotContains(t, s, "framegate_config_age_seconds", "it never was up to date")
+	require.NotContains(t, s, "framegate_snapshot_age_seconds", "it never was written")
 }
 
 func TestMetrics_OfListenersAndDraining(t *testing.T) {

@@ -61,6 +61,9 @@ type ConfigStats struct {
 	Stale      bool          // the source cannot be reached
 	Rejected   int           // documents that are wrong and not in force now
 	Rejections int64         // documents found wrong since the start
+
+	SnapshotAge      time.Duration // since the snapshot was last written; negative if it never was
+	SnapshotFailures int64         // times that it could not be written, since the start
 }
 
 // Metrics measures calls, for Prometheus. It is a handler.Observer.
@@ -110,6 +113,8 @@ var (
 	staleDesc       = prometheus.NewDesc("framegate_config_stale", "1 while the source of the configuration cannot be reached.", nil, nil)
 	rejectedDesc    = prometheus.NewDesc("framegate_config_rejected_documents", "Documents that are wrong and not in force.", nil, nil)
 	rejectionsDesc  = prometheus.NewDesc("framegate_config_rejections_total", "Documents found wrong.", nil, nil)
+	snapshotAge     = prometheus.NewDesc("framegate_snapshot_age_seconds", "Time since the snapshot of the configuration was last written; absent if it never was.", nil, nil)
+	snapshotFailed  = prometheus.NewDesc("framegate_snapshot_failures_total", "Times that the snapshot of the configuration could not be written.", nil, nil)
 	drainingDesc    = prometheus.NewDesc("framegate_draining", "1 while the server drains.", nil, nil)
 	connsDesc       = prometheus.NewDesc("framegate_listener_connections", "Open connections of clients.", []string{"listener"}, nil)
 	callsDesc       = prometheus.NewDesc("framegate_listener_calls", "Calls under way.", []string{"listener"}, nil)
@@ -121,7 +126,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{connectionsDesc, retriesDesc, revisionDesc, ageDesc, staleDesc, rejectedDesc, rejectionsDesc, logDroppedDesc, drainingDesc, connsDesc, callsDesc, connsRefused, callsRefused, sentAwayDesc} {
+	for _, d := range []*prometheus.Desc{connectionsDesc, retriesDesc, revisionDesc, ageDesc, staleDesc, rejectedDesc, rejectionsDesc, snapshotAge, snapshotFailed, logDroppedDesc, drainingDesc, connsDesc, callsDesc, connsRefused, callsRefused, sentAwayDesc} {
 		ch <- d
 	}
 }
@@ -163,6 +168,10 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 		gauge(staleDesc, stale)
 		gauge(rejectedDesc, float64(c.Rejected))
 		counter(rejectionsDesc, float64(c.Rejections))
+		if c.SnapshotAge >= 0 {
+			gauge(snapshotAge, c.SnapshotAge.Seconds())
+		}
+		counter(snapshotFailed, float64(c.SnapshotFailures))
 	}
 	if g.cfg.AccessLogDropped != nil {
 		counter(logDroppedDesc, float64(g.cfg.AccessLogDropped()))

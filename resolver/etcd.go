@@ -52,8 +52,10 @@ type EtcdSource struct {
 	ready     chan struct{} // closed by Run when routes and instances are in force
 	changed   chan struct{} // has room for one; filled when a snapshot is due
 
-	client atomic.Pointer[clientv3.Client]
-	saved  func() (*snapshot, error) // the snapshot of an earlier process, read once; nil if there is none
+	client    atomic.Pointer[clientv3.Client]
+	written   atomic.Int64              // when the snapshot was last written, Unix time in nanoseconds; 0 for never
+	unwritten atomic.Int64              // times that it could not be written
+	saved     func() (*snapshot, error) // the snapshot of an earlier process, read once; nil if there is none
 }
 
 // NewEtcdSource returns a source with valid prefixes. It does nothing before Run.
@@ -275,10 +277,18 @@ func (s *EtcdSource) save(ctx context.Context, ended <-chan struct{}) {
 		began := time.Now()
 		err := s.snapshot().write(s.cfg.Snapshot)
 		wait = max(saveDelay, saveShare*time.Since(began))
-		if err != nil && !troubled {
+		switch {
+		case err == nil:
+			s.written.Store(began.UnixNano())
+			if troubled {
+				s.log.Info("the snapshot of routes is written again")
+			}
+		case !troubled:
 			s.log.Error("the snapshot of routes cannot be written: a start without etcd would have none or an old one", "error", err)
 		}
-		troubled = err != nil
+		if troubled = err != nil; troubled {
+			s.unwritten.Add(1)
+		}
 	}
 	write()
 	now := time.NewTicker(saveInterval)

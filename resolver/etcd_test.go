@@ -191,7 +191,7 @@ func TestEtcd_ResyncsAfterACompactionItMissed(t *testing.T) {
 	})
 	require.True(t, resolves(r, "/a.S/kept", "kept")())
 	require.Len(t, r.Routes(), 3)
-	require.Equal(t, 1, log.Count("reading all routes in etcd again"), "it was a compaction")
+	require.Equal(t, 1, log.Count("all routes in etcd were read again"), "it was a compaction")
 
 	_, err = store.Put(t.Context(), route("after", "/a.S/after", 0))
 	require.NoError(t, err)

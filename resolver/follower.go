@@ -69,6 +69,7 @@ type follower[T any] struct {
 
 	// owned by run
 	cli     *clientv3.Client
+	again   []any           // why the last watch ended, for the log once all was read again; nil for nothing
 	pending map[string]bool // documents whose change is not in force yet
 	next    time.Time       // when the next changes may be put in force
 	step    step            // of the watch with etcd
@@ -112,6 +113,7 @@ func (f *follower[T]) run(ctx context.Context, cli *clientv3.Client) {
 			f.fallBack()
 		} else {
 			f.outage.over(f.what)
+			f.readAgain()
 			began := time.Now()
 			err = f.watch(ctx)
 			if time.Since(began) >= steadyWatch {
@@ -134,12 +136,20 @@ func (f *follower[T]) ended(ctx context.Context, reason error) {
 		return
 	}
 	f.outage.troubled()
-	log := f.log
+	f.again = []any{"reason", reason}
 	if errors.Is(reason, errLate) || errors.Is(reason, errSilent) {
-		log = log.With("member", f.place.leave())
+		f.again = append(f.again, "member", f.place.leave())
 		f.hasty = true
 	}
-	log.Info("reading all "+f.what+" in etcd again", "reason", reason)
+}
+
+// readAgain notes in the log that all was read again, and why. That takes an etcd that can be used: while it cannot,
+// outage says so.
+func (f *follower[T]) readAgain() {
+	if f.again != nil {
+		f.log.Info("all "+f.what+" in etcd were read again", f.again...)
+		f.again = nil
+	}
 }
 
 // closeOnce closes a channel that one goroutine alone closes.

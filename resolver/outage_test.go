@@ -33,3 +33,17 @@ func TestOutage_LogsAtMostOnceAMinute(t *testing.T) {
 	o.failed(t.Context(), "routes", io.ErrUnexpectedEOF)
 	require.Equal(t, 2, log.Count("etcd cannot be used"))
 }
+
+// While etcd is down nobody reads that all is read again.
+func TestFollower_TellsThatItReadAllAgainWhenItHas(t *testing.T) {
+	log := &testlog.Buffer{}
+	f := newFollower[*Route]("routes", "/p/", newOutage(log.Logger(), "e"), log.Logger())
+	f.readAgain()
+	f.ended(t.Context(), errReplaced)
+	f.ended(t.Context(), errDue)
+	require.Empty(t, log.String())
+	f.readAgain()
+	f.readAgain()
+	require.Equal(t, 1, log.Count("all routes in etcd were read again"), log.String())
+	require.Contains(t, log.String(), errReplaced.Error())
+}

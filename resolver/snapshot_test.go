@@ -304,3 +304,24 @@ func TestHeartbeat_ThatEtcdRefusesLeavesNoLease(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, leases.Leases)
 }
+
+func TestSnapshot_ThatCannotBeWrittenIsCountedAndToldOnce(t *testing.T) {
+	noLeaks(t)
+	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
+	cfg := etcdConfig(e.Endpoint())
+	dir := filepath.Join(t.TempDir(), "dir")
+	cfg.Snapshot = filepath.Join(dir, "s.json")
+	require.NoError(t, os.WriteFile(dir, nil, 0o600)) // no directory
+	s, _, log, _ := startSource(t, cfg)
+	waitReady(t, s)
+	const failed = "the snapshot of routes cannot be written"
+	eventually(t, 5*time.Second, "the failure counts", func() bool { return s.Status().SnapshotFailures > 0 })
+	require.Zero(t, s.Status().SnapshotWritten)
+	s.snapshotDue()
+	eventually(t, 5*time.Second, "and the next one", func() bool { return s.Status().SnapshotFailures > 1 })
+	require.Equal(t, 1, log.Count(failed), log.String())
+	require.NoError(t, os.Remove(dir))
+	s.snapshotDue()
+	eventually(t, 5*time.Second, "it is written", func() bool { return !s.Status().SnapshotWritten.IsZero() })
+	eventually(t, 5*time.Second, "that is told", func() bool { return log.Count("the snapshot of routes is written again") == 1 })
+}

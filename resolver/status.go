@@ -34,12 +34,19 @@ type SourceStatus struct {
 	Reason     string    // why it cannot
 	Rejected   int       // documents whose last version is bad
 	Rejections int64     // bad versions seen since the start
+
+	SnapshotWritten  time.Time // when the snapshot was last written; zero if it never was
+	SnapshotFailures int64     // times that it could not be, since the start
 }
 
 // Status may be called at any time.
 func (s *EtcdSource) Status() SourceStatus {
 	st := SourceStatus{Reason: s.outage.reason()}
 	st.Stale = st.Reason != ""
+	st.SnapshotFailures = s.unwritten.Load()
+	if at := s.written.Load(); at != 0 {
+		st.SnapshotWritten = time.Unix(0, at)
+	}
 	for _, count := range []func() (int, int64){s.schemas.rejected, s.routes.rejected, s.instances.rejected, s.bindings.rejected} {
 		now, ever := count()
 		st.Rejected += now

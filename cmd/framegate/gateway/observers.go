@@ -108,9 +108,12 @@ func (g *Gateway) connections() map[string]int {
 
 func (g *Gateway) configStats() admin.ConfigStats {
 	st := g.sources.status()
-	c := admin.ConfigStats{Revision: st.Revision, Stale: st.Stale, Rejected: st.Rejected, Rejections: st.Rejections, Age: -1}
+	c := admin.ConfigStats{Revision: st.Revision, Stale: st.Stale, Rejected: st.Rejected, Rejections: st.Rejections, Age: -1, SnapshotAge: -1, SnapshotFailures: st.SnapshotFailures}
 	if !st.Confirmed.IsZero() {
 		c.Age = time.Since(st.Confirmed)
+	}
+	if !st.SnapshotWritten.IsZero() {
+		c.SnapshotAge = time.Since(st.SnapshotWritten)
 	}
 	return c
 }
