@@ -15,7 +15,8 @@ type Control struct {
 	Source    func() resolver.SourceStatus  // of etcd
 	Schemas   func() []resolver.SchemaStatus
 	Instances func() map[string][]resolver.Instance
-	Endpoints func() []EndpointStatus // what is open, by endpoint
+	Refused   func() map[string]map[string]string // see resolver.Resolver.Refused; nil: none are
+	Endpoints func() []EndpointStatus             // what is open, by endpoint
 	Groups    func() ([]resolver.GroupState, []resolver.EndpointState)
 	Config    func() ([]byte, error) // the configuration in JSON, secrets hidden
 	Drain     func() DrainStatus     // makes the process drain and end; more than once is like once

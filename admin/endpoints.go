@@ -42,6 +42,7 @@ type groupEndpointAnswer struct {
 	Active       int        `json:"active"`
 	Usable       bool       `json:"usable"`
 	Healthy      bool       `json:"healthy"`
+	Reason       string     `json:"reason,omitempty"`
 	Checked      *time.Time `json:"checked,omitempty"`
 	HealthError  string     `json:"health_error,omitempty"`
 	EjectedUntil *time.Time `json:"ejected_until,omitempty"`
@@ -55,6 +56,7 @@ type State string
 
 // The states. Of several the first counts.
 const (
+	StateRefused     State = "refused"     // it may not be an endpoint: it gets no calls
 	StateOff         State = "off"         // its weight is 0: it gets no calls
 	StateUnhealthy   State = "unhealthy"   // its health checks fail
 	StateEjected     State = "ejected"     // its calls failed
@@ -63,10 +65,12 @@ const (
 )
 
 // states are worst first.
-var states = []State{StateUnhealthy, StateEjected, StateUnreachable, StateUsable, StateOff}
+var states = []State{StateRefused, StateUnhealthy, StateEjected, StateUnreachable, StateUsable, StateOff}
 
 func stateOf(e resolver.EndpointState) State {
 	switch {
+	case e.Bar == resolver.BarRefused:
+		return StateRefused
 	case e.Weight == 0:
 		return StateOff
 	case !e.Healthy:
@@ -140,7 +144,7 @@ func union(a, b []string) []string {
 func endpointAnswer(e resolver.EndpointState, open EndpointStatus) groupEndpointAnswer {
 	a := groupEndpointAnswer{
 		Address: e.Address, State: stateOf(e), Weight: e.Weight, Active: e.Active, Usable: e.Usable,
-		Healthy: e.Healthy, Trial: e.Trial, Connections: open.Connections, ConnectError: open.ConnectError,
+		Healthy: e.Healthy, Reason: e.Reason, Trial: e.Trial, Connections: open.Connections, ConnectError: open.ConnectError,
 	}
 	if a.ConnectError == "" && e.Unreachable != nil { // the pool has nothing of it any more
 		a.ConnectError = e.Unreachable.Error()

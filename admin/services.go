@@ -18,20 +18,41 @@ const defaultTTL = 10 * time.Second
 
 // serviceAnswer is a service and its instances, as calls of this framegate find them.
 type serviceAnswer struct {
-	Name      string              `json:"name"`
-	Instances []resolver.Instance `json:"instances"`
+	Name      string           `json:"name"`
+	Instances []instanceAnswer `json:"instances"`
+}
+
+type instanceAnswer struct {
+	resolver.Instance
+	Refused string `json:"refused,omitempty"` // why it gets no calls
+}
+
+// serviceOf puts the instances of a service with what is refused of them.
+func serviceOf(name string, instances []resolver.Instance, refused map[string]string) serviceAnswer {
+	a := serviceAnswer{Name: name, Instances: make([]instanceAnswer, len(instances))}
+	for i, in := range instances {
+		a.Instances[i] = instanceAnswer{in, refused[in.Address]}
+	}
+	return a
+}
+
+func (s *Server) refused() map[string]map[string]string {
+	if s.cfg.Control.Refused == nil {
+		return nil
+	}
+	return s.cfg.Control.Refused()
 }
 
 func (s *Server) listServices(w http.ResponseWriter, _ *http.Request) error {
 	if s.cfg.Control.Instances == nil {
 		return notProvided("services")
 	}
-	services := s.cfg.Control.Instances()
+	services, refused := s.cfg.Control.Instances(), s.refused()
 	answer := struct {
 		Services []serviceAnswer `json:"services"`
 	}{Services: []serviceAnswer{}}
 	for _, name := range slices.Sorted(maps.Keys(services)) {
-		answer.Services = append(answer.Services, serviceAnswer{name, services[name]})
+		answer.Services = append(answer.Services, serviceOf(name, services[name], refused[name]))
 	}
 	return writeJSON(w, http.StatusOK, answer)
 }
@@ -45,7 +66,7 @@ func (s *Server) getService(w http.ResponseWriter, r *http.Request) error {
 	if len(instances) == 0 {
 		return notFound("service %s: not found, or without instances", name)
 	}
-	return writeJSON(w, http.StatusOK, serviceAnswer{name, instances})
+	return writeJSON(w, http.StatusOK, serviceOf(name, instances, s.refused()[name]))
 }
 
 // maxHeartbeatBytes has room for as many tags as an instance may have.

@@ -54,9 +54,9 @@ func TestServices_HeartbeatRegistersAndKeeps(t *testing.T) {
 
 	_, unix := c.beat("echo", "unix:/tmp/echo.sock", "{}")
 	require.Equal(t, "unix:/tmp/echo.sock", unix.Address)
-	want := serviceAnswer{"echo", []resolver.Instance{
-		{Address: "127.0.0.1:9001", Weight: 5, Tags: map[string]string{"cluster": "a"}},
-		{Address: "unix:/tmp/echo.sock", Weight: 10},
+	want := serviceAnswer{"echo", []instanceAnswer{
+		{Instance: resolver.Instance{Address: "127.0.0.1:9001", Weight: 5, Tags: map[string]string{"cluster": "a"}}},
+		{Instance: resolver.Instance{Address: "unix:/tmp/echo.sock", Weight: 10}},
 	}}
 	var got serviceAnswer
 	eventually(t, "both instances", func() bool {

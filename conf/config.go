@@ -6,6 +6,7 @@ package conf
 import (
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/framegate/framegate/admin"
@@ -30,6 +31,7 @@ type Config struct {
 	Admin       Admin               `yaml:"admin"`
 	Routes      Routes              `yaml:"routes"`
 	Etcd        Etcd                `yaml:"etcd"`
+	Services    Services            `yaml:"services"`
 	Upstream    resolver.PoolPolicy `yaml:"upstream"` // of backends that have none of their own
 	Limits      Limits              `yaml:"limits"`
 	Compression []string            `yaml:"compression"`
@@ -120,6 +122,11 @@ type EmbeddedEtcd struct {
 	ClientCAFile string `yaml:"client_ca_file"`
 }
 
+// Services says what is done with the registered instances of services.
+type Services struct {
+	Allow []string `yaml:"allow"` // see resolver.ParseAllow
+}
+
 // Client returns the configuration of a client of an external etcd.
 func (e Etcd) Client() resolver.EtcdClientConfig {
 	return resolver.EtcdClientConfig{
@@ -204,6 +211,7 @@ func Default() *Config {
 			DialTimeout:   5 * time.Second,
 			Embedded:      EmbeddedEtcd{Dir: "./framegate-data", Address: "127.0.0.1:2379"},
 		},
+		Services: Services{Allow: slices.Clone(resolver.DefaultAllow)},
 		Upstream: resolver.PoolPolicy{
 			Connections:          resolver.Connections{Max: pool.DefaultMaxConnections},
 			StreamsPerConnection: pool.DefaultStreamsPerConnection,

@@ -111,6 +111,7 @@ listeners:
 admin: {address: x}
 routes: {reload_interval: 0s}
 etcd: {endpoints: [embedded, "host"], prefix: framegate/, dial_timeout: 0s, password: p, cert_file: c}
+services: {allow: [10.0.0.0/8, host]}
 upstream: {connections: {min: -1, max: 9999}, streams_per_connection: -1, when_full: never, max_age: 1ms, backoff: {base: 1us, max: 1ns}, connect_timeout: -1s, max_header_bytes: 1, keepalive: {time: 1ms, timeout: 1ms}, stream_window: 9}
 limits: {max_message_bytes: -1}
 compression: ["a b"]
@@ -128,6 +129,7 @@ log: {level: loud, format: xml}
 		`listeners[2].connection_window: 70000, want stream_window (262144)`,
 		`admin.address: "x"`, `routes.reload_interval: 0s`, `etcd.endpoints: "embedded" among others`, `etcd.endpoints: "host", want host:port`,
 		`etcd.prefix: "framegate/"`, `etcd.dial_timeout: 0s`, `etcd.username: "" with a password`, `etcd.cert_file: "c" with key ""`,
+		`services.allow[1]: "host", want a network such as 10.0.0.0/8`,
 		`upstream.connections.min: -1, want 0 to connections.max (9999)`, `upstream.connections.max: 9999, want 1 to 1024`,
 		`upstream.when_full: "never", want wait, fail or grow`, `upstream.max_age: 1ms, want 0s (never) or 1s to`,
 		`upstream.backoff.base: 1µs, want 1ms to`, `upstream.backoff.max: 1ns, want backoff.base (1µs) to`,

@@ -14,6 +14,7 @@ var changeable = []string{
 	"listeners[].max_connections", "listeners[].max_calls",
 	"admin.token",
 	"routes.file", "routes.reload_interval",
+	"services.allow",
 	"limits.max_message_bytes",
 	"drain.delay", "drain.timeout", "drain.endpoint_timeout",
 	"log.level", "log.format",
@@ -67,7 +68,9 @@ func (c *Config) withListenersOf(other *Config) *Config {
 
 var index = regexp.MustCompile(`\[\d+\]`)
 
-func isChangeable(key string) bool { return slices.Contains(changeable, index.ReplaceAllString(key, "[]")) }
+func isChangeable(key string) bool {
+	return slices.Contains(changeable, index.ReplaceAllString(key, "[]"))
+}
 
 // differences goes through two configurations key by key.
 type differences struct {

@@ -60,7 +60,7 @@ func TestReload_TakesWhatMayChangeAndNamesTheRest(t *testing.T) {
 	want := Default()
 	want.Listeners[0].MaxConnections, want.Listeners[0].MaxCalls = next.Listeners[0].MaxConnections, next.Listeners[0].MaxCalls
 	want.Admin.Token, want.Routes, want.Limits.MaxMessageBytes, want.Drain = next.Admin.Token, next.Routes, next.Limits.MaxMessageBytes, next.Drain
-	want.Log, want.AccessLog = next.Log, next.AccessLog
+	want.Log, want.AccessLog, want.Services.Allow = next.Log, next.AccessLog, next.Services.Allow
 	require.Equal(t, want, got)
 	require.ElementsMatch(t, changeable, keys(changed))
 	for _, key := range []string{"listeners[].address", "admin.address", "etcd.endpoints", "etcd.password", "upstream.connections.max", "compression", "register.tags", "tracing.sample"} {

@@ -30,6 +30,7 @@ func (c *Config) Validate() error {
 	p.check(c.Admin.MaxConnections >= 0, "admin.max_connections: %d, want 0 (%d) or more", c.Admin.MaxConnections, admin.DefaultMaxConnections)
 	p.duration("routes.reload_interval", c.Routes.ReloadInterval, minReloadInterval)
 	c.validateEtcd(&p)
+	c.validateServices(&p)
 	p.add("upstream", PoolConfig(c.Upstream).Validate())
 	p.check(c.Limits.MaxMessageBytes >= 0 && c.Limits.MaxMessageBytes <= 1<<32-1, "limits.max_message_bytes: %d, want 0 (no limit) to %d", c.Limits.MaxMessageBytes, int64(1<<32-1))
 	for i, name := range c.Compression {
@@ -140,6 +141,13 @@ func (c *Config) validateEtcd(p *problems) {
 		}
 	case e.Is(None):
 		p.check(c.Routes.File != "", "routes.file: empty, want a file of routes when etcd.endpoints is none")
+	}
+}
+
+func (c *Config) validateServices(p *problems) {
+	p.check(len(c.Services.Allow) > 0, "services.allow: empty, want at least one network or unix:/path: instances can be nowhere else")
+	if _, err := resolver.ParseAllow(c.Services.Allow); err != nil {
+		p.check(false, "services.allow%w", err)
 	}
 }
 

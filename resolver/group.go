@@ -32,14 +32,16 @@ type group struct {
 	// guarded by the Resolver's mu
 	users     map[string]int // how many backends of each route in force use it; see userOf
 	ejector   *eject.Detector
-	ejections uint64 // counted by detectors before this one
-	prevented uint64 // the same
+	ejections uint64     // counted by detectors before this one
+	prevented uint64     // the same
+	written   []weighted // the endpoints as they are written, of which members and barred are made
 
 	panics atomic.Uint64 // attempts that were balanced in panic
 
 	mu       sync.Mutex // guards the fields below; spec and members are changed with the Resolver's mu held, too
 	spec     spec
 	members  []*member // by address
+	barred   []barred  // what is written and gets no calls, in the order in which it is
 	pickers  map[pickerKey]*picker
 	panicked bool        // so few may be used that all are
 	had      bool        // an endpoint worked, as far as is known

@@ -47,6 +47,9 @@ type EndpointState struct {
 	EjectedUntil time.Time // zero if it is not ejected
 	Unreachable  error     // why no connection could be made the last time; nil if one was, or none was wanted
 	Trial        bool      // it is back from an ejection and gets few calls until it answers one
+
+	Bar    Bar    // why it gets no calls whatever else is known of it; empty if it may
+	Reason string // of the bar, for people
 }
 
 // Groups says how the endpoints of all routes in force do. It is for people and metrics: it looks at all routes.
@@ -132,6 +135,9 @@ func (g *group) appendEndpoints(all []EndpointState) []EndpointState {
 			s.EjectedUntil = e.Until()
 		}
 		all = append(all, s)
+	}
+	for _, b := range g.barred {
+		all = append(all, EndpointState{GroupName: g.GroupName, Address: b.address, Weight: b.weight, Healthy: true, Bar: b.bar, Reason: b.reason})
 	}
 	return all
 }

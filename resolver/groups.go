@@ -18,6 +18,7 @@ type groups struct {
 	checker  *health.Checker
 	log      *slog.Logger
 	presence *presence
+	guard    *addressGuard
 	closed   bool
 
 	byKey    map[groupKey]*group
@@ -27,13 +28,14 @@ type groups struct {
 
 // service is the instances of a service, and the groups that they are members of.
 type service struct {
-	instances []Instance // sorted by address
+	instances []Instance        // sorted by address
+	refused   map[string]string // those that the guard refuses, with the reason; nil if there are none
 	groups    map[*group]bool
 }
 
 func newGroups(mu *sync.Mutex, checker *health.Checker) *groups {
 	return &groups{
-		checker: checker, log: slog.New(slog.DiscardHandler), presence: newPresence(mu), byKey: map[groupKey]*group{}, policies: map[PoolPolicy]*policyUse{},
+		checker: checker, log: slog.New(slog.DiscardHandler), presence: newPresence(mu), guard: newAddressGuard(), byKey: map[groupKey]*group{}, policies: map[PoolPolicy]*policyUse{},
 		services: map[string]*service{},
 	}
 }
@@ -202,6 +204,7 @@ func (s *groups) forgetEmpty(name string) {
 func (s *groups) setInstances(name string, instances []Instance) {
 	sv := s.service(name)
 	sv.instances = instances
+	s.refuse(name, sv)
 	for g := range sv.groups {
 		s.setMembers(g, g.selectFrom(instances))
 	}
@@ -226,13 +229,6 @@ func hasTags(in Instance, tags map[string]string) bool {
 		}
 	}
 	return true
-}
-
-// setMembers gives a group its endpoints.
-func (s *groups) setMembers(g *group, all []weighted) {
-	came, gone := g.setMembers(all, s.presence.unreachable)
-	s.presence.came(came)
-	s.presence.gone(gone)
 }
 
 // close ends all that runs for the groups, but the checker. Nothing may be acquired or changed afterwards.

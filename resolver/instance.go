@@ -19,7 +19,6 @@ const DefaultInstanceWeight = 10
 const (
 	maxServiceNameLen = 255
 	maxInstanceBytes  = 64 << 10 // of the document
-	maxAddressLen     = 512
 )
 
 // Instance is one registered instance of a service.
@@ -62,7 +61,6 @@ type instanceDocument struct {
 const (
 	networkTCP  = "tcp"
 	networkUnix = "unix"
-	unixPrefix  = "unix:"
 )
 
 // ParseInstance reads an instance in the layout of registry-etcd, a JSON object of network, address, weight and tags. As

@@ -2,11 +2,9 @@ package resolver
 
 import (
 	"fmt"
-	"net"
 	"regexp"
 	"regexp/syntax"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -30,7 +28,6 @@ const (
 	minIdleTimeout = 10 * time.Millisecond
 	maxTimeout     = 365 * 24 * time.Hour
 	maxNameLen     = 63
-	maxUnixPathLen = 107 // sun_path less its final zero, unix(7)
 )
 
 // normalize fills defaults and returns every mistake.
@@ -340,25 +337,4 @@ func weightOf(w *int) int {
 		return 1
 	}
 	return *w
-}
-
-// ValidateAddress reports what is wrong with an endpoint's address: host:port or unix:/path is wanted.
-func ValidateAddress(addr string) error {
-	if len(addr) > maxAddressLen || !printable(addr) {
-		return fmt.Errorf("%q, want at most %d printable characters without spaces", addr, maxAddressLen)
-	}
-	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
-		if !strings.HasPrefix(path, "/") || len(path) > maxUnixPathLen {
-			return fmt.Errorf("%q, want unix:/path of at most %d bytes", addr, maxUnixPathLen)
-		}
-		return nil
-	}
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil || host == "" || strings.ContainsAny(host, " \t\r\n/") {
-		return fmt.Errorf("%q, want host:port or unix:/path", addr)
-	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		return fmt.Errorf("%q, want a port from 1 to 65535", addr)
-	}
-	return nil
 }

@@ -96,6 +96,9 @@ func (s *Server) Endpoint() string { return s.endpoint }
 // Dial connects to etcd within the process, whatever the address: without TLS, and beside the bound of connections.
 func (s *Server) Dial(ctx context.Context) (net.Conn, error) { return s.front.dial(ctx) }
 
+// Addr is where etcd listens for clients.
+func (s *Server) Addr() net.Addr { return s.front.listener.Addr() }
+
 // Failed receives at most one error, when etcd ends before Close is called: a full disk, say.
 func (s *Server) Failed() <-chan error { return s.trap.failed }
 

@@ -36,6 +36,7 @@ type listedEndpoint struct {
 	Active       int         `json:"active" yaml:"active"`
 	Usable       bool        `json:"usable" yaml:"usable"`
 	Healthy      bool        `json:"healthy" yaml:"healthy"`
+	Reason       string      `json:"reason" yaml:"reason,omitempty"`
 	Checked      *time.Time  `json:"checked" yaml:"checked,omitempty"`
 	HealthError  string      `json:"health_error" yaml:"health_error,omitempty"`
 	EjectedUntil *time.Time  `json:"ejected_until" yaml:"ejected_until,omitempty"`
@@ -90,7 +91,11 @@ func (e *listedEndpoint) shownState(inPanic bool, now time.Time) string {
 			s = fmt.Sprintf("ejected until %s, in %s", e.EjectedUntil.UTC().Format(time.RFC3339), max(e.EjectedUntil.Sub(now), 0).Round(time.Second))
 		}
 	default:
-		return printableText(string(e.State))
+		s = printableText(string(e.State))
+		if e.Reason != "" {
+			s += ": " + onTerminal(e.Reason)
+		}
+		return s
 	}
 	if inPanic {
 		s += " (used in panic)"

@@ -23,6 +23,7 @@ func (g *Gateway) listenAdmin() (net.Listener, error) {
 	if err != nil {
 		return nil, listenError("admin", c.Address, err)
 	}
+	g.resolver.Own("admin", ln.Addr())
 	return ln, nil
 }
 
@@ -44,6 +45,7 @@ func (g *Gateway) control() admin.Control {
 		Routes:    g.sources.routes,
 		Source:    g.sources.status,
 		Instances: g.resolver.Instances,
+		Refused:   g.resolver.Refused,
 		Endpoints: g.endpoints,
 		Groups:    g.groups,
 		Config:    g.configJSON,

@@ -126,6 +126,11 @@ func (g *Gateway) start(ctx context.Context) (err error) {
 		Taps: g.taps, Filters: g.filters,
 	})
 	g.resolver.SetLog(g.log)
+	allow, err := resolver.ParseAllow(g.conf().Services.Allow)
+	if err != nil {
+		return fmt.Errorf("services.allow%w", err)
+	}
+	g.resolver.SetAllow(allow)
 	g.resolver.SetDepartures(g.departures(upstream))
 	g.pool.SetReach(g.reach)
 	if g.sources, err = startSources(ctx, g.conf(), g.resolver, g.log); err != nil {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/framegate/framegate/conf"
 	"github.com/framegate/framegate/handler/accesslog"
+	"github.com/framegate/framegate/resolver"
 )
 
 // errReloadDraining says that it is too late for another configuration.
@@ -55,6 +57,10 @@ func (g *Gateway) prepare(ctx context.Context, cfg *conf.Config) (commit func(),
 	if err != nil {
 		return nil, err
 	}
+	allow, err := resolver.ParseAllow(cfg.Services.Allow)
+	if err != nil {
+		return nil, fmt.Errorf("services.allow%w", err)
+	}
 	setAccessLog, err := g.prepareAccessLog(before.AccessLog, cfg.AccessLog)
 	if err != nil {
 		return nil, err
@@ -70,6 +76,9 @@ func (g *Gateway) prepare(ctx context.Context, cfg *conf.Config) (commit func(),
 		g.proxy.SetMaxCalls(maxCalls(cfg))
 		for i, s := range g.servers {
 			s.conns.SetMaxConnections(cfg.Listeners[i].MaxConnections)
+		}
+		if !slices.Equal(before.Services.Allow, cfg.Services.Allow) {
+			g.resolver.SetAllow(allow)
 		}
 		g.resolver.SetGrace(cfg.Drain.EndpointTimeout)
 		g.cfg.Store(cfg)

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/framegate/framegate/conf"
+	"github.com/framegate/framegate/resolver"
 	"github.com/framegate/framegate/test/testlog"
 )
 
@@ -197,4 +198,19 @@ func TestReload_AListenerMayBeBoundedLater(t *testing.T) {
 	require.NoError(t, (<-first).err)
 	require.NoError(t, (<-second).err)
 	require.Zero(t, g.proxy.Entrance("main").Calls)
+}
+
+func TestReload_ChangesWhereInstancesMayBe(t *testing.T) {
+	b := startBackend(t)
+	close(b.release)
+	cfg := fileConfig(t, "routes: [{name: all, match: [{method: '*'}], backends: [{service: s}]}]")
+	g := start(t, cfg)
+	cc := dial(t, g.Addr("main"))
+	g.resolver.SetInstances("s", []resolver.Instance{{Address: b.addr, Weight: 10}})
+	for range 2 {
+		require.NoError(t, cc.Invoke(testContext(t), "/s/m", &emptypb.Empty{}, &emptypb.Empty{}))
+		require.NoError(t, g.Reload(testContext(t), copied(cfg, func(c *conf.Config) { c.Services.Allow = []string{"10.0.0.0/8"} })))
+		require.Equal(t, codes.Unavailable, status.Code(cc.Invoke(testContext(t), "/s/m", &emptypb.Empty{}, &emptypb.Empty{})))
+		require.NoError(t, g.Reload(testContext(t), cfg))
+	}
 }

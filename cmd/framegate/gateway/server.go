@@ -43,6 +43,7 @@ func (g *Gateway) startServer(ctx context.Context, l conf.Listener) (*kitexServe
 	if err != nil {
 		return nil, listenError("listener "+l.Name, l.Address, err)
 	}
+	g.resolver.Own("listener "+l.Name, ln.Addr()) // before it takes calls
 	s := &kitexServer{name: l.Name, addr: ln.Addr(), exit: make(chan error, 1), done: make(chan struct{})}
 	s.conns = transserver.New(transserver.Config{
 		MaxConnections: l.MaxConnections, WriteTimeout: l.Keepalive.Time + l.Keepalive.Timeout, ReusePort: l.ReusePort,

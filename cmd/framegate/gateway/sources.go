@@ -59,6 +59,7 @@ func (s *sources) start(ctx context.Context, cfg *conf.Config) error {
 		if err := s.startEmbedded(ctx, cfg.Etcd); err != nil {
 			return fmt.Errorf("etcd.embedded: %w", err)
 		}
+		s.resolver.Own("etcd.embedded", s.embedded.Addr())
 	}
 	client := cfg.Etcd.Client()
 	client.Endpoints = s.etcdEndpoints

@@ -1,0 +1,88 @@
+package resolver
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+const (
+	maxAddressLen  = 512
+	maxUnixPathLen = 107 // sun_path less its final zero, unix(7)
+	unixPrefix     = "unix:"
+)
+
+// address is what the address of an endpoint says: a path, or an IP address or the name of a host, and a port.
+type address struct {
+	path string     // of a unix socket; empty for the others
+	ip   netip.Addr // IPv4 also for ::ffff:a.b.c.d; the zero value for a name
+	host string     // the name, in lower case
+	port uint16
+}
+
+// ValidateAddress reports what is wrong with an endpoint's address: host:port or unix:/path is wanted.
+func ValidateAddress(addr string) error {
+	_, err := parseAddress(addr)
+	return err
+}
+
+func parseAddress(addr string) (address, error) {
+	if len(addr) > maxAddressLen || !printable(addr) {
+		return address{}, fmt.Errorf("%q, want at most %d printable characters without spaces", addr, maxAddressLen)
+	}
+	if path, ok := strings.CutPrefix(addr, unixPrefix); ok {
+		if !strings.HasPrefix(path, "/") || len(path) > maxUnixPathLen {
+			return address{}, fmt.Errorf("%q, want unix:/path of at most %d bytes", addr, maxUnixPathLen)
+		}
+		return address{path: path}, nil
+	}
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil || host == "" || strings.Contains(host, "/") {
+		return address{}, fmt.Errorf("%q, want host:port or unix:/path", addr)
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || n == 0 {
+		return address{}, fmt.Errorf("%q, want a port from 1 to 65535", addr)
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		if strings.Contains(host, ":") {
+			return address{}, fmt.Errorf("%q, want host:port or unix:/path", addr)
+		}
+		return address{host: strings.ToLower(host), port: uint16(n)}, nil
+	}
+	if ip = ip.Unmap(); !callable(ip) {
+		return address{}, fmt.Errorf("%q, want the address of one host: %s is that of none or of many", addr, ip)
+	}
+	return address{ip: ip, port: uint16(n)}, nil
+}
+
+// callable reports whether one host can have the address: a connection to an unspecified one, at which servers listen,
+// ends on this machine; multicast and broadcast ones are of many.
+func callable(ip netip.Addr) bool {
+	ip = ip.Unmap().WithZone("")
+	return ip.IsValid() && !ip.IsUnspecified() && !ip.IsMulticast() && ip != netip.AddrFrom4([4]byte{255, 255, 255, 255})
+}
+
+// isLocalhost reports whether the address has a name that stands for this machine (RFC 6761 §6.3). It is not looked up as
+// others are: its addresses are one host, of which a server may listen on one only.
+func (a address) isLocalhost() bool {
+	host := strings.TrimSuffix(a.host, ".")
+	return host == "localhost" || strings.HasSuffix(host, ".localhost")
+}
+
+// loopbacks are what localhost stands for.
+var loopbacks = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
+
+// ips returns the IP addresses that are known without looking the name up.
+func (a address) ips() []netip.Addr {
+	switch {
+	case a.ip.IsValid():
+		return []netip.Addr{a.ip}
+	case a.isLocalhost():
+		return loopbacks
+	}
+	return nil
+}

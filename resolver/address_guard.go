@@ -1,0 +1,117 @@
+package resolver
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+)
+
+// addressGuard says which addresses may not be endpoints, wherever they come from: those at which this process listens itself,
+// since a call there would come back, or reach what only operators may; and of registered instances those that are not
+// allowed. The Resolver's mu guards it.
+type addressGuard struct {
+	own   []ownAddress
+	allow *Allow // nil allows every address
+
+	interfaces func() []netip.Addr // of this machine
+	known      []netip.Addr        // what interfaces returned at the time of asked
+	asked      time.Time
+}
+
+// ownAddress is where this process listens.
+type ownAddress struct {
+	what string // for people: listener main
+	at   netip.AddrPort
+}
+
+// interfacesAge is how long the addresses of the machine's interfaces are taken to stay. They are asked for only where a
+// port is one of our own.
+const interfacesAge = time.Second
+
+func newAddressGuard() *addressGuard { return &addressGuard{interfaces: interfaceAddresses} }
+
+func interfaceAddresses() (all []netip.Addr) {
+	nets, _ := net.InterfaceAddrs()
+	for _, n := range nets {
+		if p, err := netip.ParsePrefix(n.String()); err == nil {
+			all = append(all, p.Addr().Unmap())
+		}
+	}
+	return all
+}
+
+// refusal says why an address may not be an endpoint, "" if it may. registered is true for an instance of a service. Of a
+// name that is still to be looked up it knows nothing.
+func (g *addressGuard) refusal(a address, registered bool) string {
+	for _, ip := range a.ips() {
+		if what := g.ownAt(ip, a.port); what != "" {
+			return fmt.Sprintf("it is framegate's own: %s", what)
+		}
+	}
+	if !registered || g.allow == nil {
+		return ""
+	}
+	if a.path != "" {
+		if g.allow.path(a.path) {
+			return ""
+		}
+		return fmt.Sprintf("not in services.allow: %s", g.allow.text)
+	}
+	for _, ip := range a.ips() {
+		if !g.allow.ip(ip) {
+			return fmt.Sprintf("%s is not in services.allow: %s", ip, g.allow.text)
+		}
+	}
+	return ""
+}
+
+// ownAt names what of this process listens at an address, "" if nothing does.
+func (g *addressGuard) ownAt(ip netip.Addr, port uint16) string {
+	ip = ip.Unmap().WithZone("")
+	for _, o := range g.own {
+		if o.at.Port() != port {
+			continue
+		}
+		at := o.at.Addr()
+		switch {
+		case at == ip:
+			return o.what
+		case !at.IsUnspecified(), at.Is4() && !ip.Is4():
+			continue
+		case ip.IsLoopback(), g.onThisMachine(ip):
+			return o.what
+		}
+	}
+	return ""
+}
+
+func (g *addressGuard) onThisMachine(ip netip.Addr) bool {
+	if now := time.Now(); now.Sub(g.asked) > interfacesAge {
+		g.known, g.asked = g.interfaces(), now
+	}
+	for _, known := range g.known {
+		if known.WithZone("") == ip {
+			return true
+		}
+	}
+	return false
+}
+
+// add notes that this process listens at an address, and reports whether that is new.
+func (g *addressGuard) add(what string, addr net.Addr) bool {
+	tcp, ok := addr.(*net.TCPAddr)
+	if !ok {
+		return false
+	}
+	at := tcp.AddrPort()
+	// The IPv6 address :: takes IPv4 connections too, and stays what it is.
+	at = netip.AddrPortFrom(at.Addr().Unmap().WithZone(""), at.Port())
+	for _, o := range g.own {
+		if o.at == at {
+			return false
+		}
+	}
+	g.own = append(g.own, ownAddress{what, at})
+	return true
+}

@@ -1,0 +1,163 @@
+package resolver
+
+import (
+	"net"
+	"net/netip"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/framegate/framegate/test/testlog"
+)
+
+// An address at which servers listen is none to call: a connection to it ends on this machine, at framegate's own port
+// as a rule.
+func TestValidateAddress_RefusesWhatIsNoHost(t *testing.T) {
+	for _, bad := range []string{
+		"0.0.0.0:1", "[::]:1", "[0:0:0:0:0:0:0:0]:1", "[::ffff:0.0.0.0]:1", "[::%lo]:1", ":1",
+		"224.0.0.1:1", "[ff02::1]:1", "255.255.255.255:1", "[a:b]:1",
+	} {
+		require.Error(t, ValidateAddress(bad), bad)
+		_, err := ParseInstance([]byte(`{"network":"tcp","address":"` + bad + `"}`))
+		require.ErrorContains(t, err, "address: ", "%s", bad)
+		_, err = ParseRoute([]byte(`{name: a, match: [{method: "*"}], backends: [{endpoints: [{address: "` + bad + `"}]}]}`))
+		require.ErrorContains(t, err, "backends[0].endpoints[0].address: ", "%s", bad)
+	}
+	for _, good := range []string{"10.0.0.1:1", "[::1]:1", "[fe80::1%eth0]:1", "localhost:1", "[::ffff:10.0.0.1]:1", "echo:1", "unix:/run/a"} {
+		require.NoError(t, ValidateAddress(good))
+	}
+}
+
+func parsed(t testing.TB, addr string) address {
+	t.Helper()
+	a, err := parseAddress(addr)
+	require.NoError(t, err)
+	return a
+}
+
+func TestAddressGuard_RefusesOurOwnAddresses(t *testing.T) {
+	listener := func(at string) net.Addr { return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(at)) }
+	for name, k := range map[string]struct {
+		at      string
+		own     []string
+		foreign []string
+	}{
+		"one address": {"127.0.0.1:8888",
+			[]string{"127.0.0.1:8888", "[::ffff:127.0.0.1]:8888", "localhost:8888", "LOCALHOST.:8888", "a.localhost:8888", "127.0.0.1:08888"},
+			[]string{"127.0.0.1:8889", "127.0.0.2:8888", "[::1]:8888", "10.1.2.3:8888", "unix:/run/8888"}},
+		"IPv6":            {"[::1]:8888", []string{"[::1]:8888", "[0:0::1]:8888", "localhost:8888"}, []string{"127.0.0.1:8888", "[::2]:8888"}},
+		"of an interface": {"10.1.2.3:8888", []string{"10.1.2.3:8888", "[::ffff:10.1.2.3]:8888"}, []string{"127.0.0.1:8888", "localhost:8888"}},
+		"every address": {"[::]:8888",
+			[]string{"127.0.0.1:8888", "127.9.9.9:8888", "[::1]:8888", "10.1.2.3:8888", "[::ffff:10.1.2.3]:8888", "[fe80::7%eth0]:8888", "localhost:8888"},
+			[]string{"10.1.2.4:8888", "[fe80::8%eth0]:8888", "10.1.2.3:8889"}},
+		"every IPv4 address": {"0.0.0.0:8888", []string{"127.0.0.1:8888", "10.1.2.3:8888", "localhost:8888"}, []string{"[::1]:8888", "[fe80::7%eth0]:8888"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newAddressGuard()
+			g.interfaces = func() []netip.Addr {
+				return []netip.Addr{netip.MustParseAddr("10.1.2.3"), netip.MustParseAddr("fe80::7")}
+			}
+			require.True(t, g.add("listener main", listener(k.at)))
+			require.False(t, g.add("listener main", listener(k.at)))
+			for _, registered := range []bool{false, true} {
+				for _, a := range k.own {
+					require.Equal(t, "it is framegate's own: listener main", g.refusal(parsed(t, a), registered), a)
+				}
+				for _, a := range k.foreign {
+					require.Empty(t, g.refusal(parsed(t, a), registered), a)
+				}
+			}
+		})
+	}
+}
+
+func TestAddressGuard_KnowsTheMachinesInterfaces(t *testing.T) {
+	require.Contains(t, interfaceAddresses(), netip.MustParseAddr("127.0.0.1"))
+}
+
+func TestAllow(t *testing.T) {
+	for name, k := range map[string]struct {
+		entries []string
+		in, out []string
+	}{
+		"default": {DefaultAllow, []string{"10.0.0.1:1", "[2001:db8::1]:1", "[::ffff:10.0.0.1]:1", "[fe80::1%eth0]:1", "localhost:1", "name:1"}, []string{"unix:/run/a"}},
+		"IPv4":    {[]string{"10.0.0.0/8"}, []string{"10.9.9.9:1", "[::ffff:10.9.9.9]:1"}, []string{"11.0.0.1:1", "[::1]:1", "localhost:1", "unix:/run/a"}},
+		"mapped":  {[]string{"::ffff:10.0.0.0/104"}, []string{"10.9.9.9:1"}, []string{"11.0.0.1:1"}},
+		"IPv6":    {[]string{"fd00::/8", "fe80::/10"}, []string{"[fd00::1]:1", "[fe80::1%eth0]:1"}, []string{"[fe00::1]:1", "10.0.0.1:1"}},
+		"sockets": {[]string{"unix:/run/app/*", "unix:/run/*/grpc.sock"},
+			[]string{"unix:/run/app/a", "unix:/run/other/grpc.sock"},
+			[]string{"unix:/run/app/a/b", "unix:/run/app/../etcd", "unix:/run/../grpc.sock", "unix:/run/app", "unix:/run/app/", "unix://run/app/a", "10.0.0.1:1"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			allow, err := ParseAllow(k.entries)
+			require.NoError(t, err)
+			g := newAddressGuard()
+			g.allow = &allow
+			for _, a := range k.in {
+				require.Empty(t, g.refusal(parsed(t, a), true), a)
+			}
+			for _, a := range k.out {
+				require.Contains(t, g.refusal(parsed(t, a), true), "not in services.allow: "+allow.text, a)
+				require.Empty(t, g.refusal(parsed(t, a), false), "%s, which a route names", a)
+			}
+		})
+	}
+	for _, bad := range []string{"", "10.0.0.1", "10.0.0.0/33", "/run/app/*", "unix:run/*", "unix:/run/[", "unix:/run/../app/*", "unix:/run/app/", "host"} {
+		_, err := ParseAllow([]string{"10.0.0.0/8", bad})
+		require.ErrorContains(t, err, "[1]: ", "%q", bad)
+	}
+}
+
+// What is refused gets no calls, whenever it becomes known that it is to be, and is shown with the reason.
+func TestAddressGuard_RefusedEndpointsGetNoCalls(t *testing.T) {
+	noLeaks(t)
+	log := &testlog.Buffer{}
+	r := New()
+	defer r.Close()
+	r.SetLog(log.Logger())
+	r.Apply("file", []*Route{
+		mustRoute(t, `{name: listed, match: [{method: /a.L/*}], backends: [{endpoints: [{address: "127.0.0.1:8888"}, {address: "127.0.0.1:1"}]}]}`),
+		mustRoute(t, `{name: registered, match: [{method: /a.R/*}], backends: [{service: s, panic_percent: 100}]}`),
+	})
+	r.SetInstances("s", []Instance{{Address: "127.0.0.1:8888", Weight: 10}, {Address: "unix:/run/app/a", Weight: 10}, {Address: "unix:/run/b", Weight: 10}})
+	r.SetInstances("unused", []Instance{{Address: "127.0.0.1:8888", Weight: 10}})
+	listed, registered := Request{Method: "/a.L/M"}, Request{Method: "/a.R/M"}
+	require.Len(t, calls(t, r, listed, 100), 2)
+	require.Len(t, calls(t, r, registered, 100), 3)
+
+	r.Own("listener main", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 8888})
+	allow, err := ParseAllow([]string{"unix:/run/app/*", "127.0.0.0/8"})
+	require.NoError(t, err)
+	r.SetAllow(allow)
+	require.Equal(t, map[string]int{"127.0.0.1:1": 100}, calls(t, r, listed, 100))
+	require.Equal(t, map[string]int{"unix:/run/app/a": 100}, calls(t, r, registered, 100))
+	own := "it is framegate's own: listener main"
+	require.Equal(t, map[string]map[string]string{
+		"s":      {"127.0.0.1:8888": own, "unix:/run/b": "not in services.allow: unix:/run/app/*, 127.0.0.0/8"},
+		"unused": {"127.0.0.1:8888": own},
+	}, r.Refused())
+	bars := map[string]int{}
+	for _, e := range r.Endpoints() {
+		if e.Bar == BarRefused {
+			require.False(t, e.Usable)
+			require.NotEmpty(t, e.Reason)
+			bars[e.Address]++
+		}
+	}
+	require.Equal(t, map[string]int{"127.0.0.1:8888": 2, "unix:/run/b": 1}, bars)
+	require.Equal(t, 1, log.Count("endpoint refused"))
+	require.Equal(t, 3, log.Count("instance refused"))
+
+	r.SetInstances("s", []Instance{{Address: "127.0.0.1:8888", Weight: 10}})
+	target, _ := r.Resolve(registered)
+	_, err = target.Pick()
+	require.ErrorIs(t, err, ErrNoEndpoint, "also with panic_percent 100")
+	target.Release()
+	require.Equal(t, 3, log.Count("instance refused"), "what stays as it is, is told once")
+	allow, err = ParseAllow([]string{"unix:/run/*"})
+	require.NoError(t, err)
+	r.SetAllow(allow)
+	r.SetInstances("s", []Instance{{Address: "unix:/run/b", Weight: 10}})
+	require.Equal(t, map[string]int{"unix:/run/b": 10}, calls(t, r, registered, 10))
+	require.Len(t, r.Refused(), 1)
+}
