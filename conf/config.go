@@ -165,6 +165,7 @@ func PoolConfig(u resolver.PoolPolicy) pool.Config {
 // Limits bound what one call may ask for.
 type Limits struct {
 	MaxMessageBytes int64 `yaml:"max_message_bytes"`
+	MaxHops         int   `yaml:"max_hops"` // framegates that a call may have passed; 0 sends no via and counts none
 }
 
 // Register says how framegate registers itself in etcd as a Kitex service.
@@ -224,7 +225,7 @@ func Default() *Config {
 			ConnectionWindow:     pool.DefaultConnectionWindow,
 			MaxHeaderBytes:       pool.DefaultMaxHeaderBytes,
 		},
-		Limits:      Limits{MaxMessageBytes: handler.DefaultMaxMessageBytes},
+		Limits:      Limits{MaxMessageBytes: handler.DefaultMaxMessageBytes, MaxHops: handler.DefaultMaxHops},
 		Compression: []string{"br", "lz4"},
 		Register:    Register{Weight: 10},
 		Drain:       Drain{Timeout: 30 * time.Second, EndpointTimeout: 30 * time.Second},

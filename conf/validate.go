@@ -32,6 +32,7 @@ func (c *Config) Validate() error {
 	c.validateEtcd(&p)
 	c.validateServices(&p)
 	p.add("upstream", PoolConfig(c.Upstream).Validate())
+	p.check(c.Limits.MaxHops >= 0 && c.Limits.MaxHops <= 100, "limits.max_hops: %d, want 0 (not counted) to 100", c.Limits.MaxHops)
 	p.check(c.Limits.MaxMessageBytes >= 0 && c.Limits.MaxMessageBytes <= 1<<32-1, "limits.max_message_bytes: %d, want 0 (no limit) to %d", c.Limits.MaxMessageBytes, int64(1<<32-1))
 	for i, name := range c.Compression {
 		p.check(encodingName.MatchString(name), "compression[%d]: %q, want the name of a grpc-encoding such as br", i, name)

@@ -55,7 +55,7 @@ func requestAuthority(md metadata.MD) string {
 }
 
 // upstreamRequest returns the context and the header with which a call goes upstream: the client's deadline, content
-// subtype and compression, and its metadata md, which may be nil. md is the call's own map; it is taken over and
+// subtype and compression, and its metadata md. md is the call's own map; it is taken over and
 // changed: nobody else uses it once the route is known.
 //
 // Two headers need care. Kitex writes grpc-accept-encoding itself when CallHdr.SendCompress is set, with a value that is
@@ -63,9 +63,6 @@ func requestAuthority(md metadata.MD) string {
 // lower case, so "Grpc-Encoding" passes and arrives as it should.
 func upstreamRequest(ctx context.Context, d serverStream, md metadata.MD, authority string) (context.Context, *grpc.CallHdr) {
 	hdr := &grpc.CallHdr{Host: authority, Method: d.s.Method(), ContentSubtype: d.s.ContentSubtype()}
-	if md == nil {
-		md = metadata.MD{}
-	}
 	dropHopByHop(md)
 	if accept := d.s.SendCompress(); accept != "" {
 		md["grpc-accept-encoding"] = []string{accept}

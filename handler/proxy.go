@@ -48,6 +48,7 @@ type Config struct {
 	PoolOf          func(*resolver.PoolPolicy) Opener // of backends with a policy of their own; nil means that Pool serves them too
 	Log             *slog.Logger
 	MaxMessageBytes int64          // of one message's payload, in struct mode also of the decoded one; 0 means no limit
+	MaxHops         int            // framegates that a call may have passed; 0 sends no via and counts none
 	MaxCalls        map[string]int // under way, by listener; 0 or no entry means no bound
 	Observers       []Observer     // hear of every call; at most 4
 	Taps            *tap.Hub       // who watches messages; nil for nobody
@@ -61,6 +62,7 @@ type Proxy struct {
 	poolOf          func(*resolver.PoolPolicy) Opener
 	log             *slog.Logger
 	maxMessageBytes atomic.Int64
+	maxHops         int
 	observers       atomic.Pointer[[]Observer]
 	taps            *tap.Hub
 	filters         map[string]MethodFilter
@@ -75,7 +77,7 @@ type Proxy struct {
 // New returns a Proxy, which the caller closes after the last call. It panics if there are more observers than Config allows.
 func New(cfg Config) *Proxy {
 	p := &Proxy{
-		router: cfg.Router, pool: cfg.Pool, poolOf: cfg.PoolOf, log: cfg.Log, taps: cfg.Taps,
+		router: cfg.Router, pool: cfg.Pool, poolOf: cfg.PoolOf, log: cfg.Log, maxHops: cfg.MaxHops, taps: cfg.Taps,
 		filters: make(map[string]MethodFilter, len(cfg.Filters)), reflections: reflection.NewCache[*rule.Program](reflection.CacheConfig{}),
 		maxCalls: cfg.MaxCalls, entrances: map[string]*entrance{},
 	}
@@ -146,6 +148,10 @@ func (p *Proxy) serve(e *entrance, down serverStream) {
 		return
 	}
 	c.recordTarget()
+	if e := p.checkHops(md); e != nil {
+		c.giveUp(e)
+		return
+	}
 	if err := target.Admit(&req); err != nil {
 		c.giveUp(targetError(target, err))
 		return
@@ -175,7 +181,11 @@ func (p *Proxy) serve(e *entrance, down serverStream) {
 		return
 	}
 	c.current = &c.firstTry
+	if md == nil {
+		md = metadata.MD{}
+	}
 	c.ctx, c.hdr = upstreamRequest(c.ctx, down, md, cmp.Or(target.Authority, authority, target.Address))
+	p.addVia(md)
 	c.keep()
 	if c.struc != nil {
 		c.struc.acceptKnown(md)

@@ -30,6 +30,7 @@ type Reason string
 const (
 	ReasonBadRequest         Reason = "bad_request" // no gRPC request
 	ReasonNoRoute            Reason = "no_route"
+	ReasonLoopDetected       Reason = "loop_detected"
 	ReasonNoEndpoint         Reason = "no_endpoint"
 	ReasonConnectFailed      Reason = "connect_failed"
 	ReasonUpstreamReset      Reason = "upstream_reset"
@@ -50,12 +51,15 @@ const (
 	ReasonInternal           Reason = "internal"
 )
 
+// noRetry as a pushback says that trying again does not help.
+const noRetry = time.Duration(-1)
+
 // localError is a status that framegate makes itself.
 type localError struct {
 	code     codes.Code
 	reason   Reason
 	msg      string        // without the prefix
-	pushback time.Duration // how long the client should wait before it tries again; 0 says nothing
+	pushback time.Duration // how long the client should wait before it tries again; 0 says nothing, noRetry never to
 	limit    string        // the key of the limit that the call was over, of ReasonOverloaded
 }
 
@@ -72,7 +76,10 @@ const overloadedHint = time.Second
 // trailer returns what the error's status carries.
 func (e *localError) trailer() metadata.MD {
 	md := metadata.MD{ReasonTrailer: {string(e.reason)}}
-	if e.pushback > 0 {
+	switch {
+	case e.pushback == noRetry:
+		md[pushbackTrailer] = []string{"-1"}
+	case e.pushback > 0:
 		md[pushbackTrailer] = []string{strconv.FormatInt((e.pushback + time.Millisecond - 1).Milliseconds(), 10)}
 	}
 	return md

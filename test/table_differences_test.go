@@ -19,6 +19,11 @@ func TestDifferences(t *testing.T) {
 		require.Regexp(t, "^kitex/", request.Get("user-agent"))
 	})
 
+	t.Run("via has an entry more", func(t *testing.T) {
+		_, _, request := p.open(t, testbed.RequestFields())
+		require.Equal(t, []string{"2 framegate"}, request.Values("via"))
+	})
+
 	t.Run("response content-type is the request's", func(t *testing.T) {
 		cs, ss, _ := p.open(t, testbed.RequestFields())
 		ss.SendHeaders(testbed.ResponseFields().Replace("content-type", "application/grpc+proto"))

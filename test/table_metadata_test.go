@@ -203,7 +203,7 @@ func wantNoHopByHop(t testing.TB, got testbed.Fields) {
 func TestMetadata_NothingIsAdded(t *testing.T) {
 	p := newRawPair(t, proxied)
 	cs, ss, request := p.open(t, testbed.RequestFields())
-	allowed := testbed.RequestFields("user-agent", "")
+	allowed := testbed.RequestFields("user-agent", "", "via", "") // see TestDifferences and TestVia
 	for _, f := range request {
 		require.True(t, allowed.Has(f.Name), "field %s: %q that the client did not send", f.Name, f.Value)
 	}

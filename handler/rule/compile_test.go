@@ -49,12 +49,13 @@ struct.rules[0].fields[8]: "[a.b]", want no extension: those cannot be addressed
 	{`{on: response, action: route, backend: gold}`, `struct.rules[0].on: response, want request for the action route`},
 	{`{on: response, action: header, set: {a: '"b"'}}`, `struct.rules[0].on: response, want request for the action header`},
 	{`{on: request, action: header}`, `struct.rules[0].set: none, want at least one`},
-	{`{on: request, action: header, set: {A: '"b"', grpc-x: '"b"', te: '"b"', ":path": '"b"', x-bin: '"b"', host: '"b"'}}`,
+	{`{on: request, action: header, set: {A: '"b"', grpc-x: '"b"', te: '"b"', ":path": '"b"', x-bin: '"b"', host: '"b"', via: '"b"'}}`,
 		`struct.rules[0].set.:path: want a name of a-z, 0-9, _, . and -
 struct.rules[0].set.A: want a name of a-z, 0-9, _, . and -
 struct.rules[0].set.grpc-x: a reserved name, want another
 struct.rules[0].set.host: a reserved name, want another
 struct.rules[0].set.te: a reserved name, want another
+struct.rules[0].set.via: a reserved name, want another
 struct.rules[0].set.x-bin: a name of binary metadata, want one that does not end in -bin`},
 	{`{on: request, when: "true &&\n  1 +", action: reject}`, `struct.rules[0].when: 2:6: Syntax error: mismatched input '<EOF>' expecting {'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}`},
 	{`{on: request, when: " ", action: reject}`, `struct.rules[0].when: "", want an expression`},

@@ -307,7 +307,7 @@ func (d *drafter) headers(draft *draft) {
 // reservedHeaders are not metadata: HTTP/2 and gRPC have their own use for them.
 var reservedHeaders = []string{
 	"connection", "content-length", "content-type", "host", "keep-alive", "proxy-connection", "te", "trailer",
-	"transfer-encoding", "upgrade", "user-agent",
+	"transfer-encoding", "upgrade", "user-agent", "via",
 }
 
 const maxHeaderName = 256

@@ -123,7 +123,7 @@ func (g *Gateway) start(ctx context.Context) (err error) {
 	upstream := &upstream{pool: g.pool, base: g.conf().Upstream}
 	g.proxy = handler.New(handler.Config{
 		Router: g.resolver, Pool: g.pool.Default(), PoolOf: upstream.openerOf, Log: g.log, MaxMessageBytes: g.conf().Limits.MaxMessageBytes, MaxCalls: maxCalls(g.conf()), Observers: g.observers.all(g.conf()),
-		Taps: g.taps, Filters: g.filters,
+		MaxHops: g.conf().Limits.MaxHops, Taps: g.taps, Filters: g.filters,
 	})
 	g.resolver.SetLog(g.log)
 	allow, err := resolver.ParseAllow(g.conf().Services.Allow)
