@@ -8,14 +8,15 @@ import (
 	"github.com/framegate/framegate/resolver/balance"
 )
 
-// balancer has the backends of a version of a route: a call goes to one at random, by weight among those that have an
-// endpoint that may be used, and there to the endpoint that the route's policy chooses.
+// balancer has the backends of a version of a route: a call goes to one by weight among those that have an endpoint that
+// may be used, in turn with round_robin and else at random, and there to the endpoint that the route's policy chooses.
 type balancer struct {
 	all   []routeBackend
 	user  string                   // see userOf
 	named map[string]*routeBackend // of all that have a name
 	drawn []drawnBackend           // those with a weight
 	total uint64                   // of the weights in drawn
+	turns balance.Picker           // of the backends in drawn, with round_robin; nil without
 }
 
 type drawnBackend struct {
@@ -48,7 +49,21 @@ func newBalancer(r *Route, source string, s *groups, st *standing) *balancer {
 			b.drawn = append(b.drawn, drawnBackend{at, uint64(w), b.total})
 		}
 	}
+	if how.policy.Kind == balance.RoundRobin && len(b.drawn) > 1 {
+		b.turns = b.newTurns(st.turns)
+		st.turns = b.turns
+	}
 	return b
+}
+
+// newTurns returns what takes the backends in turn, in the place of before, which may be nil.
+func (b *balancer) newTurns(before balance.Picker) balance.Picker {
+	members := make([]balance.Member, len(b.drawn))
+	for i := range b.drawn {
+		members[i] = balance.Member{Host: balance.NewHost(""), Weight: float64(b.drawn[i].weight)}
+		members[i].Host.Owner = &b.drawn[i]
+	}
+	return balance.New(balance.Policy{Kind: balance.RoundRobin}, members, before)
 }
 
 func (b *balancer) release(s *groups) {
@@ -78,8 +93,12 @@ func (b *balancer) draw() *routeBackend {
 	}
 	at := &b.drawn[0]
 	if len(b.drawn) > 1 {
-		n := rand.Uint64N(b.total)
-		at = &b.drawn[sort.Search(len(b.drawn), func(i int) bool { return n < b.drawn[i].upTo })]
+		if b.turns != nil {
+			at = b.turns.Pick(0, nil).Owner.(*drawnBackend)
+		} else {
+			n := rand.Uint64N(b.total)
+			at = &b.drawn[sort.Search(len(b.drawn), func(i int) bool { return n < b.drawn[i].upTo })]
+		}
 		if !at.well() {
 			at = b.drawOther(at)
 		}

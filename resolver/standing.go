@@ -5,17 +5,19 @@ import (
 	"maps"
 	"sync/atomic"
 
+	"github.com/framegate/framegate/resolver/balance"
 	"github.com/framegate/framegate/resolver/limit"
 )
 
 // standing is what counts the calls of a route against its limits. It stays while the route's document changes. The lock
-// of the Resolver guards refs and backends; calls use the rest.
+// of the Resolver guards refs, backends and turns; calls use the rest.
 type standing struct {
 	key      string
 	refs     int
 	route    limits
 	budget   atomic.Pointer[budget] // of further attempts; nil without Retry and Hedge
 	backends map[string]*limits     // by Backend.key
+	turns    balance.Picker         // of backends, of the newest version with round_robin; nil if there was none
 }
 
 // limits is Limits at work.

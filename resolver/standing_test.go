@@ -3,6 +3,7 @@ package resolver
 import (
 	"fmt"
 	"net"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -257,4 +258,42 @@ func TestBudget_BoundsFurtherAttemptsAndSurvivesAPut(t *testing.T) {
 	for range 10 {
 		require.True(t, plain.MayRetry(), "without a key of retries there is no budget")
 	}
+}
+
+// round_robin between backends is exact over each cycle of their weights, as it is within one, also while the document
+// changes.
+func TestRoundRobin_BetweenBackendsIsExact(t *testing.T) {
+	doc := func(more string, weights ...int) *Route {
+		var backends []string
+		for i, w := range weights {
+			backends = append(backends, fmt.Sprintf(`{weight: %d, endpoints: [{address: "%c:1"}, {address: "%c:2"}]}`, w, 'a'+i, 'a'+i))
+		}
+		return mustRoute(t, fmt.Sprintf(`{name: r, match: [{method: "*"}], balancer: {policy: round_robin}, backends: [%s]%s}`, strings.Join(backends, ", "), more))
+	}
+	for _, weights := range [][]int{{90, 10}, {1, 1}, {3, 0, 5, 7}, {1, 999}} {
+		total := 0
+		for _, w := range weights {
+			total += w
+		}
+		r := New()
+		t.Cleanup(r.Close)
+		r.Apply("file", []*Route{doc("", weights...)})
+		got := map[string]int{}
+		for i := range 2 * total {
+			if i == total/2 {
+				r.Apply("file", []*Route{doc(", timeout: 1m", weights...)})
+			}
+			got[call(t, r, anyCall, Succeeded)]++
+		}
+		for i, w := range weights {
+			for _, n := range []string{"1", "2"} {
+				require.Equal(t, w, got[string(rune('a'+i))+":"+n], "weights %v: %v", weights, got)
+			}
+		}
+	}
+	r, uneven := New(), doc("", 2, 1)
+	t.Cleanup(r.Close)
+	r.Apply("file", []*Route{uneven})
+	b := r.sources["file"][uneven].balancer
+	require.Zero(t, testing.AllocsPerRun(100, func() { b.draw() }))
 }
