@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/budget"
 	"github.com/framegate/framegate/resolver"
 )
 
@@ -25,6 +26,7 @@ type MetricsConfig struct {
 	AccessLogDropped func() int64
 	Draining         func() bool
 	Listeners        func() []ListenerStats
+	Decoding         func() budget.Stats
 }
 
 // ListenerStats is the state of a listener, and its counts since the start.
@@ -32,7 +34,7 @@ type ListenerStats struct {
 	Name               string
 	Connections, Calls int              // now
 	RefusedConnections int64            // over max_connections
-	RefusedCalls       int64            // over max_calls; they are not among the calls that observers hear of
+	RefusedCalls       int64            // over max_calls or, while their client's earlier ones end, max_concurrent_streams; they are not among the calls that observers hear of
 	SentAway           map[string]int64 // clients that broke the bounds of HTTP/2, by reason
 }
 
@@ -119,14 +121,17 @@ var (
 	connsDesc       = prometheus.NewDesc("framegate_listener_connections", "Open connections of clients.", []string{"listener"}, nil)
 	callsDesc       = prometheus.NewDesc("framegate_listener_calls", "Calls under way.", []string{"listener"}, nil)
 	connsRefused    = prometheus.NewDesc("framegate_listener_refused_connections_total", "Connections closed because there were max_connections.", []string{"listener"}, nil)
-	callsRefused    = prometheus.NewDesc("framegate_listener_refused_calls_total", "Calls refused because there were max_calls.", []string{"listener"}, nil)
+	callsRefused    = prometheus.NewDesc("framegate_listener_refused_calls_total", "Calls refused because there were max_calls, or max_concurrent_streams on their connection.", []string{"listener"}, nil)
 	sentAwayDesc    = prometheus.NewDesc("framegate_listener_sent_away_total", "Clients whose connection was ended because they broke the bounds of HTTP/2.", []string{"listener", "reason"}, nil)
+	decodedDesc     = prometheus.NewDesc("framegate_decoded_bytes", "Memory that messages take which are decoded or held whole.", nil, nil)
+	decodedMaxDesc  = prometheus.NewDesc("framegate_decoded_bytes_limit", "limits.max_decoded_bytes.", nil, nil)
+	decodedWaitDesc = prometheus.NewDesc("framegate_decoded_waiting", "Messages that wait for that memory.", nil, nil)
 	logDroppedDesc  = prometheus.NewDesc("framegate_access_log_dropped_total", "Calls left out of the access log because its writer was too slow or failed.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{connectionsDesc, retriesDesc, revisionDesc, ageDesc, staleDesc, rejectedDesc, rejectionsDesc, snapshotAge, snapshotFailed, logDroppedDesc, drainingDesc, connsDesc, callsDesc, connsRefused, callsRefused, sentAwayDesc} {
+	for _, d := range []*prometheus.Desc{connectionsDesc, retriesDesc, revisionDesc, ageDesc, staleDesc, rejectedDesc, rejectionsDesc, snapshotAge, snapshotFailed, logDroppedDesc, drainingDesc, connsDesc, callsDesc, connsRefused, callsRefused, sentAwayDesc, decodedDesc, decodedMaxDesc, decodedWaitDesc} {
 		ch <- d
 	}
 }
@@ -182,6 +187,12 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 			draining = 1
 		}
 		gauge(drainingDesc, draining)
+	}
+	if g.cfg.Decoding != nil {
+		d := g.cfg.Decoding()
+		gauge(decodedDesc, float64(d.Used))
+		gauge(decodedMaxDesc, float64(d.Bytes))
+		gauge(decodedWaitDesc, float64(d.Waiting))
 	}
 	if g.cfg.Listeners != nil {
 		for _, l := range g.cfg.Listeners() {

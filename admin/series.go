@@ -141,7 +141,7 @@ func (set *seriesSet) init(registry prometheus.Registerer) {
 	set.messages = counters("framegate_messages_total", "Messages forwarded, at the end of their call.", "route", "backend", "direction")
 	set.bytes = counters("framegate_bytes_total", "Bytes of gRPC frames forwarded (payload and 5 bytes a message), at the end of their call.", "route", "backend", "direction")
 	set.localErrors = counters("framegate_local_errors_total", "Calls that framegate itself gave a status, by reason.", "route", "backend", "reason")
-	set.overloaded = counters("framegate_overloaded_total", "Calls that were refused because they were over a limit, by the key of the limit: limits.* of the route, backends.limits.* of the backend, or when_full (the connections to the endpoint are full). Those over max_calls of a listener have framegate_listener_refused_calls_total.", "route", "backend", "limit")
+	set.overloaded = counters("framegate_overloaded_total", "Calls that were refused because they were over a limit, by the key of the limit: limits.* of the route, backends.limits.* of the backend, max_decoded_bytes, or when_full (the connections to the endpoint are full). Those over max_calls of a listener have framegate_listener_refused_calls_total.", "route", "backend", "limit")
 	registry.MustRegister(set.calls, set.duration, set.firstByte, set.messages, set.bytes, set.localErrors, set.overloaded, activeCalls{set})
 	set.structs.init(registry)
 	set.retries.init(registry)

@@ -166,6 +166,7 @@ func PoolConfig(u resolver.PoolPolicy) pool.Config {
 type Limits struct {
 	MaxMessageBytes int64 `yaml:"max_message_bytes"`
 	MaxHops         int   `yaml:"max_hops"` // framegates that a call may have passed; 0 sends no via and counts none
+	MaxDecodedBytes int64 `yaml:"max_decoded_bytes"` // 0 means budget.DefaultBytes
 }
 
 // Register says how framegate registers itself in etcd as a Kitex service.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/framegate/framegate/admin"
 	"github.com/framegate/framegate/handler/accesslog"
+	"github.com/framegate/framegate/handler/budget"
 	"github.com/framegate/framegate/handler/transserver"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/resolver"
@@ -34,6 +35,7 @@ func (c *Config) Validate() error {
 	p.add("upstream", PoolConfig(c.Upstream).Validate())
 	p.check(c.Limits.MaxHops >= 0 && c.Limits.MaxHops <= 100, "limits.max_hops: %d, want 0 (not counted) to 100", c.Limits.MaxHops)
 	p.check(c.Limits.MaxMessageBytes >= 0 && c.Limits.MaxMessageBytes <= 1<<32-1, "limits.max_message_bytes: %d, want 0 (no limit) to %d", c.Limits.MaxMessageBytes, int64(1<<32-1))
+	p.check(c.Limits.MaxDecodedBytes == 0 || c.Limits.MaxDecodedBytes >= budget.MinBytes, "limits.max_decoded_bytes: %d, want 0 (a quarter of the memory) or at least %d", c.Limits.MaxDecodedBytes, budget.MinBytes)
 	for i, name := range c.Compression {
 		p.check(encodingName.MatchString(name), "compression[%d]: %q, want the name of a grpc-encoding such as br", i, name)
 	}

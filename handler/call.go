@@ -223,7 +223,7 @@ const inlineBytes = maxKept
 func (c *call) newRequest() {
 	c.request = redirect{src: c.down.s, maxBytes: c.proxy.maxMessageBytes.Load(), idle: c.idle}
 	if c.struc != nil {
-		c.request.taker, c.request.maxBytes = &c.struc.request, c.wholeLimit()
+		c.request.taker, c.request.maxBytes, c.request.share = &c.struc.request, c.wholeLimit(), &c.struc.request.share
 	}
 	c.empty = c.down.requestEmpty()
 }
@@ -315,7 +315,7 @@ func (c *call) forwardResponse() error {
 	}
 	if c.struc != nil {
 		c.struc.response.encoding = encoding
-		c.response.taker, c.response.maxBytes = &c.struc.response, c.wholeLimit()
+		c.response.taker, c.response.maxBytes, c.response.share = &c.struc.response, c.wholeLimit(), &c.struc.response.share
 	}
 	return c.response.redirectFrame()
 }

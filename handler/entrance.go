@@ -62,7 +62,7 @@ func (p *Proxy) SetMaxCalls(most map[string]int) {
 // EntranceStats are the calls of one listener, but for those to framegate's own services.
 type EntranceStats struct {
 	Calls   int   // under way
-	Refused int64 // since the start: there were Config.MaxCalls under way
+	Refused int64 // since the start: there were Config.MaxCalls under way, or max_concurrent_streams on the connection
 }
 
 // Entrance returns the counts of a listener.
@@ -72,19 +72,23 @@ func (p *Proxy) Entrance(listener string) EntranceStats {
 }
 
 // Gate returns what refuses calls of the listener before they have a goroutine; see transserver.Gate. It refuses those
-// whose path names no method, some of which Kitex would answer by itself, and those that come when MaxCalls are under way.
-// What it lets in counts from then on, so that calls that come together are not more than the bound either. It must be
-// asked for before the listener takes calls, and its Handler must get all that it lets in.
-func (p *Proxy) Gate(listener, ownPackage string) func(tr grpc.ServerTransport, s *grpc.Stream) bool {
+// whose path names no method, some of which Kitex would answer by itself, and those that come when MaxCalls are under way, or
+// on a connection more than HTTP/2 knows of. What it lets in counts from then on, so that calls that come together are not
+// more than the bound either. It must be asked for before the listener takes calls, and its Handler must get all that it
+// lets in.
+func (p *Proxy) Gate(listener, ownPackage string) func(tr grpc.ServerTransport, s *grpc.Stream, crowded bool) bool {
 	e := p.entrance(listener)
 	if e.calls.Bounded() {
 		e.own = "/" + ownPackage + "."
 	}
-	return func(tr grpc.ServerTransport, s *grpc.Stream) bool {
+	return func(tr grpc.ServerTransport, s *grpc.Stream, crowded bool) bool {
 		down := serverStream{tr: tr, s: s}
 		switch {
 		case !resolver.ValidMethod(s.Method()):
 			p.serve(e, down)
+		case crowded && p.lingers(tr):
+			e.refused.Add(1)
+			down.endOverloaded()
 		case !e.gated(s.Method()) || e.enter():
 			return false
 		default:

@@ -123,9 +123,13 @@ func (c *call) handBack(code codes.Code, reason Reason) {
 	c.leave()
 }
 
-// leave ends what is counted of the call. It may be called more than once.
+// leave ends what is counted of the call, or does nothing while its messages are still being worked on: it is called once
+// more when nothing runs for the call. It may be called more than once.
 func (c *call) leave() {
 	if e := c.entrance; e != nil {
+		if c.struc != nil && !c.struc.work.over() {
+			return
+		}
 		c.entrance = nil
 		c.target.Release()
 		e.leave()

@@ -4,7 +4,7 @@
 // attempt.go (a try at an endpoint), retry.go and replay.go (a further try), hedge.go and fork.go (two at a time),
 // timeouts.go (when a call ends by itself). Struct mode is structured.go (a call made ready for it), structure.go (one
 // message), program.go (what a route makes of rules and schema), reflected.go (a schema asked from endpoints) and
-// filter.go (rules in Go). serverstream.go is the client's side, entrance.go counts the calls of a listener, status.go
+// filter.go (rules in Go); work.go and the package budget bound what it takes. serverstream.go is the client's side, entrance.go counts the calls of a listener, status.go
 // has every status that framegate makes itself, observer.go tells others what happened.
 package handler
 
@@ -21,6 +21,7 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 	"github.com/cloudwego/kitex/pkg/streaming"
 
+	"github.com/framegate/framegate/handler/budget"
 	"github.com/framegate/framegate/handler/reflection"
 	"github.com/framegate/framegate/handler/rule"
 	"github.com/framegate/framegate/handler/tap"
@@ -49,6 +50,7 @@ type Config struct {
 	Log             *slog.Logger
 	MaxMessageBytes int64          // of one message's payload, in struct mode also of the decoded one; 0 means no limit
 	MaxHops         int            // framegates that a call may have passed; 0 sends no via and counts none
+	MaxDecodedBytes int64          // of all messages that are decoded or held whole; 0 means no bound
 	MaxCalls        map[string]int // under way, by listener; 0 or no entry means no bound
 	Observers       []Observer     // hear of every call; at most 4
 	Taps            *tap.Hub       // who watches messages; nil for nobody
@@ -66,6 +68,7 @@ type Proxy struct {
 	observers       atomic.Pointer[[]Observer]
 	taps            *tap.Hub
 	filters         map[string]MethodFilter
+	budget          *budget.Budget                   // nil for no bound
 	reflections     *reflection.Cache[*rule.Program] // rules for schemas that endpoints gave
 	calls           calls
 
@@ -80,6 +83,9 @@ func New(cfg Config) *Proxy {
 		router: cfg.Router, pool: cfg.Pool, poolOf: cfg.PoolOf, log: cfg.Log, maxHops: cfg.MaxHops, taps: cfg.Taps,
 		filters: make(map[string]MethodFilter, len(cfg.Filters)), reflections: reflection.NewCache[*rule.Program](reflection.CacheConfig{}),
 		maxCalls: cfg.MaxCalls, entrances: map[string]*entrance{},
+	}
+	if cfg.MaxDecodedBytes > 0 {
+		p.budget = budget.New(cfg.MaxDecodedBytes)
 	}
 	for _, f := range cfg.Filters {
 		p.filters[f.method] = f
@@ -160,6 +166,7 @@ func (p *Proxy) serve(e *entrance, down serverStream) {
 	p.calls.add(c)
 	defer p.calls.remove(c)
 	if target.Mode == resolver.ModeStruct {
+		defer c.freeRoom()
 		if md == nil {
 			md = metadata.MD{}
 		}
@@ -204,6 +211,14 @@ func (p *Proxy) openerOf(t *resolver.Target) Opener {
 		return p.poolOf(policy)
 	}
 	return p.pool
+}
+
+// Decoding returns what messages take of Config.MaxDecodedBytes; nothing without a bound.
+func (p *Proxy) Decoding() budget.Stats {
+	if p.budget == nil {
+		return budget.Stats{}
+	}
+	return p.budget.Stats()
 }
 
 // Close ends what the proxy does beside calls. Calls of routes whose schema is asked from endpoints fail from now on.

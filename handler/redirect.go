@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"math"
+
+	"github.com/framegate/framegate/handler/budget"
 )
 
 const (
@@ -64,8 +66,9 @@ type redirect struct {
 	messages int64
 	bytes    int64 // moved so far, prefixes included
 
-	whole []byte // room for the message under way, with a taker
-	held  []byte // payload of a message that was taken and waits for dst, behind prefix; nil for none
+	share *budget.Share // what the message under way takes of the budget; nil for no bound
+	whole []byte        // room for the message under way, with a taker
+	held  []byte        // payload of a message that was taken and waits for dst, behind prefix; nil for none
 }
 
 // redirectFrame copies frames until the source ends. It returns nil when that was between two messages, else a
@@ -112,7 +115,8 @@ func (r *redirect) step() (end bool, err error) {
 	return false, r.move(prefixLen)
 }
 
-// wholeKept is how much room for a message is kept for the next one.
+// wholeKept is how much room for a message is kept for the next one. So much of a message that comes or goes is no part of
+// the budget: it is less than the stream's window.
 const wholeKept = 64 << 10
 
 // take reads a payload of n bytes and gives it to the taker. What is to be forwarded is held. Memory is taken as the
@@ -122,7 +126,15 @@ func (r *redirect) take(n int64) error {
 	for left := n; left > 0; {
 		piece := int(min(left, pieceLen))
 		if room := len(p) + piece; room > cap(p) {
-			p = append(make([]byte, 0, min(n, int64(max(2*cap(p), room)))), p...)
+			size := min(n, int64(max(2*cap(p), room)))
+			before := r.share.Held()
+			if size > wholeKept {
+				if err := r.share.TakeLong(size); err != nil {
+					return roomError(err, "message")
+				}
+			}
+			p = append(make([]byte, 0, size), p...)
+			r.share.Give(before)
 		}
 		p = p[:len(p)+piece]
 		if err := r.fill(p[len(p)-piece:]); err != nil {
@@ -135,10 +147,14 @@ func (r *redirect) take(n int64) error {
 	}
 	out, forward, err := r.taker.take(r.prefix[0], p)
 	if err != nil || !forward {
+		r.share.Free()
 		return err
 	}
 	if int64(len(out)) > math.MaxUint32 {
 		return errTooLarge
+	}
+	if err := r.share.KeepLong(beyondKept(out)); err != nil {
+		return roomError(err, "message")
 	}
 	binary.BigEndian.PutUint32(r.prefix[1:], uint32(len(out)))
 	if r.held = out; out == nil {
@@ -147,10 +163,19 @@ func (r *redirect) take(n int64) error {
 	return nil
 }
 
+// beyondKept returns what a message takes of the budget while it is held.
+func beyondKept(p []byte) int64 {
+	if cap(p) <= wholeKept {
+		return 0
+	}
+	return int64(cap(p))
+}
+
 // release forwards the held message.
 func (r *redirect) release() error {
 	out := r.held
 	r.held = nil
+	defer r.share.Free()
 	for nprefix := prefixLen; nprefix > 0 || len(out) > 0; nprefix = 0 {
 		n := min(len(out), pieceLen-nprefix)
 		p := r.dst.Piece(nprefix + n)
@@ -161,6 +186,7 @@ func (r *redirect) release() error {
 		if err := r.dst.Write(p); err != nil {
 			return writeError{err}
 		}
+		r.share.Moved(n)
 	}
 	return nil
 }
@@ -174,6 +200,7 @@ func (r *redirect) fill(p []byte) error {
 		return readError{err}
 	}
 	r.idle.moved()
+	r.share.Moved(len(p))
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 
+	"github.com/framegate/framegate/handler/budget"
 	"github.com/framegate/framegate/handler/reflection"
 	"github.com/framegate/framegate/handler/rule"
 	"github.com/framegate/framegate/pool"
@@ -30,11 +31,16 @@ func (p *Proxy) rulesOf(ctx context.Context, prog *program, target *resolver.Tar
 		return p.askEndpoint(ctx, prog, target, method)
 	}, func(rules *rule.Program, method string) bool { return rules.Method(method) != nil })
 	var misfit *misfitError
+	var local *localError
 	switch {
 	case err == nil:
 		return rules, nil
 	case ctx.Err() != nil:
 		return nil, openError(ctx, err)
+	case errors.Is(err, budget.ErrOver):
+		return nil, errNoRoom
+	case errors.As(err, &local): // an answer for which there is no room
+		return nil, local
 	case errors.As(err, &misfit):
 		return nil, localErrorf(codes.Internal, ReasonRuleFailed, "route %s: %s", target.Route, printable(misfit.Error()))
 	case errors.Is(err, reflection.ErrMissing):
@@ -55,6 +61,11 @@ func (p *Proxy) askEndpoint(ctx context.Context, prog *program, target *resolver
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	room := new(answerRoom)
+	room.open(ctx, p.budget, cancel)
+	defer room.free()
 	set, err := reflection.Fetch(ctx, func(ctx context.Context, method string) (reflection.Stream, error) {
 		host := target.Authority
 		if host == "" {
@@ -64,8 +75,8 @@ func (p *Proxy) askEndpoint(ctx context.Context, prog *program, target *resolver
 		if err != nil {
 			return nil, err
 		}
-		s := &reflectionStream{up: up}
-		s.redirect = redirect{src: up.Stream, taker: s, maxBytes: reflection.MaxBytes}
+		s := &reflectionStream{up: up, room: room}
+		s.redirect = redirect{src: up.Stream, taker: s, maxBytes: reflection.MaxBytes, share: &room.receiving}
 		return s, nil
 	}, service)
 	if err != nil {
@@ -86,6 +97,7 @@ func (p *Proxy) askEndpoint(ctx context.Context, prog *program, target *resolver
 // reflectionStream is a reflection.Stream to an endpoint.
 type reflectionStream struct {
 	up       *pool.Stream
+	room     *answerRoom
 	redirect redirect
 	got      []byte
 }
@@ -118,9 +130,37 @@ func (s *reflectionStream) take(flag byte, payload []byte) ([]byte, bool, error)
 	if flag != 0 {
 		return nil, false, errBadFlag // compression was not offered
 	}
+	if err := s.Take(int64(len(payload))); err != nil {
+		return nil, false, err
+	}
 	s.got = append([]byte{}, payload...)
 	return nil, false, nil
 }
 
+// Take implements reflection.Taker.
+func (s *reflectionStream) Take(n int64) error { return s.room.kept.Take(n) }
+
 // Close implements reflection.Stream.
 func (s *reflectionStream) Close() { s.up.Close() }
+
+// answerRoom is what the answers of an endpoint take of the budget, until rules are made of them.
+type answerRoom struct {
+	call            budget.Call
+	receiving, kept budget.Share
+	cancel          context.CancelCauseFunc
+}
+
+func (r *answerRoom) open(ctx context.Context, b *budget.Budget, cancel context.CancelCauseFunc) {
+	r.cancel = cancel
+	r.call.Open(ctx, b, r)
+	r.receiving.Of(&r.call)
+	r.kept.Of(&r.call)
+}
+
+// Evict implements budget.Owner.
+func (r *answerRoom) Evict() { r.cancel(budget.ErrOver) }
+
+func (r *answerRoom) free() {
+	r.receiving.Free()
+	r.kept.Free()
+}

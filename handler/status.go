@@ -12,6 +12,7 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
 	"golang.org/x/net/http2"
 
+	"github.com/framegate/framegate/handler/budget"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/pool/h2conn"
 	"github.com/framegate/framegate/resolver"
@@ -112,6 +113,7 @@ var (
 	errOverloaded   = &localError{codes.ResourceExhausted, ReasonOverloaded, "the listener has as many calls as it takes", overloadedHint, "max_calls"}
 	errIdle         = localErrorf(codes.DeadlineExceeded, ReasonIdleTimeout, "no message for as long as the route allows")
 	errMaxStreamAge = localErrorf(codes.Unavailable, ReasonMaxStreamAge, "the call has lasted as long as the route allows")
+	errNoRoom       = &localError{codes.ResourceExhausted, ReasonOverloaded, "the messages of other calls take all memory that there is for them", overloadedHint, "max_decoded_bytes"}
 	errEndpointLeft = localErrorf(codes.Unavailable, ReasonDraining, "the endpoint has left")
 )
 
@@ -173,6 +175,17 @@ func messageError(err error, framing Reason, whose string) *localError {
 		return localErrorf(codes.Internal, framing, "%s: %v", whose, err)
 	}
 	return nil
+}
+
+// roomError is the local error of a message for which the budget has no room. Any other error is returned as it is.
+func roomError(err error, whose string) error {
+	switch {
+	case errors.Is(err, budget.ErrOver):
+		return errNoRoom
+	case errors.Is(err, budget.ErrNever):
+		return localErrorf(codes.ResourceExhausted, ReasonMessageTooLarge, "%s takes more memory than there is for all", whose)
+	}
+	return err
 }
 
 // resetError is the local error for an upstream's RST_STREAM, with the code that a gRPC client would give it (gRPC over

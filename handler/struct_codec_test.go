@@ -35,10 +35,7 @@ func startRawShop(t testing.TB, rules string, cfg handler.Config) rawShop {
 	t.Helper()
 	handler.RegisterEncodings(nil)
 	server := testbed.NewH2Server(t)
-	s := orders(t)
-	doc, err := resolver.ParseRoute([]byte("name: r\nmode: struct\nschema: {name: shop}\nmatch: [{method: /shop.Shop/*}]\n" +
-		"backends: [{name: main, endpoints: [{address: \"h:1\"}]}]\n" + rules))
-	require.NoError(t, err)
+	s, doc := orders(t), parseRoute(t, rules)
 	prog, err := handler.CompileRoute(doc, s)
 	require.NoError(t, err)
 	target := resolver.Target{Route: "r", Mode: resolver.ModeStruct, Program: prog, Address: server.Addr, Timeout: doc.Timeout}
@@ -46,6 +43,15 @@ func startRawShop(t testing.TB, rules string, cfg handler.Config) rawShop {
 	p, cc := handlertest.Start(t, cfg)
 	client := testbed.DialH2(t, strings.TrimPrefix(cc.Target(), "passthrough:///"))
 	return rawShop{schema: s, proxy: p, client: client, server: server}
+}
+
+// parseRoute is a route in struct mode with those rules.
+func parseRoute(t testing.TB, rules string) *resolver.Route {
+	t.Helper()
+	doc, err := resolver.ParseRoute([]byte("name: r\nmode: struct\nschema: {name: shop}\nmatch: [{method: /shop.Shop/*}]\n" +
+		"backends: [{name: main, endpoints: [{address: \"h:1\"}]}]\n" + rules))
+	require.NoError(t, err)
+	return doc
 }
 
 func chat(pairs ...string) testbed.Fields {

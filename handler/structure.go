@@ -11,6 +11,7 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 
+	"github.com/framegate/framegate/handler/budget"
 	"github.com/framegate/framegate/handler/compress"
 	"github.com/framegate/framegate/handler/rule"
 )
@@ -24,8 +25,11 @@ type structure struct {
 	request  direction
 	response direction
 
+	of   *call
 	ctx  context.Context // of the call
 	call rule.Call
+	room budget.Call
+	work work
 
 	// Decided by the first message of the request, whatever became of it.
 	backend string // empty for the balancer's choice
@@ -42,6 +46,8 @@ type direction struct {
 	encoding string        // grpc-encoding of compressed messages
 	single   bool          // there is one message in this direction
 	maxBytes int64         // of a decoded message; 0 means no limit
+
+	share budget.Share // what its message takes of the budget
 
 	index  int64 // of the next message
 	result rule.Result
@@ -67,45 +73,35 @@ func (s *structure) stats() *StructStats {
 }
 
 // take returns what is to be forwarded of a message: its flag stays. forward is false if nothing is. payload is not
-// changed. The error is a *localError, which ends the call.
+// changed. The error is a *localError, which ends the call, or says that the call has ended.
 func (d *direction) take(flag byte, payload []byte) (out []byte, forward bool, err error) {
+	if !d.of.work.begin() {
+		return nil, false, errEnded
+	}
+	defer d.of.work.end()
+	d.of.room.Begin()
+	defer d.of.room.End()
 	began := time.Now()
 	defer func() { d.stats.DecodeTime += time.Since(began) }()
 	index := d.index
 	d.index++
-	plain := payload
-	var codec compress.Codec
-	if flag == 1 {
-		var ok bool
-		if d.encoding == "" || d.encoding == "identity" {
-			return d.undecodable(payload, localErrorf(codes.Internal, ReasonDecodeFailed, "%s: compressed without a grpc-encoding", d.whose))
+	plain, m, err := d.decode(flag, payload)
+	if err != nil {
+		if bad := (*undecodableError)(nil); errors.As(err, &bad) {
+			return d.undecodable(payload, bad.as)
 		}
-		if codec, ok = compress.Get(d.encoding); !ok {
-			return d.undecodable(payload, localErrorf(codes.Unimplemented, ReasonDecodeFailed,
-				"%s: grpc-encoding %q is not known", d.whose, printable(d.encoding)))
-		}
-		plain, err = codec.Decompress(payload, d.maxBytes)
-		switch {
-		case errors.Is(err, compress.ErrTooLarge):
-			return nil, false, messageError(errTooLarge, "", d.whose)
-		case err != nil:
-			return d.undecodable(payload, d.decodeError(err))
-		}
+		return nil, false, err
 	}
 	changed, filterable := false, plain
-	if d.rules != nil {
-		m, err := d.codec.decode(plain, d.rules)
-		switch {
-		case errors.Is(err, rule.ErrTooLarge):
-			return nil, false, messageError(errTooLarge, "", d.whose)
-		case err != nil:
-			return d.undecodable(payload, d.decodeError(err))
-		}
+	if m != nil {
 		err = d.rules.Apply(&d.of.call, m, index, &d.result)
 		for i, n := range d.result.Hits {
 			d.stats.Hits[i] += int64(n)
 		}
-		if err != nil {
+		switch {
+		case interrupts(err):
+			return nil, false, roomError(err, d.whose)
+		case err != nil:
 			return nil, false, d.ruleError(err)
 		}
 		if index == 0 && d == &d.of.request {
@@ -120,7 +116,11 @@ func (d *direction) take(flag byte, payload []byte) (out []byte, forward bool, e
 		if changed = d.result.Changed; changed || d.filter != nil {
 			// A filter gets what rules and endpoints see: generated code of Kitex does not read all that may be on the wire,
 			// such as a message in two parts.
-			if filterable, err = d.codec.encode(m, plain); err != nil { // it would be wrong to pass what the rules changed
+			filterable, err = d.codec.encode(m, plain, &d.share)
+			if interrupts(err) {
+				return nil, false, roomError(err, d.whose)
+			}
+			if err != nil { // it would be wrong to pass what the rules changed
 				d.stats.DecodeErrors++
 				return nil, false, d.decodeError(err)
 			}
@@ -130,6 +130,9 @@ func (d *direction) take(flag byte, payload []byte) (out []byte, forward bool, e
 		}
 	}
 	if d.filter != nil {
+		if err := d.share.Take(filterGrowth * int64(len(filterable))); err != nil {
+			return nil, false, roomError(err, d.whose)
+		}
 		filtered, verdict := d.filter(d.of.ctx, filterable)
 		switch {
 		case verdict != nil && verdict.reason == ReasonDecodeFailed && !changed:
@@ -152,23 +155,25 @@ func (d *direction) take(flag byte, payload []byte) (out []byte, forward bool, e
 		return nil, false, messageError(errTooLarge, "", d.whose)
 	}
 	if flag == 1 {
-		if plain, err = codec.Compress(nil, plain); err != nil {
+		codec, _ := compress.Get(d.encoding) // which decode has found
+		plain, err = codec.Within(&d.share).Compress(nil, plain)
+		if interrupts(err) {
+			return nil, false, roomError(err, d.whose)
+		}
+		if err != nil {
 			return nil, false, localErrorf(codes.Internal, ReasonInternal, "%s: %v", d.whose, err)
 		}
 	}
 	return plain, true, nil
 }
 
+// filterGrowth is how much memory a filter may take, in terms of the message's encoding: a generated message, its encoding
+// before and after, and what comes of them.
+const filterGrowth = 8
+
 // sameBytes reports whether b is a itself, not only equal to it.
 func sameBytes(a, b []byte) bool {
 	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
-}
-
-func (d *direction) decodeError(err error) *localError {
-	if d == &d.of.response { // the reason may quote what the client must not see
-		return localErrorf(codes.InvalidArgument, ReasonDecodeFailed, "%s: cannot be decoded", d.whose)
-	}
-	return localErrorf(codes.InvalidArgument, ReasonDecodeFailed, "%s: cannot be decoded: %s", d.whose, printable(err.Error()))
 }
 
 // ruleError is the local error of a rule that could not be evaluated.
@@ -178,15 +183,6 @@ func (d *direction) ruleError(err error) *localError {
 		return localErrorf(codes.Internal, ReasonRuleFailed, "%s: %s cannot be evaluated", d.whose, failed.Key)
 	}
 	return localErrorf(codes.Internal, ReasonRuleFailed, "%s: %v", d.whose, err)
-}
-
-// undecodable decides about a message that cannot be decoded.
-func (d *direction) undecodable(payload []byte, e *localError) ([]byte, bool, error) {
-	d.stats.DecodeErrors++
-	if d.of.pass {
-		return payload, true, nil
-	}
-	return nil, false, e
 }
 
 // rejected is the local error of the rule that fired.

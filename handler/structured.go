@@ -103,7 +103,7 @@ func (c *call) newStructure(md metadata.MD) *localError {
 		}
 		return e
 	}
-	s := &structure{pass: prog.pass, ctx: c.ctx}
+	s := &structure{pass: prog.pass, of: c, ctx: c.ctx}
 	s.call = rule.Call{
 		Method: method, Peer: peerOf(c.down.tr),
 		Metadata: sync.OnceValue(func() map[string]string { return metadataOf(md) }),
@@ -122,6 +122,7 @@ func (c *call) newStructure(md metadata.MD) *localError {
 			s.request.filter, s.response.filter = filter.request, filter.response
 		}
 	}
+	s.openRoom()
 	c.struc = s
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/dynamicpb"
 
+	"github.com/framegate/framegate/handler/budget"
 	"github.com/framegate/framegate/resolver"
 	"github.com/framegate/framegate/resolver/schema"
 )
@@ -50,12 +51,16 @@ func BenchmarkTake(b *testing.B) {
 	p, err := CompileRoute(route, s)
 	require.NoError(b, err)
 	rules := p.(*program).rules.Method("/b.B/Say")
-	d := direction{of: &structure{}, whose: "request", rules: rules.Request, codec: protoCodec{}}
+	st := &structure{of: &call{proxy: &Proxy{budget: budget.New(1 << 30)}}, ctx: b.Context()}
+	st.openRoom()
+	d := &st.request
+	d.of, d.whose, d.rules, d.codec = st, "request", rules.Request, protoCodec{}
 	b.ReportAllocs()
 	b.SetBytes(int64(len(msg)))
 	for b.Loop() {
 		if _, forward, err := d.take(0, msg); err != nil || !forward {
 			b.Fatal(err)
 		}
+		d.share.Free() // as redirect does
 	}
 }

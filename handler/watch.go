@@ -162,7 +162,7 @@ func decodeShown(m tap.Message, program *rule.Program, rules *rule.Rules) (proto
 	if err != nil {
 		return nil, err
 	}
-	return codec.decode(plain, rules)
+	return codec.decode(plain, rules, nil)
 }
 
 // maxShownBytes bounds a decompressed message.

@@ -1,7 +1,7 @@
 // Package compress decodes and encodes messages of a grpc-encoding, whole and in memory.
 //
-// Enter at Get; then decode.go (how a message is read within its limit), encode.go (how one is written), and one file
-// for each encoding: gzip.go, deflate.go, snappy.go, zstd.go.
+// Enter at Get; then decode.go (how a message is read within its limit), encode.go (how one is written), room.go (who is
+// asked for memory), and one file for each encoding: gzip.go, deflate.go, snappy.go, zstd.go.
 package compress
 
 import (
@@ -25,12 +25,13 @@ var (
 type Codec struct {
 	name   string
 	format format
+	room   Room
 }
 
 // format is how an encoding is read and written. Its errors lack the name of the encoding, which Codec adds.
 type format interface {
-	decompress(src []byte, limit int64) ([]byte, error)
-	compress(dst, src []byte) ([]byte, error)
+	decompress(src []byte, limit int64, room Room) ([]byte, error)
+	compress(dst, src []byte, room Room) ([]byte, error)
 }
 
 // Get returns the codec of a grpc-encoding: gzip, deflate, snappy, zstd or identity. It is false for any other name.
@@ -50,7 +51,7 @@ func Get(name string) (Codec, bool) {
 	default:
 		return Codec{}, false
 	}
-	return Codec{name: name, format: f}, true
+	return Codec{name: name, format: f, room: endless{}}, true
 }
 
 // Name is the grpc-encoding, as in the header.
@@ -64,7 +65,7 @@ func (c Codec) Name() string { return c.name }
 //
 // Anything that is not one whole message is ErrCorrupt, also an empty src (but for identity) and bytes after the end.
 func (c Codec) Decompress(src []byte, limit int64) ([]byte, error) {
-	out, err := c.format.decompress(src, limit)
+	out, err := c.format.decompress(src, limit, c.room)
 	if err != nil {
 		return nil, fmt.Errorf("compress: decode %s of %d bytes: %w", c.name, len(src), err)
 	}
@@ -74,7 +75,7 @@ func (c Codec) Decompress(src []byte, limit int64) ([]byte, error) {
 // Compress appends the encoding of src to dst, which may be nil, and returns the result. It keeps neither. identity
 // returns src itself when dst is empty.
 func (c Codec) Compress(dst, src []byte) ([]byte, error) {
-	out, err := c.format.compress(dst, src)
+	out, err := c.format.compress(dst, src, c.room)
 	if err != nil {
 		return nil, fmt.Errorf("compress: encode %d bytes as %s: %w", len(src), c.name, err)
 	}
@@ -84,14 +85,14 @@ func (c Codec) Compress(dst, src []byte) ([]byte, error) {
 // identity is the encoding that leaves messages as they are.
 type identity struct{}
 
-func (identity) decompress(src []byte, limit int64) ([]byte, error) {
+func (identity) decompress(src []byte, limit int64, _ Room) ([]byte, error) {
 	if limit > 0 && int64(len(src)) > limit {
 		return nil, tooLarge(limit)
 	}
 	return src, nil
 }
 
-func (identity) compress(dst, src []byte) ([]byte, error) {
+func (identity) compress(dst, src []byte, _ Room) ([]byte, error) {
 	if len(dst) == 0 {
 		return src, nil
 	}

@@ -21,16 +21,22 @@ var (
 	}}
 )
 
-func (deflateFormat) decompress(src []byte, limit int64) ([]byte, error) {
+// What a decoder and an encoder take for themselves: gzip has the same ones.
+const (
+	deflateDecoderBytes = gzipDecoderBytes
+	deflateEncoderBytes = gzipEncoderBytes
+)
+
+func (deflateFormat) decompress(src []byte, limit int64, room Room) ([]byte, error) {
 	f := deflateInflaters.Get().(*inflater)
 	defer deflateInflaters.Put(f)
-	return f.inflate(src, limit)
+	return f.inflate(src, limit, room, deflateDecoderBytes)
 }
 
-func (deflateFormat) compress(dst, src []byte) ([]byte, error) {
+func (deflateFormat) compress(dst, src []byte, room Room) ([]byte, error) {
 	d := deflateDeflaters.Get().(*deflater)
 	defer deflateDeflaters.Put(d)
-	return d.deflate(dst, src)
+	return d.deflate(dst, src, room, deflateEncoderBytes)
 }
 
 // deflateDecoder reads both formats. The readers are made when they are first needed.

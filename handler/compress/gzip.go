@@ -18,16 +18,22 @@ var (
 	}}
 )
 
-func (gzipFormat) decompress(src []byte, limit int64) ([]byte, error) {
+// What a decoder and an encoder take for themselves.
+const (
+	gzipDecoderBytes = 64 << 10
+	gzipEncoderBytes = 1 << 20
+)
+
+func (gzipFormat) decompress(src []byte, limit int64, room Room) ([]byte, error) {
 	f := gzipInflaters.Get().(*inflater)
 	defer gzipInflaters.Put(f)
-	return f.inflate(src, limit)
+	return f.inflate(src, limit, room, gzipDecoderBytes)
 }
 
-func (gzipFormat) compress(dst, src []byte) ([]byte, error) {
+func (gzipFormat) compress(dst, src []byte, room Room) ([]byte, error) {
 	d := gzipDeflaters.Get().(*deflater)
 	defer gzipDeflaters.Put(d)
-	return d.deflate(dst, src)
+	return d.deflate(dst, src, room, gzipEncoderBytes)
 }
 
 type gzipDecoder struct{ gzip.Reader }

@@ -28,22 +28,29 @@ var (
 	}}
 )
 
-func (snappyFormat) decompress(src []byte, limit int64) ([]byte, error) {
+// What a decoder and an encoder take for themselves: a few blocks.
+const (
+	snappyDecoderBytes = 192 << 10
+	snappyEncoderBytes = 256 << 10
+)
+
+func (snappyFormat) decompress(src []byte, limit int64, room Room) ([]byte, error) {
 	if !bytes.HasPrefix(src, []byte(snappyIdentifier)) {
-		return decodeSnappyBlock(src, limit)
+		return decodeSnappyBlock(src, limit, room)
 	}
 	f := snappyInflaters.Get().(*inflater)
 	defer snappyInflaters.Put(f)
-	return f.inflate(src, limit)
+	return f.inflate(src, limit, room, snappyDecoderBytes)
 }
 
-func (snappyFormat) compress(dst, src []byte) ([]byte, error) {
+func (snappyFormat) compress(dst, src []byte, room Room) ([]byte, error) {
 	if len(src) == 0 {
-		return append(dst, snappyIdentifier...), nil // the writer would write nothing, which is no message
+		// The writer would write nothing, which is no message.
+		return encoded(dst, src, room, 0, func() ([]byte, error) { return append(dst, snappyIdentifier...), nil })
 	}
 	d := snappyDeflaters.Get().(*deflater)
 	defer snappyDeflaters.Put(d)
-	return d.deflate(dst, src)
+	return d.deflate(dst, src, room, snappyEncoderBytes)
 }
 
 // snappyDecoder reads the framing format. The reader is made when it is first needed.
@@ -60,7 +67,7 @@ func (d *snappyDecoder) reset(in *bytes.Reader) error {
 
 // decodeSnappyBlock decodes the block format, which starts with the decoded size. That size is believed only as far as
 // src could fill it: format_description.txt, section 2: the best element makes 64 bytes of 3.
-func decodeSnappyBlock(src []byte, limit int64) ([]byte, error) {
+func decodeSnappyBlock(src []byte, limit int64, room Room) ([]byte, error) {
 	size, err := snappy.DecodedLen(src)
 	switch {
 	case err == nil && limit > 0 && int64(size) > limit:
@@ -72,8 +79,12 @@ func decodeSnappyBlock(src []byte, limit int64) ([]byte, error) {
 	case size/64 > len(src)/3:
 		return nil, corrupt(fmt.Errorf("%d bytes announced, more than the message can hold", size))
 	}
+	if err := room.Take(int64(size)); err != nil {
+		return nil, err
+	}
 	out, err := snappy.DecodeStrict(make([]byte, size), src)
 	if err != nil {
+		room.Give(int64(size))
 		return nil, corrupt(err)
 	}
 	return out, nil

@@ -27,16 +27,69 @@ var (
 	}}
 )
 
-func (zstdFormat) decompress(src []byte, limit int64) ([]byte, error) {
+// What a decoder takes for itself beside its window, and an encoder.
+const (
+	zstdDecoderBytes = 256 << 10
+	zstdEncoderBytes = 3 << 19
+)
+
+func (zstdFormat) decompress(src []byte, limit int64, room Room) ([]byte, error) {
 	f := zstdInflaters.Get().(*inflater)
 	defer zstdInflaters.Put(f)
-	return f.inflate(src, limit)
+	return f.inflate(src, limit, room, zstdDecoderBytes+zstdWindow(src))
 }
 
-func (zstdFormat) compress(dst, src []byte) ([]byte, error) {
+func (zstdFormat) compress(dst, src []byte, room Room) ([]byte, error) {
 	w := zstdEncoders.Get().(*zstd.Encoder)
 	defer zstdEncoders.Put(w)
-	return w.EncodeAll(src, dst), nil
+	return encoded(dst, src, room, zstdEncoderBytes, func() ([]byte, error) { return w.EncodeAll(src, dst), nil })
+}
+
+// zstdWindow returns the largest window of the frames in src, which the decoder takes as soon as a frame begins. Of a
+// window that is too large, and behind what is malformed, nothing is taken.
+func zstdWindow(src []byte) (largest int64) {
+	for len(src) > 0 {
+		var h zstd.Header
+		rest, err := h.DecodeAndStrip(src)
+		if err != nil {
+			return largest
+		}
+		if h.Skippable {
+			src = rest[min(int64(len(rest)), int64(h.SkippableSize)):]
+			continue
+		}
+		window := h.WindowSize
+		if h.SingleSegment {
+			window = h.FrameContentSize
+		}
+		if window > MaxWindow {
+			return largest
+		}
+		largest = max(largest, int64(window))
+		src = afterZstdBlocks(src[h.HeaderSize:])
+		if h.HasCheckSum {
+			src = src[min(len(src), 4):]
+		}
+	}
+	return largest
+}
+
+// afterZstdBlocks returns what follows the blocks of a frame (RFC 8878 §3.1.1.2).
+func afterZstdBlocks(src []byte) []byte {
+	const headerLen, rle = 3, 1
+	for len(src) >= headerLen {
+		header := int(src[0]) | int(src[1])<<8 | int(src[2])<<16
+		size := header >> 3
+		if header>>1&3 == rle {
+			size = 1
+		}
+		src = src[headerLen:]
+		src = src[min(len(src), size):]
+		if header&1 == 1 {
+			return src
+		}
+	}
+	return nil
 }
 
 // zstdDecoder reads frames one block at a time, in the caller's goroutine: decoding a frame in one go would take the

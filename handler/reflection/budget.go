@@ -16,7 +16,7 @@ import (
 const (
 	MaxFiles    = 1024    // files, and so requests
 	MaxBytes    = 8 << 20 // bytes of all answers
-	MaxElements = 1 << 17 // messages and list elements in all answers: each may become a kilobyte in memory
+	MaxElements = 1 << 17 // messages and list elements in all answers
 	MaxDepth    = 64      // messages inside one another, in an answer
 
 	// MaxNameBytes bounds the full names of all declarations together: a name is repeated in each one inside it.
@@ -27,9 +27,22 @@ const (
 	MaxImportSteps = 1 << 22
 )
 
+// elementBytes is what a message or list element may become in memory.
+const elementBytes = 1 << 10
+
 // budget counts what an endpoint has sent. The zero budget is full.
 type budget struct {
 	files, bytes, elements, nameBytes, importSteps int
+
+	taker Taker // nil for no bound but those of one endpoint
+}
+
+// take is asked before n bytes of memory are taken.
+func (b *budget) take(n int) error {
+	if b.taker == nil {
+		return nil
+	}
+	return b.taker.Take(int64(n))
 }
 
 // spend adds n to a counter of b and refuses to pass max.
@@ -71,7 +84,11 @@ func (b *budget) parseFile(raw []byte) (*descriptorpb.FileDescriptorProto, error
 }
 
 func (b *budget) parse(msg []byte, m proto.Message) error {
+	before := b.elements
 	if err := b.countElements(msg, m.ProtoReflect().Descriptor(), MaxDepth); err != nil {
+		return err
+	}
+	if err := b.take(len(msg) + elementBytes*(b.elements-before)); err != nil {
 		return err
 	}
 	opts := proto.UnmarshalOptions{Resolver: &protoregistry.Types{}, RecursionLimit: MaxDepth + 1}
@@ -152,7 +169,10 @@ func (b *budget) countNames(f *descriptorpb.FileDescriptorProto) error {
 	for _, s := range f.GetService() {
 		n += names(s.GetMethod(), scope+1+len(s.GetName()))
 	}
-	return spend(&b.nameBytes, n, MaxNameBytes, "bytes of full names")
+	if err := spend(&b.nameBytes, n, MaxNameBytes, "bytes of full names"); err != nil {
+		return err
+	}
+	return b.take(n)
 }
 
 // messageNames returns the length of the full names of m and of what it declares, in a scope whose name has scope

@@ -31,6 +31,12 @@ type Stream interface {
 	Close() // ends the stream whatever its state
 }
 
+// Taker is a Stream that is asked before memory is taken for what its messages are decoded to. It blocks until there is
+// room; its error is returned by Fetch, wrapped. Whoever made the stream gives the memory back.
+type Taker interface {
+	Take(n int64) error
+}
+
 // Opener opens a stream of a full method name such as /grpc.reflection.v1.ServerReflection/ServerReflectionInfo. ctx is
 // that of Fetch.
 type Opener func(ctx context.Context, method string) (Stream, error)
@@ -90,6 +96,7 @@ func fetchFrom(ctx context.Context, open Opener, method, service string) (*descr
 	defer context.AfterFunc(ctx, closeOnce)()
 
 	c := &conversation{ctx: ctx, stream: stream}
+	c.budget.taker, _ = stream.(Taker)
 	g := newGathering(c)
 	root, err := g.findService(service)
 	if err != nil {

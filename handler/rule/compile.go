@@ -224,6 +224,7 @@ func (c *compiler) rules(m method, on resolver.Direction, md protoreflect.Messag
 			continue
 		}
 		r.rules = append(r.rules, one.rule)
+		r.change = r.change || d.action == ActionSet || d.action == ActionClear || d.action == ActionRedact
 		r.deferred = r.deferred || d.action == ActionRoute || d.action == ActionHeader
 	}
 	return r

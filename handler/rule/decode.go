@@ -11,10 +11,19 @@ import (
 // Decode returns the message that data is the encoding of. Required fields may be missing, and unknown ones are kept:
 // the message is the service's to judge. The message keeps nothing of data. The error is an ErrTooLarge if the message
 // would take too much memory, see MaxMemory. Messages in each other more than MaxNesting deep are an error.
-func (r *Rules) Decode(data []byte) (protoreflect.Message, error) {
+//
+// admit is asked before memory is taken, how much that may be beside the bytes of texts; its error is returned. It may be
+// nil.
+func (r *Rules) Decode(data []byte, admit func(weight int) error) (protoreflect.Message, error) {
 	m := r.New()
-	if err := weigh(data, m.Descriptor(), r.schema.dynamic); err != nil {
+	weight, err := weigh(data, m.Descriptor(), r.schema.dynamic)
+	if err != nil {
 		return nil, err
+	}
+	if admit != nil {
+		if err := admit(weight); err != nil {
+			return nil, err
+		}
 	}
 	if err := unmarshal(data, m, r.schema.dynamic); err != nil {
 		return nil, err

@@ -51,7 +51,11 @@ type Rules struct {
 	typ      protoreflect.MessageType
 	rules    []*compiled
 	deferred bool
+	change   bool
 }
+
+// Change reports whether some rule may change a message. Nil rules change none.
+func (r *Rules) Change() bool { return r != nil && r.change }
 
 // New returns a new message of the direction's type. Apply and Redact take such messages only; Decode fills one.
 func (r *Rules) New() protoreflect.Message { return r.typ.New() }

@@ -147,16 +147,16 @@ func TestDecode_RefusesWhatProtobufPanicsAt(t *testing.T) {
 	entry = protowire.AppendTag(entry, 1, protowire.VarintType) // the key again, as a number
 	entry = protowire.AppendVarint(entry, 1)
 	data := protowire.AppendBytes(protowire.AppendTag(nil, 8, protowire.BytesType), entry)
-	_, err := r.Decode(data)
+	_, err := r.Decode(data, nil)
 	require.ErrorContains(t, err, "an encoding that cannot be decoded: ")
-	_, err = r.Decode([]byte{0xff})
+	_, err = r.Decode([]byte{0xff}, nil)
 	require.Error(t, err)
 }
 
 func TestDecode_TakesMessagesWithoutRequiredFields(t *testing.T) {
 	p, err := oldProgram(t, `- {on: request, action: reject}`)
 	require.NoError(t, err)
-	m, err := p.Method("/old.Items/Put").Request.Decode(nil)
+	m, err := p.Method("/old.Items/Put").Request.Decode(nil, nil)
 	require.NoError(t, err)
 	require.True(t, m.IsValid())
 }
@@ -178,7 +178,7 @@ func FuzzApply(f *testing.F) {
 	}
 	f.Add(protowire.AppendVarint(protowire.AppendTag(nil, 999, protowire.VarintType), 1))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		m, err := r.Decode(data)
+		m, err := r.Decode(data, nil)
 		if err != nil {
 			return
 		}

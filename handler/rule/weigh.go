@@ -18,9 +18,15 @@ const (
 	MinMemory     = 8 << 20
 	MemoryPerByte = 40
 
-	weighFrom     = 32 << 10 // bytes of an encoding whose message cannot take MinMemory
-	messageWeight = 256      // of a message or a map's entry
-	valueWeight   = 32       // of every other field, and of an element of a packed list
+	messageWeight = 256 // of a message or a map's entry
+	valueWeight   = 32  // of every other field, and of an element of a packed list
+)
+
+// An encoding of at most SmallBytes is not looked at: its message takes at most SmallGrowth times as many, since two bytes
+// may make a message.
+const (
+	SmallBytes  = 4 << 10
+	SmallGrowth = messageWeight / 2
 )
 
 // MaxNesting is how many messages may lie in each other. Other implementations than Go's stop at 100; a group in a group
@@ -32,17 +38,17 @@ var ErrTooLarge = errors.New("message takes too much memory when decoded")
 
 var errMalformed = errors.New("not in the wire format of its type")
 
-// weigh returns an error if the message with this encoding would take too much memory. An encoding that is malformed may
-// pass: what decodes it says so.
-func weigh(data []byte, md protoreflect.MessageDescriptor, types *dynamicpb.Types) error {
-	if len(data) <= weighFrom {
-		return nil
+// weigh returns how much memory the message with this encoding may take, at most, or an error if it would be too much. An
+// encoding that is malformed may pass: what decodes it says so. A small one is not looked at.
+func weigh(data []byte, md protoreflect.MessageDescriptor, types *dynamicpb.Types) (int, error) {
+	if len(data) <= SmallBytes {
+		return SmallGrowth * len(data), nil
 	}
 	s := scale{left: memoryFor(len(data)), types: types}
 	if err := s.message(data, md, 0); errors.Is(err, ErrTooLarge) {
-		return fmt.Errorf("%w: more than %d bytes", err, memoryFor(len(data)))
+		return 0, fmt.Errorf("%w: more than %d bytes", err, memoryFor(len(data)))
 	}
-	return nil
+	return memoryFor(len(data)) - s.left, nil
 }
 
 // memoryFor returns how much memory the message of an encoding of n bytes may take.
@@ -154,14 +160,14 @@ func elements(kind protoreflect.Kind, packed []byte) (n int) {
 	return n
 }
 
-// WeighJSON returns an ErrTooLarge if the message in ProtoJSON would take too much memory, and an error if there is more
-// of it than MaxJSONBytes. What is no JSON may pass.
-func WeighJSON(data []byte) error {
+// WeighJSON returns how much memory the message in ProtoJSON may take, at most, beside the bytes of its texts, or an
+// ErrTooLarge if that is too much or there is more of it than MaxJSONBytes. What is no JSON may pass.
+func WeighJSON(data []byte) (int, error) {
 	if len(data) > MaxJSONBytes {
-		return fmt.Errorf("%w: %d bytes of JSON, want at most %d", ErrTooLarge, len(data), MaxJSONBytes)
+		return 0, fmt.Errorf("%w: %d bytes of JSON, want at most %d", ErrTooLarge, len(data), MaxJSONBytes)
 	}
-	if len(data) <= weighFrom {
-		return nil
+	if len(data) <= SmallBytes {
+		return SmallGrowth * len(data), nil
 	}
 	s := scale{left: memoryFor(len(data))}
 	inText := false
@@ -179,10 +185,10 @@ func WeighJSON(data []byte) error {
 			weight = valueWeight
 		}
 		if err := s.add(weight); err != nil {
-			return fmt.Errorf("%w: more than %d bytes", err, memoryFor(len(data)))
+			return 0, fmt.Errorf("%w: more than %d bytes", err, memoryFor(len(data)))
 		}
 	}
-	return nil
+	return memoryFor(len(data)) - s.left, nil
 }
 
 // MaxJSONBytes and MaxJSONNesting bound ProtoJSON: what is in an Any is read once more for each Any around it.

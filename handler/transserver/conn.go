@@ -241,7 +241,7 @@ func (c *conn) serve() {
 		s.handler.OnInactive(ctx, c)
 		return
 	}
-	t.gate(s.cfg.Gate)
+	t.gate(s.cfg.Gate, s.opt.GRPCCfg.MaxStreams)
 	c.guard.running = t.running
 	if c.begin(t, func() { s.handler.OnInactive(ctx, c) }) {
 		if s.is(phaseDraining) {

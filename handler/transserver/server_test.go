@@ -235,7 +235,7 @@ func TestServer_StopClosesNobodyElsesDescriptors(t *testing.T) {
 // transport meanwhile.
 func TestShutdown_WhileGatedConnectionsCome(t *testing.T) {
 	const clients, each = 8, 75
-	r := startWith(t, "127.0.0.1:0", Config{Gate: func(kgrpc.ServerTransport, *kgrpc.Stream) bool { return false }})
+	r := startWith(t, "127.0.0.1:0", Config{Gate: func(kgrpc.ServerTransport, *kgrpc.Stream, bool) bool { return false }})
 	var hello bytes.Buffer
 	hello.WriteString(http2.ClientPreface)
 	require.NoError(t, http2.NewFramer(&hello, nil).WriteSettings())

@@ -73,28 +73,33 @@ func (t transport) limitStreams(n uint32) error {
 	return nil
 }
 
-// gate puts g between Kitex and the transport. The transport must not read yet, and nobody else may use it: Kitex has it in
-// a list already.
-func (t transport) gate(g Gate) {
+// gate puts g between Kitex and the transport, which has at most maxStreams streams. The transport must not read yet, and
+// nobody else may use it: Kitex has it in a list already.
+func (t transport) gate(g Gate, maxStreams uint32) {
 	if g != nil {
-		t.kitex.tr = &gatedTransport{ServerTransport: t.kitex.tr, gate: g}
+		t.kitex.tr = &gatedTransport{ServerTransport: t.kitex.tr, gate: g, of: t, maxStreams: maxStreams}
 	}
 }
 
-// Gate ends a call that is not to be served and reports true, or reports false. It runs in the goroutine that reads the
-// connection, before the call has a handler: this is the cheapest place to refuse, and must not block.
-type Gate func(tr grpc.ServerTransport, s *grpc.Stream) (refused bool)
+// Gate ends a call that is not to be served and reports true, or reports false. crowded says that the connection has as
+// many calls whose handlers have not returned as it may have streams: some of them may have ended to the client. It runs in
+// the goroutine that reads the connection, before the call has a handler: this is the cheapest place to refuse, and must
+// not block. What it gets is the transport that the handler gets too.
+type Gate func(tr grpc.ServerTransport, s *grpc.Stream, crowded bool) (refused bool)
 
 // gatedTransport asks a gate about each stream.
 type gatedTransport struct {
 	grpc.ServerTransport
-	gate Gate
+	gate       Gate
+	of         transport
+	maxStreams uint32 // 0 means no bound
 }
 
 // HandleStreams implements grpc.ServerTransport.
 func (t *gatedTransport) HandleStreams(handle func(*grpc.Stream), traceCtx func(context.Context, string) context.Context) {
 	t.ServerTransport.HandleStreams(func(s *grpc.Stream) {
-		if !t.gate(t.ServerTransport, s) {
+		crowded := t.maxStreams > 0 && t.of.running() >= int(t.maxStreams)
+		if !t.gate(t, s, crowded) {
 			handle(s)
 		}
 	}, traceCtx)

@@ -38,6 +38,11 @@ func MaxMessageBytes(n int64) ProxyOption {
 	return func(c *conf.Config) { c.Limits.MaxMessageBytes = n }
 }
 
+// MaxDecodedBytes bounds what all messages take that are decoded.
+func MaxDecodedBytes(n int64) ProxyOption {
+	return func(c *conf.Config) { c.Limits.MaxDecodedBytes = n }
+}
+
 // EtcdAt takes routes and instances from the etcd at that endpoint.
 func EtcdAt(endpoint string) ProxyOption {
 	return func(c *conf.Config) { c.Etcd.Endpoints = []string{endpoint} }

@@ -92,7 +92,13 @@ func startServer(t *testing.T, args ...string) *serverProcess {
 // startServerTo starts a server with its standard output going to stdout.
 func startServerTo(t *testing.T, stdout io.Writer, args ...string) *serverProcess {
 	t.Helper()
-	s := &serverProcess{cmd: framegate(t, append([]string{"serve"}, args...)...)}
+	return startCommand(t, framegate(t, append([]string{"serve"}, args...)...), stdout)
+}
+
+// startCommand starts a server that is not started yet.
+func startCommand(t *testing.T, cmd *exec.Cmd, stdout io.Writer) *serverProcess {
+	t.Helper()
+	s := &serverProcess{cmd: cmd}
 	s.cmd.Stdout = stdout
 	stderr, err := s.cmd.StderrPipe()
 	require.NoError(t, err)

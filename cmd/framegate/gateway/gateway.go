@@ -7,6 +7,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"github.com/framegate/framegate/admin"
 	"github.com/framegate/framegate/conf"
 	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/budget"
 	"github.com/framegate/framegate/handler/tap"
 	"github.com/framegate/framegate/handler/transserver"
 	"github.com/framegate/framegate/pool"
@@ -123,7 +125,7 @@ func (g *Gateway) start(ctx context.Context) (err error) {
 	upstream := &upstream{pool: g.pool, base: g.conf().Upstream}
 	g.proxy = handler.New(handler.Config{
 		Router: g.resolver, Pool: g.pool.Default(), PoolOf: upstream.openerOf, Log: g.log, MaxMessageBytes: g.conf().Limits.MaxMessageBytes, MaxCalls: maxCalls(g.conf()), Observers: g.observers.all(g.conf()),
-		MaxHops: g.conf().Limits.MaxHops, Taps: g.taps, Filters: g.filters,
+		MaxHops: g.conf().Limits.MaxHops, MaxDecodedBytes: cmp.Or(g.conf().Limits.MaxDecodedBytes, budget.DefaultBytes()), Taps: g.taps, Filters: g.filters,
 	})
 	g.resolver.SetLog(g.log)
 	allow, err := resolver.ParseAllow(g.conf().Services.Allow)

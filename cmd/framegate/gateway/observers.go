@@ -10,6 +10,7 @@ import (
 	"github.com/framegate/framegate/conf"
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/accesslog"
+	"github.com/framegate/framegate/handler/budget"
 	"github.com/framegate/framegate/handler/tracing"
 )
 
@@ -80,6 +81,7 @@ func (g *Gateway) metricsConfig() admin.MetricsConfig {
 		Draining:         g.isDraining,
 		Listeners:        g.listeners,
 		AccessLogDropped: g.observers.accessLog.Dropped,
+		Decoding:         func() budget.Stats { return g.proxy.Decoding() },
 	}
 }
 
