@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/budget"
 	"github.com/framegate/framegate/resolver"
 )
 
@@ -82,6 +83,13 @@ func TestMetrics_OfListenersAndDraining(t *testing.T) {
 	require.EqualValues(t, 1, scrapeOf(t, m).value("framegate_draining"))
 }
 
+func TestMetrics_MemoryOfMessages(t *testing.T) {
+	s := scrapeOf(t, NewMetrics(MetricsConfig{Decoding: func() budget.Stats { return budget.Stats{Bytes: 100, Used: 60, Waiting: 2} }}))
+	for name, want := range map[string]float64{"framegate_decoded_bytes": 60, "framegate_decoded_bytes_limit": 100, "framegate_decoded_waiting": 2} {
+		require.Equal(t, want, s.value(name), name)
+	}
+}
+
 func TestMetrics_HaveHelpAndNamesAsPrometheusWantsThem(t *testing.T) {
 	m := NewMetrics(MetricsConfig{
 		Connections: func() map[string]int { return map[string]int{"127.0.0.1:1": 2} },
@@ -92,6 +100,7 @@ func TestMetrics_HaveHelpAndNamesAsPrometheusWantsThem(t *testing.T) {
 		Draining:  func() bool { return false },
 		Listeners: func() []ListenerStats { return []ListenerStats{{Name: "main", SentAway: map[string]int64{"r": 1}}} },
 		Loads:     func() []resolver.RouteLoad { return []resolver.RouteLoad{{Route: "r", Budget: true}} },
+		Decoding:  func() budget.Stats { return budget.Stats{} },
 	})
 	r := record("r", "b", "*")
 	r.Reason, r.Limit, r.Attempts.Retries, r.Struct = handler.ReasonOverloaded, "limits.concurrent", 1, &handler.StructStats{}
