@@ -46,6 +46,7 @@ type groupEndpointAnswer struct {
 	Checked      *time.Time `json:"checked,omitempty"`
 	HealthError  string     `json:"health_error,omitempty"`
 	EjectedUntil *time.Time `json:"ejected_until,omitempty"`
+	KeptUntil    *time.Time `json:"kept_until,omitempty"`
 	Trial        bool       `json:"trial"`
 	Connections  int        `json:"connections"`
 	ConnectError string     `json:"connect_error,omitempty"`
@@ -157,6 +158,9 @@ func endpointAnswer(e resolver.EndpointState, open EndpointStatus) groupEndpoint
 	}
 	if !e.EjectedUntil.IsZero() {
 		a.EjectedUntil = &e.EjectedUntil
+	}
+	if !e.KeptUntil.IsZero() {
+		a.KeptUntil = &e.KeptUntil
 	}
 	return a
 }

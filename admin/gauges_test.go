@@ -19,7 +19,7 @@ func TestMetrics_OfTheProcess(t *testing.T) {
 	m := NewMetrics(MetricsConfig{
 		Connections: func() map[string]int { return map[string]int{"127.0.0.1:1": 2, "unix:/x": 1} },
 		Config: func() ConfigStats {
-			return ConfigStats{Revision: 42, Age: 1500 * time.Millisecond, Stale: true, Rejected: 3, Rejections: 7, SnapshotAge: 90 * time.Second, SnapshotFailures: 4}
+			return ConfigStats{Revision: 42, Age: 1500 * time.Millisecond, Stale: true, Rejected: 3, Rejections: 7, SnapshotAge: 90 * time.Second, SnapshotFailures: 4, Kept: 4, EverKept: 5}
 		},
 		AccessLogDropped: func() int64 { return 9 },
 		Loads: func() []resolver.RouteLoad {
@@ -40,6 +40,8 @@ func TestMetrics_OfTheProcess(t *testing.T) {
 		"framegate_snapshot_age_seconds":      90,
 		"framegate_snapshot_failures_total":   4,
 		"framegate_access_log_dropped_total":  9,
+		"framegate_instances_kept":            4,
+		"framegate_instances_kept_total":      5,
 	} {
 		require.Equal(t, want, s.value(name), name)
 	}

@@ -66,6 +66,9 @@ type ConfigStats struct {
 
 	SnapshotAge      time.Duration // since the snapshot was last written; negative if it never was
 	SnapshotFailures int64         // times that it could not be written, since the start
+
+	Kept     int   // instances that are registered no more and get calls
+	EverKept int64 // the same, since the start
 }
 
 // Metrics measures calls, for Prometheus. It is a handler.Observer.
@@ -117,6 +120,8 @@ var (
 	rejectionsDesc  = prometheus.NewDesc("framegate_config_rejections_total", "Documents found wrong.", nil, nil)
 	snapshotAge     = prometheus.NewDesc("framegate_snapshot_age_seconds", "Time since the snapshot of the configuration was last written; absent if it never was.", nil, nil)
 	snapshotFailed  = prometheus.NewDesc("framegate_snapshot_failures_total", "Times that the snapshot of the configuration could not be written.", nil, nil)
+	keptDesc        = prometheus.NewDesc("framegate_instances_kept", "Instances of services that vanished without deregistering and are kept (services.keep_on_loss).", nil, nil)
+	everKeptDesc    = prometheus.NewDesc("framegate_instances_kept_total", "Instances of services that were kept after they vanished.", nil, nil)
 	drainingDesc    = prometheus.NewDesc("framegate_draining", "1 while the server drains.", nil, nil)
 	connsDesc       = prometheus.NewDesc("framegate_listener_connections", "Open connections of clients.", []string{"listener"}, nil)
 	callsDesc       = prometheus.NewDesc("framegate_listener_calls", "Calls under way.", []string{"listener"}, nil)
@@ -131,7 +136,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{connectionsDesc, retriesDesc, revisionDesc, ageDesc, staleDesc, rejectedDesc, rejectionsDesc, snapshotAge, snapshotFailed, logDroppedDesc, drainingDesc, connsDesc, callsDesc, connsRefused, callsRefused, sentAwayDesc, decodedDesc, decodedMaxDesc, decodedWaitDesc} {
+	for _, d := range []*prometheus.Desc{connectionsDesc, retriesDesc, revisionDesc, ageDesc, staleDesc, rejectedDesc, rejectionsDesc, keptDesc, everKeptDesc, snapshotAge, snapshotFailed, logDroppedDesc, drainingDesc, connsDesc, callsDesc, connsRefused, callsRefused, sentAwayDesc, decodedDesc, decodedMaxDesc, decodedWaitDesc} {
 		ch <- d
 	}
 }
@@ -177,6 +182,8 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 			gauge(snapshotAge, c.SnapshotAge.Seconds())
 		}
 		counter(snapshotFailed, float64(c.SnapshotFailures))
+		gauge(keptDesc, float64(c.Kept))
+		counter(everKeptDesc, float64(c.EverKept))
 	}
 	if g.cfg.AccessLogDropped != nil {
 		counter(logDroppedDesc, float64(g.cfg.AccessLogDropped()))

@@ -124,7 +124,8 @@ type EmbeddedEtcd struct {
 
 // Services says what is done with the registered instances of services.
 type Services struct {
-	Allow []string `yaml:"allow"` // see resolver.ParseAllow
+	Allow      []string      `yaml:"allow"`        // see resolver.ParseAllow
+	KeepOnLoss time.Duration `yaml:"keep_on_loss"` // see resolver.EtcdConfig
 }
 
 // Client returns the configuration of a client of an external etcd.
@@ -165,7 +166,7 @@ func PoolConfig(u resolver.PoolPolicy) pool.Config {
 // Limits bound what one call may ask for.
 type Limits struct {
 	MaxMessageBytes int64 `yaml:"max_message_bytes"`
-	MaxHops         int   `yaml:"max_hops"` // framegates that a call may have passed; 0 sends no via and counts none
+	MaxHops         int   `yaml:"max_hops"`          // framegates that a call may have passed; 0 sends no via and counts none
 	MaxDecodedBytes int64 `yaml:"max_decoded_bytes"` // 0 means budget.DefaultBytes
 }
 
@@ -213,7 +214,7 @@ func Default() *Config {
 			DialTimeout:   5 * time.Second,
 			Embedded:      EmbeddedEtcd{Dir: "./framegate-data", Address: "127.0.0.1:2379"},
 		},
-		Services: Services{Allow: slices.Clone(resolver.DefaultAllow)},
+		Services: Services{Allow: slices.Clone(resolver.DefaultAllow), KeepOnLoss: 5 * time.Minute},
 		Upstream: resolver.PoolPolicy{
 			Connections:          resolver.Connections{Max: pool.DefaultMaxConnections},
 			StreamsPerConnection: pool.DefaultStreamsPerConnection,

@@ -40,6 +40,8 @@ func (c *Config) Validate() error {
 		p.check(encodingName.MatchString(name), "compression[%d]: %q, want the name of a grpc-encoding such as br", i, name)
 	}
 	c.validateRegister(&p)
+	keep := c.Services.KeepOnLoss
+	p.check(keep == 0 || keep >= time.Second && keep <= maxKeepOnLoss, "services.keep_on_loss: %s, want 0s (never) or 1s to %s", keep, maxKeepOnLoss)
 	p.duration("drain.delay", c.Drain.Delay, 0)
 	p.duration("drain.timeout", c.Drain.Timeout, minTimeout)
 	p.duration("drain.endpoint_timeout", c.Drain.EndpointTimeout, minTimeout)
@@ -67,6 +69,7 @@ const (
 	minReloadInterval = 10 * time.Millisecond
 	minKeepalive      = time.Second
 	maxTimeout        = 365 * 24 * time.Hour
+	maxKeepOnLoss     = 24 * time.Hour
 )
 
 // duration notes a duration that is shorter than least or longer than maxTimeout.

@@ -22,9 +22,10 @@ const SourceEtcd = "etcd"
 // EtcdConfig says what an EtcdSource follows.
 type EtcdConfig struct {
 	Client        EtcdClientConfig
-	Prefix        string // what framegate's own keys start with
-	ServicePrefix string // what the keys of registered instances start with
-	Snapshot      string // file that keeps the last good state for a start without etcd; empty for none
+	Prefix        string        // what framegate's own keys start with
+	ServicePrefix string        // what the keys of registered instances start with
+	Snapshot      string        // file that keeps the last good state for a start without etcd; empty for none
+	KeepOnLoss    time.Duration // how long instances that vanished through no doing of their own are kept at most; 0 for never
 	Compile       Compiler
 }
 
@@ -49,6 +50,7 @@ type EtcdSource struct {
 	routes    *follower[*Route]
 	instances *follower[Instance]
 	bindings  *bindings
+	keeper    *keeper
 	ready     chan struct{} // closed by Run when routes and instances are in force
 	changed   chan struct{} // has room for one; filled when a snapshot is due
 
@@ -82,6 +84,8 @@ func NewEtcdSource(cfg EtcdConfig, r *Resolver, log *slog.Logger) *EtcdSource {
 	s.instances = newFollower[Instance]("instances", cfg.ServicePrefix+"/", s.outage, log)
 	s.instances.parse = parseRegistered
 	s.instances.apply = s.applyInstances
+	s.keeper = newKeeper(cfg.KeepOnLoss, s.outage, log, r.SetInstances)
+	s.instances.deleted = s.keeper.note
 	s.instances.snapshot = func() (snapshotPart, snapshotOrigin, bool) {
 		return s.fallback(func(snap *snapshot) snapshotPart { return snap.Instances })
 	}
@@ -155,6 +159,7 @@ func (s *EtcdSource) Run(ctx context.Context) {
 	})
 	followers.Go(func() { s.instances.run(ctx, cli) })
 	followers.Wait()
+	s.keeper.close()
 	close(ended)
 	_ = cli.Close() // its error is that of the context that Close itself ends
 }
@@ -210,6 +215,7 @@ func (s *EtcdSource) connect(ctx context.Context) *clientv3.Client {
 		}
 		if cli != nil {
 			s.client.Store(cli)
+			s.keeper.setClient(cli)
 			return cli
 		}
 		select {
@@ -365,24 +371,27 @@ func goodVersion[T any](d *document[*T]) version[T] {
 	return version[T]{d.value, d.revision}
 }
 
-// applyInstances puts the instances of the services that changed in force.
+// applyInstances puts the instances that changed in force.
 func (s *EtcdSource) applyInstances(changed map[string]bool) {
-	services := map[string][]Instance{}
+	now := make(map[string]*Instance, len(changed))
 	for name := range changed {
-		services[serviceOf(name)] = nil
+		now[name] = goodInstance(s.instances.docs[name])
 	}
-	s.instances.good(func(name string, d *document[Instance]) {
-		service := serviceOf(name)
-		if list, ok := services[service]; ok {
-			services[service] = append(list, d.value)
-		}
-	})
-	for service, instances := range services {
-		s.resolver.SetInstances(service, instances)
-	}
-	s.log.Debug("instances in etcd changed", "changed", len(changed), "services", len(services))
+	s.keeper.apply(now)
+	s.log.Debug("instances in etcd changed", "changed", len(changed))
 	s.snapshotDue()
 }
+
+func goodInstance(d *document[Instance]) *Instance {
+	if d == nil || !d.good() {
+		return nil
+	}
+	return &d.value
+}
+
+// Kept returns the instances that are registered no more and are kept, and how many there were since the start. It may be
+// called at any time.
+func (s *EtcdSource) Kept() (now []KeptInstance, ever int64) { return s.keeper.kept() }
 
 // serviceOf returns the service of an instance's name, SERVICE/ADDRESS.
 func serviceOf(name string) string {

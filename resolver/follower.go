@@ -59,6 +59,7 @@ type follower[T any] struct {
 	prefix     string // what the keys start with; documents are named by the rest
 	parse      func(name string, value []byte) (T, error)
 	apply      func(changed map[string]bool)               // puts the good versions in force; called by run's goroutine
+	deleted    func(name string, d *document[T])           // hears of good ones before apply does; may be nil
 	snapshot   func() (snapshotPart, snapshotOrigin, bool) // what may stand in before the first sync
 	log        *slog.Logger
 	outage     *outage
@@ -92,7 +93,11 @@ type document[T any] struct {
 	latest   int64  // of the last version, good or bad
 	err      error  // what is wrong with the last version
 	bad      []byte // the last version as it is in etcd, if it is bad
+	lease    int64  // that the last version is on; 0 for none
 }
+
+// unknownLease stands for the lease of a document that is from a snapshot.
+const unknownLease = -1
 
 func (d *document[T]) good() bool { return d.raw != nil }
 
@@ -246,7 +251,7 @@ func (f *follower[T]) take(resp *clientv3.GetResponse) {
 	for _, kv := range resp.Kvs {
 		name := f.nameOf(kv.Key)
 		present[name] = true
-		f.putLocked(name, kv.Value, kv.ModRevision)
+		f.putLocked(name, kv.Value, kv.ModRevision, kv.Lease)
 	}
 	for name, d := range f.docs {
 		if !present[name] {
@@ -350,7 +355,7 @@ func (f *follower[T]) follow(resp clientv3.WatchResponse) error {
 			return err
 		}
 		if e.Type != clientv3.EventTypeDelete {
-			f.putLocked(name, e.Kv.Value, revision)
+			f.putLocked(name, e.Kv.Value, revision, e.Kv.Lease)
 		} else if d := f.docs[name]; d != nil && revision > d.latest {
 			f.deleteLocked(name, d)
 		}
@@ -367,7 +372,7 @@ func (f *follower[T]) follow(resp clientv3.WatchResponse) error {
 func (f *follower[T]) nameOf(key []byte) string { return strings.TrimPrefix(string(key), f.prefix) }
 
 // putLocked notes a version of a document. f.mu is held.
-func (f *follower[T]) putLocked(name string, value []byte, revision int64) {
+func (f *follower[T]) putLocked(name string, value []byte, revision, lease int64) {
 	d := f.docs[name]
 	if d == nil {
 		d = &document[T]{}
@@ -376,7 +381,7 @@ func (f *follower[T]) putLocked(name string, value []byte, revision int64) {
 	if revision <= d.latest {
 		return
 	}
-	d.latest = revision
+	d.latest, d.lease = revision, lease
 	if d.good() && bytes.Equal(d.raw, value) {
 		d.revision, d.err, d.bad = revision, nil, nil
 		return
@@ -404,6 +409,9 @@ func (f *follower[T]) deleteLocked(name string, d *document[T]) {
 	delete(f.docs, name)
 	if d.good() {
 		f.pending[name] = true
+		if f.deleted != nil {
+			f.deleted(name, d)
+		}
 	}
 }
 

@@ -46,6 +46,7 @@ type EndpointState struct {
 	HealthError  error     // why it failed; nil if it did not
 	EjectedUntil time.Time // zero if it is not ejected
 	Unreachable  error     // why no connection could be made the last time; nil if one was, or none was wanted
+	KeptUntil    time.Time // it is registered no more, and goes then at the latest; zero if it is. See EtcdSource.Kept
 	Trial        bool      // it is back from an ejection and gets few calls until it answers one
 
 	Bar    Bar    // why it gets no calls whatever else is known of it; empty if it may

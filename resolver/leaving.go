@@ -27,6 +27,14 @@ func leavingDocument(in Instance) ([]byte, error) {
 	return json.Marshal(fields)
 }
 
+// isLeaving reports whether the document of an instance says that it leaves.
+func isLeaving(doc []byte) bool {
+	var says struct {
+		Leaving bool `json:"leaving"`
+	}
+	return json.Unmarshal(doc, &says) == nil && says.Leaving
+}
+
 // sayLeavingTimeout bounds what is worth less than the deregistration itself.
 const sayLeavingTimeout = time.Second
 

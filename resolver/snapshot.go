@@ -113,7 +113,7 @@ func (f *follower[T]) part() snapshotPart {
 func (f *follower[T]) restore(p snapshotPart, origin snapshotOrigin) {
 	f.mu.Lock()
 	for name, d := range p.Documents {
-		f.putLocked(name, d.Value, d.Revision)
+		f.putLocked(name, d.Value, d.Revision, unknownLease)
 	}
 	f.cluster, f.revision, f.confirmed = origin.cluster, p.Revision, origin.saved
 	f.mu.Unlock()

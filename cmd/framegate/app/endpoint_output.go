@@ -40,6 +40,7 @@ type listedEndpoint struct {
 	Checked      *time.Time  `json:"checked" yaml:"checked,omitempty"`
 	HealthError  string      `json:"health_error" yaml:"health_error,omitempty"`
 	EjectedUntil *time.Time  `json:"ejected_until" yaml:"ejected_until,omitempty"`
+	KeptUntil    *time.Time  `json:"kept_until" yaml:"kept_until,omitempty"`
 	Trial        bool        `json:"trial" yaml:"trial"`
 	Connections  int         `json:"connections" yaml:"connections"`
 	ConnectError string      `json:"connect_error" yaml:"connect_error,omitempty"`
@@ -79,6 +80,9 @@ func (e *listedEndpoint) shownState(inPanic bool, now time.Time) string {
 	case admin.StateUsable:
 		if e.Trial {
 			return "ok, on trial"
+		}
+		if e.KeptUntil != nil {
+			return fmt.Sprintf("ok, registered no more, kept until %s", e.KeptUntil.UTC().Format(time.RFC3339))
 		}
 		return "ok"
 	case admin.StateUnreachable:

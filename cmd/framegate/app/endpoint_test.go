@@ -149,8 +149,9 @@ func TestEndpointList_StatesForPeople(t *testing.T) {
 		e       listedEndpoint
 		inPanic bool
 	}{
-		"ok":             {e: listedEndpoint{State: admin.StateUsable}, inPanic: true},
-		"ok, on trial":   {e: listedEndpoint{State: admin.StateUsable, Trial: true}},
+		"ok":           {e: listedEndpoint{State: admin.StateUsable}, inPanic: true},
+		"ok, on trial": {e: listedEndpoint{State: admin.StateUsable, Trial: true}},
+		"ok, registered no more, kept until 2023-11-14T22:14:50Z": {e: listedEndpoint{State: admin.StateUsable, KeptUntil: &until}},
 		"off":            {e: listedEndpoint{State: admin.StateOff}, inPanic: true},
 		`"new\x1bstate"`: {e: listedEndpoint{State: "new\x1bstate"}},
 		"unhealthy: service \"s\" is NOT_SERVING (used in panic)":     {e: listedEndpoint{State: admin.StateUnhealthy, HealthError: `service "s" is NOT_SERVING`}, inPanic: true},

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/framegate/framegate/admin"
 	"github.com/framegate/framegate/conf"
@@ -92,7 +93,22 @@ func (g *Gateway) endpoints() []admin.EndpointStatus {
 
 // groups says how the endpoints of the routes in force do.
 func (g *Gateway) groups() ([]resolver.GroupState, []resolver.EndpointState) {
-	return g.resolver.Groups(), g.resolver.Endpoints()
+	endpoints := g.resolver.Endpoints()
+	if g.sources == nil || g.sources.etcd == nil {
+		return g.resolver.Groups(), endpoints
+	}
+	type place struct{ service, address string }
+	kept, _ := g.sources.etcd.Kept()
+	until := make(map[place]time.Time, len(kept))
+	for _, in := range kept {
+		until[place{in.Service, in.Address}] = in.Until
+	}
+	for i, e := range endpoints {
+		if e.Service != "" {
+			endpoints[i].KeptUntil = until[place{e.Service, e.Address}]
+		}
+	}
+	return g.resolver.Groups(), endpoints
 }
 
 func (g *Gateway) explain(req resolver.Request) (resolver.Explanation, resolver.Target, bool) {

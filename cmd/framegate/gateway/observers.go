@@ -111,6 +111,10 @@ func (g *Gateway) connections() map[string]int {
 func (g *Gateway) configStats() admin.ConfigStats {
 	st := g.sources.status()
 	c := admin.ConfigStats{Revision: st.Revision, Stale: st.Stale, Rejected: st.Rejected, Rejections: st.Rejections, Age: -1, SnapshotAge: -1, SnapshotFailures: st.SnapshotFailures}
+	if g.sources.etcd != nil {
+		kept, ever := g.sources.etcd.Kept()
+		c.Kept, c.EverKept = len(kept), ever
+	}
 	if !st.Confirmed.IsZero() {
 		c.Age = time.Since(st.Confirmed)
 	}

@@ -69,7 +69,7 @@ func (s *sources) start(ctx context.Context, cfg *conf.Config) error {
 	if _, err := client.ClientConfig(); err != nil {
 		return fmt.Errorf("etcd: %w", err)
 	}
-	follow := resolver.EtcdConfig{Client: client, Prefix: cfg.Etcd.Prefix, ServicePrefix: cfg.Etcd.ServicePrefix, Compile: handler.CompileRoute}
+	follow := resolver.EtcdConfig{Client: client, Prefix: cfg.Etcd.Prefix, ServicePrefix: cfg.Etcd.ServicePrefix, KeepOnLoss: cfg.Services.KeepOnLoss, Compile: handler.CompileRoute}
 	if !cfg.Etcd.Is(conf.Embedded) { // which keeps its own data
 		follow.Snapshot = cfg.Etcd.Snapshot
 	}

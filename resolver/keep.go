@@ -1,0 +1,363 @@
+package resolver
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+const (
+	// lossWindow is the moment in which most instances of a service vanish together: what cannot be renewed any more ends
+	// within a third of its ttl, 20 s with registry-etcd's.
+	lossWindow     = 30 * time.Second
+	leaseQuestion  = time.Second     // time for etcd to say whether a lease is there
+	keptCheck      = 2 * time.Second // between connections to an instance that is kept
+	keptTimeout    = time.Second     // of one
+	keptRetry      = 200 * time.Millisecond
+	mostKeptChecks = 64 // at once
+)
+
+// keeper is the instances in force: those that are registered, and those that vanished and are kept because it was etcd,
+// not they, that went wrong:
+//
+//	          ┌──it said so, or had no lease, or its lease is there──> gone
+//	vanished ─┤                       ┌──neither──────────────────────> lost ──others follow──> checked ──connects──> kept
+//	          └──its lease has ended──┤
+//	                                  └──etcd in trouble, or most of ──> kept ──connects no more, its time is over──> gone
+//	                                     the service's lost
+//
+// One that registers again is registered. While it is asked for its lease a vanished instance stays.
+type keeper struct {
+	// set once
+	keepFor time.Duration // 0 keeps nothing
+	publish func(service string, instances []Instance)
+	outage  *outage
+	log     *slog.Logger
+	checks  chan struct{} // has room for those that may be made at once
+	ctx     context.Context
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup
+
+	mu         sync.Mutex // guards what follows
+	cli        *clientv3.Client
+	registered map[string]map[string]Instance // by service and name
+	noted      map[string]departed            // by name; those whose deletion is not in force yet
+	vanished   map[string]*vanished           // by name
+	ever       int64                          // instances that were kept
+}
+
+// departed is what was known of an instance when it was deleted.
+type departed struct {
+	lease   int64
+	leaving bool
+}
+
+type vanishedState int
+
+const (
+	vanishedAsked   vanishedState = iota // a member; etcd is asked for its lease
+	vanishedLost                         // no member
+	vanishedChecked                      // no member; one if it takes a connection
+	vanishedKept                         // a member
+)
+
+// vanished is an instance that is not registered any more.
+type vanished struct {
+	name    string
+	service string
+	Instance
+	at    time.Time
+	state vanishedState
+	ended bool               // its lease has; of one that is asked for
+	end   context.CancelFunc // ends what goes on for it
+}
+
+func (v *vanished) member() bool { return v.state == vanishedAsked || v.state == vanishedKept }
+
+// KeptInstance is an instance that is not registered any more and still gets calls.
+type KeptInstance struct {
+	Service string    `json:"service"`
+	Address string    `json:"address"`
+	Since   time.Time `json:"since"` // when it vanished
+	Until   time.Time `json:"until"` // when it goes, if it does not register again
+}
+
+func newKeeper(keepFor time.Duration, o *outage, log *slog.Logger, publish func(string, []Instance)) *keeper {
+	k := &keeper{
+		keepFor: keepFor, publish: publish, outage: o, log: log, checks: make(chan struct{}, mostKeptChecks),
+		registered: map[string]map[string]Instance{}, noted: map[string]departed{}, vanished: map[string]*vanished{},
+	}
+	k.ctx, k.cancel = context.WithCancel(context.Background())
+	return k
+}
+
+// close ends all that goes on. The instances in force stay.
+func (k *keeper) close() {
+	k.cancel()
+	k.wg.Wait()
+}
+
+// setClient says whom to ask for leases.
+func (k *keeper) setClient(cli *clientv3.Client) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.cli = cli
+}
+
+// note hears of each instance that is deleted, before apply does.
+func (k *keeper) note(name string, d *document[Instance]) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.noted[name] = departed{lease: d.lease, leaving: isLeaving(d.raw)}
+}
+
+// apply puts changes in force: names of instances, nil for those that are registered no more.
+func (k *keeper) apply(changed map[string]*Instance) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	services := map[string]bool{}
+	for name, in := range changed {
+		services[serviceOf(name)] = true
+		if in == nil {
+			k.lose(name)
+		}
+	}
+	for name, in := range changed {
+		if in != nil {
+			k.register(name, *in, services)
+		}
+	}
+	for service := range services {
+		k.publishLocked(service)
+	}
+}
+
+// lose notes that an instance is registered no more.
+func (k *keeper) lose(name string) {
+	service, note := serviceOf(name), k.noted[name]
+	in, there := k.registered[service][name]
+	delete(k.noted, name)
+	delete(k.registered[service], name)
+	if !there || k.keepFor == 0 || note.leaving || note.lease == 0 || k.ctx.Err() != nil {
+		return
+	}
+	v := &vanished{name: name, service: service, Instance: in, at: time.Now()}
+	k.vanished[name] = v
+	k.start(v, func(ctx context.Context) { k.ask(ctx, v, note.lease) })
+}
+
+// register notes that an instance is registered. What vanished is not kept at an address that another service has now.
+func (k *keeper) register(name string, in Instance, services map[string]bool) {
+	service := serviceOf(name)
+	if k.registered[service] == nil {
+		k.registered[service] = map[string]Instance{}
+	}
+	k.registered[service][name] = in
+	delete(k.noted, name)
+	for _, v := range k.vanished {
+		if v.name == name || v.Address == in.Address {
+			k.forget(v)
+			services[v.service] = true
+		}
+	}
+}
+
+func (k *keeper) start(v *vanished, do func(context.Context)) {
+	ctx, cancel := context.WithCancel(k.ctx)
+	v.end = cancel
+	k.wg.Go(func() { defer cancel(); do(ctx) })
+}
+
+// forget ends what is known of an instance that vanished.
+func (k *keeper) forget(v *vanished) {
+	v.end()
+	delete(k.vanished, v.name)
+}
+
+func (k *keeper) publishLocked(service string) {
+	all := slices.Collect(maps.Values(k.registered[service]))
+	for _, v := range k.vanished {
+		if v.service == service && v.member() {
+			all = append(all, v.Instance)
+		}
+	}
+	if len(k.registered[service]) == 0 {
+		delete(k.registered, service)
+	}
+	k.publish(service, all)
+}
+
+// ask finds out whether the lease of an instance has ended. If it is there, somebody deleted the instance.
+func (k *keeper) ask(ctx context.Context, v *vanished, id int64) {
+	k.checks <- struct{}{}
+	there := k.leaseIsThere(ctx, id)
+	<-k.checks
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.vanished[v.name] != v || k.ctx.Err() != nil {
+		return
+	}
+	if v.ended = !there; there {
+		k.forget(v)
+	}
+	k.judge(v.service)
+	k.publishLocked(v.service)
+}
+
+func (k *keeper) leaseIsThere(ctx context.Context, id int64) bool {
+	k.mu.Lock()
+	cli := k.cli
+	k.mu.Unlock()
+	if cli == nil || id == unknownLease {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), leaseQuestion)
+	defer cancel()
+	resp, err := cli.TimeToLive(ctx, clientv3.LeaseID(id))
+	if IsUnavailable(err) {
+		k.outage.troubled()
+	}
+	return err == nil && resp.TTL > 0
+}
+
+// judge decides about the instances of a service whose leases have ended, once all are known, and about those that were
+// lost a moment before.
+func (k *keeper) judge(service string) {
+	var ended, lost []*vanished
+	gone := 0
+	for _, v := range k.vanished {
+		switch {
+		case v.service != service:
+			continue
+		case v.state == vanishedAsked && !v.ended:
+			return
+		case v.state == vanishedAsked:
+			ended = append(ended, v)
+		case v.state == vanishedLost && time.Since(v.at) > lossWindow:
+			k.forget(v)
+			continue
+		case v.state == vanishedLost:
+			lost = append(lost, v)
+		}
+		gone++
+	}
+	if len(ended) == 0 {
+		return
+	}
+	reason := ""
+	switch {
+	case k.outage.inTrouble():
+		reason = "etcd is in trouble, or was a moment ago"
+	case 2*gone > gone+len(k.registered[service]):
+		reason = "most of the service vanished within a moment, and did not deregister"
+	default:
+		for _, v := range ended {
+			v.state = vanishedLost
+		}
+		k.log.Info("leases of instances have ended", "service", service, "instances", len(ended), "left", len(k.registered[service]))
+		return
+	}
+	k.log.Warn("instances vanished that may be well: they are kept while they take connections", "service", service,
+		"instances", len(ended)+len(lost), "left", len(k.registered[service]), "reason", reason, "for", k.keepFor)
+	k.ever += int64(len(ended))
+	for _, v := range ended {
+		v.state = vanishedKept // it is a member until now
+	}
+	for _, v := range lost {
+		v.state = vanishedChecked
+	}
+	for _, v := range append(ended, lost...) {
+		k.start(v, func(ctx context.Context) { k.hold(ctx, v) })
+	}
+}
+
+// hold keeps an instance as long as it takes connections, and no longer than keepFor.
+func (k *keeper) hold(ctx context.Context, v *vanished) {
+	over := time.NewTimer(time.Until(v.at.Add(k.keepFor)))
+	defer over.Stop()
+	for {
+		err := k.check(ctx, v.Address)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			k.drop(v, "it takes no connections", err)
+			return
+		}
+		k.admit(v)
+		select {
+		case <-time.After(keptCheck):
+		case <-over.C:
+			k.drop(v, "its time is over", nil)
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// check reports why an instance takes no connections, or nil. One that refuses them is not asked twice.
+func (k *keeper) check(ctx context.Context, address string) (err error) {
+	for range 2 {
+		select {
+		case k.checks <- struct{}{}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		err = speaksHTTP2(ctx, address, keptTimeout)
+		<-k.checks
+		if err == nil || errors.Is(err, syscall.ECONNREFUSED) {
+			return err
+		}
+		select {
+		case <-time.After(keptRetry):
+		case <-ctx.Done():
+		}
+	}
+	return err
+}
+
+// admit makes an instance a member that takes connections.
+func (k *keeper) admit(v *vanished) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.vanished[v.name] == v && v.state == vanishedChecked {
+		v.state = vanishedKept
+		k.ever++
+		k.publishLocked(v.service)
+	}
+}
+
+func (k *keeper) drop(v *vanished, reason string, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.vanished[v.name] != v || k.ctx.Err() != nil {
+		return
+	}
+	k.forget(v)
+	k.publishLocked(v.service)
+	k.log.Info("an instance that vanished is kept no longer", "service", v.service, "address", v.Address, "reason", reason, "error", err)
+}
+
+// kept returns the instances that are kept, by service and address, and how many there ever were.
+func (k *keeper) kept() (now []KeptInstance, ever int64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, v := range k.vanished {
+		if v.state == vanishedKept {
+			now = append(now, KeptInstance{Service: v.service, Address: v.Address, Since: v.at, Until: v.at.Add(k.keepFor)})
+		}
+	}
+	slices.SortFunc(now, func(a, b KeptInstance) int {
+		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Address, b.Address))
+	})
+	return now, k.ever
+}

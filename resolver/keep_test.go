@@ -1,0 +1,225 @@
+package resolver
+
+import (
+	"context"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+
+	"github.com/framegate/framegate/test/testlog"
+)
+
+// kept is a source that keeps instances, and etcd.
+type kept struct {
+	t      *testing.T
+	cli    *clientv3.Client
+	store  *ServiceStore
+	r      *Resolver
+	source *EtcdSource
+	logs   *testlog.Buffer
+}
+
+func keeping(t *testing.T, keepFor time.Duration) *kept {
+	t.Helper()
+	noLeaks(t)
+	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
+	k := &kept{t: t, cli: etcdClient(t, e.Endpoint()), r: New(), logs: &testlog.Buffer{}}
+	k.store = NewServiceStore(k.cli, DefaultServicePrefix)
+	cfg := etcdConfig(e.Endpoint())
+	cfg.KeepOnLoss = keepFor
+	k.source = NewEtcdSource(cfg, k.r, k.logs.Logger())
+	runInTest(t, k.source)
+	<-k.source.Ready()
+	return k
+}
+
+// listening starts a gRPC server that answers nothing, and returns its address and what ends it.
+func listening(t *testing.T) (address string, end func()) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	server := grpc.NewServer()
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = server.Serve(l) })
+	end = func() { server.Stop(); wg.Wait() }
+	t.Cleanup(end)
+	return l.Addr().String(), end
+}
+
+// register puts an instance on a lease of its own.
+func (k *kept) register(service, address string) clientv3.LeaseID {
+	k.t.Helper()
+	hb, err := k.store.Heartbeat(k.t.Context(), service, Instance{Address: address, Weight: 10}, time.Minute)
+	require.NoError(k.t, err)
+	return hb.Lease
+}
+
+// end ends a lease, as its time does: keys go with it, and nobody said so.
+func (k *kept) end(id clientv3.LeaseID) {
+	k.t.Helper()
+	_, err := k.cli.Revoke(k.t.Context(), id)
+	require.NoError(k.t, err)
+}
+
+func (k *kept) inForce(service string) []string {
+	var all []string
+	for _, in := range k.r.Instances()[service] {
+		all = append(all, in.Address)
+	}
+	return all
+}
+
+func (k *kept) await(within time.Duration, what, service string, want ...string) {
+	k.t.Helper()
+	want = slices.Sorted(slices.Values(want))
+	eventually(k.t, within, what, func() bool { return slices.Equal(k.inForce(service), want) })
+}
+
+func (k *kept) keptNow() (addresses []string) {
+	now, _ := k.source.Kept()
+	for _, in := range now {
+		addresses = append(addresses, in.Address)
+	}
+	return addresses
+}
+
+func (k *kept) several(service string, n int) (addresses []string, leases []clientv3.LeaseID, ends []func()) {
+	for range n {
+		address, end := listening(k.t)
+		addresses, leases, ends = append(addresses, address), append(leases, k.register(service, address)), append(ends, end)
+	}
+	k.await(5*time.Second, "all are in force", service, addresses...)
+	return addresses, leases, ends
+}
+
+func TestKeep_MostOfAServiceThatVanishesIsKeptWhileItTakesConnections(t *testing.T) {
+	k := keeping(t, time.Minute)
+	addresses, leases, ends := k.several("echo", 4)
+	k.end(leases[0])
+	k.await(2*time.Second, "one that is lost alone goes", "echo", addresses[1:]...)
+	k.end(leases[1])
+	k.await(2*time.Second, "and a second one", "echo", addresses[2:]...)
+	k.end(leases[2])
+	k.await(5*time.Second, "the third is one too many: all are kept, also those that went", "echo", addresses...)
+	k.end(leases[3])
+	eventually(t, 5*time.Second, "all are kept", func() bool { return len(k.keptNow()) == 4 })
+	require.Len(t, k.inForce("echo"), 4)
+	now, ever := k.source.Kept()
+	require.EqualValues(t, 4, ever)
+	require.WithinDuration(t, now[0].Since.Add(time.Minute), now[0].Until, time.Millisecond)
+
+	ends[0]()
+	k.await(10*time.Second, "one that takes no connections goes", "echo", addresses[1:]...)
+	k.register("echo", addresses[1])
+	eventually(t, 5*time.Second, "one that registers again is not kept", func() bool { return len(k.keptNow()) == 2 })
+	k.await(time.Second, "it is in force", "echo", addresses[1:]...)
+	k.register("other", addresses[2])
+	k.await(5*time.Second, "one whose address another service has now goes", "echo", addresses[1], addresses[3])
+	require.Equal(t, []string{addresses[2]}, k.inForce("other"))
+}
+
+func TestKeep_NoLongerThanItsTime(t *testing.T) {
+	k := keeping(t, 2*time.Second)
+	_, leases, _ := k.several("echo", 1)
+	k.end(leases[0])
+	eventually(t, 2*time.Second, "it is kept", func() bool { return len(k.keptNow()) == 1 })
+	k.await(10*time.Second, "its time is over", "echo")
+	require.Empty(t, k.keptNow())
+}
+
+// What deregisters says so, or leaves its lease behind: none of it is kept, though it takes connections.
+func TestKeep_NothingThatDeregisters(t *testing.T) {
+	address, _ := listening(t)
+	for name, leave := range map[string]func(t *testing.T, k *kept){
+		"a registration of framegate's": func(t *testing.T, k *kept) {
+			ctx, cancel := context.WithCancel(t.Context())
+			r := NewRegistration(k.store, "echo", Instance{Address: address, Weight: 10}, time.Minute, k.logs.Logger())
+			var wg sync.WaitGroup
+			wg.Go(func() { r.Run(ctx) })
+			k.await(5*time.Second, "it is in force", "echo", address)
+			cancel()
+			wg.Wait()
+			require.Zero(t, leases(t, k.cli), "its lease is gone, too")
+		},
+		"by its address, or by registry-etcd": func(t *testing.T, k *kept) {
+			k.register("echo", address)
+			k.await(5*time.Second, "it is in force", "echo", address)
+			found, err := k.store.Deregister(t.Context(), "echo", address)
+			require.NoError(t, err)
+			require.True(t, found)
+		},
+		"what is on no lease": func(t *testing.T, k *kept) {
+			key := ServiceKey(DefaultServicePrefix, "echo", address)
+			_, err := k.cli.Put(t.Context(), key, `{"network":"tcp","address":"`+address+`"}`)
+			require.NoError(t, err)
+			k.await(5*time.Second, "it is in force", "echo", address)
+			_, err = k.cli.Delete(t.Context(), key)
+			require.NoError(t, err)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := keeping(t, time.Minute)
+			leave(t, k)
+			k.await(2*time.Second, "it is not kept", "echo")
+			_, ever := k.source.Kept()
+			require.Zero(t, ever)
+		})
+	}
+}
+
+func TestKeep_OneOfManyWhenEtcdIsInTrouble(t *testing.T) {
+	k := keeping(t, time.Minute)
+	addresses, leases, _ := k.several("echo", 4)
+	k.source.outage.troubled()
+	k.end(leases[0])
+	eventually(t, 5*time.Second, "it is kept", func() bool { return slices.Equal(k.keptNow(), addresses[:1]) })
+	require.Len(t, k.inForce("echo"), 4)
+}
+
+// An etcd that lost its data has no instances, and those that register there do so within a third of their ttl.
+func TestKeep_WhatAReplacedEtcdDoesNotHave(t *testing.T) {
+	noLeaks(t)
+	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
+	link := newLink(t, e.Endpoint())
+	cfg := etcdConfig(link.address())
+	cfg.KeepOnLoss = time.Minute
+	r, logs := New(), &testlog.Buffer{}
+	s := NewEtcdSource(cfg, r, logs.Logger())
+	runInTest(t, s)
+	<-s.Ready()
+	address, _ := listening(t)
+	_, err := NewServiceStore(etcdClient(t, e.Endpoint()), DefaultServicePrefix).Heartbeat(t.Context(), "echo", Instance{Address: address, Weight: 10}, time.Minute)
+	require.NoError(t, err)
+	eventually(t, 5*time.Second, "it is in force", func() bool { return len(r.Instances()["echo"]) == 1 })
+	link.cut()
+	require.NoError(t, e.Close())
+	startEtcd(t, t.TempDir(), e.Endpoint())
+	link.restore()
+	eventually(t, 20*time.Second, "it is kept", func() bool { now, _ := s.Kept(); return len(now) == 1 })
+	require.Len(t, r.Instances()["echo"], 1)
+}
+
+func TestKeep_NothingIfItIsOff(t *testing.T) {
+	k := keeping(t, 0)
+	_, leases, _ := k.several("echo", 1)
+	k.end(leases[0])
+	k.await(time.Second, "it goes at once", "echo")
+}
+
+// A process that hangs is connected to by the kernel, and that is all.
+func TestKeep_NotWhatHangs(t *testing.T) {
+	k := keeping(t, time.Minute)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	lease := k.register("echo", l.Addr().String())
+	k.await(5*time.Second, "it is in force", "echo", l.Addr().String())
+	k.end(lease)
+	k.await(10*time.Second, "it goes", "echo")
+}

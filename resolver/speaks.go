@@ -1,0 +1,44 @@
+package resolver
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// speaksHTTP2 reports why no HTTP/2 connection to an endpoint can be made in that time, or nil. That a connection is taken
+// says little: the kernel does that for a process that hangs.
+func speaksHTTP2(ctx context.Context, address string, within time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	network := networkTCP
+	if path, ok := strings.CutPrefix(address, unixPrefix); ok {
+		network, address = networkUnix, path
+	}
+	conn, err := new(net.Dialer).DialContext(ctx, network, address)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
+	if _, err := io.WriteString(conn, http2.ClientPreface); err != nil {
+		return err
+	}
+	framer := http2.NewFramer(conn, conn)
+	if err := framer.WriteSettings(); err != nil {
+		return err
+	}
+	f, err := framer.ReadFrame()
+	if err != nil {
+		return fmt.Errorf("no HTTP/2 settings in %s: %w", within, err)
+	}
+	if f.Header().Type != http2.FrameSettings {
+		return fmt.Errorf("no HTTP/2 settings, but %s", f.Header().Type)
+	}
+	return nil
+}
