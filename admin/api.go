@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/framegate/framegate/resolver/plain"
 )
 
 // handle answers a request, or returns why it cannot, having written nothing.
@@ -172,7 +174,7 @@ func writeJSON(w http.ResponseWriter, status int, v any) error {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_, _ = w.Write(b.Bytes()) // its error: the client has gone
+	_, _ = w.Write(plain.JSON(b.Bytes())) // its error: the client has gone
 	return nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/budget"
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/plain"
 )
 
 // MetricsConfig says where the metrics come from that do not come from calls. A function that is nil leaves its metrics
@@ -53,8 +54,9 @@ func (RouteNames) names(all []string, label string) bool {
 	return label == "" || slices.ContainsFunc(all, func(name string) bool { return labelValue(name) == label })
 }
 
-// labelValue returns s as the value of a label, which is UTF-8: client_golang panics at anything else.
-func labelValue(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+// labelValue returns s as the value of a label, which is UTF-8 (client_golang panics at anything else) and may be looked at
+// on a terminal.
+func labelValue(s string) string { return plain.Line(strings.ToValidUTF8(s, "\uFFFD")) }
 
 // ConfigStats is the state of the routes and services in force.
 type ConfigStats struct {

@@ -11,6 +11,7 @@ import (
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/tap"
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/plain"
 )
 
 const (
@@ -124,7 +125,7 @@ func (l *lines) write(v any) error {
 	if err := l.rc.SetWriteDeadline(time.Now().Add(tapLineTimeout)); err != nil {
 		return err
 	}
-	if _, err := l.w.Write(append(doc, '\n')); err != nil {
+	if _, err := l.w.Write(append(plain.JSON(doc), '\n')); err != nil {
 		return err
 	}
 	return l.rc.Flush()

@@ -13,6 +13,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -236,11 +237,11 @@ func (p *Proxy) EndCallsAt(address string) {
 	})
 }
 
-// printable bounds what a peer's text may do to a message.
+// printable bounds the length of a peer's text in a message.
 func printable(s string) string {
 	const most = 256
 	if len(s) > most {
-		s = s[:most] + "..."
+		s = strings.ToValidUTF8(s[:most], "") + "..."
 	}
 	return s
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/pool/h2conn"
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/plain"
 )
 
 // ReasonTrailer is the trailer that every status made by framegate carries, and no other.
@@ -67,7 +68,7 @@ type localError struct {
 func (e *localError) Error() string { return "framegate: " + e.msg }
 
 func localErrorf(code codes.Code, reason Reason, format string, args ...any) *localError {
-	return &localError{code: code, reason: reason, msg: fmt.Sprintf(format, args...)}
+	return &localError{code: code, reason: reason, msg: plain.Line(fmt.Sprintf(format, args...))}
 }
 
 // overloadedHint is how long clients of a listener that has too many calls should wait: retries that come at once would

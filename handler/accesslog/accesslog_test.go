@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
@@ -102,6 +103,24 @@ func TestLog_SaysHowManyAttemptsThereWereIfMoreThanOne(t *testing.T) {
 	lines := out.lines(t)
 	require.NotContains(t, lines[0], "attempts")
 	require.Equal(t, []any{4.0, "127.0.0.1:2"}, []any{lines[1]["attempts"], lines[1]["endpoint"]})
+}
+
+// What a client sends is in the line, and nothing of it that a terminal acts on.
+func TestLog_HasNothingThatATerminalActsOn(t *testing.T) {
+	const hostile = "/s/m\x1b[2J\x7f\u009b31m\u202e\u2066\u200b\U000e0041\n\xff"
+	var out sink
+	l := New(&out, Config{Sample: 1})
+	odd := ok()
+	odd.Method, odd.Route, odd.Backend, odd.Endpoint = hostile, hostile, hostile, hostile
+	l.CallEnded(odd)
+	l.CallEnded(ok())
+	require.NoError(t, l.Close())
+	text := out.String()
+	require.Equal(t, -1, strings.IndexFunc(text, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }), "%q", text)
+	lines := out.lines(t)
+	require.Len(t, lines, 2)
+	require.Equal(t, strings.ToValidUTF8(hostile, "\ufffd"), lines[0]["method"])
+	require.Equal(t, "/s/m", lines[1]["method"])
 }
 
 func TestLog_SamplesAndAlwaysLogsErrorsIfTold(t *testing.T) {

@@ -85,8 +85,8 @@ func codeName(e *entry) string {
 // milliseconds rounds to microseconds.
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// plain takes out what slog adds for logs of another kind.
-func plain(groups []string, a slog.Attr) slog.Attr {
+// withoutLevel takes out what slog adds for logs of another kind.
+func withoutLevel(groups []string, a slog.Attr) slog.Attr {
 	if len(groups) == 0 && (a.Key == slog.LevelKey || a.Key == slog.MessageKey) {
 		return slog.Attr{}
 	}

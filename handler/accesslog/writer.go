@@ -6,6 +6,8 @@ import (
 	"io"
 	"log/slog"
 	"time"
+
+	"github.com/framegate/framegate/resolver/plain"
 )
 
 const (
@@ -28,13 +30,20 @@ type writer struct {
 
 func (w *writer) init(dst io.Writer) {
 	w.dst = dst
-	w.format = slog.NewJSONHandler(&w.batch, &slog.HandlerOptions{ReplaceAttr: plain})
+	w.format = slog.NewJSONHandler(&w.batch, &slog.HandlerOptions{ReplaceAttr: withoutLevel})
 }
 
 // add puts e into the batch.
 func (w *writer) add(e *entry) error {
 	w.lines++
-	return e.log(w.format)
+	before := w.batch.Len()
+	if err := e.log(w.format); err != nil {
+		return err
+	}
+	line := plain.JSON(w.batch.Bytes()[before:]) // as a rule the same bytes
+	w.batch.Truncate(before)
+	w.batch.Write(line)
+	return nil
 }
 
 // flush writes the batch. It returns how many lines of it were lost, and why.

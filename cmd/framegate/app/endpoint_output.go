@@ -4,12 +4,11 @@ import (
 	"cmp"
 	"fmt"
 	"io"
-	"strconv"
-	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/framegate/framegate/admin"
+	"github.com/framegate/framegate/resolver/plain"
 )
 
 // listedGroup is a group of endpoints as an admin server tells it, and as JSON and YAML show it.
@@ -56,15 +55,15 @@ func (o *outputFlag) writeEndpoints(w io.Writer, groups []listedGroup, now time.
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "SERVICE/ROUTE\tBACKEND\tADDRESS\tWEIGHT\tSTATE\tACTIVE\tCONNECTIONS")
 	for _, g := range groups {
-		of, backend := "route "+printableText(g.Route), printableText(g.Backend)
+		of, backend := "route "+plain.Text(g.Route), plain.Text(g.Backend)
 		if g.Service != "" {
-			of, backend = "service "+printableText(g.Service), "-"
+			of, backend = "service "+plain.Text(g.Service), "-"
 			if g.Tags != "" {
-				of += " " + printableText(g.Tags)
+				of += " " + plain.Text(g.Tags)
 			}
 		}
 		for _, e := range g.Endpoints {
-			fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%d\t%d\n", of, backend, printableText(e.Address), e.Weight, e.shownState(g.Panic, now), e.Active, e.Connections)
+			fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%d\t%d\n", of, backend, plain.Text(e.Address), e.Weight, e.shownState(g.Panic, now), e.Active, e.Connections)
 		}
 		if len(g.Endpoints) == 0 {
 			fmt.Fprintf(t, "%s\t%s\t-\t-\tno endpoint\t-\t-\n", of, backend)
@@ -86,31 +85,23 @@ func (e *listedEndpoint) shownState(inPanic bool, now time.Time) string {
 		}
 		return "ok"
 	case admin.StateUnreachable:
-		return "cannot connect: " + onTerminal(e.ConnectError)
+		return "cannot connect: " + plain.Text(e.ConnectError)
 	case admin.StateUnhealthy:
-		s = "unhealthy: " + onTerminal(cmp.Or(e.HealthError, "its last check was good, but not enough in a row"))
+		s = "unhealthy: " + plain.Text(cmp.Or(e.HealthError, "its last check was good, but not enough in a row"))
 	case admin.StateEjected:
 		s = "ejected"
 		if e.EjectedUntil != nil {
 			s = fmt.Sprintf("ejected until %s, in %s", e.EjectedUntil.UTC().Format(time.RFC3339), max(e.EjectedUntil.Sub(now), 0).Round(time.Second))
 		}
 	default:
-		s = printableText(string(e.State))
+		s = plain.Text(string(e.State))
 		if e.Reason != "" {
-			s += ": " + onTerminal(e.Reason)
+			s += ": " + plain.Text(e.Reason)
 		}
 		return s
 	}
 	if inPanic {
 		s += " (used in panic)"
-	}
-	return s
-}
-
-// onTerminal is a sentence, in quotes if it has characters that a terminal may act on.
-func onTerminal(s string) string {
-	if strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }) {
-		return strconv.Quote(s)
 	}
 	return s
 }

@@ -14,6 +14,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/framegate/framegate/resolver/plain"
 )
 
 // Exit codes.
@@ -78,9 +80,9 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	return exitFailed
 }
 
-// oneLine shows an error that joins several on one line.
+// oneLine shows an error that joins several on one line, with nothing in it that a terminal acts on.
 func oneLine(err error) string {
-	return strings.Join(strings.Split(strings.TrimSpace(err.Error()), "\n"), "; ")
+	return plain.Line(strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; "))
 }
 
 func newRootCommand() *cobra.Command {

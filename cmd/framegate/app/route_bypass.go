@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/plain"
 )
 
 // warnBypasses tells on standard error of the bypasses that routes which were put are part of.
@@ -23,6 +24,6 @@ func warnBypasses(ctx context.Context, cmd *cobra.Command, s *resolver.RouteStor
 // writeBypasses writes a line for each, after a prefix.
 func writeBypasses(w io.Writer, prefix string, found []resolver.Bypass) {
 	for _, b := range found {
-		fmt.Fprintf(w, "%s%s\n", prefix, b)
+		fmt.Fprintf(w, "%s%s\n", prefix, plain.Line(b.String()))
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/plain"
 )
 
 // defaultListener is the name of a listener that the configuration gives none.
@@ -182,7 +183,7 @@ func goodRoutes(ctx context.Context, cmd *cobra.Command, s *resolver.RouteStore)
 // writeLines writes lines of which the first has a label.
 func writeLines(w io.Writer, label string, lines []string) {
 	for _, line := range lines {
-		fmt.Fprintf(w, "%s\t%s\n", label, line)
+		fmt.Fprintf(w, "%s\t%s\n", label, plain.Line(line))
 		label = ""
 	}
 }
@@ -195,15 +196,15 @@ func (o *outputFlag) writeExplanation(w io.Writer, x explanation) error {
 	if x.Chosen == nil {
 		fmt.Fprintln(t, "ROUTE\tnone")
 	} else {
-		fmt.Fprintf(t, "ROUTE\t%s\n", x.Chosen.Route)
-		fmt.Fprintf(t, "MATCH\t%s\n", x.Chosen.Match)
+		fmt.Fprintf(t, "ROUTE\t%s\n", plain.Text(x.Chosen.Route))
+		fmt.Fprintf(t, "MATCH\t%s\n", plain.Line(x.Chosen.Match))
 		fmt.Fprintf(t, "PRIORITY\t%d\n", x.Chosen.Priority)
 		writeLines(t, "BACKENDS", x.Backends)
 		if x.Mode != "" {
-			fmt.Fprintf(t, "MODE\t%s\n", x.Mode)
+			fmt.Fprintf(t, "MODE\t%s\n", plain.Text(string(x.Mode)))
 		}
 		if x.Schema != "" {
-			fmt.Fprintf(t, "SCHEMA\t%s\n", x.Schema)
+			fmt.Fprintf(t, "SCHEMA\t%s\n", plain.Line(x.Schema))
 		}
 		writeLines(t, "RULES", x.Rules)
 	}
@@ -212,7 +213,7 @@ func (o *outputFlag) writeExplanation(w io.Writer, x explanation) error {
 		if x.Target.Address == "" {
 			target = "none: no backend has an endpoint that may be used"
 		}
-		fmt.Fprintf(t, "TARGET\t%s\n", target)
+		fmt.Fprintf(t, "TARGET\t%s\n", plain.Line(target))
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -223,7 +224,7 @@ func (o *outputFlag) writeExplanation(w io.Writer, x explanation) error {
 	}
 	fmt.Fprintln(t, "\nSTRONGER\tPRIORITY\tMATCH\tWHY NOT")
 	for _, s := range x.Stronger {
-		fmt.Fprintf(t, "%s\t%d\t%s\t%s\n", s.Route, s.Priority, s.Match, s.Reason)
+		fmt.Fprintf(t, "%s\t%d\t%s\t%s\n", plain.Text(s.Route), s.Priority, plain.Line(s.Match), plain.Line(s.Reason))
 	}
 	return t.Flush()
 }

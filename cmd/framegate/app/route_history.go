@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/plain"
 )
 
 func newRouteHistoryCommand() *cobra.Command {
@@ -96,7 +97,7 @@ func (o *outputFlag) writeHistory(w io.Writer, h *resolver.History) error {
 		case v.Error != "":
 			what = "error: " + v.Error
 		case v.Route != nil:
-			what = v.Route.Summary()
+			what = plain.Line(v.Route.Summary())
 		}
 		fmt.Fprintf(t, "%d\t%s\t%s\n", v.Revision, v.Change, what)
 	}
@@ -116,6 +117,6 @@ func (o *outputFlag) writeRollback(w io.Writer, r resolver.RollbackResult) error
 			To       int64  `yaml:"to"`
 		}{r.Name, string(r.Outcome), r.Revision, r.To})
 	}
-	_, err := fmt.Fprintf(w, "route %s: %s, as at revision %d%s\n", r.Name, r.Outcome, r.To, inRevision(r.Revision))
+	_, err := fmt.Fprintf(w, "route %s: %s, as at revision %d%s\n", plain.Text(r.Name), r.Outcome, r.To, inRevision(r.Revision))
 	return err
 }

@@ -8,10 +8,10 @@ import (
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
-	"gopkg.in/yaml.v3"
 
 	"github.com/framegate/framegate/conf/strict"
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/plain"
 )
 
 // outputFlag is -o: how a command prints its result.
@@ -38,15 +38,18 @@ func (o *outputFlag) validate() error {
 // write prints v, which has yaml tags, as JSON or YAML.
 func (o *outputFlag) write(w io.Writer, v any) error {
 	if o.format == outputYAML {
-		enc := yaml.NewEncoder(w)
-		enc.SetIndent(2)
-		return enc.Encode(v)
+		doc, err := plain.YAML(v)
+		if err != nil {
+			return err
+		}
+		_, err = w.Write(doc)
+		return err
 	}
 	generic, err := strict.Generic(v)
 	if err != nil {
 		return err
 	}
-	enc := json.NewEncoder(w)
+	enc := json.NewEncoder(plain.JSONLines(w))
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
 	return enc.Encode(generic)
@@ -76,7 +79,7 @@ func (o *outputFlag) writeChanges(w io.Writer, changes []routeChange) error {
 		return o.write(w, changes)
 	}
 	for _, c := range changes {
-		if _, err := fmt.Fprintf(w, "route %s: %s%s\n", c.Name, c.Outcome, inRevision(c.Revision)); err != nil {
+		if _, err := fmt.Fprintf(w, "route %s: %s%s\n", plain.Text(c.Name), c.Outcome, inRevision(c.Revision)); err != nil {
 			return err
 		}
 	}
@@ -117,7 +120,7 @@ func writeTable(w io.Writer, routes []*resolver.StoredRoute, bad []*resolver.Doc
 	for len(routes) > 0 || len(bad) > 0 {
 		if len(bad) == 0 || len(routes) > 0 && routes[0].Route.Name < bad[0].Name {
 			r := routes[0]
-			fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%s\n", r.Route.Name, r.Route.Mode, r.Route.Priority, r.Revision, r.Route.Summary())
+			fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%s\n", r.Route.Name, r.Route.Mode, r.Route.Priority, r.Revision, plain.Line(r.Route.Summary()))
 			routes = routes[1:]
 			continue
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/plain"
 )
 
 func newRouteValidateCommand() *cobra.Command {
@@ -126,7 +127,7 @@ func (o *outputFlag) writePlan(w io.Writer, plan *resolver.Plan) error {
 		fmt.Fprintf(&b, "warning: route %s would get no call by %s: %s is stronger and takes them all\n", u.Route, u.Match, u.By)
 	}
 	writeBypasses(&b, "warning: ", plan.Bypasses)
-	_, err := io.WriteString(w, b.String())
+	_, err := io.WriteString(plain.Lines(w), b.String())
 	return err
 }
 

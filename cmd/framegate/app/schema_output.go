@@ -6,6 +6,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/plain"
 )
 
 // schemaChange is what became of a schema.
@@ -19,7 +20,7 @@ func (o *outputFlag) writeSchemaChange(w io.Writer, c schemaChange) error {
 	if o.format != outputTable {
 		return o.write(w, c)
 	}
-	_, err := fmt.Fprintf(w, "schema %s: %s%s\n", c.Name, c.Outcome, inRevision(c.Revision))
+	_, err := fmt.Fprintf(w, "schema %s: %s%s\n", plain.Text(c.Name), c.Outcome, inRevision(c.Revision))
 	return err
 }
 
@@ -43,7 +44,7 @@ func (o *outputFlag) writeSchema(w io.Writer, st resolver.StoredSchema) error {
 	fmt.Fprintln(t, "METHOD\tREQUEST\tRESPONSE")
 	for _, path := range st.Schema.Methods() {
 		m := st.Schema.Method(path)
-		fmt.Fprintf(t, "%s\t%s%s\t%s%s\n", path, streamMark(m.IsStreamingClient()), m.Input().FullName(), streamMark(m.IsStreamingServer()), m.Output().FullName())
+		fmt.Fprintf(t, "%s\t%s%s\t%s%s\n", plain.Text(path), streamMark(m.IsStreamingClient()), plain.Text(string(m.Input().FullName())), streamMark(m.IsStreamingServer()), plain.Text(string(m.Output().FullName())))
 	}
 	return t.Flush()
 }
@@ -72,7 +73,7 @@ func (o *outputFlag) writeSchemas(w io.Writer, all []resolver.StoredSchema) erro
 	fmt.Fprintln(t, "NAME\tREVISION\tMETHODS\tBYTES")
 	for _, st := range all {
 		if st.Err == nil {
-			fmt.Fprintf(t, "%s\t%d\t%d\t%d\n", st.Name, st.Revision, len(st.Schema.Methods()), len(st.Schema.Encode()))
+			fmt.Fprintf(t, "%s\t%d\t%d\t%d\n", plain.Text(st.Name), st.Revision, len(st.Schema.Methods()), len(st.Schema.Encode()))
 		}
 	}
 	return t.Flush()

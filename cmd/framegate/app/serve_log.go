@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/framegate/framegate/conf"
+	"github.com/framegate/framegate/resolver/plain"
 )
 
 // serverLog is the handler of the server's own log, whose level and format may change while it is in use.
@@ -26,7 +27,7 @@ func newServerLog(c conf.Log, w io.Writer) *serverLog {
 	l := &serverLog{logSettings: &logSettings{}}
 	l.set(c)
 	opts := &slog.HandlerOptions{Level: &l.level}
-	l.text, l.json = slog.NewTextHandler(w, opts), slog.NewJSONHandler(w, opts)
+	l.text, l.json = slog.NewTextHandler(plain.Lines(w), opts), slog.NewJSONHandler(plain.JSONLines(w), opts)
 	return l
 }
 

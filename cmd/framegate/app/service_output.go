@@ -5,13 +5,12 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
-	"unicode"
 
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/plain"
 )
 
 // instanceChange is what became of an instance.
@@ -26,7 +25,7 @@ func (o *outputFlag) writeInstanceChange(w io.Writer, c instanceChange) error {
 	if o.format != outputTable {
 		return o.write(w, c)
 	}
-	_, err := fmt.Fprintf(w, "service %s: %s %s%s\n", c.Service, c.Address, c.Outcome, inRevision(c.Revision))
+	_, err := fmt.Fprintf(w, "service %s: %s %s%s\n", plain.Text(c.Service), plain.Text(c.Address), c.Outcome, inRevision(c.Revision))
 	return err
 }
 
@@ -65,7 +64,7 @@ func writeServiceTable(w io.Writer, services []resolver.ServiceInstances) error 
 	fmt.Fprintln(t, "SERVICE\tADDRESS\tWEIGHT\tTTL\tTAGS")
 	for _, s := range services {
 		for _, in := range s.Instances {
-			fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\n", s.Service, in.Address, in.Weight, shownTTL(in), shownTags(in.Tags))
+			fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\n", plain.Text(s.Service), plain.Text(in.Address), in.Weight, shownTTL(in), shownTags(in.Tags))
 		}
 	}
 	return t.Flush()
@@ -85,11 +84,7 @@ func shownTags(tags map[string]string) string {
 	}
 	shown := make([]string, 0, len(tags))
 	for _, k := range slices.Sorted(maps.Keys(tags)) {
-		tag := k + "=" + tags[k]
-		if strings.ContainsFunc(tag, unicode.IsControl) { // no tab or escape sequence of a stranger reaches the terminal
-			tag = strconv.Quote(tag)
-		}
-		shown = append(shown, tag)
+		shown = append(shown, plain.Text(k+"="+tags[k]))
 	}
 	return strings.Join(shown, ",")
 }

@@ -12,6 +12,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/plain"
 )
 
 func newServiceRegisterCommand() *cobra.Command {
@@ -38,7 +39,7 @@ and ` + adminTokenEnv + ` in its environment.`,
 			if _, err := f.etcd.client.ClientConfig(); err != nil {
 				return err
 			}
-			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+			log := slog.New(slog.NewTextHandler(plain.Lines(cmd.ErrOrStderr()), nil))
 			if len(args) > 0 {
 				return runCommand(cmd, args, func(ctx context.Context) { f.keep(ctx, log, io.Discard) })
 			}

@@ -17,6 +17,7 @@ import (
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/tap"
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/plain"
 )
 
 // defaultAdmin is where the admin server of a framegate without configuration is.
@@ -120,7 +121,7 @@ func printTap(cmd *cobra.Command, body io.Reader, asJSON bool) (shown int, err e
 			continue
 		}
 		shown++
-		text := in.Text()
+		text := string(plain.JSON(in.Bytes()))
 		if !asJSON {
 			text = shownLine(line.Shown)
 		}
@@ -131,32 +132,24 @@ func printTap(cmd *cobra.Command, body io.Reader, asJSON bool) (shown int, err e
 	return shown, in.Err()
 }
 
-// shownLine is a message on one line. JSON has no control characters as they are, and text of strangers is quoted.
+// shownLine is a message on one line. Text of strangers is shown as package plain does.
 func shownLine(s handler.Shown) string {
 	arrow := "->"
 	if s.Direction == resolver.OnResponse {
 		arrow = "<-"
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s %s #%d %s ", s.Time.Format("15:04:05.000"), arrow, printableText(s.Method), s.Index, printableText(s.Peer))
+	fmt.Fprintf(&b, "%s %s %s #%d %s ", s.Time.Format("15:04:05.000"), arrow, plain.Text(s.Method), s.Index, plain.Text(s.Peer))
 	switch {
 	case s.Message != nil:
 		var compact bytes.Buffer
 		if json.Compact(&compact, s.Message) == nil {
-			b.Write(compact.Bytes())
+			b.Write(plain.JSON(compact.Bytes()))
 		}
 	case s.Payload != nil:
-		fmt.Fprintf(&b, "%d bytes: %x (%s)", s.Length, s.Payload, printableText(s.Reason))
+		fmt.Fprintf(&b, "%d bytes: %x (%s)", s.Length, s.Payload, plain.Text(s.Reason))
 	default:
-		fmt.Fprintf(&b, "%d bytes (%s)", s.Length, printableText(s.Reason))
+		fmt.Fprintf(&b, "%d bytes (%s)", s.Length, plain.Text(s.Reason))
 	}
 	return b.String()
-}
-
-// printableText quotes what has characters that a terminal may act on.
-func printableText(s string) string {
-	if q := strconv.Quote(s); q != `"`+s+`"` {
-		return q
-	}
-	return s
 }

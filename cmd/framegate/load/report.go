@@ -10,10 +10,12 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/framegate/framegate/resolver/plain"
 )
 
 // WriteJSON writes r as one JSON object on one line.
-func (r *Result) WriteJSON(w io.Writer) error { return json.NewEncoder(w).Encode(r) }
+func (r *Result) WriteJSON(w io.Writer) error { return json.NewEncoder(plain.JSONLines(w)).Encode(r) }
 
 // WriteText writes r as a table for people: a column for each side and one for the ratio.
 func (r *Result) WriteText(w io.Writer) error {
@@ -71,7 +73,7 @@ func (r *Result) WriteText(w io.Writer) error {
 	}
 	for _, m := range columns {
 		if m.FirstError != "" {
-			fmt.Fprintf(t, "first error of %s: %s\n", m.Address, m.FirstError)
+			fmt.Fprintf(t, "first error of %s: %s\n", plain.Text(m.Address), plain.Line(m.FirstError))
 		}
 	}
 	if err := t.Flush(); err != nil {
