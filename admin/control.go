@@ -28,6 +28,9 @@ type Control struct {
 	// Bypasses says which a route would be part of beside those in force.
 	Bypasses func(*resolver.Route) []resolver.Bypass
 
+	// UnreachableHealth says which match entries of a route get no health checks here.
+	UnreachableHealth func(*resolver.Route) []resolver.Unreachable
+
 	// Watch shows messages of live calls; see handler.Proxy.Watch.
 	Watch func(pattern resolver.Pattern, perSecond int, where string) (*handler.Watcher, error)
 

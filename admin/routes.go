@@ -161,7 +161,9 @@ type putAnswer struct {
 	DryRun   bool             `json:"dry_run,omitempty"`
 	Plan     *resolver.Plan   `json:"plan,omitempty"`
 
-	Bypasses []resolver.Bypass `json:"bypasses,omitempty"` // that the route, now stored, is part of; those of a dry run are in its plan
+	// Of the route, now stored; those of a dry run are in its plan.
+	Bypasses          []resolver.Bypass      `json:"bypasses,omitempty"`
+	UnreachableHealth []resolver.Unreachable `json:"unreachable_health,omitempty"`
 }
 
 // outcomeValid is that of a dry run that etcd has not been asked about.
@@ -211,6 +213,7 @@ func (s *Server) putRoute(w http.ResponseWriter, r *http.Request) error {
 	if s.cfg.Control.Bypasses != nil {
 		answer.Bypasses = s.cfg.Control.Bypasses(route)
 	}
+	answer.UnreachableHealth = s.unreachableHealth(route)
 	w.Header().Set("ETag", etag(result.Revision))
 	return writeJSON(w, status, answer)
 }
@@ -236,6 +239,7 @@ func (s *Server) planRoute(w http.ResponseWriter, r *http.Request, route *resolv
 	answer := putAnswer{Name: route.Name, Outcome: outcomeValid, DryRun: true}
 	store, err := s.routeStore()
 	if err != nil {
+		answer.UnreachableHealth = s.unreachableHealth(route)
 		return writeJSON(w, http.StatusOK, answer)
 	}
 	ctx, cancel := etcdContext(r)
@@ -248,8 +252,17 @@ func (s *Server) planRoute(w http.ResponseWriter, r *http.Request, route *resolv
 	if err != nil {
 		return storeProblem(err)
 	}
+	answer.Plan.UnreachableHealth = s.unreachableHealth(route)
 	answer.Outcome, answer.Revision = answer.Plan.Routes[0].Outcome, answer.Plan.Routes[0].Revision
 	return writeJSON(w, http.StatusOK, answer)
+}
+
+// unreachableHealth says which match entries of a route get no health checks here. It is not nil.
+func (s *Server) unreachableHealth(route *resolver.Route) []resolver.Unreachable {
+	if s.cfg.Control.UnreachableHealth == nil {
+		return []resolver.Unreachable{}
+	}
+	return s.cfg.Control.UnreachableHealth(route)
 }
 
 func (s *Server) deleteRoute(w http.ResponseWriter, r *http.Request) error {

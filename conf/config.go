@@ -25,6 +25,12 @@ const (
 	Embedded = "embedded"
 )
 
+// Who answers grpc.health.v1.Health on a listener: framegate itself, or whom routes say.
+const (
+	HealthOwn    = "own"
+	HealthRouted = "routed"
+)
+
 // Config is the whole configuration. See framegate.yaml for what each key means.
 type Config struct {
 	Listeners   []Listener          `yaml:"listeners"`
@@ -47,6 +53,7 @@ type Listener struct {
 	Name                 string          `yaml:"name"`
 	Address              string          `yaml:"address"`
 	ReusePort            bool            `yaml:"reuse_port"`
+	Health               string          `yaml:"health"`          // HealthOwn or HealthRouted
 	MaxConnections       int             `yaml:"max_connections"` // 0 means no bound
 	MaxCalls             int             `yaml:"max_calls"`       // 0 means no bound
 	MaxConcurrentStreams uint32          `yaml:"max_concurrent_streams"`
@@ -200,6 +207,16 @@ func (c *Config) ListenerNames() []string {
 	return names
 }
 
+// OwnHealth returns the names of the listeners that answer health checks themselves.
+func (c *Config) OwnHealth() (names []string) {
+	for _, l := range c.Listeners {
+		if l.Health == HealthOwn {
+			names = append(names, l.Name)
+		}
+	}
+	return names
+}
+
 // Default returns the built-in configuration: what a process without a file and without flags runs with.
 func Default() *Config {
 	return &Config{
@@ -242,6 +259,7 @@ func DefaultListener() Listener {
 	return Listener{
 		Name:                 "main",
 		Address:              "127.0.0.1:8888",
+		Health:               HealthOwn,
 		MaxConnections:       10_000,
 		MaxConcurrentStreams: 1024,
 		MaxHeaderBytes:       64 << 10,

@@ -105,7 +105,7 @@ func TestValidate_NamesEveryMistake(t *testing.T) {
 	c, err := Parse([]byte(`
 listeners:
 - {name: A, address: here}
-- {name: b, address: "127.0.0.1:1", reuse_port: true, max_connections: -1, max_calls: -1, max_concurrent_streams: 0, max_header_bytes: 1, stream_window: 1, keepalive: {time: 1ms, timeout: 0s, min_ping_interval: 0s}}
+- {name: b, address: "127.0.0.1:1", reuse_port: true, health: sick, max_connections: -1, max_calls: -1, max_concurrent_streams: 0, max_header_bytes: 1, stream_window: 1, keepalive: {time: 1ms, timeout: 0s, min_ping_interval: 0s}}
 - {name: b, address: "127.0.0.1:1", connection_window: 70000}
 - {name: c, address: "127.0.0.1:0", reuse_port: true}
 admin: {address: x}
@@ -123,7 +123,7 @@ log: {level: loud, format: xml}
 	err = c.Validate()
 	for _, want := range []string{
 		`listeners[0].name: "A", want`, `listeners[0].address: "here", want host:port`,
-		`listeners[1].max_concurrent_streams: 0`, `listeners[1].max_header_bytes: 1`, `listeners[1].stream_window: 1, want 65535`,
+		`listeners[1].health: "sick", want own or routed`, `listeners[1].max_concurrent_streams: 0`, `listeners[1].max_header_bytes: 1`, `listeners[1].stream_window: 1, want 65535`,
 		`listeners[1].keepalive.time: 1ms`, `listeners[1].keepalive.timeout: 0s`, `listeners[1].keepalive.min_ping_interval: 0s`,
 		`listeners[2].name: "b", want a name that no other`, `listeners[2].address: "127.0.0.1:1", want an address that no other`,
 		`listeners[2].connection_window: 70000, want stream_window (262144)`,

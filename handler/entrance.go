@@ -13,7 +13,8 @@ import (
 // entrance is where the calls of one listener come in, and bounds how many are under way.
 type entrance struct {
 	listener string
-	own      string // what the methods start with that the gate does not count; "" if it counts none
+	counted  bool   // by the gate
+	own      string // what the methods start with that the gate does not count; "" if it counts all
 	calls    limit.Concurrency
 	refused  atomic.Int64
 }
@@ -31,7 +32,9 @@ func (e *entrance) leave() { e.calls.Release() }
 
 // gated reports whether the gate has had to enter a call of the valid method, so that whoever handles it does not. It
 // enters all but those of framegate's own services, which always answer.
-func (e *entrance) gated(method string) bool { return e.own != "" && !strings.HasPrefix(method, e.own) }
+func (e *entrance) gated(method string) bool {
+	return e.counted && (e.own == "" || !strings.HasPrefix(method, e.own))
+}
 
 // entrance returns that of a listener. It is asked for once a listener, not once a call.
 func (p *Proxy) entrance(listener string) *entrance {
@@ -75,10 +78,11 @@ func (p *Proxy) Entrance(listener string) EntranceStats {
 // whose path names no method, some of which Kitex would answer by itself, and those that come when MaxCalls are under way, or
 // on a connection more than HTTP/2 knows of. What it lets in counts from then on, so that calls that come together are not
 // more than the bound either. It must be asked for before the listener takes calls, and its Handler must get all that it
-// lets in.
+// lets in. ownPackage is as for OwnService.
 func (p *Proxy) Gate(listener, ownPackage string) func(tr grpc.ServerTransport, s *grpc.Stream, crowded bool) bool {
 	e := p.entrance(listener)
-	if e.calls.Bounded() {
+	e.counted = e.calls.Bounded()
+	if ownPackage != "" {
 		e.own = "/" + ownPackage + "."
 	}
 	return func(tr grpc.ServerTransport, s *grpc.Stream, crowded bool) bool {

@@ -22,7 +22,7 @@ const maxOwnRequest = 4 << 10
 // OwnService returns a stream middleware for the listener's Kitex server, whose own services are all of the package
 // pkg. It mends what Kitex does to them: services are looked up without their package, so that /my.shop.Health/Check
 // would be answered by grpc.health.v1.Health (such calls go to the proxy, and so do those whose path names no method); a
-// message takes as much memory as the client announces; and errors have a suffix.
+// message takes as much memory as the client announces; and errors have a suffix. With pkg "" all calls go to the proxy.
 func (p *Proxy) OwnService(listener, pkg string) sep.StreamMiddleware {
 	e := p.entrance(listener)
 	return func(next sep.StreamEndpoint) sep.StreamEndpoint {
@@ -35,7 +35,7 @@ func (p *Proxy) OwnService(listener, pkg string) sep.StreamMiddleware {
 			if err != nil {
 				return err
 			}
-			if rpcinfo.GetRPCInfo(ctx).Invocation().PackageName() != pkg || !resolver.ValidMethod(down.s.Method()) {
+			if pkg == "" || rpcinfo.GetRPCInfo(ctx).Invocation().PackageName() != pkg || !resolver.ValidMethod(down.s.Method()) {
 				p.serve(e, down)
 				return nil
 			}

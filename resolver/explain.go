@@ -1,10 +1,15 @@
 package resolver
 
+import "cmp"
+
 // Explanation says which route a call gets and why those that would have come first do not take it.
 type Explanation struct {
 	Chosen   *Considered  `json:"chosen" yaml:"chosen"`     // nil when no route matches
 	Stronger []Considered `json:"stronger" yaml:"stronger"` // that match the method but not the call, strongest first; all of them when nothing is chosen
 	Backends []string     `json:"backends" yaml:"backends"` // of the chosen route, for people (see Backend.String)
+
+	// Own says that no route gets the call, or may not, since the listener answers it itself; empty for any other call.
+	Own string `json:"own,omitempty" yaml:"own,omitempty"`
 
 	// Of a chosen route in struct mode or with a schema.
 	Mode   Mode     `json:"mode,omitempty" yaml:"mode,omitempty"`
@@ -24,13 +29,13 @@ type Considered struct {
 
 // Explain says why Resolve chooses as it does. It looks at every match entry: it is for people, not for calls.
 func (r *Resolver) Explain(req Request) Explanation {
-	x := Explanation{Stronger: []Considered{}, Backends: []string{}}
+	x := Explanation{Stronger: []Considered{}, Backends: []string{}, Own: r.ownReason(&req)}
 	for _, c := range r.current.Load().all {
 		if !c.pattern.Match(req.Method) {
 			continue
 		}
 		route := c.entry.route
-		got := Considered{Route: route.Name, Priority: route.Priority, Match: route.Match[c.index].String(), Reason: c.mismatch(&req)}
+		got := Considered{Route: route.Name, Priority: route.Priority, Match: route.Match[c.index].String(), Reason: cmp.Or(x.Own, c.mismatch(&req))}
 		if got.Reason == "" {
 			x.Chosen = &got
 			for _, b := range route.Backends {

@@ -26,6 +26,9 @@ type Plan struct {
 	Calls     []PlannedCalls `json:"calls" yaml:"calls"`         // by method
 	Unreached []Unreached    `json:"unreached" yaml:"unreached"` // match entries that would take no call
 	Bypasses  []Bypass       `json:"bypasses" yaml:"bypasses"`   // that the routes put would be part of
+
+	// UnreachableHealth are match entries of the routes put that get no health checks.
+	UnreachableHealth []Unreachable `json:"unreachable_health" yaml:"unreachable_health"`
 }
 
 // PlannedRoute says what would become of one route.
@@ -146,6 +149,7 @@ func NewPlan(now []*Route, change Change) *Plan {
 		}
 		p.Routes = append(p.Routes, planned)
 	}
+	p.UnreachableHealth = UnreachableHealth(change.Put)
 	p.Bypasses = Bypasses(slices.Collect(maps.Values(then)), change.Put)
 	p.compare(newTakers(now), newTakers(slices.Collect(maps.Values(then))), patternsOf(changed), patternsOf(change.Put))
 	return p

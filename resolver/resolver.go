@@ -25,6 +25,7 @@ type Resolver struct {
 	standings standings
 
 	listeners []string // set once; see New
+	ownHealth []string // set once; see SetOwnHealth
 }
 
 // New returns a Resolver without routes that is asked about the named listeners; none stands for whatever routes name,
@@ -43,6 +44,10 @@ func (r *Resolver) SetLog(log *slog.Logger) {
 	defer r.mu.Unlock()
 	r.groups.checker, r.groups.log = health.NewChecker(log), log
 }
+
+// SetOwnHealth names the listeners that answer health checks themselves, for explanations and warnings. It comes before the
+// first route.
+func (r *Resolver) SetOwnHealth(listeners ...string) { r.ownHealth = listeners }
 
 // SetDepartures says who hears of endpoints that leave. It comes before the first route.
 func (r *Resolver) SetDepartures(d Departures) {

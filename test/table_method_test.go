@@ -49,8 +49,9 @@ func TestMethod_OwnHealthIsNotForwarded(t *testing.T) {
 		code    int
 		body    []byte
 	}{
-		"the server":      {request: testbed.Frame(nil), body: testbed.Frame([]byte{8, 1})}, // SERVING
-		"unknown service": {request: testbed.Frame([]byte("\x0a\x03abc")), code: 5},
+		"the server":                            {request: testbed.Frame(nil), body: testbed.Frame([]byte{8, 1})}, // SERVING
+		"a service that a route takes calls of": {request: testbed.Frame([]byte("\x0a\x03abc")), body: testbed.Frame([]byte{8, 1})},
+		"no service":                            {request: testbed.Frame([]byte("\x0a\x03a/c")), code: 5},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cs := p.client.Open(t, testbed.RequestFields().Replace(":path", "/grpc.health.v1.Health/Check"))

@@ -11,6 +11,19 @@ import (
 	"github.com/framegate/framegate/resolver/plain"
 )
 
+// warnOf tells on standard error what is doubtful about routes that were put.
+func warnOf(ctx context.Context, cmd *cobra.Command, s *resolver.RouteStore, put []*resolver.Route) {
+	writeUnreachable(cmd.ErrOrStderr(), "framegate: warning: ", resolver.UnreachableHealth(put))
+	warnBypasses(ctx, cmd, s, put)
+}
+
+// writeUnreachable writes a line for each, after a prefix.
+func writeUnreachable(w io.Writer, prefix string, found []resolver.Unreachable) {
+	for _, u := range found {
+		fmt.Fprintf(w, "%s%s\n", prefix, u)
+	}
+}
+
 // warnBypasses tells on standard error of the bypasses that routes which were put are part of.
 func warnBypasses(ctx context.Context, cmd *cobra.Command, s *resolver.RouteStore, put []*resolver.Route) {
 	found, err := s.Bypasses(ctx, put)

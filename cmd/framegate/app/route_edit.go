@@ -94,7 +94,7 @@ func storeDraft(cmd *cobra.Command, etcd *etcdFlags, out *outputFlag, name strin
 	}
 	err = withRoutes(cmd, etcd, out, func(ctx context.Context, s *resolver.RouteStore) error {
 		if result, err = s.Put(ctx, r, resolver.IfRevision(revision)); err == nil {
-			warnBypasses(ctx, cmd, s, []*resolver.Route{r})
+			warnOf(ctx, cmd, s, []*resolver.Route{r})
 		}
 		return err
 	})

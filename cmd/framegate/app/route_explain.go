@@ -73,7 +73,7 @@ Exit code 1 says that no route takes the call: its client gets UNIMPLEMENTED.`,
 			if err := out.writeExplanation(cmd.OutOrStdout(), x); err != nil {
 				return err
 			}
-			if x.Chosen == nil {
+			if x.Chosen == nil && x.Own == "" {
 				return fmt.Errorf("no route takes %s on listener %s", req.Method, req.Listener)
 			}
 			return nil
@@ -161,7 +161,11 @@ type explainedTarget struct {
 func explain(routes []*resolver.Route, req resolver.Request) resolver.Explanation {
 	r := resolver.New()
 	r.Apply(resolver.SourceFile, routes)
-	return r.Explain(req)
+	x := r.Explain(req)
+	if resolver.OwnMethod(req.Method) {
+		x.Own = "a listener answers it itself unless its configuration says health: routed"
+	}
+	return x
 }
 
 // goodRoutes returns the routes in etcd, and tells on standard error of those that are bad.
@@ -217,6 +221,9 @@ func (o *outputFlag) writeExplanation(w io.Writer, x explanation) error {
 	}
 	if err := t.Flush(); err != nil {
 		return err
+	}
+	if x.Own != "" {
+		fmt.Fprintf(w, "warning: %s\n", x.Own)
 	}
 	writeBypasses(w, "warning: ", x.Bypasses)
 	if len(x.Stronger) == 0 {

@@ -49,7 +49,7 @@ any other: the next rollback undoes it.`,
 			return err
 		}
 		if stored, err := run.store.Get(ctx, name); err == nil {
-			warnBypasses(ctx, run.cmd, run.store, []*resolver.Route{stored.Route})
+			warnOf(ctx, run.cmd, run.store, []*resolver.Route{stored.Route})
 		}
 		return run.out.writeRollback(run.cmd.OutOrStdout(), result)
 	})

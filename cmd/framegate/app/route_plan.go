@@ -46,6 +46,7 @@ checks those for a schema in that etcd, and prints what a put of the file would 
 			if err := checkRules(cmd.Context(), file, routes); err != nil {
 				return err
 			}
+			writeUnreachable(cmd.ErrOrStderr(), "framegate: warning: ", resolver.UnreachableHealth(routes))
 			writeBypasses(cmd.ErrOrStderr(), "framegate: warning: ", resolver.Bypasses(nil, routes))
 			valid := make([]routeChange, len(routes))
 			for i, r := range routes {
@@ -126,6 +127,7 @@ func (o *outputFlag) writePlan(w io.Writer, plan *resolver.Plan) error {
 	for _, u := range plan.Unreached {
 		fmt.Fprintf(&b, "warning: route %s would get no call by %s: %s is stronger and takes them all\n", u.Route, u.Match, u.By)
 	}
+	writeUnreachable(&b, "warning: ", plan.UnreachableHealth)
 	writeBypasses(&b, "warning: ", plan.Bypasses)
 	_, err := io.WriteString(plain.Lines(w), b.String())
 	return err

@@ -19,7 +19,8 @@ func newRoutePutCommand() *cobra.Command {
 		Short: "Store the routes of a file in etcd, all of them or none",
 		Long: `Store the routes of a file in etcd, all of them or none. Nothing is written unless every route is valid.
 
-It warns of routes by which calls reach the endpoints of another route past its rules (README, "Safe changes").
+It warns of routes by which calls reach the endpoints of another route past its rules (README, "Safe changes"), and of
+routes for health checks, which listeners answer themselves unless their configuration says health: routed.
 
 With --if-revision, nothing is written either if somebody changed a route since: its revision is in "route list", and 0
 means that no such route may exist.
@@ -48,7 +49,7 @@ that take its calls now -> then, strongest first; a route that no call would eve
 				if err != nil {
 					return err
 				}
-				warnBypasses(ctx, cmd, s, routes)
+				warnOf(ctx, cmd, s, routes)
 				return out.writePut(cmd.OutOrStdout(), results)
 			})
 		},

@@ -53,7 +53,10 @@ func (g *Gateway) control() admin.Control {
 		Drain:     g.drainStatus,
 		Explain:   g.explain,
 		Bypasses:  g.resolver.Bypasses,
-		Watch:     g.proxy.Watch,
+
+		UnreachableHealth: g.resolver.UnreachableHealth,
+
+		Watch: g.proxy.Watch,
 	}
 	if g.sources.etcd == nil {
 		return c
@@ -112,8 +115,9 @@ func (g *Gateway) groups() ([]resolver.GroupState, []resolver.EndpointState) {
 }
 
 func (g *Gateway) explain(req resolver.Request) (resolver.Explanation, resolver.Target, bool) {
+	x := g.resolver.Explain(req)
 	target, ok := g.Resolve(req)
-	return g.resolver.Explain(req), target, ok
+	return x, target, ok && x.Own == ""
 }
 
 // configJSON returns the configuration with the keys and the durations of the file.

@@ -133,6 +133,7 @@ func (g *Gateway) start(ctx context.Context) (err error) {
 		return fmt.Errorf("services.allow%w", err)
 	}
 	g.resolver.SetAllow(allow)
+	g.resolver.SetOwnHealth(g.conf().OwnHealth()...)
 	g.resolver.SetDepartures(g.departures(upstream))
 	g.pool.SetReach(g.reach)
 	if g.sources, err = startSources(ctx, g.conf(), g.resolver, g.log); err != nil {

@@ -3,18 +3,21 @@ package gateway
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/cloudwego/kitex/pkg/endpoint"
 	"github.com/cloudwego/kitex/pkg/remote"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
 	"github.com/cloudwego/kitex/pkg/rpcinfo"
 
 	v1 "github.com/framegate/framegate/kitex_gen/grpc/health/v1"
+	"github.com/framegate/framegate/resolver"
 )
 
-// health is framegate's own grpc.health.v1.Health: the empty service name stands for the whole server. It is one for
-// all listeners.
+// health is what framegate's own grpc.health.v1.Health says of the whole server, which the empty service name stands for.
+// It is one for all listeners.
 type health struct {
 	mu      sync.Mutex // guards serving and changed
 	serving bool
@@ -51,28 +54,54 @@ func (h *health) ready() bool {
 	return s == v1.HealthCheckResponse_SERVING
 }
 
-// Check implements v1.Health.
-func (h *health) Check(_ context.Context, req *v1.HealthCheckRequest) (*v1.HealthCheckResponse, error) {
-	if req.Service != "" {
-		return nil, status.Errorf(codes.NotFound, "unknown service %q", req.Service)
+// listenerHealth is the service on one listener, which answers for the services that routes have there too: a service is
+// SERVING while each route that takes its calls has an endpoint that may be used.
+type listenerHealth struct {
+	*health
+	listener string
+	gateway  *Gateway
+}
+
+func (g *Gateway) healthOf(listener string) v1.Health { return &listenerHealth{g.health, listener, g} }
+
+// healthPoll is the time between two looks at what becomes of a service that a client watches.
+const healthPoll = 200 * time.Millisecond
+
+// serviceStatus returns the status of a service for a client that asks with ctx, and SERVICE_UNKNOWN if no route takes calls of
+// it. before is what serviceStatus returned earlier, or the zero value.
+func (h *listenerHealth) serviceStatus(ctx context.Context, service string, before resolver.ServiceHealth) (v1.HealthCheckResponse_ServingStatus, resolver.ServiceHealth) {
+	md, _ := metadata.FromIncomingContext(ctx)
+	req := resolver.Request{Listener: h.listener, Header: md}
+	if authority := md.Get(":authority"); len(authority) > 0 {
+		req.Authority = authority[0]
 	}
+	now := h.gateway.resolver.ServiceHealth(service, req, before)
+	switch {
+	case !now.Known() && h.gateway.sources.notReady() == nil:
+		return v1.HealthCheckResponse_SERVICE_UNKNOWN, now
+	case now.Serving() && h.gateway.Ready() == nil:
+		return v1.HealthCheckResponse_SERVING, now
+	}
+	return v1.HealthCheckResponse_NOT_SERVING, now
+}
+
+// Check implements v1.Health.
+func (h *listenerHealth) Check(ctx context.Context, req *v1.HealthCheckRequest) (*v1.HealthCheckResponse, error) {
 	s, _ := h.state()
+	if req.Service != "" {
+		if s, _ = h.serviceStatus(ctx, req.Service, resolver.ServiceHealth{}); s == v1.HealthCheckResponse_SERVICE_UNKNOWN {
+			return nil, status.Errorf(codes.NotFound, "unknown service %q: no route takes its calls", req.Service)
+		}
+	}
 	return &v1.HealthCheckResponse{Status: s}, nil
 }
 
 // Watch implements v1.Health.
-func (h *health) Watch(req *v1.HealthCheckRequest, stream v1.Health_WatchServer) error {
-	ctx := stream.Context()
+func (h *listenerHealth) Watch(req *v1.HealthCheckRequest, stream v1.Health_WatchServer) error {
 	if req.Service != "" {
-		if err := stream.Send(&v1.HealthCheckResponse{Status: v1.HealthCheckResponse_SERVICE_UNKNOWN}); err != nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-		case <-h.closing:
-		}
-		return nil
+		return h.watchService(req.Service, stream)
 	}
+	ctx := stream.Context()
 	for {
 		s, changed := h.state()
 		if err := stream.Send(&v1.HealthCheckResponse{Status: s}); err != nil {
@@ -85,6 +114,34 @@ func (h *health) Watch(req *v1.HealthCheckRequest, stream v1.Health_WatchServer)
 		case <-changed:
 		case <-ctx.Done():
 			return nil
+		}
+	}
+}
+
+// watchService tells each change of a service's status, until the client goes or the server drains.
+func (h *listenerHealth) watchService(service string, stream v1.Health_WatchServer) error {
+	ctx := stream.Context()
+	look := time.NewTicker(healthPoll)
+	defer look.Stop()
+	told := v1.HealthCheckResponse_UNKNOWN
+	var known resolver.ServiceHealth
+	for over := false; ; {
+		var now v1.HealthCheckResponse_ServingStatus
+		if now, known = h.serviceStatus(ctx, service, known); now != told {
+			if err := stream.Send(&v1.HealthCheckResponse{Status: now}); err != nil {
+				return err
+			}
+			told = now
+		}
+		if over {
+			return nil
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return nil
+		case <-h.closing:
+			over = true
 		}
 	}
 }

@@ -44,20 +44,24 @@ func (g *Gateway) startServer(ctx context.Context, l conf.Listener) (*kitexServe
 		return nil, listenError("listener "+l.Name, l.Address, err)
 	}
 	g.resolver.Own("listener "+l.Name, ln.Addr()) // before it takes calls
+	own := ownPackage
+	if l.Health == conf.HealthRouted {
+		own = ""
+	}
 	s := &kitexServer{name: l.Name, addr: ln.Addr(), exit: make(chan error, 1), done: make(chan struct{})}
 	s.conns = transserver.New(transserver.Config{
 		MaxConnections: l.MaxConnections, WriteTimeout: l.Keepalive.Time + l.Keepalive.Timeout, ReusePort: l.ReusePort,
-		Gate: g.proxy.Gate(l.Name, ownPackage), ExitWait: g.exitWait, Log: g.log.With("listener", l.Name),
+		Gate: g.proxy.Gate(l.Name, own), ExitWait: g.exitWait, Log: g.log.With("listener", l.Name),
 		Descriptors: g.descriptors,
 	})
 	if most := g.descriptors.MaxConnections(); l.MaxConnections > most {
 		g.log.Warn("the limit of open files leaves room for fewer connections than max_connections", "listener", l.Name, "max_connections", l.MaxConnections, "room", most)
 	}
-	s.svr = healthsvc.NewServer(g.health, append(s.conns.Options(),
+	s.svr = healthsvc.NewServer(g.healthOf(l.Name), append(s.conns.Options(),
 		server.WithListener(ln),
 		server.WithServerBasicInfo(&rpcinfo.EndpointBasicInfo{ServiceName: "framegate"}),
 		server.WithGRPCUnknownServiceHandler(g.proxy.Handler(l.Name)),
-		server.WithStreamOptions(server.WithStreamMiddleware(g.proxy.OwnService(l.Name, ownPackage))),
+		server.WithStreamOptions(server.WithStreamMiddleware(g.proxy.OwnService(l.Name, own))),
 		server.WithMiddleware(plainAnswers),
 		server.WithGRPCMaxConcurrentStreams(l.MaxConcurrentStreams),
 		server.WithGRPCMaxHeaderListSize(l.MaxHeaderBytes),

@@ -1,0 +1,89 @@
+package resolver
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// ownHealth is the service that a listener answers itself unless its configuration says otherwise, and its methods.
+const ownHealth = "/grpc.health.v1.Health/"
+
+var ownMethods = []string{ownHealth + "Check", ownHealth + "Watch"}
+
+// OwnMethod reports whether a listener that answers health checks itself answers the method.
+func OwnMethod(method string) bool { return slices.Contains(ownMethods, method) }
+
+// Unreachable is a match entry that gets no call of some methods, since listeners answer them themselves.
+type Unreachable struct {
+	Route     string   `json:"route" yaml:"route"`
+	Match     string   `json:"match" yaml:"match"`                             // see Match.String
+	Listeners []string `json:"listeners,omitempty" yaml:"listeners,omitempty"` // that do; none if it is not known which
+}
+
+// String is the entry as a warning.
+func (u Unreachable) String() string {
+	who := "a listener whose configuration does not say health: routed"
+	if len(u.Listeners) > 0 {
+		who = "listener " + strings.Join(u.Listeners, ", ")
+	}
+	return fmt.Sprintf("route %s gets no health checks by %s from %s, which answers Check and Watch of grpc.health.v1.Health itself", u.Route, u.Match, who)
+}
+
+// UnreachableHealth returns the match entries of routes that are for health checks, for a set of routes of which nobody knows what
+// listeners do.
+func UnreachableHealth(routes []*Route) []Unreachable {
+	return unreachableHealth(routes, func(*Route) ([]string, bool) { return nil, true })
+}
+
+// UnreachableHealth returns the match entries of a route that are for health checks, and do not get them here: of the
+// listeners that the route is for, some answer them themselves; see SetOwnHealth.
+func (r *Resolver) UnreachableHealth(route *Route) []Unreachable {
+	return unreachableHealth([]*Route{route}, func(route *Route) ([]string, bool) {
+		var own []string
+		for _, l := range r.ownHealth {
+			if listens(route, l) {
+				own = append(own, l)
+			}
+		}
+		return own, len(own) > 0
+	})
+}
+
+func unreachableHealth(routes []*Route, answering func(*Route) (listeners []string, some bool)) []Unreachable {
+	found := []Unreachable{}
+	for _, route := range routes {
+		listeners, some := answering(route)
+		if !some {
+			continue
+		}
+		for _, m := range route.Match {
+			if p, err := ParsePattern(m.Method); err == nil && p.isForHealth() {
+				found = append(found, Unreachable{Route: route.Name, Match: m.String(), Listeners: listeners})
+			}
+		}
+	}
+	return found
+}
+
+// isForHealth reports whether nearly all that the pattern matches is health checks: broader ones are for other calls, which
+// they get.
+func (p Pattern) isForHealth() bool {
+	switch p.Kind {
+	case KindExact:
+		return OwnMethod(p.Prefix)
+	case KindService:
+		return p.Prefix == ownHealth
+	case KindPackage:
+		return p.Prefix == "/grpc.health.v1."
+	}
+	return false
+}
+
+// ownReason says for people why no route gets a call, or "" if that depends on the routes.
+func (r *Resolver) ownReason(req *Request) string {
+	if !OwnMethod(req.Method) || !slices.Contains(r.ownHealth, req.Listener) {
+		return ""
+	}
+	return fmt.Sprintf("listener %s answers it itself (health: own)", req.Listener)
+}

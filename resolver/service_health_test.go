@@ -1,0 +1,119 @@
+package resolver
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const gone = "backends: [{service: nobody}]"
+
+func TestServiceHealth_IsThatOfTheRoutesThatTakeItsCalls(t *testing.T) {
+	const there = `backends: [{endpoints: [{address: "127.0.0.1:1"}]}]`
+	for name, c := range map[string]struct {
+		routes         string
+		known, serving bool
+	}{
+		"no route":                    {"[]", false, false},
+		"of another service":          {"[{name: a, match: [{method: /s.Other/*}], " + there + "}]", false, false},
+		"of the service":              {"[{name: a, match: [{method: /s.S/*}], " + there + "}]", true, true},
+		"without an endpoint":         {"[{name: a, match: [{method: /s.S/*}], " + gone + "}]", true, false},
+		"of its package":              {"[{name: a, match: [{method: /s.*}], " + there + "}]", true, true},
+		"of all":                      {"[{name: a, match: [{method: '*'}], " + there + "}]", true, true},
+		"the narrower one":            {"[{name: a, match: [{method: '*'}], " + there + "}, {name: b, match: [{method: /s.S/*}], " + gone + "}]", true, false},
+		"not one for a single method": {"[{name: a, match: [{method: /s.S/*}], " + there + "}, {name: b, match: [{method: /s.S/M}], " + gone + "}]", true, true},
+		"of single methods":           {"[{name: a, match: [{method: /s.S/M}, {method: /s.S/N}], " + there + "}]", true, true},
+		"of single methods, one gone": {"[{name: a, match: [{method: /s.S/M}], " + there + "}, {name: b, match: [{method: /s.S/N}], " + gone + "}]", true, false},
+		"of another listener":         {"[{name: a, listeners: [other], match: [{method: /s.S/*}], " + there + "}]", false, false},
+		"with the caller's header":    {"[{name: a, match: [{method: /s.S/*, headers: [{name: x-tier, exact: gold}]}], " + there + "}]", true, true},
+		"with another header":         {"[{name: a, match: [{method: /s.S/*, headers: [{name: x-tier, exact: tin}]}], " + there + "}]", false, false},
+		"with the authority":          {"[{name: a, match: [{method: /s.S/*, authority: '*.example.com'}], " + there + "}]", true, true},
+		"one backend of two":          {`[{name: a, match: [{method: /s.S/*}], backends: [{service: nobody}, {endpoints: [{address: "127.0.0.1:1"}]}]}]`, true, true},
+		"a backend that takes none":   {`[{name: a, match: [{method: /s.S/*}], backends: [{service: nobody}, {name: b, weight: 0, endpoints: [{address: "127.0.0.1:1"}]}]}]`, true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := New("main", "other")
+			t.Cleanup(r.Close)
+			routes, err := ParseRoutes([]byte("routes: " + c.routes))
+			require.NoError(t, err)
+			r.Apply("test", routes)
+			req := Request{Listener: "main", Authority: "a.example.com:1", Header: map[string][]string{"x-tier": {"gold"}}}
+			h := r.ServiceHealth("s.S", req, ServiceHealth{})
+			require.Equal(t, []bool{c.known, c.serving}, []bool{h.Known(), h.Serving()})
+		})
+	}
+	r := New()
+	t.Cleanup(r.Close)
+	all, err := ParseRoutes([]byte("routes: [{name: a, match: [{method: '*'}], " + there + "}]"))
+	require.NoError(t, err)
+	r.Apply("test", all)
+	for _, service := range []string{"", "/", "s.S/", "s.S/M", "a b", "*", "..", "\x00"} {
+		require.False(t, r.ServiceHealth(service, Request{}, ServiceHealth{}).Known(), "%q is no service", service)
+	}
+}
+
+func TestServiceHealth_FollowsInstancesAndRoutes(t *testing.T) {
+	r := New()
+	t.Cleanup(r.Close)
+	routes, err := ParseRoutes([]byte("routes: [{name: a, match: [{method: /s.S/*}], " + gone + "}]"))
+	require.NoError(t, err)
+	r.Apply("test", routes)
+	h := r.ServiceHealth("s.S", Request{}, ServiceHealth{})
+	require.False(t, h.Serving())
+	r.SetInstances("nobody", []Instance{{Address: "127.0.0.1:1", Weight: 1}})
+	require.True(t, h.Serving())
+	require.Equal(t, h, r.ServiceHealth("s.S", Request{}, h))
+	r.Apply("test", nil)
+	h = r.ServiceHealth("s.S", Request{}, h)
+	require.False(t, h.Known())
+}
+
+func TestUnreachableHealth_NamesEntriesThatGetNoHealthChecks(t *testing.T) {
+	const backends = `backends: [{endpoints: [{address: "127.0.0.1:1"}]}]`
+	r := New("main", "side")
+	t.Cleanup(r.Close)
+	r.SetOwnHealth("main")
+	for match, want := range map[string]bool{
+		"/grpc.health.v1.Health/Check": true, "/grpc.health.v1.Health/Watch": true, "/grpc.health.v1.Health/*": true, "/grpc.health.v1.*": true,
+		"/grpc.health.v1.Health/List": false, "/grpc.*": false, "*": false, "/my.Health/*": false, "/my.Health/Check": false,
+	} {
+		for listeners, answering := range map[string][]string{"": {"main"}, "listeners: [main, side], ": {"main"}, "listeners: [side], ": nil} {
+			routes, err := ParseRoutes([]byte("{name: hc, " + listeners + "match: [{method: '" + match + "'}, {method: /s.S/*}], " + backends + "}"))
+			require.NoError(t, err)
+			all := UnreachableHealth(routes)
+			here := r.UnreachableHealth(routes[0])
+			if !want {
+				require.Empty(t, all, match)
+				require.Empty(t, here, match)
+				continue
+			}
+			require.Equal(t, []Unreachable{{Route: "hc", Match: match}}, all)
+			require.Contains(t, all[0].String(), "health: routed")
+			if answering == nil {
+				require.Empty(t, here, match)
+				continue
+			}
+			require.Equal(t, []Unreachable{{Route: "hc", Match: match, Listeners: answering}}, here)
+			require.Contains(t, here[0].String(), "listener main,")
+		}
+	}
+}
+
+func TestExplain_SaysThatAListenerAnswersHealthChecksItself(t *testing.T) {
+	r := New("main", "side")
+	t.Cleanup(r.Close)
+	r.SetOwnHealth("main")
+	routes, err := ParseRoutes([]byte(`routes: [{name: all, match: [{method: '*'}], backends: [{endpoints: [{address: "127.0.0.1:1"}]}]}]`))
+	require.NoError(t, err)
+	r.Apply("test", routes)
+	x := r.Explain(Request{Listener: "main", Method: "/grpc.health.v1.Health/Check"})
+	require.Nil(t, x.Chosen)
+	require.Equal(t, "listener main answers it itself (health: own)", x.Own)
+	require.Len(t, x.Stronger, 1)
+	require.Equal(t, x.Own, x.Stronger[0].Reason)
+	for _, req := range []Request{{Listener: "side", Method: "/grpc.health.v1.Health/Check"}, {Listener: "main", Method: "/grpc.health.v1.Health/List"}, {Listener: "main", Method: "/s.S/M"}} {
+		x = r.Explain(req)
+		require.NotNil(t, x.Chosen, req)
+		require.Empty(t, x.Own)
+	}
+}
