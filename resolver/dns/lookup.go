@@ -1,0 +1,86 @@
+package dns
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+)
+
+// lookupTimeout bounds one question; the system's resolver, which may have to ask a second server, gives up before as a
+// rule.
+const lookupTimeout = 15 * time.Second
+
+// lookup asks for the addresses of a name. An error may come with addresses: of one family there was an answer, and those
+// of the other are what they were before.
+func (n *Names) lookup(ctx context.Context, host string, before []netip.Addr) ([]netip.Addr, error) {
+	found, err := n.ask(ctx, "ip", host)
+	if err == nil {
+		return n.sorted(found), nil
+	}
+	if isAbsent(err) || ctx.Err() != nil {
+		return nil, err
+	}
+	// There are servers that never answer for one family. Where both are answered now, the error was of a moment.
+	var v4, v6 []netip.Addr
+	var err4, err6 error
+	var asking sync.WaitGroup
+	asking.Go(func() { v4, err4 = n.ask(ctx, "ip4", host) })
+	asking.Go(func() { v6, err6 = n.ask(ctx, "ip6", host) })
+	asking.Wait()
+	switch {
+	case err4 == nil && err6 != nil && !isAbsent(err6):
+		return n.sorted(append(v4, family(before, netip.Addr.Is6)...)), err6
+	case err6 == nil && err4 != nil && !isAbsent(err4):
+		return n.sorted(append(v6, family(before, netip.Addr.Is4)...)), err4
+	}
+	return nil, err
+}
+
+func (n *Names) ask(ctx context.Context, network, host string) ([]netip.Addr, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	return n.resolver.LookupNetIP(ctx, network, host)
+}
+
+// isAbsent reports whether a look-up was answered, with nothing.
+func isAbsent(err error) bool {
+	var dns *net.DNSError
+	return errors.As(err, &dns) && dns.IsNotFound
+}
+
+func family(all []netip.Addr, is func(netip.Addr) bool) (of []netip.Addr) {
+	for _, addr := range all {
+		if is(addr) {
+			of = append(of, addr)
+		}
+	}
+	return of
+}
+
+// sorted returns each address once, but those that this machine has no route to: where a name has addresses of both
+// families, and the machine one, half of them would be of no use. If none has a route, all are returned.
+func (n *Names) sorted(all []netip.Addr) []netip.Addr {
+	for i, addr := range all {
+		all[i] = addr.Unmap()
+	}
+	slices.SortFunc(all, netip.Addr.Compare)
+	all = slices.Compact(all)
+	if routed := family(all, n.routable); len(routed) > 0 {
+		return routed
+	}
+	return all
+}
+
+// hasRoute reports whether this machine knows where to send what goes to an address. Nothing is sent.
+func hasRoute(addr netip.Addr) bool {
+	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, 9)))
+	if err != nil {
+		return false
+	}
+	_ = c.Close()
+	return true
+}

@@ -1,0 +1,197 @@
+package dns
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// name is a host name that is watched.
+//
+//	         ┌──────────── within refresh ──────────────┐
+//	         v                                          │
+//	look up ─┼─ addresses ────────> they count ─────────┤
+//	         ├─ there are none ───> asked again soon; ──┤   A name that loses its addresses may be a service that has
+//	         │                      then they go        │   gone, or a server that does not know it yet.
+//	         └─ no answer ────────> the last stay; ─────┘
+//	                                asked again soon
+type name struct {
+	names  *Names
+	host   string
+	ctx    context.Context // ends with the last watcher, or with the Names
+	cancel context.CancelFunc
+	asked  chan struct{} // closed after the first look-up
+	hurry  chan struct{} // has room for one; filled when the refresh may have become shorter
+
+	// owned by run
+	failures int // look-ups in a row that gave no addresses
+
+	mu       sync.Mutex // guards what follows
+	known    Answer
+	watchers []*watcher
+}
+
+// watcher is one call of Watch.
+type watcher struct {
+	refresh time.Duration
+	changed func()
+	stopped atomic.Bool // changed is called no more
+}
+
+// firstRetry is the time to the look-up after one that gave no addresses. It doubles with each, up to the refresh.
+const firstRetry = time.Second
+
+func newName(n *Names, host string) *name {
+	at := &name{names: n, host: host, asked: make(chan struct{}), hurry: make(chan struct{}, 1)}
+	at.ctx, at.cancel = context.WithCancel(n.ctx)
+	return at
+}
+
+func (at *name) join(w *watcher) {
+	at.mu.Lock()
+	defer at.mu.Unlock()
+	at.watchers = append(at.watchers, w)
+	select {
+	case at.hurry <- struct{}{}:
+	default:
+	}
+}
+
+// part removes a watcher and returns how many are left.
+func (at *name) part(w *watcher) int {
+	at.mu.Lock()
+	defer at.mu.Unlock()
+	at.watchers = slices.DeleteFunc(at.watchers, func(o *watcher) bool { return o == w })
+	return len(at.watchers)
+}
+
+func (at *name) answer() Answer {
+	at.mu.Lock()
+	defer at.mu.Unlock()
+	return at.known
+}
+
+// run looks the name up until nobody watches it.
+func (at *name) run() {
+	defer at.cancel()
+	timer := time.NewTimer(maxRefresh)
+	defer timer.Stop()
+	for {
+		began := time.Now()
+		if !at.look() {
+			return
+		}
+		chance := rand.Float64() // of names that are watched together, each goes its own way
+		for waiting := true; waiting; {
+			timer.Reset(time.Until(began.Add(at.wait(chance))))
+			select {
+			case <-timer.C:
+				waiting = false
+			case <-at.hurry:
+			case <-at.ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+// wait returns the time from one look-up to the next. chance is from 0 to below 1.
+func (at *name) wait(chance float64) time.Duration {
+	at.mu.Lock()
+	refresh := maxRefresh
+	for _, w := range at.watchers {
+		refresh = min(refresh, w.refresh)
+	}
+	at.mu.Unlock()
+	wait := refresh - time.Duration(chance*float64(refresh)/5)
+	if at.failures > 0 {
+		wait = min(wait, firstRetry<<min(at.failures-1, 20))
+	}
+	return wait
+}
+
+// look looks the name up once and notes what that shows. It reports false if it was not finished.
+func (at *name) look() bool {
+	n := at.names
+	select {
+	case n.slots <- struct{}{}:
+	case <-at.ctx.Done():
+		return false
+	}
+	before := at.answer()
+	found, err := n.lookup(at.ctx, at.host, before.Addresses)
+	<-n.slots
+	if at.ctx.Err() != nil {
+		return false
+	}
+	now := Answer{Addresses: found, Err: err, Asked: true}
+	switch {
+	case err == nil:
+		n.answered.Add(1)
+		at.failures = 0
+	case isAbsent(err):
+		n.absent.Add(1)
+		at.failures++
+		if at.failures == 1 {
+			now.Addresses = before.Addresses
+		}
+	default:
+		n.failed.Add(1)
+		at.failures++
+		if len(found) == 0 {
+			now.Addresses = before.Addresses
+		}
+	}
+	at.note(before, now)
+	return true
+}
+
+// note puts an answer in the place of the one before, and tells the log and the watchers if it is another.
+func (at *name) note(before, now Answer) {
+	at.mu.Lock()
+	at.known = now
+	watchers := slices.Clone(at.watchers)
+	at.mu.Unlock()
+	if !before.Asked {
+		close(at.asked)
+	}
+	same := slices.Equal(before.Addresses, now.Addresses)
+	if before.Asked && same && errorText(before.Err) == errorText(now.Err) {
+		return
+	}
+	log := at.names.log.With("name", at.host, "addresses", len(now.Addresses))
+	switch {
+	case now.Err != nil && (before.Err == nil || !same):
+		log.Warn("the name of an endpoint cannot be looked up", "error", now.Err)
+	case now.Err == nil && before.Err != nil:
+		log.Info("the name of an endpoint can be looked up again")
+	case now.Err == nil && before.Asked:
+		log.Info("the name of an endpoint has other addresses", "came", len(without(now.Addresses, before.Addresses)), "gone", len(without(before.Addresses, now.Addresses)))
+	}
+	for _, w := range watchers {
+		if !w.stopped.Load() {
+			w.changed()
+		}
+	}
+}
+
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// without returns what is in a and not in b, both sorted.
+func without(a, b []netip.Addr) (rest []netip.Addr) {
+	for _, addr := range a {
+		if _, ok := slices.BinarySearchFunc(b, addr, netip.Addr.Compare); !ok {
+			rest = append(rest, addr)
+		}
+	}
+	return rest
+}
