@@ -4,8 +4,9 @@
 // attempt.go (a try at an endpoint), retry.go and replay.go (a further try), hedge.go and fork.go (two at a time),
 // timeouts.go (when a call ends by itself). Struct mode is structured.go (a call made ready for it), structure.go (one
 // message), program.go (what a route makes of rules and schema), reflected.go (a schema asked from endpoints) and
-// filter.go (rules in Go); work.go and the package budget bound what it takes. serverstream.go is the client's side, entrance.go counts the calls of a listener, status.go
-// has every status that framegate makes itself, observer.go tells others what happened.
+// filter.go (rules in Go); work.go and the package budget bound what it takes. serverstream.go is the client's side,
+// entrance.go counts the calls of a listener, refuse.go answers requests that are none, status.go has every status that
+// framegate makes itself, observer.go tells others what happened.
 package handler
 
 import (

@@ -1,6 +1,7 @@
 package handler
 
 import (
+	"net"
 	"time"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
@@ -41,7 +42,7 @@ type Record struct {
 
 	md        metadata.MD // of the request
 	authority string
-	tr        grpc.ServerTransport
+	client    net.Addr
 }
 
 // Attempts counts the tries of a call at endpoints.
@@ -60,7 +61,7 @@ func (a Attempts) Further() int { return a.Unseen + a.Retries + a.Hedges }
 
 // start fills in what is known of a call that has come in.
 func (r *Record) start(listener string, down serverStream, md metadata.MD, authority string) {
-	r.Start, r.Listener, r.Method, r.tr = time.Now(), listener, down.s.Method(), down.tr
+	r.Start, r.Listener, r.Method, r.client = time.Now(), listener, down.s.Method(), down.tr.RemoteAddr()
 	r.md, r.authority = md, authority
 }
 
@@ -72,7 +73,7 @@ func (r *Record) resolved(t *resolver.Target) {
 // Values returns a copy without what belongs to the call: Header and the methods that read the request find nothing.
 func (r *Record) Values() Record {
 	v := *r
-	v.md, v.authority, v.tr = nil, "", nil
+	v.md, v.authority, v.client = nil, "", nil
 	return v
 }
 
@@ -97,14 +98,16 @@ func (r *Record) UserAgent() string { return r.Header("user-agent") }
 func (r *Record) RequestID() string { return r.Header("x-request-id") }
 
 // Peer returns the address that the client's connection comes from.
-func (r *Record) Peer() string { return peerOf(r.tr) }
+func (r *Record) Peer() string { return addressText(r.client) }
 
 // peerOf returns the address of the other end of a connection, or "".
-func peerOf(tr grpc.ServerTransport) string {
-	if tr == nil || tr.RemoteAddr() == nil {
+func peerOf(tr grpc.ServerTransport) string { return addressText(tr.RemoteAddr()) }
+
+func addressText(a net.Addr) string {
+	if a == nil {
 		return ""
 	}
-	return tr.RemoteAddr().String()
+	return a.String()
 }
 
 // codeNames are the names of gRPC's status codes (grpc/grpc, doc/statuscodes.md), by number.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strconv"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"github.com/framegate/framegate/handler/budget"
+	"github.com/framegate/framegate/handler/transserver"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/pool/h2conn"
 	"github.com/framegate/framegate/resolver"
@@ -127,6 +129,20 @@ func targetError(t *resolver.Target, err error) *localError {
 		return e
 	}
 	return localErrorf(codes.Unavailable, ReasonNoEndpoint, "route %s has no endpoint that may be used", t.Route)
+}
+
+// refusalError is the local error of a request that is no call, and the HTTP status that goes with it.
+func refusalError(r *transserver.Refusal) (e *localError, status int) {
+	switch r.Fault {
+	case transserver.NotPOST:
+		return localErrorf(codes.Internal, ReasonBadRequest, "%s", r.Detail), http.StatusMethodNotAllowed
+	case transserver.NotGRPC:
+		// gRPC over HTTP/2: so that no other client takes a status of 200 for a success.
+		return localErrorf(codes.InvalidArgument, ReasonBadRequest, "%s", r.Detail), http.StatusUnsupportedMediaType
+	case transserver.HeadersTooLarge:
+		return localErrorf(codes.ResourceExhausted, ReasonHeadersTooLarge, "request: the headers are longer than the listener's max_header_bytes"), http.StatusOK
+	}
+	return localErrorf(codes.Internal, ReasonBadRequest, "request: %s", r.Detail), http.StatusOK
 }
 
 // errBadPath is the local error of a call whose path names no method.

@@ -60,7 +60,8 @@ func Start(t testing.TB, cfg handler.Config) (*handler.Proxy, *grpc.ClientConn) 
 	t.Cleanup(p.Close)
 	ln := listen(t)
 	exit, done := make(chan error, 1), make(chan struct{})
-	svr := healthsvc.NewServer(&health{}, append(transserver.Options(), server.WithListener(ln),
+	conns := transserver.New(transserver.Config{Refuse: p.Refuse(Listener)})
+	svr := healthsvc.NewServer(&health{}, append(conns.Options(), server.WithListener(ln),
 		server.WithGRPCUnknownServiceHandler(p.Handler(Listener)),
 		server.WithStreamOptions(server.WithStreamMiddleware(p.OwnService(Listener, "grpc.health.v1"))),
 		server.WithExitWaitTime(time.Second), server.WithExitSignal(func() <-chan error { return exit }))...)

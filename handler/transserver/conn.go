@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"io"
 	"net"
 	"runtime/debug"
@@ -46,25 +47,52 @@ type conn struct {
 	reader *h2conn.Reader
 	guard  *guard
 
-	wmu    sync.Mutex    // serializes Write; guards what guard.sent says is guarded by it
+	wmu    sync.Mutex    // serializes Write; guards due, and what guard.sent says is guarded by it
+	due    []byte        // whole frames that wait until the header block that is being written has its end
 	writes atomic.Uint32 // writes begun and done: odd while one is under way
 	state  atomic.Int32  // a connState; changed with mu held
 
-	mu        sync.Mutex     // guards the fields below
-	transport transport      // the zero value until there is one
-	end       func()         // ends the transport; nil until there is one
-	ending    sync.WaitGroup // end, in a goroutine: who closes the connection may be whom the transport waits for
+	mu         sync.Mutex     // guards the fields below
+	transport  transport      // the zero value until there is one
+	writerDone chan struct{}  // of the transport; nil until there is one
+	crashed    bool           // a goroutine of the transport has ended with a panic
+	end        func()         // ends the transport; nil until there is one
+	ending     sync.WaitGroup // end, in a goroutine: who closes the connection may be whom the transport waits for
 
 	stuck stuck // owned by the server's watch
 }
 
 func newConn(nc net.Conn, s *Server) *conn {
-	c := &conn{Conn: nc, server: s, guard: newGuard(s.opt.GRPCCfg.MaxStreams, maxHeaderBytes(s.opt.GRPCCfg))}
-	c.reader = h2conn.NewReader(socket{c}, nil)
+	maxHeader := maxHeaderBytes(s.opt.GRPCCfg)
+	c := &conn{Conn: nc, server: s, guard: newGuard(s.opt.GRPCCfg.MaxStreams, maxHeader)}
+	var src io.Reader = socket{c}
+	if s.cfg.Refuse != nil {
+		src = &blocks{c: c, Blocks: h2conn.NewBlocks(src, h2conn.BlocksConfig{
+			Judge: &requests{conn: c}, MaxList: maxHeader, MaxBytes: c.guard.maxBlock, Skip: len(http2.ClientPreface),
+		})}
+	}
+	c.reader = h2conn.NewReader(src, nil)
 	return c
 }
 
-// socket is what the Reader reads from.
+// blocks is what the Reader reads from: the requests of which the transport may see something.
+type blocks struct {
+	*h2conn.Blocks
+	c *conn
+}
+
+// Read implements io.Reader.
+func (b *blocks) Read(p []byte) (int, error) {
+	n, err := b.Blocks.Read(p)
+	var blockErr *h2conn.BlockError
+	if n == 0 && errors.As(err, &blockErr) {
+		b.c.sendAway(BadHeaders, blockErr.Code)
+		err = io.EOF
+	}
+	return n, err
+}
+
+// socket is what the client sends, as far as the guard lets it in.
 type socket struct{ c *conn }
 
 // Read comes only when the transport needs bytes beyond the last whole frame: it has handled every frame read so far.
@@ -76,7 +104,7 @@ func (s socket) Read(p []byte) (int, error) {
 	}
 	if n > 0 {
 		if o := c.guard.read(p[:n], int(c.writes.Load())); o != nil {
-			c.sendAway(o)
+			c.sendAway(o, o.code)
 			return 0, io.EOF
 		}
 	}
@@ -89,6 +117,26 @@ func (c *conn) is(st connState) bool { return connState(c.state.Load()) == st }
 func (c *conn) Write(p []byte) (int, error) {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
+	n, err := c.writeLocked(p)
+	if len(c.due) > 0 && err == nil && c.guard.sent.atBoundary() {
+		_, _ = c.writeLocked(c.due)
+		c.due = nil
+	}
+	return n, err
+}
+
+// send writes whole frames of our own, as soon as they may come.
+func (c *conn) send(frames []byte) {
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	if !c.guard.sent.atBoundary() {
+		c.due = append(c.due, frames...)
+		return
+	}
+	_, _ = c.writeLocked(frames)
+}
+
+func (c *conn) writeLocked(p []byte) (int, error) {
 	c.guard.sent.follower.Follow(p) // before the client can react to it
 	c.writes.Add(1)
 	n, err := c.Conn.Write(p)
@@ -142,13 +190,13 @@ func (c *conn) leave() {
 }
 
 // sendAway closes the connection of a client that has done what no honest one does. It hears why if nothing else is
-// being written to it.
-func (c *conn) sendAway(o *Offence) {
+// being written to it; code is that of the GOAWAY.
+func (c *conn) sendAway(o *Offence, code http2.ErrCode) {
 	c.server.offended(c, o)
 	if c.wmu.TryLock() {
 		if c.guard.sent.atBoundary() {
 			_ = c.SetWriteDeadline(time.Now().Add(leaveTimeout))
-			_, _ = c.Conn.Write(goAwayFrame(c.guard.handled, o))
+			_, _ = c.Conn.Write(goAwayFrame(c.guard.handled, o.Name, code))
 		}
 		c.wmu.Unlock()
 	}
@@ -156,20 +204,22 @@ func (c *conn) sendAway(o *Offence) {
 }
 
 // goAwayFrame is a GOAWAY (RFC 9113 §6.8).
-func goAwayFrame(last uint32, o *Offence) []byte {
-	b := make([]byte, 17, 17+len(o.Name))
-	b[2], b[3] = byte(8+len(o.Name)), byte(http2.FrameGoAway)
-	binary.BigEndian.PutUint32(b[9:], last)
-	binary.BigEndian.PutUint32(b[13:], uint32(o.code))
-	return append(b, o.Name...)
+func goAwayFrame(last uint32, debug string, code http2.ErrCode) []byte {
+	b := h2conn.AppendFrameHeader(nil, h2conn.FrameHeader{Length: 8 + len(debug), Type: http2.FrameGoAway})
+	b = binary.BigEndian.AppendUint32(b, last)
+	b = binary.BigEndian.AppendUint32(b, uint32(code))
+	return append(b, debug...)
 }
 
 // begin takes the transport and what ends it, and takes the deadline of the preface away. It reports whether there is
 // anything to serve: if the connection is closed already, the transport is ended.
-func (c *conn) begin(t transport, end func()) bool {
+func (c *conn) begin(t transport, writerDone chan struct{}, end func()) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.transport, c.end = t, end
+	c.transport, c.writerDone, c.end = t, writerDone, end
+	if c.crashed { // before there was a writer to speak for
+		close(writerDone)
+	}
 	if !c.is(stateOpen) {
 		c.endLocked()
 		return false
@@ -217,6 +267,8 @@ func (c *conn) SetReadDeadline(time.Time) error { return nil }
 
 // serve serves the connection until it ends.
 func (c *conn) serve() {
+	defer c.watchCrashes()()
+	defer c.ending.Wait()
 	defer c.leave()
 	defer func() {
 		if p := recover(); p != nil {
@@ -233,6 +285,10 @@ func (c *conn) serve() {
 		return
 	}
 	t, err := transportOf(ctx)
+	var writerDone chan struct{}
+	if err == nil {
+		writerDone, err = t.writer()
+	}
 	if err == nil {
 		err = t.limitStreams(s.opt.GRPCCfg.MaxStreams)
 	}
@@ -243,14 +299,14 @@ func (c *conn) serve() {
 	}
 	t.gate(s.cfg.Gate, s.opt.GRPCCfg.MaxStreams)
 	c.guard.running = t.running
-	if c.begin(t, func() { s.handler.OnInactive(ctx, c) }) {
+	if c.begin(t, writerDone, func() { s.handler.OnInactive(ctx, c) }) {
 		if s.is(phaseDraining) {
 			t.drain() // Shutdown may not have seen the transport
 		}
 		_ = s.handler.OnRead(ctx, c) // returns, with nil, when the connection has ended
 	}
 	_ = c.Close()
-	c.ending.Wait()
+	c.ending.Wait() // before leave: what it writes must reach the client
 }
 
 // notHTTP2 is what a client that speaks HTTP/1 is told.

@@ -14,18 +14,19 @@ import (
 // Offence is what a client did for which its connection was ended.
 type Offence struct {
 	Name string        // also the debug data of the GOAWAY
-	code http2.ErrCode // of the GOAWAY
+	code http2.ErrCode // of the GOAWAY; for BadHeaders there are several
 }
 
-// The offences. Each is something that Kitex's transport would take without end.
+// The offences. Each is something that Kitex's transport would take without end, or nothing that it could go on after.
 var (
 	TooManyResets   = &Offence{"too_many_resets", http2.ErrCodeEnhanceYourCalm}
 	TooManyControls = &Offence{"too_many_control_frames", http2.ErrCodeEnhanceYourCalm}
 	HeadersTooLong  = &Offence{"header_block_too_long", http2.ErrCodeEnhanceYourCalm}
+	BadHeaders      = &Offence{"bad_header_block", http2.ErrCodeProtocol}
 	NotReading      = &Offence{"not_reading", http2.ErrCodeEnhanceYourCalm}
 	UnaskedPingAck  = &Offence{"unasked_ping_ack", http2.ErrCodeProtocol}
 	WindowOverflow  = &Offence{"window_overflow", http2.ErrCodeFlowControl}
-	offences        = [...]*Offence{TooManyResets, TooManyControls, HeadersTooLong, NotReading, UnaskedPingAck, WindowOverflow}
+	offences        = [...]*Offence{TooManyResets, TooManyControls, HeadersTooLong, BadHeaders, NotReading, UnaskedPingAck, WindowOverflow}
 )
 
 // What an honest client stays far below.
@@ -48,8 +49,9 @@ const (
 	// blockFrameCost is what a frame of a header block counts for beside its bytes, so that empty ones have an end.
 	blockFrameCost = 128
 
-	// leastBlock is what a header block may have in any case: two full frames.
-	leastBlock = 32 << 10
+	// leastBlock is what a header block may have in any case. It is not held in memory, and what is too long of it costs
+	// its call alone.
+	leastBlock = 1 << 20
 )
 
 // guard stands between a client and Kitex's HTTP/2 transport, which believes that clients mean well. It sees every byte
@@ -58,7 +60,8 @@ const (
 //   - a client opens streams and resets them at once, or faster than their handlers end (CVE-2023-44487): TooManyResets;
 //   - it sends more frames that carry nothing (PING, SETTINGS, PRIORITY, empty DATA, WINDOW_UPDATE, RST_STREAM, unknown
 //     ones) than what it calls and is sent explains. Each HEADERS and DATA frame in either direction earns some;
-//   - a header block has no end (CVE-2024-27316): Kitex bounds what it keeps of it, and reads on: HeadersTooLong;
+//   - a header block has no end (CVE-2024-27316): Kitex bounds what it keeps of it, and reads on: HeadersTooLong; one that
+//     cannot be decoded is BadHeaders, but that is for h2conn.Blocks to say;
 //   - what Kitex queues for a client grows while the client does not read: NotReading;
 //   - it answers a PING that it was not sent, which makes Kitex panic: UnaskedPingAck;
 //   - it raises the connection's window over 2^31-1 (RFC 9113 §6.9.1), where Kitex's would wrap: WindowOverflow.

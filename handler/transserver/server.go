@@ -5,8 +5,9 @@
 // This one gives each connection a goroutine, a bounded time for its preface, an answer to HTTP/1, and a guard against
 // clients that mean harm.
 //
-// Enter at Acceptor; then Server.BootstrapServer, conn.go (a connection), guard.go (what a client may do), drain.go (how
-// it stops), reuseport.go (how another process takes over), transport.go (what is taken from Kitex).
+// Enter at Acceptor; then Server.BootstrapServer, conn.go (a connection), guard.go (what a client may do), requests.go and
+// refuse.go (which requests are no calls, and what becomes of them), drain.go (how it stops), reuseport.go (how another
+// process takes over), transport.go (what is taken from Kitex).
 package transserver
 
 import (
@@ -39,6 +40,7 @@ type Config struct {
 	WriteTimeout   time.Duration        // how long a client may leave one write (some 64 KiB at most) untaken; 0 means 3 minutes
 	ReusePort      bool                 // the listener was made with Listen and reuse: another process may take over
 	Gate           Gate                 // asked about each call; nil lets all in
+	Refuse         Refuse               // asked about each request that is no call; nil leaves them to Kitex, which resets most of them
 	ExitWait       func() time.Duration // how long Shutdown waits for calls; nil means the Kitex server's ExitWaitTime
 	Descriptors    *Descriptors         // shared by the listeners of a process; nil means no bound
 	Log            *slog.Logger         // nil for none

@@ -73,6 +73,15 @@ func (t transport) limitStreams(n uint32) error {
 	return nil
 }
 
+// writer returns the channel that the transport's writer closes when it has ended, unless it has ended with a panic.
+func (t transport) writer() (done chan struct{}, err error) {
+	v := reflect.ValueOf(t.kitex.tr).Elem().FieldByName("writerDone") // of *grpc.http2Server
+	if !v.IsValid() || v.Type() != reflect.TypeFor[chan struct{}]() || !v.CanAddr() {
+		return nil, fmt.Errorf("%T has no field writerDone that is a chan struct{}", t.kitex.tr)
+	}
+	return *(*chan struct{})(unsafe.Pointer(v.UnsafeAddr())), nil
+}
+
 // gate puts g between Kitex and the transport, which has at most maxStreams streams. The transport must not read yet, and
 // nobody else may use it: Kitex has it in a list already.
 func (t transport) gate(g Gate, maxStreams uint32) {

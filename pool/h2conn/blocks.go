@@ -27,6 +27,7 @@ const (
 	Rewrite                // the transport gets the Fields and the EndStream that the judge has left in the block
 	Drop                   // the transport does not get it
 	End                    // the transport gets an empty DATA frame with END_STREAM in its place
+	Reset                  // the transport gets a RST_STREAM in its place
 )
 
 // Judge decides about header blocks.
@@ -372,7 +373,9 @@ func (b *Blocks) judged(block []byte, oneFrame bool) (same, ok bool) {
 		}
 		b.write(b.recoded.Bytes())
 	case End:
-		b.room = appendFrameHeader(b.room, 0, http2.FrameData, http2.FlagDataEndStream, b.block.Stream)
+		b.room = AppendFrameHeader(b.room, FrameHeader{Type: http2.FrameData, Flags: http2.FlagDataEndStream, Stream: b.block.Stream})
+	case Reset:
+		b.room = AppendReset(b.room, b.block.Stream, http2.ErrCodeProtocol)
 	}
 	b.forget()
 	return same, true
@@ -411,15 +414,10 @@ func (b *Blocks) write(block []byte) {
 		if n == len(block) {
 			flags |= http2.FlagHeadersEndHeaders
 		}
-		b.room = append(appendFrameHeader(b.room, n, typ, flags, b.block.Stream), block[:n]...)
+		b.room = append(AppendFrameHeader(b.room, FrameHeader{n, typ, flags, b.block.Stream}), block[:n]...)
 		if block = block[n:]; len(block) == 0 {
 			return
 		}
 		typ, flags = http2.FrameContinuation, 0
 	}
-}
-
-func appendFrameHeader(to []byte, length int, typ http2.FrameType, flags http2.Flags, stream uint32) []byte {
-	to = append(to, byte(length>>16), byte(length>>8), byte(length), byte(typ), byte(flags))
-	return binary.BigEndian.AppendUint32(to, stream)
 }

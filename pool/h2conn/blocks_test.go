@@ -142,7 +142,7 @@ func TestBlocks_TransportGetsWhatTheJudgeLeaves(t *testing.T) {
 			fields, end := randomFields(rnd), rnd.IntN(2) == 0
 			verdict := Pass
 			if alters {
-				verdict = []Verdict{Pass, Pass, Pass, Pass, Pass, Rewrite, Drop, End}[rnd.IntN(8)]
+				verdict = []Verdict{Pass, Pass, Pass, Pass, Pass, Rewrite, Drop, End, Reset}[rnd.IntN(9)]
 			}
 			fields = append(fields, hpack.HeaderField{Name: "verdict", Value: fmt.Sprint(int(verdict))})
 			s.headers(stream, end, 1+rnd.IntN(8000), uint8(rnd.IntN(2)*rnd.IntN(200)), rnd.IntN(5) == 0, fields...)
@@ -153,6 +153,8 @@ func TestBlocks_TransportGetsWhatTheJudgeLeaves(t *testing.T) {
 				want = append(want, got{kind: http2.FrameHeaders, stream: stream, end: true, fields: fieldsText(fields) + "more=of it;"})
 			case End:
 				want = append(want, got{kind: http2.FrameData, stream: stream, end: true})
+			case Reset:
+				want = append(want, got{kind: http2.FrameRSTStream, stream: stream})
 			}
 		}
 		judge := judgeFunc(func(b *Block) Verdict {
@@ -377,7 +379,7 @@ func FuzzBlocks(f *testing.F) {
 			if b.TooLong {
 				return Drop
 			}
-			return Verdict(rnd.IntN(4))
+			return Verdict(rnd.IntN(5))
 		})
 		b := NewBlocks(&chunked{rnd: rnd, data: bytes.Clone(wire), max: 50}, BlocksConfig{Judge: judge, MaxList: 200, MaxBytes: 100_000})
 		out, err := io.ReadAll(b)

@@ -19,6 +19,18 @@ type FrameHeader struct {
 	Stream uint32
 }
 
+// AppendFrameHeader appends the header of a frame to p.
+func AppendFrameHeader(p []byte, h FrameHeader) []byte {
+	p = append(p, byte(h.Length>>16), byte(h.Length>>8), byte(h.Length), byte(h.Type), byte(h.Flags))
+	return binary.BigEndian.AppendUint32(p, h.Stream)
+}
+
+// AppendReset appends a RST_STREAM frame to p.
+func AppendReset(p []byte, stream uint32, code http2.ErrCode) []byte {
+	p = AppendFrameHeader(p, FrameHeader{Length: 4, Type: http2.FrameRSTStream, Stream: stream})
+	return binary.BigEndian.AppendUint32(p, uint32(code))
+}
+
 // Frames hears of the frames of one direction of a connection, in their order.
 type Frames interface {
 	// Begin comes with each frame's header. It reports whether Payload is to be called for this frame.

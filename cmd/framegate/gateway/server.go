@@ -51,7 +51,7 @@ func (g *Gateway) startServer(ctx context.Context, l conf.Listener) (*kitexServe
 	s := &kitexServer{name: l.Name, addr: ln.Addr(), exit: make(chan error, 1), done: make(chan struct{})}
 	s.conns = transserver.New(transserver.Config{
 		MaxConnections: l.MaxConnections, WriteTimeout: l.Keepalive.Time + l.Keepalive.Timeout, ReusePort: l.ReusePort,
-		Gate: g.proxy.Gate(l.Name, own), ExitWait: g.exitWait, Log: g.log.With("listener", l.Name),
+		Gate: g.proxy.Gate(l.Name, own), Refuse: g.proxy.Refuse(l.Name), ExitWait: g.exitWait, Log: g.log.With("listener", l.Name),
 		Descriptors: g.descriptors,
 	})
 	if most := g.descriptors.MaxConnections(); l.MaxConnections > most {

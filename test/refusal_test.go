@@ -1,0 +1,227 @@
+package test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/net/http2"
+
+	"github.com/framegate/framegate/test/testbed"
+)
+
+// refused is a request that is no call, and what its client is told.
+type refused struct {
+	fields testbed.Fields
+	http   string
+	code   int
+	reason string
+	text   string // of the message
+}
+
+// request returns the fields of a request without those of the names.
+func requestWithout(names ...string) testbed.Fields {
+	var out testbed.Fields
+	for _, f := range testbed.RequestFields() {
+		if !strings.Contains(strings.Join(names, " "), f.Name) {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+func refusals() map[string]refused {
+	with := testbed.RequestFields
+	malformed := func(fields testbed.Fields, text string) refused {
+		return refused{fields, "200", 13, "bad_request", text}
+	}
+	large := func(fields testbed.Fields) refused {
+		return refused{fields, "200", 8, "headers_too_large", "max_header_bytes"}
+	}
+	notGRPC := func(fields testbed.Fields, text string) refused {
+		return refused{fields, "415", 3, "bad_request", text}
+	}
+	notPOST := func(fields testbed.Fields, text string) refused {
+		return refused{fields, "405", 13, "bad_request", text}
+	}
+	all := map[string]refused{
+		"no content-type":                   notGRPC(requestWithout("content-type"), "no content-type"),
+		"a foreign content-type":            notGRPC(with().Replace("content-type", "application/json"), `"application/json"`),
+		"gRPC-web":                          notGRPC(with().Replace("content-type", "application/grpc-web+proto"), "grpc-web"),
+		"an empty content-type":             notGRPC(with().Replace("content-type", ""), "no content-type"),
+		"a content-type that is like gRPC":  notGRPC(with().Replace("content-type", "application/grpcx"), "grpcx"),
+		"a content-type of control letters": notGRPC(with().Replace("content-type", "text/\u202e\u009b"), `\u202e`),
+		"GET without content-type":          notPOST(testbed.NewFields(":method", "GET", ":scheme", "http", ":path", "/", ":authority", "a"), `"GET"`),
+		"CONNECT":                           notPOST(testbed.NewFields(":method", "CONNECT", ":authority", "a:1"), `"CONNECT"`),
+		"metadata over the limit":           large(with(thousandFields(1000)...)),
+		"one header of 70 KB":               large(with("x-large", strings.Repeat("v", 70<<10))),
+		"one header of 700 KB":              large(with("x-large", strings.Repeat("v", 700<<10))),
+		"a path of 70 KB":                   large(with().Replace(":path", "/"+strings.Repeat("p", 70<<10)+"/Call")),
+		"a name of 70 KB":                   large(with(strings.Repeat("n", 70<<10), "v")),
+		"too large before its content-type": large(requestWithout("content-type").With("x-large", strings.Repeat("v", 70<<10), "content-type", "application/grpc")),
+		"no method":                         malformed(requestWithout(":method"), ":method"),
+		"two methods":                       malformed(testbed.NewFields(":method", "POST").With(":method", "POST", ":path", "/a.B/C", "content-type", "application/grpc"), ":method"),
+		"a pseudo-header behind":            malformed(requestWithout(":path").With(":path", testbed.Method), ":path"),
+		"an unknown pseudo-header":          malformed(testbed.NewFields(":protocol", "x").With(":method", "POST", "content-type", "application/grpc"), ":protocol"),
+		"a response's pseudo-header":        malformed(append(testbed.NewFields(":status", "200"), with()...), ":status"),
+		"a name in upper case":              malformed(with("X-Upper", "v"), "X-Upper"),
+		"a name with a space":               malformed(with("x y", "v"), "x y"),
+		"a name without letters":            malformed(with("", "v"), `""`),
+		"a value with a line break":         malformed(with("x-evil", "a\r\nb: c"), "x-evil"),
+		"a value with a NUL":                malformed(with("x-evil", "a\x00b"), "x-evil"),
+	}
+	for _, method := range []string{"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "post", "", "POST "} {
+		if method == "" {
+			continue
+		}
+		all[method] = notPOST(with().Replace(":method", method), fmt.Sprintf("%q", method))
+	}
+	for _, timeout := range []string{"123456789S", "Infinitym", "", "S", "1", "1x", "-5S", "+5S", "1.5S", " 5S", "5 S", "99999999999999999999S", "0x1S"} {
+		all["grpc-timeout "+timeout] = malformed(with("grpc-timeout", timeout), "grpc-timeout")
+	}
+	for name, values := range map[string][]string{
+		"biz-extra":               {"{", "[]", `{"a":1}`, "x"},
+		"biz-status":              {"x", "99999999999999999999"},
+		"grpc-status":             {"x"},
+		"grpc-status-details-bin": {"!", "////"},
+		"grpc-tags-bin":           {"!"},
+		"grpc-trace-bin":          {"a"},
+	} {
+		for _, v := range values {
+			all[name+" "+v] = malformed(with(name, v), name)
+		}
+	}
+	return all
+}
+
+func thousandFields(n int) (pairs []string) {
+	for i := range n {
+		pairs = append(pairs, fmt.Sprintf("x-many-%d", i), strings.Repeat("v", 60))
+	}
+	return pairs
+}
+
+// What Kitex resets without a word, or closes the client's connection for, gets an answer, a count and a line in the access
+// log. It costs nobody else anything, and no endpoint sees it.
+func TestRefusal_EachIsAnsweredCountedAndLogged(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "access.log")
+	server := testbed.NewH2Server(t)
+	proxy := testbed.NewProxy(t, testbed.RouteTo(server.Addr), testbed.Admin(), testbed.AccessLog(log))
+	p := rawPair{client: testbed.DialH2(t, proxy.Addr), server: server}
+	check := neighbours(t, p, 3)
+	lines := map[string]int{}
+	for name, r := range refusals() {
+		for _, whole := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, whole %t", name, whole), func(t *testing.T) {
+				open := p.client.Open
+				if whole {
+					open = p.client.OpenEnd
+				}
+				cs := open(t, r.fields)
+				o := cs.Outcome()
+				require.True(t, o.TrailersOnly(), "%s", o)
+				require.Equal(t, []string{r.http}, o.Trailers.Values(":status"))
+				require.Equal(t, []string{"application/grpc"}, o.Trailers.Values("content-type"))
+				wantLocal(t, o, r.code, r.reason)
+				require.Contains(t, o.Message(), r.text)
+				if r.http == "405" {
+					require.Equal(t, "POST", o.Trailers.Get("allow"))
+				}
+				if !whole {
+					code, _ := cs.AwaitReset()
+					require.Equal(t, http2.ErrCodeNo, code, "the rest of the request is not wanted")
+					require.NoError(t, p.client.Write(func(fr *http2.Framer) error { return fr.WriteData(cs.ID, true, []byte("was on its way")) }))
+				}
+			})
+			lines[r.reason]++
+		}
+		if len(name)%4 == 0 { // calls go on, with what has become of the tables
+			cs, ss, got := p.open(t, testbed.RequestFields("x-name", name))
+			require.Equal(t, testbed.Method, got.Get(":path"))
+			require.Equal(t, []string{name}, got.Values("x-name"))
+			cs.SendEnd(testbed.Frame(text("request")))
+			ss.WantMessage(string(text("request")))
+			answer(ss, "reply")
+			wantAnswer(t, cs, "reply")
+		}
+	}
+	check()
+	require.Zero(t, server.Unaccepted(), "requests at the endpoint")
+	testbed.Poll(t, func() error {
+		metrics := scraped(t, proxy)
+		for reason, n := range lines {
+			if want := fmt.Sprintf(`framegate_local_errors_total{backend="",reason=%q,route=""} %d`, reason, n); !strings.Contains(metrics, want+"\n") {
+				return fmt.Errorf("no %s in:\n%s", want, metrics)
+			}
+		}
+		if want := `framegate_listener_calls{listener="main"} 0` + "\n"; !strings.Contains(metrics, want) {
+			return fmt.Errorf("no %s", want)
+		}
+		return nil
+	})
+	proxy.Stop()
+	written, err := os.ReadFile(log)
+	require.NoError(t, err)
+	for reason, n := range lines {
+		require.Equal(t, n, strings.Count(string(written), fmt.Sprintf(`"reason":%q`, reason)), "lines of the access log with %s", reason)
+	}
+}
+
+// What gRPC allows goes on as before.
+func TestRefusal_OddButGoodRequestsAreForwarded(t *testing.T) {
+	p := newRawPair(t, proxied)
+	for _, fields := range []testbed.Fields{
+		testbed.RequestFields("grpc-timeout", "99999999H"),
+		testbed.RequestFields("grpc-timeout", "10000S"),
+		testbed.RequestFields().Replace("content-type", "application/grpc+proto"),
+		testbed.RequestFields().Replace("content-type", "application/grpc;proto"),
+		testbed.RequestFields("biz-extra", `{"a":"b"}`, "biz-status", "4", "grpc-status", "7"),
+		testbed.RequestFields("x-tab", "a\tb", "x-utf8", "ä", "x-empty", ""),
+		testbed.RequestFields("x-large", strings.Repeat("v", 60<<10)),
+		testbed.RequestFields("grpc-trace-bin", "AAA", "x-bin", "AAA="),
+	} {
+		cs, ss, _ := p.open(t, fields)
+		cs.SendEnd(testbed.Frame(text("request")))
+		ss.WantMessage(string(text("request")))
+		answer(ss, "reply")
+		wantAnswer(t, cs, "reply")
+	}
+}
+
+// Trailers of a request, which gRPC does not know, closed the connection. They end the request.
+func TestRefusal_TrailersOfARequestEndIt(t *testing.T) {
+	p := newRawPair(t, proxied)
+	check := neighbours(t, p, 2)
+	for range 2 {
+		cs, ss, _ := p.open(t, testbed.RequestFields())
+		cs.Send(testbed.Frame(text("request")))
+		cs.SendTrailers(testbed.NewFields("x-checksum", "1"))
+		ss.WantMessage(string(text("request")))
+		ss.WantEnd()
+		answer(ss, "reply")
+		wantAnswer(t, cs, "reply")
+	}
+	cs, ss, _ := p.open(t, testbed.RequestFields())
+	cs.SendHeaders(testbed.NewFields("x-middle", "1")) // RFC 9113 §8.1: they must end the stream
+	code, _ := cs.AwaitReset()
+	require.Equal(t, http2.ErrCodeProtocol, code)
+	code, _ = ss.AwaitReset()
+	require.Equal(t, http2.ErrCodeCancel, code)
+	check()
+}
+
+// A block that cannot be decoded leaves nothing to go on with: the client hears why.
+func TestRefusal_UndecodableBlockEndsTheConnection(t *testing.T) {
+	proxy := testbed.NewProxy(t, "routes: []")
+	c := testbed.DialH2(t, proxy.Addr)
+	require.NoError(t, c.Write(func(fr *http2.Framer) error {
+		return fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{0xff, 0xff, 0xff}, EndHeaders: true})
+	}))
+	g := c.AwaitGoAway(t)
+	require.Equal(t, http2.ErrCodeCompression, g.Code)
+	require.Equal(t, "bad_header_block", g.Debug)
+	c.AwaitClosed(t)
+}
