@@ -29,6 +29,7 @@ import (
 	"github.com/framegate/framegate/handler/tap"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/health"
 )
 
 // Router chooses where a call goes. It neither blocks nor fails.
@@ -193,7 +194,7 @@ func (p *Proxy) serve(e *entrance, down serverStream) {
 	if md == nil {
 		md = metadata.MD{}
 	}
-	c.ctx, c.hdr = upstreamRequest(c.ctx, down, md, cmp.Or(target.Authority, authority, target.Address))
+	c.ctx, c.hdr = upstreamRequest(c.ctx, down, md, cmp.Or(target.Authority, authority, health.AuthorityOf(target.Address)))
 	p.addVia(md)
 	c.keep()
 	if c.struc != nil {

@@ -1,6 +1,7 @@
 package handler
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"github.com/framegate/framegate/handler/rule"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/health"
 	"github.com/framegate/framegate/resolver/schema"
 )
 
@@ -67,10 +69,7 @@ func (p *Proxy) askEndpoint(ctx context.Context, prog *program, target *resolver
 	room.open(ctx, p.budget, cancel)
 	defer room.free()
 	set, err := reflection.Fetch(ctx, func(ctx context.Context, method string) (reflection.Stream, error) {
-		host := target.Authority
-		if host == "" {
-			host = address
-		}
+		host := cmp.Or(target.Authority, health.AuthorityOf(address))
 		up, err := p.openerOf(target).Open(ctx, address, &grpc.CallHdr{Host: host, Method: method}, pool.OpenOptions{})
 		if err != nil {
 			return nil, err

@@ -1,6 +1,7 @@
 package health
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -64,10 +65,13 @@ func newGRPCProber(address string, cfg Config) *grpcProber {
 }
 
 func authorityOf(address string, cfg Config) string {
-	switch {
-	case cfg.Authority != "":
-		return cfg.Authority
-	case strings.HasPrefix(address, "unix:"):
+	return cmp.Or(cfg.Authority, AuthorityOf(address))
+}
+
+// AuthorityOf returns the :authority of calls to an endpoint that nothing else names: its address, or localhost for a unix
+// socket, whose path is none.
+func AuthorityOf(address string) string {
+	if strings.HasPrefix(address, "unix:") {
 		return "localhost"
 	}
 	return address
