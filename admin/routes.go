@@ -145,6 +145,9 @@ func (s *Server) routeInEtcd(ctx context.Context, name string, a *routeAnswer) (
 	case err != nil:
 		return false, storeProblem(err)
 	}
+	if a.LatestRevision == stored.Revision && a.Error != "" { // the document is good; it does not fit its schema, say
+		return true, nil
+	}
 	latest := newRouteAnswer(resolver.RouteStatus{Name: name, Source: resolver.SourceEtcd, Route: stored.Route, Revision: a.Revision, Latest: stored.Revision})
 	if a.Revision != stored.Revision {
 		latest.Status = statusPending

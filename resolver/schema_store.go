@@ -78,7 +78,8 @@ func (s *SchemaStore) List(ctx context.Context) ([]StoredSchema, error) {
 }
 
 // Put stores a schema under a valid name, if every route in etcd that uses it fits it; the error names the routes and
-// rules that do not.
+// rules that do not. A route that does not fit what is stored now either is none of them: somebody put it there past
+// RouteStore, and no put makes it worse.
 func (s *SchemaStore) Put(ctx context.Context, name string, doc *schema.Schema) (PutResult, error) {
 	if err := ValidateName(name); err != nil {
 		return PutResult{}, fmt.Errorf("put schema: name: %w", err)
@@ -107,16 +108,25 @@ func (s *SchemaStore) tryPut(ctx context.Context, name string, doc *schema.Schem
 		return PutResult{}, false, err
 	}
 	result := PutResult{Name: name, Outcome: Created}
+	fits := func(*Route) bool { return false } // what is stored now
 	if kvs := before.Responses[0].GetResponseRange().Kvs; len(kvs) > 0 {
 		result.Outcome, result.Revision = Updated, kvs[0].ModRevision
 		if bytes.Equal(kvs[0].Value, encoded) {
 			result.Outcome = Unchanged
 			return result, true, nil
 		}
+		stored := readSchema(s.keys, kvs[0])
+		fits = func(r *Route) bool {
+			if stored.Err != nil {
+				return true // as far as is known: a good version may be in force
+			}
+			_, err := s.routes.compile.compiled(r, stored.Schema)
+			return err == nil
+		}
 	}
 	var errs []error
 	for _, r := range s.users(name, before.Responses[1].GetResponseRange().Kvs) {
-		if _, err := s.routes.compile.compiled(r, doc); err != nil {
+		if _, err := s.routes.compile.compiled(r, doc); err != nil && fits(r) {
 			errs = append(errs, fmt.Errorf("route %s: %w", r.Name, err))
 		}
 	}

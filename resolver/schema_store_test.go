@@ -350,3 +350,18 @@ func TestSchemaStore_NoRevisionHasARouteThatDoesNotFit(t *testing.T) {
 	}
 	require.Positive(t, refused.Load())
 }
+
+// A route that somebody put past the store, and that does not fit, holds up no change of its schema; those that fit are
+// guarded all the same.
+func TestSchemaStore_RouteThatNeverFittedBlocksNoPut(t *testing.T) {
+	routes, s, cli := newSchemaStores(t, nil)
+	putRaw(t, cli, "/routes/misfit", encoded(t, structRoute(t, "misfit", "shop", "nowhere")))
+	_, err := s.Put(t.Context(), "shop", shopSchema(t, "a"))
+	require.NoError(t, err, "the first")
+	_, err = routes.Put(t.Context(), structRoute(t, "x", "shop", "a"))
+	require.NoError(t, err)
+	_, err = s.Put(t.Context(), "shop", shopSchema(t, "a", "b"))
+	require.NoError(t, err, "the next")
+	_, err = s.Put(t.Context(), "shop", shopSchema(t, "b"))
+	require.EqualError(t, err, `put schema shop: route x: struct.rules[0].when: no field "a" in shop.Order`)
+}
