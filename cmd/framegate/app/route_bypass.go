@@ -20,7 +20,7 @@ func warnOf(ctx context.Context, cmd *cobra.Command, s *resolver.RouteStore, put
 // writeUnreachable writes a line for each, after a prefix.
 func writeUnreachable(w io.Writer, prefix string, found []resolver.Unreachable) {
 	for _, u := range found {
-		fmt.Fprintf(w, "%s%s\n", prefix, u)
+		fmt.Fprintf(w, "%s%s\n", prefix, plain.Line(u.String()))
 	}
 }
 
