@@ -104,7 +104,7 @@ func TestTerminal_TextOfAnAdminServer(t *testing.T) {
 	answers := map[string]string{
 		"/v1/tap": fmt.Sprintf(`{"time":"2026-01-02T03:04:05Z","method":%[1]s,"peer":%[1]s,"direction":"request","message":{"m":%[1]s}}`+"\n"+
 			`{"method":%[1]s,"reason":%[1]s,"payload":"AAA="}`+"\n"+`{"reason":%[1]s}`+"\n", raw),
-		"/v1/endpoints": fmt.Sprintf(`{"groups":[{"service":%[1]s,"tags":%[1]s,"endpoints":[{"address":%[1]s,"state":%[1]s},{"address":"a","state":"usable","connect_error":%[1]s},{"address":"a","state":"unhealthy","health_error":%[1]s}]},
+		"/v1/endpoints": fmt.Sprintf(`{"groups":[{"service":%[1]s,"tags":%[1]s,"endpoints":[{"address":%[1]s,"state":%[1]s},{"address":"a","state":"unreachable","connect_error":%[1]s},{"address":"a","state":"unhealthy","health_error":%[1]s}]},
 			{"route":%[1]s,"backend":%[1]s,"endpoints":[]}]}`, raw),
 		"/v1/explain": fmt.Sprintf(`{"route":%[1]s,"chosen":{"route":%[1]s,"match":%[1]s},"backends":[%[1]s],"mode":%[1]s,"schema":%[1]s,"rules":[%[1]s],"target":{"backend":%[1]s,"address":%[1]s},
 			"stronger":[{"route":%[1]s,"match":%[1]s,"reason":%[1]s}]}`, raw),
