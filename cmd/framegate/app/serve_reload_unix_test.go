@@ -143,7 +143,7 @@ func TestServe_SIGHUPReopensLogsAndReadsTheConfigurationAgain(t *testing.T) {
 func TestServe_SIGHUPWithAWrongConfigurationChangesNothing(t *testing.T) {
 	r := startReloadable(t)
 	for name, c := range map[string]struct{ document, want string }{
-		"a value":          {r.document(`, drain: {timeout: -1s}, log: {level: error}`), "drain.timeout: -1s, want more than 0s"},
+		"a value":          {r.document(`, drain: {timeout: -1s}, log: {level: error}`), "drain.timeout: -1s, want 1ms to 8760h0m0s"},
 		"an unknown key":   {r.document(`, nonsense: 1, log: {level: error}`), "nonsense: unknown key, want one of"},
 		"no YAML":          {"}{", r.config},
 		"the routes":       {strings.Replace(r.document(", log: {level: error}"), r.routes, writeFile(t, "routes: [{name: X}]"), 1), `routes.file: `},
