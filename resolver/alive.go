@@ -43,15 +43,16 @@ func (c aliveCredentials) Clone() credentials.TransportCredentials {
 	return aliveCredentials{c.TransportCredentials.Clone(), c.silence, c.silent}
 }
 
-// aliveConn is the client's side of an HTTP/2 connection. After a frame that a living peer answers, and silence, it pings;
+// aliveConn is the client's side of an HTTP/2 connection. After a frame that a living peer answers, and silence, it probes;
 // after more silence it closes the connection:
 //
-//	quiet ──frame that wants an answer──> waiting ──half of silence──> pinged ──the other half──> closed
+//	quiet ──frame that wants an answer──> waiting ──half of silence──> probed ──the other half──> closed
 //	  ^                                      │                           │
 //	  └──────────── anything read ───────────┴───────────────────────────┘
 //
-// Nothing is sent on a connection that is idle. The peer answers a ping by itself (RFC 9113 §6.7), however long it takes
-// over a request. gRPC's reader takes no notice of an answer to a ping that is not its own.
+// Nothing is sent on a connection that is idle. The probe is a SETTINGS frame that sets nothing: the peer acknowledges it at
+// once (RFC 9113 §6.5.3), however long it takes over a request. A PING would do the same, but gRPC servers close a connection
+// for a third one within some seconds in which they sent nothing else. gRPC's reader takes no notice of acknowledgements.
 type aliveConn struct {
 	net.Conn
 	every  time.Duration // between looks
@@ -125,23 +126,23 @@ func (c *aliveConn) look() {
 			c.silent(c.RemoteAddr().String())
 		}
 	case looks == aliveLooks/2:
-		c.ping()
+		c.probe()
 	}
 }
 
-// pingFrame is HTTP/2's PING with data of its own.
-var pingFrame = append([]byte{0, 0, 8, byte(http2.FramePing), 0, 0, 0, 0, 0}, "framegat"...)
+// probeFrame is a SETTINGS frame without a setting.
+var probeFrame = []byte{0, 0, 0, byte(http2.FrameSettings), 0, 0, 0, 0, 0}
 
-// ping asks the peer for an answer, unless something is being written or is half written: a peer that takes that reads,
+// probe asks the peer for an answer, unless something is being written or is half written: a peer that takes that reads,
 // and one that does not is silent.
-func (c *aliveConn) ping() {
+func (c *aliveConn) probe() {
 	if !c.writing.TryLock() {
 		return
 	}
 	defer c.writing.Unlock()
 	if c.frames.between() {
 		_ = c.SetWriteDeadline(time.Now().Add(c.every))
-		_, _ = c.Conn.Write(pingFrame)
+		_, _ = c.Conn.Write(probeFrame)
 		_ = c.SetWriteDeadline(time.Time{})
 	}
 }
