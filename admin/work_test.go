@@ -62,14 +62,11 @@ func peakHeap(f func()) uint64 {
 }
 
 func TestServer_ManyLargeDocumentsAtOnceTakeBoundedMemory(t *testing.T) {
-	if race.Choose(false, true) {
-		t.Skip("the race detector takes several times the memory and the time")
-	}
 	c := startAPI(t, Config{Token: "s3cret"})
 	var asking sync.WaitGroup
-	documents := hostileDocuments()
+	documents, many := hostileDocuments(), race.Choose(40, 16) // the race detector takes several times the time
 	peak := peakHeap(func() {
-		for i := range 40 {
+		for i := range many {
 			asking.Go(func() {
 				path := "/v1/routes/a"
 				if i%8 == 7 {
@@ -95,7 +92,7 @@ func TestServer_ManyLargeDocumentsAtOnceTakeBoundedMemory(t *testing.T) {
 		}
 		asking.Wait()
 	})
-	t.Logf("peak heap of 40 documents: %d MiB", peak>>20)
+	t.Logf("peak heap of %d documents: %d MiB", many, peak>>20)
 	require.Less(t, peak, uint64(1<<30))
 }
 
