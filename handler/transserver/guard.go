@@ -46,9 +46,6 @@ const (
 	// rapid is the age at which it is nothing unusual that a stream is reset.
 	rapid = 10 * time.Millisecond
 
-	// blockFrameCost is what a frame of a header block counts for beside its bytes, so that empty ones have an end.
-	blockFrameCost = 128
-
 	// leastBlock is what a header block may have in any case. It is not held in memory, and what is too long of it costs
 	// its call alone.
 	leastBlock = 1 << 20
@@ -70,7 +67,7 @@ const (
 type guard struct {
 	// set once
 	maxStreams int
-	maxBlock   int              // of a header block, with blockFrameCost for each frame
+	maxBlock   int              // of a header block, with h2conn.BlockFrameCost for each frame
 	now        func() time.Time // asked once a piece
 	running    func() int       // calls that have a handler; nil before the transport is there
 
@@ -257,7 +254,7 @@ func (g *guard) End() {
 }
 
 func (g *guard) addBlock(h h2conn.FrameHeader) {
-	g.block += h.Length + blockFrameCost
+	g.block += h.Length + h2conn.BlockFrameCost
 	if g.block > g.maxBlock {
 		g.offend(HeadersTooLong)
 	}

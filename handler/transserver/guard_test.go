@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/framegate/framegate/pool/h2conn"
 	"golang.org/x/net/http2"
 )
 
@@ -254,7 +256,7 @@ func TestGuard_HeaderBlockHasAnEnd(t *testing.T) {
 		more := frames(func(fr *http2.Framer) { _ = fr.WriteContinuation(1, false, make([]byte, size)) })
 		times, o := readUntil(g, more, 1_000_000)
 		require.Equal(t, HeadersTooLong, o)
-		require.LessOrEqual(t, times*(size+blockFrameCost), 2*4096+leastBlock)
+		require.LessOrEqual(t, times*(size+h2conn.BlockFrameCost), 2*4096+leastBlock)
 	}
 	g := newTestGuard()
 	whole := append(bytes.Clone(begin), frames(func(fr *http2.Framer) { _ = fr.WriteContinuation(1, true, make([]byte, 4096)) })...)

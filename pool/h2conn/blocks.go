@@ -44,6 +44,9 @@ type BlockError struct {
 
 func (e *BlockError) Error() string { return fmt.Sprintf("h2conn: %s (%v)", e.Reason, e.Code) }
 
+// BlockFrameCost is what a frame of a header block counts for beside its bytes, so that empty ones have an end.
+const BlockFrameCost = 128
+
 const (
 	// tableSize is the dynamic table that a Kitex transport allows its peer: it never announces another.
 	tableSize = 4096
@@ -53,9 +56,6 @@ const (
 
 	// holdSlack is how much longer than its list may be a block is held: encoded, an honest one is hardly longer at all.
 	holdSlack = 16 << 10
-
-	// blockFrameCost is what a frame of a block counts for beside its bytes, so that empty ones have an end.
-	blockFrameCost = 128
 
 	// roomKept is how much room is kept for the next blocks.
 	roomKept = 128 << 10
@@ -68,7 +68,7 @@ const (
 type BlocksConfig struct {
 	Judge    Judge
 	MaxList  uint32 // a longer list of fields is too long
-	MaxBytes int    // a block that is longer on the wire ends the connection; each of its frames counts for 128 more
+	MaxBytes int    // a block that is longer on the wire ends the connection; each of its frames counts for BlockFrameCost more
 	Skip     int    // so many bytes come before the first frame
 }
 
@@ -260,7 +260,7 @@ func (b *Blocks) whole(f []byte) (same, ok bool) {
 		b.fail(http2.ErrCodeProtocol, "a CONTINUATION of another stream")
 		return false, false
 	}
-	if b.wire += payloadLen(f) + blockFrameCost; b.wire > b.cfg.MaxBytes {
+	if b.wire += payloadLen(f) + BlockFrameCost; b.wire > b.cfg.MaxBytes {
 		b.fail(http2.ErrCodeEnhanceYourCalm, "a header block has no end")
 		return false, false
 	}
