@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -206,6 +208,13 @@ func TestControl_KilledEtcdCostsNoCall(t *testing.T) {
 		return nil
 	})
 
+	testbed.Poll(t, func() error { // it is written a second after a change
+		kept, err := os.ReadFile(snapshot)
+		if err == nil && !strings.Contains(string(kept), one) {
+			err = fmt.Errorf("the snapshot has no instance %s", one)
+		}
+		return err
+	})
 	etcd.Kill()
 	testbed.Poll(t, func() error { // its watch is dead by now; the proxy finds out by asking
 		if !proxy.Source().Stale {

@@ -7,9 +7,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/net/http2"
 
 	"github.com/framegate/framegate/pool/h2conn"
-	"golang.org/x/net/http2"
 )
 
 // frames returns the bytes of what f writes.
