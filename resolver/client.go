@@ -119,6 +119,25 @@ func ReachEtcd(ctx context.Context, cli *clientv3.Client) error {
 	return nil // any other answer is an answer
 }
 
+// clientCloseTimeout is how long a client that was closed may take to end its watches.
+const clientCloseTimeout = 3 * time.Second
+
+// closeClient closes a client whose calls have ended. It does not wait for ever: a watch whose creation etcd has
+// refused while its stream broke, as an etcd that stops does it, leaves a goroutine of the client's behind that nobody
+// hears (watchGRPCStream.addSubstream of clientv3 v3.7.3), and Close would wait for that.
+func closeClient(cli *clientv3.Client) {
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		_ = cli.Close() // its error is that of the context that Close itself ends
+	}()
+	select {
+	case <-closed:
+	case <-time.After(clientCloseTimeout):
+		_ = cli.ActiveConnection().Close()
+	}
+}
+
 // unansweredCause says why a request was not answered where its error only says that it waited too long. It takes no
 // longer than within.
 func unansweredCause(ctx context.Context, cli *clientv3.Client, err error, within time.Duration) error {

@@ -161,7 +161,7 @@ func (s *EtcdSource) Run(ctx context.Context) {
 	followers.Wait()
 	s.keeper.close()
 	close(ended)
-	_ = cli.Close() // its error is that of the context that Close itself ends
+	closeClient(cli)
 }
 
 // tellRefusals tells what is refused for longer than a moment, until ctx ends.

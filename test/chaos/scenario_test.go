@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/framegate/framegate/test/race"
 	"github.com/framegate/framegate/test/testbed"
 )
 
@@ -18,6 +19,10 @@ const (
 	// settled is how long after a fault callers may notice it.
 	settled = 2 * time.Second
 )
+
+// rate is how many unary calls a second the scenarios make. Several run side by side: under the race detector two
+// processors hardly carry more.
+var rate = race.Choose(500, 200)
 
 // inFlight is a load of which each of three servers has some eight calls at any time.
 var inFlight = LoadConfig{Delay: 50 * time.Millisecond}
@@ -52,6 +57,7 @@ func beginLoad(t *testing.T, load LoadConfig, p plan, servers ...Server) *scenar
 // beginAt is beginLoad with a framegate that is there already.
 func beginAt(t *testing.T, addr string, load LoadConfig, p plan, servers ...Server) *scenario {
 	t.Helper()
+	orDefault(&load.Rate, rate)
 	s := &scenario{t: t, plan: p, servers: servers, addr: addr, load: StartLoad(t, addr, load)}
 	s.load.Run(warmUp)
 	s.begun = time.Now()
