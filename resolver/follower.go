@@ -212,8 +212,8 @@ func (f *follower[T]) sync(ctx context.Context) error {
 	default:
 	}
 	f.applyPending()
+	closeOnce(f.synced) // first: who is told that all is in force may end at once, and then there is a snapshot
 	closeOnce(f.inForce)
-	closeOnce(f.synced)
 	log(f.what+" in etcd are in force", "count", f.goodCount(), "revision", resp.Header.Revision)
 	return nil
 }

@@ -232,13 +232,14 @@ drain: {timeout: 20s}
 	for range 2 {
 		kc := testbed.DialEcho(t, addr)
 		l.every(8*time.Millisecond, "Kitex, long-lived", func(ctx context.Context) error {
-			_, err := kc.Say(ctx, &echo.Request{Message: "hello"})
-			if err != nil && strings.Contains(err.Error(), "the connection is draining") {
+			for {
+				_, err := kc.Say(ctx, &echo.Request{Message: "hello"})
+				if err == nil || ctx.Err() != nil || !strings.Contains(err.Error(), "the connection is draining") {
+					return err
+				}
 				// Kitex's client had chosen a connection that was told to go away just then, and does not turn to another one
-				// (nphttp2, NewStream). It has sent nothing.
-				_, err = kc.Say(ctx, &echo.Request{Message: "hello"})
+				// (nphttp2, NewStream). It has sent nothing. The next one may be told so too.
 			}
-			return err
 		})
 	}
 	l.every(10*time.Millisecond, "grpc-go, a connection each", func(ctx context.Context) error { return freshCall(ctx, t, addr) })

@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/framegate/framegate/test/race"
 )
 
 // A backend ends each connection gracefully after 100 calls: those that it has accepted finish, the others it has not
@@ -15,7 +17,7 @@ func TestGoAway_EveryHundredCallsNoneIsLost(t *testing.T) {
 		s := begin(t, p, asServers(three(t)[:2], raw)...)
 		s.end(after)
 		t.Logf("%d times GOAWAY", raw.GoAways())
-		require.Greater(t, raw.GoAways(), 3)
+		require.Greater(t, raw.GoAways(), race.Choose(3, 1))
 		s.wantNoneLost(s.all())
 		s.wantStreamsWhole()
 	})
