@@ -26,7 +26,7 @@ type groupLabels struct{ service, tags, route, backend string }
 var groupLabelNames = []string{"service", "tags", "route", "backend"}
 
 var (
-	endpointsDesc  = prometheus.NewDesc("framegate_endpoints", "Endpoints by state: usable, unhealthy (health checks fail), ejected (calls failed), unreachable (cannot be connected to), off (of weight 0) or refused (it may not be one).", append(groupLabelNames[:4:4], "state"), nil)
+	endpointsDesc  = prometheus.NewDesc("framegate_endpoints", "Endpoints by state: usable, unhealthy (health checks fail), ejected (calls failed), unreachable (cannot be connected to), off (of weight 0), refused (it may not be one) or unresolved (a name without an address).", append(groupLabelNames[:4:4], "state"), nil)
 	panicDesc      = prometheus.NewDesc("framegate_endpoints_panic", "1 while so few endpoints are usable that calls go to all of them.", groupLabelNames, nil)
 	panicCallsDesc = prometheus.NewDesc("framegate_panic_attempts_total", "Attempts of calls that were balanced among all endpoints, because too few were usable.", groupLabelNames, nil)
 	ejectionsDesc  = prometheus.NewDesc("framegate_ejections_total", "Ejections of endpoints whose calls failed.", groupLabelNames, nil)

@@ -37,12 +37,14 @@ type groupAnswer struct {
 
 type groupEndpointAnswer struct {
 	Address      string     `json:"address"`
+	Name         string     `json:"name,omitempty"`
 	State        State      `json:"state"`
 	Weight       int        `json:"weight"`
 	Active       int        `json:"active"`
 	Usable       bool       `json:"usable"`
 	Healthy      bool       `json:"healthy"`
 	Reason       string     `json:"reason,omitempty"`
+	LookupError  string     `json:"lookup_error,omitempty"`
 	Checked      *time.Time `json:"checked,omitempty"`
 	HealthError  string     `json:"health_error,omitempty"`
 	EjectedUntil *time.Time `json:"ejected_until,omitempty"`
@@ -58,6 +60,7 @@ type State string
 // The states. Of several the first counts.
 const (
 	StateRefused     State = "refused"     // it may not be an endpoint: it gets no calls
+	StateUnresolved  State = "unresolved"  // it is a name without an address, as far as is known
 	StateOff         State = "off"         // its weight is 0: it gets no calls
 	StateUnhealthy   State = "unhealthy"   // its health checks fail
 	StateEjected     State = "ejected"     // its calls failed
@@ -66,12 +69,14 @@ const (
 )
 
 // states are worst first.
-var states = []State{StateRefused, StateUnhealthy, StateEjected, StateUnreachable, StateUsable, StateOff}
+var states = []State{StateRefused, StateUnresolved, StateUnhealthy, StateEjected, StateUnreachable, StateUsable, StateOff}
 
 func stateOf(e resolver.EndpointState) State {
 	switch {
 	case e.Bar == resolver.BarRefused:
 		return StateRefused
+	case e.Bar == resolver.BarUnresolved:
+		return StateUnresolved
 	case e.Weight == 0:
 		return StateOff
 	case !e.Healthy:
@@ -144,7 +149,7 @@ func union(a, b []string) []string {
 
 func endpointAnswer(e resolver.EndpointState, open EndpointStatus) groupEndpointAnswer {
 	a := groupEndpointAnswer{
-		Address: e.Address, State: stateOf(e), Weight: e.Weight, Active: e.Active, Usable: e.Usable,
+		Address: e.Address, Name: e.Name, State: stateOf(e), Weight: e.Weight, Active: e.Active, Usable: e.Usable,
 		Healthy: e.Healthy, Reason: e.Reason, Trial: e.Trial, Connections: open.Connections, ConnectError: open.ConnectError,
 	}
 	if a.ConnectError == "" && e.Unreachable != nil { // the pool has nothing of it any more
@@ -152,6 +157,9 @@ func endpointAnswer(e resolver.EndpointState, open EndpointStatus) groupEndpoint
 	}
 	if !e.Checked.IsZero() {
 		a.Checked = &e.Checked
+	}
+	if e.LookupError != nil {
+		a.LookupError = e.LookupError.Error()
 	}
 	if e.HealthError != nil {
 		a.HealthError = e.HealthError.Error()

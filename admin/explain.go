@@ -14,8 +14,9 @@ type explainAnswer struct {
 }
 
 type targetAnswer struct {
-	Backend string `json:"backend"` // empty if it has no name, or if none has an endpoint
-	Address string `json:"address"` // empty if no endpoint may be used
+	Backend string `json:"backend"`        // empty if it has no name, or if none has an endpoint
+	Address string `json:"address"`        // empty if no endpoint may be used
+	Name    string `json:"name,omitempty"` // that the address was looked up of
 }
 
 func (s *Server) explain(w http.ResponseWriter, r *http.Request) error {
@@ -29,7 +30,7 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) error {
 	explanation, target, ok := s.cfg.Control.Explain(req)
 	answer := explainAnswer{Explanation: explanation}
 	if ok {
-		answer.Target = &targetAnswer{target.Backend, target.Address}
+		answer.Target = &targetAnswer{target.Backend, target.Address, target.Name}
 	}
 	return writeJSON(w, http.StatusOK, answer)
 }

@@ -22,6 +22,7 @@ func TestMetrics_OfTheProcess(t *testing.T) {
 			return ConfigStats{Revision: 42, Age: 1500 * time.Millisecond, Stale: true, Rejected: 3, Rejections: 7, SnapshotAge: 90 * time.Second, SnapshotFailures: 4, Kept: 4, EverKept: 5}
 		},
 		AccessLogDropped: func() int64 { return 9 },
+		Lookups:          func() (answered, absent, failed uint64) { return 5, 6, 7 },
 		Loads: func() []resolver.RouteLoad {
 			return []resolver.RouteLoad{
 				{Source: "etcd", Route: "a", Budget: true, Retries: 2}, {Source: "file", Route: "a", Budget: true, Retries: 3}, {Route: "b", Calls: 4},
@@ -44,6 +45,9 @@ func TestMetrics_OfTheProcess(t *testing.T) {
 		"framegate_instances_kept_total":      5,
 	} {
 		require.Equal(t, want, s.value(name), name)
+	}
+	for result, want := range map[string]int{"answered": 5, "absent": 6, "failed": 7} {
+		require.EqualValues(t, want, s.value("framegate_dns_lookups_total", "result", result))
 	}
 	require.EqualValues(t, 2, s.value("framegate_upstream_connections", "endpoint", "127.0.0.1:1"))
 	require.EqualValues(t, 1, s.value("framegate_upstream_connections", "endpoint", "unix:/x"))
@@ -103,6 +107,7 @@ func TestMetrics_HaveHelpAndNamesAsPrometheusWantsThem(t *testing.T) {
 		Listeners: func() []ListenerStats { return []ListenerStats{{Name: "main", SentAway: map[string]int64{"r": 1}}} },
 		Loads:     func() []resolver.RouteLoad { return []resolver.RouteLoad{{Route: "r", Budget: true}} },
 		Decoding:  func() budget.Stats { return budget.Stats{} },
+		Lookups:   func() (answered, absent, failed uint64) { return 1, 0, 0 },
 	})
 	r := record("r", "b", "*")
 	r.Reason, r.Limit, r.Attempts.Retries, r.Struct = handler.ReasonOverloaded, "limits.concurrent", 1, &handler.StructStats{}

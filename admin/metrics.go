@@ -25,6 +25,7 @@ type MetricsConfig struct {
 	Loads            func() []resolver.RouteLoad
 	Config           func() ConfigStats
 	AccessLogDropped func() int64
+	Lookups          func() (answered, absent, failed uint64) // of names of endpoints
 	Draining         func() bool
 	Listeners        func() []ListenerStats
 	Decoding         func() budget.Stats
@@ -124,6 +125,7 @@ var (
 	snapshotFailed  = prometheus.NewDesc("framegate_snapshot_failures_total", "Times that the snapshot of the configuration could not be written.", nil, nil)
 	keptDesc        = prometheus.NewDesc("framegate_instances_kept", "Instances of services that vanished without deregistering and are kept (services.keep_on_loss).", nil, nil)
 	everKeptDesc    = prometheus.NewDesc("framegate_instances_kept_total", "Instances of services that were kept after they vanished.", nil, nil)
+	lookupsDesc     = prometheus.NewDesc("framegate_dns_lookups_total", "Look-ups of names of endpoints, by result: answered, absent (there is no address) or failed (the last addresses stay).", []string{"result"}, nil)
 	drainingDesc    = prometheus.NewDesc("framegate_draining", "1 while the server drains.", nil, nil)
 	connsDesc       = prometheus.NewDesc("framegate_listener_connections", "Open connections of clients.", []string{"listener"}, nil)
 	callsDesc       = prometheus.NewDesc("framegate_listener_calls", "Calls under way.", []string{"listener"}, nil)
@@ -138,7 +140,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{connectionsDesc, retriesDesc, revisionDesc, ageDesc, staleDesc, rejectedDesc, rejectionsDesc, keptDesc, everKeptDesc, snapshotAge, snapshotFailed, logDroppedDesc, drainingDesc, connsDesc, callsDesc, connsRefused, callsRefused, sentAwayDesc, decodedDesc, decodedMaxDesc, decodedWaitDesc} {
+	for _, d := range []*prometheus.Desc{connectionsDesc, retriesDesc, revisionDesc, ageDesc, staleDesc, rejectedDesc, rejectionsDesc, keptDesc, everKeptDesc, snapshotAge, snapshotFailed, logDroppedDesc, lookupsDesc, drainingDesc, connsDesc, callsDesc, connsRefused, callsRefused, sentAwayDesc, decodedDesc, decodedMaxDesc, decodedWaitDesc} {
 		ch <- d
 	}
 }
@@ -189,6 +191,12 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 	}
 	if g.cfg.AccessLogDropped != nil {
 		counter(logDroppedDesc, float64(g.cfg.AccessLogDropped()))
+	}
+	if g.cfg.Lookups != nil {
+		answered, absent, failed := g.cfg.Lookups()
+		for result, n := range map[string]uint64{"answered": answered, "absent": absent, "failed": failed} {
+			collect(ch, lookupsDesc, prometheus.CounterValue, float64(n), result)
+		}
 	}
 	if g.cfg.Draining != nil {
 		draining := 0.0

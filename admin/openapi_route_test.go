@@ -102,6 +102,7 @@ backends:
   health: {type: grpc, service: s, authority: a, interval: 1h, timeout: 100ms, rise: 1, fall: 1}
   ejection: {consecutive_failures: 1, failure_percent: 1, min_calls: 1, window: 1s, base_time: 10ms, max_time: 24h, max_percent: 1}
   panic_percent: 1
+  dns: {refresh: 1m}
   limits: {concurrent: 1, pending: 1, calls_per_second: 1, burst: 1}
 `, `
 name: a

@@ -194,7 +194,7 @@ func (p *Proxy) serve(e *entrance, down serverStream) {
 	if md == nil {
 		md = metadata.MD{}
 	}
-	c.ctx, c.hdr = upstreamRequest(c.ctx, down, md, cmp.Or(target.Authority, authority, health.AuthorityOf(target.Address)))
+	c.ctx, c.hdr = upstreamRequest(c.ctx, down, md, cmp.Or(target.Authority, authority, target.Name, health.AuthorityOf(target.Address)))
 	p.addVia(md)
 	c.keep()
 	if c.struc != nil {

@@ -59,7 +59,7 @@ func (e *misfitError) Error() string { return e.err.Error() }
 // askEndpoint asks an endpoint for the schema of a method's service and compiles the rules for it.
 func (p *Proxy) askEndpoint(ctx context.Context, prog *program, target *resolver.Target, method string) (*rule.Program, error) {
 	service, _, _ := strings.Cut(strings.TrimPrefix(method, "/"), "/")
-	address, err := target.Probe()
+	address, name, err := target.Probe()
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +69,7 @@ func (p *Proxy) askEndpoint(ctx context.Context, prog *program, target *resolver
 	room.open(ctx, p.budget, cancel)
 	defer room.free()
 	set, err := reflection.Fetch(ctx, func(ctx context.Context, method string) (reflection.Stream, error) {
-		host := cmp.Or(target.Authority, health.AuthorityOf(address))
+		host := cmp.Or(target.Authority, name, health.AuthorityOf(address))
 		up, err := p.openerOf(target).Open(ctx, address, &grpc.CallHdr{Host: host, Method: method}, pool.OpenOptions{})
 		if err != nil {
 			return nil, err

@@ -12,6 +12,9 @@ const (
 	maxAddressLen  = 512
 	maxUnixPathLen = 107 // sun_path less its final zero, unix(7)
 	unixPrefix     = "unix:"
+
+	// dnsPrefix may stand before host:port, as in gRPC: it changes nothing.
+	dnsPrefix = "dns:///"
 )
 
 // address is what the address of an endpoint says: a path, or an IP address or the name of a host, and a port.
@@ -22,7 +25,7 @@ type address struct {
 	port uint16
 }
 
-// ValidateAddress reports what is wrong with an endpoint's address: host:port or unix:/path is wanted.
+// ValidateAddress reports what is wrong with an endpoint's address: host:port, dns:///host:port or unix:/path is wanted.
 func ValidateAddress(addr string) error {
 	_, err := parseAddress(addr)
 	return err
@@ -38,8 +41,12 @@ func parseAddress(addr string) (address, error) {
 		}
 		return address{path: path}, nil
 	}
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil || host == "" || strings.Contains(host, "/") {
+	bare, isDNS := strings.CutPrefix(addr, dnsPrefix)
+	if !isDNS && strings.HasPrefix(addr, "dns:") {
+		return address{}, fmt.Errorf("%q, want host:port or dns:///host:port: the system's servers are asked", addr)
+	}
+	host, port, err := net.SplitHostPort(bare)
+	if err != nil || host == "" {
 		return address{}, fmt.Errorf("%q, want host:port or unix:/path", addr)
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
@@ -48,8 +55,8 @@ func parseAddress(addr string) (address, error) {
 	}
 	ip, err := netip.ParseAddr(host)
 	if err != nil {
-		if strings.Contains(host, ":") {
-			return address{}, fmt.Errorf("%q, want host:port or unix:/path", addr)
+		if !validHost(host) {
+			return address{}, fmt.Errorf("%q, want host:port or unix:/path, a host of a-z 0-9 . _ -", addr)
 		}
 		return address{host: strings.ToLower(host), port: uint16(n)}, nil
 	}
@@ -57,6 +64,13 @@ func parseAddress(addr string) (address, error) {
 		return address{}, fmt.Errorf("%q, want the address of one host: %s is that of none or of many", addr, ip)
 	}
 	return address{ip: ip, port: uint16(n)}, nil
+}
+
+// validHost reports whether s can be the name of a host, as far as its characters go: others are looked up nowhere.
+func validHost(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '.' && r != '_' && r != '-'
+	})
 }
 
 // callable reports whether one host can have the address: a connection to an unspecified one, at which servers listen,
@@ -72,6 +86,9 @@ func (a address) isLocalhost() bool {
 	host := strings.TrimSuffix(a.host, ".")
 	return host == "localhost" || strings.HasSuffix(host, ".localhost")
 }
+
+// isName reports whether the address has a name that is looked up.
+func (a address) isName() bool { return a.host != "" && !a.isLocalhost() }
 
 // loopbacks are what localhost stands for.
 var loopbacks = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}

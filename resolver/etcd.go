@@ -341,7 +341,15 @@ func (s *EtcdSource) confirmed() time.Time {
 
 // applyRoutes puts the good versions of the routes that changed in force, if they fit their schemas.
 func (s *EtcdSource) applyRoutes(changed map[string]bool) {
-	s.bindings.setRoutes(goodOf(s.routes, changed))
+	docs := goodOf(s.routes, changed)
+	var routes []*Route
+	for _, d := range docs {
+		if d.value != nil {
+			routes = append(routes, d.value)
+		}
+	}
+	defer s.resolver.awaitRoutes(routes)()
+	s.bindings.setRoutes(docs)
 	s.log.Debug("routes in etcd changed", "changed", len(changed))
 	s.snapshotDue()
 }
@@ -376,6 +384,17 @@ func (s *EtcdSource) applyInstances(changed map[string]bool) {
 	now := make(map[string]*Instance, len(changed))
 	for name := range changed {
 		now[name] = goodInstance(s.instances.docs[name])
+	}
+	select {
+	case <-s.instances.inForce: // those there before take the calls until the names of new ones are known
+	default:
+		var addresses []string
+		for _, in := range now {
+			if in != nil {
+				addresses = append(addresses, in.Address)
+			}
+		}
+		defer s.resolver.awaitNames(addresses)()
 	}
 	s.keeper.apply(now)
 	s.log.Debug("instances in etcd changed", "changed", len(changed))

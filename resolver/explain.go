@@ -1,12 +1,21 @@
 package resolver
 
-import "cmp"
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
 
 // Explanation says which route a call gets and why those that would have come first do not take it.
 type Explanation struct {
 	Chosen   *Considered  `json:"chosen" yaml:"chosen"`     // nil when no route matches
 	Stronger []Considered `json:"stronger" yaml:"stronger"` // that match the method but not the call, strongest first; all of them when nothing is chosen
 	Backends []string     `json:"backends" yaml:"backends"` // of the chosen route, for people (see Backend.String)
+
+	// What names among the endpoints of the chosen route stand for, and which endpoints get no calls, for people.
+	Endpoints []string `json:"endpoints,omitempty" yaml:"endpoints,omitempty"`
 
 	// Own says that no route gets the call, or may not, since the listener answers it itself; empty for any other call.
 	Own string `json:"own,omitempty" yaml:"own,omitempty"`
@@ -41,6 +50,9 @@ func (r *Resolver) Explain(req Request) Explanation {
 			for _, b := range route.Backends {
 				x.Backends = append(x.Backends, b.String())
 			}
+			for i := range c.entry.balancer.all {
+				x.Endpoints = append(x.Endpoints, c.entry.balancer.all[i].picker.group.explain()...)
+			}
 			if route.Mode == ModeStruct || route.Schema != nil {
 				x.Mode, x.Rules = route.Mode, route.rulesFor(req.Method)
 			}
@@ -53,4 +65,31 @@ func (r *Resolver) Explain(req Request) Explanation {
 		x.Stronger = append(x.Stronger, got)
 	}
 	return x
+}
+
+// mostExplained is how many addresses of a name are listed.
+const mostExplained = 10
+
+// explain says what names among the endpoints stand for, and which endpoints get no calls.
+func (g *group) explain() (lines []string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	of := map[string][]string{}
+	for _, m := range g.members {
+		if m.name != "" {
+			of[m.name] = append(of[m.name], m.host.Address())
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(of)) {
+		all := of[name]
+		line := name + " = " + strings.Join(all[:min(len(all), mostExplained)], ", ")
+		if more := len(all) - mostExplained; more > 0 {
+			line += fmt.Sprintf(" and %d more", more)
+		}
+		lines = append(lines, line)
+	}
+	for _, b := range g.barred {
+		lines = append(lines, fmt.Sprintf("%s %s: %s", b.address, b.bar, b.reason))
+	}
+	return lines
 }

@@ -94,7 +94,10 @@ func LoadFile(ctx context.Context, path string, r *Resolver, compile Compiler, l
 }
 
 // Apply puts the routes that LoadFile has read in force, in the place of all others of a file. It comes before Run.
-func (f *FileSource) Apply() { f.resolver.Apply(SourceFile, f.routes) }
+func (f *FileSource) Apply() {
+	defer f.resolver.awaitRoutes(f.routes)()
+	f.resolver.Apply(SourceFile, f.routes)
+}
 
 // SetInterval sets the time between two looks at the file; 0 means DefaultFileInterval. The next look comes at once. It may
 // be called at any time.
@@ -277,6 +280,7 @@ func (f *FileSource) unreadable(err error) {
 
 // apply puts routes in force.
 func (f *FileSource) apply(routes []*Route) {
+	defer f.resolver.awaitRoutes(routes)()
 	f.resolver.Apply(SourceFile, routes)
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/framegate/framegate/resolver/balance"
+	"github.com/framegate/framegate/resolver/dns"
 	"github.com/framegate/framegate/resolver/eject"
 	"github.com/framegate/framegate/resolver/health"
 )
@@ -32,9 +33,10 @@ type group struct {
 	// guarded by the Resolver's mu
 	users     map[string]int // how many backends of each route in force use it; see userOf
 	ejector   *eject.Detector
-	ejections uint64     // counted by detectors before this one
-	prevented uint64     // the same
-	written   []weighted // the endpoints as they are written, of which members and barred are made
+	ejections uint64               // counted by detectors before this one
+	prevented uint64               // the same
+	written   []written            // the endpoints as they are written, of which members and barred are made
+	names     map[string]nameWatch // by name: those among written
 
 	panics atomic.Uint64 // attempts that were balanced in panic
 
@@ -70,6 +72,7 @@ type spec struct {
 	health  health.Config // the zero value for no checks
 	eject   eject.Config
 	panicAt int // see Backend.PanicPercent
+	dns     dns.Config
 }
 
 const defaultPanicPercent = 50
@@ -85,12 +88,16 @@ func specOf(b *Backend) spec {
 	if b.PanicPercent != nil {
 		s.panicAt = *b.PanicPercent
 	}
+	if b.DNS != nil {
+		s.dns = *b.DNS
+	}
 	return s
 }
 
 // member is an endpoint of a group.
 type member struct {
 	host     *balance.Host // whose Owner it is
+	name     string        // host:port that its address was looked up of; empty if it is as written
 	ejection atomic.Pointer[eject.Member]
 	trial    atomic.Bool // it is back from an ejection and has not answered yet: it gets few calls
 
@@ -117,6 +124,7 @@ type watch struct{ stop func() }
 type weighted struct {
 	address string
 	weight  int
+	name    string // see member
 }
 
 func newGroup(name GroupName, tags map[string]string, s spec, checker *health.Checker, log *slog.Logger) *group {
@@ -155,7 +163,7 @@ func (g *group) configure(s spec) {
 func (g *group) setMembers(all []weighted, unreachable map[string]error) (came, gone []string) {
 	slices.SortFunc(all, func(a, b weighted) int { return cmp.Compare(a.address, b.address) })
 	g.mu.Lock()
-	if slices.EqualFunc(all, g.members, func(w weighted, m *member) bool { return w == weighted{m.host.Address(), m.weight} }) {
+	if slices.EqualFunc(all, g.members, func(w weighted, m *member) bool { return w == weighted{m.host.Address(), m.weight, m.name} }) {
 		g.mu.Unlock()
 		return nil, nil
 	}
@@ -168,11 +176,15 @@ func (g *group) setMembers(all []weighted, unreachable map[string]error) (came, 
 	members := make([]*member, len(all))
 	for i, w := range all {
 		m := old[w.address]
-		if m == nil {
-			m = &member{host: balance.NewHost(w.address), check: health.Status{Healthy: true}, usable: true, unreachable: unreachable[w.address]}
-			m.host.Owner = m
-			g.watchLocked(m)
+		switch {
+		case m == nil:
+			m = g.newMemberLocked(w, unreachable[w.address])
 			came = append(came, w.address)
+		case m.name != w.name: // calls that have it go on with the name it had
+			before := m
+			m = g.newMemberLocked(w, before.unreachable)
+			m.weight, m.since = before.weight, before.since
+			before.unwatch()
 		}
 		if m.weight == 0 && w.weight > 0 && inUse { // where none was there before, all are alike
 			m.since = time.Now()
@@ -190,6 +202,13 @@ func (g *group) setMembers(all []weighted, unreachable map[string]error) (came, 
 	g.setEjection()
 	g.update()
 	return came, gone
+}
+
+func (g *group) newMemberLocked(w weighted, unreachable error) *member {
+	m := &member{host: balance.NewHost(w.address), name: w.name, check: health.Status{Healthy: true}, usable: true, unreachable: unreachable}
+	m.host.Owner = m
+	g.watchLocked(m)
+	return m
 }
 
 // setEjection tells the detector which members take calls. It may call update.
@@ -215,11 +234,19 @@ func (g *group) watchLocked(m *member) {
 	} else {
 		w := &watch{}
 		m.watch = w
-		w.stop = g.checker.Watch(m.host.Address(), g.spec.health, func(s health.Status) { g.checked(m, w, s) })
+		w.stop = g.checker.Watch(m.host.Address(), m.checks(g.spec.health), func(s health.Status) { g.checked(m, w, s) })
 	}
 	if before != nil {
 		before.stop()
 	}
+}
+
+// checks returns how a member is checked: under its name, if it has one.
+func (m *member) checks(c health.Config) health.Config {
+	if c.Type == health.TypeGRPC {
+		c.Authority = cmp.Or(c.Authority, m.name)
+	}
+	return c
 }
 
 func (m *member) unwatch() {

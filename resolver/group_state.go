@@ -37,9 +37,10 @@ type GroupState struct {
 type EndpointState struct {
 	GroupName
 	Address string
-	Weight  int  // as written; 0 takes no calls
-	Active  int  // attempts under way
-	Usable  bool // healthy and not ejected
+	Name    string // host:port that the address was looked up of; empty if it is as written
+	Weight  int    // as written; 0 takes no calls
+	Active  int    // attempts under way
+	Usable  bool   // healthy and not ejected
 
 	Healthy      bool      // as far as is known; true without checks
 	Checked      time.Time // when the last health check ended; zero if there was none
@@ -48,6 +49,8 @@ type EndpointState struct {
 	Unreachable  error     // why no connection could be made the last time; nil if one was, or none was wanted
 	KeptUntil    time.Time // it is registered no more, and goes then at the latest; zero if it is. See EtcdSource.Kept
 	Trial        bool      // it is back from an ejection and gets few calls until it answers one
+
+	LookupError error // why the last look-up of Name failed: Address is of an earlier one; nil if it did not
 
 	Bar    Bar    // why it gets no calls whatever else is known of it; empty if it may
 	Reason string // of the bar, for people
@@ -89,6 +92,9 @@ func (r *Resolver) Endpoints() []EndpointState {
 	for _, g := range r.groups.byKey {
 		all = g.appendEndpoints(all)
 	}
+	if r.groups.names != nil {
+		r.groups.addLookupErrors(all)
+	}
 	slices.SortStableFunc(all, func(a, b EndpointState) int {
 		return cmp.Or(a.GroupName.compare(b.GroupName), cmp.Compare(a.Address, b.Address))
 	})
@@ -125,11 +131,11 @@ func (g *group) appendEndpoints(all []EndpointState) []EndpointState {
 	defer g.mu.Unlock()
 	for _, m := range g.members {
 		s := EndpointState{
-			GroupName: g.GroupName, Address: m.host.Address(), Weight: m.weight, Active: m.host.Active(),
+			GroupName: g.GroupName, Address: m.host.Address(), Name: m.name, Weight: m.weight, Active: m.host.Active(),
 			Usable: m.usable, Healthy: m.check.Healthy, Unreachable: m.unreachable, Trial: m.trial.Load() && !m.ejected(),
 		}
 		if m.watch != nil {
-			status, _ := g.checker.Status(s.Address, g.spec.health)
+			status, _ := g.checker.Status(s.Address, m.checks(g.spec.health))
 			s.Checked, s.HealthError = status.Checked, status.Err
 		}
 		if e := m.ejection.Load(); e != nil {
@@ -138,7 +144,7 @@ func (g *group) appendEndpoints(all []EndpointState) []EndpointState {
 		all = append(all, s)
 	}
 	for _, b := range g.barred {
-		all = append(all, EndpointState{GroupName: g.GroupName, Address: b.address, Weight: b.weight, Healthy: true, Bar: b.bar, Reason: b.reason})
+		all = append(all, EndpointState{GroupName: g.GroupName, Address: b.address, Name: b.name, Weight: b.weight, Healthy: true, Bar: b.bar, Reason: b.reason})
 	}
 	return all
 }

@@ -1,9 +1,14 @@
 package resolver
 
 import (
+	"fmt"
 	"maps"
 	"net"
 	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/framegate/framegate/resolver/dns"
 )
 
 // Bar says why an endpoint that is written down, or registered, gets no call.
@@ -11,7 +16,8 @@ type Bar string
 
 // The bars.
 const (
-	BarRefused Bar = "refused" // it may not be an endpoint: see EndpointState.Reason
+	BarRefused    Bar = "refused"    // it may not be an endpoint: see EndpointState.Reason
+	BarUnresolved Bar = "unresolved" // it is a name without an address, as far as is known
 )
 
 // barred is an endpoint that gets no call, whatever its health is.
@@ -21,30 +27,93 @@ type barred struct {
 	reason string
 }
 
+// written is an endpoint as it is written or registered: an address, or a name that stands for any number of them.
+type written struct {
+	weighted
+	at  address
+	err error // what is wrong with it; nil as a rule, since documents are checked
+}
+
 // setMembers gives a group its endpoints as they are written.
-func (s *groups) setMembers(g *group, written []weighted) {
-	g.written = written
+func (s *groups) setMembers(g *group, all []weighted) {
+	g.written = make([]written, len(all))
+	for i, w := range all {
+		w.address = strings.TrimPrefix(w.address, dnsPrefix)
+		at, err := parseAddress(w.address)
+		g.written[i] = written{w, at, err}
+	}
+	s.followNames(g)
 	s.renewMembers(g)
 }
 
 // renewMembers makes the members of a group from what is written, as it is now.
 func (s *groups) renewMembers(g *group) {
-	members := make([]weighted, 0, len(g.written))
-	var off []barred
+	m := membership{members: make([]weighted, 0, len(g.written)), place: make(map[string]int, len(g.written)), registered: g.Service != ""}
 	for _, w := range g.written {
-		a, err := parseAddress(w.address)
-		if err != nil {
-			off = append(off, barred{w, BarRefused, err.Error()})
-		} else if reason := s.guard.refusal(a, g.Service != ""); reason != "" {
-			off = append(off, barred{w, BarRefused, reason})
-		} else {
-			members = append(members, w)
+		if s.names == nil || !w.at.isName() {
+			m.add(s.guard, w.weighted, w.at, w.err)
+			continue
+		}
+		answer := s.names.Known(w.at.host)
+		for _, ip := range answer.Addresses {
+			at := address{ip: ip, port: w.at.port}
+			one := weighted{net.JoinHostPort(ip.String(), strconv.Itoa(int(at.port))), w.weight, w.address}
+			var err error
+			switch {
+			case !callable(ip):
+				err = fmt.Errorf("%s is the address of no host or of many", ip)
+			case len(m.members) >= maxEndpoints:
+				err = fmt.Errorf("one of more than %d endpoints", maxEndpoints)
+			}
+			m.add(s.guard, one, at, err)
+		}
+		if len(answer.Addresses) == 0 {
+			m.barred = append(m.barred, barred{weighted{w.address, w.weight, w.address}, BarUnresolved, unresolved(answer)})
 		}
 	}
-	came, gone := g.setMembers(members, s.presence.unreachable)
-	g.setBarred(off)
+	came, gone := g.setMembers(m.members, s.presence.unreachable)
+	g.setBarred(m.barred)
 	s.presence.came(came)
 	s.presence.gone(gone)
+}
+
+func unresolved(a dns.Answer) string {
+	if a.Err != nil {
+		return a.Err.Error()
+	}
+	return "not looked up yet"
+}
+
+// membership is the members of a group in the making.
+type membership struct {
+	members    []weighted
+	place      map[string]int // of an address in members
+	barred     []barred
+	registered bool // they are instances of a service
+}
+
+// add adds an endpoint to the members or, with an error or if the guard refuses it, to those that get no calls.
+func (m *membership) add(guard *addressGuard, w weighted, at address, err error) {
+	reason := ""
+	if err != nil {
+		reason = err.Error()
+	} else {
+		reason = guard.refusal(at, m.registered)
+	}
+	if reason != "" {
+		m.barred = append(m.barred, barred{w, BarRefused, reason})
+		return
+	}
+	i, ok := m.place[w.address]
+	switch {
+	case !ok:
+		m.place[w.address] = len(m.members)
+		m.members = append(m.members, w)
+	case m.registered: // as instances of one address
+		m.members[i].weight = max(m.members[i].weight, w.weight)
+	default: // as endpoints that are listed twice
+		m.members[i].weight += w.weight
+	}
 }
 
 // setBarred notes what gets no calls, and tells the log of what is new; instances that are refused are told of once for
@@ -55,7 +124,7 @@ func (g *group) setBarred(off []barred) {
 	before := g.barred
 	g.barred = off
 	for _, b := range off {
-		if g.Service == "" && !slices.Contains(before, b) {
+		if b.bar == BarRefused && (g.Service == "" || b.name != "") && !slices.Contains(before, b) {
 			g.news = append(g.news, news{g.log.Warn, "endpoint refused: it gets no calls", []any{"endpoint", b.address, "reason", b.reason}})
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/framegate/framegate/resolver/dns"
 	"github.com/framegate/framegate/resolver/health"
 )
 
@@ -19,6 +20,7 @@ type groups struct {
 	log      *slog.Logger
 	presence *presence
 	guard    *addressGuard
+	names    *dns.Names // nil: names are not looked up here, but by whoever connects
 	closed   bool
 
 	byKey    map[groupKey]*group
@@ -103,7 +105,11 @@ func (s *groups) acquire(route *Route, source string, i int) *group {
 		}
 	}
 	g.users[user]++
+	again := g.spec.dns != spec.dns
 	g.configure(spec)
+	if again {
+		s.followNames(g)
+	}
 	if b.Service == "" {
 		s.setMembers(g, listed(b.Endpoints))
 	}
@@ -173,7 +179,7 @@ func listed(endpoints []Endpoint) []weighted {
 			continue
 		}
 		place[e.Address] = len(all)
-		all = append(all, weighted{e.Address, weightOf(e.Weight)})
+		all = append(all, weighted{address: e.Address, weight: weightOf(e.Weight)})
 	}
 	return all
 }
@@ -191,6 +197,7 @@ func (s *groups) release(g *group, user string) {
 		delete(s.services[name].groups, g)
 		s.forgetEmpty(name)
 	}
+	g.forgetNames()
 	s.presence.gone(g.close())
 }
 
@@ -216,7 +223,7 @@ func (g *group) selectFrom(instances []Instance) []weighted {
 	all := make([]weighted, 0, len(instances))
 	for _, in := range instances {
 		if hasTags(in, g.tags) {
-			all = append(all, weighted{in.Address, in.Weight})
+			all = append(all, weighted{address: in.Address, weight: in.Weight})
 		}
 	}
 	return all

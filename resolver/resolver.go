@@ -63,7 +63,7 @@ func (r *Resolver) SetGrace(d time.Duration) {
 	r.groups.presence.hears.Grace = d
 }
 
-// Close ends health checks and timers, and waits for those under way and for Departures. Routes stay in force with their
+// Close ends health checks, look-ups and timers, and waits for those under way and for Departures. Routes stay in force with their
 // endpoints as they are; Apply, Update and SetInstances do nothing any more. It may be called more than once.
 func (r *Resolver) Close() {
 	r.mu.Lock()
@@ -71,6 +71,9 @@ func (r *Resolver) Close() {
 	r.mu.Unlock()
 	r.groups.presence.telling.Wait()
 	r.groups.checker.Close()
+	if r.groups.names != nil {
+		r.groups.names.Close()
+	}
 }
 
 // Resolve returns the target of a call, and false if no route matches. It neither blocks nor, except in regular
@@ -99,7 +102,7 @@ func (r *Resolver) Resolve(req Request) (Target, bool) {
 func (r *Resolver) Preview(req Request) (Target, bool) {
 	t, ok := r.Resolve(req)
 	if ok {
-		t.Address, _ = t.Probe()
+		t.Address, t.Name, _ = t.Probe()
 	}
 	return t, ok
 }

@@ -12,6 +12,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/framegate/framegate/conf/strict"
+	"github.com/framegate/framegate/resolver/dns"
 	"github.com/framegate/framegate/resolver/eject"
 	"github.com/framegate/framegate/resolver/health"
 )
@@ -74,6 +75,7 @@ type Backend struct {
 	Service   string            `yaml:"service,omitempty"` // instead of Endpoints
 	Tags      map[string]string `yaml:"tags,omitempty"`    // that an instance of Service must have, these and maybe others
 	Endpoints []Endpoint        `yaml:"endpoints,omitempty"`
+	DNS       *dns.Config       `yaml:"dns,omitempty"` // of the names among the addresses; nil means its defaults
 
 	Pool         *PoolPolicy    `yaml:"pool,omitempty"`
 	Health       *health.Config `yaml:"health,omitempty"`        // nil means that endpoints are not checked
@@ -84,7 +86,7 @@ type Backend struct {
 
 // Endpoint is one upstream address.
 type Endpoint struct {
-	Address string `yaml:"address"`          // host:port or unix:/path
+	Address string `yaml:"address"`          // host:port, dns:///host:port or unix:/path; each address of a host is an endpoint
 	Weight  *int   `yaml:"weight,omitempty"` // nil means 1; 0 takes no calls
 }
 

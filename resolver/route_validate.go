@@ -122,6 +122,9 @@ func (b Backend) policyProblems(key string) (errs []error) {
 	if b.Ejection != nil {
 		errs = append(errs, within(key+".ejection", b.Ejection.Validate())...)
 	}
+	if b.DNS != nil {
+		errs = append(errs, within(key+".dns", b.DNS.Validate())...)
+	}
 	if p := b.PanicPercent; p != nil && (*p < 0 || *p > 100) {
 		fail("panic_percent: %d, want 0 (never) to 100", *p)
 	}

@@ -17,6 +17,7 @@ func speaksHTTP2(ctx context.Context, address string, within time.Duration) erro
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	network := networkTCP
+	address = strings.TrimPrefix(address, dnsPrefix)
 	if path, ok := strings.CutPrefix(address, unixPrefix); ok {
 		network, address = networkUnix, path
 	}

@@ -121,7 +121,7 @@ backends:
 			to.To(name)
 			require.Equal(t, name, to.Backend)
 			require.Equal(t, "shop.example", to.Authority, "all else stays")
-			got[name], _ = to.Probe()
+			got[name], _, _ = to.Probe()
 		}
 		return got
 	}
@@ -139,7 +139,7 @@ func TestTarget_ToABackendThatTheRouteHasNotChangesNothing(t *testing.T) {
 	r.Apply(SourceFile, []*Route{route("echo", "/a.S/M", 0)})
 	target, _ := r.Resolve(Request{Method: "/a.S/M"})
 	target.To("unknown")
-	address, err := target.Probe()
+	address, _, err := target.Probe()
 	require.NoError(t, err)
 	require.Equal(t, "127.0.0.1:1", address)
 }

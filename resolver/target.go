@@ -18,6 +18,7 @@ type Target struct {
 	Mode      Mode   // of the route
 	Backend   string // name of the backend, once one was chosen; may be empty
 	Address   string // of the endpoint picked last: host:port or unix:/path
+	Name      string // host:port that Address was looked up of; empty if it is as written
 	Authority string // to send instead of the client's; empty keeps it
 
 	// Times of the call as in Route; 0 for none.
@@ -128,15 +129,15 @@ func (t *Target) Draw() error {
 	return nil
 }
 
-// Probe returns the address of an endpoint of the backend for something else than the call.
-func (t *Target) Probe() (address string, err error) {
+// Probe returns the address of an endpoint of the backend for something else than the call, and the Name that goes with it.
+func (t *Target) Probe() (address, name string, err error) {
 	if err := t.Draw(); err != nil || t.balancer == nil {
-		return t.Address, err
+		return t.Address, t.Name, err
 	}
 	if host := t.backend.picker.current.Load().Pick(t.key, nil); host != nil {
-		return host.Address(), nil
+		return host.Address(), host.Owner.(*member).name, nil
 	}
-	return "", ErrNoEndpoint
+	return "", "", ErrNoEndpoint
 }
 
 // charge counts the call against the limits of its backend, once.
@@ -185,8 +186,9 @@ func (t *Target) Pick() (Attempt, error) {
 		p.group.panics.Add(1)
 	}
 	host.Begin()
-	t.Address = host.Address()
-	return Attempt{Address: t.Address, Began: time.Now(), Again: again, picker: p, member: host.Owner.(*member)}, nil
+	m := host.Owner.(*member)
+	t.Address, t.Name = host.Address(), m.name
+	return Attempt{Address: t.Address, Began: time.Now(), Again: again, picker: p, member: m}, nil
 }
 
 // MayRetry reports whether the budget allows a further attempt now; each true needs one RetryEnd.

@@ -1,7 +1,6 @@
 package dns
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -225,7 +224,7 @@ func TestNames_LeaveOutWhatHasNoRoute(t *testing.T) {
 func TestNames_AwaitReturnsWhenAllWereAsked(t *testing.T) {
 	s, n, _ := start(t)
 	s.Set(host, "10.0.0.1")
-	release := n.Await(t.Context(), []string{host, "none.svc."})
+	release := n.Await([]string{host, "none.svc."}, patience)
 	require.True(t, n.Known("none.svc.").Asked)
 	stop := n.Watch(host, often, func() {})
 	release()
@@ -235,11 +234,9 @@ func TestNames_AwaitReturnsWhenAllWereAsked(t *testing.T) {
 	require.False(t, n.Known(host).Asked, "nobody watches it")
 
 	s.Break("silent.svc.", dnsserver.Silence)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-	defer cancel()
-	n.Await(ctx, []string{"silent.svc.", host})()
+	n.Await([]string{"silent.svc.", host}, 20*time.Millisecond)()
 	n.Close()
-	n.Await(t.Context(), []string{host})()
+	n.Await([]string{host}, patience)()
 }
 
 func TestConfig(t *testing.T) {
@@ -253,5 +250,5 @@ func TestConfig(t *testing.T) {
 func TestNew_TakesTheSystemsResolver(t *testing.T) {
 	n := New(nil, slog.New(slog.DiscardHandler))
 	defer n.Close()
-	n.Await(t.Context(), []string{"localhost"})()
+	n.Await([]string{"localhost"}, patience)()
 }

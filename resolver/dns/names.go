@@ -88,8 +88,11 @@ func (n *Names) Known(host string) Answer {
 	return at.answer()
 }
 
-// Await has names looked up, and returns when all were, or ctx ends. What is known of them is kept until release.
-func (n *Names) Await(ctx context.Context, hosts []string) (release func()) {
+// Await has names looked up, and returns when all were, or after the time most. What is known of them is kept until
+// release.
+func (n *Names) Await(hosts []string, most time.Duration) (release func()) {
+	ctx, cancel := context.WithTimeout(n.ctx, most)
+	defer cancel()
 	var stops []func()
 	for _, host := range hosts {
 		stops = append(stops, n.Watch(host, maxRefresh, func() {}))
@@ -104,7 +107,6 @@ func (n *Names) Await(ctx context.Context, hosts []string) (release func()) {
 		select {
 		case <-at.asked:
 		case <-ctx.Done():
-		case <-n.ctx.Done():
 		}
 	}
 	return func() {

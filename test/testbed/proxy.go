@@ -85,6 +85,12 @@ func EmbeddedEtcd(t testing.TB) ProxyOption {
 // nothing unless TEST_FRAMEGATE_LOG is set.
 func NewProxy(t testing.TB, routes string, options ...ProxyOption) *Proxy {
 	t.Helper()
+	return NewProxyWith(t, routes, nil, options...)
+}
+
+// NewProxyWith is NewProxy for a framegate of one's own.
+func NewProxyWith(t testing.TB, routes string, own []gateway.Option, options ...ProxyOption) *Proxy {
+	t.Helper()
 	cfg := conf.Default()
 	cfg.Listeners[0].Name, cfg.Listeners[0].Address = listener, "127.0.0.1:0"
 	cfg.Admin.Address = conf.None
@@ -98,7 +104,7 @@ func NewProxy(t testing.TB, routes string, options ...ProxyOption) *Proxy {
 	for _, o := range options {
 		o(cfg)
 	}
-	g, err := gateway.Start(context.Background(), cfg, slog.New(slog.NewTextHandler(logOutput(), nil)))
+	g, err := gateway.Start(context.Background(), cfg, slog.New(slog.NewTextHandler(logOutput(), nil)), own...)
 	if err != nil {
 		t.Fatalf("start framegate: %v", err)
 	}

@@ -30,12 +30,14 @@ type listedGroup struct {
 
 type listedEndpoint struct {
 	Address      string      `json:"address" yaml:"address"`
+	Name         string      `json:"name" yaml:"name,omitempty"`
 	State        admin.State `json:"state" yaml:"state"`
 	Weight       int         `json:"weight" yaml:"weight"`
 	Active       int         `json:"active" yaml:"active"`
 	Usable       bool        `json:"usable" yaml:"usable"`
 	Healthy      bool        `json:"healthy" yaml:"healthy"`
 	Reason       string      `json:"reason" yaml:"reason,omitempty"`
+	LookupError  string      `json:"lookup_error" yaml:"lookup_error,omitempty"`
 	Checked      *time.Time  `json:"checked" yaml:"checked,omitempty"`
 	HealthError  string      `json:"health_error" yaml:"health_error,omitempty"`
 	EjectedUntil *time.Time  `json:"ejected_until" yaml:"ejected_until,omitempty"`
@@ -63,7 +65,7 @@ func (o *outputFlag) writeEndpoints(w io.Writer, groups []listedGroup, now time.
 			}
 		}
 		for _, e := range g.Endpoints {
-			fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%d\t%d\n", of, backend, plain.Text(e.Address), e.Weight, e.shownState(g.Panic, now), e.Active, e.Connections)
+			fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%d\t%d\n", of, backend, namedAddress(e.Address, e.Name), e.Weight, e.shownState(g.Panic, now), e.Active, e.Connections)
 		}
 		if len(g.Endpoints) == 0 {
 			fmt.Fprintf(t, "%s\t%s\t-\t-\tno endpoint\t-\t-\n", of, backend)
@@ -72,18 +74,30 @@ func (o *outputFlag) writeEndpoints(w io.Writer, groups []listedGroup, now time.
 	return t.Flush()
 }
 
+// namedAddress is an address for people, with the name that it was looked up of.
+func namedAddress(address, name string) string {
+	if name == "" || name == address {
+		return plain.Text(address)
+	}
+	return plain.Text(address) + " (" + plain.Text(name) + ")"
+}
+
 // shownState is the state for people, and why it is so. inPanic says that the group's calls go to all of its endpoints.
 func (e *listedEndpoint) shownState(inPanic bool, now time.Time) string {
 	var s string
 	switch e.State {
 	case admin.StateUsable:
+		s = "ok"
 		if e.Trial {
-			return "ok, on trial"
+			s += ", on trial"
 		}
 		if e.KeptUntil != nil {
-			return fmt.Sprintf("ok, registered no more, kept until %s", e.KeptUntil.UTC().Format(time.RFC3339))
+			s = fmt.Sprintf("ok, registered no more, kept until %s", e.KeptUntil.UTC().Format(time.RFC3339))
 		}
-		return "ok"
+		if e.LookupError != "" {
+			s += ", as of an earlier look-up: " + plain.Text(e.LookupError)
+		}
+		return s
 	case admin.StateUnreachable:
 		return "cannot connect: " + plain.Text(e.ConnectError)
 	case admin.StateUnhealthy:

@@ -156,6 +156,7 @@ type explanation struct {
 type explainedTarget struct {
 	Backend string `json:"backend" yaml:"backend"`
 	Address string `json:"address" yaml:"address"`
+	Name    string `json:"name" yaml:"name,omitempty"`
 }
 
 func explain(routes []*resolver.Route, req resolver.Request) resolver.Explanation {
@@ -204,6 +205,7 @@ func (o *outputFlag) writeExplanation(w io.Writer, x explanation) error {
 		fmt.Fprintf(t, "MATCH\t%s\n", plain.Line(x.Chosen.Match))
 		fmt.Fprintf(t, "PRIORITY\t%d\n", x.Chosen.Priority)
 		writeLines(t, "BACKENDS", x.Backends)
+		writeLines(t, "ENDPOINTS", x.Endpoints)
 		if x.Mode != "" {
 			fmt.Fprintf(t, "MODE\t%s\n", plain.Text(string(x.Mode)))
 		}
@@ -213,7 +215,7 @@ func (o *outputFlag) writeExplanation(w io.Writer, x explanation) error {
 		writeLines(t, "RULES", x.Rules)
 	}
 	if x.Target != nil {
-		target := strings.TrimSpace(x.Target.Backend + " " + x.Target.Address)
+		target := strings.TrimSpace(x.Target.Backend + " " + namedAddress(x.Target.Address, x.Target.Name))
 		if x.Target.Address == "" {
 			target = "none: no backend has an endpoint that may be used"
 		}

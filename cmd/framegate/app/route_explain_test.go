@@ -136,7 +136,7 @@ func TestRoute_ExplainAsksARunningFramegate(t *testing.T) {
 	require.NoError(t, err)
 	var x explanation
 	require.NoError(t, json.Unmarshal([]byte(asJSON), &x))
-	require.Equal(t, &explainedTarget{"stable", "10.0.0.1:9001"}, x.Target)
+	require.Equal(t, &explainedTarget{Backend: "stable", Address: "10.0.0.1:9001"}, x.Target)
 	require.Len(t, x.Stronger, 3)
 
 	stdout, _, _, err = runRoute(t, "", "explain", "/host.S/M", "--admin", admin)

@@ -108,7 +108,7 @@ func (g *Gateway) groups() ([]resolver.GroupState, []resolver.EndpointState) {
 	}
 	for i, e := range endpoints {
 		if e.Service != "" {
-			endpoints[i].KeptUntil = until[place{e.Service, e.Address}]
+			endpoints[i].KeptUntil = until[place{e.Service, cmp.Or(e.Name, e.Address)}] // it was registered under its name
 		}
 	}
 	return g.resolver.Groups(), endpoints

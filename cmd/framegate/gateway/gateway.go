@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -25,6 +26,7 @@ import (
 	"github.com/framegate/framegate/handler/transserver"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/dns"
 )
 
 // Gateway is a running framegate.
@@ -41,7 +43,8 @@ type Gateway struct {
 	register  *registration // nil when off
 	observers observers
 	filters   []handler.MethodFilter
-	taps      *tap.Hub // nil when off
+	lookup    *net.Resolver // nil for net.DefaultResolver
+	taps      *tap.Hub      // nil when off
 
 	descriptors *transserver.Descriptors // of the listeners
 
@@ -59,6 +62,9 @@ type Option func(*Gateway)
 func WithFilters(filters ...handler.MethodFilter) Option {
 	return func(g *Gateway) { g.filters = append(g.filters, filters...) }
 }
+
+// WithResolver has the names of endpoints looked up by r instead of net.DefaultResolver.
+func WithResolver(r *net.Resolver) Option { return func(g *Gateway) { g.lookup = r } }
 
 // Start validates cfg, starts everything and returns when every listener takes calls. With a routes file, its routes
 // are in force by then; those in etcd are once etcd has answered. The caller ends it with Shutdown.
@@ -128,6 +134,7 @@ func (g *Gateway) start(ctx context.Context) (err error) {
 		MaxHops: g.conf().Limits.MaxHops, MaxDecodedBytes: cmp.Or(g.conf().Limits.MaxDecodedBytes, budget.DefaultBytes()), Taps: g.taps, Filters: g.filters,
 	})
 	g.resolver.SetLog(g.log)
+	g.resolver.SetNames(dns.New(g.lookup, g.log))
 	allow, err := resolver.ParseAllow(g.conf().Services.Allow)
 	if err != nil {
 		return fmt.Errorf("services.allow%w", err)

@@ -76,6 +76,7 @@ func (g *Gateway) metricsConfig() admin.MetricsConfig {
 		Routes:           g.routeNames,
 		Connections:      g.connections,
 		Groups:           g.groups,
+		Lookups:          g.resolver.Lookups,
 		Loads:            g.Loads,
 		Config:           g.configStats,
 		Draining:         g.isDraining,
