@@ -23,6 +23,7 @@ type attempt struct {
 	*pool.Stream // nil until it is open
 	picked       resolver.Attempt
 	extra        bool // counted by the route's retry budget; endExtra ends that
+	waited       bool // for room at an endpoint: any of its connections will do
 	overPending  bool // it was not to wait for a connection, because too many calls do
 	closed       bool
 	ready        chan struct{} // closed when hedging does not wait for its answer any longer; nil without hedging
@@ -38,6 +39,7 @@ type attempt struct {
 type outcome struct {
 	unseen   bool       // the endpoint certainly did not see it
 	away     bool       // it was unseen because the endpoint told the whole connection to go away
+	refused  bool       // it was unseen because the endpoint refused its stream alone
 	resting  bool       // it was unseen because the endpoint was left alone after an earlier failure
 	late     bool       // its per-try timeout has passed
 	waiting  bool       // the endpoint may wait for the rest of the request: that it said nothing is no failure
@@ -68,7 +70,7 @@ var (
 // may be nil. If it fails the attempt is closed and the outcome says how it ended; the endpoint has seen nothing of it.
 func (c *call) open(ctx context.Context, a *attempt, hdr *grpc.CallHdr, avoid *pool.Stream) (outcome, *localError) {
 	var options pool.OpenOptions
-	if avoid != nil && avoid.Address() == a.picked.Address {
+	if avoid != nil && !a.waited && avoid.Address() == a.picked.Address {
 		options.Avoid = avoid
 	}
 	if c.target.BoundsWaiting() {
@@ -96,7 +98,7 @@ func (c *call) open(ctx context.Context, a *attempt, hdr *grpc.CallHdr, avoid *p
 	switch {
 	case a.overPending:
 		o.barred = true
-		e = targetError(&c.target, &resolver.OverloadError{Limit: "limits.pending", RetryAfter: pendingHint})
+		e = c.overPending()
 	case o.late:
 		o.unseen, e = true, errTimeout
 		if errors.As(err, &dial) { // and not for a stream on a connection that is full
@@ -118,6 +120,11 @@ func (c *call) open(ctx context.Context, a *attempt, hdr *grpc.CallHdr, avoid *p
 	return o, e
 }
 
+// overPending is the error of a call that is not to wait.
+func (c *call) overPending() *localError {
+	return targetError(&c.target, &resolver.OverloadError{Limit: "limits.pending", RetryAfter: pendingHint})
+}
+
 // pendingHint is how long a client should wait when too many calls wait for connections.
 const pendingHint = 100 * time.Millisecond
 
@@ -136,7 +143,7 @@ func (c *call) outcome(a *attempt) (o outcome, ok bool) {
 	}
 	<-a.Stream.Done() // is near; only then is there a status to read
 	o = outcome{
-		unseen: a.Unprocessed(), away: a.Unprocessed() && !a.refused(), late: a.late.Load(), waiting: !c.requested.Load(), lost: a.lost.Load(),
+		unseen: a.Unprocessed(), away: a.Unprocessed() && !a.refused(), refused: a.Unprocessed() && a.refused(), late: a.late.Load(), waiting: !c.requested.Load(), lost: a.lost.Load(),
 		code: a.Status().Code(), pushback: a.Trailer()[pushbackTrailer],
 	}
 	if code, isReset := a.ResetCode(); isReset && a.Status().Message() == resetMessage(code) {

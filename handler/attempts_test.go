@@ -82,6 +82,8 @@ func (f openerFunc) Open(ctx context.Context, addr string, hdr *kgrpc.CallHdr, o
 	return f(ctx, addr, hdr, opts)
 }
 
+func (f openerFunc) Patience() time.Duration { return 0 }
+
 // saysNothing takes calls and does not answer.
 func saysNothing(stream grpc.ServerStream) error {
 	<-stream.Context().Done()

@@ -39,6 +39,7 @@ type call struct {
 	triedUnseen bool                        // another attempt was made for one that its endpoint did not see
 	rested      int                         // endpoints that were passed by because they are left alone after a failure
 	away        int                         // attempts that were made because a connection was told to go away beneath another
+	room        room                        // of endpoints that refuse its stream
 	retries     int                         // attempts that were made since the route says so
 	overBudget  bool                        // one more was not made, for the route's budget
 	requested   atomic.Bool                 // the whole request was sent

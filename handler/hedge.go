@@ -106,6 +106,9 @@ func (c *call) await(h *hedge, a *attempt, avoid *pool.Stream) {
 		defer close(a.ready)
 		defer func() { h.answers <- result }()
 		defer c.recoverPanic()
+		if a.waited && !c.awaitRoom(ctx) {
+			return
+		}
 		if result.outcome, result.err = c.open(ctx, a, c.hdr, avoid); result.err != nil {
 			return
 		}
@@ -129,6 +132,12 @@ func (c *call) follow(h *hedge, a answer, timer *time.Timer) {
 		}
 		if b := c.pickNext(&attempt{}, a.outcome); b != nil {
 			c.await(h, b, a.Stream)
+		}
+		return
+	}
+	if len(h.waiting) == 0 && c.mayAwaitRoom(a.outcome) {
+		if b := c.pickNext(&attempt{waited: true}, a.outcome); b != nil {
+			c.await(h, b, nil)
 		}
 		return
 	}

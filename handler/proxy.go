@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
@@ -40,6 +41,9 @@ type Router interface {
 // Opener opens streams to endpoints; see pool.Group.
 type Opener interface {
 	Open(ctx context.Context, addr string, hdr *grpc.CallHdr, opts pool.OpenOptions) (*pool.Stream, error)
+
+	// Patience is how long a call without a deadline waits for a stream; 0 if calls do not wait for one.
+	Patience() time.Duration
 }
 
 // DefaultMaxMessageBytes is the default bound of one message's payload.

@@ -49,6 +49,9 @@ func (c *call) retry(a *attempt) *attempt {
 		}
 		var e *localError
 		if o, e = c.open(c.retryContext(c.ctx), b, c.hdr, avoid); e != nil {
+			if o.barred {
+				c.fail(e)
+			}
 			continue
 		}
 		if !c.join(b) {
@@ -77,6 +80,13 @@ func (c *call) another(a *attempt, o outcome) *attempt {
 		c.closeAttempt(a, o.result())
 		return c.pickNext(&attempt{}, o)
 	}
+	if c.mayAwaitRoom(o) {
+		c.closeAttempt(a, o.result())
+		if !c.awaitRoom(c.ctx) {
+			return nil
+		}
+		return c.pickNext(&attempt{waited: true}, o)
+	}
 	wait, ok := c.retryAfter(o)
 	if !ok {
 		return nil
@@ -85,7 +95,7 @@ func (c *call) another(a *attempt, o outcome) *attempt {
 	if !c.mayRetry() {
 		return nil
 	}
-	if !c.sleep(wait) {
+	if !c.sleep(c.ctx, wait) {
 		c.target.RetryEnd()
 		return nil
 	}
@@ -176,14 +186,14 @@ func pushback(values []string) (time.Duration, bool) {
 	return d, err == nil && len(values) == 1 && d <= mostPushback
 }
 
-// sleep waits, and reports false if the call ended meanwhile.
-func (c *call) sleep(d time.Duration) bool {
+// sleep waits, and reports false if ctx or the call ended meanwhile.
+func (c *call) sleep(ctx context.Context, d time.Duration) bool {
 	if d > 0 {
 		t := time.NewTimer(d)
 		defer t.Stop()
 		select {
 		case <-t.C:
-		case <-c.ctx.Done():
+		case <-ctx.Done():
 			return false
 		}
 	}

@@ -66,6 +66,15 @@ func (g *Group) Open(ctx context.Context, addr string, hdr *grpc.CallHdr, opts O
 	}
 }
 
+// Patience is how long a call without a deadline waits for a stream (Config.ConnectTimeout); 0 if a call does not wait for
+// one (WhenFullFail).
+func (g *Group) Patience() time.Duration {
+	if g.cfg.WhenFull == WhenFullFail {
+		return 0
+	}
+	return g.cfg.ConnectTimeout
+}
+
 // endpoint returns the endpoint of an address and makes it if need be.
 func (g *Group) endpoint(addr string) (*endpoint, error) {
 	if e, ok := g.endpoints.Load(addr); ok {

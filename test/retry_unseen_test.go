@@ -2,7 +2,9 @@ package test
 
 import (
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/http2"
@@ -54,29 +56,177 @@ func TestRetry_FullEndpointIsPassedByWithoutAPolicy(t *testing.T) {
 	})
 }
 
-func TestRetry_RefusedStreamIsTriedOnceMoreAndNoMore(t *testing.T) {
+// A refused stream was certainly not processed: the call waits for room, for as long as its deadline lets it.
+func TestRetry_RefusedStreamWaitsForRoom(t *testing.T) {
 	eachRouting(t, func(t *testing.T, routes routing) {
-		u := newUpstreams(t, routes, 3, "")
-		cs := u.client.OpenEnd(t, testbed.RequestFields())
-		for i := range 2 {
-			st := u.accept(t)
-			require.False(t, st.ReadHeaders().Has("grpc-previous-rpc-attempts"), "attempt %d: none was seen", i)
-			st.Reset(http2.ErrCodeRefusedStream)
+		for name, keys := range map[string][]string{
+			"no policy": nil, "retry": {"retry: {attempts: 2, codes: [ABORTED], " + fast + "}"}, "hedge": {"hedge: {delay: 20s}"},
+		} {
+			t.Run(name, func(t *testing.T) {
+				u := newUpstreams(t, routes, 2, keys...)
+				for _, fields := range [][]string{nil, {"grpc-timeout", "20S"}} {
+					cs := u.client.OpenEnd(t, testbed.RequestFields(fields...))
+					for i := range 6 {
+						st := u.accept(t)
+						require.False(t, st.ReadHeaders().Has("grpc-previous-rpc-attempts"), "attempt %d: none was seen", i)
+						st.Reset(http2.ErrCodeRefusedStream)
+					}
+					answer(u.accept(t), "reply")
+					wantAnswer(t, cs, "reply")
+					u.requireIdle(t)
+				}
+			})
 		}
-		wantLocal(t, cs.Outcome(), 14, "upstream_reset")
+	})
+}
+
+// refuse resets every attempt until stop is called, which returns how many there were.
+func (u *upstreams) refuse(t testing.TB) (stop func() int) {
+	ended, over := make(chan int), make(chan struct{})
+	go func() {
+		for n := 0; ; {
+			select {
+			case <-over:
+				ended <- n
+				return
+			default:
+			}
+			if u.unaccepted() == 0 {
+				time.Sleep(time.Millisecond)
+				continue
+			}
+			_ = u.accept(t).TryReset(http2.ErrCodeRefusedStream) // or the call has ended
+			n++
+		}
+	}()
+	return func() int { close(over); return <-ended }
+}
+
+func TestRetry_RefusedStreamWaitsNoLongerThanItMay(t *testing.T) {
+	eachRouting(t, func(t *testing.T, routes routing) {
+		for name, keys := range map[string][]string{
+			"no policy": nil, "retry": {"retry: {attempts: 5, codes: [UNAVAILABLE], " + fast + "}"}, "hedge": {"hedge: {delay: 20s}"},
+		} {
+			t.Run(name, func(t *testing.T) {
+				u := upstreams{servers: []*testbed.H2Server{testbed.NewH2Server(t)}}
+				u.proxy = testbed.NewProxy(t, inBackend(routes(t, u.addresses(), keys...), "pool: {connect_timeout: 500ms}"))
+				u.client = testbed.DialH2(t, u.proxy.Addr)
+				stop := u.refuse(t)
+				began := time.Now()
+				o := u.client.OpenEnd(t, testbed.RequestFields("grpc-timeout", "300m")).Outcome()
+				require.Equal(t, 4, o.Code(), o)
+				require.InDelta(t, 0.3, time.Since(began).Seconds(), soon.Seconds())
+				began = time.Now()
+				wantLocal(t, u.client.OpenEnd(t, testbed.RequestFields()).Outcome(), 14, "upstream_reset")
+				require.InDelta(t, 0.5, time.Since(began).Seconds(), soon.Seconds())
+				cs := u.client.OpenEnd(t, testbed.RequestFields())
+				require.NoError(t, waits(cs))
+				cs.Reset(http2.ErrCodeCancel)
+				testbed.Poll(t, func() error { return noUpstreamBut(u.proxy, 0) })
+				tries := stop()
+				require.Greater(t, tries, 3*2)
+				require.Less(t, tries, 200, "no hot loop")
+				u.requireIdle(t)
+			})
+		}
+	})
+}
+
+// Where calls are not to wait for room, a refused stream is tried once more, and then as often as the route says.
+func TestRetry_RefusedStreamDoesNotWaitWhereTheRouteWantsNone(t *testing.T) {
+	eachRouting(t, func(t *testing.T, routes routing) {
+		for tries, keys := range map[int][]string{1 + 1: nil, 1 + 3: {"retry: {attempts: 3, " + fast + "}"}} {
+			u := upstreams{servers: []*testbed.H2Server{testbed.NewH2Server(t), testbed.NewH2Server(t)}}
+			u.proxy = testbed.NewProxy(t, inBackend(routes(t, u.addresses(), keys...), "pool: {when_full: fail}"))
+			u.client = testbed.DialH2(t, u.proxy.Addr)
+			cs := u.client.OpenEnd(t, testbed.RequestFields())
+			for range tries {
+				u.accept(t).Reset(http2.ErrCodeRefusedStream)
+			}
+			wantLocal(t, cs.Outcome(), 14, "upstream_reset")
+			u.requireIdle(t)
+		}
+	})
+}
+
+// Calls that wait so are among those that limits.pending bounds.
+func TestRetry_RefusedStreamWaitsAsAPendingCall(t *testing.T) {
+	eachRouting(t, func(t *testing.T, routes routing) {
+		u := newUpstreams(t, routes, 1, "limits: {pending: 4}")
+		u.good(t) // the connection
+		stop := u.refuse(t)
+		var calls []*testbed.H2Stream
+		for range 40 {
+			calls = append(calls, u.client.OpenEnd(t, testbed.RequestFields("grpc-timeout", "700m")))
+		}
+		late := 0
+		for _, cs := range calls {
+			switch o := cs.Outcome(); o.Code() {
+			case 4:
+				late++
+			default:
+				wantLocal(t, o, 8, "overloaded")
+			}
+		}
+		require.GreaterOrEqual(t, late, 1)
+		require.LessOrEqual(t, late, 20, "those beyond the bound end")
+		stop()
 		u.requireIdle(t)
 	})
 }
 
-// With a policy the attempts that it allows follow the one that any route makes, also when it lists no codes.
-func TestRetry_RefusedStreamIsTriedAsOftenAsTheRouteSays(t *testing.T) {
+// A server that announces its limit 300 ms after it took the connection, and refuses what is over it from the start.
+func TestRetry_LimitThatIsAnnouncedLateLosesNoCall(t *testing.T) {
+	const limit, calls = 6, 60
 	eachRouting(t, func(t *testing.T, routes routing) {
-		u := newUpstreams(t, routes, 5, "retry: {attempts: 3, "+fast+"}")
-		cs := u.client.OpenEnd(t, testbed.RequestFields())
-		for range 1 + 3 {
-			u.accept(t).Reset(http2.ErrCodeRefusedStream)
+		u := newUpstreams(t, routes, 1)
+		server := u.servers[0]
+		var running atomic.Int32
+		go func() {
+			var announced bool
+			var first time.Time
+			for served := 0; served < calls; {
+				if !announced && !first.IsZero() && time.Since(first) > 300*time.Millisecond {
+					announced = true
+					for _, c := range server.Conns() {
+						_ = c.Write(func(fr *http2.Framer) error {
+							return fr.WriteSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: limit})
+						})
+					}
+				}
+				if server.Unaccepted() == 0 {
+					time.Sleep(time.Millisecond)
+					continue
+				}
+				st := server.Accept(t)
+				if first.IsZero() {
+					first = time.Now()
+				}
+				if running.Add(1) > limit {
+					running.Add(-1)
+					_ = st.TryReset(http2.ErrCodeRefusedStream)
+					continue
+				}
+				served++
+				time.AfterFunc(50*time.Millisecond, func() {
+					_ = st.TryHeaders(testbed.ResponseFields())
+					_ = st.TrySend(testbed.Frame(text("reply")))
+					running.Add(-1)
+					_ = st.TryTrailers(testbed.StatusFields(0, ""))
+				})
+			}
+		}()
+		var all []*testbed.H2Stream
+		for i := range calls {
+			fields := testbed.RequestFields("grpc-timeout", "20S")
+			if i%2 == 0 {
+				fields = testbed.RequestFields()
+			}
+			all = append(all, u.client.OpenEnd(t, fields))
 		}
-		wantLocal(t, cs.Outcome(), 14, "upstream_reset")
+		for _, cs := range all {
+			wantAnswer(t, cs, "reply")
+		}
 		u.requireIdle(t)
 	})
 }
