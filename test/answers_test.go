@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	spb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/framegate/framegate/test/testbed"
 )
@@ -55,6 +57,51 @@ func TestAnswers_StatusThatIsNone(t *testing.T) {
 					require.Less(t, time.Since(start), testbed.Patience/2)
 				})
 			}
+		}
+		check()
+	})
+}
+
+// What contradicts grpc-status, or cannot be decoded, does not take its place. Kitex would answer with the code of the
+// details, or with INTERNAL.
+func TestAnswers_StatusIsThatOfGrpcStatus(t *testing.T) {
+	details := func(code int32, more string) string {
+		b, err := proto.Marshal(&spb.Status{Code: code, Message: "of the details"})
+		require.NoError(t, err)
+		return string(b) + more
+	}
+	eachMode(t, func(t *testing.T, to via) {
+		p := newRawPair(t, to)
+		check := neighbours(t, p, 2)
+		for shape := range responseShapes {
+			for name, c := range map[string]struct {
+				code   int
+				fields []string
+				want   int
+			}{
+				"another code":       {5, []string{"grpc-status-details-bin", encode(details(9, field(3, field(1, "type.googleapis.com/x"))))}, 5},
+				"code -1":            {5, []string{"grpc-status-details-bin", encode(details(-1, ""))}, 5},
+				"code 0":             {5, []string{"grpc-status-details-bin", encode(details(0, ""))}, 5},
+				"a code beside OK":   {0, []string{"grpc-status-details-bin", encode(details(9, ""))}, 0},
+				"not base64":         {5, []string{"grpc-status-details-bin", "!!!"}, 5},
+				"no message":         {5, []string{"grpc-status-details-bin", encode("\xff\xff")}, 5},
+				"one of two is good": {5, []string{"grpc-status-details-bin", encode("\xff"), "grpc-status-details-bin", encode(details(9, ""))}, 5},
+				"biz-extra":          {5, []string{"biz-status", "7", "biz-extra", "{"}, 5},
+				"grpc-timeout":       {5, []string{"grpc-timeout", "soon"}, 5},
+				"grpc-trace-bin":     {5, []string{"grpc-trace-bin", "!"}, 5},
+				"grpc-tags-bin":      {5, []string{"grpc-tags-bin", "a!!!"}, 5},
+			} {
+				t.Run(shape+"/"+name, func(t *testing.T) {
+					o := p.answer(t, shape, testbed.StatusFields(c.code, "theirs", c.fields...).With("x-trailer", "theirs"))
+					wantUpstream(t, o, c.want, "theirs")
+					require.Equal(t, []string{"theirs"}, o.Trailers.Values("x-trailer"))
+					require.Empty(t, o.Trailers.Values("grpc-status-details-bin"))
+				})
+			}
+			t.Run(shape+"/no grpc-status", func(t *testing.T) {
+				o := p.answer(t, shape, testbed.NewFields("grpc-status-details-bin", encode(details(9, "")), "x-trailer", "theirs"))
+				require.Equal(t, 2, o.Code(), o)
+			})
 		}
 		check()
 	})

@@ -1,7 +1,6 @@
 package transserver
 
 import (
-	"encoding/base64"
 	"fmt"
 	"strconv"
 	"strings"
@@ -164,12 +163,12 @@ func wrongField(f *hpack.HeaderField) string {
 		}
 		want = "a JSON object of strings"
 	case "grpc-status-details-bin":
-		if p, err := decodeBinary(f.Value); err == nil && proto.Unmarshal(p, &spb.Status{}) == nil {
+		if p, err := h2conn.DecodeBinary(f.Value); err == nil && proto.Unmarshal(p, &spb.Status{}) == nil {
 			return ""
 		}
 		want = "a google.rpc.Status in base64"
 	case "grpc-tags-bin", "grpc-trace-bin":
-		if _, err := decodeBinary(f.Value); err == nil {
+		if _, err := h2conn.DecodeBinary(f.Value); err == nil {
 			return ""
 		}
 		want = "base64"
@@ -194,14 +193,6 @@ func isTimeout(s string) bool {
 		return true
 	}
 	return false
-}
-
-// decodeBinary decodes the value of a -bin field as Kitex does.
-func decodeBinary(v string) ([]byte, error) {
-	if len(v)%4 == 0 {
-		return base64.StdEncoding.DecodeString(v)
-	}
-	return base64.RawStdEncoding.DecodeString(v)
 }
 
 // quoted bounds what a client's text may do to a message.
