@@ -49,8 +49,8 @@ type routeRun struct {
 }
 
 // onRoute makes cmd, whose arguments are oneName's, a command that does something with that route in etcd, and prints
-// the result as -o says. An ErrNotFound of do is told with the name and with where it was looked for.
-func onRoute(cmd *cobra.Command, do func(ctx context.Context, run routeRun, name string) error) *cobra.Command {
+// the result as -o says, or as format does without one. An ErrNotFound of do is told with the name and with where it was looked for.
+func onRoute(cmd *cobra.Command, format string, do func(ctx context.Context, run routeRun, name string) error) *cobra.Command {
 	var etcd etcdFlags
 	var out outputFlag
 	cmd.Args = oneName
@@ -64,7 +64,7 @@ func onRoute(cmd *cobra.Command, do func(ctx context.Context, run routeRun, name
 		})
 	}
 	etcd.register(cmd)
-	out.register(cmd)
+	out.registerWith(cmd, format)
 	return cmd
 }
 

@@ -18,7 +18,7 @@ func newRouteDeleteCommand() *cobra.Command {
 		Example: `  framegate route delete echo
   framegate route delete echo --dry-run
   framegate route rollback echo        # brings it back`,
-	}, func(ctx context.Context, run routeRun, name string) error {
+	}, outputTable, func(ctx context.Context, run routeRun, name string) error {
 		if dryRun {
 			return planChange(ctx, run.cmd, run.store, run.out, resolver.Change{Delete: []string{name}}, conditions...)
 		}

@@ -12,9 +12,9 @@ import (
 func newRouteGetCommand() *cobra.Command {
 	return onRoute(&cobra.Command{
 		Use:     "get NAME",
-		Short:   "Print a route",
-		Example: "  framegate route get echo -o yaml > echo.yaml",
-	}, func(ctx context.Context, run routeRun, name string) error {
+		Short:   "Print a route: its document, which can be put again, or with -o table a line",
+		Example: "  framegate route get echo > echo.yaml\n  framegate route get echo -o table",
+	}, outputYAML, func(ctx context.Context, run routeRun, name string) error {
 		r, err := run.store.Get(ctx, name)
 		if err != nil {
 			return err

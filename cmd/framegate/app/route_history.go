@@ -23,7 +23,7 @@ etcd forgets old revisions when it is compacted: an embedded one keeps 10,000, o
 were earlier versions, the output says up to which revision they are forgotten.`,
 		Example: `  framegate route history echo
   framegate route history echo -o yaml     # with the whole documents`,
-	}, func(ctx context.Context, run routeRun, name string) error {
+	}, outputTable, func(ctx context.Context, run routeRun, name string) error {
 		h, err := run.store.History(ctx, name)
 		if err != nil {
 			return err
@@ -43,7 +43,7 @@ any other: the next rollback undoes it.`,
 		Example: `  framegate route rollback echo
   framegate route history echo
   framegate route rollback echo --to 12`,
-	}, func(ctx context.Context, run routeRun, name string) error {
+	}, outputTable, func(ctx context.Context, run routeRun, name string) error {
 		result, err := run.store.Rollback(ctx, name, to)
 		if err != nil {
 			return err

@@ -23,8 +23,11 @@ const (
 	outputYAML  = "yaml"
 )
 
-func (o *outputFlag) register(cmd *cobra.Command) {
-	cmd.Flags().StringVarP(&o.format, "output", "o", outputTable, "table, json or yaml")
+func (o *outputFlag) register(cmd *cobra.Command) { o.registerWith(cmd, outputTable) }
+
+// registerWith is register for a command that prints as format says unless it is told otherwise.
+func (o *outputFlag) registerWith(cmd *cobra.Command, format string) {
+	cmd.Flags().StringVarP(&o.format, "output", "o", format, "table, json or yaml")
 }
 
 func (o *outputFlag) validate() error {

@@ -138,8 +138,10 @@ func TestRoute_GetPrintsADocumentThatCanBePut(t *testing.T) {
 	c := newRouteCLI(t)
 	c.ok("put", "-f", document(t, echoRoute))
 	require.Equal(t, "NAME  MODE   PRIORITY  REVISION  ROUTE\n"+
-		"echo  frame  0         2         /echo.Echo/* -> 127.0.0.1:9001\n", c.ok("get", "echo"))
+		"echo  frame  0         2         /echo.Echo/* -> 127.0.0.1:9001\n", c.ok("get", "echo", "-o", "table"))
+	require.Equal(t, echoRoute, c.ok("get", "echo"))
 	require.Equal(t, echoRoute, c.ok("get", "echo", "-o", "yaml"))
+	require.Equal(t, "route echo: unchanged (revision 2)\n", c.ok("put", "-f", document(t, c.ok("get", "echo"))))
 	asJSON := c.ok("get", "echo", "-o", "json")
 	require.JSONEq(t, `{"name":"echo","match":[{"method":"/echo.Echo/*"}],"mode":"frame","timeout":"1.5s",
 		"backends":[{"endpoints":[{"address":"127.0.0.1:9001"}]}]}`, asJSON)

@@ -2,9 +2,7 @@ package demo
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"time"
 
@@ -12,69 +10,12 @@ import (
 	"github.com/cloudwego/kitex/pkg/rpcinfo"
 	"github.com/cloudwego/kitex/server"
 
+	"github.com/framegate/framegate/cmd/framegate/demo/echoservice"
 	"github.com/framegate/framegate/handler/transserver"
-	"github.com/framegate/framegate/kitex_gen/echo"
 	echosvc "github.com/framegate/framegate/kitex_gen/echo/echo"
 	"github.com/framegate/framegate/kitex_gen/shop"
 	shopsvc "github.com/framegate/framegate/kitex_gen/shop/shop"
 )
-
-// echoService answers with what it was sent. Its name tells one instance from another.
-type echoService struct{ name string }
-
-func (s *echoService) reply(req *echo.Request, index int32) *echo.Reply {
-	return &echo.Reply{Message: s.name + " heard " + req.Message, Payload: req.Payload, Index: index}
-}
-
-// Say implements echo.Echo.
-func (s *echoService) Say(_ context.Context, req *echo.Request) (*echo.Reply, error) {
-	return s.reply(req, 0), nil
-}
-
-// Collect implements echo.Echo.
-func (s *echoService) Collect(stream echo.Echo_CollectServer) error {
-	for n := int32(0); ; n++ {
-		_, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return stream.SendAndClose(&echo.Reply{Message: fmt.Sprintf("%s counted %d", s.name, n), Index: n})
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
-// maxAnswers bounds what one call of Stream sends.
-const maxAnswers = 1_000_000
-
-// Stream implements echo.Echo.
-func (s *echoService) Stream(req *echo.Request, stream echo.Echo_StreamServer) error {
-	if req.Count < 0 || req.Count > maxAnswers {
-		return kerrors.NewGRPCBizStatusError(400, fmt.Sprintf("count: %d, want 0 to %d", req.Count, maxAnswers))
-	}
-	for i := range req.Count {
-		if err := stream.Send(s.reply(req, i)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// Chat implements echo.Echo.
-func (s *echoService) Chat(stream echo.Echo_ChatServer) error {
-	for i := int32(0); ; i++ {
-		req, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if err := stream.Send(s.reply(req, i)); err != nil {
-			return err
-		}
-	}
-}
 
 // shopService knows the prices of a few items, in cents.
 type shopService map[string]int64
@@ -113,7 +54,7 @@ type service struct {
 
 // startEcho starts an instance of echo.Echo on a free port of 127.0.0.1.
 func startEcho(name string) (*service, error) {
-	return startService(name, func(opts ...server.Option) server.Server { return echosvc.NewServer(&echoService{name}, opts...) })
+	return startService(name, func(opts ...server.Option) server.Server { return echosvc.NewServer(echoservice.New(name), opts...) })
 }
 
 // startShop starts shop.Shop on a free port of 127.0.0.1.

@@ -3,7 +3,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
+	"fmt"
+	"io"
 	"log"
 	"net"
 	"os/signal"
@@ -15,15 +18,60 @@ import (
 	"github.com/framegate/framegate/test/tour/codec"
 )
 
-// service answers with its name.
+// service answers with what it was sent, and with its name.
 type service string
 
-func (s service) say(_ any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+func (s service) reply(req *echo.Request, index int32) *echo.Reply {
+	return &echo.Reply{Message: string(s) + " heard " + req.Message, Payload: req.Payload, Index: index}
+}
+
+func (s service) say(_ any, _ context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 	var req echo.Request
 	if err := decode(&req); err != nil {
 		return nil, err
 	}
-	return &echo.Reply{Message: string(s) + " heard " + req.Message}, nil
+	return s.reply(&req, 0), nil
+}
+
+func (s service) stream(_ any, stream grpc.ServerStream) error {
+	var req echo.Request
+	if err := stream.RecvMsg(&req); err != nil {
+		return err
+	}
+	for i := range req.Count {
+		if err := stream.SendMsg(s.reply(&req, i)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s service) collect(_ any, stream grpc.ServerStream) error {
+	for n := int32(0); ; n++ {
+		err := stream.RecvMsg(new(echo.Request))
+		if errors.Is(err, io.EOF) {
+			return stream.SendMsg(&echo.Reply{Message: fmt.Sprintf("%s counted %d", s, n), Index: n})
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (s service) chat(_ any, stream grpc.ServerStream) error {
+	for i := int32(0); ; i++ {
+		var req echo.Request
+		err := stream.RecvMsg(&req)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := stream.SendMsg(s.reply(&req, i)); err != nil {
+			return err
+		}
+	}
 }
 
 func main() {
@@ -35,9 +83,15 @@ func main() {
 		log.Fatalln("grpc-echo:", err)
 	}
 	svr := grpc.NewServer(grpc.ForceServerCodec(codec.Proto{}))
+	s := service(*name)
 	svr.RegisterService(&grpc.ServiceDesc{
 		ServiceName: "echo.Echo", HandlerType: (*any)(nil),
-		Methods: []grpc.MethodDesc{{MethodName: "Say", Handler: service(*name).say}},
+		Methods: []grpc.MethodDesc{{MethodName: "Say", Handler: s.say}},
+		Streams: []grpc.StreamDesc{
+			{StreamName: "Stream", Handler: s.stream, ServerStreams: true},
+			{StreamName: "Collect", Handler: s.collect, ClientStreams: true},
+			{StreamName: "Chat", Handler: s.chat, ServerStreams: true, ClientStreams: true},
+		},
 	}, nil)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()

@@ -3,10 +3,7 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"flag"
-	"io"
 	"log"
 	"net"
 
@@ -15,34 +12,9 @@ import (
 	"github.com/cloudwego/kitex/server"
 	etcdregistry "github.com/kitex-contrib/registry-etcd"
 
-	"github.com/framegate/framegate/kitex_gen/echo"
+	"github.com/framegate/framegate/cmd/framegate/demo/echoservice"
 	echosvc "github.com/framegate/framegate/kitex_gen/echo/echo"
 )
-
-type service struct {
-	echo.Echo // the other methods are not part of the tour
-}
-
-// Say implements echo.Echo.
-func (*service) Say(_ context.Context, req *echo.Request) (*echo.Reply, error) {
-	return &echo.Reply{Message: "kitex-echo heard " + req.Message}, nil
-}
-
-// Chat implements echo.Echo.
-func (*service) Chat(stream echo.Echo_ChatServer) error {
-	for {
-		req, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if err := stream.Send(&echo.Reply{Message: "kitex-echo heard " + req.Message}); err != nil {
-			return err
-		}
-	}
-}
 
 func main() {
 	etcd := flag.String("etcd", "127.0.0.1:2379", "etcd endpoint")
@@ -57,7 +29,7 @@ func main() {
 	if err != nil {
 		log.Fatalln("kitex-echo:", err)
 	}
-	svr := echosvc.NewServer(&service{},
+	svr := echosvc.NewServer(echoservice.New("kitex-echo"),
 		server.WithServiceAddr(addr),
 		server.WithRegistry(reg),
 		server.WithRegistryInfo(&registry.Info{ServiceName: *name, Weight: 10}),
