@@ -43,7 +43,7 @@ func TestLocalErrors(t *testing.T) {
 		}, 14, "no_endpoint"},
 		{"nothing listens", func(t testing.TB) string { return testbed.RouteTo(refusing.Address(t)) }, 14, "connect_failed"},
 		{"no such socket", func(t testing.TB) string { return testbed.RouteTo("unix:" + t.TempDir() + "/none") }, 14, "connect_failed"},
-		{"no such host", func(testing.TB) string { return testbed.RouteTo("no-such-host.invalid:1") }, 14, "connect_failed"},
+		{"no such host", func(testing.TB) string { return testbed.RouteTo("no-such-host.invalid:1") }, 14, "no_endpoint"},
 		{"upstream says nothing", func(t testing.TB) string { return testbed.RouteTo(silentAddr(t)) }, 14, "connect_failed"},
 		{"upstream hangs up", func(t testing.TB) string { return testbed.RouteTo(hangUpAddr(t)) }, 14, "connect_failed"},
 		{"upstream allows no streams", func(t testing.TB) string {
