@@ -282,7 +282,7 @@ message Order {
 service Shop { rpc Say(Order) returns (Order); }`
 
 // startRoutes runs a Proxy with a routes file, whose routes may name the schema file order.proto.
-func startRoutes(t testing.TB, source, routes string) (*handler.Proxy, *grpc.ClientConn) {
+func startRoutes(t testing.TB, source, routes string, filters ...handler.MethodFilter) (*handler.Proxy, *grpc.ClientConn) {
 	t.Helper()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "routes.yaml")
@@ -291,7 +291,7 @@ func startRoutes(t testing.TB, source, routes string) (*handler.Proxy, *grpc.Cli
 	r := resolver.New()
 	_, err := resolver.OpenFile(t.Context(), path, r, handler.CompileRoute, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
-	return handlertest.Start(t, handler.Config{Router: r})
+	return handlertest.Start(t, handler.Config{Router: r, Filters: filters})
 }
 
 func TestStruct_KeepsAnAnyOfATypeItDoesNotKnow(t *testing.T) {

@@ -21,7 +21,7 @@ import (
 // byte.
 type structure struct {
 	pass     bool // what cannot be decoded is forwarded as it came
-	deferred bool // the first message decides where the call goes
+	deferred bool // the first message that is forwarded decides where the call goes
 	request  direction
 	response direction
 
@@ -31,7 +31,7 @@ type structure struct {
 	room budget.Call
 	work work
 
-	// Decided by the first message of the request, whatever became of it.
+	// Decided by the first message of the request that is forwarded.
 	backend string // empty for the balancer's choice
 	headers []rule.Header
 }
@@ -49,9 +49,10 @@ type direction struct {
 
 	share budget.Share // what its message takes of the budget
 
-	index  int64 // of the next message
-	result rule.Result
-	stats  StructStats
+	index   int64 // of the next message
+	decided bool  // a message was forwarded: what decides about the call has been decided
+	result  rule.Result
+	stats   StructStats
 }
 
 // StructStats says what struct mode did in a call.
@@ -83,18 +84,36 @@ func (d *direction) take(flag byte, payload []byte) (out []byte, forward bool, e
 	defer d.of.room.End()
 	began := time.Now()
 	defer func() { d.stats.DecodeTime += time.Since(began) }()
-	index := d.index
+	out, forward, err = d.through(flag, payload)
 	d.index++
+	if forward && !d.decided {
+		d.decide()
+	}
+	return out, forward, err
+}
+
+// decide keeps what the message that is the first to be forwarded decides about the call. Later ones decide nothing.
+func (d *direction) decide() {
+	d.decided = true
+	d.rules = d.rules.Rest()
+	if d == &d.of.request {
+		d.of.backend, d.of.headers = d.result.Backend, slices.Clone(d.result.Headers)
+	}
+}
+
+// through is take without what is done around it.
+func (d *direction) through(flag byte, payload []byte) (out []byte, forward bool, err error) {
 	plain, m, err := d.decode(flag, payload)
 	if err != nil {
 		if bad := (*undecodableError)(nil); errors.As(err, &bad) {
+			d.result = rule.Result{} // which was of the message before
 			return d.undecodable(payload, bad.as)
 		}
 		return nil, false, err
 	}
 	changed, filterable := false, plain
 	if m != nil {
-		err = d.rules.Apply(&d.of.call, m, index, &d.result)
+		err = d.rules.Apply(&d.of.call, m, d.index, &d.result)
 		for i, n := range d.result.Hits {
 			d.stats.Hits[i] += int64(n)
 		}
@@ -103,9 +122,6 @@ func (d *direction) take(flag byte, payload []byte) (out []byte, forward bool, e
 			return nil, false, roomError(err, d.whose)
 		case err != nil:
 			return nil, false, d.ruleError(err)
-		}
-		if index == 0 && d == &d.of.request {
-			d.of.backend, d.of.headers = d.result.Backend, slices.Clone(d.result.Headers)
 		}
 		switch v := d.result.Verdict; {
 		case v == rule.Reject, v == rule.Drop && d.single:

@@ -16,9 +16,9 @@ import (
 	"github.com/framegate/framegate/handler/rule"
 )
 
-// structured makes a call of a route in struct mode ready to run. If the first message decides where the call goes, it
-// is waited for, and its target changed by what it decides. It returns the metadata to send: without what the client sent
-// under the names that header rules set, and with what they set. The error is the call's result.
+// structured makes a call of a route in struct mode ready to run. If the first message that is forwarded decides where
+// the call goes, it is waited for, and the target changed by what it decides. It returns the metadata to send: without what
+// the client sent under the names that header rules set, and with what they set. The error is the call's result.
 func (c *call) structured(seen metadata.MD) (metadata.MD, *localError) {
 	dropHopByHop(seen) // rules see what the endpoint does
 	md := seen

@@ -48,8 +48,8 @@ const (
 	ActionSet    Action = "set"    // gives Fields new values
 	ActionClear  Action = "clear"  // takes the values of Fields away
 	ActionRedact Action = "redact" // makes the values of Fields unreadable
-	ActionRoute  Action = "route"  // sends the call to Backend; decided by its first message
-	ActionHeader Action = "header" // sets request headers; decided by the first message
+	ActionRoute  Action = "route"  // sends the call to Backend; decided by the first message that is forwarded
+	ActionHeader Action = "header" // sets request headers; decided by the first message that is forwarded
 )
 
 // Rule is one step that messages of one direction go through. Its expressions are CEL (cel.dev); they see message,

@@ -50,7 +50,8 @@ func TestStruct_FirstMessageDecidesTheBackend(t *testing.T) {
 		{"chosen", vip, []string{"vip a", "b"}, []string{"vip a"}, []string{"vip a", "b"}},
 		{"not chosen by a later one", ordinary, []string{"a", "vip b"}, nil, []string{"a", "vip b"}},
 		{"without the dropped", ordinary, []string{"spam", "a"}, nil, []string{"a"}},
-		{"dropped itself", vip, []string{"vip spam", "a"}, []string{"vip spam"}, []string{"a"}},
+		{"chosen behind a dropped one", vip, []string{"spam", "vip a"}, []string{"vip a"}, []string{"vip a"}},
+		{"not chosen by a dropped one", ordinary, []string{"vip spam", "a"}, nil, []string{"a"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cs := client.Open(t, testbed.RequestFields("x-first", "client"))
@@ -78,9 +79,10 @@ func TestStruct_FirstMessageDecidesTheBackend(t *testing.T) {
 	})
 	t.Run("all messages dropped", func(t *testing.T) {
 		cs := client.Open(t, testbed.RequestFields())
-		cs.SendEnd(testbed.Frame(text("spam")))
+		cs.Send(testbed.Frame(text("spam")))
+		cs.SendEnd(testbed.Frame(text("vip spam")))
 		ss := ordinary.Accept(t)
-		ss.ReadHeaders()
+		require.False(t, ss.ReadHeaders().Has("x-first"))
 		ss.WantEnd()
 		ss.SendTrailers(append(testbed.ResponseFields(), testbed.StatusFields(0, "")...))
 		wantUpstream(t, cs.Outcome(), 0, "")

@@ -10,8 +10,7 @@ import (
 
 // Apply takes one message through the rules in order, and says in out what comes of it; what was in out is gone. m, made
 // by New, is changed in place: what the rules do not name stays as it is, unknown fields too. index is the position of the
-// message in its stream, from 0; route and header rules look at message 0 only. The rules after one that rejects or drops
-// are not tried.
+// message in its stream, from 0. The rules after one that rejects or drops are not tried.
 //
 // The error is an *EvalError: the message must not be forwarded then, and out says nothing.
 func (r *Rules) Apply(c *Call, m protoreflect.Message, index int64, out *Result) error {
@@ -23,9 +22,6 @@ func (r *Rules) Apply(c *Call, m protoreflect.Message, index int64, out *Result)
 	defer a.release()
 	a.call, a.message, a.index, a.adapter = c, m.Interface(), index, r.schema
 	for _, one := range r.rules {
-		if index > 0 && (one.action == ActionRoute || one.action == ActionHeader) {
-			continue
-		}
 		if one.when != nil {
 			if ok, err := one.when.test(a); err != nil {
 				return err

@@ -80,7 +80,7 @@ func TestApply_SetSeesTheMessageAsItWasBeforeTheRule(t *testing.T) {
 	require.Equal(t, uint32(2), out.Hits[ActionSet])
 }
 
-func TestApply_RoutesAndSetsHeadersForTheFirstMessageOnly(t *testing.T) {
+func TestApply_RoutesAndSetsHeaders(t *testing.T) {
 	rules := `- {on: request, when: 'message.tier == "gold"', action: route, backend: gold}
 - {on: request, action: header, set: {x-tenant: 'message.tenant', x-peer: peer, x-method: method}}`
 	out, _, err := apply(t, rules, `{"tier": "gold", "tenant": "acme"}`, 0)
@@ -90,10 +90,13 @@ func TestApply_RoutesAndSetsHeadersForTheFirstMessageOnly(t *testing.T) {
 	require.False(t, out.Changed)
 	require.Equal(t, [NumActions]uint32{ActionRoute: 1, ActionHeader: 1}, out.Hits)
 
-	out, _, err = apply(t, rules, `{"tier": "gold", "tenant": "acme"}`, 1)
-	require.NoError(t, err)
-	require.Empty(t, out.Backend)
-	require.Empty(t, out.Headers)
+	p := programOf(t, rules+"\n- {on: request, when: 'index == 1', action: drop}")
+	rest := p.Method(create).Request.Rest()
+	require.NoError(t, rest.Apply(&Call{}, messageOf(t, p, rest, `{"tier": "gold", "tenant": "acme"}`), 1, &out))
+	require.Equal(t, Result{Headers: []Header{}, Verdict: Drop, Code: codes.FailedPrecondition, Hits: [NumActions]uint32{ActionDrop: 1}}, out)
+	require.Same(t, rest, rest.Rest())
+	require.Same(t, p.Method(create).Response, p.Method(create).Response.Rest())
+	require.Nil(t, (*Rules)(nil).Rest())
 }
 
 func TestApply_LastRouteRuleThatFiresWins(t *testing.T) {

@@ -32,6 +32,9 @@ type compiled struct {
 	headers []header
 }
 
+// decides reports whether the rule decides about the call rather than about a message.
+func (c *compiled) decides() bool { return c.action == ActionRoute || c.action == ActionHeader }
+
 type value struct {
 	path path
 	expr *expression
@@ -225,7 +228,12 @@ func (c *compiler) rules(m method, on resolver.Direction, md protoreflect.Messag
 		}
 		r.rules = append(r.rules, one.rule)
 		r.change = r.change || d.action == ActionSet || d.action == ActionClear || d.action == ActionRedact
-		r.deferred = r.deferred || d.action == ActionRoute || d.action == ActionHeader
+		r.deferred = r.deferred || one.rule.decides()
+	}
+	if r.deferred {
+		rest := *r
+		rest.rules, rest.deferred = slices.DeleteFunc(slices.Clone(r.rules), (*compiled).decides), false
+		r.rest = &rest
 	}
 	return r
 }

@@ -41,8 +41,8 @@ type Method struct {
 	Request, Response *Rules // never nil
 }
 
-// Deferred reports whether the first message of a call decides about the call: there are route or header rules, so no
-// upstream may be opened before Request.Apply has seen it.
+// Deferred reports whether the first message of a call that is forwarded decides about the call: there are route or header
+// rules, so no upstream may be opened before Request.Apply has seen it. What is forwarded after it meets Request.Rest.
 func (m *Method) Deferred() bool { return m.Request.deferred }
 
 // Rules are the rules of one direction of a method. They are immutable, and safe for concurrent use.
@@ -52,10 +52,20 @@ type Rules struct {
 	rules    []*compiled
 	deferred bool
 	change   bool
+	rest     *Rules // see Rest
 }
 
 // Change reports whether some rule may change a message. Nil rules change none.
 func (r *Rules) Change() bool { return r != nil && r.change }
+
+// Rest returns the rules without those for routes and headers, which one message of a call decides: the first that is
+// forwarded. They take the messages that r takes. The rest of nil is nil.
+func (r *Rules) Rest() *Rules {
+	if r == nil || r.rest == nil {
+		return r
+	}
+	return r.rest
+}
 
 // New returns a new message of the direction's type. Apply and Redact take such messages only; Decode fills one.
 func (r *Rules) New() protoreflect.Message { return r.typ.New() }
@@ -120,8 +130,8 @@ type Result struct {
 	Verdict Verdict
 	Code    codes.Code // of Drop and Reject
 	Message string     // of Drop and Reject; may be empty
-	Backend string     // of the last route rule that fired; empty for none
-	Headers []Header   // of the header rules that fired, in order: the last one of a name counts
+	Backend string     // of the last route rule that fired; empty for none. Of no meaning if the message is not forwarded
+	Headers []Header   // of the header rules that fired, in order: the last one of a name counts. As for Backend
 	Hits    [NumActions]uint32
 }
 
