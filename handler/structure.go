@@ -113,14 +113,14 @@ func (d *direction) through(flag byte, payload []byte) (out []byte, forward bool
 	}
 	changed, filterable := false, plain
 	if m != nil {
-		err = d.rules.Apply(&d.of.call, m, d.index, &d.result)
+		err = d.rules.Apply(&d.of.call, m, rule.Frame{Index: d.index, Bytes: len(plain)}, &d.result)
 		for i, n := range d.result.Hits {
 			d.stats.Hits[i] += int64(n)
 		}
-		switch {
-		case interrupts(err):
-			return nil, false, roomError(err, d.whose)
-		case err != nil:
+		if err != nil {
+			if ended := d.share.Err(); ended != nil {
+				return nil, false, ended
+			}
 			return nil, false, d.ruleError(err)
 		}
 		switch v := d.result.Verdict; {

@@ -107,6 +107,7 @@ func (c *call) newStructure(md metadata.MD) *localError {
 	s.call = rule.Call{
 		Method: method, Peer: peerOf(c.down.tr),
 		Metadata: sync.OnceValue(func() map[string]string { return metadataOf(md) }),
+		Context:  c.ctx,
 	}
 	s.request = direction{of: s, whose: "request", codec: codec, maxBytes: c.wholeLimit(), encoding: c.down.s.RecvCompress()}
 	s.response = direction{of: s, whose: "response", codec: codec, maxBytes: c.wholeLimit()}

@@ -1,6 +1,7 @@
 package handler
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -44,17 +45,24 @@ func twentyFields(t testing.TB) (*schema.Schema, []byte) {
 	return s, enc
 }
 
-func BenchmarkTake(b *testing.B) {
-	s, msg := twentyFields(b)
-	route, err := resolver.ParseRoute([]byte("{name: r, mode: struct, schema: {name: s}, match: [{method: \"*\"}], backends: [{endpoints: [{address: \"h:1\"}]}], struct: {rules: [{on: request, when: 'message.s1 == \"blocked\"', action: reject}]}}"))
-	require.NoError(b, err)
+// fieldsDirection is the request direction of a call with that rule, for messages of twentyFields.
+func fieldsDirection(t testing.TB, ctx context.Context, s *schema.Schema, rule string) *direction {
+	t.Helper()
+	route, err := resolver.ParseRoute([]byte("{name: r, mode: struct, schema: {name: s}, match: [{method: \"*\"}], backends: [{endpoints: [{address: \"h:1\"}]}], struct: {rules: [{on: request, " + rule + "}]}}"))
+	require.NoError(t, err)
 	p, err := CompileRoute(route, s)
-	require.NoError(b, err)
-	rules := p.(*program).rules.Method("/b.B/Say")
-	st := &structure{of: &call{proxy: &Proxy{budget: budget.New(1 << 30)}}, ctx: b.Context()}
+	require.NoError(t, err)
+	st := &structure{of: &call{proxy: &Proxy{budget: budget.New(1 << 30)}}, ctx: ctx}
+	st.call.Context = ctx
 	st.openRoom()
 	d := &st.request
-	d.of, d.whose, d.rules, d.codec = st, "request", rules.Request, protoCodec{}
+	d.of, d.whose, d.rules, d.codec = st, "request", p.(*program).rules.Method("/b.B/Say").Request, protoCodec{}
+	return d
+}
+
+func BenchmarkTake(b *testing.B) {
+	s, msg := twentyFields(b)
+	d := fieldsDirection(b, b.Context(), s, "when: 'message.s1 == \"blocked\"', action: reject")
 	b.ReportAllocs()
 	b.SetBytes(int64(len(msg)))
 	for b.Loop() {

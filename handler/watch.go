@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/framegate/framegate/handler/compress"
@@ -111,7 +112,7 @@ func (w *Watcher) Show(ctx context.Context, m tap.Message) (Shown, bool) {
 		return s, w.where == ""
 	}
 	rules.Redact(msg) // before where, which would else tell what is hidden
-	if w.where != "" && !w.wanted(m, program, msg) {
+	if w.where != "" && !w.wanted(ctx, m, program, msg) {
 		return s, false
 	}
 	if s.Message, err = (protojson.MarshalOptions{AllowPartial: true, UseProtoNames: true, Resolver: program.Types()}).Marshal(msg.Interface()); err != nil {
@@ -169,7 +170,7 @@ func decodeShown(m tap.Message, program *rule.Program, rules *rule.Rules) (proto
 const maxShownBytes = 1 << 20
 
 // wanted reports whether a message meets the condition.
-func (w *Watcher) wanted(m tap.Message, program *rule.Program, msg protoreflect.Message) bool {
+func (w *Watcher) wanted(ctx context.Context, m tap.Message, program *rule.Program, msg protoreflect.Message) bool {
 	key := conditionKey{program, m.Call.Method, m.Direction}
 	c, ok := w.conditions[key]
 	if !ok {
@@ -182,8 +183,10 @@ func (w *Watcher) wanted(m tap.Message, program *rule.Program, msg protoreflect.
 	if c.Condition == nil {
 		return false
 	}
-	call := rule.Call{Method: m.Call.Method, Peer: m.Call.Peer, Metadata: func() map[string]string { return m.Call.Metadata }}
-	met, err := c.Eval(&call, msg, m.Index)
+	call := rule.Call{
+		Method: m.Call.Method, Peer: m.Call.Peer, Metadata: func() map[string]string { return m.Call.Metadata }, Context: ctx,
+	}
+	met, err := c.Eval(&call, msg, rule.Frame{Index: m.Index, Bytes: proto.Size(msg.Interface())})
 	return err == nil && met
 }
 

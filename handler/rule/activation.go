@@ -26,7 +26,7 @@ func variables() []cel.EnvOption {
 type activation struct {
 	call     *Call
 	message  proto.Message
-	index    int64
+	frame    Frame
 	adapter  types.Adapter
 	metadata ref.Val // nil until asked for
 	now      ref.Val // nil until asked for
@@ -35,6 +35,13 @@ type activation struct {
 }
 
 var activations = sync.Pool{New: func() any { return new(activation) }}
+
+// activate returns an activation for the expressions that see a message. Whoever asks for it releases it.
+func activate(c *Call, m proto.Message, frame Frame, adapter types.Adapter) *activation {
+	a := activations.Get().(*activation)
+	a.call, a.message, a.frame, a.adapter, a.meter.ctx = c, m, frame, adapter, c.Context
+	return a
+}
 
 // release gives a back to the pool; nothing may keep it, nor the values that it gave.
 func (a *activation) release() {
@@ -47,7 +54,11 @@ func (a *activation) ResolveName(name string) (any, bool) {
 	if name == meterName {
 		return &a.meter, true
 	}
-	if a.meter.tick(); a.meter.over != nil {
+	work := 1
+	if name == "message" { // what is done with it may take as long as it is
+		work += a.frame.Bytes / bytesPerWork
+	}
+	if a.meter.tick(work); a.meter.over != nil {
 		return nil, false // the expression soon fails
 	}
 	switch name {
@@ -76,7 +87,7 @@ func (a *activation) ResolveName(name string) (any, bool) {
 		}
 		return a.now, true
 	case "index":
-		return a.index, true
+		return a.frame.Index, true
 	}
 	return nil, false
 }

@@ -9,18 +9,17 @@ import (
 )
 
 // Apply takes one message through the rules in order, and says in out what comes of it; what was in out is gone. m, made
-// by New, is changed in place: what the rules do not name stays as it is, unknown fields too. index is the position of the
-// message in its stream, from 0. The rules after one that rejects or drops are not tried.
+// by New, is changed in place: what the rules do not name stays as it is, unknown fields too. The rules after one that rejects
+// or drops are not tried.
 //
 // The error is an *EvalError: the message must not be forwarded then, and out says nothing.
-func (r *Rules) Apply(c *Call, m protoreflect.Message, index int64, out *Result) error {
+func (r *Rules) Apply(c *Call, m protoreflect.Message, frame Frame, out *Result) error {
 	out.reset()
 	if len(r.rules) == 0 {
 		return nil
 	}
-	a := activations.Get().(*activation)
+	a := activate(c, m.Interface(), frame, r.schema)
 	defer a.release()
-	a.call, a.message, a.index, a.adapter = c, m.Interface(), index, r.schema
 	for _, one := range r.rules {
 		if one.when != nil {
 			if ok, err := one.when.test(a); err != nil {

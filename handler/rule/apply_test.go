@@ -23,7 +23,7 @@ func apply(t *testing.T, rules, request string, index int64) (Result, string, er
 		Method: create, Peer: "192.0.2.1:99",
 		Metadata: func() map[string]string { return map[string]string{"x-approved": "a,b"} },
 		Now:      func() time.Time { return time.Unix(1700000000, 5) },
-	}, m, index, &out)
+	}, m, Frame{Index: index}, &out)
 	return out, jsonOf(t, p, m), err
 }
 
@@ -92,7 +92,7 @@ func TestApply_RoutesAndSetsHeaders(t *testing.T) {
 
 	p := programOf(t, rules+"\n- {on: request, when: 'index == 1', action: drop}")
 	rest := p.Method(create).Request.Rest()
-	require.NoError(t, rest.Apply(&Call{}, messageOf(t, p, rest, `{"tier": "gold", "tenant": "acme"}`), 1, &out))
+	require.NoError(t, rest.Apply(&Call{}, messageOf(t, p, rest, `{"tier": "gold", "tenant": "acme"}`), Frame{Index: 1}, &out))
 	require.Equal(t, Result{Headers: []Header{}, Verdict: Drop, Code: codes.FailedPrecondition, Hits: [NumActions]uint32{ActionDrop: 1}}, out)
 	require.Same(t, rest, rest.Rest())
 	require.Same(t, p.Method(create).Response, p.Method(create).Response.Rest())
@@ -120,10 +120,10 @@ func TestApply_ForgetsTheResultOfTheMessageBefore(t *testing.T) {
 - {on: request, action: header, set: {a: '"1"'}}`)
 	r := p.Method(create).Request
 	var out Result
-	require.NoError(t, r.Apply(&Call{}, messageOf(t, p, r, `{"name": "x"}`), 0, &out))
+	require.NoError(t, r.Apply(&Call{}, messageOf(t, p, r, `{"name": "x"}`), Frame{}, &out))
 	require.Equal(t, Reject, out.Verdict)
 	for range 2 {
-		require.NoError(t, r.Apply(&Call{}, messageOf(t, p, r, `{}`), 0, &out))
+		require.NoError(t, r.Apply(&Call{}, messageOf(t, p, r, `{}`), Frame{}, &out))
 		require.Equal(t, Result{Headers: []Header{{"a", "1"}}, Hits: [NumActions]uint32{ActionHeader: 1}}, out)
 	}
 }
@@ -137,11 +137,11 @@ func TestApply_ResponsesHaveRulesOfTheirOwn(t *testing.T) {
 	require.False(t, m.Deferred())
 	reply := messageOf(t, p, m.Response, `{"user": {"email": "e", "name": "n"}, "cards": [{"number": "1", "month": 2}, {}]}`)
 	var out Result
-	require.NoError(t, m.Response.Apply(&Call{}, reply, 7, &out))
+	require.NoError(t, m.Response.Apply(&Call{}, reply, Frame{Index: 7}, &out))
 	require.True(t, out.Changed)
 	require.JSONEq(t, `{"user": {"email": "[REDACTED]", "name": "n"}, "cards": [{"number": "[REDACTED]", "month": 2}, {}]}`,
 		jsonOf(t, p, reply))
-	require.NoError(t, m.Response.Apply(&Call{}, messageOf(t, p, m.Response, `{"text": "secret"}`), 0, &out))
+	require.NoError(t, m.Response.Apply(&Call{}, messageOf(t, p, m.Response, `{"text": "secret"}`), Frame{}, &out))
 	require.Equal(t, codes.Internal, out.Code)
 }
 
@@ -151,7 +151,7 @@ func TestApply_WithoutRulesPasses(t *testing.T) {
 	r := p.Method(create).Request
 	require.Empty(t, r.rules)
 	out := Result{Verdict: Reject}
-	require.NoError(t, r.Apply(&Call{}, r.New(), 0, &out))
+	require.NoError(t, r.Apply(&Call{}, r.New(), Frame{}, &out))
 	require.Equal(t, Pass, out.Verdict)
 	require.Nil(t, p.Method("/shop.Orders/Missing"))
 	require.Nil(t, p.Method("/shop.Others/Do"), "the route does not match it")
@@ -231,7 +231,7 @@ func TestApply_MayRunInBothDirectionsAtTheSameTime(t *testing.T) {
 		wg.Go(func() {
 			var out Result
 			for i := range 200 {
-				if err := r.Apply(call, r.New(), int64(i), &out); err != nil || !out.Changed {
+				if err := r.Apply(call, r.New(), Frame{Index: int64(i)}, &out); err != nil || !out.Changed {
 					t.Errorf("message %d: %v, changed %t", i, err, out.Changed)
 					return
 				}
@@ -247,9 +247,9 @@ func TestApply_BuildsNoMetadataThatNobodyAsksFor(t *testing.T) {
 	var out Result
 	asked := 0
 	call := &Call{Metadata: func() map[string]string { asked++; return nil }}
-	require.NoError(t, r.Apply(call, r.New(), 0, &out))
+	require.NoError(t, r.Apply(call, r.New(), Frame{}, &out))
 	require.Zero(t, asked)
-	require.NoError(t, r.Apply(call, messageOf(t, p, r, `{"name": "x"}`), 0, &out))
+	require.NoError(t, r.Apply(call, messageOf(t, p, r, `{"name": "x"}`), Frame{}, &out))
 	require.Equal(t, 1, asked)
 }
 

@@ -22,7 +22,7 @@ func benchmarkRules(b *testing.B, rules string, want int) {
 		Metadata: func() map[string]string { return map[string]string{"x-approved": "1"} },
 	}
 	var out Result
-	require.NoError(b, r.Apply(call, m, 0, &out))
+	require.NoError(b, r.Apply(call, m, Frame{}, &out))
 	hits := 0
 	for _, n := range out.Hits {
 		hits += int(n)
@@ -31,7 +31,7 @@ func benchmarkRules(b *testing.B, rules string, want int) {
 	b.ReportAllocs()
 	b.ResetTimer()
 	for b.Loop() {
-		if err := r.Apply(call, m, 0, &out); err != nil {
+		if err := r.Apply(call, m, Frame{}, &out); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -197,11 +197,11 @@ func TestCompileCondition_TestsMessages(t *testing.T) {
 	require.NoError(t, err)
 	call := &Call{Metadata: func() map[string]string { return map[string]string{"k": "v"} }}
 	for name, want := range map[string]bool{"a": true, "b": false} {
-		ok, err := c.Eval(call, messageOf(t, p, r, `{"name": "`+name+`"}`), 2)
+		ok, err := c.Eval(call, messageOf(t, p, r, `{"name": "`+name+`"}`), Frame{Index: 2})
 		require.NoError(t, err)
 		require.Equal(t, want, ok)
 	}
-	_, err = c.Eval(&Call{}, messageOf(t, p, r, `{"name": "a"}`), 2)
+	_, err = c.Eval(&Call{}, messageOf(t, p, r, `{"name": "a"}`), Frame{Index: 2})
 	require.EqualError(t, err, "condition: no such key: k")
 
 	_, err = CompileCondition(`message.nme == "a"`, md, files)

@@ -66,9 +66,8 @@ func joinProblems(problems []problem) error {
 }
 
 // Eval reports whether m, of the type that the condition was compiled for, meets it. The error is an *EvalError.
-func (c *Condition) Eval(call *Call, m protoreflect.Message, index int64) (bool, error) {
-	a := activations.Get().(*activation)
+func (c *Condition) Eval(call *Call, m protoreflect.Message, frame Frame) (bool, error) {
+	a := activate(call, m.Interface(), frame, c.schema)
 	defer a.release()
-	a.call, a.message, a.index, a.adapter = call, m.Interface(), index, c.schema
 	return c.expr.test(a)
 }

@@ -1,8 +1,6 @@
 package rule
 
 import (
-	"fmt"
-	"regexp/syntax"
 	"slices"
 
 	"github.com/google/cel-go/checker"
@@ -13,10 +11,10 @@ import (
 	"github.com/google/cel-go/common/types"
 )
 
-// MaxCost bounds what one expression may cost. A step such as a call costs 1, ten characters that are looked at cost 1.
-// An expression whose cost may be greater is refused: the estimate, cel-go's, takes lists and maps to have up to 1000
-// elements, and strings and bytes up to 256. A loop over more, or over larger ones, is stopped when its calls and the
-// texts that they make have reached the bound, or after maxTime.
+// MaxCost bounds what one expression may cost. A step such as a call costs 1, ten characters that are looked at cost 1, and
+// so do a hundred steps of a pattern. An expression whose cost may be greater is refused: the estimate, cel-go's, takes
+// lists and maps to have up to 1000 elements, and strings and bytes up to 256. A loop over more, or over larger ones, is
+// stopped when its calls and what they make have reached the bound, or after maxTime; so are patterns on longer texts.
 const MaxCost = 1_000_000
 
 const (
@@ -24,15 +22,17 @@ const (
 	sizeOfList = 1000
 
 	textPerCost = 10 // as common.StringTraversalCostFactor
-
-	maxRegexInstructions = 2000
 )
 
 // estimator guesses sizes for the checker. It knows no message.
-type estimator struct{}
+type estimator struct{ patterns *patterns }
 
 // EstimateSize implements checker.CostEstimator.
 func (estimator) EstimateSize(n checker.AstNode) *checker.SizeEstimate {
+	return estimateSize(n)
+}
+
+func estimateSize(n checker.AstNode) *checker.SizeEstimate {
 	switch n.Type().Kind() {
 	case types.StringKind, types.BytesKind:
 		return &checker.SizeEstimate{Max: sizeOfText}
@@ -45,11 +45,11 @@ func (estimator) EstimateSize(n checker.AstNode) *checker.SizeEstimate {
 }
 
 // EstimateCallCost implements checker.CostEstimator.
-func (estimator) EstimateCallCost(
+func (e estimator) EstimateCallCost(
 	function, _ string, target *checker.AstNode, args []checker.AstNode,
 ) *checker.CallEstimate {
 	if target == nil || !slices.Contains(textFunctions, function) {
-		return nil
+		return e.patterns.estimate(function, target, args)
 	}
 	size := sizeOf(*target)
 	if function == "join" {
@@ -71,7 +71,7 @@ func sizeOf(n checker.AstNode) checker.SizeEstimate {
 	if size := n.ComputedSize(); size != nil {
 		return *size
 	}
-	return *estimator{}.EstimateSize(n)
+	return *estimateSize(n)
 }
 
 // direct are the functions that look at each byte of a message a few times at most, however often they are called in an
@@ -83,7 +83,7 @@ var direct = map[string]bool{
 	operators.OptSelect: true, operators.OptIndex: true, operators.Subtract: true, operators.Multiply: true,
 	operators.Divide: true, operators.Modulo: true, operators.Negate: true,
 	overloads.Size: true, overloads.StartsWith: true, overloads.EndsWith: true, overloads.Contains: true,
-	overloads.Matches:        true, // of a bounded string
+	overloads.Matches:        true, // which is counted all the same
 	overloads.TypeConvertInt: true, overloads.TypeConvertUint: true, overloads.TypeConvertDouble: true,
 	overloads.TypeConvertTimestamp: true, overloads.TypeConvertDuration: true,
 	overloads.TimeGetFullYear: true, overloads.TimeGetMonth: true, overloads.TimeGetDayOfYear: true,
@@ -98,7 +98,7 @@ var sums = []string{
 	overloads.AddDurationTimestamp, overloads.AddTimestampDuration,
 }
 
-// isDirect reports whether an expression needs no limit while it is evaluated.
+// isDirect reports whether the calls of an expression need not be counted: what bounds it is its length, and maxTime.
 func isDirect(a *ast.AST) bool {
 	ok := true
 	ast.PostOrderVisit(a.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
@@ -127,14 +127,14 @@ type fault struct {
 
 // validate finds what CEL allows and a rule must not have: a pattern of matches that is not written in the rule, and an
 // Any that is decoded anew in each turn of a loop.
-func validate(a *ast.AST) []fault {
+func (p *patterns) validate(a *ast.AST) []fault {
 	var faults []fault
 	ast.PostOrderVisit(a.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
 		switch e.Kind() {
 		case ast.CallKind:
 			if call := e.AsCall(); call.FunctionName() == overloads.Matches && len(call.Args()) > 0 {
-				if msg := checkPattern(call.Args()[len(call.Args())-1]); msg != "" {
-					faults = append(faults, fault{e.ID(), msg})
+				if _, err := p.of(call.Args()[len(call.Args())-1]); err != nil {
+					faults = append(faults, fault{e.ID(), err.Error()})
 				}
 			}
 		case ast.ComprehensionKind:
@@ -149,29 +149,6 @@ func validate(a *ast.AST) []fault {
 		}
 	}))
 	return faults
-}
-
-func checkPattern(e ast.Expr) string {
-	var pattern types.String
-	ok := e.Kind() == ast.LiteralKind
-	if ok {
-		pattern, ok = e.AsLiteral().(types.String)
-	}
-	if !ok {
-		return "matches of a pattern that is computed, want one in quotes"
-	}
-	re, err := syntax.Parse(string(pattern), syntax.Perl)
-	if err != nil {
-		return err.Error()
-	}
-	prog, err := syntax.Compile(re.Simplify())
-	if err != nil {
-		return err.Error()
-	}
-	if n := len(prog.Inst); n > maxRegexInstructions {
-		return fmt.Sprintf("matches of a pattern of %d instructions, want at most %d", n, maxRegexInstructions)
-	}
-	return ""
 }
 
 // rootOf returns the variable that a selection begins at, or "".

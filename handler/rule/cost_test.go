@@ -81,7 +81,7 @@ func TestApply_StopsWhatTheMessageMakesTooExpensive(t *testing.T) {
 	}{
 		{`reject, when: 'message.numbers.exists(n, n < 0)'`, limit, "", nil, 1_100_000},
 		{`reject, when: 'message.numbers.exists(n, size(message.name) == n)'`, slow, long, nil, 400_000},
-		{`reject, when: 'message.tags.exists(x, message == shop.Order{name: x, tags: message.tags})'`, slow, long, tags, 0},
+		{`reject, when: 'message.tags.exists(x, message == shop.Order{name: x, tags: message.tags})'`, limit, long, tags, 0},
 		{`set, fields: {name: '[1,2,3,4,5,6,7,8].map(x, message.name + message.name + message.name).map(x, x+x+x+x+x+x+x+x+x+x+x+x+x)[0]'}`,
 			limit, long, nil, 0},
 		{`set, fields: {name: 'message.name.lowerAscii()'}`, "lowerAscii of a string of 204800 bytes, want at most 65536", long, nil, 0},
@@ -99,7 +99,7 @@ func TestApply_StopsWhatTheMessageMakesTooExpensive(t *testing.T) {
 			r := p.Method(create).Request
 			var out Result
 			start := time.Now()
-			err := r.Apply(&Call{}, order(r, c.name, c.tags, c.numbers), 0, &out)
+			err := r.Apply(&Call{}, order(r, c.name, c.tags, c.numbers), Frame{}, &out)
 			if c.want == limit { // on a machine that is slow the time is up first
 				require.Regexp(t, limit+"|"+slow, err.Error())
 			} else {
@@ -118,6 +118,6 @@ func TestApply_EvaluatesWhatALoopMayCost(t *testing.T) {
 		tags = append(tags, fmt.Sprint(i))
 	}
 	var out Result
-	require.NoError(t, r.Apply(&Call{}, order(r, "", append(tags, "last"), 0), 0, &out))
+	require.NoError(t, r.Apply(&Call{}, order(r, "", append(tags, "last"), 0), Frame{}, &out))
 	require.Equal(t, Reject, out.Verdict)
 }

@@ -109,7 +109,7 @@ func TestSet_GivesEachPlaceAMessageOfItsOwn(t *testing.T) {
 	r := p.Method(create).Request
 	m := messageOf(t, p, r, `{"card": {"month": 1}, "cards": [{}, {}], "audit": {}, "cards_by_name": {"a": {}, "b": {}}}`)
 	var out Result
-	require.NoError(t, r.Apply(&Call{}, m, 0, &out))
+	require.NoError(t, r.Apply(&Call{}, m, Frame{}, &out))
 	cards := m.Get(m.Descriptor().Fields().ByName("cards")).List()
 	month := cards.Get(0).Message().Descriptor().Fields().ByName("month")
 	cards.Get(0).Message().Set(month, protoreflect.ValueOfInt32(5))
@@ -146,7 +146,7 @@ func TestApply_KeepsUnknownFieldsAndAnys(t *testing.T) {
 	m := r.New()
 	require.NoError(t, proto.Unmarshal(data, m.Interface()))
 	var out Result
-	require.NoError(t, r.Apply(&Call{}, m, 0, &out))
+	require.NoError(t, r.Apply(&Call{}, m, Frame{}, &out))
 	require.True(t, out.Changed)
 	encoded, err := proto.Marshal(m.Interface())
 	require.NoError(t, err)
@@ -205,7 +205,7 @@ func TestRules_KnowThePresenceOfProto2(t *testing.T) {
 			m := r.New()
 			require.NoError(t, unmarshalPartial(p, c.before, m))
 			var out Result
-			require.NoError(t, r.Apply(&Call{}, m, 0, &out))
+			require.NoError(t, r.Apply(&Call{}, m, Frame{}, &out))
 			want := r.New()
 			require.NoError(t, unmarshalPartial(p, c.after, want))
 			require.True(t, proto.Equal(want.Interface(), m.Interface()), "got %v, want %v", m.Interface(), want.Interface())

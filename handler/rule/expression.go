@@ -18,9 +18,10 @@ const maxExpressionBytes = 4096
 
 // environment compiles expressions for the messages of one schema.
 type environment struct {
-	env    *cel.Env // without message
-	schema *schema  // nil when the types of messages are not known
-	typed  map[protoreflect.FullName]*cel.Env
+	env      *cel.Env // without message
+	schema   *schema  // nil when the types of messages are not known
+	typed    map[protoreflect.FullName]*cel.Env
+	patterns patterns
 }
 
 // newEnvironment makes an environment. files may be nil: then message may be anything.
@@ -37,7 +38,7 @@ func newEnvironment(files *protoregistry.Files) (*environment, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &environment{env: env, typed: map[protoreflect.FullName]*cel.Env{}}
+	e := &environment{env: env, typed: map[protoreflect.FullName]*cel.Env{}, patterns: patterns{known: map[string]*pattern{}}}
 	if files == nil {
 		return e, nil
 	}
@@ -134,11 +135,11 @@ func (e *environment) check(text string, md protoreflect.MessageDescriptor) (*ce
 		return nil, problems
 	}
 	var problems []problem
-	for _, f := range validate(a.NativeRep()) {
+	for _, f := range e.patterns.validate(a.NativeRep()) {
 		problems = append(problems, problemAt(a.NativeRep().SourceInfo().GetStartLocation(f.id), f.msg))
 	}
 	if md != nil && len(problems) == 0 {
-		cost, err := env.EstimateCost(a, estimator{})
+		cost, err := env.EstimateCost(a, estimator{&e.patterns})
 		switch {
 		case err != nil:
 			problems = append(problems, problem{msg: err.Error()})
@@ -180,7 +181,7 @@ func (e *environment) plan(key string, a *cel.Ast, md protoreflect.MessageDescri
 	}
 	var opts []cel.ProgramOption
 	if usesMatches(a.NativeRep()) { // the optimizer would put its own matches there, without a bound
-		opts = append(opts, boundedMatches())
+		opts = append(opts, e.patterns.program())
 	} else {
 		opts = append(opts, cel.EvalOptions(cel.OptOptimize))
 	}
@@ -214,7 +215,7 @@ func (x *expression) fail(err error) *EvalError {
 
 // eval returns the value, which may share memory with the message.
 func (x *expression) eval(a *activation) (ref.Val, error) {
-	a.meter = meter{started: a.meter.started} // all expressions of a message have maxTime together
+	a.meter.next()
 	v, _, err := x.prog.Eval(a)
 	if a.meter.over != nil { // whatever came of it
 		return nil, x.fail(a.meter.over)

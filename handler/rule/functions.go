@@ -2,7 +2,6 @@ package rule
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 
 	"github.com/google/cel-go/cel"
@@ -11,7 +10,6 @@ import (
 	"github.com/google/cel-go/common/types/ref"
 	"github.com/google/cel-go/common/types/traits"
 	"github.com/google/cel-go/ext"
-	"github.com/google/cel-go/interpreter"
 )
 
 // The functions on strings that expressions have beside CEL's own are those of cel-go's ext.Strings, except format and
@@ -144,28 +142,4 @@ func textLen(args []ref.Val, i int) int {
 	}
 	s, _ := args[i].(types.String)
 	return len(s)
-}
-
-// boundedMatches compiles the pattern of matches, which validate has seen to be a literal, and bounds what it is tried on.
-func boundedMatches() cel.ProgramOption {
-	return cel.OptimizeRegex(&interpreter.RegexOptimization{
-		Function: "matches", RegexIndex: 1,
-		Factory: func(call interpreter.InterpretableCall, pattern string) (interpreter.InterpretableCall, error) {
-			re, err := regexp.Compile(pattern)
-			if err != nil {
-				return nil, err
-			}
-			match := func(values ...ref.Val) ref.Val {
-				s, ok := values[0].(types.String)
-				switch {
-				case !ok:
-					return types.MaybeNoSuchOverloadErr(values[0])
-				case len(s) > maxTextBytes:
-					return types.NewErr("matches of a string of %d bytes, want at most %d", len(s), maxTextBytes)
-				}
-				return types.Bool(re.MatchString(string(s)))
-			}
-			return interpreter.NewCall(call.ID(), call.Function(), call.OverloadID(), call.Args(), match), nil
-		},
-	})
 }

@@ -3,12 +3,13 @@
 //
 // Enter at Compile (compile.go), which type-checks the rules of a route against a schema: document.go (what can be said
 // of the document alone), expression.go and cost.go (CEL and its bounds), path.go (fields by name). Then Rules.Apply in
-// apply.go, which takes one message through the rules: activation.go (what expressions see), meter.go (what stops them),
-// edit.go and convert.go (how values come into messages). schema.go shows the messages of one schema to CEL, and of no
+// apply.go, which takes one message through the rules: activation.go (what expressions see), meter.go and matches.go
+// (what stops them), edit.go and convert.go (how values come into messages). schema.go shows the messages of one schema to CEL, and of no
 // other.
 package rule
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -82,6 +83,14 @@ type Call struct {
 	// Now returns the time. It is called when an expression asks for it, at most once for each Apply. Nil means
 	// time.Now.
 	Now func() time.Time
+	// Context ends when nobody waits for a result any more: what takes long then fails with its error. Nil means never.
+	Context context.Context
+}
+
+// Frame is what rules see of a message beside what is in it.
+type Frame struct {
+	Index int64 // position in its stream, from 0
+	Bytes int   // of its encoding, uncompressed; the clock is looked at more often for a long one
 }
 
 // Verdict says what becomes of a message.
@@ -139,7 +148,7 @@ type Result struct {
 func (out *Result) reset() { *out = Result{Headers: out.Headers[:0]} }
 
 // EvalError is a rule that could not be evaluated, because a key is missing, a number overflows, the message makes it
-// too expensive and so on. The message must not be forwarded: the rule may be there to stop it.
+// too expensive, the call has ended and so on. The message must not be forwarded: the rule may be there to stop it.
 type EvalError struct {
 	Key string // of the expression, such as struct.rules[0].when
 	Err error

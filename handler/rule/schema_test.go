@@ -76,7 +76,7 @@ func TestConditions_LookIntoAnysOfTheSchemaOnly(t *testing.T) {
 			extra.Set(extra.Descriptor().Fields().ByNumber(1), protoreflect.ValueOfString(c.url))
 			extra.Set(extra.Descriptor().Fields().ByNumber(2), protoreflect.ValueOfBytes(c.value))
 			var out Result
-			require.ErrorContains(t, r.Apply(&Call{}, m, 0, &out), c.want)
+			require.ErrorContains(t, r.Apply(&Call{}, m, Frame{}, &out), c.want)
 		})
 	}
 }
@@ -109,7 +109,7 @@ func TestCompile_KeepsSchemasApart(t *testing.T) {
 		r := c.p.Method("/google.rpc.S/M").Request
 		m := messageOf(t, c.p, r, c.before)
 		var out Result
-		require.NoError(t, r.Apply(&Call{}, m, 0, &out))
+		require.NoError(t, r.Apply(&Call{}, m, Frame{}, &out))
 		require.JSONEq(t, c.after, jsonOf(t, c.p, m))
 	}
 }
@@ -133,7 +133,7 @@ service S { rpc M(All) returns (All); }`})
 			all.Mutable(all.Descriptor().Fields().Get(i))
 		}
 		var out Result
-		err = m.Apply(&Call{}, all, 0, &out)
+		err = m.Apply(&Call{}, all, Frame{}, &out)
 		var evalErr *EvalError
 		require.ErrorAs(t, err, &evalErr, when)
 	}
@@ -184,7 +184,7 @@ func FuzzApply(f *testing.F) {
 		}
 		unknown := string(m.GetUnknown())
 		var out Result
-		if err := r.Apply(&Call{}, m, 0, &out); err != nil {
+		if err := r.Apply(&Call{}, m, Frame{}, &out); err != nil {
 			return
 		}
 		if string(m.GetUnknown()) != unknown {

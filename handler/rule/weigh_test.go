@@ -78,7 +78,7 @@ service S { rpc Do(M) returns (M); }`})
 		rules := p.Method("/p.S/Do").Request
 		m, err := rules.Decode(data, nil)
 		require.NoError(t, err)
-		require.Error(t, rules.Apply(&Call{}, m, 0, &Result{}), when)
+		require.Error(t, rules.Apply(&Call{}, m, Frame{}, &Result{}), when)
 	}
 }
 
