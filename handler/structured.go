@@ -73,7 +73,8 @@ func (c *call) requestError(err error) *localError {
 }
 
 // newStructure fills in c.struc. It stays nil where messages are forwarded without a look at them: there is nothing to
-// do for them, or they cannot be decoded and the route passes those.
+// do for them, or they cannot be decoded and the route passes those. The error is the same with and without something to
+// do.
 func (c *call) newStructure(md metadata.MD) *localError {
 	target := &c.target
 	prog, ok := target.Program.(*program)
@@ -93,15 +94,15 @@ func (c *call) newStructure(md metadata.MD) *localError {
 			return errNoMethod(target, method)
 		}
 	}
-	if rules == nil && filter.method == "" {
-		return nil
-	}
 	codec, err := messageCodecOf(c.down.s.ContentSubtype(), types)
 	if e, ok := err.(*localError); ok {
 		if prog.pass {
 			return nil
 		}
 		return e
+	}
+	if rules == nil && filter.method == "" {
+		return nil
 	}
 	s := &structure{pass: prog.pass, of: c, ctx: c.ctx}
 	s.call = rule.Call{

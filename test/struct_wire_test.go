@@ -3,6 +3,7 @@ package test
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -180,6 +181,49 @@ func TestStruct_WhatCannotBeDecodedIsRefused(t *testing.T) {
 		require.Equal(t, testbed.Frame(text("down good")), o.Body)
 		ss.AwaitReset()
 	})
+}
+
+// What a route does with a content-type does not hang on whether it has rules, a schema or neither.
+func TestStruct_ContentTypesHaveOneAnswer(t *testing.T) {
+	schema := fmt.Sprintf("schema: {files: [%q]}", protoFile(t, rawProto))
+	for name, route := range map[string]string{
+		"rules":                   "mode: struct\n  " + schema + "\n  struct: {rules: [{on: request, when: 'message.text == \"no\"', action: reject}]}",
+		"schema alone":            "mode: struct\n  " + schema,
+		"neither":                 "mode: struct",
+		"no schema, an empty key": "mode: struct\n  struct: {on_decode_error: reject}",
+		"neither, pass":           "mode: struct\n  struct: {on_decode_error: pass}",
+		"schema alone, pass":      "mode: struct\n  " + schema + "\n  struct: {on_decode_error: pass}",
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newRawPair(t, func(t testing.TB, backend string) string {
+				return testbed.NewProxy(t, testbed.RouteWith(backend, route)).Addr
+			})
+			for contentType, good := range map[string]bool{
+				"application/grpc": true, "application/grpc+proto": true, "application/grpc+json": true,
+				"application/grpc+thrift": false, "application/grpc+flatbuffers": false, "application/grpc;thrift": false,
+			} {
+				t.Run(contentType, func(t *testing.T) {
+					fields, body := testbed.RequestFields().Replace("content-type", contentType), testbed.Frame(text("a"))
+					if strings.HasSuffix(contentType, "+json") {
+						body = testbed.Frame([]byte(`{"text": "a"}`))
+					}
+					if !good && !strings.Contains(name, "pass") {
+						cs := p.client.Open(t, fields)
+						_ = cs.TrySendEnd(body)
+						o := cs.Outcome()
+						wantLocal(t, o, 12, "decode_failed")
+						require.Contains(t, o.Message(), "cannot be decoded, want +proto or +json")
+						return
+					}
+					cs, ss, _ := p.open(t, fields)
+					cs.SendEnd(body)
+					require.Equal(t, body, ss.Outcome().Body)
+					ss.SendTrailers(append(testbed.ResponseFields().Replace("content-type", contentType), testbed.StatusFields(0, "")...))
+					wantUpstream(t, cs.Outcome(), 0, "")
+				})
+			}
+		})
+	}
 }
 
 // With pass, what cannot be decoded goes through as it came, beside messages that are changed.
