@@ -10,6 +10,7 @@ import (
 
 	"github.com/bufbuild/protocompile"
 	"github.com/bufbuild/protocompile/ast"
+	"github.com/bufbuild/protocompile/parser"
 	"github.com/bufbuild/protocompile/protoutil"
 	"github.com/bufbuild/protocompile/reporter"
 	"google.golang.org/protobuf/reflect/protodesc"
@@ -24,24 +25,43 @@ func (l *loader) compile(ctx context.Context) {
 	paths := make([]string, len(l.order))
 	for i, src := range l.order {
 		paths[i] = src.path
+		if src.newer == nil {
+			continue
+		}
+		var err error
+		if src.parsed, err = parser.ResultFromAST(src.ast, true, l.reports.handler()); err != nil {
+			l.wrong.add(l.unreported(err))
+			return
+		}
+		src.newer.drop(src.parsed)
 	}
 	compiler := protocompile.Compiler{Resolver: protocompile.ResolverFunc(l.resolve), Reporter: &l.reports}
 	compiled, err := compiler.Compile(ctx, paths...)
 	if err != nil {
-		if l.reports.empty() {
-			l.wrong.add(err)
-		}
+		l.wrong.add(l.unreported(err))
 		return
 	}
 	for i, src := range l.order {
-		l.wrong.add(l.set.addCompiled(src.disk, protoutil.ProtoFromFileDescriptor(compiled[i])))
+		fd := protoutil.ProtoFromFileDescriptor(compiled[i])
+		if src.newer != nil {
+			fd = src.newer.raise(src.ast, fd)
+		}
+		l.wrong.add(l.set.addCompiled(src.disk, fd))
 	}
+}
+
+// unreported returns the error of the compiler if there is no report that says more.
+func (l *loader) unreported(err error) error {
+	if l.reports.empty() {
+		return err
+	}
+	return nil
 }
 
 // resolve gives the compiler what gather found. Goroutines of the compiler call it; nothing of l changes meanwhile.
 func (l *loader) resolve(path string) (protocompile.SearchResult, error) {
 	if src := l.sources[path]; src != nil && src.ast != nil {
-		return protocompile.SearchResult{AST: src.ast}, nil
+		return protocompile.SearchResult{AST: src.ast, ParseResult: src.parsed}, nil
 	}
 	if f := l.set.files[path]; f != nil {
 		return protocompile.SearchResult{Proto: f.proto}, nil

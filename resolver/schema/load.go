@@ -75,6 +75,9 @@ type source struct {
 	disk string
 	info fs.FileInfo
 	ast  *ast.FileNode
+
+	newer  *newer        // nil but for edition 2024
+	parsed parser.Result // of what is compiled of edition 2024
 }
 
 // failed returns what is wrong so far.
@@ -233,6 +236,7 @@ func (l *loader) parse(src *source) {
 		}
 	}
 	// An error says no more than the reports.
+	content, src.newer = lower(content)
 	src.ast, _ = parser.Parse(src.path, bytes.NewReader(content), l.reports.handler())
 }
 
