@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,6 +21,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
 )
 
@@ -109,6 +112,69 @@ func TestFetch_AsksForEachFileThatAServerDoesNotSendByItself(t *testing.T) {
 	require.Equal(t, []string{
 		"shop/service.proto", "shop/order.proto", "shop/money.proto", "shop/all.proto", "shop/receipt.proto",
 	}, asked)
+}
+
+// Generated code need not be linked for what only options use: then a server lacks files that its files import.
+func TestFetch_DoesWithoutFilesThatOnlyOptionsImport(t *testing.T) {
+	sources := map[string]string{
+		"rules.proto": `syntax = "proto3"; package rules; import "google/protobuf/descriptor.proto"; import "more.proto";
+			extend google.protobuf.MethodOptions { Rule rule = 50001; } extend google.protobuf.FieldOptions { string check = 50001; }
+			message Rule { string path = 1; more.More more = 2; }`,
+		"more.proto":    `syntax = "proto3"; package more; message More { int32 n = 1; }`,
+		"visible.proto": `syntax = "proto3"; package visible; import public "rules.proto"; import public "money.proto";`,
+		"money.proto":   `syntax = "proto3"; package money; message Money { int64 units = 1 [(rules.check) = "> 0"]; } `,
+		"order.proto": `syntax = "proto3"; package shop; import "rules.proto"; import "visible.proto"; import weak "more.proto";
+			message Order { money.Money price = 1 [(rules.check) = "yes"]; }
+			service Shop { rpc Buy(Order) returns (Order) { option (rules.rule) = {path: "/buy", more: {n: 7}}; } }`,
+	}
+	sources["money.proto"] = strings.Replace(sources["money.proto"], "package", `import "rules.proto"; package`, 1)
+	whole := compile(t, sources)
+	for name, lacking := range map[string][]string{
+		"nothing":                      nil,
+		"options":                      {"rules.proto"},
+		"options and what they import": {"rules.proto", "more.proto"},
+		"what options import":          {"more.proto"}, // so that rules.proto does not link
+	} {
+		t.Run(name, func(t *testing.T) {
+			have := &protoregistry.Files{} // as the registry of a Go server, where what is not linked is a placeholder
+			for _, path := range []string{"more.proto", "rules.proto", "money.proto", "visible.proto", "order.proto"} {
+				if slices.Contains(lacking, path) {
+					continue
+				}
+				f, err := whole.FindFileByPath(path)
+				require.NoError(t, err)
+				fd, err := protodesc.FileOptions{AllowUnresolvable: true}.New(protodesc.ToFileDescriptorProto(f), withStandard{have})
+				require.NoError(t, err)
+				require.NoError(t, have.RegisterFile(fd))
+			}
+			set, err := Fetch(t.Context(), serve(t, func(s *grpc.Server) {
+				reflectionpb.RegisterServerReflectionServer(s, grpcreflection.NewServerV1(grpcreflection.ServerOptions{DescriptorResolver: have}))
+			}), "shop.Shop")
+			require.NoError(t, err)
+			requireLinks(t, set)
+			for _, path := range lacking {
+				require.NotContains(t, paths(set), path)
+			}
+			files, err := protodesc.NewFiles(set)
+			require.NoError(t, err)
+			d, err := files.FindDescriptorByName("shop.Order")
+			require.NoError(t, err)
+			require.Equal(t, protoreflect.FullName("money.Money"), d.(protoreflect.MessageDescriptor).Fields().ByName("price").Message().FullName())
+			require.False(t, d.(protoreflect.MessageDescriptor).Fields().ByName("price").Message().IsPlaceholder())
+			root := set.GetFile()[len(set.GetFile())-1]
+			require.NotEmpty(t, root.GetService()[0].GetMethod()[0].GetOptions().ProtoReflect().GetUnknown(), "options stay")
+		})
+	}
+}
+
+// withStandard finds google/protobuf/*.proto too.
+type withStandard struct{ *protoregistry.Files }
+
+func (w withStandard) FindFileByPath(path string) (protoreflect.FileDescriptor, error) {
+	if strings.HasPrefix(path, "google/protobuf/") {
+		return protoregistry.GlobalFiles.FindFileByPath(path)
+	}
+	return w.Files.FindFileByPath(path)
 }
 
 func TestFetch_DropsCommentsAndFilesThatAreNotNeeded(t *testing.T) {

@@ -21,6 +21,7 @@ type gathering struct {
 	conversation *conversation
 	standard     protocompile.Resolver
 	received     map[string]received // by path: what the endpoint sent, needed or not
+	absent       map[string]error    // by path: why there is no such file
 
 	path  []string       // the files being visited, each imported by the one before it
 	walks map[string]int // of the files that have been visited: steps of a walk through their public imports
@@ -39,7 +40,7 @@ func newGathering(c *conversation) *gathering {
 	})
 	return &gathering{
 		conversation: c, standard: protocompile.WithStandardImports(none),
-		received: map[string]received{}, walks: map[string]int{}, set: &descriptorpb.FileDescriptorSet{},
+		received: map[string]received{}, absent: map[string]error{}, walks: map[string]int{}, set: &descriptorpb.FileDescriptorSet{},
 	}
 }
 
@@ -109,8 +110,8 @@ func (g *gathering) add(what string, files [][]byte) ([]string, error) {
 	return paths, nil
 }
 
-// visit puts the file at path into the set, after its imports. It asks for those that have not come yet. The depth of
-// its recursion is bounded by MaxFiles.
+// visit puts the file at path into the set, after its imports. It asks for those that have not come yet, and does without
+// those that the endpoint lacks. The depth of its recursion is bounded by MaxFiles. An *AnswerError is about the file itself.
 func (g *gathering) visit(path string) error {
 	if _, done := g.walks[path]; done {
 		return nil
@@ -124,7 +125,10 @@ func (g *gathering) visit(path string) error {
 	}
 	g.path = append(g.path, path)
 	for _, dependency := range f.GetDependency() {
-		if err := g.visit(dependency); err != nil {
+		if g.absent[dependency] != nil {
+			continue
+		}
+		if err := g.unlessAbsent(dependency, g.visit(dependency)); err != nil {
 			return err
 		}
 	}
@@ -187,9 +191,9 @@ func (g *gathering) countWalk(f *descriptorpb.FileDescriptorProto) error {
 // finish checks that the files fit together and define service, and returns them.
 func (g *gathering) finish(service string) (*descriptorpb.FileDescriptorSet, error) {
 	what := "service " + shortened(service)
-	files, err := protodesc.NewFiles(g.set)
+	files, err := g.link()
 	if err != nil {
-		return nil, protocolErrorf(what, "the files do not fit together: %w", err)
+		return nil, protocolErrorf(what, "the files do not fit together: %w", g.blame(err))
 	}
 	d, err := files.FindDescriptorByName(protoreflect.FullName(service))
 	if err != nil {

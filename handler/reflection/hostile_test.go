@@ -38,6 +38,13 @@ func emptyFile(path string, imports ...string) *file {
 	return &file{Name: proto.String(path), Syntax: proto.String("proto3"), Dependency: imports}
 }
 
+func manyPaths(n int) (all []string) {
+	for i := range n {
+		all = append(all, fmt.Sprintf("%d.proto", i))
+	}
+	return all
+}
+
 // answering answers the first question with a.A's file and the others by path.
 func answering(root *file, others ...*file) func(*question) *answer {
 	return func(q *question) *answer {
@@ -124,9 +131,38 @@ func TestFetch_RefusesWhatCannotBeUsed(t *testing.T) {
 			},
 			`imported by "a.proto": file "b.proto": the answer has other files: "c.proto"`,
 		},
-		"an import that it does not have": {
-			answering(serviceFile("b.proto")),
+		"an import that it does not have and needs": {
+			answering(with(serviceFile("b.proto"), func(f *file) {
+				f.MessageType[0].Field = append(f.MessageType[0].Field, field(".b.B"))
+			})),
 			`imported by "a.proto": file "b.proto": the endpoint answers NotFound: "no such file"`,
+		},
+		"an import of an import that it does not have and needs": {
+			answering(with(serviceFile("b.proto"), func(f *file) {
+				f.MessageType[0].Field = append(f.MessageType[0].Field, field(".b.B"))
+			}), with(emptyFile("b.proto", "c.proto"), func(f *file) {
+				f.Package = proto.String("b")
+				f.MessageType = []*message{{Name: proto.String("B"), Field: []*descriptorpb.FieldDescriptorProto{field(".c.C")}}}
+			})),
+			`imported by "b.proto": file "c.proto": the endpoint answers NotFound: "no such file"`,
+		},
+		"a public import that it does not have and needs": {
+			answering(with(serviceFile("b.proto"), func(f *file) {
+				f.Service[0].Method[0].InputType = proto.String(".c.C")
+			}), with(emptyFile("b.proto", "c.proto"), func(f *file) { f.PublicDependency = []int32{0} })),
+			`imported by "b.proto": file "c.proto": the endpoint answers NotFound: "no such file"`,
+		},
+		"an extension of a message that it does not have": {
+			answering(with(serviceFile("b.proto"), func(f *file) {
+				x := field("")
+				x.TypeName, x.Type, x.Extendee = nil, descriptorpb.FieldDescriptorProto_TYPE_INT32.Enum(), proto.String(".b.B")
+				f.Extension = append(f.Extension, x)
+			})),
+			`imported by "a.proto": file "b.proto": the endpoint answers NotFound: "no such file"`,
+		},
+		"more than it may lack": {
+			answering(serviceFile(manyPaths(MaxFiles + 1)...)),
+			"too many files, want at most 1024",
 		},
 		"an import without a name": {
 			answering(serviceFile("")),
@@ -215,7 +251,7 @@ func TestFetch_RefusesWhatCannotBeUsed(t *testing.T) {
 			require.NotErrorIs(t, err, ErrMissing, "a broken schema is not a missing service")
 			var protocol *ProtocolError
 			var answer *AnswerError
-			require.True(t, errors.As(err, &protocol) || errors.As(err, &answer), err)
+			require.True(t, errors.As(err, &protocol) || errors.As(err, &answer) || errors.As(err, new(*LimitError)), err)
 		})
 	}
 }

@@ -2,7 +2,7 @@
 // answers.
 //
 // Enter at Fetch; then conversation.go (one question and its answer), gathering.go (which files are needed, in which
-// order), budget.go (how much an endpoint may make us hold). Cache (cache.go, key.go, flight.go) is beside it: it
+// order), absent.go (which are not), budget.go (how much an endpoint may make us hold). Cache (cache.go, key.go, flight.go) is beside it: it
 // decides when Fetch is worth calling.
 package reflection
 
@@ -60,6 +60,9 @@ var (
 // directly or not. It returns them with every file after its imports, without comments and positions
 // (source_code_info). The set has been checked: protodesc.NewFiles takes it. Files that the endpoint sends and service
 // does not need are left out.
+//
+// A file that the endpoint lacks is left out, and so are its imports, if no type of the others is in it: then it was
+// imported for options.
 //
 // The files that come with protoc (google/protobuf/*.proto) are always framegate's own: an endpoint need not offer
 // them, and what it sends in their place is not looked at.
