@@ -52,6 +52,7 @@ const DefaultMaxMessageBytes = 64 << 20
 // Config says what a Proxy needs.
 type Config struct {
 	Router          Router
+	Ready           func() bool // reports whether Router has its first routes, and so whether a call that it has none for is final; nil means yes
 	Pool            Opener
 	PoolOf          func(*resolver.PoolPolicy) Opener // of backends with a policy of their own; nil means that Pool serves them too
 	Log             *slog.Logger
@@ -67,6 +68,8 @@ type Config struct {
 // Proxy forwards calls. It is safe for concurrent use.
 type Proxy struct {
 	router          Router
+	ready           func() bool
+	wasReady        atomic.Bool // ready was true once
 	pool            Opener
 	poolOf          func(*resolver.PoolPolicy) Opener
 	log             *slog.Logger
@@ -89,8 +92,9 @@ func New(cfg Config) *Proxy {
 	p := &Proxy{
 		router: cfg.Router, pool: cfg.Pool, poolOf: cfg.PoolOf, log: cfg.Log, maxHops: cfg.MaxHops, taps: cfg.Taps,
 		filters: make(map[string]MethodFilter, len(cfg.Filters)), reflections: reflection.NewCache[*rule.Program](reflection.CacheConfig{}),
-		maxCalls: cfg.MaxCalls, entrances: map[string]*entrance{},
+		ready: cfg.Ready, maxCalls: cfg.MaxCalls, entrances: map[string]*entrance{},
 	}
+	p.wasReady.Store(cfg.Ready == nil)
 	if cfg.MaxDecodedBytes > 0 {
 		p.budget = budget.New(cfg.MaxDecodedBytes)
 	}
@@ -153,13 +157,11 @@ func (p *Proxy) serve(e *entrance, down serverStream) {
 	}
 	defer c.closeAttempts() // run does so before, unless it is not come to
 	req := resolver.Request{Listener: e.listener, Method: down.s.Method(), Authority: authority, Header: md, Peer: down.tr.RemoteAddr()}
-	var ok bool
-	c.target, ok = p.router.Resolve(req)
-	target := &c.target
-	if !ok {
-		c.giveUp(localErrorf(codes.Unimplemented, ReasonNoRoute, "no route matches %s", printable(down.s.Method())))
+	if e := c.route(req); e != nil {
+		c.giveUp(e)
 		return
 	}
+	target := &c.target
 	c.recordTarget()
 	if e := p.checkHops(md); e != nil {
 		c.giveUp(e)
@@ -210,6 +212,26 @@ func (p *Proxy) serve(e *entrance, down serverStream) {
 		}
 	}
 	c.run()
+}
+
+// route finds the call's target, or the reason why there is none.
+func (c *call) route(req resolver.Request) *localError {
+	p := c.proxy
+	ready := p.wasReady.Load() // before Resolve, which then knows all
+	var ok bool
+	if c.target, ok = p.router.Resolve(req); ok {
+		return nil
+	}
+	if !ready {
+		if !p.ready() {
+			return errNotReady
+		}
+		p.wasReady.Store(true)
+		if c.target, ok = p.router.Resolve(req); ok { // the routes came meanwhile
+			return nil
+		}
+	}
+	return localErrorf(codes.Unimplemented, ReasonNoRoute, "no route matches %s", printable(req.Method))
 }
 
 // openerOf returns what opens streams to the endpoints of a call.

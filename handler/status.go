@@ -34,6 +34,7 @@ type Reason string
 const (
 	ReasonBadRequest         Reason = "bad_request" // no gRPC request
 	ReasonNoRoute            Reason = "no_route"
+	ReasonNotReady           Reason = "not_ready" // the first routes are not in force yet
 	ReasonLoopDetected       Reason = "loop_detected"
 	ReasonNoEndpoint         Reason = "no_endpoint"
 	ReasonConnectFailed      Reason = "connect_failed"
@@ -110,6 +111,7 @@ func (d serverStream) endOverloaded() {
 // Errors that end a call from outside its two directions.
 var (
 	errDraining = localErrorf(codes.Unavailable, ReasonDraining, "the server is shutting down")
+	errNotReady = localErrorf(codes.Unavailable, ReasonNotReady, "the server has just started and does not know its routes yet")
 	errPanic    = localErrorf(codes.Internal, ReasonInternal, "internal error")
 	errTimeout  = localErrorf(codes.DeadlineExceeded, ReasonTimeout, "deadline exceeded")
 

@@ -130,7 +130,7 @@ func (g *Gateway) start(ctx context.Context) (err error) {
 	}
 	upstream := &upstream{pool: g.pool, base: g.conf().Upstream}
 	g.proxy = handler.New(handler.Config{
-		Router: g.resolver, Pool: g.pool.Default(), PoolOf: upstream.openerOf, Log: g.log, MaxMessageBytes: g.conf().Limits.MaxMessageBytes, MaxCalls: maxCalls(g.conf()), Observers: g.observers.all(g.conf()),
+		Router: g.resolver, Ready: func() bool { return g.sources.notReady() == nil }, Pool: g.pool.Default(), PoolOf: upstream.openerOf, Log: g.log, MaxMessageBytes: g.conf().Limits.MaxMessageBytes, MaxCalls: maxCalls(g.conf()), Observers: g.observers.all(g.conf()),
 		MaxHops: g.conf().Limits.MaxHops, MaxDecodedBytes: cmp.Or(g.conf().Limits.MaxDecodedBytes, budget.DefaultBytes()), Taps: g.taps, Filters: g.filters,
 	})
 	g.resolver.SetLog(g.log)
@@ -146,6 +146,7 @@ func (g *Gateway) start(ctx context.Context) (err error) {
 	if g.sources, err = startSources(ctx, g.conf(), g.resolver, g.log); err != nil {
 		return err
 	}
+	g.beginHealth()
 	if err := g.awaitSources(ctx); err != nil {
 		return err
 	}
@@ -172,7 +173,7 @@ func (g *Gateway) start(ctx context.Context) (err error) {
 		g.log.Info("admin listening", "address", g.admin.Addr().String())
 	}
 	if c := g.conf(); c.Register.Service != "" {
-		g.register = startRegistration(c.Register, g.servers[0].addr, g.sources.etcdClient, c.Etcd.ServicePrefix, reuseOf(c.Listeners[0]), g.log)
+		g.register = startRegistration(c.Register, g.servers[0].addr, g.sources.etcdClient, c.Etcd.ServicePrefix, reuseOf(c.Listeners[0]), g.sources.ready(), g.log)
 	}
 	return nil
 }
@@ -230,7 +231,7 @@ func (g *Gateway) PoolStats() pool.Stats { return g.pool.Stats() }
 
 // Ready reports why calls should not be sent here now, or nil.
 func (g *Gateway) Ready() error {
-	if !g.health.ready() {
+	if g.isDraining() {
 		return errors.New("draining")
 	}
 	return g.sources.notReady()

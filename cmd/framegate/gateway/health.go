@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/cloudwego/kitex/pkg/endpoint"
@@ -18,40 +17,52 @@ import (
 
 // health is what framegate's own grpc.health.v1.Health says of the whole server, which the empty service name stands for.
 // It is one for all listeners.
+//
+//	not serving ──begin──> serving ──stop──> not serving, for good
+//	     └───────────────stop─────────────────────^
 type health struct {
-	mu      sync.Mutex // guards serving and changed
-	serving bool
-	changed chan struct{} // closed and replaced at each change
-	closing chan struct{} // closed when watches must end
+	serving chan struct{} // closed by begin
+	closing chan struct{} // closed by stop: watches must end
 }
 
 func newHealth() *health {
-	return &health{serving: true, changed: make(chan struct{}), closing: make(chan struct{})}
+	return &health{serving: make(chan struct{}), closing: make(chan struct{})}
 }
 
-// stop turns to NOT_SERVING and ends the watches after they have told it. It is called once.
-func (h *health) stop() {
-	h.mu.Lock()
-	h.serving = false
-	close(h.changed)
-	h.changed = make(chan struct{})
-	h.mu.Unlock()
-	close(h.closing)
-}
-
-func (h *health) state() (v1.HealthCheckResponse_ServingStatus, <-chan struct{}) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.serving {
-		return v1.HealthCheckResponse_SERVING, h.changed
+// beginHealth turns to SERVING once the first routes are in force.
+func (g *Gateway) beginHealth() {
+	ready := g.sources.ready()
+	select {
+	case <-ready:
+		close(g.health.serving)
+		return
+	default:
 	}
-	return v1.HealthCheckResponse_NOT_SERVING, h.changed
+	g.wg.Go(func() {
+		select {
+		case <-ready:
+			close(g.health.serving)
+		case <-g.health.closing:
+		}
+	})
 }
 
-// ready reports whether the server takes calls and means to go on.
-func (h *health) ready() bool {
-	s, _ := h.state()
-	return s == v1.HealthCheckResponse_SERVING
+// stop turns to NOT_SERVING for good, and ends the watches after they have told it. It is called once.
+func (h *health) stop() { close(h.closing) }
+
+// state returns the status, and what is closed when that changes; nil if it stays.
+func (h *health) state() (v1.HealthCheckResponse_ServingStatus, <-chan struct{}) {
+	select {
+	case <-h.closing:
+		return v1.HealthCheckResponse_NOT_SERVING, nil
+	default:
+	}
+	select {
+	case <-h.serving:
+		return v1.HealthCheckResponse_SERVING, h.closing
+	default:
+		return v1.HealthCheckResponse_NOT_SERVING, h.serving
+	}
 }
 
 // listenerHealth is the service on one listener, which answers for the services that routes have there too: a service is
@@ -102,16 +113,21 @@ func (h *listenerHealth) Watch(req *v1.HealthCheckRequest, stream v1.Health_Watc
 		return h.watchService(req.Service, stream)
 	}
 	ctx := stream.Context()
+	told := v1.HealthCheckResponse_UNKNOWN
 	for {
 		s, changed := h.state()
-		if err := stream.Send(&v1.HealthCheckResponse{Status: s}); err != nil {
-			return err
+		if s != told {
+			if err := stream.Send(&v1.HealthCheckResponse{Status: s}); err != nil {
+				return err
+			}
+			told = s
 		}
-		if s == v1.HealthCheckResponse_NOT_SERVING {
+		if changed == nil {
 			return nil
 		}
 		select {
 		case <-changed:
+		case <-h.closing:
 		case <-ctx.Done():
 			return nil
 		}

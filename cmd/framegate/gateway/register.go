@@ -31,8 +31,9 @@ type registration struct {
 // registerRetry is the time between tries to register while etcd cannot be reached.
 const registerRetry = time.Second
 
-// startRegistration registers, in the background, the address of the configuration or else the listener's.
-func startRegistration(cfg conf.Register, listener net.Addr, etcd resolver.EtcdClientConfig, prefix string, reuse transserver.Reuse, log *slog.Logger) *registration {
+// startRegistration registers, in the background, the address of the configuration or else the listener's, once ready is
+// closed: no client is to come before there are routes.
+func startRegistration(cfg conf.Register, listener net.Addr, etcd resolver.EtcdClientConfig, prefix string, reuse transserver.Reuse, ready <-chan struct{}, log *slog.Logger) *registration {
 	addr := listener
 	if cfg.Address != "" {
 		addr = utils.NewNetAddr("tcp", cfg.Address)
@@ -49,12 +50,17 @@ func startRegistration(cfg conf.Register, listener net.Addr, etcd resolver.EtcdC
 	if reuse == transserver.ReusePort {
 		r.shared = newSharedKey(etcd, prefix, r.info)
 	}
-	go r.run(ctx)
+	go r.run(ctx, ready)
 	return r
 }
 
-func (r *registration) run(ctx context.Context) {
+func (r *registration) run(ctx context.Context, ready <-chan struct{}) {
 	defer close(r.done)
+	select {
+	case <-ready:
+	case <-ctx.Done():
+		return
+	}
 	var reg registry.Registry // made once: it has a client of etcd that it never closes
 	for logged := false; ; {
 		err := r.register(&reg)

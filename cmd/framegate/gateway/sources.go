@@ -136,6 +136,16 @@ func (s *sources) startEmbedded(ctx context.Context, cfg conf.Etcd) (err error) 
 	return nil
 }
 
+// ready is closed once the first routes are in force.
+func (s *sources) ready() <-chan struct{} {
+	if s.etcd != nil {
+		return s.etcd.Ready()
+	}
+	now := make(chan struct{}) // a file's are in force when the sources have started
+	close(now)
+	return now
+}
+
 // notReady says why the routes in force may be none, or nil.
 func (s *sources) notReady() error {
 	if s.etcd == nil {

@@ -1,0 +1,46 @@
+package handler
+
+import (
+	"log/slog"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/framegate/framegate/pool"
+	"github.com/framegate/framegate/resolver"
+)
+
+// Routes that come into force between the two questions are not missed.
+func TestProxy_RoutesThatComeDuringACallAreTaken(t *testing.T) {
+	backend := startBackend(t, echoOnce)
+	pl := pool.New(pool.Config{}, slog.New(slog.DiscardHandler))
+	t.Cleanup(pl.Close)
+	var ready, known atomic.Bool
+	asked := 0
+	cc := startProxy(t, New(Config{
+		Router: routerFunc(func(method string) (resolver.Target, bool) {
+			return resolver.Target{Route: "r", Address: backend}, known.Load() && method == "/s/known"
+		}),
+		Ready: func() bool {
+			asked++
+			known.Store(ready.Load()) // before it is said
+			return ready.Load()
+		},
+		Pool: pl.Default(), Log: slog.New(slog.DiscardHandler),
+	}))
+	_, trailer, err := invoke(t, cc, "/s/known")
+	require.Equal(t, codes.Unavailable, status.Code(err), err)
+	require.Equal(t, []string{"not_ready"}, trailer.Get(ReasonTrailer))
+	ready.Store(true)
+	_, _, err = invoke(t, cc, "/s/known")
+	require.NoError(t, err)
+	for range 3 {
+		_, trailer, err = invoke(t, cc, "/s/unknown")
+		require.Equal(t, codes.Unimplemented, status.Code(err), err)
+		require.Equal(t, []string{"no_route"}, trailer.Get(ReasonTrailer))
+	}
+	require.Equal(t, 2, asked, "not again once it was ready")
+}
