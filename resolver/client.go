@@ -119,6 +119,13 @@ func ReachEtcd(ctx context.Context, cli *clientv3.Client) error {
 	return nil // any other answer is an answer
 }
 
+// reachWithin is ReachEtcd that takes no longer than within.
+func reachWithin(ctx context.Context, cli *clientv3.Client, within time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	return ReachEtcd(ctx, cli)
+}
+
 // clientCloseTimeout is how long a client that was closed may take to end its watches.
 const clientCloseTimeout = 3 * time.Second
 
@@ -144,9 +151,7 @@ func unansweredCause(ctx context.Context, cli *clientv3.Client, err error, withi
 	if !IsUnavailable(err) {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, within)
-	defer cancel()
-	if reason := ReachEtcd(ctx, cli); reason != nil {
+	if reason := reachWithin(ctx, cli, within); reason != nil {
 		return reason
 	}
 	return err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"strings"
 	"sync"
@@ -55,9 +54,9 @@ type EtcdSource struct {
 	changed   chan struct{} // has room for one; filled when a snapshot is due
 
 	client    atomic.Pointer[clientv3.Client]
-	written   atomic.Int64              // when the snapshot was last written, Unix time in nanoseconds; 0 for never
-	unwritten atomic.Int64              // times that it could not be written
-	saved     func() (*snapshot, error) // the snapshot of an earlier process, read once; nil if there is none
+	written   atomic.Int64 // when the snapshot was last written, Unix time in nanoseconds; 0 for never
+	unwritten atomic.Int64 // times that it could not be written
+	standIn   *standIn
 }
 
 // NewEtcdSource returns a source with valid prefixes. It does nothing before Run.
@@ -67,28 +66,25 @@ func NewEtcdSource(cfg EtcdConfig, r *Resolver, log *slog.Logger) *EtcdSource {
 		ready: make(chan struct{}), changed: make(chan struct{}, 1),
 	}
 	s.cfg.Client.silent = s.outage.memberSilent
+	s.standIn = newStandIn(cfg, log)
 	s.bindings = newBindings(cfg.Compile, func(gone, added []*Route) { r.Update(SourceEtcd, gone, added) }, log)
 	s.schemas = newFollower[*schema.Schema]("schemas", schemaKeys(cfg.Prefix), s.outage, log)
 	s.schemas.parse = parseSchema
 	s.schemas.apply = s.applySchemas
-	s.schemas.snapshot = func() (snapshotPart, snapshotOrigin, bool) {
-		return s.fallback(func(snap *snapshot) snapshotPart { return snap.Schemas })
-	}
+	s.schemas.standIn = s.standIn
+	s.schemas.part = func(snap *snapshot) snapshotPart { return snap.Schemas }
 	s.routes = newFollower[*Route]("routes", routeKeys(cfg.Prefix), s.outage, log)
 	s.routes.parse = parseStored
 	s.routes.apply = s.applyRoutes
-	s.saved = sync.OnceValues(s.readSnapshot)
-	s.routes.snapshot = func() (snapshotPart, snapshotOrigin, bool) {
-		return s.fallback(func(snap *snapshot) snapshotPart { return snap.Routes })
-	}
+	s.routes.standIn = s.standIn
+	s.routes.part = func(snap *snapshot) snapshotPart { return snap.Routes }
 	s.instances = newFollower[Instance]("instances", cfg.ServicePrefix+"/", s.outage, log)
 	s.instances.parse = parseRegistered
 	s.instances.apply = s.applyInstances
 	s.keeper = newKeeper(cfg.KeepOnLoss, s.outage, log, r.SetInstances)
 	s.instances.deleted = s.keeper.note
-	s.instances.snapshot = func() (snapshotPart, snapshotOrigin, bool) {
-		return s.fallback(func(snap *snapshot) snapshotPart { return snap.Instances })
-	}
+	s.instances.standIn = s.standIn
+	s.instances.part = func(snap *snapshot) snapshotPart { return snap.Instances }
 	return s
 }
 
@@ -123,7 +119,7 @@ func (s *EtcdSource) NotReady() error {
 	if s.cfg.Snapshot == "" {
 		return fmt.Errorf("no routes from etcd yet: %s", reason)
 	}
-	if _, err := s.saved(); err != nil {
+	if err := s.standIn.refusal(); err != nil {
 		return fmt.Errorf("no routes from etcd yet: %s; and its snapshot cannot be used: %w", reason, err)
 	}
 	return fmt.Errorf("no routes from etcd yet: %s; and there is no snapshot of earlier ones", reason)
@@ -188,31 +184,13 @@ func closedBefore(ctx context.Context, c <-chan struct{}) bool {
 	case <-c:
 	case <-ctx.Done():
 	}
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
+	return isClosed(c)
 }
 
 // connect returns a client, or nil when ctx ends. If etcd does not answer at first, the snapshot comes into force.
 func (s *EtcdSource) connect(ctx context.Context) *clientv3.Client {
 	for {
-		err := s.reach(ctx)
-		var cli *clientv3.Client
-		if err == nil || s.cfg.Client.Username == "" { // a user needs an etcd that answers
-			var bad error
-			if cli, bad = NewEtcdClient(s.cfg.Client); bad != nil {
-				err = bad
-			}
-		}
-		if err != nil && ctx.Err() == nil {
-			s.outage.failed(ctx, s.routes.what, err)
-			s.instances.fallBack()
-			s.schemas.fallBack()
-			s.routes.fallBack()
-		}
+		cli := s.tryConnect(ctx)
 		if cli != nil {
 			s.client.Store(cli)
 			s.keeper.setClient(cli)
@@ -226,43 +204,33 @@ func (s *EtcdSource) connect(ctx context.Context) *clientv3.Client {
 	}
 }
 
-// reach says why etcd does not take calls now, or nil.
-func (s *EtcdSource) reach(ctx context.Context) error {
-	cfg := s.cfg.Client
-	cfg.Username, cfg.Password = "", ""
-	cli, err := NewEtcdClient(cfg)
-	if err != nil {
-		return err
+// tryConnect returns a client, or nil if etcd has to answer for that and does not.
+func (s *EtcdSource) tryConnect(ctx context.Context) *clientv3.Client {
+	anonymous := s.cfg.Client
+	anonymous.Username, anonymous.Password = "", ""
+	asker, err := NewEtcdClient(anonymous)
+	if err == nil {
+		defer asker.Close()
+		if err = reachWithin(ctx, asker, reachTimeout); err != nil {
+			asker = nil // nobody answers
+		}
 	}
-	defer cli.Close()
-	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
-	defer cancel()
-	return ReachEtcd(ctx, cli)
-}
-
-// readSnapshot returns the snapshot, nil if there is none.
-func (s *EtcdSource) readSnapshot() (*snapshot, error) {
-	if s.cfg.Snapshot == "" {
-		return nil, nil
+	var cli *clientv3.Client
+	if err == nil || s.cfg.Client.Username == "" { // a user needs an etcd that answers
+		var bad error
+		if cli, bad = NewEtcdClient(s.cfg.Client); bad != nil {
+			err = bad
+		}
 	}
-	snap, err := readSnapshot(s.cfg.Snapshot, s.cfg)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, nil
-	case err != nil:
-		s.log.Error("the snapshot of routes cannot be used", "error", err)
-		return nil, err
+	if err != nil && ctx.Err() == nil {
+		s.outage.failed(ctx, s.routes.what, err)
+		if snap := s.standIn.get(ctx, asker); snap != nil {
+			s.instances.fallBack(snap)
+			s.schemas.fallBack(snap)
+			s.routes.fallBack(snap)
+		}
 	}
-	return snap, nil
-}
-
-// fallback returns a part of the snapshot, and false if there is none.
-func (s *EtcdSource) fallback(part func(*snapshot) snapshotPart) (snapshotPart, snapshotOrigin, bool) {
-	snap, err := s.saved()
-	if snap == nil || err != nil {
-		return snapshotPart{}, snapshotOrigin{}, false
-	}
-	return part(snap), snapshotOrigin{snap.Cluster, snap.Saved}, true
+	return cli
 }
 
 func (s *EtcdSource) snapshotDue() {
@@ -279,9 +247,19 @@ func (s *EtcdSource) save(ctx context.Context, ended <-chan struct{}) {
 		return
 	}
 	troubled, wait := false, saveDelay
+	var members []string
+	var asked time.Time
 	write := func() {
 		began := time.Now()
-		err := s.snapshot().write(s.cfg.Snapshot)
+		if ctx.Err() == nil && began.Sub(asked) >= saveInterval {
+			asked = began
+			if _, known := askIdentity(ctx, s.client.Load()); known != nil {
+				members = telling(known, s.cfg.Client.Endpoints)
+			}
+		}
+		snap := s.snapshot()
+		snap.Members = members
+		err := snap.write(s.cfg.Snapshot)
 		wait = max(saveDelay, saveShare*time.Since(began))
 		switch {
 		case err == nil:
@@ -320,7 +298,7 @@ func (s *EtcdSource) snapshot() *snapshot {
 	snap := &snapshot{
 		Format: snapshotFormat, Saved: s.confirmed(), Endpoints: s.cfg.Client.Endpoints, Cluster: s.cluster(),
 		Prefix: s.cfg.Prefix, ServicePrefix: s.cfg.ServicePrefix,
-		Schemas: s.schemas.part(), Routes: s.routes.part(), Instances: s.instances.part(),
+		Schemas: s.schemas.save(), Routes: s.routes.save(), Instances: s.instances.save(),
 	}
 	s.bindings.keepInForce(snap)
 	return snap

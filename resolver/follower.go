@@ -58,9 +58,10 @@ type follower[T any] struct {
 	what       string // for people: routes
 	prefix     string // what the keys start with; documents are named by the rest
 	parse      func(name string, value []byte) (T, error)
-	apply      func(changed map[string]bool)               // puts the good versions in force; called by run's goroutine
-	deleted    func(name string, d *document[T])           // hears of good ones before apply does; may be nil
-	snapshot   func() (snapshotPart, snapshotOrigin, bool) // what may stand in before the first sync
+	apply      func(changed map[string]bool)     // puts the good versions in force; called by run's goroutine
+	deleted    func(name string, d *document[T]) // hears of good ones before apply does; may be nil
+	standIn    *standIn                          // what may stand in before the first sync
+	part       func(*snapshot) snapshotPart      // of the snapshot, that these documents are
 	log        *slog.Logger
 	outage     *outage
 	place      *place // of the watch
@@ -115,7 +116,11 @@ func (f *follower[T]) run(ctx context.Context, cli *clientv3.Client) {
 	for {
 		if err := f.sync(ctx); err != nil {
 			f.outage.failed(ctx, f.what, unansweredCause(ctx, f.cli, err, time.Second))
-			f.fallBack()
+			if !isClosed(f.inForce) && ctx.Err() == nil {
+				if snap := f.standIn.get(ctx, cli); snap != nil {
+					f.fallBack(snap)
+				}
+			}
 		} else {
 			f.outage.over(f.what)
 			f.readAgain()
@@ -159,27 +164,29 @@ func (f *follower[T]) readAgain() {
 
 // closeOnce closes a channel that one goroutine alone closes.
 func closeOnce(c chan struct{}) {
-	select {
-	case <-c:
-	default:
+	if !isClosed(c) {
 		close(c)
 	}
 }
 
-// fallBack puts the snapshot, if there is one, in force where nothing is yet. It is called by run's goroutine, or before
-// run.
-func (f *follower[T]) fallBack() {
+func isClosed(c <-chan struct{}) bool {
 	select {
-	case <-f.inForce:
-		return
+	case <-c:
+		return true
 	default:
+		return false
 	}
-	if part, origin, ok := f.snapshot(); ok {
-		f.restore(part, origin)
-		f.log.Warn("the last good "+f.what+" are in force until etcd can be used", "count", f.goodCount(), "revision", part.Revision,
-			"saved", origin.saved.Format(time.RFC3339))
-		close(f.inForce)
+}
+
+// fallBack puts a snapshot in force where nothing is yet. It is called by run's goroutine, or before run.
+func (f *follower[T]) fallBack(snap *snapshot) {
+	if isClosed(f.inForce) {
+		return
 	}
+	f.restore(snap, f.part(snap))
+	f.log.Warn("the last good "+f.what+" are in force until etcd can be used", "count", f.goodCount(), "revision", f.part(snap).Revision,
+		"saved", snap.Saved.Format(time.RFC3339))
+	close(f.inForce)
 }
 
 // jitter spreads waits so that many framegates do not come back to etcd at one time.
@@ -191,12 +198,8 @@ func jitter(d time.Duration) time.Duration {
 // wait long.
 func (f *follower[T]) sync(ctx context.Context) error {
 	timeout := etcdRequestTimeout
-	select {
-	case <-f.inForce:
-	default:
-		if _, _, ok := f.snapshot(); ok {
-			timeout = firstSyncTimeout
-		}
+	if !isClosed(f.inForce) && f.standIn.there() {
+		timeout = firstSyncTimeout
 	}
 	resp, err := f.getAll(ctx, timeout)
 	if err != nil {
@@ -204,12 +207,8 @@ func (f *follower[T]) sync(ctx context.Context) error {
 	}
 	f.take(resp)
 	log := f.log.Info
-	select {
-	case <-f.synced:
-		if len(f.pending) == 0 {
-			log = f.log.Debug
-		}
-	default:
+	if isClosed(f.synced) && len(f.pending) == 0 {
+		log = f.log.Debug
 	}
 	f.applyPending()
 	closeOnce(f.synced) // first: who is told that all is in force may end at once, and then there is a snapshot

@@ -128,7 +128,7 @@ func runFollower(t *testing.T, log *slog.Logger, seen chan<- string, endpoints .
 	require.NoError(t, err)
 	f := newFollower[*Route]("routes", routeKeys(DefaultPrefix), newOutage(log, "etcd"), log)
 	f.parse = parseStored
-	f.snapshot = func() (snapshotPart, snapshotOrigin, bool) { return snapshotPart{}, snapshotOrigin{}, false }
+	f.standIn = newStandIn(EtcdConfig{}, f.log)
 	f.apply = func(changed map[string]bool) {
 		for name := range changed {
 			seen <- name

@@ -7,15 +7,15 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 )
 
 // snapshot is the last good state of etcd's documents, kept on disk for a start without etcd.
 type snapshot struct {
-	Format        int          `json:"format"` // snapshotFormat
-	Saved         time.Time    `json:"saved"`  // when etcd last said that there was nothing newer
-	Endpoints     []string     `json:"endpoints"`
+	Format        int          `json:"format"`            // snapshotFormat
+	Saved         time.Time    `json:"saved"`             // when etcd last said that there was nothing newer
+	Endpoints     []string     `json:"endpoints"`         // under which etcd was reached
+	Members       []string     `json:"members,omitempty"` // where its members serve clients, host:port
 	Cluster       uint64       `json:"cluster"`
 	Prefix        string       `json:"prefix"`
 	ServicePrefix string       `json:"service_prefix"`
@@ -33,12 +33,6 @@ type snapshotPart struct {
 type snapshotDocument struct {
 	Revision int64  `json:"revision"`
 	Value    []byte `json:"value"`
-}
-
-// snapshotOrigin says what a snapshot was taken of, and when.
-type snapshotOrigin struct {
-	cluster uint64
-	saved   time.Time
 }
 
 const (
@@ -86,20 +80,17 @@ func readSnapshot(path string, cfg EtcdConfig) (*snapshot, error) {
 	if err := json.Unmarshal(doc, &s); err != nil {
 		return nil, fmt.Errorf("%s is damaged: %w", path, err)
 	}
-	common := slices.ContainsFunc(s.Endpoints, func(e string) bool { return slices.Contains(cfg.Client.Endpoints, e) })
 	switch {
 	case s.Format != snapshotFormat:
 		return nil, fmt.Errorf("%s: format %d, want %d", path, s.Format, snapshotFormat)
-	case !common:
-		return nil, fmt.Errorf("%s: of etcd at %q, want one of %q", path, s.Endpoints, cfg.Client.Endpoints)
 	case s.Prefix != cfg.Prefix || s.ServicePrefix != cfg.ServicePrefix:
 		return nil, fmt.Errorf("%s: of prefixes %q and %q, want %q and %q", path, s.Prefix, s.ServicePrefix, cfg.Prefix, cfg.ServicePrefix)
 	}
 	return &s, nil
 }
 
-// part returns the good documents of a follower.
-func (f *follower[T]) part() snapshotPart {
+// save returns the good documents of a follower.
+func (f *follower[T]) save() snapshotPart {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	p := snapshotPart{Revision: f.revision, Documents: make(map[string]snapshotDocument, len(f.docs))}
@@ -110,12 +101,12 @@ func (f *follower[T]) part() snapshotPart {
 }
 
 // restore puts the documents of a snapshot in force where there are none yet.
-func (f *follower[T]) restore(p snapshotPart, origin snapshotOrigin) {
+func (f *follower[T]) restore(snap *snapshot, p snapshotPart) {
 	f.mu.Lock()
 	for name, d := range p.Documents {
 		f.putLocked(name, d.Value, d.Revision, unknownLease)
 	}
-	f.cluster, f.revision, f.confirmed = origin.cluster, p.Revision, origin.saved
+	f.cluster, f.revision, f.confirmed = snap.Cluster, p.Revision, snap.Saved
 	f.mu.Unlock()
 	f.applyPending()
 }

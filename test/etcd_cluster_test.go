@@ -1,10 +1,13 @@
 package test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -122,4 +125,49 @@ func TestEtcdCluster_OneMemberThatHangsCostsNothing(t *testing.T) {
 		})
 	}
 	steady.requireNoneLost(t, "at the end")
+}
+
+// A gateway is told of the cluster by one address, and starts again with another one while nobody answers: the members
+// themselves have said where they are.
+func TestEtcdCluster_SnapshotOfAnotherMembersAddressStandsIn(t *testing.T) {
+	cluster := testbed.NewEtcdCluster(t, 2)
+	endpoints := cluster.Endpoints()
+	etcdRoutes{t, testbed.DialEtcd(t, endpoints[0])}.put("one", routeDocument("one", "/a.B/C", answering(t, "one")))
+	path := filepath.Join(t.TempDir(), "s.json")
+	snapshot := testbed.Snapshot(path)
+	proxy := testbed.NewProxy(t, "", testbed.EtcdAt(endpoints[0]), snapshot)
+	testbed.Poll(t, func() error {
+		doc, err := os.ReadFile(path)
+		if err == nil && !bytes.Contains(doc, []byte(endpoints[1])) {
+			return fmt.Errorf("the snapshot does not name %s", endpoints[1])
+		}
+		return err
+	})
+	proxy.Stop()
+	for _, m := range cluster.Members {
+		m.Stop()
+	}
+	proxy = testbed.NewProxy(t, "", testbed.EtcdAt(endpoints[1]), snapshot)
+	awaitAnswer(t, testbed.DialGRPC(t, proxy.Addr), "/a.B/C", "one")
+}
+
+// A member without a leader gives nothing of what it has, but says which cluster it is of.
+func TestEtcdCluster_MemberAloneTellsWhoseSnapshotItIs(t *testing.T) {
+	cluster := testbed.NewEtcdCluster(t, 3)
+	endpoints := cluster.Endpoints()
+	etcdRoutes{t, testbed.DialEtcd(t, endpoints[0])}.put("one", routeDocument("one", "/a.B/C", answering(t, "one")))
+	path := filepath.Join(t.TempDir(), "s.json")
+	proxy := testbed.NewProxy(t, "", testbed.EtcdAt(endpoints[0]), testbed.Snapshot(path))
+	awaitAnswer(t, testbed.DialGRPC(t, proxy.Addr), "/a.B/C", "one")
+	proxy.Stop()
+	doc, err := os.ReadFile(path)
+	require.NoError(t, err)
+	for _, e := range endpoints { // as if it had been made under names of the members
+		doc = bytes.ReplaceAll(doc, []byte(e), []byte("etcd-name:2379"))
+	}
+	require.NoError(t, os.WriteFile(path, doc, 0o600))
+	cluster.Members[0].Stop()
+	cluster.Members[1].Stop()
+	proxy = testbed.NewProxy(t, "", testbed.EtcdAt(endpoints[2]), testbed.Snapshot(path))
+	awaitAnswer(t, testbed.DialGRPC(t, proxy.Addr), "/a.B/C", "one")
 }
