@@ -28,7 +28,8 @@ const (
 	reasonNoEtcd               = "no_etcd"                // 501
 	reasonNotProvided          = "not_provided"           // 501
 	reasonEtcdRefused          = "etcd_refused"           // 502
-	reasonEtcdUnavailable      = "etcd_unavailable"       // 503
+	reasonEtcdUnavailable      = "etcd_unavailable"       // 503: nothing was changed
+	reasonOutcomeUnknown       = "outcome_unknown"        // 504: the change was made, or not
 	reasonTooMany              = "too_many"               // 503: open taps, or other requests
 )
 
@@ -80,6 +81,9 @@ func storeProblem(err error) error {
 	var moved *resolver.ConflictError
 	var invalid *resolver.InvalidError
 	switch {
+	case errors.As(err, new(*resolver.UnknownOutcomeError)):
+		p.status, p.Reason = http.StatusGatewayTimeout, reasonOutcomeUnknown
+		p.Message += "; get it to see"
 	case errors.As(err, &invalid):
 		return badDocument(invalid)
 	case errors.Is(err, resolver.ErrNotFound):

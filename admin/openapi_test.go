@@ -53,7 +53,7 @@ func TestOpenAPI_ListsEveryReason(t *testing.T) {
 	reasons := []any{
 		reasonBadParameter, reasonBadDocument, reasonUnauthorized, reasonHostNotAllowed, reasonCrossSite, reasonNotFound,
 		reasonMethodNotAllowed, reasonConflict, reasonTooLarge, reasonUnsupportedMediaType, reasonInternal, reasonNoEtcd,
-		reasonNotProvided, reasonEtcdRefused, reasonEtcdUnavailable, reasonTooMany,
+		reasonNotProvided, reasonEtcdRefused, reasonEtcdUnavailable, reasonOutcomeUnknown, reasonTooMany,
 	}
 	schema := loadDocument(t).Components.Schemas["Error"].Value.Properties["error"].Value.Properties["reason"].Value
 	require.ElementsMatch(t, reasons, schema.Enum)

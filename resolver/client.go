@@ -86,6 +86,7 @@ func (c EtcdClientConfig) ClientConfig() (clientv3.Config, error) {
 	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(aliveCredentials{creds, aliveSilence, c.silent}), // in place of the client's own
 		grpc.WithChainStreamInterceptor(placeWatch),
+		grpc.WithChainUnaryInterceptor(noteSent),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: minReconnectDelay, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxReconnectDelay},
 			MinConnectTimeout: minConnectTimeout,

@@ -73,7 +73,7 @@ func (s *RouteStore) Plan(ctx context.Context, change Change, opts ...WriteOptio
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.fit(ctx, change.Put); err != nil {
+	if _, err := s.fit(ctx, newChange(s.cli), change.Put); err != nil {
 		return nil, err
 	}
 	kvs, err := s.all(ctx)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
@@ -111,21 +112,19 @@ func (s *RouteStore) PutAll(ctx context.Context, routes []*Route, opts ...WriteO
 	if err != nil {
 		return nil, err
 	}
-	conditions := conditionsOf(opts)
-	for range putAttempts {
-		same, err := s.fit(ctx, routes)
-		if err != nil {
-			return nil, err
-		}
-		results, stored, err := s.tryPut(ctx, routes, docs, conditions, same)
-		if err != nil {
-			return nil, putError(routes, docs, err)
-		}
-		if stored {
+	p := &put{change: newChange(s.cli), store: s, routes: routes, docs: docs, want: conditionsOf(opts)}
+	for conflicts := 0; conflicts < putAttempts; {
+		results, err := p.try(ctx)
+		switch {
+		case err == nil && results != nil:
 			return results, nil
+		case err == nil:
+			conflicts++
+		case !p.again(ctx, err):
+			return nil, p.error(err)
 		}
 	}
-	return nil, putError(routes, docs, ErrConflict)
+	return nil, p.error(ErrConflict)
 }
 
 // encodeAll returns the documents of routes, each of which can be read again, or why they cannot be put at once.
@@ -155,7 +154,7 @@ func encodeAll(routes []*Route) ([][]byte, error) {
 
 // fit checks that the routes in struct mode fit their schemas. It returns what holds as long as those schemas stay as
 // they are.
-func (s *RouteStore) fit(ctx context.Context, routes []*Route) ([]clientv3.Cmp, error) {
+func (s *RouteStore) fit(ctx context.Context, c *change, routes []*Route) ([]clientv3.Cmp, error) {
 	schemas := map[string]*StoredSchema{} // nil for one that is not in etcd
 	var reads []clientv3.Op
 	var names []string
@@ -170,7 +169,7 @@ func (s *RouteStore) fit(ctx context.Context, routes []*Route) ([]clientv3.Cmp, 
 	}
 	var same []clientv3.Cmp
 	if len(reads) > 0 {
-		resp, err := s.cli.Txn(ctx).Then(reads...).Commit()
+		resp, err := c.read(ctx, reads...)
 		if err != nil {
 			return nil, fmt.Errorf("get schema %s: %w", names[0], err)
 		}
@@ -184,7 +183,7 @@ func (s *RouteStore) fit(ctx context.Context, routes []*Route) ([]clientv3.Cmp, 
 		}
 	}
 	if len(routes)+len(same) > MaxPutRoutes {
-		return nil, fmt.Errorf("put %d routes with %d schemas at once: want at most %d together", len(routes), len(same), MaxPutRoutes)
+		return nil, invalid([]error{fmt.Errorf("put %d routes with %d schemas at once: want at most %d together", len(routes), len(same), MaxPutRoutes)})
 	}
 	var errs []error
 	for _, r := range routes {
@@ -211,18 +210,40 @@ func (s *RouteStore) fits(r *Route, st *StoredSchema) error {
 	return err
 }
 
-func putError(routes []*Route, docs [][]byte, err error) error {
+// put is a put of some routes at once.
+type put struct {
+	*change
+	store  *RouteStore
+	routes []*Route
+	docs   [][]byte
+	want   writeConditions
+	sent   []PutResult // what becomes of the routes if the last try has an effect; nil before it
+}
+
+// error is the error of a put that err ends.
+func (p *put) error(err error) error {
 	var conflict *ConflictError
-	if errors.As(err, &conflict) {
-		return err // it names the routes
+	var invalid *InvalidError
+	name := p.routes[0].Name
+	if len(p.routes) > 1 {
+		name = ""
 	}
-	what := fmt.Sprintf("put route %s", routes[0].Name)
-	if len(routes) > 1 {
-		what = fmt.Sprintf("put %d routes", len(routes))
+	switch {
+	case errors.As(err, &conflict): // it names the routes
+		return err
+	case errors.As(err, &invalid) && !p.unsure:
+		return err
+	}
+	if err = p.failed("route", name, err); errors.As(err, new(*UnknownOutcomeError)) {
+		return err
+	}
+	what := "put route " + name
+	if name == "" {
+		what = fmt.Sprintf("put %d routes", len(p.routes))
 	}
 	if isTooLarge(err) {
 		return fmt.Errorf("%s: %d bytes, more than this etcd takes at once; put fewer routes at a time: %w",
-			what, len(bytes.Join(docs, nil)), err)
+			what, len(bytes.Join(p.docs, nil)), err)
 	}
 	return fmt.Errorf("%s: %w", what, err)
 }
@@ -236,70 +257,95 @@ func isTooLarge(err error) bool {
 	return status.Code(err) == codes.ResourceExhausted
 }
 
-// tryPut returns false, having stored nothing, if somebody changed one of the routes meanwhile, or something else of
-// what is to be unchanged.
-func (s *RouteStore) tryPut(ctx context.Context, routes []*Route, docs [][]byte, want writeConditions, unchanged []clientv3.Cmp) ([]PutResult, bool, error) {
-	reads := make([]clientv3.Op, len(routes))
-	for i, r := range routes {
-		reads[i] = clientv3.OpGet(s.keys + r.Name)
-	}
-	before, err := s.cli.Txn(ctx).Then(reads...).Commit()
+// try returns no results and no error, having stored nothing, if somebody changed one of the routes meanwhile, or a
+// schema that they use.
+func (p *put) try(ctx context.Context) ([]PutResult, error) {
+	unchanged, err := p.store.fit(ctx, p.change, p.routes)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
-	results := make([]PutResult, len(routes))
+	reads := make([]clientv3.Op, len(p.routes))
+	for i, r := range p.routes {
+		reads[i] = clientv3.OpGet(p.store.keys + r.Name)
+	}
+	before, err := p.read(ctx, reads...)
+	if err != nil {
+		return nil, err
+	}
+	if p.unsure && p.took(before) {
+		return p.sent, nil
+	}
+	results := make([]PutResult, len(p.routes))
 	var writes []clientv3.Op
 	var conflicts []error
-	for i, r := range routes {
-		key := s.keys + r.Name
+	for i, r := range p.routes {
+		key := p.store.keys + r.Name
 		results[i] = PutResult{Name: r.Name, Outcome: Created}
 		if kvs := before.Responses[i].GetResponseRange().Kvs; len(kvs) > 0 {
 			results[i].Outcome, results[i].Revision = Updated, kvs[0].ModRevision
-			if bytes.Equal(kvs[0].Value, docs[i]) {
+			if bytes.Equal(kvs[0].Value, p.docs[i]) {
 				results[i].Outcome = Unchanged
 			}
 		}
-		conflicts = append(conflicts, want.check(r.Name, results[i].Revision))
+		conflicts = append(conflicts, p.want.check(r.Name, results[i].Revision))
 		unchanged = append(unchanged, clientv3.Compare(clientv3.ModRevision(key), "=", results[i].Revision))
 		if results[i].Outcome != Unchanged {
-			writes = append(writes, clientv3.OpPut(key, string(docs[i])))
+			writes = append(writes, clientv3.OpPut(key, string(p.docs[i])))
 		}
 	}
 	if err := errors.Join(conflicts...); err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	if len(writes) == 0 {
-		return results, true, nil
+		return results, nil
 	}
-	after, err := s.cli.Txn(ctx).If(unchanged...).Then(writes...).Commit()
+	p.sent = results
+	after, err := p.commit(ctx, unchanged, writes...)
 	if err != nil || !after.Succeeded {
-		return nil, false, err
+		return nil, err
 	}
-	for i := range results {
-		if results[i].Outcome != Unchanged {
-			results[i].Revision = after.Header.Revision
+	p.stored(after.Header.Revision)
+	return results, nil
+}
+
+// took reports whether a try that was not answered stored the routes, as they are now.
+func (p *put) took(now *clientv3.TxnResponse) bool {
+	var revision int64
+	for i, r := range p.sent {
+		kvs := now.Responses[i].GetResponseRange().Kvs
+		switch {
+		case len(kvs) == 0 || !bytes.Equal(kvs[0].Value, p.docs[i]):
+			return false
+		case r.Outcome == Unchanged:
+			continue
+		case kvs[0].ModRevision == r.Revision || revision != 0 && kvs[0].ModRevision != revision:
+			return false
+		}
+		revision = kvs[0].ModRevision
+	}
+	p.stored(revision)
+	return true
+}
+
+// stored notes at which revision the routes were stored.
+func (p *put) stored(revision int64) {
+	for i := range p.sent {
+		if p.sent[i].Outcome != Unchanged {
+			p.sent[i].Revision = revision
 		}
 	}
-	return results, true, nil
 }
 
 // Delete removes the route of that name, also a bad document, and reports whether there was one. With IfRevision, a
 // route that is there at another revision stays and the error is a *ConflictError.
 func (s *RouteStore) Delete(ctx context.Context, name string, opts ...WriteOption) (bool, error) {
-	key, want := s.keys+name, conditionsOf(opts)
-	txn := s.cli.Txn(ctx)
-	if want.conditional {
-		txn = txn.If(clientv3.Compare(clientv3.ModRevision(key), "=", want.revision))
+	want := conditionsOf(opts)
+	c := newChange(s.cli)
+	found, err := c.remove(ctx, s.keys+name, func(_ context.Context, kv *mvccpb.KeyValue) ([]clientv3.Cmp, error) {
+		return nil, want.check(name, kv.ModRevision)
+	})
+	if err = c.failed("route", name, err); err != nil && !errors.As(err, new(*ConflictError)) && !errors.As(err, new(*UnknownOutcomeError)) {
+		err = fmt.Errorf("delete route %s: %w", name, err)
 	}
-	resp, err := txn.Then(clientv3.OpDelete(key)).Else(clientv3.OpGet(key, clientv3.WithKeysOnly())).Commit()
-	if err != nil {
-		return false, fmt.Errorf("delete route %s: %w", name, err)
-	}
-	if resp.Succeeded {
-		return resp.Responses[0].GetResponseDeleteRange().Deleted > 0, nil
-	}
-	if kvs := resp.Responses[0].GetResponseRange().Kvs; len(kvs) > 0 {
-		return false, want.check(name, kvs[0].ModRevision)
-	}
-	return false, nil
+	return found, err
 }

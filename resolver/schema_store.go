@@ -88,31 +88,59 @@ func (s *SchemaStore) Put(ctx context.Context, name string, doc *schema.Schema) 
 	if len(encoded) > schema.MaxBytes {
 		return PutResult{}, fmt.Errorf("put schema %s: %d bytes, want at most %d", name, len(encoded), schema.MaxBytes)
 	}
-	for range putAttempts {
-		result, stored, err := s.tryPut(ctx, name, doc, encoded)
-		if err != nil {
-			return PutResult{}, fmt.Errorf("put schema %s: %w", name, err)
-		}
-		if stored {
+	p := &schemaPut{change: newChange(s.cli), store: s, name: name, schema: doc, encoded: encoded}
+	err := ErrConflict
+	for conflicts := 0; conflicts < putAttempts; {
+		result, stored, failure := p.try(ctx)
+		switch {
+		case failure == nil && stored:
 			return result, nil
+		case failure == nil:
+			conflicts++
+			continue
+		case p.again(ctx, failure):
+			continue
 		}
+		err = failure
+		break
 	}
-	return PutResult{}, fmt.Errorf("put schema %s: %w", name, ErrConflict)
+	return PutResult{}, schemaError("put", name, p.change, err)
 }
 
-// tryPut returns false, having stored nothing, if somebody changed the schema or a route meanwhile.
-func (s *SchemaStore) tryPut(ctx context.Context, name string, doc *schema.Schema, encoded []byte) (PutResult, bool, error) {
-	key := s.keys + name
-	before, err := s.cli.Txn(ctx).Then(clientv3.OpGet(key), clientv3.OpGet(s.routes.keys, clientv3.WithPrefix())).Commit()
+// schemaError is the error of a change of a schema that err ends.
+func schemaError(what, name string, c *change, err error) error {
+	if err = c.failed("schema", name, err); err == nil || errors.As(err, new(*UnknownOutcomeError)) {
+		return err
+	}
+	return fmt.Errorf("%s schema %s: %w", what, name, err)
+}
+
+// schemaPut is a put of a schema.
+type schemaPut struct {
+	*change
+	store   *SchemaStore
+	name    string
+	schema  *schema.Schema
+	encoded []byte
+	sent    PutResult // what becomes of it if the last try has an effect
+}
+
+// try returns false, having stored nothing, if somebody changed the schema or a route meanwhile.
+func (p *schemaPut) try(ctx context.Context) (PutResult, bool, error) {
+	s, key := p.store, p.store.keys+p.name
+	before, err := p.read(ctx, clientv3.OpGet(key), clientv3.OpGet(s.routes.keys, clientv3.WithPrefix()))
 	if err != nil {
 		return PutResult{}, false, err
 	}
-	result := PutResult{Name: name, Outcome: Created}
+	result := PutResult{Name: p.name, Outcome: Created}
 	fits := func(*Route) bool { return false } // what is stored now
 	if kvs := before.Responses[0].GetResponseRange().Kvs; len(kvs) > 0 {
 		result.Outcome, result.Revision = Updated, kvs[0].ModRevision
-		if bytes.Equal(kvs[0].Value, encoded) {
+		if bytes.Equal(kvs[0].Value, p.encoded) {
 			result.Outcome = Unchanged
+			if p.unsure && result.Revision != p.sent.Revision { // a try that was not answered stored it
+				result.Outcome = p.sent.Outcome
+			}
 			return result, true, nil
 		}
 		stored := readSchema(s.keys, kvs[0])
@@ -125,17 +153,18 @@ func (s *SchemaStore) tryPut(ctx context.Context, name string, doc *schema.Schem
 		}
 	}
 	var errs []error
-	for _, r := range s.users(name, before.Responses[1].GetResponseRange().Kvs) {
-		if _, err := s.routes.compile.compiled(r, doc); err != nil && fits(r) {
+	for _, r := range s.users(p.name, before.Responses[1].GetResponseRange().Kvs) {
+		if _, err := s.routes.compile.compiled(r, p.schema); err != nil && fits(r) {
 			errs = append(errs, fmt.Errorf("route %s: %w", r.Name, err))
 		}
 	}
 	if err := invalid(errs); err != nil {
 		return PutResult{}, false, err
 	}
-	after, err := s.cli.Txn(ctx).If(
+	p.sent = result
+	after, err := p.commit(ctx, []clientv3.Cmp{
 		clientv3.Compare(clientv3.ModRevision(key), "=", result.Revision), s.routesSince(before.Header.Revision),
-	).Then(clientv3.OpPut(key, string(encoded))).Commit()
+	}, clientv3.OpPut(key, string(p.encoded)))
 	if err != nil || !after.Succeeded {
 		return PutResult{}, false, err
 	}
@@ -164,21 +193,16 @@ var ErrSchemaInUse = errors.New("in use")
 // Delete removes the schema of that name, also a bad document, and reports whether there was one. The error is an
 // ErrSchemaInUse if a route in etcd uses it.
 func (s *SchemaStore) Delete(ctx context.Context, name string) (bool, error) {
-	for range putAttempts {
-		routes, err := s.cli.Get(ctx, s.routes.keys, clientv3.WithPrefix())
+	c := newChange(s.cli)
+	found, err := c.remove(ctx, s.keys+name, func(ctx context.Context, _ *mvccpb.KeyValue) ([]clientv3.Cmp, error) {
+		routes, err := c.read(ctx, clientv3.OpGet(s.routes.keys, clientv3.WithPrefix()))
 		if err != nil {
-			return false, fmt.Errorf("delete schema %s: %w", name, err)
+			return nil, err
 		}
-		if users := s.users(name, routes.Kvs); len(users) > 0 {
-			return false, fmt.Errorf("delete schema %s: %w by route %s", name, ErrSchemaInUse, users[0].Name)
+		if users := s.users(name, routes.Responses[0].GetResponseRange().Kvs); len(users) > 0 {
+			return nil, fmt.Errorf("%w by route %s", ErrSchemaInUse, users[0].Name)
 		}
-		resp, err := s.cli.Txn(ctx).If(s.routesSince(routes.Header.Revision)).Then(clientv3.OpDelete(s.keys + name)).Commit()
-		if err != nil {
-			return false, fmt.Errorf("delete schema %s: %w", name, err)
-		}
-		if resp.Succeeded {
-			return resp.Responses[0].GetResponseDeleteRange().Deleted > 0, nil
-		}
-	}
-	return false, fmt.Errorf("delete schema %s: %w", name, ErrConflict)
+		return []clientv3.Cmp{s.routesSince(routes.Header.Revision)}, nil
+	})
+	return found, schemaError("delete", name, c, err)
 }

@@ -59,9 +59,10 @@ type Heartbeat struct {
 // written on a new lease, whoever wrote it before; an old lease runs out.
 //
 // The error names every mistake of the arguments, or is ErrConflict or that of a request. After the error of a request,
-// Lease is the new lease, if there is one: the instance may be on it or not.
+// Lease is the new lease, if there is one: the instance may be on it or not. While etcd elects a leader, it waits.
 func (s *ServiceStore) Heartbeat(ctx context.Context, service string, in Instance, ttl time.Duration) (Heartbeat, error) {
-	return s.heartbeat(ctx, service, in, ttl, nil)
+	c := newChange(s.cli)
+	return ask(ctx, c, func(ctx context.Context) (Heartbeat, error) { return s.heartbeat(ctx, service, in, ttl, nil) }) // twice is as once
 }
 
 // errTakenOver means that the instance is on a lease that is not the caller's.
@@ -218,11 +219,17 @@ func (l *lease) unused(ctx context.Context, err error) (Heartbeat, error) {
 // Deregister removes an instance, whoever registered it, or a bad document, and reports whether there was one. The
 // address is as in its key. A Registration that still runs registers it again.
 func (s *ServiceStore) Deregister(ctx context.Context, service, address string) (bool, error) {
-	resp, err := s.cli.Delete(ctx, ServiceKey(s.prefix, service, address))
-	if err != nil {
-		return false, fmt.Errorf("deregister %s of service %s: %w", address, service, err)
+	c := newChange(s.cli)
+	found, err := c.remove(ctx, ServiceKey(s.prefix, service, address), func(context.Context, *mvccpb.KeyValue) ([]clientv3.Cmp, error) { return nil, nil })
+	return found, serviceError("deregister", service, address, c, err)
+}
+
+// serviceError is the error of a change of an instance that err ends.
+func serviceError(what, service, address string, c *change, err error) error {
+	if err = c.failed("service", service, err); err == nil || errors.As(err, new(*UnknownOutcomeError)) {
+		return err
 	}
-	return resp.Deleted > 0, nil
+	return fmt.Errorf("%s %s of service %s: %w", what, address, service, err)
 }
 
 // release removes an instance if it is on that lease.

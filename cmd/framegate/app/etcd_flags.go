@@ -114,8 +114,12 @@ func withEtcd(cmd *cobra.Command, flags connectionFlags, out *outputFlag, do fun
 	}
 	defer cli.Close()
 	err = do(ctx, cli)
-	if resolver.IsUnavailable(err) {
-		return f.unavailable(ctx, err)
+	var unknown *resolver.UnknownOutcomeError
+	switch {
+	case errors.As(err, &unknown):
+		return f.unknown(ctx, unknown)
+	case resolver.IsUnavailable(err):
+		return f.unserved(ctx, cli, err)
 	}
 	return err
 }
@@ -135,23 +139,36 @@ func (f *etcdConnection) connect(ctx context.Context) (*clientv3.Client, error) 
 	if f.client.Username == "" {
 		return cli, nil
 	}
-	_ = cli.Close()
-	cli, err = resolver.NewEtcdClient(f.client)
-	if resolver.IsUnavailable(err) {
-		return nil, f.unavailable(ctx, err)
+	defer cli.Close()
+	for {
+		known := f.client
+		if end, ok := ctx.Deadline(); ok {
+			known.DialTimeout = max(time.Until(end), etcdRetry)
+		}
+		user, err := resolver.NewEtcdClient(known)
+		if !resolver.IsUnavailable(err) {
+			return user, err
+		}
+		select {
+		case <-time.After(etcdRetry): // it may be electing a leader
+		case <-ctx.Done():
+			return nil, f.unserved(ctx, cli, err)
+		}
 	}
-	return cli, err
 }
 
 // startPatience is how long an etcd that refuses connections may take to start: "framegate serve" may have been started a
 // moment ago.
 const startPatience = time.Second
 
+// etcdRetry is the time between two tries.
+const etcdRetry = 100 * time.Millisecond
+
 // reach returns nil as soon as etcd takes calls, or why it does not.
 func reach(ctx context.Context, cli *clientv3.Client) error {
 	patience := time.NewTimer(startPatience)
 	defer patience.Stop()
-	tick := time.NewTicker(100 * time.Millisecond)
+	tick := time.NewTicker(etcdRetry)
 	defer tick.Stop()
 	for {
 		err := resolver.ReachEtcd(ctx, cli)
@@ -168,13 +185,49 @@ func reach(ctx context.Context, cli *clientv3.Client) error {
 	}
 }
 
-func (f *etcdConnection) unavailable(ctx context.Context, err error) error {
-	reason := err.Error()
-	switch ctx.Err() {
-	case context.DeadlineExceeded:
-		reason = fmt.Sprintf("no answer within %s", f.timeout)
-	case context.Canceled:
+// reason says why a command failed for want of an answer.
+func (f *etcdConnection) reason(ctx context.Context, err error) string {
+	if errors.Is(err, context.DeadlineExceeded) && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return fmt.Sprintf("no answer within %s", f.timeout)
+	}
+	return err.Error()
+}
+
+// unserved is the error of a command that certainly changed nothing, since etcd did not serve it.
+func (f *etcdConnection) unserved(ctx context.Context, cli *clientv3.Client, err error) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
 		return ctx.Err()
+	}
+	look, cancel := context.WithTimeout(context.WithoutCancel(ctx), startPatience)
+	defer cancel()
+	if gone := resolver.ReachEtcd(look, cli); gone != nil {
+		return f.unavailable(ctx, gone)
+	}
+	return fmt.Errorf("etcd at %s takes calls but did not serve this one (%s), so that nothing was changed: it may be electing a leader; try again, or with a longer --timeout",
+		f.endpoints(), f.reason(ctx, err))
+}
+
+// unknown is the error of a command that may have changed something or not.
+func (f *etcdConnection) unknown(ctx context.Context, unknown *resolver.UnknownOutcomeError) error {
+	what, look := fmt.Sprintf("%s %s", unknown.Kind, unknown.Name), fmt.Sprintf("%s get %s", unknown.Kind, unknown.Name)
+	switch {
+	case unknown.Name == "":
+		what, look = unknown.Kind+"s", unknown.Kind+" list"
+	case unknown.Kind == "service":
+		look = "service list " + unknown.Name
+	}
+	return fmt.Errorf("%s: etcd at %s did not say what became of the change (%s): it may or may not have been made; look with framegate %s",
+		what, f.endpoints(), f.reason(ctx, unknown.Err), look)
+}
+
+// unavailable is the error of a command for which nobody was there.
+func (f *etcdConnection) unavailable(ctx context.Context, err error) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return ctx.Err()
+	}
+	reason := err.Error()
+	if ctx.Err() != nil {
+		reason = fmt.Sprintf("no answer within %s", f.timeout)
 	}
 	return fmt.Errorf("etcd at %s cannot be used (%s); start it (framegate serve runs one), or name another with --etcd ENDPOINT",
 		f.endpoints(), reason)

@@ -1,0 +1,174 @@
+package resolver
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/framegate/framegate/test/etcdfront"
+)
+
+// changing are the stores behind a front that loses things, and what looks at etcd itself.
+type changing struct {
+	front    *etcdfront.Front
+	cli      *clientv3.Client // of etcd itself
+	routes   *RouteStore
+	schemas  *SchemaStore
+	services *ServiceStore
+}
+
+func newChanging(t *testing.T) *changing {
+	t.Helper()
+	noLeaks(t)
+	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
+	front := etcdfront.New(t, e.Endpoint())
+	cli := etcdClient(t, front.Endpoint)
+	return &changing{
+		front: front, cli: etcdClient(t, e.Endpoint()),
+		routes: NewRouteStore(cli, DefaultPrefix, nil), schemas: NewSchemaStore(cli, DefaultPrefix, nil), services: NewServiceStore(cli, DefaultServicePrefix),
+	}
+}
+
+// Every change is made once, and what is said of it is so, whether the request was lost or its answer.
+func TestChange_WhatIsLostOnTheWayIsDoneOnce(t *testing.T) {
+	for what, loss := range map[string]etcdfront.Loss{"request": etcdfront.Request, "answer": etcdfront.Answer} {
+		t.Run(what, func(t *testing.T) {
+			c := newChanging(t)
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			once := func(change func() (int64, error)) {
+				t.Helper()
+				before := etcdRevision(t, c.cli)
+				c.front.Lose(loss)
+				revision, err := change()
+				require.NoError(t, err)
+				require.Equal(t, before+1, etcdRevision(t, c.cli), "it is done once")
+				if revision != 0 {
+					require.Equal(t, before+1, revision)
+				}
+			}
+			put := func(want Outcome, opts ...WriteOption) func(...*Route) {
+				return func(routes ...*Route) {
+					t.Helper()
+					once(func() (int64, error) {
+						results, err := c.routes.PutAll(ctx, routes, opts...)
+						require.NoError(t, err)
+						for _, r := range results {
+							require.Equal(t, want, r.Outcome)
+							require.Equal(t, results[0].Revision, r.Revision)
+						}
+						return results[0].Revision, nil
+					})
+				}
+			}
+			put(Created, IfRevision(0))(route("a", "/a.S/A", 0), route("b", "/a.S/B", 0))
+			put(Updated, IfRevision(etcdRevision(t, c.cli)))(route("a", "/a.S/A", 1), route("b", "/a.S/B", 1))
+			put(Updated)(route("a", "/a.S/A", 2))
+			once(func() (int64, error) {
+				found, err := c.routes.Delete(ctx, "a", IfRevision(etcdRevision(t, c.cli)))
+				require.True(t, found)
+				return 0, err
+			})
+			once(func() (int64, error) {
+				result, err := c.schemas.Put(ctx, "shop", shopSchema(t, "a"))
+				require.Equal(t, Created, result.Outcome)
+				return result.Revision, err
+			})
+			once(func() (int64, error) {
+				result, err := c.schemas.Put(ctx, "shop", shopSchema(t, "a", "b"))
+				require.Equal(t, Updated, result.Outcome)
+				return result.Revision, err
+			})
+			once(func() (int64, error) {
+				found, err := c.schemas.Delete(ctx, "shop")
+				require.True(t, found)
+				return 0, err
+			})
+			once(func() (int64, error) {
+				_, err := c.services.Heartbeat(ctx, "echo", echoInstance, time.Hour)
+				return 0, err
+			})
+			once(func() (int64, error) {
+				found, err := c.services.Deregister(ctx, "echo", echoInstance.Address)
+				require.True(t, found)
+				return 0, err
+			})
+			found, err := c.services.Deregister(ctx, "echo", echoInstance.Address)
+			require.NoError(t, err)
+			require.False(t, found)
+		})
+	}
+}
+
+// What somebody else writes in the meantime is neither overwritten nor taken for ours.
+func TestChange_OthersInTheMeantimeAreNotOverwritten(t *testing.T) {
+	for what, loss := range map[string]etcdfront.Loss{"request": etcdfront.Request, "answer": etcdfront.Answer} {
+		t.Run(what, func(t *testing.T) {
+			c := newChanging(t)
+			theirs := NewRouteStore(c.cli, DefaultPrefix, nil)
+			c.front.Lose(loss)
+			c.front.After(func() {
+				_, err := theirs.Put(t.Context(), route("a", "/a.S/Theirs", 0))
+				require.NoError(t, err)
+			})
+			_, err := c.routes.Put(t.Context(), route("a", "/a.S/Ours", 0), IfRevision(0))
+			require.ErrorIs(t, err, ErrConflict)
+			got, err := theirs.Get(t.Context(), "a")
+			require.NoError(t, err)
+			require.Equal(t, "/a.S/Theirs", got.Route.Match[0].Method)
+
+			c.front.Lose(loss)
+			c.front.After(func() {
+				_, err := theirs.Put(t.Context(), route("a", "/a.S/TheirsAgain", 0))
+				require.NoError(t, err)
+			})
+			_, err = c.routes.Delete(t.Context(), "a", IfRevision(got.Revision))
+			require.ErrorIs(t, err, ErrConflict)
+		})
+	}
+}
+
+func TestChange_OutcomeThatNobodyTellsIsUnknown(t *testing.T) {
+	c := newChanging(t)
+	c.front.Lose(etcdfront.Silence)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	_, err := c.routes.PutAll(ctx, []*Route{route("a", "/a.S/A", 0), route("b", "/a.S/B", 0)})
+	var unknown *UnknownOutcomeError
+	require.ErrorAs(t, err, &unknown)
+	require.Equal(t, &UnknownOutcomeError{Kind: "route", Err: context.DeadlineExceeded}, unknown)
+	require.EqualError(t, err, "routes: the change may or may not have been made: context deadline exceeded")
+
+	c = newChanging(t)
+	c.front.Lose(etcdfront.Silence)
+	ctx, cancel = context.WithCancel(t.Context())
+	c.front.After(cancel)
+	_, err = c.routes.Put(ctx, route("a", "/a.S/A", 0))
+	require.ErrorAs(t, err, &unknown, "whoever is interrupted does not know either")
+	require.Equal(t, "a", unknown.Name)
+}
+
+// A change that was given to no connection has certainly not been made.
+func TestChange_WithoutAnyoneToTellItToIsCertain(t *testing.T) {
+	noLeaks(t)
+	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
+	cli := etcdClient(t, e.Endpoint())
+	store := NewRouteStore(cli, DefaultPrefix, nil)
+	_, err := store.Put(t.Context(), route("a", "/a.S/A", 0))
+	require.NoError(t, err)
+	require.NoError(t, e.Close())
+	c := newChange(cli)
+	eventually(t, 10*time.Second, "it is noticed that the connection is gone", func() bool { return ReachEtcd(t.Context(), cli) != nil })
+	_, err = c.commit(t.Context(), nil, clientv3.OpDelete(routeKeys(DefaultPrefix)+"a"))
+	require.True(t, IsUnavailable(err), err)
+	require.False(t, c.unsure)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	_, err = store.Put(ctx, route("a", "/a.S/Changed", 0))
+	require.True(t, IsUnavailable(err), err)
+	require.NotErrorAs(t, err, new(*UnknownOutcomeError))
+	require.NoError(t, ctx.Err(), "there is no election to wait for")
+}
