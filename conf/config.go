@@ -281,12 +281,14 @@ func (c *Config) Redacted() *Config {
 }
 
 // Load reads a configuration file over the defaults. The result is not validated yet: flags may come on top.
-func Load(path string) (*Config, error) {
+func Load(path string) (*Config, error) { return load(path, Parse) }
+
+func load(path string, parse func(data []byte) (*Config, error)) (*Config, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("configuration file: %w", err)
 	}
-	c, err := Parse(data)
+	c, err := parse(data)
 	if err != nil {
 		return nil, fmt.Errorf("configuration file %s: %w", path, err)
 	}

@@ -1,11 +1,14 @@
 package conf
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"regexp"
 	"slices"
 	"strings"
+
+	"gopkg.in/yaml.v3"
 )
 
 // changeable are the keys that may change while a framegate runs. README.md and framegate.yaml name them for people; a
@@ -21,6 +24,17 @@ var changeable = []string{
 	"access_log.path", "access_log.sample", "access_log.errors",
 }
 
+// LoadAgain is Load for a file that is in force: one that says nothing is an error, since it may be about to be written.
+func LoadAgain(path string) (*Config, error) {
+	return load(path, func(data []byte) (*Config, error) {
+		var said map[string]any
+		if err := yaml.Unmarshal(data, &said); err == nil && len(said) == 0 {
+			return nil, errors.New("it says nothing, want a configuration")
+		}
+		return Parse(data)
+	})
+}
+
 // Difference is a key that has another value in a configuration that was read again. Secrets are hidden.
 type Difference struct {
 	Key     string // such as listeners[0].max_calls, by the order of the configuration in force
@@ -31,7 +45,13 @@ type Difference struct {
 // Reload returns c with the values that next, which is valid, has of the keys that may change while a framegate runs. It
 // says which of them differ, and which other keys do: those stay as they are in c until a restart. Listeners go by their
 // names. The result may be invalid, where what changes does not go with what stays. c and next stay as they are.
-func (c *Config) Reload(next *Config) (result *Config, changed, fixed []Difference) {
+//
+// With an error there is no result: a file that was cut, or is being written, does not open what is closed. What guards, or
+// has the routes, is taken away by a restart only.
+func (c *Config) Reload(next *Config) (result *Config, changed, fixed []Difference, err error) {
+	if err := c.taken(next); err != nil {
+		return nil, nil, nil, err
+	}
 	names, read := slices.Sorted(slices.Values(c.ListenerNames())), slices.Sorted(slices.Values(next.ListenerNames()))
 	if !slices.Equal(names, read) {
 		fixed = append(fixed, Difference{Key: "listeners", InForce: strings.Join(names, ", "), Read: strings.Join(read, ", ")})
@@ -48,7 +68,25 @@ func (c *Config) Reload(next *Config) (result *Config, changed, fixed []Differen
 		}
 	}}
 	d.take("", valueOf(result), valueOf(next), valueOf(c.Redacted()), valueOf(next.Redacted()))
-	return result, changed, fixed
+	return result, changed, fixed, nil
+}
+
+// taken says what next takes away that a reload does not.
+func (c *Config) taken(next *Config) error {
+	var errs []error
+	for _, k := range []struct {
+		key  string
+		gone bool
+	}{
+		{"admin.token", c.Admin.Token != "" && next.Admin.Token == ""},
+		{"routes.file", c.Routes.File != "" && next.Routes.File == ""},
+		{"services.allow", !slices.Equal(c.Services.Allow, Default().Services.Allow) && slices.Equal(next.Services.Allow, Default().Services.Allow)},
+	} {
+		if k.gone {
+			errs = append(errs, fmt.Errorf("%s: back to its default, want a value, or a restart to take it away", k.key))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func valueOf(c *Config) reflect.Value { return reflect.ValueOf(c).Elem() }

@@ -2,6 +2,7 @@ package conf
 
 import (
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -54,7 +55,8 @@ func TestReload_TakesWhatMayChangeAndNamesTheRest(t *testing.T) {
 	vary(reflect.ValueOf(next).Elem())
 	next.Listeners[0].Name = c.Listeners[0].Name
 	before := Default()
-	got, changed, fixed := c.Reload(next)
+	got, changed, fixed, err := c.Reload(next)
+	require.NoError(t, err)
 	require.Equal(t, before, c, "is as it was")
 
 	want := Default()
@@ -71,7 +73,8 @@ func TestReload_TakesWhatMayChangeAndNamesTheRest(t *testing.T) {
 			require.Equal(t, []string{"", "(hidden)"}, []string{d.InForce, d.Read}, d.Key)
 		}
 	}
-	_, changed, fixed = c.Reload(Default())
+	_, changed, fixed, err = c.Reload(Default())
+	require.NoError(t, err)
 	require.Empty(t, changed)
 	require.Empty(t, fixed)
 }
@@ -80,11 +83,39 @@ func TestReload_ASecretThatChangesIsNamedAndNotShown(t *testing.T) {
 	c, next := Default(), Default()
 	c.Admin.Token, next.Admin.Token = "old-secret", "new-secret"
 	c.Etcd.Password, next.Etcd.Password = "old-secret", "new-secret"
-	got, changed, fixed := c.Reload(next)
+	got, changed, fixed, err := c.Reload(next)
+	require.NoError(t, err)
 	require.Equal(t, []Difference{{"admin.token", "(hidden)", "(hidden)"}}, changed)
 	require.Equal(t, []Difference{{"etcd.password", "(hidden)", "(hidden)"}}, fixed)
 	require.Equal(t, "new-secret", got.Admin.Token)
 	require.Equal(t, "old-secret", got.Etcd.Password)
+}
+
+// A file that is being written, or was cut, opens nothing that is closed.
+func TestReload_TakesNoGuardAway(t *testing.T) {
+	const file = "admin:\n  token: secret\nroutes:\n  file: routes.yaml\nservices:\n  allow: [10.0.0.0/8]\n"
+	c, err := Parse([]byte(file))
+	require.NoError(t, err)
+	lines := strings.SplitAfter(file, "\n")
+	for n := range len(lines) - 1 { // the last is empty
+		cut, err := Parse([]byte(strings.Join(lines[:n], "")))
+		require.NoError(t, err)
+		_, _, _, err = c.Reload(cut)
+		require.ErrorContains(t, err, "services.allow: back to its default, want a value, or a restart to take it away", "%d lines", n)
+		require.Equal(t, n < 2, strings.Contains(err.Error(), "admin.token: "), "%d lines", n)
+		require.Equal(t, n < 4, strings.Contains(err.Error(), "routes.file: "), "%d lines", n)
+		require.NotContains(t, err.Error(), "secret")
+	}
+	path := filepath.Join(t.TempDir(), "framegate.yaml")
+	for _, nothing := range []string{"", "\n\n", "# a comment", "null", "---", "--- ~", "{}", "---\n# nothing\n..."} {
+		require.NoError(t, os.WriteFile(path, []byte(nothing), 0o600))
+		_, err := LoadAgain(path)
+		require.ErrorContains(t, err, path+": it says nothing, want a configuration", "%q", nothing)
+	}
+	require.NoError(t, os.WriteFile(path, []byte("log: {level: warn}"), 0o600))
+	got, err := LoadAgain(path)
+	require.NoError(t, err)
+	require.Equal(t, "warn", got.Log.Level)
 }
 
 func TestReload_ListenersGoByTheirNames(t *testing.T) {
@@ -92,7 +123,8 @@ func TestReload_ListenersGoByTheirNames(t *testing.T) {
 	require.NoError(t, err)
 	next, err := Parse([]byte(`{drain: {timeout: 1m}, listeners: [{name: b, address: "127.0.0.1:2", max_calls: 7}, {name: c, address: "127.0.0.1:3"}, {name: a, address: "127.0.0.1:4"}]}`))
 	require.NoError(t, err)
-	got, changed, fixed := c.Reload(next)
+	got, changed, fixed, err := c.Reload(next)
+	require.NoError(t, err)
 	require.Equal(t, []Difference{{"listeners[1].max_calls", "0", "7"}, {"drain.timeout", "30s", "1m0s"}}, changed)
 	require.Equal(t, []Difference{{"listeners", "a, b", "a, b, c"}, {"listeners[0].address", "127.0.0.1:1", "127.0.0.1:4"}}, fixed)
 	require.Equal(t, 7, got.Listeners[1].MaxCalls)

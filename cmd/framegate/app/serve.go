@@ -31,7 +31,7 @@ and keeps routes in an embedded etcd on 127.0.0.1:2379 with its data in ./frameg
   framegate serve --etcd etcd-1:2379,etcd-2:2379 --listen :8888`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return serve(cmd.Context(), func() (*conf.Config, error) { return f.config(cmd) }, cmd.ErrOrStderr())
+			return serve(cmd.Context(), func(load loadFunc) (*conf.Config, error) { return f.config(cmd, load) }, cmd.ErrOrStderr())
 		},
 	}
 	cmd.Flags().StringVar(&f.file, "config", "", "configuration file (see conf/framegate.yaml)")
@@ -46,12 +46,15 @@ type serveFlags struct {
 	file, listen, admin, etcd, routes string
 }
 
+// loadFunc reads a configuration file: conf.Load or conf.LoadAgain.
+type loadFunc = func(path string) (*conf.Config, error)
+
 // config puts defaults, file and flags together and validates the result.
-func (f *serveFlags) config(cmd *cobra.Command) (*conf.Config, error) {
+func (f *serveFlags) config(cmd *cobra.Command, load loadFunc) (*conf.Config, error) {
 	cfg := conf.Default()
 	if cmd.Flags().Changed("config") {
 		var err error
-		if cfg, err = conf.Load(f.file); err != nil {
+		if cfg, err = load(f.file); err != nil {
 			return nil, usageErrorf("%v", err)
 		}
 	}
@@ -77,11 +80,11 @@ func (f *serveFlags) config(cmd *cobra.Command) (*conf.Config, error) {
 }
 
 // serve runs a gateway with the configuration that read returns, now and when it is to be read again.
-func serve(ctx context.Context, read func() (*conf.Config, error), stderr io.Writer) error {
+func serve(ctx context.Context, read func(loadFunc) (*conf.Config, error), stderr io.Writer) error {
 	ignoreBrokenPipes()
 	var signals reloadSignals
 	defer signals.notify()()
-	cfg, err := read()
+	cfg, err := read(conf.Load)
 	if err != nil {
 		return err
 	}

@@ -44,7 +44,7 @@ func (s *reloadSignals) obey(ctx context.Context, r reloader) {
 
 // reloader changes a server that runs.
 type reloader struct {
-	read    func() (*conf.Config, error)
+	read    func(loadFunc) (*conf.Config, error)
 	gateway *gateway.Gateway
 	logs    *serverLog
 	log     *slog.Logger
@@ -58,7 +58,7 @@ func (r reloader) reopenLogs() {
 
 // reload puts in force what may change of the configuration as it is now. One that is wrong changes nothing.
 func (r reloader) reload(ctx context.Context) {
-	cfg, err := r.read()
+	cfg, err := r.read(conf.LoadAgain)
 	if err == nil {
 		err = r.gateway.Reload(ctx, cfg)
 	}

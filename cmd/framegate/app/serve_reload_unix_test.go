@@ -148,7 +148,9 @@ func TestServe_SIGHUPWithAWrongConfigurationChangesNothing(t *testing.T) {
 		"no YAML":          {"}{", r.config},
 		"the routes":       {strings.Replace(r.document(", log: {level: error}"), r.routes, writeFile(t, "routes: [{name: X}]"), 1), `routes.file: `},
 		"the access log":   {strings.Replace(r.document(", log: {level: error}"), r.accessLog, "/none/access.log", 1), "access_log.path: "},
-		"with what stays":  {strings.Replace(strings.Replace(r.document(", log: {level: error}"), "endpoints: [none]", "endpoints: [127.0.0.1:1]", 1), r.routes, "", 1), "routes.file: empty, want a file of routes when etcd.endpoints is none"},
+		"with what stays":  {strings.Replace(strings.Replace(r.document(", log: {level: error}"), "endpoints: [none]", "endpoints: [127.0.0.1:1]", 1), r.routes, "", 1), "routes.file: back to its default"},
+		"nothing":          {"# to be written", "it says nothing, want a configuration"},
+		"the token gone":   {strings.Replace(r.document(", log: {level: error}"), ", token: old", "", 1), "admin.token: back to its default, want a value"},
 		"it is not there":  {"", "no such file"},
 		"a log that is no": {r.document(`, log: {level: loud}`), `log.level: "loud", want debug`},
 	} {

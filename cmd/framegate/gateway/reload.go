@@ -26,7 +26,10 @@ func (g *Gateway) Reload(ctx context.Context, next *conf.Config) error {
 	if err := next.Validate(); err != nil {
 		return err
 	}
-	cfg, changed, fixed := g.conf().Reload(next)
+	cfg, changed, fixed, err := g.conf().Reload(next)
+	if err != nil {
+		return err
+	}
 	if err := cfg.Validate(); err != nil {
 		return fmt.Errorf("beside what cannot change without a restart: %w", err)
 	}

@@ -91,17 +91,21 @@ func TestReload_ChangesWhatCallsMeet(t *testing.T) {
 	require.NoError(t, g.ReopenLogs())
 }
 
-func TestReload_ARoutesFileMayGoAndCome(t *testing.T) {
+func TestReload_ARoutesFileMayMakeWayForAnother(t *testing.T) {
 	b := startBackend(t)
 	close(b.release)
 	cfg := fileConfig(t, oneRoute(b.addr))
 	cfg.Etcd = external(nobody(t))
 	cfg.Etcd.DialTimeout, cfg.Etcd.Snapshot = 100*time.Millisecond, ""
+	none := filepath.Join(t.TempDir(), "none.yaml")
+	require.NoError(t, os.WriteFile(none, []byte("routes: []"), 0o600))
 	g := start(t, cfg)
 	cc := dial(t, g.Addr("main"))
 	for range 3 {
 		require.NoError(t, cc.Invoke(testContext(t), "/s/m", &emptypb.Empty{}, &emptypb.Empty{}))
-		require.NoError(t, g.Reload(testContext(t), copied(cfg, func(c *conf.Config) { c.Routes.File = "" })))
+		require.ErrorContains(t, g.Reload(testContext(t), copied(cfg, func(c *conf.Config) { c.Routes.File = "" })), "routes.file: back to its default")
+		require.NoError(t, cc.Invoke(testContext(t), "/s/m", &emptypb.Empty{}, &emptypb.Empty{}))
+		require.NoError(t, g.Reload(testContext(t), copied(cfg, func(c *conf.Config) { c.Routes.File = none })))
 		require.Error(t, cc.Invoke(testContext(t), "/s/m", &emptypb.Empty{}, &emptypb.Empty{}))
 		require.Empty(t, g.sources.routes())
 		require.NoError(t, g.Reload(testContext(t), cfg))
@@ -211,6 +215,7 @@ func TestReload_ChangesWhereInstancesMayBe(t *testing.T) {
 		require.NoError(t, cc.Invoke(testContext(t), "/s/m", &emptypb.Empty{}, &emptypb.Empty{}))
 		require.NoError(t, g.Reload(testContext(t), copied(cfg, func(c *conf.Config) { c.Services.Allow = []string{"10.0.0.0/8"} })))
 		require.Equal(t, codes.Unavailable, status.Code(cc.Invoke(testContext(t), "/s/m", &emptypb.Empty{}, &emptypb.Empty{})))
-		require.NoError(t, g.Reload(testContext(t), cfg))
+		require.Error(t, g.Reload(testContext(t), cfg), "back to the default")
+		require.NoError(t, g.Reload(testContext(t), copied(cfg, func(c *conf.Config) { c.Services.Allow = []string{"127.0.0.0/8"} })))
 	}
 }
