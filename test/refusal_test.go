@@ -1,14 +1,19 @@
 package test
 
 import (
+	"bytes"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 
 	"github.com/framegate/framegate/test/testbed"
 )
@@ -170,6 +175,60 @@ func TestRefusal_EachIsAnsweredCountedAndLogged(t *testing.T) {
 	}
 }
 
+// A client need not wait for the server's SETTINGS before its first request (RFC 9113 §3.4), but they are the first that it
+// hears, also where that request is refused. The calls behind it are none the worse.
+func TestRefusal_OfTheFirstRequestComesAfterTheSettings(t *testing.T) {
+	server := testbed.NewH2Server(t)
+	proxy := testbed.NewProxy(t, testbed.RouteTo(server.Addr))
+	for name, r := range refusals() {
+		t.Run(name, func(t *testing.T) {
+			var out, block bytes.Buffer
+			out.WriteString(http2.ClientPreface)
+			fr, enc := http2.NewFramer(&out, nil), hpack.NewEncoder(&block)
+			fr.AllowIllegalWrites = true
+			require.NoError(t, fr.WriteSettings())
+			for i, fields := range []testbed.Fields{r.fields, testbed.RequestFields()} {
+				block.Reset()
+				for _, f := range fields {
+					require.NoError(t, enc.WriteField(hpack.HeaderField{Name: f.Name, Value: f.Value}))
+				}
+				first := block.Next(1 << 14)
+				require.NoError(t, fr.WriteHeaders(http2.HeadersFrameParam{StreamID: uint32(2*i + 1), BlockFragment: first, EndStream: true, EndHeaders: block.Len() == 0}))
+				for block.Len() > 0 {
+					next := block.Next(1 << 14)
+					require.NoError(t, fr.WriteContinuation(uint32(2*i+1), block.Len() == 0, next))
+				}
+			}
+			nc, err := net.Dial("tcp", proxy.Addr)
+			require.NoError(t, err)
+			defer nc.Close()
+			require.NoError(t, nc.SetDeadline(time.Now().Add(testbed.Patience)))
+			_, err = nc.Write(out.Bytes())
+			require.NoError(t, err)
+			answer(server.Accept(t), "reply")
+
+			in := http2.NewFramer(nil, nc)
+			in.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+			f, err := in.ReadFrame()
+			require.NoError(t, err)
+			require.IsType(t, &http2.SettingsFrame{}, f, "the first frame")
+			require.False(t, f.(*http2.SettingsFrame).IsAck())
+			for ended := map[uint32]string{}; len(ended) < 2; {
+				f, err := in.ReadFrame()
+				require.NoError(t, err)
+				if h, ok := f.(*http2.MetaHeadersFrame); ok && h.StreamEnded() {
+					for _, field := range h.Fields {
+						if field.Name == "grpc-status" {
+							ended[h.StreamID] = field.Value
+						}
+					}
+					require.Equal(t, map[uint32]string{1: strconv.Itoa(r.code), 3: "0"}[h.StreamID], ended[h.StreamID], "stream %d", h.StreamID)
+				}
+			}
+		})
+	}
+}
+
 // What gRPC allows goes on as before.
 func TestRefusal_OddButGoodRequestsAreForwarded(t *testing.T) {
 	p := newRawPair(t, proxied)
@@ -224,4 +283,32 @@ func TestRefusal_UndecodableBlockEndsTheConnection(t *testing.T) {
 	require.Equal(t, http2.ErrCodeCompression, g.Code)
 	require.Equal(t, "bad_header_block", g.Debug)
 	c.AwaitClosed(t)
+}
+
+// Also that comes after the SETTINGS, where it is the first that the client sends.
+func TestRefusal_UndecodableFirstBlockIsToldAfterTheSettings(t *testing.T) {
+	proxy := testbed.NewProxy(t, "routes: []")
+	var out bytes.Buffer
+	out.WriteString(http2.ClientPreface)
+	fr := http2.NewFramer(&out, nil)
+	require.NoError(t, fr.WriteSettings())
+	require.NoError(t, fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{0xff, 0xff, 0xff}, EndHeaders: true}))
+	nc, err := net.Dial("tcp", proxy.Addr)
+	require.NoError(t, err)
+	defer nc.Close()
+	require.NoError(t, nc.SetDeadline(time.Now().Add(testbed.Patience)))
+	_, err = nc.Write(out.Bytes())
+	require.NoError(t, err)
+	in := http2.NewFramer(nil, nc)
+	f, err := in.ReadFrame()
+	require.NoError(t, err)
+	require.IsType(t, &http2.SettingsFrame{}, f)
+	for {
+		f, err := in.ReadFrame()
+		require.NoError(t, err)
+		if g, ok := f.(*http2.GoAwayFrame); ok {
+			require.Equal(t, http2.ErrCodeCompression, g.ErrCode)
+			return
+		}
+	}
 }

@@ -48,7 +48,7 @@ type conn struct {
 	guard  *guard
 
 	wmu    sync.Mutex    // serializes Write; guards due, and what guard.sent says is guarded by it
-	due    []byte        // whole frames that wait until the header block that is being written has its end
+	due    []byte        // whole frames that wait for mayInsert
 	writes atomic.Uint32 // writes begun and done: odd while one is under way
 	state  atomic.Int32  // a connState; changed with mu held
 
@@ -118,7 +118,7 @@ func (c *conn) Write(p []byte) (int, error) {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
 	n, err := c.writeLocked(p)
-	if len(c.due) > 0 && err == nil && c.guard.sent.atBoundary() {
+	if len(c.due) > 0 && err == nil && c.mayInsert() {
 		_, _ = c.writeLocked(c.due)
 		c.due = nil
 	}
@@ -129,12 +129,16 @@ func (c *conn) Write(p []byte) (int, error) {
 func (c *conn) send(frames []byte) {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
-	if !c.guard.sent.atBoundary() {
+	if !c.mayInsert() {
 		c.due = append(c.due, frames...)
 		return
 	}
 	_, _ = c.writeLocked(frames)
 }
+
+// mayInsert reports whether frames of our own may come next: after the transport's SETTINGS, which are the first frame of
+// all (RFC 9113 §3.4), and not within a header block (§6.10). wmu is held.
+func (c *conn) mayInsert() bool { return c.writes.Load() > 0 && c.guard.sent.atBoundary() }
 
 func (c *conn) writeLocked(p []byte) (int, error) {
 	c.guard.sent.follower.Follow(p) // before the client can react to it
@@ -196,7 +200,11 @@ func (c *conn) sendAway(o *Offence, code http2.ErrCode) {
 	if c.wmu.TryLock() {
 		if c.guard.sent.atBoundary() {
 			_ = c.SetWriteDeadline(time.Now().Add(leaveTimeout))
-			_, _ = c.Conn.Write(goAwayFrame(c.guard.handled, o.Name, code))
+			var p []byte
+			if c.writes.Load() == 0 {
+				p = h2conn.AppendFrameHeader(p, h2conn.FrameHeader{Type: http2.FrameSettings}) // the first frame (RFC 9113 §3.4)
+			}
+			_, _ = c.Conn.Write(append(p, goAwayFrame(c.guard.handled, o.Name, code)...))
 		}
 		c.wmu.Unlock()
 	}
