@@ -27,7 +27,7 @@ type attempt struct {
 	overPending  bool // it was not to wait for a connection, because too many calls do
 	closed       bool
 	ready        chan struct{} // closed when hedging does not wait for its answer any longer; nil without hedging
-	earlier      *attempt      // of the call; nil for the first
+	earlier      *attempt      // of the call, which may be open; nil for none
 
 	cancel context.CancelFunc // of the context of its stream; nil if it has none of its own
 	timer  *time.Timer        // of the per-try timeout; nil without one
@@ -39,7 +39,7 @@ type attempt struct {
 type outcome struct {
 	unseen   bool       // the endpoint certainly did not see it
 	away     bool       // it was unseen because the endpoint told the whole connection to go away
-	refused  bool       // it was unseen because the endpoint refused its stream alone
+	full     bool       // it was unseen because the endpoint refused its stream alone, and calls wait until there is room
 	resting  bool       // it was unseen because the endpoint was left alone after an earlier failure
 	late     bool       // its per-try timeout has passed
 	waiting  bool       // the endpoint may wait for the rest of the request: that it said nothing is no failure
@@ -54,6 +54,9 @@ func (c *call) pick(a *attempt) *localError {
 	var err error
 	if a.picked, err = c.target.Pick(); err != nil {
 		return targetError(&c.target, err)
+	}
+	for c.last != nil && c.last.closed {
+		c.last = c.last.earlier // there is no end of attempts while a call waits for room
 	}
 	a.earlier, c.last = c.last, a
 	c.addr.Store(&a.picked.Address)
@@ -143,7 +146,7 @@ func (c *call) outcome(a *attempt) (o outcome, ok bool) {
 	}
 	<-a.Stream.Done() // is near; only then is there a status to read
 	o = outcome{
-		unseen: a.Unprocessed(), away: a.Unprocessed() && !a.refused(), refused: a.Unprocessed() && a.refused(), late: a.late.Load(), waiting: !c.requested.Load(), lost: a.lost.Load(),
+		unseen: a.Unprocessed(), away: a.Unprocessed() && !a.refused(), full: a.Unprocessed() && a.refused() && c.waitsForRoom(), late: a.late.Load(), waiting: !c.requested.Load(), lost: a.lost.Load(),
 		code: a.Status().Code(), pushback: a.Trailer()[pushbackTrailer],
 	}
 	if code, isReset := a.ResetCode(); isReset && a.Status().Message() == resetMessage(code) {
@@ -155,8 +158,8 @@ func (c *call) outcome(a *attempt) (o outcome, ok bool) {
 // result says what an attempt that did not become the call's result tells of its endpoint.
 func (o outcome) result() resolver.Result {
 	switch {
-	case o.away, o.lost, o.late && o.waiting:
-		return resolver.Unknown // it goes in order, or was not waited for
+	case o.away, o.lost, o.full, o.late && o.waiting:
+		return resolver.Unknown // it goes in order, was not waited for, or does as much as it can
 	case o.late, o.code == codes.Unavailable:
 		return resolver.Failed
 	}

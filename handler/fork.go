@@ -155,6 +155,15 @@ func (f *fork) dropLocked(d *feed) {
 	f.live = slices.DeleteFunc(f.live, func(e *feed) bool { return e == d })
 }
 
+// leave is for an attempt that has ended.
+func (f *fork) leave(a *attempt) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.live = slices.DeleteFunc(f.live, func(d *feed) bool { return d.attempt == a })
+	f.trimLocked()
+	f.changed.Broadcast()
+}
+
 // choose makes a the only attempt. It reports false if that was given up before.
 func (f *fork) choose(a *attempt) bool {
 	f.mu.Lock()

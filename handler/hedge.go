@@ -24,7 +24,8 @@ type hedge struct {
 	begun   bool            // the second attempt, or that there will be none
 	delayed bool            // the second attempt waits for as long as the endpoint of another said
 	waiting []*attempt
-	best    answer // of the attempts that ended without one: the result, if there is no answer
+	room    <-chan time.Time // when to ask again an endpoint that has refused the only attempt; nil if there is no such wait
+	best    answer           // of the attempts that ended without one: the result, if there is no answer
 }
 
 // answer says that an attempt's answer has begun, or how it ended without one.
@@ -53,8 +54,8 @@ func (a answer) rank() int {
 	return 3
 }
 
-// mostHedged is more than the attempts that there can be: two, and those for others that no endpoint saw.
-const mostHedged = 2 + 1 + mostAway + mostRested
+// mostHedged is how many attempts there can be at once: the first and the second, or what follows one that ended.
+const mostHedged = 2
 
 // hedged starts the request, and makes the attempt current whose answer is that of the call. The error says why none
 // could be opened.
@@ -70,19 +71,27 @@ func (c *call) hedged() *localError {
 	timer := time.NewTimer(c.target.Hedge.Delay)
 	defer timer.Stop()
 	over := ctx.Done()
-	for len(h.waiting) > 0 || h.delayed {
+	for len(h.waiting) > 0 || h.delayed || h.room != nil {
 		select {
 		case <-over:
 			h.delayed, over = false, nil // what waits will answer at once
+			c.endRoom(h, true)
+		case <-h.room:
+			c.endRoom(h, false)
+			if b := c.pickNext(&attempt{waited: true}, outcome{}); b != nil {
+				c.await(h, b, nil)
+			}
 		case <-timer.C:
 			c.beginSecond(h)
 		case a := <-h.answers:
 			h.waiting = slices.DeleteFunc(h.waiting, func(b *attempt) bool { return b == a.attempt })
 			if a.won() && c.fork.choose(a.attempt) {
+				c.endRoom(h, true)
 				c.settle(h, a.attempt)
 				return nil
 			}
 			c.closeAttempt(a.attempt, a.outcome.result())
+			c.fork.leave(a.attempt)
 			if a.rank() >= h.best.rank() {
 				h.best = a
 			}
@@ -96,6 +105,14 @@ func (c *call) hedged() *localError {
 	return nil
 }
 
+// endRoom ends the wait for room, if there is one; over says that the call has ended.
+func (c *call) endRoom(h *hedge, over bool) {
+	if h.room != nil {
+		h.room = nil
+		c.leaveRoom(over)
+	}
+}
+
 // await has a goroutine open the attempt, and wait for its answer. avoid is as for open.
 func (c *call) await(h *hedge, a *attempt, avoid *pool.Stream) {
 	h.waiting = append(h.waiting, a)
@@ -106,9 +123,6 @@ func (c *call) await(h *hedge, a *attempt, avoid *pool.Stream) {
 		defer close(a.ready)
 		defer func() { h.answers <- result }()
 		defer c.recoverPanic()
-		if a.waited && !c.awaitRoom(ctx) {
-			return
-		}
 		if result.outcome, result.err = c.open(ctx, a, c.hdr, avoid); result.err != nil {
 			return
 		}
@@ -135,9 +149,9 @@ func (c *call) follow(h *hedge, a answer, timer *time.Timer) {
 		}
 		return
 	}
-	if len(h.waiting) == 0 && c.mayAwaitRoom(a.outcome) {
-		if b := c.pickNext(&attempt{waited: true}, a.outcome); b != nil {
-			c.await(h, b, nil)
+	if len(h.waiting) == 0 && h.room == nil && c.mayAwaitRoom(a.outcome) {
+		if wait, ok := c.enterRoom(); ok {
+			h.room = time.After(wait)
 		}
 		return
 	}

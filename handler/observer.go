@@ -93,7 +93,7 @@ func (c *call) observeEnd() {
 
 // attempts counts the attempts of a call that has ended.
 func (c *call) attempts() Attempts {
-	a := Attempts{Unseen: c.away, OverBudget: c.overBudget}
+	a := Attempts{Unseen: c.away + c.room.asked, OverBudget: c.overBudget}
 	if c.triedUnseen {
 		a.Unseen++
 	}

@@ -49,7 +49,7 @@ type Record struct {
 type Attempts struct {
 	// Those beyond the first, by why they were made. One for which no endpoint was left counts too, but not one that was
 	// passed on at once because its endpoint is left alone after a failure (pool.DialError.Resting).
-	Unseen  int // an endpoint certainly did not see the one before: it could not be reached, refused it or went away
+	Unseen  int // an endpoint certainly did not see the one before: it could not be reached, refused it, each time anew, or went away
 	Retries int // the route's retry says so
 	Hedges  int // the route's hedge says so
 

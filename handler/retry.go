@@ -82,7 +82,7 @@ func (c *call) another(a *attempt, o outcome) *attempt {
 	}
 	if c.mayAwaitRoom(o) {
 		c.closeAttempt(a, o.result())
-		if !c.awaitRoom(c.ctx) {
+		if !c.awaitRoom() {
 			return nil
 		}
 		return c.pickNext(&attempt{waited: true}, o)
@@ -95,7 +95,7 @@ func (c *call) another(a *attempt, o outcome) *attempt {
 	if !c.mayRetry() {
 		return nil
 	}
-	if !c.sleep(c.ctx, wait) {
+	if !c.sleep(wait) {
 		c.target.RetryEnd()
 		return nil
 	}
@@ -186,14 +186,14 @@ func pushback(values []string) (time.Duration, bool) {
 	return d, err == nil && len(values) == 1 && d <= mostPushback
 }
 
-// sleep waits, and reports false if ctx or the call ended meanwhile.
-func (c *call) sleep(ctx context.Context, d time.Duration) bool {
+// sleep waits, and reports false if the call ended meanwhile.
+func (c *call) sleep(d time.Duration) bool {
 	if d > 0 {
 		t := time.NewTimer(d)
 		defer t.Stop()
 		select {
 		case <-t.C:
-		case <-ctx.Done():
+		case <-c.ctx.Done():
 			return false
 		}
 	}

@@ -1,7 +1,6 @@
 package handler
 
 import (
-	"context"
 	"time"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
@@ -21,14 +20,13 @@ type room struct {
 	until time.Time // a call without a deadline does not ask later; zero before the first wait
 }
 
+// waitsForRoom reports whether the route's calls wait for streams.
+func (c *call) waitsForRoom() bool { return c.proxy.openerOf(&c.target).Patience() > 0 }
+
 // mayAwaitRoom reports whether a call whose last attempt ended so is to wait for room, and ask again then. That goes on
 // until its deadline, or for Opener.Patience without one.
 func (c *call) mayAwaitRoom(o outcome) bool {
-	if !o.refused {
-		return false
-	}
-	patience := c.proxy.openerOf(&c.target).Patience()
-	if patience == 0 {
+	if !o.full {
 		return false
 	}
 	if _, bounded := c.ctx.Deadline(); bounded {
@@ -36,30 +34,43 @@ func (c *call) mayAwaitRoom(o outcome) bool {
 	}
 	now := time.Now()
 	if c.room.until.IsZero() {
-		c.room.until = now.Add(patience)
+		c.room.until = now.Add(c.proxy.openerOf(&c.target).Patience())
 	}
 	return now.Before(c.room.until)
 }
 
-// awaitRoom waits, longer each time, as one of the route's calls that wait for a stream. It reports false if ctx or the
-// call ended meanwhile, and ends the call if no more may wait or its
-// deadline has passed.
-func (c *call) awaitRoom(ctx context.Context) bool {
+// enterRoom begins a wait, which is longer each time, and counts the call as one of the route's that wait for a stream;
+// leaveRoom ends both. If no more calls may wait, it ends the call and returns false.
+func (c *call) enterRoom() (wait time.Duration, ok bool) {
 	if !c.target.Wait() {
 		c.fail(c.overPending())
-		return false
+		return 0, false
 	}
-	defer c.target.WaitEnd()
-	c.room.asked++
-	wait := roomBackoff.Wait(c.room.asked)
+	wait = roomBackoff.Wait(c.room.asked + 1)
 	if !c.room.until.IsZero() {
 		wait = min(wait, time.Until(c.room.until))
 	}
-	if c.sleep(ctx, wait) {
-		return true
-	}
-	if expired(c.ctx) {
+	return wait, true
+}
+
+// leaveRoom is for the end of a wait; over says that it was the call's end.
+func (c *call) leaveRoom(over bool) {
+	c.target.WaitEnd()
+	switch {
+	case !over:
+		c.room.asked++
+	case expired(c.ctx):
 		c.fail(errNoStream)
 	}
-	return false
+}
+
+// awaitRoom waits, and reports false if the call has ended.
+func (c *call) awaitRoom() bool {
+	wait, ok := c.enterRoom()
+	if !ok {
+		return false
+	}
+	ok = c.sleep(wait)
+	c.leaveRoom(!ok)
+	return ok
 }

@@ -1,6 +1,7 @@
 package test
 
 import (
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -175,58 +176,81 @@ func TestRetry_RefusedStreamWaitsAsAPendingCall(t *testing.T) {
 	})
 }
 
-// A server that announces its limit 300 ms after it took the connection, and refuses what is over it from the start.
+// lateLimit serves the streams of a server, limit at a time, each for so long, and refuses the others. It announces the
+// limit 300 ms after the first of them. stop returns how many it has served.
+func lateLimit(t testing.TB, server *testbed.H2Server, limit int, each time.Duration) (stop func() int) {
+	over, served := make(chan struct{}), make(chan int)
+	var running atomic.Int32
+	serve := func(st *testbed.H2Stream) {
+		_ = st.TryHeaders(testbed.ResponseFields())
+		_ = st.TrySend(testbed.Frame(text("reply")))
+		running.Add(-1)
+		_ = st.TryTrailers(testbed.StatusFields(0, ""))
+	}
+	go func() {
+		n, announced := 0, false
+		var first time.Time
+		for {
+			select {
+			case <-over:
+				served <- n
+				return
+			default:
+			}
+			if !announced && n > 0 && time.Since(first) > 300*time.Millisecond {
+				announced = true
+				for _, c := range server.Conns() {
+					_ = c.Write(func(fr *http2.Framer) error {
+						return fr.WriteSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: uint32(limit)})
+					})
+				}
+			}
+			if server.Unaccepted() == 0 {
+				time.Sleep(time.Millisecond)
+				continue
+			}
+			st := server.Accept(t)
+			if running.Load() >= int32(limit) {
+				_ = st.TryReset(http2.ErrCodeRefusedStream)
+				continue
+			}
+			if n++; n == 1 {
+				first = time.Now()
+			}
+			running.Add(1)
+			time.AfterFunc(each, func() { serve(st) })
+		}
+	}()
+	return func() int { close(over); return <-served }
+}
+
+// A limit that is announced late costs no call, and no endpoint its place: each takes what it can.
 func TestRetry_LimitThatIsAnnouncedLateLosesNoCall(t *testing.T) {
 	const limit, calls = 6, 60
 	eachRouting(t, func(t *testing.T, routes routing) {
-		u := newUpstreams(t, routes, 1)
-		server := u.servers[0]
-		var running atomic.Int32
-		go func() {
-			var announced bool
-			var first time.Time
-			for served := 0; served < calls; {
-				if !announced && !first.IsZero() && time.Since(first) > 300*time.Millisecond {
-					announced = true
-					for _, c := range server.Conns() {
-						_ = c.Write(func(fr *http2.Framer) error {
-							return fr.WriteSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: limit})
-						})
+		for servers := 1; servers <= 3; servers++ {
+			t.Run(strconv.Itoa(servers), func(t *testing.T) {
+				u := newUpstreams(t, routes, servers)
+				var stops []func() int
+				for _, s := range u.servers {
+					stops = append(stops, lateLimit(t, s, limit, 100*time.Millisecond))
+				}
+				var all []*testbed.H2Stream
+				for i := range calls {
+					fields := testbed.RequestFields("grpc-timeout", "20S")
+					if i%2 == 0 {
+						fields = testbed.RequestFields()
 					}
+					all = append(all, u.client.OpenEnd(t, fields))
 				}
-				if server.Unaccepted() == 0 {
-					time.Sleep(time.Millisecond)
-					continue
+				for _, cs := range all {
+					wantAnswer(t, cs, "reply")
 				}
-				st := server.Accept(t)
-				if first.IsZero() {
-					first = time.Now()
+				for i, stop := range stops {
+					require.Greater(t, stop(), calls/servers/2, "calls of server %d", i)
 				}
-				if running.Add(1) > limit {
-					running.Add(-1)
-					_ = st.TryReset(http2.ErrCodeRefusedStream)
-					continue
-				}
-				served++
-				time.AfterFunc(50*time.Millisecond, func() {
-					_ = st.TryHeaders(testbed.ResponseFields())
-					_ = st.TrySend(testbed.Frame(text("reply")))
-					running.Add(-1)
-					_ = st.TryTrailers(testbed.StatusFields(0, ""))
-				})
-			}
-		}()
-		var all []*testbed.H2Stream
-		for i := range calls {
-			fields := testbed.RequestFields("grpc-timeout", "20S")
-			if i%2 == 0 {
-				fields = testbed.RequestFields()
-			}
-			all = append(all, u.client.OpenEnd(t, fields))
+				u.requireIdle(t)
+			})
 		}
-		for _, cs := range all {
-			wantAnswer(t, cs, "reply")
-		}
-		u.requireIdle(t)
 	})
 }
