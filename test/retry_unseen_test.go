@@ -124,10 +124,10 @@ func TestRetry_RefusedStreamWaitsNoLongerThanItMay(t *testing.T) {
 				require.NoError(t, waits(cs))
 				cs.Reset(http2.ErrCodeCancel)
 				testbed.Poll(t, func() error { return noUpstreamBut(u.proxy, 0) })
+				u.requireUncounted(t)
 				tries := stop()
 				require.Greater(t, tries, 3*2)
 				require.Less(t, tries, 200, "no hot loop")
-				u.requireIdle(t)
 			})
 		}
 	})
@@ -171,8 +171,8 @@ func TestRetry_RefusedStreamWaitsAsAPendingCall(t *testing.T) {
 		}
 		require.GreaterOrEqual(t, late, 1)
 		require.LessOrEqual(t, late, 20, "those beyond the bound end")
+		u.requireUncounted(t)
 		stop()
-		u.requireIdle(t)
 	})
 }
 
