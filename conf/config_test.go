@@ -148,6 +148,24 @@ log: {level: loud, format: xml}
 }
 
 // A time that is too short for timers, or too long for arithmetic, is refused wherever it stands.
+// Kitex's registry takes a prefix that is empty; framegate's own keys must have one.
+func TestValidate_PrefixesInEtcd(t *testing.T) {
+	for doc, want := range map[string]string{
+		`{etcd: {service_prefix: ""}}`:   "",
+		`{etcd: {service_prefix: "/"}}`:  `etcd.service_prefix: "/", want a prefix such as kitex/registry-etcd`,
+		`{etcd: {service_prefix: "a%"}}`: `etcd.service_prefix: "a%", want`,
+		`{etcd: {prefix: ""}}`:           `etcd.prefix: "", want /name`,
+	} {
+		c, err := Parse([]byte(doc))
+		require.NoError(t, err)
+		if err := c.Validate(); want != "" {
+			require.ErrorContains(t, err, want)
+		} else {
+			require.NoError(t, err)
+		}
+	}
+}
+
 func TestValidate_EveryDurationHasBounds(t *testing.T) {
 	c := Default()
 	var walk func(v reflect.Value, path string)

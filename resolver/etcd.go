@@ -78,8 +78,9 @@ func NewEtcdSource(cfg EtcdConfig, r *Resolver, log *slog.Logger) *EtcdSource {
 	s.routes.apply = s.applyRoutes
 	s.routes.standIn = s.standIn
 	s.routes.part = func(snap *snapshot) snapshotPart { return snap.Routes }
-	s.instances = newFollower[Instance]("instances", cfg.ServicePrefix+"/", s.outage, log)
+	s.instances = newFollower[Instance]("instances", serviceKeys(cfg.ServicePrefix), s.outage, log)
 	s.instances.parse = parseRegistered
+	s.instances.foreign = func(name string) bool { return isForeign(cfg.ServicePrefix, name) }
 	s.instances.apply = s.applyInstances
 	s.keeper = newKeeper(cfg.KeepOnLoss, s.outage, log, r.SetInstances)
 	s.instances.deleted = s.keeper.note

@@ -58,6 +58,7 @@ type follower[T any] struct {
 	what       string // for people: routes
 	prefix     string // what the keys start with; documents are named by the rest
 	parse      func(name string, value []byte) (T, error)
+	foreign    func(name string) bool            // tells keys that are somebody else's; may be nil
 	apply      func(changed map[string]bool)     // puts the good versions in force; called by run's goroutine
 	deleted    func(name string, d *document[T]) // hears of good ones before apply does; may be nil
 	standIn    *standIn                          // what may stand in before the first sync
@@ -381,6 +382,9 @@ func (f *follower[T]) putLocked(name string, value []byte, revision, lease int64
 		return
 	}
 	d.latest, d.lease = revision, lease
+	if f.foreign != nil && f.foreign(name) {
+		return // it is only counted
+	}
 	if d.good() && bytes.Equal(d.raw, value) {
 		d.revision, d.err, d.bad = revision, nil, nil
 		return

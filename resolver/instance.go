@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -147,10 +148,29 @@ func ValidServiceName(s string) error {
 	return nil
 }
 
-// ValidateServicePrefix reports what is wrong with a prefix of the keys of instances. registry-etcd takes a prefix for a
-// format, so it may hold no percent sign.
+// isForeign reports whether a key, which is name behind serviceKeys, is none of ours. Without a prefix all keys of etcd that
+// begin with a slash are looked at, framegate's own too: those that do not end like the key of an instance are somebody
+// else's. With a prefix none is.
+func isForeign(prefix, name string) bool {
+	if prefix != "" {
+		return false
+	}
+	_, address, ok := SplitServiceKey(prefix, serviceKeys(prefix)+name)
+	if !ok {
+		return true
+	}
+	if strings.HasPrefix(address, "/") || strings.HasPrefix(address, unixPrefix) {
+		return false
+	}
+	colon := strings.LastIndexByte(address, ':')
+	_, err := strconv.ParseUint(address[colon+1:], 10, 16)
+	return colon <= 0 || err != nil || strings.Contains(address, "/")
+}
+
+// ValidateServicePrefix reports what is wrong with a prefix of the keys of instances. It may be empty, as registry-etcd's
+// may: keys are /SERVICE/ADDRESS then. registry-etcd takes a prefix for a format, so it may hold no percent sign.
 func ValidateServicePrefix(s string) error {
-	if s == "" || strings.HasSuffix(s, "/") || strings.Contains(s, "%") || !printable(s) {
+	if strings.HasSuffix(s, "/") || strings.Contains(s, "%") || !printable(s) {
 		return fmt.Errorf("%q, want a prefix such as %s, without spaces, %% and a slash at its end", s, DefaultServicePrefix)
 	}
 	return nil

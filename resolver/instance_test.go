@@ -78,10 +78,10 @@ func TestServiceNamesAndPrefixes(t *testing.T) {
 		require.ErrorContains(t, ValidServiceName(bad), "want 1 to 255 printable characters without spaces and slashes", bad)
 	}
 	require.NoError(t, ValidServiceName("echo.v1_Echo-2"))
-	for _, bad := range []string{"", "/", "a/", "a b", "a%", "a\x00"} {
+	for _, bad := range []string{"/", "a/", "a b", "a%", "a\x00"} {
 		require.ErrorContains(t, ValidateServicePrefix(bad), "want a prefix such as kitex/registry-etcd", bad)
 	}
-	for _, good := range []string{DefaultServicePrefix, "/framegate/services", "x"} {
+	for _, good := range []string{DefaultServicePrefix, "/framegate/services", "x", ""} {
 		require.NoError(t, ValidateServicePrefix(good))
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -219,6 +220,9 @@ func (l *lease) unused(ctx context.Context, err error) (Heartbeat, error) {
 // Deregister removes an instance, whoever registered it, or a bad document, and reports whether there was one. The
 // address is as in its key. A Registration that still runs registers it again.
 func (s *ServiceStore) Deregister(ctx context.Context, service, address string) (bool, error) {
+	if isForeign(s.prefix, service+"/"+address) {
+		return false, fmt.Errorf("deregister %s of service %s: want an address as in the key of an instance", address, service)
+	}
 	c := newChange(s.cli)
 	found, err := c.remove(ctx, ServiceKey(s.prefix, service, address), func(context.Context, *mvccpb.KeyValue) ([]clientv3.Cmp, error) { return nil, nil })
 	return found, serviceError("deregister", service, address, c, err)
@@ -280,6 +284,9 @@ func (s *ServiceStore) List(ctx context.Context) ([]ServiceInstances, []*Instanc
 	byName := map[string][]RegisteredInstance{}
 	var bad []*InstanceError
 	for _, kv := range resp.Kvs {
+		if isForeign(s.prefix, strings.TrimPrefix(string(kv.Key), serviceKeys(s.prefix))) {
+			continue
+		}
 		service, in, err := s.parse(kv)
 		if err != nil {
 			bad = append(bad, &InstanceError{Key: string(kv.Key), Revision: kv.ModRevision, Err: err})
