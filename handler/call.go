@@ -208,11 +208,15 @@ func (c *call) sendHeaders(encoding string, md metadata.MD) error {
 	return nil
 }
 
-// dropUnforwarded removes from md, headers or trailers of an answer, what is not forwarded.
+// dropUnforwarded removes from md, headers or trailers of an answer, what is not forwarded. The length of a body is not in
+// frame mode either: the call may end before all of it is here, and a client that was told the length would take that for
+// a broken connection and not look at the status.
 func (c *call) dropUnforwarded(md metadata.MD) {
 	dropHopByHop(md)
 	if c.struc != nil {
 		dropBodyFields(md)
+	} else {
+		delete(md, contentLength)
 	}
 }
 

@@ -34,7 +34,9 @@ func dropHopByHop(md metadata.MD) {
 
 // bodyFields describe the body that they come with: its length (RFC 9110 §8.6) and digests of it (RFC 9530, RFC 3230, RFC
 // 1864). gRPC needs none of them.
-var bodyFields = [...]string{"content-length", "content-digest", "repr-digest", "digest", "content-md5"}
+var bodyFields = [...]string{contentLength, "content-digest", "repr-digest", "digest", "content-md5"}
+
+const contentLength = "content-length"
 
 // dropBodyFields removes from md, which it owns, what is not true of a body whose messages struct mode may change.
 func dropBodyFields(md metadata.MD) {

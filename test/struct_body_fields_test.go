@@ -25,7 +25,8 @@ var bodyFields = testbed.NewFields(
 	"content-md5", "sQqNsWTgdUEFt6mb5y4/5Q==",
 )
 
-// What describes a body is not true of what struct mode makes of it. Frame mode keeps both.
+// What describes a body is not true of what struct mode makes of it. Frame mode keeps both, but for the length of an answer,
+// which it may have to cut.
 func TestBodyFields_AreKeptWithTheirBodyOnly(t *testing.T) {
 	eachPath(t, func(t *testing.T, to via) {
 		p := newRawPair(t, to)
@@ -42,11 +43,46 @@ func TestBodyFields_AreKeptWithTheirBodyOnly(t *testing.T) {
 			for _, f := range bodyFields {
 				if strings.HasSuffix(t.Name(), "/struct") {
 					require.Empty(t, got.Values(f.Name), "%s: %s", where, f.Name)
-				} else if where != "trailers" || f.Name != "content-length" {
+				} else if f.Name == "content-length" && (where == "trailers" || where == "headers" && strings.HasSuffix(t.Name(), "/proxied")) {
+					require.Empty(t, got.Values(f.Name), where)
+				} else {
 					require.Equal(t, []string{f.Value}, got.Values(f.Name), "%s: %s", where, f.Name)
 				}
 			}
 		}
+	})
+}
+
+// A client that checks content-length hears the status of an answer that framegate had to cut.
+func TestBodyFields_StrictClientHearsTheStatusOfAnAnswerThatIsCut(t *testing.T) {
+	eachMode(t, func(t *testing.T, to via) {
+		server := testbed.NewH2Server(t)
+		var protocols http.Protocols
+		protocols.SetUnencryptedHTTP2(true)
+		transport := &http.Transport{Protocols: &protocols}
+		t.Cleanup(transport.CloseIdleConnections)
+		req, err := http.NewRequestWithContext(patient(t), http.MethodPost, "http://"+to(t, server.Addr)+testbed.Method, bytes.NewReader(testbed.Frame(text("a"))))
+		require.NoError(t, err)
+		req.Header.Set("content-type", "application/grpc")
+		req.Header.Set("te", "trailers")
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			ss := server.Accept(t)
+			ss.ReadHeaders()
+			ss.SendHeaders(testbed.ResponseFields("content-length", "100"))
+			ss.Send(testbed.Frame(text("b")))
+			ss.Send([]byte{7, 0, 0, 0, 1}) // no flag that there is
+		}()
+		resp, err := transport.RoundTrip(req)
+		require.NoError(t, err)
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		require.Equal(t, testbed.Frame(text("b")), body)
+		require.Equal(t, "13", resp.Trailer.Get("grpc-status"))
+		require.Equal(t, "bad_response_framing", resp.Trailer.Get("framegate-error"))
+		<-ended
 	})
 }
 
