@@ -131,7 +131,7 @@ func (c *call) stop() {
 	if c.uploaded != nil {
 		<-c.uploaded // both streams have ended, so nothing blocks it
 	}
-	c.replay.sending.Wait()
+	c.replay.stop()
 }
 
 // endpoint returns the address of the endpoint that the last attempt goes to, or "".

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"slices"
 	"sync"
+
+	"github.com/framegate/framegate/handler/budget"
 )
 
 // fork is the request of a hedged call on its way to several attempts, to each at its own pace: a slow one holds up no
@@ -24,8 +26,9 @@ type fork struct {
 	changed sync.Cond  // with mu
 	live    []*feed    // whose attempts take more
 	pieces  [][]byte
-	first   int  // number of the first of pieces, in the request
-	bytes   int  // of pieces
+	first   int // number of the first of pieces, in the request
+	bytes   int // of pieces
+	room    budget.Keep
 	given   bool // there will be no further attempt, and pieces are dropped
 	ended   bool // the request has ended with the last of pieces
 	stopped bool // the call has ended
@@ -51,7 +54,8 @@ func (f *fork) write(p []byte) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for {
-		switch full := f.bytes > 0 && f.bytes+len(p) > f.most; {
+		full := f.bytes > 0 && (f.bytes+len(p) > f.most || !f.room.Hold(kept(f.bytes+len(p))))
+		switch {
 		case f.stopped, f.given && len(f.live) == 0:
 			return errForkOver
 		case !full:
@@ -98,6 +102,7 @@ func (f *fork) trimLocked() {
 		f.pieces[0] = nil
 		f.pieces = f.pieces[1:]
 	}
+	f.room.Hold(kept(f.bytes))
 }
 
 // join has the request sent to an attempt from its beginning, and reports false if not all of it is here any more.
@@ -211,4 +216,7 @@ func (f *fork) stop() {
 	f.changed.Broadcast()
 	f.mu.Unlock()
 	f.feeds.Wait()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.room.Hold(0)
 }

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/framegate/framegate/handler/budget"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/resolver"
 )
@@ -22,7 +23,8 @@ type replay struct {
 	live    *pool.Stream // of the attempt
 	pieces  [][]byte
 	bytes   int
-	most    int       // that are kept; set before the first write
+	most    int // that are kept; set before the first write
+	room    budget.Keep
 	tooLong bool      // more was sent than is kept
 	ended   bool      // the whole request was sent
 	first   [2][]byte // room for pieces of most requests
@@ -35,12 +37,17 @@ func (c *call) keep() {
 	switch t := &c.target; {
 	case t.Hedge != nil:
 		c.fork = newFork(cmp.Or(t.Hedge.BufferBytes, resolver.DefaultBufferBytes), c.recoverPanic)
+		c.fork.room.Of(c.proxy.budget)
 	case t.Retry != nil:
 		c.replay.most = cmp.Or(t.Retry.BufferBytes, resolver.DefaultBufferBytes)
 	default:
 		c.replay.most = maxKept
 	}
+	c.replay.room.Of(c.proxy.budget)
 }
+
+// kept returns what n bytes of a request that are kept take of the budget. So much as a stream's window is no part of it.
+func kept(n int) int64 { return int64(max(0, n-maxKept)) }
 
 // give gives further attempts up.
 func (c *call) give() {
@@ -50,7 +57,7 @@ func (c *call) give() {
 	}
 	c.replay.given.Store(true)
 	if c.replay.mu.TryLock() { // else the writer drops what is kept when it is through
-		c.replay.pieces, c.replay.tooLong = nil, true
+		c.replay.forgetLocked()
 		c.replay.mu.Unlock()
 	}
 }
@@ -110,10 +117,24 @@ func (w *replayWriter) Write(p []byte) error {
 func (r *replay) keeps(n int) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.given.Load() || r.bytes+n > r.most {
-		r.pieces, r.tooLong = nil, true
+	if r.given.Load() || r.bytes+n > r.most || !r.tooLong && !r.room.Hold(kept(r.bytes+n)) {
+		r.forgetLocked()
 	}
 	return !r.tooLong
+}
+
+// forgetLocked drops what is kept: there will be no further attempt.
+func (r *replay) forgetLocked() {
+	r.pieces, r.tooLong = nil, true
+	r.room.Hold(0)
+}
+
+// stop returns when nothing is sent any more. All streams have ended, and nothing is written.
+func (r *replay) stop() {
+	r.sending.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.forgetLocked()
 }
 
 func (r *replay) write(p []byte) error {
