@@ -12,7 +12,7 @@ import (
 )
 
 // MaxCost bounds what one expression may cost. A step such as a call costs 1, ten characters that are looked at cost 1, and
-// so do a hundred steps of a pattern. An expression whose cost may be greater is refused: the estimate, cel-go's, takes
+// so do fifty steps of a pattern. An expression whose cost may be greater is refused: the estimate, cel-go's, takes
 // lists and maps to have up to 1000 elements, and strings and bytes up to 256. A loop over more, or over larger ones, is
 // stopped when its calls and what they make have reached the bound, or after maxTime; so are patterns on longer texts.
 const MaxCost = 1_000_000

@@ -17,7 +17,7 @@ import (
 
 // A pattern takes a time that grows with the length of the text times the size of the pattern, the instructions that it
 // compiles to: each is tried at each character. So many of these steps cost 1.
-const stepsPerCost = 100
+const stepsPerCost = 50
 
 const (
 	maxPatternSize  = 2000    // of one pattern

@@ -11,8 +11,9 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// alternation is a pattern of that size of which about all is tried at each letter a of a text.
-func alternation(size int) string { return fmt.Sprintf("(?:(?:ac|d)?){%d}b", size/5) }
+// alternation is a pattern of about that size. What begins with a z is not in the texts here, so it is found out at once
+// that it does not match: but it is counted as if it were not.
+func alternation(size int) string { return fmt.Sprintf("z(?:(?:ac|d)?){%d}b", size/5) }
 
 // anyMatches is a rule with a condition on the name, for each text a pattern.
 func anyMatches(patterns ...string) string {
@@ -47,29 +48,20 @@ func TestApply_CountsPatternsByTheirSizeAndTheLengthOfTheText(t *testing.T) {
 		{"in an optional", `- {on: request, when: 'optional.of(message.name).orValue("").matches("` + alternation(1900) + `")', action: reject}`, long, true},
 		{"twelve alternations on a short text", anyMatches(twelve(300)...), long[:1000], false},
 		{"twelve short ones", anyMatches(twelve(20)...), long, false},
-		{"a list of words", anyMatches("(?i)(" + strings.Repeat("casino|", 100) + "lottery)"), long, false},
+		{"a list of words", anyMatches("(?i)(" + strings.Repeat("casino|", 60) + "lottery)"), long, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := programOf(t, c.rules).Method(create).Request
 			var out Result
-			err := r.Apply(&Call{}, order(r, c.text, nil, 0), Frame{Bytes: len(c.text)}, &out)
+			err := r.Apply(&Call{}, order(r, c.text, nil, 0), Frame{}, &out)
 			if !c.fails {
 				require.NoError(t, err)
 				require.Equal(t, Pass, out.Verdict)
 				return
 			}
-			require.Regexp(t, `^struct.rules\[0\].when: (costs more than 1000000|takes longer than 1s)$`, fmt.Sprint(err))
+			require.EqualError(t, err, "struct.rules[0].when: costs more than 1000000")
 		})
 	}
-}
-
-// Each of the rules may cost what it does, all of them together may not take as long.
-func TestApply_PatternsOfAllRulesHaveTheTimeOfOneMessage(t *testing.T) {
-	rules := strings.Repeat(anyMatches(alternation(1000)), 60)
-	r := programOf(t, rules).Method(create).Request
-	text := strings.Repeat("a", maxTextBytes)
-	err := r.Apply(&Call{}, order(r, text, nil, 0), Frame{Bytes: len(text)}, new(Result))
-	require.ErrorContains(t, err, "takes longer than 1s")
 }
 
 func TestCompile_BoundsPatterns(t *testing.T) {
@@ -80,8 +72,8 @@ func TestCompile_BoundsPatterns(t *testing.T) {
 	loop := func(size int) string {
 		return `- {on: request, when: 'message.tags.exists(x, x.matches("` + alternation(size) + `"))', action: reject}`
 	}
-	require.NoError(t, compile(loop(300)))
-	require.ErrorContains(t, compile(loop(500)), ": costs up to ")
+	require.NoError(t, compile(loop(150)))
+	require.ErrorContains(t, compile(loop(250)), ": costs up to ")
 	require.ErrorContains(t, compile(anyMatches("a{900}b{900}c{900}")), "matches of a pattern of 2702 instructions, want at most 2000")
 	require.ErrorContains(t, compile(anyMatches(`\pL{900}\pN{200}`)), "instructions, want at most 2000")
 
@@ -107,7 +99,7 @@ func TestApply_CountsWhatLoopsMake(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			r := programOf(t, "- {on: request, when: '"+c.when+"', action: reject}").Method(create).Request
 			m := order(r, text, tags, 9000)
-			err := r.Apply(&Call{}, m, Frame{Bytes: len(text)}, new(Result))
+			err := r.Apply(&Call{}, m, Frame{}, new(Result))
 			require.Regexp(t, "costs more than 1000000|takes longer than 1s", fmt.Sprint(err))
 		})
 	}
@@ -130,6 +122,8 @@ func TestApply_HearsThatTheCallHasEnded(t *testing.T) {
 	loop := programOf(t, `- {on: request, when: 'message.numbers.exists(n, n < 0)', action: reject}`).Method(create).Request
 	// Each condition is short, but what it does may take long with a long message.
 	plain := programOf(t, strings.Repeat(`- {on: request, when: 'message.name.contains("b") || message.name.contains("c")', action: reject}`+"\n", 5)).Method(create).Request
+	// So is a pattern, and there may be one in each rule.
+	patterns := programOf(t, strings.Repeat(anyMatches(alternation(500)), maxRules)).Method(create).Request
 	for _, c := range []struct {
 		name    string
 		rules   *Rules
@@ -139,6 +133,7 @@ func TestApply_HearsThatTheCallHasEnded(t *testing.T) {
 	}{
 		{"loop", loop, order(loop, "", nil, 1000), 1000, 100},
 		{"long message", plain, order(plain, "a", nil, 0), 1 << 20, 10},
+		{"patterns", patterns, order(patterns, strings.Repeat("a", maxTextBytes), nil, 0), 0, maxRules},
 		{"short message", plain, order(plain, "a", nil, 0), 100, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -153,6 +148,23 @@ func TestApply_HearsThatTheCallHasEnded(t *testing.T) {
 				require.False(t, errors.Is(err, context.DeadlineExceeded))
 				require.Equal(t, n, ended.asked, "it stops at once")
 			}
+		})
+	}
+}
+
+// The most that patterns may cost is to take about maxTime.
+func BenchmarkMatches_MostThatTheyMayCost(b *testing.B) {
+	for _, pattern := range []string{`(?:(?:ac|d)?){390}b`, `(?:a?){480}b`, `(?i)(?:\pL?){480}9`} {
+		b.Run(pattern, func(b *testing.B) {
+			r := programOf(b, anyMatches(pattern)).Method(create).Request
+			size, err := patternSize(pattern)
+			require.NoError(b, err)
+			length := min(MaxCost*stepsPerCost/size, maxTextBytes)
+			m := order(r, strings.Repeat("a", length), nil, 0)
+			for b.Loop() {
+				require.NoError(b, r.Apply(&Call{}, m, Frame{}, new(Result)))
+			}
+			b.ReportMetric(float64(b.Elapsed().Milliseconds())/float64(b.N)*MaxCost*stepsPerCost/float64(size*length), "ms/MaxCost")
 		})
 	}
 }
