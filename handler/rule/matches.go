@@ -144,9 +144,7 @@ func (c *matcher) Exec(frame *interpreter.ExecutionFrame) ref.Val {
 		return types.NewErr("matches of a string of %d bytes, want at most %d", len(s), maxTextBytes)
 	}
 	if m := meterOf(frame); m != nil {
-		if m.spend(c.pattern.cost(len(s))); m.over != nil {
-			return types.WrapErr(m.over)
-		}
+		m.spend(c.pattern.cost(len(s)))
 	}
 	return types.Bool(c.pattern.re.MatchString(string(s)))
 }

@@ -152,6 +152,19 @@ func TestApply_HearsThatTheCallHasEnded(t *testing.T) {
 	}
 }
 
+// Errors do not end loops: what stops an evaluation has to.
+func TestApply_StopsALoopAtOnce(t *testing.T) {
+	r := programOf(t, `- {on: request, when: 'message.numbers.exists(n, message.numbers[n] < 0)', action: reject}`).Method(create).Request
+	m := order(r, "", nil, 100_000)
+	allocs := testing.AllocsPerRun(1, func() {
+		err := r.Apply(&Call{Context: &endsAt{Context: t.Context(), n: 1}}, m, Frame{}, new(Result))
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+	})
+	require.Less(t, allocs, 10_000.0)
+}
+
 // The most that patterns may cost is to take about maxTime.
 func BenchmarkMatches_MostThatTheyMayCost(b *testing.B) {
 	for _, pattern := range []string{`(?:(?:ac|d)?){390}b`, `(?:a?){480}b`, `(?i)(?:\pL?){480}9`} {

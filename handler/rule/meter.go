@@ -14,7 +14,8 @@ import (
 )
 
 // meter stops the evaluation of an expression that the message makes too expensive. cel-go has a limit of its own, but
-// what it keeps to count costs makes the time of a loop grow with the square of its turns.
+// what it keeps to count costs makes the time of a loop grow with the square of its turns. An error in their place would
+// not stop it: loops go on after errors, and so does ||.
 type meter struct {
 	// Of all expressions that see the message.
 	ctx     context.Context // see Call.Context
@@ -29,6 +30,12 @@ type meter struct {
 // next makes the meter ready for another expression.
 func (m *meter) next() { m.cost, m.over = 0, nil }
 
+// stop ends the evaluation. The panic is cel-go's own way to do that: its Eval recovers from it.
+func (m *meter) stop(why error) {
+	m.over = why
+	panic(interpreter.EvalCancelledError{Message: why.Error(), Cause: interpreter.CostLimitExceeded})
+}
+
 // maxTime bounds how long the expressions that see a message may take together. What is done with a message may take long
 // and cost little, such as a look-up by a key of megabytes in each turn of a loop.
 const maxTime = time.Second
@@ -42,27 +49,27 @@ const (
 
 // tick looks at the clock, sometimes.
 func (m *meter) tick(work int) {
-	if m.work += work; m.work < workPerLook || m.over != nil {
+	if m.work += work; m.work < workPerLook {
 		return
 	}
 	m.work = 0
 	if m.ctx != nil {
-		if m.over = m.ctx.Err(); m.over != nil {
-			return
+		if err := m.ctx.Err(); err != nil {
+			m.stop(err)
 		}
 	}
 	if m.started.IsZero() {
 		m.started = time.Now()
 	} else if time.Since(m.started) > maxTime {
-		m.over = fmt.Errorf("takes longer than %v", maxTime)
+		m.stop(fmt.Errorf("takes longer than %v", maxTime))
 	}
 }
 
 // spend adds the cost of what is about to be done.
 func (m *meter) spend(cost int) {
 	m.tick(1 + cost/costPerWork)
-	if m.cost += cost; m.cost > MaxCost && m.over == nil {
-		m.over = fmt.Errorf("costs more than %d", MaxCost)
+	if m.cost += cost; m.cost > MaxCost {
+		m.stop(fmt.Errorf("costs more than %d", MaxCost))
 	}
 }
 
@@ -142,16 +149,9 @@ func (c *meteredObject) Eval(a interpreter.Activation) ref.Val { return c.Exec(i
 
 // meteredExec evaluates i, and has count add what that cost.
 func meteredExec(i interpreter.InterpretableV2, frame *interpreter.ExecutionFrame, count func(*meter, ref.Val)) ref.Val {
-	m := meterOf(frame)
-	if m == nil {
-		return i.Exec(frame)
-	}
-	if m.over != nil {
-		return types.WrapErr(m.over)
-	}
 	v := i.Exec(frame)
-	if count(m, v); m.over != nil {
-		return types.WrapErr(m.over)
+	if m := meterOf(frame); m != nil {
+		count(m, v)
 	}
 	return v
 }
