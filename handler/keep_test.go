@@ -81,7 +81,7 @@ func TestRetry_WhatIsKeptHasABound(t *testing.T) {
 			r := resolver.New(handlertest.Listener)
 			t.Cleanup(r.Close)
 			r.Apply("test", []*resolver.Route{doc})
-			p, cc := handlertest.Start(t, handler.Config{Router: r, MaxDecodedBytes: budget.MinBytes})
+			p, cc := handlertest.Start(t, handler.Config{Router: r, MaxDecodedBytes: 2 * budget.MinBytes})
 			call := func(n int) (string, error) {
 				reply, err := handlertest.Unary(timeout(t), cc, "/s/m", make([]byte, n))
 				return string(reply), err

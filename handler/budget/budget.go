@@ -39,8 +39,8 @@ const (
 	smallShare = 4 << 20
 	smallPart  = 8
 
-	// keptPart is the part of the budget, as smallPart is, for what is kept without need: nobody waits for it, see Keep.
-	keptPart = 8
+	// keptPart is the part of that for small messages that may go to what is kept without need, see Keep.
+	keptPart = 2
 
 	// maxWait bounds the wait of a call without a deadline.
 	maxWait = 30 * time.Second
@@ -53,7 +53,7 @@ type Budget struct {
 	stall                         stallConfig
 
 	small   atomic.Int64 // in use for small
-	kept    atomic.Int64 // in use by what is kept
+	kept    atomic.Int64 // of that, by what is kept
 	refused atomic.Int64
 
 	mu       sync.Mutex // guards the fields below, and what Call and Share say is guarded by it
@@ -68,8 +68,8 @@ type Budget struct {
 // New returns a Budget of so many bytes, MinBytes at least.
 func New(bytes int64) *Budget {
 	bytes = max(bytes, MinBytes)
-	small, kept := bytes/smallPart, bytes/keptPart
-	return &Budget{bytes: bytes, max: bytes - small - kept, smallMax: small, keptMax: kept, maxWait: maxWait, stall: defaultStall}
+	small := bytes / smallPart
+	return &Budget{bytes: bytes, max: bytes - small, smallMax: small, keptMax: small / keptPart, maxWait: maxWait, stall: defaultStall}
 }
 
 // Stats is the state of a Budget.
@@ -83,7 +83,7 @@ type Stats struct {
 func (b *Budget) Stats() Stats {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return Stats{Bytes: b.bytes, Used: b.used + b.small.Load() + b.kept.Load(), Waiting: len(b.queue), Refused: b.refused.Load()}
+	return Stats{Bytes: b.bytes, Used: b.used + b.small.Load(), Waiting: len(b.queue), Refused: b.refused.Load()}
 }
 
 // Owner is who a Call belongs to.

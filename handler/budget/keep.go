@@ -1,7 +1,7 @@
 package budget
 
-// Keep is what one call keeps that it can do without, such as a request in case that it is sent again. It has a part of the
-// budget of its own, in which nobody waits. It is guarded by its owner. The zero Keep has no bound.
+// Keep is what one call keeps that it can do without, such as a request in case that it is sent again. It has a half of
+// what small messages have of the budget, where nobody waits. It is guarded by its owner. The zero Keep has no bound.
 type Keep struct {
 	budget *Budget
 	held   int64
@@ -17,8 +17,11 @@ func (k *Keep) Hold(n int64) bool {
 	if k.budget == nil || more == 0 {
 		return true
 	}
-	if k.budget.kept.Add(more) > k.budget.keptMax && more > 0 {
-		k.budget.kept.Add(-more)
+	b := k.budget
+	kept, small := b.kept.Add(more), b.small.Add(more)
+	if more > 0 && (kept > b.keptMax || small > b.smallMax) {
+		b.kept.Add(-more)
+		b.small.Add(-more)
 		return false
 	}
 	k.held = n
