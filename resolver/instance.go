@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 	"unicode"
@@ -35,8 +37,8 @@ func (in Instance) Validate() error {
 	if err := ValidateAddress(in.Address); err != nil {
 		errs = append(errs, fmt.Errorf("address: %w", err))
 	}
-	if in.Weight < 1 || in.Weight > MaxWeight {
-		errs = append(errs, fmt.Errorf("weight: %d, want 1 to %d", in.Weight, MaxWeight))
+	if err := validateWeight(in.Weight); err != nil {
+		errs = append(errs, fmt.Errorf("weight: %w", err))
 	}
 	for k, v := range in.Tags {
 		if k == "" || !utf8.ValidString(k) || !utf8.ValidString(v) {
@@ -44,6 +46,13 @@ func (in Instance) Validate() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func validateWeight(weight int) error {
+	if weight < 1 || weight > MaxWeight {
+		return fmt.Errorf("%d, want 1 to %d", weight, MaxWeight)
+	}
+	return nil
 }
 
 // equal reports whether both say the same.
@@ -65,8 +74,8 @@ const (
 )
 
 // ParseInstance reads an instance in the layout of registry-etcd, a JSON object of network, address, weight and tags. As
-// its resolver does, it gives DefaultInstanceWeight to a weight of 0 or less, and takes no notice of other keys. The
-// error names every mistake.
+// its resolver does, it gives DefaultInstanceWeight to a weight of 0 or less, and takes no notice of other keys. An IPv6
+// address may be without brackets; see bracketed. The error names every mistake.
 func ParseInstance(value []byte) (Instance, error) {
 	if len(value) > maxInstanceBytes {
 		return Instance{}, fmt.Errorf("document of %d bytes, want at most %d", len(value), maxInstanceBytes)
@@ -85,6 +94,7 @@ func ParseInstance(value []byte) (Instance, error) {
 	var errs []error
 	switch doc.Network {
 	case networkTCP, "tcp4", "tcp6":
+		in.Address = bracketed(doc.Address)
 		if strings.HasPrefix(doc.Address, unixPrefix) {
 			errs = append(errs, fmt.Errorf("address: %q, want host:port beside network %s", doc.Address, doc.Network))
 		}
@@ -116,6 +126,32 @@ func (in Instance) encode() ([]byte, error) {
 		return nil, fmt.Errorf("tags: document of %d bytes with them, want at most %d", len(value), maxInstanceBytes)
 	}
 	return value, nil
+}
+
+// bracketed returns [IPv6]:port for IPv6:port, which registry-etcd writes, and any other address as it is. What follows the
+// last colon is the port, since every instance has one: 2001:db8::1:9001 is port 9001 of 2001:db8::1.
+func bracketed(address string) string {
+	i := strings.LastIndexByte(address, ':')
+	if i < 0 || address[0] == '[' {
+		return address
+	}
+	host, port := address[:i], address[i+1:]
+	ip, err := netip.ParseAddr(host)
+	if n, bad := strconv.ParseUint(port, 10, 16); err != nil || !ip.Is6() || bad != nil || strconv.FormatUint(n, 10) != port {
+		return address
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// keysOf returns the keys that an instance at an address may have: its own, which is the first, and that which registry-etcd
+// writes for an IPv6 address.
+func (s *ServiceStore) keysOf(service, address string) []string {
+	address = bracketed(address)
+	keys := []string{ServiceKey(s.prefix, service, address)}
+	if host, port, err := net.SplitHostPort(address); err == nil && strings.HasPrefix(address, "[") {
+		keys = append(keys, ServiceKey(s.prefix, service, host+":"+port))
+	}
+	return keys
 }
 
 // ServiceKey returns the key of an instance in etcd, as registry-etcd makes it. The address is written as in Instance.

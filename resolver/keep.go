@@ -116,7 +116,7 @@ func (k *keeper) setClient(cli *clientv3.Client) {
 func (k *keeper) note(name string, d *document[Instance]) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.noted[name] = departed{lease: d.lease, leaving: isLeaving(d.raw)}
+	k.noted[name] = departed{lease: d.lease, leaving: notesOf(d.raw).Leaving}
 }
 
 // apply puts changes in force: names of instances, nil for those that are registered no more.
@@ -183,7 +183,7 @@ func (k *keeper) forget(v *vanished) {
 }
 
 func (k *keeper) publishLocked(service string) {
-	all := slices.Collect(maps.Values(k.registered[service]))
+	all := onePerAddress(k.registered[service])
 	for _, v := range k.vanished {
 		if v.service == service && v.member() {
 			all = append(all, v.Instance)
@@ -193,6 +193,19 @@ func (k *keeper) publishLocked(service string) {
 		delete(k.registered, service)
 	}
 	k.publish(service, all)
+}
+
+// onePerAddress returns the instances of some names, SERVICE/ADDRESS, without those whose address another has too: that
+// whose name says it counts, or else the first by name.
+func onePerAddress(named map[string]Instance) []Instance {
+	all := make(map[string]Instance, len(named))
+	for _, name := range slices.Sorted(maps.Keys(named)) {
+		in := named[name]
+		if _, there := all[in.Address]; !there || name == serviceOf(name)+"/"+in.Address {
+			all[in.Address] = in
+		}
+	}
+	return slices.Collect(maps.Values(all))
 }
 
 // ask finds out whether the lease of an instance has ended. If it is there, somebody deleted the instance.

@@ -1,6 +1,7 @@
 package resolver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -45,7 +46,7 @@ type Registration struct {
 	state   registrationState
 	held    bool               // it was registered before
 	granted []clientv3.LeaseID // leases of its own that the instance is on, or may be
-	adopted clientv3.LeaseID   // another's lease, with the same instance on it, that it renews too
+	weight  int                // that SetWeight gave the instance; 0 for none
 	retry   time.Duration      // wait after the next heartbeat that fails
 }
 
@@ -71,7 +72,7 @@ func NewRegistration(store *ServiceStore, service string, in Instance, ttl time.
 func (r *Registration) Registered() <-chan Heartbeat { return r.registered }
 
 // Run keeps the instance registered until ctx ends, trying on while etcd cannot be used. Then it deregisters what is its
-// own, which takes at most 3 s; if that fails, the lease runs out after the ttl. Call it once.
+// own, which takes at most 3 s; if that fails, the lease runs out after the ttl. What another has written since stays. Call it once.
 func (r *Registration) Run(ctx context.Context) {
 	gone := make(chan struct{}, 1)
 	var watcher sync.WaitGroup
@@ -119,11 +120,8 @@ func (r *Registration) beat(ctx context.Context) time.Duration {
 	}
 	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), min(max(timeout, minHeartbeatTimeout), etcdRequestTimeout))
 	defer cancel()
-	var mine func(clientv3.LeaseID) bool // at first, any: the last registration wins
-	if r.held {
-		mine = r.owns
-	}
-	hb, err := r.store.heartbeat(ctx, r.service, r.instance, r.ttl, mine)
+	// At first it takes the instance over from whoever has it: the last registration wins.
+	hb, err := r.store.heartbeat(ctx, r.service, r.instance, r.ttl, &registrant{owns: r.owns, held: r.held, weight: r.weight})
 	switch {
 	case err == nil:
 		r.hold(hb)
@@ -143,7 +141,7 @@ func (r *Registration) beat(ctx context.Context) time.Duration {
 }
 
 func (r *Registration) owns(id clientv3.LeaseID) bool {
-	return id == r.adopted || slices.Contains(r.granted, id)
+	return slices.Contains(r.granted, id)
 }
 
 // hold notes a heartbeat that succeeded.
@@ -159,12 +157,12 @@ func (r *Registration) hold(hb Heartbeat) {
 	case r.state != registrationHeld:
 		r.log.Info("etcd can be used again; still registered", "revision", hb.Revision)
 	}
-	if hb.Outcome == Unchanged && !slices.Contains(r.granted, hb.Lease) {
-		r.adopted, r.granted = hb.Lease, nil
-	} else {
-		r.adopted, r.granted = clientv3.NoLease, []clientv3.LeaseID{hb.Lease}
-	}
+	r.granted = []clientv3.LeaseID{hb.Lease}
 	r.held, r.state = true, registrationHeld
+	if r.weight != hb.weight {
+		r.log.Info("the weight was set", "weight", cmp.Or(hb.weight, r.instance.Weight), "registered_with", r.instance.Weight)
+		r.weight = hb.weight
+	}
 }
 
 // displaced notes that the instance is another's.
@@ -191,7 +189,7 @@ func (r *Registration) failed(ctx context.Context, err error) {
 func (r *Registration) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
 	defer cancel()
-	if r.adopted == clientv3.NoLease && len(r.granted) == 0 {
+	if len(r.granted) == 0 {
 		return
 	}
 	for {
@@ -210,16 +208,15 @@ func (r *Registration) leave(ctx context.Context) {
 }
 
 func (r *Registration) tryLeave(ctx context.Context) error {
+	in := r.instance
+	in.Weight = cmp.Or(r.weight, in.Weight)
 	for len(r.granted) > 0 {
-		r.store.sayLeaving(ctx, r.service, r.instance, r.granted[0])
+		r.store.sayLeaving(ctx, r.service, in, r.granted[0])
 		// With its lease goes the instance, if it is still on it.
 		if _, err := r.store.cli.Revoke(ctx, r.granted[0]); err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
 			return err
 		}
 		r.granted = r.granted[1:]
 	}
-	if r.adopted == clientv3.NoLease {
-		return nil
-	}
-	return r.store.release(ctx, r.service, r.instance, r.adopted)
+	return nil
 }

@@ -160,17 +160,19 @@ func TestRegistration_EndsInPeaceWithoutEtcd(t *testing.T) {
 	require.Zero(t, r.logs.Count("deregister"))
 }
 
-// Two of the same are one: each renews it, and when one goes the other puts it back.
+// Two of the same are one: the last has it, and it stays when the first goes. When the last goes, the first puts it back.
 func TestRegistration_TheSameTwiceIsOne(t *testing.T) {
 	endpoint, cli := startForRegistration(t)
 	first := runRegistration(t, endpoint, echoInstance, 6*time.Second)
 	hb := first.wait(t)
 	second := runRegistration(t, endpoint, echoInstance, 6*time.Second)
-	require.Equal(t, Heartbeat{Outcome: Unchanged, Revision: hb.Revision, Lease: hb.Lease}, second.wait(t))
-	require.Equal(t, hb.Revision, etcdRevision(t, cli))
+	taken := second.wait(t)
+	require.Equal(t, Updated, taken.Outcome)
+	require.NotEqual(t, hb.Lease, taken.Lease, "on a lease of its own")
 
 	first.stop()
-	eventually(t, 6*time.Second, "the second goes on", registered(t, cli, echoInstance))
+	require.True(t, registered(t, cli, echoInstance)(), "the second's stays")
+	require.Equal(t, taken.Revision, etcdRevision(t, cli), "and nobody has touched it")
 	second.stop()
 	require.True(t, none(t, cli)())
 
@@ -217,7 +219,7 @@ func TestRegistration_OwnsWhatItsPredecessorLeft(t *testing.T) {
 	_, err := NewServiceStore(cli, DefaultServicePrefix).Heartbeat(t.Context(), "echo", echoInstance, time.Hour)
 	require.NoError(t, err)
 	r := runRegistration(t, endpoint, echoInstance, time.Hour)
-	require.Equal(t, Unchanged, r.wait(t).Outcome)
+	require.Equal(t, Updated, r.wait(t).Outcome)
 	r.stop()
 	require.True(t, none(t, cli)())
 }

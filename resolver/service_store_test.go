@@ -90,7 +90,7 @@ func TestServiceStore_HeartbeatWritesWhatDiffers(t *testing.T) {
 			require.NoError(t, err)
 		}
 	}
-	doc, err := echoInstance.encode()
+	doc, err := noted{echoInstance, notes{Heartbeat: true}}.encode()
 	require.NoError(t, err)
 	for _, c := range []struct {
 		what   string
@@ -260,11 +260,12 @@ func TestServiceStore_FindsWhatRegistryEtcdRegisters(t *testing.T) {
 	require.Equal(t, "echo", services[0].Service)
 	require.Equal(t, echoInstance, services[0].Instances[0].Instance)
 
-	before := etcdRevision(t, s.cli)
 	hb, err := s.Heartbeat(t.Context(), "echo", echoInstance, 10*time.Second)
 	require.NoError(t, err)
-	require.Equal(t, Unchanged, hb.Outcome, "the same registration from both sides is one")
-	require.Equal(t, before, etcdRevision(t, s.cli))
+	require.Equal(t, Updated, hb.Outcome, "it is on a lease of its own from now on")
+	again, err := s.Heartbeat(t.Context(), "echo", echoInstance, 10*time.Second)
+	require.NoError(t, err)
+	require.Equal(t, Heartbeat{Outcome: Unchanged, Revision: hb.Revision, Lease: hb.Lease}, again)
 
 	require.NoError(t, reg.Deregister(info))
 	services, _, err = s.List(t.Context())

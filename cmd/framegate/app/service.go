@@ -16,7 +16,7 @@ import (
 func newServiceCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "service",
-		Short: "Register, list and deregister instances of services",
+		Short: "Register, list, weigh and deregister instances of services",
 		Long: `Register, list and deregister the instances of services in etcd. A backend of a route that says "service: NAME" sends its
 calls to the instances of that service: every framegate that uses that etcd takes up a change within a second.
 
@@ -27,10 +27,10 @@ clients find what is registered here.`,
 			if err := cmd.Help(); err != nil {
 				return err
 			}
-			return usageErrorf("%s: a command is missing, want register, list or deregister", cmd.CommandPath())
+			return usageErrorf("%s: a command is missing, want register, list, weight or deregister", cmd.CommandPath())
 		},
 	}
-	cmd.AddCommand(newServiceRegisterCommand(), newServiceListCommand(), newServiceDeregisterCommand())
+	cmd.AddCommand(newServiceRegisterCommand(), newServiceListCommand(), newServiceWeightCommand(), newServiceDeregisterCommand())
 	return cmd
 }
 

@@ -29,6 +29,24 @@ func (o *outputFlag) writeInstanceChange(w io.Writer, c instanceChange) error {
 	return err
 }
 
+// weightChange is what became of an instance's weight.
+type weightChange struct {
+	Service  string `yaml:"service"`
+	Address  string `yaml:"address"`
+	Outcome  string `yaml:"outcome"`
+	Was      int    `yaml:"was"`
+	Weight   int    `yaml:"weight"`
+	Revision int64  `yaml:"revision"`
+}
+
+func (o *outputFlag) writeWeight(w io.Writer, c weightChange) error {
+	if o.format != outputTable {
+		return o.write(w, c)
+	}
+	_, err := fmt.Fprintf(w, "service %s: %s %s, weight %d -> %d%s\n", plain.Text(c.Service), plain.Text(c.Address), c.Outcome, c.Was, c.Weight, inRevision(c.Revision))
+	return err
+}
+
 // listedService is a service as JSON and YAML show it.
 type listedService struct {
 	Name      string           `yaml:"name"`

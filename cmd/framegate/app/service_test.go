@@ -145,6 +145,35 @@ func TestService_Deregister(t *testing.T) {
 	require.EqualError(t, err, "service echo: no instance 127.0.0.1:9001 in etcd at "+c.endpoint)
 }
 
+func TestService_Weight(t *testing.T) {
+	c := newServiceCLI(t)
+	in := resolver.Instance{Address: "127.0.0.1:9001", Weight: 10, Tags: map[string]string{"a": "b"}}
+	c.put("echo", in, time.Hour)
+	require.Equal(t, "service echo: 127.0.0.1:9001 updated, weight 10 -> 3 (revision 3)\n", c.ok("weight", "echo", in.Address, "3"))
+	in.Weight = 3
+	require.Equal(t, []resolver.Instance{in}, c.instances())
+	require.JSONEq(t, `{"service":"echo","address":"127.0.0.1:9001","outcome":"unchanged","was":3,"weight":3,"revision":3}`, c.ok("weight", "echo", in.Address, "3", "-o", "json"))
+	_, _, code, err := c.run("weight", "echo", "127.0.0.1:9002", "3")
+	require.Equal(t, exitFailed, code)
+	require.EqualError(t, err, "service echo: no instance 127.0.0.1:9002 in etcd at "+c.endpoint)
+}
+
+// registry-etcd leaves the brackets of an IPv6 address out, in the key and in the document.
+func TestService_IPv6InstancesAreFoundHoweverTheyAreWritten(t *testing.T) {
+	c := newServiceCLI(t)
+	for _, given := range []string{"[::1]:9001", "::1:9001"} {
+		_, err := c.cli.Put(t.Context(), "kitex/registry-etcd/echo/::1:9001", `{"network":"tcp","address":"::1:9001","weight":10}`)
+		require.NoError(t, err)
+		require.Equal(t, []resolver.Instance{{Address: "[::1]:9001", Weight: 10}}, c.instances())
+		require.Contains(t, c.ok("weight", "echo", given, "3"), "service echo: [::1]:9001 updated, weight 10 -> 3")
+		require.Equal(t, []resolver.Instance{{Address: "[::1]:9001", Weight: 3}}, c.instances())
+		require.Contains(t, c.ok("list"), "[::1]:9001")
+		c.put("echo", resolver.Instance{Address: "[::1]:9001", Weight: 1}, time.Hour)
+		require.Equal(t, "service echo: "+given+" deregistered\n", c.ok("deregister", "--name", "echo", "--address", given))
+		require.Empty(t, c.instances(), "both are gone")
+	}
+}
+
 func TestService_KeepsToItsPrefix(t *testing.T) {
 	c := newServiceCLI(t)
 	c.store = resolver.NewServiceStore(c.cli, "/other/services")
@@ -161,7 +190,7 @@ func TestService_WrongUsageNamesFlagValueAndWant(t *testing.T) {
 		args []string
 		want string
 	}{
-		{nil, "service: a command is missing, want register, list or deregister"},
+		{nil, "service: a command is missing, want register, list, weight or deregister"},
 		{[]string{"rename"}, `service: unknown command "rename"`},
 		{[]string{"list", "a", "b"}, `service list: arguments ["a" "b"], want the NAME of one service or nothing`},
 		{[]string{"list", "a/b"}, `service list: arguments ["a/b"], want the NAME`},
@@ -169,6 +198,12 @@ func TestService_WrongUsageNamesFlagValueAndWant(t *testing.T) {
 		{[]string{"list", "--timeout", "0s"}, "--timeout: 0s, want more than 0s"},
 		{[]string{"deregister"}, `--name: "", want 1 to 255 printable characters`},
 		{[]string{"deregister", "--name", "echo"}, `--address: "", want host:port or unix:/path`},
+		{[]string{"weight", "echo", "h:1"}, `service weight: arguments ["echo" "h:1"], want NAME ADDRESS WEIGHT`},
+		{[]string{"weight", "a/b", "h:1", "1"}, `NAME: "a/b", want 1 to 255`},
+		{[]string{"weight", "echo", "", "1"}, `ADDRESS: "", want host:port`},
+		{[]string{"weight", "echo", "h:1", "0"}, `WEIGHT: "0", want 1 to 1000000`},
+		{[]string{"weight", "echo", "h:1", "1000001"}, `WEIGHT: "1000001", want 1 to 1000000`},
+		{[]string{"weight", "echo", "h:1", "half"}, `WEIGHT: "half", want 1 to 1000000`},
 		{[]string{"register"}, `--name: "", want 1 to 255`},
 		{[]string{"register", "--name", "echo"}, `address: "", want host:port or unix:/path`},
 		{register("--weight", "0"), "weight: 0, want 1 to 1000000"},
