@@ -1,6 +1,8 @@
 package resolver
 
 import (
+	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -30,6 +32,44 @@ func TestInstance_ReadsTheLayoutOfRegistryEtcd(t *testing.T) {
 	require.Equal(t, `{"network":"unix","address":"/run/echo.sock","weight":3,"tags":null}`, string(doc), "byte by byte as registry-etcd writes it")
 }
 
+// registry-etcd joins host and port with a colon, whatever the host is.
+func TestInstance_ReadsIPv6AddressesWithoutBrackets(t *testing.T) {
+	for written, want := range map[string]string{
+		"::1:9001":                     "[::1]:9001",
+		"[::1]:9001":                   "[::1]:9001",
+		"fe80::1%eth0:9001":            "[fe80::1%eth0]:9001",
+		"::ffff:127.0.0.1:9001":        "[::ffff:127.0.0.1]:9001",
+		"2001:db8::1:9001":             "[2001:db8::1]:9001", // as every address has a port; 2001:db8::1:9001 itself would be [2001:db8::1:9001]:PORT
+		"1:2:3:4:5:6:7:8:9001":         "[1:2:3:4:5:6:7:8]:9001",
+		"2001:DB8:0:0:0:0:0:1:65535":   "[2001:DB8:0:0:0:0:0:1]:65535",
+		"127.0.0.1:9001":               "127.0.0.1:9001",
+		"host:9001":                    "host:9001",
+		"64:ff9b::192.0.2.1:9001":      "[64:ff9b::192.0.2.1]:9001",
+		"fe80::1:2:3:4%en.0:80":        "[fe80::1:2:3:4%en.0]:80",
+		"[2001:db8::1:9001]:443":       "[2001:db8::1:9001]:443",
+		"[fe80::1%25eth0]:9001":        "[fe80::1%25eth0]:9001",
+		"[0:0:0:0:0:ffff:7f00:1]:9001": "[0:0:0:0:0:ffff:7f00:1]:9001",
+	} {
+		for _, network := range []string{"tcp", "tcp6"} {
+			got, err := ParseInstance(fmt.Appendf(nil, `{"network":%q,"address":%q,"weight":1}`, network, written))
+			require.NoError(t, err, written)
+			require.Equal(t, want, got.Address)
+			again, err := got.encode()
+			require.NoError(t, err)
+			require.Contains(t, string(again), strconv.Quote(want), "it is written with them")
+		}
+	}
+}
+
+// One address that is registered under both keys is one endpoint: what is under the right key counts.
+func TestInstance_OfTwoKeysIsOneEndpoint(t *testing.T) {
+	named := map[string]Instance{
+		"echo/::1:9001": {Address: "[::1]:9001", Weight: 1}, "echo/[::1]:9001": {Address: "[::1]:9001", Weight: 2},
+		"echo/a": {Address: "h:1", Weight: 3}, "echo/b": {Address: "h:1", Weight: 4},
+	}
+	require.ElementsMatch(t, []Instance{{Address: "[::1]:9001", Weight: 2}, {Address: "h:1", Weight: 3}}, onePerAddress(named))
+}
+
 func TestInstance_NamesEachMistake(t *testing.T) {
 	for doc, want := range map[string]string{
 		``:                  "unexpected end of JSON input, want {network, address, weight, tags} in JSON",
@@ -38,7 +78,15 @@ func TestInstance_NamesEachMistake(t *testing.T) {
 		`{"network":"udp","address":"nowhere","weight":1000001}`:           "network: \"udp\", want tcp or unix\naddress: \"nowhere\", want host:port or unix:/path\nweight: 1000001, want 1 to 1000000",
 		`{"network":"tcp","address":"unix:/run/a"}`:                        `address: "unix:/run/a", want host:port beside network tcp`,
 		`{"network":"unix","address":"h:1"}`:                               `address: "unix:h:1", want unix:/path`,
-		`{"network":"tcp","address":"::1:80"}`:                             `address: "::1:80", want host:port`,
+		`{"network":"tcp","address":"::1"}`:                                `address: "::1", want host:port`,
+		`{"network":"tcp","address":"2001:db8::"}`:                         `address: "2001:db8::", want host:port`,
+		`{"network":"tcp","address":"1:2:3:4:5:6:7:8"}`:                    `address: "1:2:3:4:5:6:7:8", want host:port`, // an address without a port
+		`{"network":"tcp","address":"::1:70000"}`:                          `address: "::1:70000", want host:port`,
+		`{"network":"tcp","address":"::1:0"}`:                              `address: "[::1]:0", want a port from 1`,
+		`{"network":"tcp","address":"::1:080"}`:                            `address: "::1:080", want host:port`, // nobody writes a port so
+		`{"network":"tcp","address":":::80"}`:                              `is that of none or of many`,
+		`{"network":"tcp","address":"ff02::1:80"}`:                         `is that of none or of many`,
+		`{"network":"tcp","address":"[::1:80"}`:                            `address: "[::1:80", want host:port`,
 		`{"network":"tcp","address":"h\u0000:1"}`:                          `address: "h\x00:1", want at most 512 printable characters without spaces`,
 		`{"network":"tcp","address":"h:1","tags":{"":"x"}}`:                `tags: "": "x", want a key that is not empty`,
 		`{"network":"tcp","address":"h:1","weight":"heavy"}`:               "weight",

@@ -14,6 +14,7 @@ import (
 	"github.com/cloudwego/kitex/client"
 	"github.com/cloudwego/kitex/pkg/discovery"
 	"github.com/cloudwego/kitex/pkg/klog"
+	"github.com/cloudwego/kitex/pkg/utils"
 	"github.com/cloudwego/kitex/transport"
 	etcdregistry "github.com/kitex-contrib/registry-etcd"
 	"github.com/stretchr/testify/require"
@@ -30,6 +31,7 @@ import (
 	"github.com/framegate/framegate/conf"
 	v1 "github.com/framegate/framegate/kitex_gen/grpc/health/v1"
 	healthsvc "github.com/framegate/framegate/kitex_gen/grpc/health/v1/health"
+	"github.com/framegate/framegate/resolver"
 )
 
 func TestMain(m *testing.M) {
@@ -288,16 +290,16 @@ func TestRegister_KitexClientsFindTheProxy(t *testing.T) {
 	g := start(t, cfg)
 	require.Eventually(t, func() bool { return g.Ready() == nil }, waitLimit, 10*time.Millisecond)
 
-	resolver, err := etcdregistry.NewEtcdResolver(g.EtcdEndpoints())
+	registry, err := etcdregistry.NewEtcdResolver(g.EtcdEndpoints())
 	require.NoError(t, err)
-	cli, err := healthsvc.NewClient(cfg.Register.Service, client.WithResolver(ownResolver{resolver, g.Addr("main")}), client.WithTransportProtocol(transport.GRPC))
+	cli, err := healthsvc.NewClient(cfg.Register.Service, client.WithResolver(ownResolver{registry, g.Addr("main")}), client.WithTransportProtocol(transport.GRPC))
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
 		r, err := cli.Check(testContext(t), &v1.HealthCheckRequest{})
 		return err == nil && r.Status == v1.HealthCheckResponse_SERVING
 	}, waitLimit, 50*time.Millisecond)
 
-	found, err := resolver.Resolve(testContext(t), cfg.Register.Service)
+	found, err := registry.Resolve(testContext(t), cfg.Register.Service)
 	require.NoError(t, err)
 	require.Len(t, found.Instances, 1)
 	require.Equal(t, g.Addr("main"), found.Instances[0].Address().String())
@@ -311,6 +313,66 @@ func TestRegister_KitexClientsFindTheProxy(t *testing.T) {
 	gone := etcd.Watch(testContext(t), "kitex/registry-etcd/framegate/", clientv3.WithPrefix())
 	go g.Shutdown(context.Background())
 	require.Equal(t, clientv3.EventTypeDelete, (<-gone).Events[0].Type, "the registration at the shutdown")
+}
+
+// registry-etcd would write ::1:PORT, at which nobody can connect.
+func TestRegister_IPv6AddressHasItsBrackets(t *testing.T) {
+	b := startBackend(t)
+	close(b.release)
+	ln, err := net.Listen("tcp", "[::1]:0")
+	if err != nil {
+		t.Skip("no IPv6 here: ", err)
+	}
+	require.NoError(t, ln.Close())
+	cfg := fileConfig(t, oneRoute(b.addr))
+	cfg.Listeners[0].Address = ln.Addr().String()
+	cfg.Etcd = embedded(t.TempDir(), "127.0.0.1:0")
+	cfg.Register.Service = "framegate"
+	g := start(t, cfg)
+	cli, err := clientv3.New(clientv3.Config{Endpoints: g.EtcdEndpoints(), Logger: zap.NewNop()})
+	require.NoError(t, err)
+	defer cli.Close()
+	changed := cli.Watch(testContext(t), "kitex/registry-etcd/framegate/", clientv3.WithPrefix(), clientv3.WithRev(1))
+	put := (<-changed).Events[0].Kv
+	require.Equal(t, "kitex/registry-etcd/framegate/"+ln.Addr().String(), string(put.Key))
+	require.Contains(t, string(put.Value), `"address":"`+ln.Addr().String()+`"`)
+	found, err := etcdregistry.NewEtcdResolver(g.EtcdEndpoints())
+	require.NoError(t, err)
+	kc, err := healthsvc.NewClient(cfg.Register.Service, client.WithResolver(ownResolver{found, ln.Addr().String()}), client.WithTransportProtocol(transport.GRPC))
+	require.NoError(t, err)
+	_, err = kc.Check(testContext(t), &v1.HealthCheckRequest{})
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return len(g.resolver.Instances()["framegate"]) == 1 }, waitLimit, 10*time.Millisecond, "it is no bad document")
+	require.Zero(t, g.SourceStatus().Rejected)
+
+	store := resolver.NewServiceStore(cli, resolver.DefaultServicePrefix)
+	_, err = store.SetWeight(testContext(t), "framegate", ln.Addr().String(), 3) // somebody else writes the key, but not on a lease of his own
+	require.NoError(t, err)
+	require.Equal(t, clientv3.EventTypePut, (<-changed).Events[0].Type)
+	go g.Shutdown(context.Background())
+	require.Equal(t, clientv3.EventTypeDelete, (<-changed).Events[0].Type, "it goes at the shutdown")
+}
+
+func TestRegister_FixesWhatRegistryEtcdWouldWriteWrong(t *testing.T) {
+	for _, c := range []struct{ listener, ip, port, want string }{
+		{"127.0.0.1:1", "", "", ""},
+		{"[::]:1", "", "", ""},
+		{"[::1]:1", "", "", "[::1]:1"},
+		{"[fe80::1%eth0]:1", "", "", "[fe80::1%eth0]:1"},
+		{"127.0.0.1:1", "2001:db8::1", "", "[2001:db8::1]:1"},
+		{"[::]:1", "2001:db8::1", "443", "[2001:db8::1]:443"},
+		{"[::1]:1", "10.0.0.1", "", ""},
+		{"[::1]:1", "a.name", "", ""},
+	} {
+		t.Setenv("KITEX_IP_TO_REGISTRY", c.ip)
+		t.Setenv("KITEX_PORT_TO_REGISTRY", c.port)
+		got := fixedAddress(utils.NewNetAddr("tcp", c.listener))
+		if c.want == "" {
+			require.Nil(t, got, "%+v", c)
+			continue
+		}
+		require.Equal(t, c.want, got.String(), "%+v", c)
+	}
 }
 
 // The old process deregisters when the new one is registered already, under the same key.

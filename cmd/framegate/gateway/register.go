@@ -1,9 +1,12 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net"
+	"net/netip"
+	"os"
 	"time"
 
 	"github.com/cloudwego/kitex/pkg/registry"
@@ -25,7 +28,8 @@ type registration struct {
 	cancel context.CancelFunc
 	done   chan struct{}     // closed by run on exit
 	held   registry.Registry // where it is registered, or nil; owned by run until done is closed
-	shared *sharedKey        // nil unless another process may register the same address; owned like held
+	fixed  net.Addr          // what to register where registry-etcd would write the address wrong; else nil
+	own    *ownKey           // nil where registry-etcd is to delete the key; owned like held
 }
 
 // registerRetry is the time between tries to register while etcd cannot be reached.
@@ -47,11 +51,28 @@ func startRegistration(cfg conf.Register, listener net.Addr, etcd resolver.EtcdC
 		cancel: cancel,
 		done:   make(chan struct{}),
 	}
-	if reuse == transserver.ReusePort {
-		r.shared = newSharedKey(etcd, prefix, r.info)
+	r.fixed = fixedAddress(addr)
+	if reuse == transserver.ReusePort || r.fixed != nil {
+		r.own = newOwnKey(etcd, prefix, r.info, r.fixed)
 	}
 	go r.run(ctx, ready)
 	return r
+}
+
+// fixedAddress returns the address that registry-etcd would register for a listener's, if that is one of IPv6, which it
+// writes without brackets, so that nobody can connect to it; else nil. Like registry-etcd it heeds KITEX_IP_TO_REGISTRY and
+// KITEX_PORT_TO_REGISTRY.
+func fixedAddress(listener net.Addr) net.Addr {
+	host, port, err := net.SplitHostPort(listener.String())
+	if err != nil {
+		return nil
+	}
+	host = cmp.Or(os.Getenv("KITEX_IP_TO_REGISTRY"), host)
+	ip, err := netip.ParseAddr(host)
+	if err != nil || !ip.Is6() || ip.IsUnspecified() { // for :: it takes an IPv4 address of the machine
+		return nil
+	}
+	return utils.NewNetAddr(listener.Network(), net.JoinHostPort(host, cmp.Or(os.Getenv("KITEX_PORT_TO_REGISTRY"), port)))
 }
 
 func (r *registration) run(ctx context.Context, ready <-chan struct{}) {
@@ -66,7 +87,7 @@ func (r *registration) run(ctx context.Context, ready <-chan struct{}) {
 		err := r.register(&reg)
 		if err == nil {
 			r.held = reg
-			r.shared.remember(ctx)
+			r.own.remember(ctx)
 			r.log.Info("registered", "service", r.info.ServiceName, "address", r.info.Addr.String())
 			return
 		}
@@ -92,6 +113,7 @@ func (r *registration) register(reg *registry.Registry) error {
 		if err != nil {
 			return err
 		}
+		etcdregistry.SetFixedAddress(made, r.fixed)
 		*reg = made
 	}
 	return (*reg).Register(r.info)
@@ -104,7 +126,7 @@ func (r *registration) stop() {
 	if r.held == nil {
 		return
 	}
-	if err := r.shared.remove(r.held, r.info); err != nil {
+	if err := r.own.remove(r.held, r.info); err != nil {
 		r.log.Warn("cannot deregister; the lease will run out", "service", r.info.ServiceName, "error", err)
 	}
 	r.held = nil
