@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/framegate/framegate/resolver/plain"
 )
 
 // lookupTimeout bounds how long the name in an address is looked up.
@@ -29,10 +31,10 @@ func ValidateAddress(address, token string) error {
 	}
 	switch {
 	case err != nil || strings.ContainsAny(host, " /"):
-		errs = append(errs, fmt.Errorf("admin.address: %q, want host:port or none", address))
+		errs = append(errs, fmt.Errorf("admin.address: %q, want host:port or none", plain.URL(address)))
 	case token == "":
 		if err := validateLoopback(host); err != nil {
-			errs = append(errs, fmt.Errorf("admin.address: %q, %w", address, err))
+			errs = append(errs, fmt.Errorf("admin.address: %q, %w", plain.URL(address), err))
 		}
 	}
 	return errors.Join(errs...)

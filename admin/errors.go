@@ -10,6 +10,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/plain"
 )
 
 // The reasons of errors. Clients tell errors apart by them; openapi.json lists them.
@@ -114,7 +115,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		s.log.Error("admin request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 		p = &problem{status: http.StatusInternalServerError, Reason: reasonInternal, Message: "it is in the log of framegate"}
 	}
-	p.Message = clip(p.Message)
+	p.Message = clip(plain.WithoutPasswords(p.Message))
 	if p.status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="framegate admin"`)
 	}

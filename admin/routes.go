@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/plain"
 )
 
 // The statuses of a route.
@@ -34,7 +35,7 @@ type routeAnswer struct {
 func newRouteAnswer(st resolver.RouteStatus) routeAnswer {
 	a := routeAnswer{Name: st.Name, Source: st.Source, Status: statusInForce, Revision: st.Revision, LatestRevision: st.Latest, Route: st.Route}
 	if st.Err != nil {
-		a.Error, a.Status = st.Err.Error(), statusLastGood
+		a.Error, a.Status = plain.WithoutPasswords(st.Err.Error()), statusLastGood
 		if st.Route == nil {
 			a.Status = statusRejected
 		}

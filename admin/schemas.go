@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"github.com/framegate/framegate/resolver/plain"
 )
 
 // schemaAnswer is what became of one schema in etcd.
@@ -29,7 +31,7 @@ func (s *Server) listSchemas(w http.ResponseWriter, _ *http.Request) error {
 			a.Methods = append(a.Methods, st.Schema.Methods()...)
 		}
 		if st.Err != nil {
-			a.Error = st.Err.Error()
+			a.Error = plain.WithoutPasswords(st.Err.Error())
 		}
 		answer.Schemas = append(answer.Schemas, a)
 	}

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+
+	"github.com/framegate/framegate/resolver/plain"
 )
 
 // healthAnswer is what probes get: not an error's form, since "not ready" is an answer.
@@ -21,7 +23,7 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) error {
 		if err := s.cfg.Ready(); err != nil {
 			answer := healthAnswer{Status: "not ready"}
 			if s.guard.trusts(r) { // it may name hosts and ports
-				answer.Reason = err.Error()
+				answer.Reason = plain.WithoutPasswords(err.Error())
 			}
 			return writeJSON(w, http.StatusServiceUnavailable, answer)
 		}

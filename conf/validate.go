@@ -17,6 +17,7 @@ import (
 	"github.com/framegate/framegate/handler/transserver"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/plain"
 )
 
 // Validate reports every value that cannot be used, by its key.
@@ -99,10 +100,10 @@ func (c *Config) validateListeners(p *problems) {
 			p.check(false, "%s.name: %w", key, err)
 		}
 		p.check(!names[l.Name], "%s.name: %q, want a name that no other listener has", key, l.Name)
-		p.check(validListen(l.Address), "%s.address: %q, want host:port", key, l.Address)
-		p.check(!addresses[l.Address] || strings.HasSuffix(l.Address, ":0"), "%s.address: %q, want an address that no other listener has", key, l.Address)
+		p.check(validListen(l.Address), "%s.address: %q, want host:port", key, plain.URL(l.Address))
+		p.check(!addresses[l.Address] || strings.HasSuffix(l.Address, ":0"), "%s.address: %q, want an address that no other listener has", key, plain.URL(l.Address))
 		names[l.Name], addresses[l.Address] = true, true
-		p.check(!l.ReusePort || !strings.HasSuffix(l.Address, ":0"), "%s.reuse_port: true with address %q, want a port that another process can be given too", key, l.Address)
+		p.check(!l.ReusePort || !strings.HasSuffix(l.Address, ":0"), "%s.reuse_port: true with address %q, want a port that another process can be given too", key, plain.URL(l.Address))
 		p.check(!l.ReusePort || transserver.CanReusePort, "%s.reuse_port: true, want false: this platform has no SO_REUSEPORT that framegate can use", key)
 		p.check(l.Health == HealthOwn || l.Health == HealthRouted, "%s.health: %q, want own or routed", key, l.Health)
 		p.check(l.MaxConnections >= 0, "%s.max_connections: %d, want 0 (no bound) or more", key, l.MaxConnections)
@@ -172,7 +173,7 @@ func (c *Config) validateRegister(p *problems) {
 	}
 	p.check(!strings.ContainsAny(r.Service, "/ \t\n"), "register.service: %q, want a name without slashes and spaces", r.Service)
 	p.check(!c.Etcd.Is(None), "register.service: %q with etcd.endpoints none, want etcd to register in", r.Service)
-	p.check(r.Address == "" || validListen(r.Address) && !strings.HasPrefix(r.Address, ":"), "register.address: %q, want host:port that clients reach", r.Address)
+	p.check(r.Address == "" || validListen(r.Address) && !strings.HasPrefix(r.Address, ":"), "register.address: %q, want host:port that clients reach", plain.URL(r.Address))
 	p.check(r.Weight > 0, "register.weight: %d, want more than 0", r.Weight)
 }
 

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"github.com/framegate/framegate/resolver/plain"
 )
 
 const (
@@ -33,35 +35,35 @@ func ValidateAddress(addr string) error {
 
 func parseAddress(addr string) (address, error) {
 	if len(addr) > maxAddressLen || !printable(addr) {
-		return address{}, fmt.Errorf("%q, want at most %d printable characters without spaces", addr, maxAddressLen)
+		return address{}, fmt.Errorf("%q, want at most %d printable characters without spaces", plain.URL(addr), maxAddressLen)
 	}
 	if path, ok := strings.CutPrefix(addr, unixPrefix); ok {
 		if !strings.HasPrefix(path, "/") || len(path) > maxUnixPathLen {
-			return address{}, fmt.Errorf("%q, want unix:/path of at most %d bytes", addr, maxUnixPathLen)
+			return address{}, fmt.Errorf("%q, want unix:/path of at most %d bytes", plain.URL(addr), maxUnixPathLen)
 		}
 		return address{path: path}, nil
 	}
 	bare, isDNS := strings.CutPrefix(addr, dnsPrefix)
 	if !isDNS && strings.HasPrefix(addr, "dns:") {
-		return address{}, fmt.Errorf("%q, want host:port or dns:///host:port: the system's servers are asked", addr)
+		return address{}, fmt.Errorf("%q, want host:port or dns:///host:port: the system's servers are asked", plain.URL(addr))
 	}
 	host, port, err := net.SplitHostPort(bare)
 	if err != nil || host == "" {
-		return address{}, fmt.Errorf("%q, want host:port or unix:/path", addr)
+		return address{}, fmt.Errorf("%q, want host:port or unix:/path", plain.URL(addr))
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil || n == 0 {
-		return address{}, fmt.Errorf("%q, want a port from 1 to 65535", addr)
+		return address{}, fmt.Errorf("%q, want a port from 1 to 65535", plain.URL(addr))
 	}
 	ip, err := netip.ParseAddr(host)
 	if err != nil {
 		if !validHost(host) {
-			return address{}, fmt.Errorf("%q, want host:port or unix:/path, a host of a-z 0-9 . _ -", addr)
+			return address{}, fmt.Errorf("%q, want host:port or unix:/path, a host of a-z 0-9 . _ -", plain.URL(addr))
 		}
 		return address{host: strings.ToLower(host), port: uint16(n)}, nil
 	}
 	if ip = ip.Unmap(); !callable(ip) {
-		return address{}, fmt.Errorf("%q, want the address of one host: %s is that of none or of many", addr, ip)
+		return address{}, fmt.Errorf("%q, want the address of one host: %s is that of none or of many", plain.URL(addr), ip)
 	}
 	return address{ip: ip, port: uint16(n)}, nil
 }

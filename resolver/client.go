@@ -22,6 +22,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
+
+	"github.com/framegate/framegate/resolver/plain"
 )
 
 // EtcdClientConfig says how to reach etcd.
@@ -196,18 +198,18 @@ func (c EtcdClientConfig) Validate() error {
 	scheme := ""
 	for i, e := range c.Endpoints {
 		if !validEndpoint(e) {
-			errs = append(errs, fmt.Errorf("etcd endpoints: %q, want host:port, http://host:port or https://host:port", e))
+			errs = append(errs, fmt.Errorf("etcd endpoints: %q, want host:port, http://host:port or https://host:port", plain.URL(e)))
 		}
 		s := schemeOf(e)
 		if i == 0 {
 			scheme = s
 		}
 		if s != scheme { // the client speaks to all as it does to the first
-			errs = append(errs, fmt.Errorf("etcd endpoints: %q beside %q, want all with https:// or all without", e, c.Endpoints[0]))
+			errs = append(errs, fmt.Errorf("etcd endpoints: %q beside %q, want all with https:// or all without", plain.URL(e), plain.URL(c.Endpoints[0])))
 		}
 	}
 	if scheme == "http" && (c.CAFile != "" || c.CertFile != "") {
-		errs = append(errs, fmt.Errorf("etcd endpoints: %q with TLS files, want https://", c.Endpoints[0]))
+		errs = append(errs, fmt.Errorf("etcd endpoints: %q with TLS files, want https://", plain.URL(c.Endpoints[0])))
 	}
 	if (c.Username == "") != (c.Password == "") {
 		errs = append(errs, fmt.Errorf("etcd username: %q %s a password, want both or none", c.Username, withOrWithout(c.Password)))

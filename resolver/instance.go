@@ -11,6 +11,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/framegate/framegate/resolver/plain"
 )
 
 // DefaultServicePrefix is what the keys of instances in etcd start with unless configured: registry-etcd's own default.
@@ -96,7 +98,7 @@ func ParseInstance(value []byte) (Instance, error) {
 	case networkTCP, "tcp4", "tcp6":
 		in.Address = bracketed(doc.Address)
 		if strings.HasPrefix(doc.Address, unixPrefix) {
-			errs = append(errs, fmt.Errorf("address: %q, want host:port beside network %s", doc.Address, doc.Network))
+			errs = append(errs, fmt.Errorf("address: %q, want host:port beside network %s", plain.URL(doc.Address), doc.Network))
 		}
 	case networkUnix:
 		in.Address = unixPrefix + doc.Address

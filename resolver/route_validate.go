@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/framegate/framegate/resolver/health"
+	"github.com/framegate/framegate/resolver/plain"
 )
 
 const (
@@ -66,7 +67,7 @@ func (r *Route) normalize() (errs []error) {
 	}
 	errs = append(errs, r.structProblems()...)
 	if r.Authority != "" && !health.ValidAuthority(r.Authority) {
-		fail("authority: %q, want a host or host:port without spaces", r.Authority)
+		fail("authority: %q, want a host or host:port without spaces", plain.URL(r.Authority))
 	}
 	errs = append(errs, r.policyProblems()...)
 	return append(errs, r.backendProblems()...)
@@ -214,7 +215,7 @@ func (m Match) problems(key string) (errs []error) {
 		fail("%s.method: %w", key, err)
 	}
 	if m.Authority != "" && !validAuthorityPattern(m.Authority) {
-		fail("%s.authority: %q, want a host, host:port or *.domain", key, m.Authority)
+		fail("%s.authority: %q, want a host, host:port or *.domain", key, plain.URL(m.Authority))
 	}
 	if len(m.Headers) > maxHeaders {
 		fail("%s.headers: %d, want at most %d", key, len(m.Headers), maxHeaders)

@@ -21,6 +21,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/resolver/plain"
 )
 
 // DefaultService is the default of Config.Service.
@@ -38,7 +39,7 @@ type Config struct {
 func (cfg Config) Validate() error {
 	var errs []error
 	if _, _, err := net.SplitHostPort(cfg.Endpoint); err != nil {
-		errs = append(errs, fmt.Errorf("endpoint: %q, want host:port", cfg.Endpoint))
+		errs = append(errs, fmt.Errorf("endpoint: %q, want host:port", plain.URL(cfg.Endpoint)))
 	}
 	if !(cfg.Sample >= 0 && cfg.Sample <= 1) {
 		errs = append(errs, fmt.Errorf("sample: %v, want 0 to 1", cfg.Sample))

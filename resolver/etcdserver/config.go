@@ -9,6 +9,8 @@ import (
 	"strconv"
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
+
+	"github.com/framegate/framegate/resolver/plain"
 )
 
 // DefaultAddress is where an embedded etcd serves clients unless Config says otherwise.
@@ -70,10 +72,10 @@ func (c Config) Validate() error {
 func validateAddress(address string) error {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil || host != "" && host != "localhost" && net.ParseIP(host) == nil {
-		return fmt.Errorf("%q, want IP:port such as %s", address, DefaultAddress)
+		return fmt.Errorf("%q, want IP:port such as %s", plain.URL(address), DefaultAddress)
 	}
 	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return fmt.Errorf("%q, want a port from 0 to 65535", address)
+		return fmt.Errorf("%q, want a port from 0 to 65535", plain.URL(address))
 	}
 	return nil
 }
@@ -89,7 +91,7 @@ func (c Config) mayListen(loopback bool) bool {
 }
 
 func (c Config) exposed(address string) error {
-	return fmt.Errorf("etcd address: %q, want a loopback address, or cert_file beside etcd.username, or insecure: true", address)
+	return fmt.Errorf("etcd address: %q, want a loopback address, or cert_file beside etcd.username, or insecure: true", plain.URL(address))
 }
 
 // tlsConfig returns nil without a certificate.

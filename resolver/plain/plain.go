@@ -2,7 +2,7 @@
 // (ESC and other controls, C1 controls such as U+009B, DEL) and shows others as what they are not (U+202E turns the
 // direction, a line break begins another line, U+200B is not seen). All of these, and what is not UTF-8, are shown as
 // escapes, wherever people read such text: Text is for a value, Line for a sentence that may have some in it, JSON for a
-// document, Writer for a log.
+// document, Writer for a log. Passwords in URLs are not shown at all: URL is for a value.
 package plain
 
 import (
@@ -42,8 +42,10 @@ func Text(s string) string {
 	return strconv.Quote(s)
 }
 
-// Line returns s with all that is not plain escaped in its place, line breaks too.
+// Line returns s with all that is not plain escaped in its place, line breaks too, and without the users and passwords of
+// URLs in it.
 func Line(s string) string {
+	s = WithoutPasswords(s)
 	odd := firstOdd(s)
 	if odd < 0 {
 		return s

@@ -1,15 +1,23 @@
 package plain
 
 import (
+	"bytes"
 	"io"
 	"strings"
 )
 
-// Lines returns a writer of lines of text, whole ones at each call, whose characters that are not plain are escaped.
+// Lines returns a writer of lines of text, whole ones at each call, each as Line has it.
 func Lines(w io.Writer) io.Writer { return writer{w, lines} }
 
 // JSONLines is Lines for lines of JSON.
-func JSONLines(w io.Writer) io.Writer { return writer{w, JSON} }
+func JSONLines(w io.Writer) io.Writer { return writer{w, jsonLines} }
+
+func jsonLines(p []byte) []byte {
+	if bytes.Contains(p, []byte("://")) {
+		p = []byte(WithoutPasswords(string(p)))
+	}
+	return JSON(p)
+}
 
 func lines(p []byte) []byte {
 	all := strings.Split(string(p), "\n")

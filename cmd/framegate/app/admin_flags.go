@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/framegate/framegate/resolver/plain"
 )
 
 // adminTokenEnv holds the token of an admin server: unlike a flag, other users of the machine do not see it.
@@ -41,7 +43,7 @@ func (f *adminFlags) path(path string) (*url.URL, error) {
 	}
 	u, err := url.Parse(base)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return nil, usageErrorf("--admin: %q, want a URL such as http://127.0.0.1:8889", f.url)
+		return nil, usageErrorf("--admin: %q, want a URL such as http://127.0.0.1:8889", plain.URL(f.url))
 	}
 	return u.JoinPath(path), nil
 }
@@ -55,10 +57,10 @@ func (f *adminFlags) get(ctx context.Context, address string, v any) error {
 	defer body.Close()
 	doc, err := io.ReadAll(io.LimitReader(body, maxAdminAnswer))
 	if err != nil {
-		return fmt.Errorf("admin server at %s: %w", f.url, err)
+		return fmt.Errorf("admin server at %s: %w", plain.URL(f.url), err)
 	}
 	if err := json.Unmarshal(doc, v); err != nil {
-		return fmt.Errorf("admin server at %s: its answer is not that of a framegate: %w", f.url, err)
+		return fmt.Errorf("admin server at %s: its answer is not that of a framegate: %w", plain.URL(f.url), err)
 	}
 	return nil
 }
@@ -72,7 +74,7 @@ func (f *adminFlags) getWithin(ctx context.Context, timeout time.Duration, addre
 	defer cancel()
 	err := f.get(ctx, address, v)
 	if errors.Is(err, context.DeadlineExceeded) {
-		err = fmt.Errorf("admin server at %s: no answer within %s", f.url, timeout)
+		err = fmt.Errorf("admin server at %s: no answer within %s", plain.URL(f.url), timeout)
 	}
 	return err
 }
@@ -94,7 +96,7 @@ func (f *adminFlags) open(ctx context.Context, address string) (io.ReadCloser, e
 		if errors.As(err, &failed) {
 			err = failed.Err // without the whole URL
 		}
-		return nil, fmt.Errorf("admin server at %s cannot be asked (%w); is that framegate running?", f.url, err)
+		return nil, fmt.Errorf("admin server at %s cannot be asked (%w); is that framegate running?", plain.URL(f.url), err)
 	}
 	if resp.StatusCode == http.StatusOK {
 		return resp.Body, nil
@@ -102,9 +104,9 @@ func (f *adminFlags) open(ctx context.Context, address string) (io.ReadCloser, e
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAdminAnswer))
 	if err != nil {
-		return nil, fmt.Errorf("admin server at %s: %w", f.url, err)
+		return nil, fmt.Errorf("admin server at %s: %w", plain.URL(f.url), err)
 	}
-	return nil, fmt.Errorf("admin server at %s: %s", f.url, refusal(resp.Status, body))
+	return nil, fmt.Errorf("admin server at %s: %s", plain.URL(f.url), refusal(resp.Status, body))
 }
 
 // refusal says why an admin server refused a request.

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/framegate/framegate/resolver/plain"
 )
 
 // Mode is the kind of call that the load is made of.
@@ -86,10 +88,10 @@ func (c Config) Validate() error {
 	}
 
 	if !isHostPort(c.Target) {
-		add("target", strconv.Quote(c.Target), "host:port")
+		add("target", strconv.Quote(plain.URL(c.Target)), "host:port")
 	}
 	if c.Baseline != "" && !isHostPort(c.Baseline) {
-		add("baseline", strconv.Quote(c.Baseline), "host:port")
+		add("baseline", strconv.Quote(plain.URL(c.Baseline)), "host:port")
 	}
 	switch c.Mode {
 	case Unary, Client, Server, Bidi:

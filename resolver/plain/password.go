@@ -1,0 +1,59 @@
+package plain
+
+import "strings"
+
+// hidden stands for the user and the password of a URL.
+const hidden = "***"
+
+// URL returns a URL, or an address that may have been meant as one, without the user and the password in it, as host:port
+// is what people need to see of it. It need not be a valid one: whatever comes before the last @ is hidden.
+func URL(s string) string {
+	at := strings.LastIndexByte(s, '@')
+	if at < 0 || strings.HasPrefix(s, "unix:") || strings.HasPrefix(s, "/") {
+		return s
+	}
+	begin := 0
+	if scheme := strings.Index(s[:at], "://"); scheme >= 0 {
+		begin = scheme + len("://")
+	}
+	return s[:begin] + hidden + s[at:]
+}
+
+// URLs is URL for each of some.
+func URLs(all []string) []string {
+	shown := make([]string, len(all))
+	for i, s := range all {
+		shown[i] = URL(s)
+	}
+	return shown
+}
+
+// WithoutPasswords returns a sentence without the users and passwords of the URLs in it.
+func WithoutPasswords(s string) string {
+	if !strings.Contains(s, "://") {
+		return s
+	}
+	var b strings.Builder
+	for {
+		scheme := strings.Index(s, "://")
+		if scheme < 0 {
+			break
+		}
+		begin := scheme + len("://")
+		end := begin
+		if stop := strings.IndexAny(s[begin:], " \t\r\n/?#\"'`<>"); stop >= 0 {
+			end += stop
+		} else {
+			end = len(s)
+		}
+		b.WriteString(s[:begin])
+		if at := strings.LastIndexByte(s[begin:end], '@'); at >= 0 {
+			b.WriteString(hidden)
+			begin += at
+		}
+		b.WriteString(s[begin:end])
+		s = s[end:]
+	}
+	b.WriteString(s)
+	return b.String()
+}
