@@ -103,7 +103,7 @@ func TestMetrics_HaveHelpAndNamesAsPrometheusWantsThem(t *testing.T) {
 			return []resolver.GroupState{{GroupName: resolver.GroupName{Service: "s"}}}, nil
 		},
 		Config: func() ConfigStats { return ConfigStats{} }, AccessLogDropped: func() int64 { return 0 },
-		Draining:  func() bool { return false },
+		Draining: func() bool { return false }, HealthWatches: func() (int, int64) { return 0, 0 },
 		Listeners: func() []ListenerStats { return []ListenerStats{{Name: "main", SentAway: map[string]int64{"r": 1}}} },
 		Loads:     func() []resolver.RouteLoad { return []resolver.RouteLoad{{Route: "r", Budget: true}} },
 		Decoding:  func() budget.Stats { return budget.Stats{} },

@@ -27,6 +27,7 @@ type MetricsConfig struct {
 	AccessLogDropped func() int64
 	Lookups          func() (answered, absent, failed uint64) // of names of endpoints
 	Draining         func() bool
+	HealthWatches    func() (now int, refused int64)
 	Listeners        func() []ListenerStats
 	Decoding         func() budget.Stats
 }
@@ -124,6 +125,8 @@ var (
 	snapshotAge     = prometheus.NewDesc("framegate_snapshot_age_seconds", "Time since the snapshot of the configuration was last written; absent if it never was.", nil, nil)
 	snapshotFailed  = prometheus.NewDesc("framegate_snapshot_failures_total", "Times that the snapshot of the configuration could not be written.", nil, nil)
 	keptDesc        = prometheus.NewDesc("framegate_instances_kept", "Instances of services that vanished without deregistering and are kept (services.keep_on_loss).", nil, nil)
+	watchesDesc     = prometheus.NewDesc("framegate_health_watches", "Streams of Watch that framegate's own health service answers (limits.max_health_watches).", nil, nil)
+	watchesRefused  = prometheus.NewDesc("framegate_health_watches_refused_total", "Streams of Watch that were refused since there were as many as there may be.", nil, nil)
 	everKeptDesc    = prometheus.NewDesc("framegate_instances_kept_total", "Instances of services that were kept after they vanished.", nil, nil)
 	lookupsDesc     = prometheus.NewDesc("framegate_dns_lookups_total", "Look-ups of names of endpoints, by result: answered, absent (there is no address) or failed (the last addresses stay).", []string{"result"}, nil)
 	drainingDesc    = prometheus.NewDesc("framegate_draining", "1 while the server drains.", nil, nil)
@@ -140,7 +143,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{connectionsDesc, retriesDesc, revisionDesc, ageDesc, staleDesc, rejectedDesc, rejectionsDesc, keptDesc, everKeptDesc, snapshotAge, snapshotFailed, logDroppedDesc, lookupsDesc, drainingDesc, connsDesc, callsDesc, connsRefused, callsRefused, sentAwayDesc, decodedDesc, decodedMaxDesc, decodedWaitDesc} {
+	for _, d := range []*prometheus.Desc{connectionsDesc, retriesDesc, revisionDesc, ageDesc, staleDesc, rejectedDesc, rejectionsDesc, keptDesc, everKeptDesc, watchesDesc, watchesRefused, snapshotAge, snapshotFailed, logDroppedDesc, lookupsDesc, drainingDesc, connsDesc, callsDesc, connsRefused, callsRefused, sentAwayDesc, decodedDesc, decodedMaxDesc, decodedWaitDesc} {
 		ch <- d
 	}
 }
@@ -204,6 +207,11 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 			draining = 1
 		}
 		gauge(drainingDesc, draining)
+	}
+	if g.cfg.HealthWatches != nil {
+		now, refused := g.cfg.HealthWatches()
+		gauge(watchesDesc, float64(now))
+		counter(watchesRefused, float64(refused))
 	}
 	if g.cfg.Decoding != nil {
 		d := g.cfg.Decoding()

@@ -27,7 +27,10 @@ func TestRoutes_ErrorsHaveNoPasswordsOfURLs(t *testing.T) {
 		_, err := cli.Put(t.Context(), "/framegate/routes/echo", doc)
 		require.NoError(t, err)
 		var last answer
-		eventually(t, "it is rejected", func() bool { last = c.do("GET", "/v1/routes", ""); return last.code == 200 && strings.Contains(last.body, `"error"`) })
+		eventually(t, "it is rejected", func() bool {
+			last = c.do("GET", "/v1/routes", "")
+			return last.code == 200 && strings.Contains(last.body, `"error"`)
+		})
 		require.NotContains(t, last.body, "s3cret")
 	}
 	a := c.do("PUT", instancePath("echo", "u:s3cret@h:1"), "")

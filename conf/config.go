@@ -175,6 +175,8 @@ type Limits struct {
 	MaxMessageBytes int64 `yaml:"max_message_bytes"`
 	MaxHops         int   `yaml:"max_hops"`          // framegates that a call may have passed; 0 sends no via and counts none
 	MaxDecodedBytes int64 `yaml:"max_decoded_bytes"` // 0 means budget.DefaultBytes
+
+	MaxHealthWatches int `yaml:"max_health_watches"` // streams of framegate's own health service; 0 means no bound
 }
 
 // Register says how framegate registers itself in etcd as a Kitex service.
@@ -244,7 +246,7 @@ func Default() *Config {
 			ConnectionWindow:     pool.DefaultConnectionWindow,
 			MaxHeaderBytes:       pool.DefaultMaxHeaderBytes,
 		},
-		Limits:      Limits{MaxMessageBytes: handler.DefaultMaxMessageBytes, MaxHops: handler.DefaultMaxHops},
+		Limits:      Limits{MaxMessageBytes: handler.DefaultMaxMessageBytes, MaxHops: handler.DefaultMaxHops, MaxHealthWatches: 10_000},
 		Compression: []string{"br", "lz4"},
 		Register:    Register{Weight: 10},
 		Drain:       Drain{Timeout: 30 * time.Second, EndpointTimeout: 30 * time.Second},

@@ -18,7 +18,7 @@ var changeable = []string{
 	"admin.token",
 	"routes.file", "routes.reload_interval",
 	"services.allow",
-	"limits.max_message_bytes",
+	"limits.max_message_bytes", "limits.max_health_watches",
 	"drain.delay", "drain.timeout", "drain.endpoint_timeout",
 	"log.level", "log.format",
 	"access_log.path", "access_log.sample", "access_log.errors",

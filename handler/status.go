@@ -122,6 +122,9 @@ var (
 	errEndpointLeft = localErrorf(codes.Unavailable, ReasonDraining, "the endpoint has left")
 )
 
+// ErrManyWatches is what framegate's own health service returns for a watch for which there is no room.
+var ErrManyWatches error = &localError{codes.ResourceExhausted, ReasonOverloaded, "there are as many health watches as there may be", overloadedHint, "max_health_watches"}
+
 // targetError is the local error of a call that its target does not admit, or has no endpoint for.
 func targetError(t *resolver.Target, err error) *localError {
 	var over *resolver.OverloadError

@@ -133,6 +133,7 @@ func (g *Gateway) start(ctx context.Context) (err error) {
 		Router: g.resolver, Ready: func() bool { return g.sources.notReady() == nil }, Pool: g.pool.Default(), PoolOf: upstream.openerOf, Log: g.log, MaxMessageBytes: g.conf().Limits.MaxMessageBytes, MaxCalls: maxCalls(g.conf()), Observers: g.observers.all(g.conf()),
 		MaxHops: g.conf().Limits.MaxHops, MaxDecodedBytes: cmp.Or(g.conf().Limits.MaxDecodedBytes, budget.DefaultBytes()), Taps: g.taps, Filters: g.filters,
 	})
+	g.health.watches.SetMax(g.conf().Limits.MaxHealthWatches)
 	g.resolver.SetLog(g.log)
 	g.resolver.SetNames(dns.New(g.lookup, g.log))
 	allow, err := resolver.ParseAllow(g.conf().Services.Allow)

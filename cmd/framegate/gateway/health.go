@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/cloudwego/kitex/pkg/endpoint"
@@ -11,8 +12,10 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
 	"github.com/cloudwego/kitex/pkg/rpcinfo"
 
+	"github.com/framegate/framegate/handler"
 	v1 "github.com/framegate/framegate/kitex_gen/grpc/health/v1"
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/limit"
 )
 
 // health is what framegate's own grpc.health.v1.Health says of the whole server, which the empty service name stands for.
@@ -23,11 +26,16 @@ import (
 type health struct {
 	serving chan struct{} // closed by begin
 	closing chan struct{} // closed by stop: watches must end
+	watches limit.Concurrency
+	refused atomic.Int64 // watches
 }
 
 func newHealth() *health {
 	return &health{serving: make(chan struct{}), closing: make(chan struct{})}
 }
+
+// watching returns how many watches are under way, and how many were refused since the start.
+func (h *health) watching() (now int, refused int64) { return h.watches.Active(), h.refused.Load() }
 
 // beginHealth turns to SERVING once the first routes are in force.
 func (g *Gateway) beginHealth() {
@@ -109,6 +117,11 @@ func (h *listenerHealth) Check(ctx context.Context, req *v1.HealthCheckRequest) 
 
 // Watch implements v1.Health.
 func (h *listenerHealth) Watch(req *v1.HealthCheckRequest, stream v1.Health_WatchServer) error {
+	if !h.watches.Acquire() {
+		h.refused.Add(1)
+		return handler.ErrManyWatches
+	}
+	defer h.watches.Release()
 	if req.Service != "" {
 		return h.watchService(req.Service, stream)
 	}

@@ -173,3 +173,49 @@ func TestHealth_OwnServiceIsForTwoMethodsAlone(t *testing.T) {
 	require.NoError(t, err, "as explain says, it goes to the endpoint")
 	require.NotEmpty(t, resp.Statuses)
 }
+
+// Watches are bounded for themselves, on all listeners together: calls and single checks do not suffer from them.
+func TestHealth_WatchesHaveABoundOfTheirOwn(t *testing.T) {
+	addr, _ := startHealth(t)
+	cfg := fileConfig(t, oneRoute(addr))
+	cfg.Admin.Address, cfg.Admin.Token = "127.0.0.1:0", token
+	cfg.Limits.MaxHealthWatches = 3
+	cfg.Listeners[0].MaxCalls = 1
+	second := conf.DefaultListener()
+	second.Name, second.Address = "second", "127.0.0.1:0"
+	cfg.Listeners = append(cfg.Listeners, second)
+	g := start(t, cfg)
+	one, two := dial(t, g.Addr("main")), dial(t, g.Addr("second"))
+	first, leave := context.WithCancel(testContext(t))
+	defer leave()
+	w, err := grpc_health_v1.NewHealthClient(one).Watch(first, &grpc_health_v1.HealthCheckRequest{})
+	require.NoError(t, err)
+	_, err = w.Recv()
+	require.NoError(t, err)
+	require.Equal(t, serving, watchService(t, one, "echo.Echo")())
+	require.Equal(t, serving, watchService(t, two, "")())
+
+	for _, service := range []string{"", "echo.Echo", "no.Service"} {
+		w, err := grpc_health_v1.NewHealthClient(two).Watch(testContext(t), &grpc_health_v1.HealthCheckRequest{Service: service})
+		require.NoError(t, err)
+		_, err = w.Recv()
+		require.Equal(t, codes.ResourceExhausted, status.Code(err), err)
+		require.Equal(t, []string{"overloaded"}, w.Trailer().Get("framegate-error"))
+		require.NotEmpty(t, w.Trailer().Get("grpc-retry-pushback-ms"))
+	}
+	s, err := checkService(t, one, "")
+	require.NoError(t, err)
+	require.Equal(t, serving, s)
+	_, err = grpc_health_v1.NewHealthClient(one).List(testContext(t), &grpc_health_v1.HealthListRequest{})
+	require.NoError(t, err, "a call")
+	require.Equal(t, []string{"framegate_health_watches 3"}, series(ask(t, g, "/metrics"), "framegate_health_watches "))
+	require.Equal(t, []string{"framegate_health_watches_refused_total 3"}, series(ask(t, g, "/metrics"), "framegate_health_watches_refused_total "))
+
+	leave()
+	require.Eventually(t, func() bool { now, _ := g.health.watching(); return now == 2 }, waitLimit, 10*time.Millisecond)
+	require.Equal(t, serving, watchService(t, two, "")(), "there is room again")
+	next := *cfg
+	next.Limits.MaxHealthWatches = 0
+	require.NoError(t, g.Reload(testContext(t), &next))
+	require.Equal(t, serving, watchService(t, two, "")(), "no bound any more")
+}

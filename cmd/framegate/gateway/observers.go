@@ -80,6 +80,7 @@ func (g *Gateway) metricsConfig() admin.MetricsConfig {
 		Loads:            g.Loads,
 		Config:           g.configStats,
 		Draining:         g.isDraining,
+		HealthWatches:    g.health.watching,
 		Listeners:        g.listeners,
 		AccessLogDropped: g.observers.accessLog.Dropped,
 		Decoding:         func() budget.Stats { return g.proxy.Decoding() },

@@ -77,6 +77,7 @@ func (g *Gateway) prepare(ctx context.Context, cfg *conf.Config) (commit func(),
 		g.proxy.SetObservers(g.observers.all(cfg))
 		g.proxy.SetMaxMessageBytes(cfg.Limits.MaxMessageBytes)
 		g.proxy.SetMaxCalls(maxCalls(cfg))
+		g.health.watches.SetMax(cfg.Limits.MaxHealthWatches)
 		for i, s := range g.servers {
 			s.conns.SetMaxConnections(cfg.Listeners[i].MaxConnections)
 		}
