@@ -15,6 +15,7 @@ type Control struct {
 	Source    func() resolver.SourceStatus  // of etcd
 	Schemas   func() []resolver.SchemaStatus
 	Instances func() map[string][]resolver.Instance
+	Kept      func() []resolver.KeptInstance      // see resolver.EtcdSource.Kept; nil: none are
 	Refused   func() map[string]map[string]string // see resolver.Resolver.Refused; nil: none are
 	Endpoints func() []EndpointStatus             // what is open, by endpoint
 	Groups    func() ([]resolver.GroupState, []resolver.EndpointState)

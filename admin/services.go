@@ -24,16 +24,29 @@ type serviceAnswer struct {
 
 type instanceAnswer struct {
 	resolver.Instance
-	Refused string `json:"refused,omitempty"` // why it gets no calls
+	Refused   string     `json:"refused,omitempty"`    // why it gets no calls
+	KeptUntil *time.Time `json:"kept_until,omitempty"` // it is registered no more, and kept until then
 }
 
-// serviceOf puts the instances of a service with what is refused of them.
-func serviceOf(name string, instances []resolver.Instance, refused map[string]string) serviceAnswer {
+// serviceOf puts the instances of a service with what is refused and kept of them.
+func serviceOf(name string, instances []resolver.Instance, refused map[string]string, kept []resolver.KeptInstance) serviceAnswer {
 	a := serviceAnswer{Name: name, Instances: make([]instanceAnswer, len(instances))}
 	for i, in := range instances {
-		a.Instances[i] = instanceAnswer{in, refused[in.Address]}
+		a.Instances[i] = instanceAnswer{Instance: in, Refused: refused[in.Address]}
+		for _, k := range kept {
+			if k.Service == name && k.Address == in.Address {
+				a.Instances[i].KeptUntil = &k.Until
+			}
+		}
 	}
 	return a
+}
+
+func (s *Server) kept() []resolver.KeptInstance {
+	if s.cfg.Control.Kept == nil {
+		return nil
+	}
+	return s.cfg.Control.Kept()
 }
 
 func (s *Server) refused() map[string]map[string]string {
@@ -47,12 +60,12 @@ func (s *Server) listServices(w http.ResponseWriter, _ *http.Request) error {
 	if s.cfg.Control.Instances == nil {
 		return notProvided("services")
 	}
-	services, refused := s.cfg.Control.Instances(), s.refused()
+	services, refused, kept := s.cfg.Control.Instances(), s.refused(), s.kept()
 	answer := struct {
 		Services []serviceAnswer `json:"services"`
 	}{Services: []serviceAnswer{}}
 	for _, name := range slices.Sorted(maps.Keys(services)) {
-		answer.Services = append(answer.Services, serviceOf(name, services[name], refused[name]))
+		answer.Services = append(answer.Services, serviceOf(name, services[name], refused[name], kept))
 	}
 	return writeJSON(w, http.StatusOK, answer)
 }
@@ -66,7 +79,7 @@ func (s *Server) getService(w http.ResponseWriter, r *http.Request) error {
 	if len(instances) == 0 {
 		return notFound("service %s: not found, or without instances", name)
 	}
-	return writeJSON(w, http.StatusOK, serviceOf(name, instances, s.refused()[name]))
+	return writeJSON(w, http.StatusOK, serviceOf(name, instances, s.refused()[name], s.kept()))
 }
 
 // maxHeartbeatBytes has room for as many tags as an instance may have.

@@ -4,6 +4,7 @@ import (
 	"net/url"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -107,4 +108,20 @@ func TestServices_RefusesWhatIsNoInstance(t *testing.T) {
 func TestServices_WhileEtcdIsAway(t *testing.T) {
 	c := startAPI(t, Config{Control: follow(t, nobody(t)).control()})
 	c.fails(503, reasonEtcdUnavailable, "PUT", instancePath("echo", "127.0.0.1:1"), "")
+}
+
+// What is kept though it is registered no more looks like any other instance, but for the time at which it goes.
+func TestServices_KeptInstancesAreMarked(t *testing.T) {
+	until := time.Unix(1_700_000_000, 0).UTC()
+	c := startAPI(t, Config{Control: Control{
+		Instances: func() map[string][]resolver.Instance {
+			return map[string][]resolver.Instance{"echo": {{Address: "h:1", Weight: 1}, {Address: "h:2", Weight: 2}}, "other": {{Address: "h:1", Weight: 3}}}
+		},
+		Kept: func() []resolver.KeptInstance {
+			return []resolver.KeptInstance{{Service: "echo", Address: "h:1", Until: until}}
+		},
+	}})
+	echo := `{"name":"echo","instances":[{"address":"h:1","weight":1,"kept_until":"2023-11-14T22:13:20Z"},{"address":"h:2","weight":2}]}`
+	require.JSONEq(t, echo, c.do("GET", "/v1/services/echo", "").body)
+	require.JSONEq(t, `{"services":[`+echo+`,{"name":"other","instances":[{"address":"h:1","weight":3}]}]}`, c.do("GET", "/v1/services", "").body)
 }

@@ -82,7 +82,7 @@ func NewEtcdSource(cfg EtcdConfig, r *Resolver, log *slog.Logger) *EtcdSource {
 	s.instances.parse = parseRegistered
 	s.instances.foreign = func(name string) bool { return isForeign(cfg.ServicePrefix, name) }
 	s.instances.apply = s.applyInstances
-	s.keeper = newKeeper(cfg.KeepOnLoss, s.outage, log, r.SetInstances)
+	s.keeper = newKeeper(cfg.KeepOnLoss, s.outage, log, r)
 	s.instances.deleted = s.keeper.note
 	s.instances.standIn = s.standIn
 	s.instances.part = func(snap *snapshot) snapshotPart { return snap.Instances }

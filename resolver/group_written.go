@@ -184,6 +184,17 @@ func (r *Resolver) SetAllow(allow Allow) {
 	}
 }
 
+// refusal says why an instance at an address gets no calls, "" if it may get some.
+func (r *Resolver) refusal(addr string) string {
+	a, err := parseAddress(addr)
+	if err != nil {
+		return err.Error()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.groups.guard.refusal(a, true)
+}
+
 // Refused returns the addresses of the registered instances that get no calls, with the reason, by service.
 func (r *Resolver) Refused() map[string]map[string]string {
 	r.mu.Lock()

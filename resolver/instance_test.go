@@ -61,15 +61,6 @@ func TestInstance_ReadsIPv6AddressesWithoutBrackets(t *testing.T) {
 	}
 }
 
-// One address that is registered under both keys is one endpoint: what is under the right key counts.
-func TestInstance_OfTwoKeysIsOneEndpoint(t *testing.T) {
-	named := map[string]Instance{
-		"echo/::1:9001": {Address: "[::1]:9001", Weight: 1}, "echo/[::1]:9001": {Address: "[::1]:9001", Weight: 2},
-		"echo/a": {Address: "h:1", Weight: 3}, "echo/b": {Address: "h:1", Weight: 4},
-	}
-	require.ElementsMatch(t, []Instance{{Address: "[::1]:9001", Weight: 2}, {Address: "h:1", Weight: 3}}, onePerAddress(named))
-}
-
 func TestInstance_NamesEachMistake(t *testing.T) {
 	for doc, want := range map[string]string{
 		``:                  "unexpected end of JSON input, want {network, address, weight, tags} in JSON",

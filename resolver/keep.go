@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
+	"net"
 	"slices"
 	"sync"
 	"syscall"
@@ -39,6 +41,8 @@ type keeper struct {
 	// set once
 	keepFor time.Duration // 0 keeps nothing
 	publish func(service string, instances []Instance)
+	refusal func(address string) string // why nothing is sent to an address; "" if it may be
+	dialer  net.Dialer                  // connects to nothing that is refused
 	outage  *outage
 	log     *slog.Logger
 	checks  chan struct{} // has room for those that may be made at once
@@ -90,13 +94,28 @@ type KeptInstance struct {
 	Until   time.Time `json:"until"` // when it goes, if it does not register again
 }
 
-func newKeeper(keepFor time.Duration, o *outage, log *slog.Logger, publish func(string, []Instance)) *keeper {
+func newKeeper(keepFor time.Duration, o *outage, log *slog.Logger, r *Resolver) *keeper {
 	k := &keeper{
-		keepFor: keepFor, publish: publish, outage: o, log: log, checks: make(chan struct{}, mostKeptChecks),
+		keepFor: keepFor, publish: r.SetInstances, refusal: r.refusal, outage: o, log: log, checks: make(chan struct{}, mostKeptChecks),
 		registered: map[string]map[string]Instance{}, noted: map[string]departed{}, vanished: map[string]*vanished{},
 	}
+	k.dialer.Control = k.control
 	k.ctx, k.cancel = context.WithCancel(context.Background())
 	return k
+}
+
+// errNotAllowed means that nothing may be sent to an address.
+var errNotAllowed = errors.New("not allowed")
+
+// control is net.Dialer's: a name may have turned out to be at an address that is refused.
+func (k *keeper) control(network, address string, _ syscall.RawConn) error {
+	if network == networkUnix {
+		address = unixPrefix + address
+	}
+	if reason := k.refusal(address); reason != "" {
+		return fmt.Errorf("%w: %s", errNotAllowed, reason)
+	}
+	return nil
 }
 
 // close ends all that goes on. The instances in force stay.
@@ -146,7 +165,7 @@ func (k *keeper) lose(name string) {
 	in, there := k.registered[service][name]
 	delete(k.noted, name)
 	delete(k.registered[service], name)
-	if !there || k.keepFor == 0 || note.leaving || note.lease == 0 || k.ctx.Err() != nil {
+	if !there || k.keepFor == 0 || note.leaving || note.lease == 0 || k.ctx.Err() != nil || k.refusal(in.Address) != "" {
 		return
 	}
 	v := &vanished{name: name, service: service, Instance: in, at: time.Now()}
@@ -183,7 +202,7 @@ func (k *keeper) forget(v *vanished) {
 }
 
 func (k *keeper) publishLocked(service string) {
-	all := onePerAddress(k.registered[service])
+	all := slices.Collect(maps.Values(k.registered[service]))
 	for _, v := range k.vanished {
 		if v.service == service && v.member() {
 			all = append(all, v.Instance)
@@ -193,19 +212,6 @@ func (k *keeper) publishLocked(service string) {
 		delete(k.registered, service)
 	}
 	k.publish(service, all)
-}
-
-// onePerAddress returns the instances of some names, SERVICE/ADDRESS, without those whose address another has too: that
-// whose name says it counts, or else the first by name.
-func onePerAddress(named map[string]Instance) []Instance {
-	all := make(map[string]Instance, len(named))
-	for _, name := range slices.Sorted(maps.Keys(named)) {
-		in := named[name]
-		if _, there := all[in.Address]; !there || name == serviceOf(name)+"/"+in.Address {
-			all[in.Address] = in
-		}
-	}
-	return slices.Collect(maps.Values(all))
 }
 
 // ask finds out whether the lease of an instance has ended. If it is there, somebody deleted the instance.
@@ -301,7 +307,11 @@ func (k *keeper) hold(ctx context.Context, v *vanished) {
 		if ctx.Err() != nil {
 			return
 		}
-		if err != nil {
+		switch {
+		case errors.Is(err, errNotAllowed):
+			k.drop(v, "no calls may be sent to it", err)
+			return
+		case err != nil:
 			k.drop(v, "it takes no connections", err)
 			return
 		}
@@ -317,7 +327,7 @@ func (k *keeper) hold(ctx context.Context, v *vanished) {
 	}
 }
 
-// check reports why an instance takes no connections, or nil. One that refuses them is not asked twice.
+// check reports why an instance takes no connections, or may not be asked, or nil. One that refuses them is not asked twice.
 func (k *keeper) check(ctx context.Context, address string) (err error) {
 	for range 2 {
 		select {
@@ -325,9 +335,9 @@ func (k *keeper) check(ctx context.Context, address string) (err error) {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		err = speaksHTTP2(ctx, address, keptTimeout)
+		err = speaksHTTP2(ctx, &k.dialer, address, keptTimeout)
 		<-k.checks
-		if err == nil || errors.Is(err, syscall.ECONNREFUSED) {
+		if err == nil || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, errNotAllowed) {
 			return err
 		}
 		select {

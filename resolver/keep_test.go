@@ -2,9 +2,13 @@ package resolver
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -222,4 +226,94 @@ func TestKeep_NotWhatHangs(t *testing.T) {
 	k.await(5*time.Second, "it is in force", "echo", l.Addr().String())
 	k.end(lease)
 	k.await(10*time.Second, "it goes", "echo")
+}
+
+// counting counts the connections that are made to an address where somebody answers as an HTTP/2 server.
+func counting(t *testing.T) (address string, made *atomic.Int64) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	made = new(atomic.Int64)
+	server := grpc.NewServer()
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = server.Serve(countingListener{l, made}) })
+	t.Cleanup(func() { server.Stop(); wg.Wait() })
+	return l.Addr().String(), made
+}
+
+type countingListener struct {
+	net.Listener
+	made *atomic.Int64
+}
+
+func (l countingListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil {
+		l.made.Add(1)
+	}
+	return c, err
+}
+
+// What calls may not be sent to is not connected to either: whoever registers could have any address asked else.
+func TestKeep_NothingThatIsRefusedIsConnectedTo(t *testing.T) {
+	allow, err := ParseAllow([]string{"10.0.0.0/8"})
+	require.NoError(t, err)
+	everything, err := ParseAllow(DefaultAllow)
+	require.NoError(t, err)
+	for what, c := range map[string]struct {
+		host   string // in the place of 127.0.0.1
+		refuse func(k *kept, at net.Addr)
+	}{
+		"not allowed":                {"127.0.0.1", func(k *kept, _ net.Addr) { k.r.SetAllow(allow) }},
+		"a name of what is not":      {"localhost", func(k *kept, _ net.Addr) { k.r.SetAllow(allow) }},
+		"where framegate listens":    {"127.0.0.1", func(k *kept, at net.Addr) { k.r.Own("admin", at) }},
+		"a name of where it listens": {"localhost.", func(k *kept, at net.Addr) { k.r.Own("admin", at) }},
+	} {
+		t.Run(what, func(t *testing.T) {
+			k := keeping(t, time.Minute)
+			k.r.SetAllow(everything)
+			at, made := counting(t)
+			tcp, err := net.ResolveTCPAddr("tcp", at)
+			require.NoError(t, err)
+			address := net.JoinHostPort(c.host, strconv.Itoa(tcp.Port))
+			c.refuse(k, tcp)
+			lease := k.register("echo", address)
+			k.await(5*time.Second, "it is registered", "echo", address)
+			k.end(lease)
+			k.await(5*time.Second, "it goes", "echo")
+			_, ever := k.source.Kept()
+			require.Zero(t, ever)
+			require.Zero(t, made.Load())
+		})
+	}
+}
+
+// A reload may forbid what is kept.
+func TestKeep_WhatIsForbiddenLaterGoes(t *testing.T) {
+	k := keeping(t, time.Minute)
+	addresses, leases, _ := k.several("echo", 1)
+	k.end(leases[0])
+	eventually(t, 5*time.Second, "it is kept", func() bool { return slices.Equal(k.keptNow(), addresses) })
+	allow, err := ParseAllow([]string{"10.0.0.0/8"})
+	require.NoError(t, err)
+	k.r.SetAllow(allow)
+	k.await(10*time.Second, "it goes", "echo")
+	require.Equal(t, 1, k.logs.Count("no calls may be sent to it"))
+}
+
+// A name is known to be at a refused address only when it is looked up.
+func TestKeep_NamesOfRefusedAddressesAreNotConnectedTo(t *testing.T) {
+	k := newKeeper(time.Minute, newOutage(slog.New(slog.DiscardHandler), ""), slog.New(slog.DiscardHandler), New())
+	defer k.close()
+	k.refusal = func(address string) string {
+		if strings.HasPrefix(address, "127.0.0.1:") || strings.HasPrefix(address, "[::1]:") {
+			return "not in services.allow"
+		}
+		return ""
+	}
+	at, made := counting(t)
+	_, port, err := net.SplitHostPort(at)
+	require.NoError(t, err)
+	require.ErrorIs(t, k.check(t.Context(), "localhost:"+port), errNotAllowed)
+	require.Zero(t, made.Load())
 }

@@ -13,7 +13,7 @@ import (
 
 // speaksHTTP2 reports why no HTTP/2 connection to an endpoint can be made in that time, or nil. That a connection is taken
 // says little: the kernel does that for a process that hangs.
-func speaksHTTP2(ctx context.Context, address string, within time.Duration) error {
+func speaksHTTP2(ctx context.Context, dialer *net.Dialer, address string, within time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	network := networkTCP
@@ -21,7 +21,7 @@ func speaksHTTP2(ctx context.Context, address string, within time.Duration) erro
 	if path, ok := strings.CutPrefix(address, unixPrefix); ok {
 		network, address = networkUnix, path
 	}
-	conn, err := new(net.Dialer).DialContext(ctx, network, address)
+	conn, err := dialer.DialContext(ctx, network, address)
 	if err != nil {
 		return err
 	}

@@ -62,6 +62,10 @@ func (g *Gateway) control() admin.Control {
 		return c
 	}
 	c.Schemas = g.sources.etcd.Schemas
+	c.Kept = func() []resolver.KeptInstance {
+		now, _ := g.sources.etcd.Kept()
+		return now
+	}
 	c.RouteStore = func() (*resolver.RouteStore, error) {
 		cli, err := g.sources.etcd.Client()
 		if err != nil {
