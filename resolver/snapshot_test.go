@@ -35,8 +35,8 @@ func waitReady(t *testing.T, s *EtcdSource) {
 	t.Helper()
 	select {
 	case <-s.Ready():
-	case <-time.After(5 * time.Second):
-		t.Fatal("source is not ready within 5s")
+	case <-time.After(20 * time.Second): // a user's password costs a busy machine seconds
+		t.Fatal("source is not ready within 20s")
 	}
 }
 
@@ -126,7 +126,7 @@ func TestSnapshot_IsWrittenSoonAfterAChange(t *testing.T) {
 	waitReady(t, s)
 	_, err := NewRouteStore(etcdClient(t, e.Endpoint()), DefaultPrefix, nil).Put(t.Context(), route("echo", "/a.S/M", 0))
 	require.NoError(t, err)
-	eventually(t, 5*time.Second, "the file has the route", func() bool {
+	eventually(t, 15*time.Second, "the file has the route", func() bool {
 		snap, err := readSnapshot(cfg.Snapshot, cfg)
 		return err == nil && snap.Routes.Documents["echo"].Value != nil
 	})

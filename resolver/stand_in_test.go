@@ -51,7 +51,7 @@ func TestSnapshot_IsOfTheClusterThatAnswers(t *testing.T) {
 
 			for _, then := range []string{"another-name:2379", e.Endpoint()} {
 				source, r, log, stop := startSource(t, snapshotOf(t, cfg, id+1, then))
-				eventually(t, 5*time.Second, "it is refused", func() bool { return log.Count("the snapshot of routes cannot be used") == 1 })
+				eventually(t, 20*time.Second, "it is refused", func() bool { return log.Count("the snapshot of routes cannot be used") == 1 })
 				require.ErrorContains(t, source.NotReady(), "of etcd's cluster "+clusterText(id+1))
 				require.Empty(t, r.Routes(), "another cluster, at %s", then)
 				stop()
@@ -71,7 +71,7 @@ func TestSnapshot_OfUnknownAddressesWaitsForAnAnswer(t *testing.T) {
 	link := newLink(t, e.Endpoint())
 	link.cut()
 	source, r, log, _ := startSource(t, snapshotOf(t, etcdConfig(link.address()), id, "another-name:2379"))
-	eventually(t, 5*time.Second, "it is refused", func() bool { return log.Count("the snapshot of routes cannot be used") == 1 })
+	eventually(t, 20*time.Second, "it is refused", func() bool { return log.Count("the snapshot of routes cannot be used") == 1 })
 	require.ErrorContains(t, source.NotReady(), `nobody at ["`+link.address()+`"] says whether that is the same`)
 	require.Empty(t, r.Routes())
 	link.restore()

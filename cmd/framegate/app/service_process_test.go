@@ -92,12 +92,12 @@ func TestServiceRegister_TwiceIsOnceAndADeathRunsOut(t *testing.T) {
 	require.Equal(t, "service echo: 127.0.0.1:9001 registered (revision 2)\n", line)
 	resp, err := c.cli.Get(t.Context(), "any")
 	require.NoError(t, err)
-	require.EqualValues(t, 2, resp.Header.Revision, "the second wrote nothing")
+	require.EqualValues(t, 3, resp.Header.Revision, "the second wrote it once, on a lease of its own")
 
 	require.NoError(t, first.cmd.Process.Kill())
 	until := time.Now().Add(4 * time.Second)
 	require.Eventually(t, func() bool {
-		require.Equal(t, []resolver.Instance{echoAt9001}, c.instances(), "the second renews it")
+		require.Equal(t, []resolver.Instance{echoAt9001}, c.instances(), "the second has it")
 		return time.Now().After(until)
 	}, 10*time.Second, 10*time.Millisecond)
 	require.NoError(t, second.cmd.Process.Kill())
