@@ -78,6 +78,7 @@ type Proxy struct {
 	observers       atomic.Pointer[[]Observer]
 	taps            *tap.Hub
 	filters         map[string]MethodFilter
+	structures      structures
 	budget          *budget.Budget                   // nil for no bound
 	reflections     *reflection.Cache[*rule.Program] // rules for schemas that endpoints gave
 	calls           calls

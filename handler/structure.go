@@ -31,6 +31,8 @@ type structure struct {
 	room budget.Call
 	work work
 
+	prev, next *structure // of those of its connection; guarded by the proxy's structures
+
 	// Decided by the first message of the request that is forwarded.
 	backend string // empty for the balancer's choice
 	headers []rule.Header

@@ -1,6 +1,7 @@
 package handler
 
 import (
+	"sync"
 	"sync/atomic"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
@@ -29,6 +30,9 @@ func (w *work) begin() bool {
 
 func (w *work) end() { w.state.Add(-1) }
 
+// underWay reports whether there is any.
+func (w *work) underWay() bool { return w.state.Load()&^overBit != 0 }
+
 // over lets no further work begin, and reports whether none is under way.
 func (w *work) over() bool { return w.state.Or(overBit)&^overBit == 0 }
 
@@ -37,8 +41,9 @@ var _ budget.Owner = (*structure)(nil)
 // Evict implements budget.Owner.
 func (s *structure) Evict() { s.of.abort(errNoRoom) }
 
-// openRoom lets the call take from the proxy's budget; freeRoom gives everything back.
+// openRoom lets the call take from the proxy's budget, and makes it known to its connection; freeRoom ends both.
 func (s *structure) openRoom() {
+	s.of.proxy.structures.add(s)
 	s.room.Open(s.ctx, s.of.proxy.budget, s)
 	s.request.share.Of(&s.room)
 	s.response.share.Of(&s.room)
@@ -49,19 +54,54 @@ func (c *call) freeRoom() {
 	if c.struc != nil {
 		c.struc.request.share.Free()
 		c.struc.response.share.Free()
+		c.proxy.structures.remove(c.struc)
 	}
 }
 
-// lingers reports whether a large message of a call on a connection is still being worked on though its client has left:
-// to HTTP/2 the call has ended.
-func (p *Proxy) lingers(tr grpc.ServerTransport) (found bool) {
-	if p.budget == nil {
-		return false
+// structures are the calls in struct mode, by the connection that they came on.
+type structures struct {
+	mu    sync.Mutex // guards first, and the prev and next of every structure
+	first map[grpc.ServerTransport]*structure
+}
+
+func (l *structures) add(s *structure) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.first == nil {
+		l.first = map[grpc.ServerTransport]*structure{}
 	}
-	p.budget.Holders(func(o budget.Owner) bool {
-		s, ok := o.(*structure)
-		found = ok && s.of.down.tr == tr && s.ctx.Err() != nil
-		return !found
-	})
-	return found
+	s.next = l.first[s.of.down.tr]
+	if s.next != nil {
+		s.next.prev = s
+	}
+	l.first[s.of.down.tr] = s
+}
+
+func (l *structures) remove(s *structure) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case s.prev != nil:
+		s.prev.next = s.next
+	case s.next != nil:
+		l.first[s.of.down.tr] = s.next
+	default:
+		delete(l.first, s.of.down.tr)
+	}
+	if s.next != nil {
+		s.next.prev = s.prev
+	}
+}
+
+// linger reports whether a message of a call on a connection is still being worked on though its client has left: to HTTP/2
+// the call has ended.
+func (l *structures) linger(tr grpc.ServerTransport) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for s := l.first[tr]; s != nil; s = s.next {
+		if s.work.underWay() && s.ctx.Err() != nil {
+			return true
+		}
+	}
+	return false
 }

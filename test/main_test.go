@@ -1,7 +1,7 @@
 // Package test holds the end-to-end tests of framegate: real clients and servers with a framegate between them.
 //
-// Read testbed's package comment, then paths_test.go; then the table_*_test.go, which go through the transparency table
-// of issue 1 row by row; interop_test.go and kitex_test.go run whole libraries; resources_test.go counts what is left
+// Read testbed's package comment, then paths_test.go; then the table_*_test.go, which go row by row through what a call
+// must find as it was; interop_test.go and kitex_test.go run whole libraries; resources_test.go counts what is left
 // behind.
 package test
 

@@ -129,18 +129,6 @@ func (c *Call) Begin() { c.busy.Add(1) }
 // End is the end of what Begin began.
 func (c *Call) End() { c.busy.Add(-1) }
 
-// Holders calls f with the owner of every call that holds more than what small messages take, until it returns false.
-// f must be quick and call nothing of the budget.
-func (b *Budget) Holders(f func(Owner) bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for c := b.holders; c != nil; c = c.next {
-		if !f(c.owner) {
-			return
-		}
-	}
-}
-
 // Share is what one direction of a call holds. It is used by one goroutine at a time. A nil Share and the zero Share have no
 // bound.
 type Share struct {

@@ -28,6 +28,12 @@ import (
 // max_concurrent_streams bounds what is worked on for a connection, also when its client resets the streams: HTTP/2 knows
 // of no more than there are, but their messages are still being decoded.
 func TestListener_StreamsAreCountedUntilTheirWorkHasEnded(t *testing.T) {
+	for _, size := range []int{1 << 20, 60 << 10, 10} { // one that takes of the budget, and smaller ones
+		t.Run(strconv.Itoa(size), func(t *testing.T) { testStreamsAreCounted(t, size) })
+	}
+}
+
+func testStreamsAreCounted(t *testing.T, size int) {
 	const most = 2
 	holding, release := make(chan struct{}, 10), make(chan struct{})
 	filter, err := handler.NewFilter("/echo.Echo/Chat", handler.Filter[echo.Request, echo.Reply]{
@@ -52,7 +58,7 @@ func TestListener_StreamsAreCountedUntilTheirWorkHasEnded(t *testing.T) {
 	t.Cleanup(free)
 
 	fields := testbed.RequestFields().Replace(":path", "/echo.Echo/Chat")
-	message := testbed.Frame(protowire.AppendBytes(protowire.AppendTag(nil, 2, protowire.BytesType), make([]byte, 1<<20)))
+	message := testbed.Frame(protowire.AppendBytes(protowire.AppendTag(nil, 2, protowire.BytesType), make([]byte, size)))
 	client, other := testbed.DialH2(t, g.Addr("main")), testbed.DialH2(t, g.Addr("main"))
 	for range most {
 		cs := client.Open(t, fields)
