@@ -232,7 +232,7 @@ func TestStruct_CallsThatHoldRequestAndAnswerGoOn(t *testing.T) {
 	results := map[codes.Code]int{}
 	for range calls {
 		wg.Go(func() {
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			stream, err := handlertest.Open(ctx, cc, "/shop.Shop/Chat")
 			if err == nil {

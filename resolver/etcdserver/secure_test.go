@@ -159,6 +159,40 @@ func TestStart_AUserOnLoopbackNeedsNoTLS(t *testing.T) {
 	require.Equal(t, "v", string((<-events).Events[0].Kv.Value))
 }
 
+// Who renames the user has taken the password away from the one before, but not from those that etcdctl made.
+func TestStart_AUserOfAnotherNameTakesThePlaceOfTheOneBefore(t *testing.T) {
+	noLeaks(t)
+	dir := t.TempDir()
+	as := func(s *etcdserver.Server, name, password string) resolver.EtcdClientConfig {
+		return resolver.EtcdClientConfig{Endpoints: []string{s.Endpoint()}, Username: name, Password: password}
+	}
+	begin := func(name, password string) *etcdserver.Server {
+		return start(t, etcdserver.Config{Dir: dir, Address: anyPort, Username: name, Password: password})
+	}
+	s := begin("a", "one")
+	cli, err := resolver.NewEtcdClient(as(s, "a", "one"))
+	require.NoError(t, err)
+	_, err = cli.UserAdd(t.Context(), "operator", "o")
+	require.NoError(t, err)
+	_, err = cli.UserGrantRole(t.Context(), "operator", "root")
+	require.NoError(t, err)
+	require.NoError(t, cli.Close())
+	for _, now := range []string{"b", "a", "root", "a"} {
+		require.NoError(t, s.Close())
+		s = begin(now, "of "+now)
+		require.NoError(t, get(t, as(s, now, "of "+now)))
+		require.NoError(t, get(t, as(s, "operator", "o")))
+		require.NoError(t, get(t, as(s, "root", "of "+now)), "who has the password of the user that there is")
+		for _, gone := range []string{"a", "b"} {
+			for _, password := range []string{"one", "of " + gone} {
+				if gone != now {
+					require.Error(t, get(t, as(s, gone, password)), "%s after %s", gone, now)
+				}
+			}
+		}
+	}
+}
+
 func TestStart_HasABoundOfConnections(t *testing.T) {
 	noLeaks(t)
 	s := start(t, etcdserver.Config{Dir: t.TempDir(), Address: anyPort, MaxConnections: 4})

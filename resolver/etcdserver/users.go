@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/server/v3/auth"
@@ -29,20 +30,35 @@ func restrict(ctx context.Context, s *etcdserver.EtcdServer, cfg Config) error {
 	return nil
 }
 
+// ownRole marks the users that are made here. It permits nothing.
+const ownRole = "framegate"
+
 // addUser makes etcd know the user, and root, without whom it asks nobody, by the configured password. It may have done
-// some of it, or all, in an earlier start; a user that etcdctl made stays.
+// some of it, or all, in an earlier start. A user that it made for another configuration goes; one that etcdctl made stays.
 func addUser(ctx context.Context, s *etcdserver.EtcdServer, cfg Config) error {
 	store := s.AuthStore()
 	asRoot := func() context.Context { return store.WithRoot(ctx) } // each change makes the token before it old
 	names := []string{rootUser, cfg.Username}
+	if _, err := s.RoleAdd(asRoot(), &pb.AuthRoleAddRequest{Name: ownRole}); err != nil && !errors.Is(err, auth.ErrRoleAlreadyExist) {
+		return err
+	}
 	for _, name := range names {
 		_, err := s.UserAdd(asRoot(), &pb.AuthUserAddRequest{Name: name, Password: cfg.Password})
 		if err != nil && !errors.Is(err, auth.ErrUserAlreadyExist) {
 			return err
 		}
-		if _, err := s.UserGrantRole(asRoot(), &pb.AuthUserGrantRoleRequest{User: name, Role: rootUser}); err != nil {
-			return err
+		roles := []string{rootUser}
+		if made := err == nil; made && name != rootUser {
+			roles = []string{ownRole, rootUser}
 		}
+		for _, role := range roles {
+			if _, err := s.UserGrantRole(asRoot(), &pb.AuthUserGrantRoleRequest{User: name, Role: role}); err != nil {
+				return err
+			}
+		}
+	}
+	if err := removeOthers(asRoot, s, cfg.Username); err != nil {
+		return err
 	}
 	if _, err := s.AuthEnable(asRoot(), &pb.AuthEnableRequest{}); err != nil {
 		return err
@@ -53,6 +69,30 @@ func addUser(ctx context.Context, s *etcdserver.EtcdServer, cfg Config) error {
 			_, err = s.UserChangePassword(asRoot(), &pb.AuthUserChangePasswordRequest{Name: name, Password: cfg.Password})
 		}
 		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeOthers removes the users that were made here for configurations with another one.
+func removeOthers(asRoot func() context.Context, s *etcdserver.EtcdServer, name string) error {
+	users, err := s.UserList(asRoot(), &pb.AuthUserListRequest{})
+	if err != nil {
+		return err
+	}
+	for _, other := range users.Users {
+		if other == name {
+			continue
+		}
+		user, err := s.UserGet(asRoot(), &pb.AuthUserGetRequest{Name: other})
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(user.Roles, ownRole) {
+			continue
+		}
+		if _, err := s.UserDelete(asRoot(), &pb.AuthUserDeleteRequest{Name: other}); err != nil {
 			return err
 		}
 	}
