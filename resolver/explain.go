@@ -67,8 +67,11 @@ func (r *Resolver) Explain(req Request) Explanation {
 	return x
 }
 
-// mostExplained is how many addresses of a name are listed.
-const mostExplained = 10
+// mostExplained is how many addresses of a name are listed, and mostLines how many names, and endpoints that get no calls.
+const (
+	mostExplained = 10
+	mostLines     = 50
+)
 
 // explain says what names among the endpoints stand for, and which endpoints get no calls.
 func (g *group) explain() (lines []string) {
@@ -80,7 +83,8 @@ func (g *group) explain() (lines []string) {
 			of[m.name] = append(of[m.name], m.host.Address())
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(of)) {
+	names := slices.Sorted(maps.Keys(of))
+	for _, name := range names[:min(len(names), mostLines)] {
 		all := of[name]
 		line := name + " = " + strings.Join(all[:min(len(all), mostExplained)], ", ")
 		if more := len(all) - mostExplained; more > 0 {
@@ -88,8 +92,14 @@ func (g *group) explain() (lines []string) {
 		}
 		lines = append(lines, line)
 	}
-	for _, b := range g.barred {
-		lines = append(lines, fmt.Sprintf("%s %s: %s", b.address, b.bar, b.reason))
+	if more := len(names) - mostLines; more > 0 {
+		lines = append(lines, fmt.Sprintf("%d more names", more))
+	}
+	for _, b := range g.barred[:min(len(g.barred), mostLines)] {
+		lines = append(lines, fmt.Sprintf("%s %s: %s", b.address, b.bar, b.why()))
+	}
+	if more := len(g.barred) - mostLines; more > 0 {
+		lines = append(lines, fmt.Sprintf("%d more that get no calls", more))
 	}
 	return lines
 }

@@ -39,6 +39,7 @@ type group struct {
 	names     map[string]nameWatch // by name: those among written
 
 	panics atomic.Uint64 // attempts that were balanced in panic
+	stale  atomic.Bool   // names were looked up since members was made of written
 
 	mu       sync.Mutex // guards the fields below; spec and members are changed with the Resolver's mu held, too
 	spec     spec

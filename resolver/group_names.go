@@ -53,11 +53,13 @@ func (g *group) forgetNames() {
 	g.names = nil
 }
 
-// lookedUp hears that something else is known of a name of a group. No lock is held.
+// lookedUp hears that something else is known of a name of a group. No lock is held. Of many names that are looked up at
+// once, one does for all.
 func (s *groups) lookedUp(g *group) {
+	g.stale.Store(true)
 	s.presence.mu.Lock()
 	defer s.presence.unlock()
-	if !s.closed && len(g.users) > 0 {
+	if !s.closed && len(g.users) > 0 && g.stale.Load() {
 		s.renewMembers(g)
 	}
 }

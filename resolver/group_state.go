@@ -144,7 +144,7 @@ func (g *group) appendEndpoints(all []EndpointState) []EndpointState {
 		all = append(all, s)
 	}
 	for _, b := range g.barred {
-		all = append(all, EndpointState{GroupName: g.GroupName, Address: b.address, Name: b.name, Weight: b.weight, Healthy: true, Bar: b.bar, Reason: b.reason})
+		all = append(all, EndpointState{GroupName: g.GroupName, Address: b.address, Name: b.name, Weight: b.weight, Healthy: true, Bar: b.bar, Reason: b.why()})
 	}
 	return all
 }

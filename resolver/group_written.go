@@ -25,6 +25,15 @@ type barred struct {
 	weighted
 	bar    Bar
 	reason string
+	more   int // if it stands for that many addresses of its name
+}
+
+// why is the reason, for people.
+func (b barred) why() string {
+	if b.more > 0 {
+		return fmt.Sprintf("%d more addresses: %s", b.more, b.reason)
+	}
+	return b.reason
 }
 
 // written is an endpoint as it is written or registered: an address, or a name that stands for any number of them.
@@ -48,28 +57,17 @@ func (s *groups) setMembers(g *group, all []weighted) {
 
 // renewMembers makes the members of a group from what is written, as it is now.
 func (s *groups) renewMembers(g *group) {
+	g.stale.Store(false)
 	m := membership{members: make([]weighted, 0, len(g.written)), place: make(map[string]int, len(g.written)), registered: g.Service != ""}
 	for _, w := range g.written {
 		if s.names == nil || !w.at.isName() {
 			m.add(s.guard, w.weighted, w.at, w.err)
 			continue
 		}
-		answer := s.names.Known(w.at.host)
-		for _, ip := range answer.Addresses {
-			at := address{ip: ip, port: w.at.port}
-			one := weighted{net.JoinHostPort(ip.String(), strconv.Itoa(int(at.port))), w.weight, w.address}
-			var err error
-			switch {
-			case !callable(ip):
-				err = fmt.Errorf("%s is the address of no host or of many", ip)
-			case len(m.members) >= maxEndpoints:
-				err = fmt.Errorf("one of more than %d endpoints", maxEndpoints)
-			}
-			m.add(s.guard, one, at, err)
-		}
-		if len(answer.Addresses) == 0 {
-			m.barred = append(m.barred, barred{weighted{w.address, w.weight, w.address}, BarUnresolved, unresolved(answer)})
-		}
+		m.addName(s.guard, w, s.names.Known(w.at.host))
+	}
+	if m.beyond != nil {
+		m.barred = append(m.barred, *m.beyond)
 	}
 	came, gone := g.setMembers(m.members, s.presence.unreachable)
 	g.setBarred(m.barred)
@@ -89,7 +87,51 @@ type membership struct {
 	members    []weighted
 	place      map[string]int // of an address in members
 	barred     []barred
-	registered bool // they are instances of a service
+	beyond     *barred // those that would be too many; nil if none would
+	registered bool    // they are instances of a service
+}
+
+// mostRefused is how many addresses of a name that are refused are told one by one.
+const mostRefused = 10
+
+// addName adds the addresses of a name, but what is more than a group has endpoints.
+func (m *membership) addName(guard *addressGuard, w written, a dns.Answer) {
+	name := func(bar Bar, reason string, more int) barred {
+		return barred{weighted{w.address, w.weight, w.address}, bar, reason, more}
+	}
+	if len(a.Addresses) == 0 {
+		m.barred = append(m.barred, name(BarUnresolved, unresolved(a), 0))
+		return
+	}
+	before, refused := len(m.barred), 0
+	for i, ip := range a.Addresses {
+		if len(m.members) >= maxEndpoints {
+			if m.beyond == nil {
+				beyond := name(BarRefused, fmt.Sprintf("a backend has at most %d endpoints", maxEndpoints), 0)
+				m.beyond = &beyond
+			}
+			m.beyond.more += len(a.Addresses) - i + a.Omitted
+			a.Omitted = 0
+			break
+		}
+		at := address{ip: ip, port: w.at.port}
+		one := weighted{net.JoinHostPort(ip.String(), strconv.Itoa(int(at.port))), w.weight, w.address}
+		var err error
+		if !callable(ip) {
+			err = fmt.Errorf("%s is the address of no host or of many", ip)
+		}
+		m.add(guard, one, at, err)
+		if len(m.barred) > before+mostRefused {
+			m.barred = m.barred[:before+mostRefused]
+			refused++
+		}
+	}
+	if refused > 0 {
+		m.barred = append(m.barred, name(BarRefused, "refused too", refused))
+	}
+	if a.Omitted > 0 {
+		m.barred = append(m.barred, name(BarRefused, fmt.Sprintf("a name has at most %d endpoints", dns.MostAddresses), a.Omitted))
+	}
 }
 
 // add adds an endpoint to the members or, with an error or if the guard refuses it, to those that get no calls.
@@ -101,7 +143,7 @@ func (m *membership) add(guard *addressGuard, w weighted, at address, err error)
 		reason = guard.refusal(at, m.registered)
 	}
 	if reason != "" {
-		m.barred = append(m.barred, barred{w, BarRefused, reason})
+		m.barred = append(m.barred, barred{w, BarRefused, reason, 0})
 		return
 	}
 	i, ok := m.place[w.address]
@@ -121,12 +163,23 @@ func (m *membership) add(guard *addressGuard, w weighted, at address, err error)
 func (g *group) setBarred(off []barred) {
 	g.mu.Lock()
 	defer g.unlock()
-	before := g.barred
+	known := make(map[barred]bool, len(g.barred))
+	for _, b := range g.barred {
+		b.more = 0
+		known[b] = true
+	}
 	g.barred = off
 	for _, b := range off {
-		if b.bar == BarRefused && (g.Service == "" || b.name != "") && !slices.Contains(before, b) {
-			g.news = append(g.news, news{g.log.Warn, "endpoint refused: it gets no calls", []any{"endpoint", b.address, "reason", b.reason}})
+		more := b.more
+		b.more = 0
+		if b.bar != BarRefused || g.Service != "" && b.name == "" || known[b] {
+			continue
 		}
+		args := []any{"endpoint", b.address, "reason", b.reason}
+		if more > 0 {
+			args = append(args, "addresses", more)
+		}
+		g.news = append(g.news, news{g.log.Warn, "endpoint refused: it gets no calls", args})
 	}
 }
 

@@ -14,15 +14,15 @@ import (
 // rule.
 const lookupTimeout = 15 * time.Second
 
-// lookup asks for the addresses of a name. An error may come with addresses: of one family there was an answer, and those
+// lookup asks for the addresses of a name. An Err may come with Addresses: of one family there was an answer, and those
 // of the other are what they were before.
-func (n *Names) lookup(ctx context.Context, host string, before []netip.Addr) ([]netip.Addr, error) {
+func (n *Names) lookup(ctx context.Context, host string, before []netip.Addr) Answer {
 	found, err := n.ask(ctx, "ip", host)
 	if err == nil {
-		return n.sorted(found), nil
+		return n.answer(found, nil)
 	}
 	if isAbsent(err) || ctx.Err() != nil {
-		return nil, err
+		return n.answer(nil, err)
 	}
 	// There are servers that never answer for one family. Where both are answered now, the error was of a moment.
 	var v4, v6 []netip.Addr
@@ -33,11 +33,11 @@ func (n *Names) lookup(ctx context.Context, host string, before []netip.Addr) ([
 	asking.Wait()
 	switch {
 	case err4 == nil && err6 != nil && !isAbsent(err6):
-		return n.sorted(append(v4, family(before, netip.Addr.Is6)...)), err6
+		return n.answer(append(v4, family(before, netip.Addr.Is6)...), err6)
 	case err6 == nil && err4 != nil && !isAbsent(err4):
-		return n.sorted(append(v6, family(before, netip.Addr.Is4)...)), err4
+		return n.answer(append(v6, family(before, netip.Addr.Is4)...), err4)
 	}
-	return nil, err
+	return n.answer(nil, err)
 }
 
 func (n *Names) ask(ctx context.Context, network, host string) ([]netip.Addr, error) {
@@ -61,18 +61,29 @@ func family(all []netip.Addr, is func(netip.Addr) bool) (of []netip.Addr) {
 	return of
 }
 
-// sorted returns each address once, but those that this machine has no route to: where a name has addresses of both
-// families, and the machine one, half of them would be of no use. If none has a route, all are returned.
-func (n *Names) sorted(all []netip.Addr) []netip.Addr {
+// answer makes an Answer of what a look-up gave, without addresses that this machine has no route to: where a name has
+// addresses of both families, and the machine one, half of them would be of no use. If none has a route, all count.
+func (n *Names) answer(all []netip.Addr, err error) Answer {
 	for i, addr := range all {
 		all[i] = addr.Unmap()
 	}
 	slices.SortFunc(all, netip.Addr.Compare)
 	all = slices.Compact(all)
-	if routed := family(all, n.routable); len(routed) > 0 {
-		return routed
+	a := Answer{Err: err, Asked: true}
+	for i, addr := range all {
+		if len(a.Addresses) == MostAddresses {
+			a.Omitted = len(all) - i
+			return a
+		}
+		if n.routable(addr) {
+			a.Addresses = append(a.Addresses, addr)
+		}
 	}
-	return all
+	if len(a.Addresses) == 0 {
+		a.Addresses = all[:min(len(all), MostAddresses)]
+		a.Omitted = len(all) - len(a.Addresses)
+	}
+	return a
 }
 
 // hasRoute reports whether this machine knows where to send what goes to an address. Nothing is sent.

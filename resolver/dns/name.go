@@ -123,27 +123,26 @@ func (at *name) look() bool {
 		return false
 	}
 	before := at.answer()
-	found, err := n.lookup(at.ctx, at.host, before.Addresses)
+	now := n.lookup(at.ctx, at.host, before.Addresses)
 	<-n.slots
 	if at.ctx.Err() != nil {
 		return false
 	}
-	now := Answer{Addresses: found, Err: err, Asked: true}
 	switch {
-	case err == nil:
+	case now.Err == nil:
 		n.answered.Add(1)
 		at.failures = 0
-	case isAbsent(err):
+	case isAbsent(now.Err):
 		n.absent.Add(1)
 		at.failures++
 		if at.failures == 1 {
-			now.Addresses = before.Addresses
+			now.Addresses, now.Omitted = before.Addresses, before.Omitted
 		}
 	default:
 		n.failed.Add(1)
 		at.failures++
-		if len(found) == 0 {
-			now.Addresses = before.Addresses
+		if len(now.Addresses) == 0 {
+			now.Addresses, now.Omitted = before.Addresses, before.Omitted
 		}
 	}
 	at.note(before, now)
@@ -159,7 +158,7 @@ func (at *name) note(before, now Answer) {
 	if !before.Asked {
 		close(at.asked)
 	}
-	same := slices.Equal(before.Addresses, now.Addresses)
+	same := slices.Equal(before.Addresses, now.Addresses) && before.Omitted == now.Omitted
 	if before.Asked && same && errorText(before.Err) == errorText(now.Err) {
 		return
 	}

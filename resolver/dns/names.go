@@ -31,6 +31,9 @@ type Names struct {
 // mostLookups is how many names are looked up at once.
 const mostLookups = 128
 
+// MostAddresses is how many addresses of a name count: those that sort first.
+const MostAddresses = 1000
+
 // New returns Names that watch nothing yet. r looks them up: with the search domains and the hosts file of the system,
 // unless it was made otherwise; nil is net.DefaultResolver. log hears of names that cannot be looked up.
 func New(r *net.Resolver, log *slog.Logger) *Names {
@@ -48,7 +51,8 @@ func New(r *net.Resolver, log *slog.Logger) *Names {
 
 // Answer is what is known of a name.
 type Answer struct {
-	Addresses []netip.Addr // sorted, each once; of the last good look-up. Nobody changes them
+	Addresses []netip.Addr // sorted, each once, at most MostAddresses; of the last good look-up. Nobody changes them
+	Omitted   int          // how many more the name has
 	Err       error        // why the last look-up failed; nil if it did not, or there was none
 	Asked     bool         // there was a look-up
 }
