@@ -189,6 +189,38 @@ func TestNames_AServiceThatIsScaledToNothing(t *testing.T) {
 	})
 }
 
+// That a server failed before says nothing of a name: it keeps its addresses until it is said twice that it has none.
+func TestNames_AreAbsentOnlyWhenThatIsSaidTwice(t *testing.T) {
+	for name, fault := range map[string]func(s *dnsserver.Server){
+		"after a failure":   func(s *dnsserver.Server) { s.Break(host, dnsserver.ServFail) },
+		"AAAA always fails": func(s *dnsserver.Server) { s.Break(host, dnsserver.ServFail, dnsmessage.TypeAAAA) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, n, _ := start(t)
+			s.Set(host, "10.0.0.1")
+			absent := make(chan string, 100) // what the name has whenever that it is absent is news
+			defer n.Watch(host, often, func() {
+				if a := n.Known(host); a.Err != nil && isAbsent(a.Err) {
+					absent <- shown(a)
+				}
+			})()
+			becomes(t, n, "10.0.0.1", false)
+			fault(s)
+			becomes(t, n, "10.0.0.1", true)
+			lookedUp(t, n, 2)
+			s.Remove(host)
+			for _, want := range []string{"10.0.0.1", ""} {
+				select {
+				case got := <-absent:
+					require.Equal(t, want, got)
+				case <-time.After(patience):
+					require.FailNow(t, "no news")
+				}
+			}
+		})
+	}
+}
+
 func TestNames_ANameThatComes(t *testing.T) {
 	s, n, _ := start(t)
 	watch(t, n, maxRefresh)

@@ -28,7 +28,8 @@ type name struct {
 	hurry  chan struct{} // has room for one; filled when the refresh may have become shorter
 
 	// owned by run
-	failures int // look-ups in a row that gave no addresses
+	failures int // look-ups since the last good one that nobody answered, or for one family only
+	absents  int // look-ups since the last that gave addresses by which there are none
 
 	mu       sync.Mutex // guards what follows
 	known    Answer
@@ -108,8 +109,10 @@ func (at *name) wait(chance float64) time.Duration {
 	}
 	at.mu.Unlock()
 	wait := refresh - time.Duration(chance*float64(refresh)/5)
-	if at.failures > 0 {
-		wait = min(wait, firstRetry<<min(at.failures-1, 20))
+	for _, times := range []int{at.failures, at.absents} {
+		if times > 0 {
+			wait = min(wait, firstRetry<<min(times-1, 20))
+		}
 	}
 	return wait
 }
@@ -131,17 +134,19 @@ func (at *name) look() bool {
 	switch {
 	case now.Err == nil:
 		n.answered.Add(1)
-		at.failures = 0
+		at.failures, at.absents = 0, 0
 	case isAbsent(now.Err):
 		n.absent.Add(1)
-		at.failures++
-		if at.failures == 1 {
+		at.absents++
+		if at.absents == 1 {
 			now.Addresses, now.Omitted = before.Addresses, before.Omitted
 		}
 	default:
 		n.failed.Add(1)
 		at.failures++
-		if len(now.Addresses) == 0 {
+		if len(now.Addresses) > 0 { // of one family
+			at.absents = 0
+		} else {
 			now.Addresses, now.Omitted = before.Addresses, before.Omitted
 		}
 	}
