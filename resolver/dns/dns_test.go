@@ -131,13 +131,15 @@ func TestNames_OneFamilyAlone(t *testing.T) {
 			becomes(t, n, k.want, true)
 		})
 	}
-	t.Run("from the start", func(t *testing.T) {
-		s, n, _ := start(t)
-		s.Set(host, "10.0.0.1")
-		s.Break(host, dnsserver.ServFail, dnsmessage.TypeAAAA)
-		watch(t, n, often)
-		becomes(t, n, "10.0.0.1", true)
-	})
+	for name, fault := range map[string]dnsserver.Fault{"from the start": dnsserver.ServFail, "silence": dnsserver.Silence} {
+		t.Run(name, func(t *testing.T) {
+			s, n, _ := start(t)
+			s.Set(host, "10.0.0.1")
+			s.Break(host, fault, dnsmessage.TypeAAAA)
+			watch(t, n, often)
+			becomes(t, n, "10.0.0.1", true)
+		})
+	}
 }
 
 // A headless service without a ready pod has no name, or a name without an address, as CoreDNS has been made. One such
@@ -251,6 +253,53 @@ func TestNames_LeaveOutWhatHasNoRoute(t *testing.T) {
 	s.Set(host, "fd00::1", "fd00::2")
 	becomes(t, n, "fd00::1 fd00::2", false) // better than nothing
 	require.True(t, hasRoute(netip.MustParseAddr("127.0.0.1")))
+}
+
+// Names that a server is silent about take a long time each. However many there are, the others are followed.
+func TestNames_SilenceAboutSomeHoldsNoOtherUp(t *testing.T) {
+	const most = 10 * time.Second
+	within := func(t *testing.T, n *Names, want string) {
+		require.Eventually(t, func() bool { return shown(n.Known(host)) == want }, most, time.Millisecond)
+	}
+	holes := func(t *testing.T, s *dnsserver.Server, n *Names) {
+		for i := range 200 {
+			hole := fmt.Sprintf("hole%d.evil.", i)
+			s.Break(hole, dnsserver.Silence)
+			t.Cleanup(n.Watch(hole, often, func() {}))
+		}
+	}
+	t.Run("before", func(t *testing.T) {
+		s, n, log := start(t)
+		s.Set(host, "10.0.0.1")
+		watch(t, n, often)
+		becomes(t, n, "10.0.0.1", false)
+		holes(t, s, n)
+		require.Eventually(t, func() bool { return log.Count("cannot be looked up") >= 200 }, 2*patience, time.Millisecond, "all are waited for again")
+		s.Set(host, "10.0.0.2")
+		within(t, n, "10.0.0.2")
+
+		// A moment of silence about a name that has addresses does not put it on a level with those.
+		s.Break(host, dnsserver.Silence)
+		becomes(t, n, "10.0.0.2", true)
+		s.Set(host, "10.0.0.3")
+		becomes(t, n, "10.0.0.3", false)
+	})
+	t.Run("while they come", func(t *testing.T) {
+		s, n, _ := start(t)
+		s.Set(host, "10.0.0.1")
+		watch(t, n, often)
+		becomes(t, n, "10.0.0.1", false)
+		holes(t, s, n)
+		s.Set(host, "10.0.0.2")
+		within(t, n, "10.0.0.2")
+	})
+	t.Run("after", func(t *testing.T) {
+		s, n, _ := start(t)
+		holes(t, s, n)
+		s.Set(host, "10.0.0.1")
+		watch(t, n, often)
+		becomes(t, n, "10.0.0.1", false)
+	})
 }
 
 func TestNames_AwaitReturnsWhenAllWereAsked(t *testing.T) {

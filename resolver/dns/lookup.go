@@ -10,38 +10,40 @@ import (
 	"time"
 )
 
-// lookupTimeout bounds one question; the system's resolver, which may have to ask a second server, gives up before as a
-// rule.
-const lookupTimeout = 15 * time.Second
-
-// lookup asks for the addresses of a name. An Err may come with Addresses: of one family there was an answer, and those
-// of the other are what they were before.
-func (n *Names) lookup(ctx context.Context, host string, before []netip.Addr) Answer {
-	found, err := n.ask(ctx, "ip", host)
+// lookup asks for the addresses of a name, with the patience of a turn. An Err may come with Addresses: of one family there
+// was an answer, and those of the other are what they were before.
+func (n *Names) lookup(ctx context.Context, host string, patience time.Duration, before []netip.Addr) Answer {
+	found, err := n.ask(ctx, "ip", host, patience)
 	if err == nil {
 		return n.answer(found, nil)
 	}
 	if isAbsent(err) || ctx.Err() != nil {
 		return n.answer(nil, err)
 	}
-	// There are servers that never answer for one family. Where both are answered now, the error was of a moment.
+	// There are servers that never answer for one family.
 	var v4, v6 []netip.Addr
 	var err4, err6 error
 	var asking sync.WaitGroup
-	asking.Go(func() { v4, err4 = n.ask(ctx, "ip4", host) })
-	asking.Go(func() { v6, err6 = n.ask(ctx, "ip6", host) })
+	patience = min(patience, familyPatience)
+	asking.Go(func() { v4, err4 = n.ask(ctx, "ip4", host, patience) })
+	asking.Go(func() { v6, err6 = n.ask(ctx, "ip6", host, patience) })
 	asking.Wait()
+	answered4, answered6 := err4 == nil || isAbsent(err4), err6 == nil || isAbsent(err6)
 	switch {
-	case err4 == nil && err6 != nil && !isAbsent(err6):
+	case answered4 && answered6: // the error was of a moment, such as a packet that was lost
+		if found, again := n.ask(ctx, "ip", host, patience); again == nil || isAbsent(again) {
+			return n.answer(found, again)
+		}
+	case err4 == nil:
 		return n.answer(append(v4, family(before, netip.Addr.Is6)...), err6)
-	case err6 == nil && err4 != nil && !isAbsent(err4):
+	case err6 == nil:
 		return n.answer(append(v6, family(before, netip.Addr.Is4)...), err4)
 	}
 	return n.answer(nil, err)
 }
 
-func (n *Names) ask(ctx context.Context, network, host string) ([]netip.Addr, error) {
-	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+func (n *Names) ask(ctx context.Context, network, host string, patience time.Duration) ([]netip.Addr, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	return n.resolver.LookupNetIP(ctx, network, host)
 }

@@ -28,8 +28,9 @@ type name struct {
 	hurry  chan struct{} // has room for one; filled when the refresh may have become shorter
 
 	// owned by run
-	failures int // look-ups since the last good one that nobody answered, or for one family only
-	absents  int // look-ups since the last that gave addresses by which there are none
+	failures int           // look-ups since the last good one that nobody answered, or for one family only
+	took     time.Duration // by the last look-up
+	absents  int           // look-ups since the last that gave addresses by which there are none
 
 	mu       sync.Mutex // guards what follows
 	known    Answer
@@ -119,15 +120,17 @@ func (at *name) wait(chance float64) time.Duration {
 
 // look looks the name up once and notes what that shows. It reports false if it was not finished.
 func (at *name) look() bool {
-	n := at.names
+	n, before := at.names, at.answer()
+	turn := n.turns.of(before, at.took)
 	select {
-	case n.slots <- struct{}{}:
+	case turn.slots <- struct{}{}:
 	case <-at.ctx.Done():
 		return false
 	}
-	before := at.answer()
-	now := n.lookup(at.ctx, at.host, before.Addresses)
-	<-n.slots
+	began := time.Now()
+	now := n.lookup(at.ctx, at.host, turn.patience, before.Addresses)
+	at.took = time.Since(began)
+	<-turn.slots
 	if at.ctx.Err() != nil {
 		return false
 	}

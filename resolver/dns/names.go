@@ -16,7 +16,7 @@ type Names struct {
 	resolver *net.Resolver
 	routable func(netip.Addr) bool // replaced in tests
 	log      *slog.Logger
-	slots    chan struct{}   // taken by the look-ups under way
+	turns    turns
 	ctx      context.Context // ends with Close
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup // of every goroutine
@@ -27,9 +27,6 @@ type Names struct {
 	closed bool
 	names  map[string]*name
 }
-
-// mostLookups is how many names are looked up at once.
-const mostLookups = 128
 
 // MostAddresses is how many addresses of a name count: those that sort first.
 const MostAddresses = 1000
@@ -43,7 +40,7 @@ func New(r *net.Resolver, log *slog.Logger) *Names {
 	n := &Names{
 		// Strict: without an answer for one family, the other alone is not taken for all.
 		resolver: &net.Resolver{PreferGo: r.PreferGo, StrictErrors: true, Dial: r.Dial}, routable: hasRoute, log: log,
-		slots: make(chan struct{}, mostLookups), names: map[string]*name{},
+		turns: newTurns(), names: map[string]*name{},
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	return n
