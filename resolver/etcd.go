@@ -49,6 +49,7 @@ type EtcdSource struct {
 	routes    *follower[*Route]
 	instances *follower[Instance]
 	bindings  *bindings
+	waiting   *waitingRoutes
 	keeper    *keeper
 	ready     chan struct{} // closed by Run when routes and instances are in force
 	changed   chan struct{} // has room for one; filled when a snapshot is due
@@ -68,6 +69,7 @@ func NewEtcdSource(cfg EtcdConfig, r *Resolver, log *slog.Logger) *EtcdSource {
 	s.cfg.Client.silent = s.outage.memberSilent
 	s.standIn = newStandIn(cfg, log)
 	s.bindings = newBindings(cfg.Compile, func(gone, added []*Route) { r.Update(SourceEtcd, gone, added) }, log)
+	s.waiting = newWaitingRoutes(r, s.bindings.setRoutes)
 	s.schemas = newFollower[*schema.Schema]("schemas", schemaKeys(cfg.Prefix), s.outage, log)
 	s.schemas.parse = parseSchema
 	s.schemas.apply = s.applySchemas
@@ -147,6 +149,7 @@ func (s *EtcdSource) Run(ctx context.Context) {
 			s.save(ctx, ended)
 		}
 	})
+	wg.Go(func() { s.waiting.run(ended) })
 	var followers sync.WaitGroup
 	followers.Go(func() { s.schemas.run(ctx, cli) })
 	followers.Go(func() {
@@ -321,14 +324,18 @@ func (s *EtcdSource) confirmed() time.Time {
 // applyRoutes puts the good versions of the routes that changed in force, if they fit their schemas.
 func (s *EtcdSource) applyRoutes(changed map[string]bool) {
 	docs := goodOf(s.routes, changed)
-	var routes []*Route
-	for _, d := range docs {
-		if d.value != nil {
-			routes = append(routes, d.value)
+	if isClosed(s.routes.inForce) {
+		s.waiting.put(docs)
+	} else { // all at once
+		var routes []*Route
+		for _, d := range docs {
+			if d.value != nil {
+				routes = append(routes, d.value)
+			}
 		}
+		defer s.resolver.awaitRoutes(routes)()
+		s.bindings.setRoutes(docs)
 	}
-	defer s.resolver.awaitRoutes(routes)()
-	s.bindings.setRoutes(docs)
 	s.log.Debug("routes in etcd changed", "changed", len(changed))
 	s.snapshotDue()
 }

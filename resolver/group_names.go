@@ -76,36 +76,49 @@ func (r *Resolver) SetNames(names *dns.Names) {
 const namesWait = time.Second
 
 // awaitRoutes returns when the names among the endpoints of routes that are about to come into force were looked up, or
-// after a moment: their first calls are to find endpoints. release is called when the routes are in force.
+// after a moment: their first calls are to find endpoints. release is called when the routes are in force. It is for routes
+// that come into force together; see waitingRoutes.
 func (r *Resolver) awaitRoutes(routes []*Route) (release func()) {
 	var addresses []string
 	for _, route := range routes {
-		for _, b := range route.Backends {
-			for _, e := range b.Endpoints {
-				addresses = append(addresses, e.Address)
-			}
-		}
+		addresses = append(addresses, route.addresses()...)
 	}
 	return r.awaitNames(addresses)
 }
 
 func (r *Resolver) awaitNames(addresses []string) (release func()) {
-	r.mu.Lock()
-	names := r.groups.names
-	r.mu.Unlock()
-	var hosts []string
-	if names != nil {
-		for _, a := range addresses {
-			if at, err := parseAddress(a); err == nil && at.isName() {
-				hosts = append(hosts, at.host)
-			}
-		}
-	}
+	names, hosts := r.hosts(addresses)
 	if len(hosts) == 0 {
 		return func() {}
 	}
+	return names.Await(hosts, namesWait)
+}
+
+// hosts returns the names that are looked up among addresses, each once, and who does that.
+func (r *Resolver) hosts(addresses []string) (names *dns.Names, hosts []string) {
+	r.mu.Lock()
+	names = r.groups.names
+	r.mu.Unlock()
+	if names == nil {
+		return nil, nil
+	}
+	for _, a := range addresses {
+		if at, err := parseAddress(a); err == nil && at.isName() {
+			hosts = append(hosts, at.host)
+		}
+	}
 	slices.Sort(hosts)
-	return names.Await(slices.Compact(hosts), namesWait)
+	return names, slices.Compact(hosts)
+}
+
+// addresses returns the addresses of the endpoints that the route lists.
+func (r *Route) addresses() (all []string) {
+	for _, b := range r.Backends {
+		for _, e := range b.Endpoints {
+			all = append(all, e.Address)
+		}
+	}
+	return all
 }
 
 func (s *groups) addLookupErrors(all []EndpointState) {

@@ -53,8 +53,9 @@ func (s *EtcdSource) Status() SourceStatus {
 		st.Rejections += ever
 	}
 	s.routes.mu.Lock()
-	defer s.routes.mu.Unlock()
 	st.Revision, st.Confirmed = s.routes.applied, s.routes.confirmed
+	s.routes.mu.Unlock()
+	st.Revision = s.waiting.before(st.Revision)
 	return st
 }
 
