@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"net"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -14,6 +13,7 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
 
+	"github.com/framegate/framegate/dial"
 	"github.com/framegate/framegate/pool/h2conn"
 )
 
@@ -105,11 +105,7 @@ func dialConn(ctx context.Context, e *endpoint) (*conn, error) {
 var tcpKeepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}
 
 func dialNet(ctx context.Context, addr string) (net.Conn, error) {
-	d := net.Dialer{KeepAliveConfig: tcpKeepAlive}
-	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
-		return d.DialContext(ctx, "unix", path)
-	}
-	return d.DialContext(ctx, "tcp", addr)
+	return dial.Endpoint(ctx, &net.Dialer{KeepAliveConfig: tcpKeepAlive}, addr)
 }
 
 // errCrashed ends the calls of a connection whose transport has crashed.

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/framegate/framegate/dial"
 	"github.com/framegate/framegate/resolver/plain"
 )
 
@@ -82,12 +83,12 @@ func callable(ip netip.Addr) bool {
 	return ip.IsValid() && !ip.IsUnspecified() && !ip.IsMulticast() && ip != netip.AddrFrom4([4]byte{255, 255, 255, 255})
 }
 
-// isLocalhost reports whether the address has a name that stands for this machine (RFC 6761 §6.3). It is not looked up as
-// others are: its addresses are one host, of which a server may listen on one only.
-func (a address) isLocalhost() bool {
-	host := strings.TrimSuffix(a.host, ".")
-	return host == "localhost" || strings.HasSuffix(host, ".localhost")
-}
+// isLocalhost reports whether the address is of this machine whatever anybody says (see dial.Endpoint). Its addresses are
+// one host, of which a server may listen on one only. Names below localhost may lead anywhere.
+func (a address) isLocalhost() bool { return dial.IsLocalhost(a.host) }
+
+// hostPort is the text of an IP address and a port.
+func (a address) hostPort() string { return netip.AddrPortFrom(a.ip, a.port).String() }
 
 // isName reports whether the address has a name that is looked up.
 func (a address) isName() bool { return a.host != "" && !a.isLocalhost() }

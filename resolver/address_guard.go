@@ -42,8 +42,9 @@ func interfaceAddresses() (all []netip.Addr) {
 }
 
 // refusal says why an address may not be an endpoint, "" if it may. registered is true for an instance of a service. Of a
-// name that is still to be looked up it knows nothing.
+// name that is still to be looked up it knows nothing. Of localhost it is enough that one address is allowed: see narrowed.
 func (g *addressGuard) refusal(a address, registered bool) string {
+	a = g.narrowed(a, registered)
 	for _, ip := range a.ips() {
 		if what := g.ownAt(ip, a.port); what != "" {
 			return fmt.Sprintf("it is framegate's own: %s", what)
@@ -59,11 +60,32 @@ func (g *addressGuard) refusal(a address, registered bool) string {
 		return fmt.Sprintf("not in services.allow: %s", g.allow.text)
 	}
 	for _, ip := range a.ips() {
-		if !g.allow.ip(ip) {
+		switch {
+		case g.allow.ip(ip):
+		case a.isLocalhost():
+			return fmt.Sprintf("127.0.0.1 and ::1, which localhost stands for, are not in services.allow: %s", g.allow.text)
+		default:
 			return fmt.Sprintf("%s is not in services.allow: %s", ip, g.allow.text)
 		}
 	}
 	return ""
+}
+
+// narrowed returns the address that is allowed instead of localhost, if one of the two is; else a.
+func (g *addressGuard) narrowed(a address, registered bool) address {
+	if !registered || g.allow == nil || !a.isLocalhost() {
+		return a
+	}
+	var allowed []netip.Addr
+	for _, ip := range loopbacks {
+		if g.allow.ip(ip) {
+			allowed = append(allowed, ip)
+		}
+	}
+	if len(allowed) != 1 {
+		return a
+	}
+	return address{ip: allowed[0], port: a.port}
 }
 
 // ownAt names what of this process listens at an address, "" if nothing does.

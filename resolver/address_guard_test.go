@@ -43,7 +43,7 @@ func TestAddressGuard_RefusesOurOwnAddresses(t *testing.T) {
 		foreign []string
 	}{
 		"one address": {"127.0.0.1:8888",
-			[]string{"127.0.0.1:8888", "[::ffff:127.0.0.1]:8888", "localhost:8888", "LOCALHOST.:8888", "a.localhost:8888", "127.0.0.1:08888"},
+			[]string{"127.0.0.1:8888", "[::ffff:127.0.0.1]:8888", "localhost:8888", "LOCALHOST.:8888", "127.0.0.1:08888"},
 			[]string{"127.0.0.1:8889", "127.0.0.2:8888", "[::1]:8888", "10.1.2.3:8888", "unix:/run/8888"}},
 		"IPv6":            {"[::1]:8888", []string{"[::1]:8888", "[0:0::1]:8888", "localhost:8888"}, []string{"127.0.0.1:8888", "[::2]:8888"}},
 		"of an interface": {"10.1.2.3:8888", []string{"10.1.2.3:8888", "[::ffff:10.1.2.3]:8888"}, []string{"127.0.0.1:8888", "localhost:8888"}},
@@ -80,10 +80,12 @@ func TestAllow(t *testing.T) {
 		entries []string
 		in, out []string
 	}{
-		"default": {DefaultAllow, []string{"10.0.0.1:1", "[2001:db8::1]:1", "[::ffff:10.0.0.1]:1", "[fe80::1%eth0]:1", "localhost:1", "name:1"}, []string{"unix:/run/a"}},
-		"IPv4":    {[]string{"10.0.0.0/8"}, []string{"10.9.9.9:1", "[::ffff:10.9.9.9]:1"}, []string{"11.0.0.1:1", "[::1]:1", "localhost:1", "unix:/run/a"}},
-		"mapped":  {[]string{"::ffff:10.0.0.0/104"}, []string{"10.9.9.9:1"}, []string{"11.0.0.1:1"}},
-		"IPv6":    {[]string{"fd00::/8", "fe80::/10"}, []string{"[fd00::1]:1", "[fe80::1%eth0]:1"}, []string{"[fe00::1]:1", "10.0.0.1:1"}},
+		"default":       {DefaultAllow, []string{"10.0.0.1:1", "[2001:db8::1]:1", "[::ffff:10.0.0.1]:1", "[fe80::1%eth0]:1", "localhost:1", "name:1"}, []string{"unix:/run/a"}},
+		"IPv4 loopback": {[]string{"127.0.0.0/8"}, []string{"localhost:1", "LOCALHOST.:1", "127.0.0.1:1"}, []string{"[::1]:1"}},
+		"IPv6 loopback": {[]string{"::1/128"}, []string{"localhost:1", "[::1]:1"}, []string{"127.0.0.1:1"}},
+		"IPv4":          {[]string{"10.0.0.0/8"}, []string{"10.9.9.9:1", "[::ffff:10.9.9.9]:1"}, []string{"11.0.0.1:1", "[::1]:1", "localhost:1", "unix:/run/a"}},
+		"mapped":        {[]string{"::ffff:10.0.0.0/104"}, []string{"10.9.9.9:1"}, []string{"11.0.0.1:1"}},
+		"IPv6":          {[]string{"fd00::/8", "fe80::/10"}, []string{"[fd00::1]:1", "[fe80::1%eth0]:1"}, []string{"[fe00::1]:1", "10.0.0.1:1"}},
 		"sockets": {[]string{"unix:/run/app/*", "unix:/run/*/grpc.sock"},
 			[]string{"unix:/run/app/a", "unix:/run/other/grpc.sock"},
 			[]string{"unix:/run/app/a/b", "unix:/run/app/../etcd", "unix:/run/../grpc.sock", "unix:/run/app", "unix:/run/app/", "unix://run/app/a", "10.0.0.1:1"}},
@@ -160,4 +162,37 @@ func TestAddressGuard_RefusedEndpointsGetNoCalls(t *testing.T) {
 	r.SetInstances("s", []Instance{{Address: "unix:/run/b", Weight: 10}})
 	require.Equal(t, map[string]int{"unix:/run/b": 10}, calls(t, r, registered, 10))
 	require.Len(t, r.Refused(), 1)
+}
+
+// localhost is at the addresses that were judged, and at no other. What is below it may be anywhere.
+func TestAddressGuard_Localhost(t *testing.T) {
+	r, s, _ := named(t)
+	s.Set("localhost", "10.9.9.9")
+	s.Set("localhost.", "10.9.9.9")
+	s.Set("x.localhost.", "127.0.0.2", "10.9.9.9")
+	instances := []Instance{{Address: "localhost:9000", Weight: 1}, {Address: "x.localhost.:9000", Weight: 1}}
+	r.SetInstances("s", instances)
+	apply(t, r, `backends: [{service: s}]`)
+	gets(t, r, "localhost:9000", "127.0.0.2:9000", "10.9.9.9:9000")
+	allow := func(networks ...string) {
+		a, err := ParseAllow(networks)
+		require.NoError(t, err)
+		r.SetAllow(a)
+	}
+	allow("127.0.0.0/8")
+	gets(t, r, "127.0.0.1:9000", "127.0.0.2:9000")
+	require.Equal(t, "localhost:9000", endpoint(t, r, "127.0.0.1:9000").Name)
+	require.Empty(t, r.Refused())
+	allow("::1/128")
+	gets(t, r, "[::1]:9000")
+	allow("10.0.0.0/8")
+	gets(t, r, "10.9.9.9:9000")
+	require.Equal(t, map[string]map[string]string{"s": {
+		"localhost:9000": "127.0.0.1 and ::1, which localhost stands for, are not in services.allow: 10.0.0.0/8",
+	}}, r.Refused())
+
+	r.Own("listener main", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2), Port: 9000})
+	allow("127.0.0.0/8")
+	gets(t, r, "127.0.0.1:9000")
+	require.Equal(t, "it is framegate's own: listener main", endpoint(t, r, "127.0.0.2:9000").Reason)
 }

@@ -5,7 +5,6 @@ import (
 	"maps"
 	"net"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/framegate/framegate/resolver/dns"
@@ -61,7 +60,11 @@ func (s *groups) renewMembers(g *group) {
 	m := membership{members: make([]weighted, 0, len(g.written)), place: make(map[string]int, len(g.written)), registered: g.Service != ""}
 	for _, w := range g.written {
 		if s.names == nil || !w.at.isName() {
-			m.add(s.guard, w.weighted, w.at, w.err)
+			one, at := w.weighted, s.guard.narrowed(w.at, m.registered)
+			if at != w.at {
+				one.address, one.name = at.hostPort(), w.address
+			}
+			m.add(s.guard, one, at, w.err)
 			continue
 		}
 		m.addName(s.guard, w, s.names.Known(w.at.host))
@@ -115,7 +118,7 @@ func (m *membership) addName(guard *addressGuard, w written, a dns.Answer) {
 			break
 		}
 		at := address{ip: ip, port: w.at.port}
-		one := weighted{net.JoinHostPort(ip.String(), strconv.Itoa(int(at.port))), w.weight, w.address}
+		one := weighted{at.hostPort(), w.weight, w.address}
 		var err error
 		if !callable(ip) {
 			err = fmt.Errorf("%s is the address of no host or of many", ip)

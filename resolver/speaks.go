@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"github.com/framegate/framegate/dial"
 )
 
 // speaksHTTP2 reports why no HTTP/2 connection to an endpoint can be made in that time, or nil. That a connection is taken
@@ -16,12 +18,7 @@ import (
 func speaksHTTP2(ctx context.Context, dialer *net.Dialer, address string, within time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	network := networkTCP
-	address = strings.TrimPrefix(address, dnsPrefix)
-	if path, ok := strings.CutPrefix(address, unixPrefix); ok {
-		network, address = networkUnix, path
-	}
-	conn, err := dialer.DialContext(ctx, network, address)
+	conn, err := dial.Endpoint(ctx, dialer, strings.TrimPrefix(address, dnsPrefix))
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
+
+	"github.com/framegate/framegate/dial"
 )
 
 // Bounds on what an endpoint makes a check hold, in bytes.
@@ -82,7 +84,7 @@ func (p *grpcProber) connect() (err error) {
 	dialErrs := make(chan error, 1)
 	p.dialErrs = dialErrs
 	dialer := grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-		nc, err := dial(ctx, p.address)
+		nc, err := dial.Endpoint(ctx, &net.Dialer{}, p.address)
 		if err != nil {
 			select {
 			case dialErrs <- err: // gRPC's own says it in many more words

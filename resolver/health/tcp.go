@@ -3,14 +3,15 @@ package health
 import (
 	"context"
 	"net"
-	"strings"
+
+	"github.com/framegate/framegate/dial"
 )
 
 // tcpProber connects.
 type tcpProber struct{ address string }
 
 func (p *tcpProber) probe(ctx context.Context) error {
-	nc, err := dial(ctx, p.address)
+	nc, err := dial.Endpoint(ctx, &net.Dialer{}, p.address)
 	if err != nil {
 		return err
 	}
@@ -18,12 +19,3 @@ func (p *tcpProber) probe(ctx context.Context) error {
 }
 
 func (p *tcpProber) close() {}
-
-// dial connects to host:port or unix:/path.
-func dial(ctx context.Context, address string) (net.Conn, error) {
-	var d net.Dialer
-	if path, ok := strings.CutPrefix(address, "unix:"); ok {
-		return d.DialContext(ctx, "unix", path)
-	}
-	return d.DialContext(ctx, "tcp", address)
-}
