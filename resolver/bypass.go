@@ -64,17 +64,16 @@ func (s *RouteStore) Bypasses(ctx context.Context, put []*Route) ([]Bypass, erro
 	if err != nil {
 		return nil, err
 	}
-	var names [][]byte
+	var wanted []target
 	for _, r := range put {
-		for _, b := range r.Backends {
-			for target := range b.targets() {
-				names = append(names, []byte(target))
-			}
+		for i := range r.Backends {
+			wanted = slices.AppendSeq(wanted, r.Backends[i].targets())
 		}
 	}
 	var now []*Route
 	for _, kv := range kvs {
-		if !slices.ContainsFunc(names, func(name []byte) bool { return bytes.Contains(kv.Value, name) }) {
+		doc := bytes.ToLower(kv.Value)
+		if !slices.ContainsFunc(wanted, func(t target) bool { return t.mayBeIn(doc) }) {
 			continue // to parse a document takes much longer than to see that it has nothing in common with those put
 		}
 		if r, bad := s.read(kv); bad == nil {
@@ -95,7 +94,7 @@ func (r *Resolver) Bypasses(put *Route) []Bypass {
 	return Bypasses(now, []*Route{put})
 }
 
-// guardIndex has the backends of routes with rules by what they send calls to.
+// guardIndex has the backends of routes with rules by the keys of their targets.
 type guardIndex map[string][]guard
 
 type guard struct {
@@ -111,22 +110,7 @@ func (g guardIndex) add(r *Route) {
 	for i := range r.Backends {
 		b := &r.Backends[i]
 		for target := range b.targets() {
-			g[target] = append(g[target], guard{r, b})
-		}
-	}
-}
-
-// targets visits the name of the backend's service, or its addresses.
-func (b *Backend) targets() func(yield func(string) bool) {
-	return func(yield func(string) bool) {
-		if b.Service != "" {
-			yield(b.Service)
-			return
-		}
-		for _, e := range b.Endpoints {
-			if !yield(e.Address) {
-				return
-			}
+			g[target.key] = append(g[target.key], guard{r, b})
 		}
 	}
 }
@@ -140,7 +124,7 @@ func (g guardIndex) passed(r *Route, found []Bypass) []Bypass {
 	for i := range r.Backends {
 		b := &r.Backends[i]
 		for target := range b.targets() {
-			for _, guard := range g[target] {
+			for _, guard := range g[target.key] {
 				if len(found) >= mostBypasses {
 					return found
 				}
@@ -149,7 +133,7 @@ func (g guardIndex) passed(r *Route, found []Bypass) []Bypass {
 				}
 				if by, past, ok := passes(r, guard.route); ok {
 					seen[guard.route] = true
-					found = append(found, Bypass{Route: r.Name, Method: by, Guard: guard.route.Name, Guards: past, Target: b.shown(target)})
+					found = append(found, Bypass{Route: r.Name, Method: by, Guard: guard.route.Name, Guards: past, Target: target.text})
 				}
 			}
 		}
@@ -165,22 +149,12 @@ func (r *Route) takesUnknown() bool {
 
 // overlaps reports whether two backends that name the same service or address may have an endpoint in common.
 func (b *Backend) overlaps(o *Backend) bool {
-	if (b.Service == "") != (o.Service == "") {
-		return false // a service with the name of an address
-	}
 	for k, v := range b.Tags {
 		if other, ok := o.Tags[k]; ok && other != v {
 			return false
 		}
 	}
 	return true
-}
-
-func (b *Backend) shown(target string) string {
-	if b.Service != "" {
-		return "service " + target
-	}
-	return target
 }
 
 func sharesListener(a, b *Route) bool {

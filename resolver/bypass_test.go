@@ -25,6 +25,11 @@ func bypassRoutes(t *testing.T, lines string) (routes []*Route) {
 	return routes
 }
 
+// spelled returns a route with rules and one without that lead to an address each.
+func spelled(guard, all string) string {
+	return fmt.Sprintf("guard /e.E/* RULES, backends: [{endpoints: [{address: '%s'}]}]\nall * backends: [{endpoints: [{address: '%s'}]}]", guard, all)
+}
+
 func shownBypasses(all []Bypass) (shown []string) {
 	for _, b := range all {
 		shown = append(shown, fmt.Sprintf("%s %s > %s %s at %s", b.Route, b.Method, b.Guard, b.Guards, b.Target))
@@ -53,6 +58,21 @@ func TestBypasses_OfRoutesThatReachWhatAnotherGuards(t *testing.T) {
 		"common listener":             {"guard /e.E/* RULES, listeners: [a, b]\nall * listeners: [b, c]", []string{"all * > guard /e.E/* at h:1"}},
 		"two guards":                  {"one /e.E/* RULES\ntwo /f.F/* RULES\nall *", []string{"all * > one /e.E/* at h:1", "all * > two /f.F/* at h:1"}},
 
+		"address, IPv4 in IPv6": {spelled("127.0.0.1:9000", "[::ffff:127.0.0.1]:9000"), []string{"all * > guard /e.E/* at [::ffff:127.0.0.1]:9000"}},
+		"address, IPv6":         {spelled("[::1]:9000", "[0:0:0::1]:09000"), []string{"all * > guard /e.E/* at [0:0:0::1]:09000"}},
+		"address, dns:///":      {spelled("127.0.0.1:9000", "dns:///127.0.0.1:9000"), []string{"all * > guard /e.E/* at dns:///127.0.0.1:9000"}},
+		"localhost":             {spelled("127.0.0.1:9000", "localhost:9000"), []string{"all * > guard /e.E/* at localhost:9000"}},
+		"localhost, IPv6":       {spelled("LOCALHOST.:9000", "[::1]:9000"), []string{"all * > guard /e.E/* at [::1]:9000"}},
+		"name, dns:///":         {spelled("echo.svc:9000", "dns:///echo.svc:9000"), []string{"all * > guard /e.E/* at dns:///echo.svc:9000"}},
+		"name, letter case":     {spelled("echo.svc:9000", "Echo.SVC:9000"), []string{"all * > guard /e.E/* at Echo.SVC:9000"}},
+		"name, absolute":        {spelled("echo.svc.:9000", "echo.svc:9000"), []string{"all * > guard /e.E/* at echo.svc:9000"}},
+		"port":                  {spelled("echo.svc:9000", "echo.svc:09000"), []string{"all * > guard /e.E/* at echo.svc:09000"}},
+		"path":                  {spelled("unix:/run/a", "unix:/run/../run//a"), []string{"all * > guard /e.E/* at unix:/run/../run//a"}},
+
+		"other port":                    {spelled("echo.svc:9000", "echo.svc:9001"), nil},
+		"other loopback":                {spelled("localhost:9000", "127.0.0.2:9000"), nil},
+		"below localhost":               {spelled("localhost:9000", "a.localhost:9000"), nil},
+		"a service named as an address": {"guard /e.E/* RULES, backends: [{service: 'h:1'}]\nall *", nil},
 		"other endpoints":               {"guard /e.E/* RULES\nall * backends: [{endpoints: [{address: 'h:2'}]}]", nil},
 		"other service":                 {"guard /e.E/* RULES, backends: [{service: e}]\nall * backends: [{service: f}]", nil},
 		"tags that exclude each other":  {"guard /e.E/* RULES, backends: [{service: e, tags: {a: b}}]\nall * backends: [{service: e, tags: {a: c}}]", nil},
@@ -107,4 +127,29 @@ func TestBypasses_OfRoutesInEtcd(t *testing.T) {
 	got, err = s.Bypasses(t.Context(), bypassRoutes(t, "guard /e.E/* RULES\nall * backends: [{service: elsewhere}]"))
 	require.NoError(t, err)
 	require.Empty(t, got, "the new version of a route is what counts")
+}
+
+// Documents that have nothing in common with those put are not even parsed. That must not be said of other spellings.
+func TestBypasses_OfRoutesInEtcdWithOtherSpellings(t *testing.T) {
+	for _, c := range [][2]string{
+		{"127.0.0.1:9000", "[::ffff:127.0.0.1]:9000"}, {"127.0.0.1:9000", "[::FFFF:7f00:1]:09000"}, {"127.0.0.1:9000", "LocalHost:9000"},
+		{"[::1]:9000", "localhost:9000"}, {"[::1]:9000", "[0::1]:9000"}, {"echo.svc:9000", "dns:///Echo.svc:9000"},
+		{"echo.svc:9000", "echo.svc.:09000"}, {"unix:/run/App", "unix:/run//App"},
+	} {
+		for _, c := range [][2]string{c, {c[1], c[0]}} {
+			routes := bypassRoutes(t, spelled(c[0], c[1]))
+			s := newStore(t)
+			_, err := s.Put(t.Context(), routes[1])
+			require.NoError(t, err)
+			got, err := s.Bypasses(t.Context(), routes[:1])
+			require.NoError(t, err)
+			require.Equal(t, []string{"all * > guard /e.E/* at " + c[1]}, shownBypasses(got))
+		}
+	}
+	doc := []byte(`{"backends":[{"endpoints":[{"address":"h\u0031:\u0039000"}]}]}`)
+	for target := range (&Backend{Endpoints: []Endpoint{{Address: "h1:9000"}}}).targets() {
+		require.True(t, target.mayBeIn(doc))
+		require.False(t, target.mayBeIn([]byte(`{"address":"h1:1"}`)))
+		require.False(t, target.mayBeIn([]byte(`{"address":"h2:9000"}`)))
+	}
 }
