@@ -2,8 +2,10 @@ package resolver
 
 import (
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -11,12 +13,15 @@ import (
 // since a call there would come back, or reach what only operators may; and of registered instances those that are not
 // allowed. The Resolver's mu guards it.
 type addressGuard struct {
+	log   *slog.Logger
 	own   []ownAddress
 	allow *Allow // nil allows every address
 
-	interfaces func() []netip.Addr // of this machine
-	known      []netip.Addr        // what interfaces returned at the time of asked
-	asked      time.Time
+	interfaces func() ([]netip.Addr, error) // of this machine
+	known      []netip.Addr                 // what interfaces returned last, sorted
+	changed    bool                         // known has, since all endpoints were judged
+	asked      time.Time                    // when that was, or failed
+	trouble    error                        // why it failed; nil if it did not
 }
 
 // ownAddress is where this process listens.
@@ -25,20 +30,42 @@ type ownAddress struct {
 	at   netip.AddrPort
 }
 
-// interfacesAge is how long the addresses of the machine's interfaces are taken to stay. They are asked for only where a
-// port is one of our own.
+// interfacesAge is how long the addresses of the machine's interfaces are taken to stay where an endpoint is judged. They
+// are asked for only where a port is one of our own.
 const interfacesAge = time.Second
 
-func newAddressGuard() *addressGuard { return &addressGuard{interfaces: interfaceAddresses} }
+func newAddressGuard(log *slog.Logger) *addressGuard {
+	return &addressGuard{log: log, interfaces: interfaceAddresses}
+}
 
-func interfaceAddresses() (all []netip.Addr) {
-	nets, _ := net.InterfaceAddrs()
+func interfaceAddresses() (all []netip.Addr, err error) {
+	nets, err := net.InterfaceAddrs()
 	for _, n := range nets {
 		if p, err := netip.ParsePrefix(n.String()); err == nil {
-			all = append(all, p.Addr().Unmap())
+			all = append(all, p.Addr().Unmap().WithZone(""))
 		}
 	}
-	return all
+	return all, err
+}
+
+// ask asks for the addresses of the interfaces. While that fails the last known ones stay.
+func (g *addressGuard) ask() {
+	all, err := g.interfaces()
+	before := g.trouble
+	g.asked, g.trouble = time.Now(), err
+	if err != nil {
+		if before == nil {
+			g.log.Error("the addresses of this machine cannot be had: those known before are taken for its own", "known", len(g.known), "error", err)
+		}
+		return
+	}
+	if before != nil {
+		g.log.Info("the addresses of this machine are known again")
+	}
+	slices.SortFunc(all, netip.Addr.Compare)
+	if !slices.Equal(all, g.known) {
+		g.known, g.changed = all, true
+	}
 }
 
 // refusal says why an address may not be an endpoint, "" if it may. registered is true for an instance of a service. Of a
@@ -109,15 +136,16 @@ func (g *addressGuard) ownAt(ip netip.Addr, port uint16) string {
 }
 
 func (g *addressGuard) onThisMachine(ip netip.Addr) bool {
-	if now := time.Now(); now.Sub(g.asked) > interfacesAge {
-		g.known, g.asked = g.interfaces(), now
+	if time.Since(g.asked) > interfacesAge {
+		g.ask()
 	}
-	for _, known := range g.known {
-		if known.WithZone("") == ip {
-			return true
-		}
-	}
-	return false
+	_, found := slices.BinarySearchFunc(g.known, ip, netip.Addr.Compare)
+	return found
+}
+
+// isEverywhere reports whether this process listens at all addresses of the machine, so that they matter.
+func (g *addressGuard) isEverywhere() bool {
+	return slices.ContainsFunc(g.own, func(o ownAddress) bool { return o.at.Addr().IsUnspecified() })
 }
 
 // add notes that this process listens at an address, and reports whether that is new.

@@ -1,9 +1,13 @@
 package resolver
 
 import (
+	"errors"
+	"log/slog"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -53,9 +57,9 @@ func TestAddressGuard_RefusesOurOwnAddresses(t *testing.T) {
 		"every IPv4 address": {"0.0.0.0:8888", []string{"127.0.0.1:8888", "10.1.2.3:8888", "localhost:8888"}, []string{"[::1]:8888", "[fe80::7%eth0]:8888"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			g := newAddressGuard()
-			g.interfaces = func() []netip.Addr {
-				return []netip.Addr{netip.MustParseAddr("10.1.2.3"), netip.MustParseAddr("fe80::7")}
+			g := newAddressGuard(slog.New(slog.DiscardHandler))
+			g.interfaces = func() ([]netip.Addr, error) {
+				return []netip.Addr{netip.MustParseAddr("10.1.2.3"), netip.MustParseAddr("fe80::7")}, nil
 			}
 			require.True(t, g.add("listener main", listener(k.at)))
 			require.False(t, g.add("listener main", listener(k.at)))
@@ -72,7 +76,9 @@ func TestAddressGuard_RefusesOurOwnAddresses(t *testing.T) {
 }
 
 func TestAddressGuard_KnowsTheMachinesInterfaces(t *testing.T) {
-	require.Contains(t, interfaceAddresses(), netip.MustParseAddr("127.0.0.1"))
+	all, err := interfaceAddresses()
+	require.NoError(t, err)
+	require.Contains(t, all, netip.MustParseAddr("127.0.0.1"))
 }
 
 func TestAllow(t *testing.T) {
@@ -93,7 +99,7 @@ func TestAllow(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			allow, err := ParseAllow(k.entries)
 			require.NoError(t, err)
-			g := newAddressGuard()
+			g := newAddressGuard(slog.New(slog.DiscardHandler))
 			g.allow = &allow
 			for _, a := range k.in {
 				require.Empty(t, g.refusal(parsed(t, a), true), a)
@@ -195,4 +201,46 @@ func TestAddressGuard_Localhost(t *testing.T) {
 	allow("127.0.0.0/8")
 	gets(t, r, "127.0.0.1:9000")
 	require.Equal(t, "it is framegate's own: listener main", endpoint(t, r, "127.0.0.2:9000").Reason)
+}
+
+// An address may move to this machine while nothing else changes, and the machine may fail to say which it has.
+func TestAddressGuard_AsksForTheMachinesAddressesAgain(t *testing.T) {
+	noLeaks(t)
+	log := &testlog.Buffer{}
+	r := New()
+	defer r.Close()
+	r.SetLog(log.Logger())
+	var here atomic.Value // string; empty for an error
+	here.Store("10.1.2.3")
+	r.groups.recheckEvery = 5 * time.Millisecond
+	r.groups.guard.interfaces = func() ([]netip.Addr, error) {
+		if s := here.Load().(string); s != "" {
+			return []netip.Addr{netip.MustParseAddr(s)}, nil
+		}
+		return nil, errors.New("out of sockets")
+	}
+	r.Own("listener main", &net.TCPAddr{IP: net.IPv6unspecified, Port: 8888})
+	r.Apply("file", []*Route{mustRoute(t, `{name: r, match: [{method: "*"}], backends: [{endpoints: [{address: "10.1.2.3:8888"}, {address: "10.1.2.4:8888"}]}]}`)})
+	gets(t, r, "10.1.2.4:8888")
+	here.Store("10.1.2.4")
+	gets(t, r, "10.1.2.3:8888")
+
+	r.mu.Lock() // whoever asks first
+	here.Store("10.1.2.3")
+	r.groups.guard.ask()
+	r.mu.Unlock()
+	gets(t, r, "10.1.2.4:8888")
+	here.Store("10.1.2.4")
+	gets(t, r, "10.1.2.3:8888")
+
+	here.Store("")
+	require.Eventually(t, func() bool { return log.Count("cannot be had") > 0 }, 20*time.Second, time.Millisecond)
+	r.groups.presence.mu.Lock()
+	r.groups.recheck()
+	r.groups.presence.unlock()
+	gets(t, r, "10.1.2.3:8888")
+	require.Equal(t, 1, log.Count("cannot be had"), "told once")
+	here.Store("10.1.2.3")
+	gets(t, r, "10.1.2.4:8888")
+	require.Equal(t, 1, log.Count("known again"))
 }

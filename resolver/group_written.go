@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/framegate/framegate/resolver/dns"
 )
@@ -211,12 +212,34 @@ func (s *groups) refuse(name string, sv *service) {
 
 // recheck asks the guard again about every endpoint.
 func (s *groups) recheck() {
+	s.guard.changed = false
 	for _, name := range slices.Sorted(maps.Keys(s.services)) {
 		s.refuse(name, s.services[name])
 	}
 	for _, g := range s.byKey {
 		s.renewMembers(g)
 	}
+}
+
+// recheckInterval is how often the machine is asked for its addresses though nothing else changes: one may have moved here.
+const recheckInterval = time.Minute
+
+// recheckLater has the guard asked again, and again, if what it says may change by itself.
+func (s *groups) recheckLater() {
+	if s.rechecks != nil || !s.guard.isEverywhere() {
+		return
+	}
+	s.rechecks = time.AfterFunc(s.recheckEvery, func() {
+		s.presence.mu.Lock()
+		defer s.presence.unlock()
+		if s.closed {
+			return
+		}
+		if s.guard.ask(); s.guard.changed {
+			s.recheck()
+		}
+		s.rechecks.Reset(s.recheckEvery)
+	})
 }
 
 // Own tells that this process listens at an address: it is an endpoint no more, whatever names it. what says for people
@@ -226,6 +249,7 @@ func (r *Resolver) Own(what string, addr net.Addr) {
 	defer r.groups.presence.unlock()
 	if r.groups.guard.add(what, addr) && !r.groups.closed {
 		r.groups.recheck()
+		r.groups.recheckLater()
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/framegate/framegate/resolver/dns"
 	"github.com/framegate/framegate/resolver/health"
@@ -20,8 +21,11 @@ type groups struct {
 	log      *slog.Logger
 	presence *presence
 	guard    *addressGuard
-	names    *dns.Names // nil: names are not looked up here, but by whoever connects
+	rechecks *time.Timer // asks the guard again now and then; nil while it knows of no change by itself
+	names    *dns.Names  // nil: names are not looked up here, but by whoever connects
 	closed   bool
+
+	recheckEvery time.Duration // replaced in tests
 
 	byKey    map[groupKey]*group
 	policies map[PoolPolicy]*policyUse
@@ -36,8 +40,9 @@ type service struct {
 }
 
 func newGroups(mu *sync.Mutex, checker *health.Checker) *groups {
+	log := slog.New(slog.DiscardHandler)
 	return &groups{
-		checker: checker, log: slog.New(slog.DiscardHandler), presence: newPresence(mu), guard: newAddressGuard(), byKey: map[groupKey]*group{}, policies: map[PoolPolicy]*policyUse{},
+		checker: checker, log: log, presence: newPresence(mu), guard: newAddressGuard(log), recheckEvery: recheckInterval, byKey: map[groupKey]*group{}, policies: map[PoolPolicy]*policyUse{},
 		services: map[string]*service{},
 	}
 }
@@ -241,6 +246,9 @@ func hasTags(in Instance, tags map[string]string) bool {
 // close ends all that runs for the groups, but the checker. Nothing may be acquired or changed afterwards.
 func (s *groups) close() {
 	s.closed = true
+	if s.rechecks != nil {
+		s.rechecks.Stop()
+	}
 	s.presence.close()
 	for _, g := range s.byKey {
 		g.close()

@@ -42,7 +42,7 @@ func New(listeners ...string) *Resolver {
 func (r *Resolver) SetLog(log *slog.Logger) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.groups.checker, r.groups.log = health.NewChecker(log), log
+	r.groups.checker, r.groups.log, r.groups.guard.log = health.NewChecker(log), log, log
 }
 
 // SetOwnHealth names the listeners that answer health checks themselves, for explanations and warnings. It comes before the
