@@ -25,14 +25,16 @@ func JSON(doc []byte) []byte {
 
 // firstOddJSON is firstOdd, but for what JSON has between values.
 func firstOddJSON(doc []byte) int {
+	marks := newMarks()
 	for i := 0; i < len(doc); {
 		switch b := doc[i]; {
 		case isPlainASCII(b), b == '\n', b == '\t', b == '\r':
+			marks = 0
 			i++
 			continue
 		}
 		r, n := utf8.DecodeRune(doc[i:])
-		if r == utf8.RuneError && n <= 1 || !isPlain(r) {
+		if r == utf8.RuneError && n <= 1 || !marks.isPlain(r) {
 			return i
 		}
 		i += n
