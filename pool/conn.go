@@ -13,7 +13,7 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
 
-	"github.com/framegate/framegate/dial"
+	"github.com/framegate/framegate/pool/dial"
 	"github.com/framegate/framegate/pool/h2conn"
 )
 

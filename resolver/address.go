@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/framegate/framegate/dial"
+	"github.com/framegate/framegate/pool/dial"
 	"github.com/framegate/framegate/resolver/plain"
 )
 

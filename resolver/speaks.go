@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/net/http2"
 
-	"github.com/framegate/framegate/dial"
+	"github.com/framegate/framegate/pool/dial"
 )
 
 // speaksHTTP2 reports why no HTTP/2 connection to an endpoint can be made in that time, or nil. That a connection is taken

@@ -18,7 +18,7 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
-	"github.com/framegate/framegate/dial"
+	"github.com/framegate/framegate/pool/dial"
 )
 
 // Bounds on what an endpoint makes a check hold, in bytes.

@@ -4,7 +4,7 @@ import (
 	"context"
 	"net"
 
-	"github.com/framegate/framegate/dial"
+	"github.com/framegate/framegate/pool/dial"
 )
 
 // tcpProber connects.
