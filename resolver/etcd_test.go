@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/framegate/framegate/resolver/etcdserver"
+	"github.com/framegate/framegate/test/race"
 	"github.com/framegate/framegate/test/testlog"
 )
 
@@ -59,10 +60,11 @@ func runSource(t *testing.T, endpoint string) (*Resolver, *testlog.Buffer) {
 	s := NewEtcdSource(etcdConfig(endpoint), r, log.Logger())
 	s.routes.probeEvery, s.instances.probeEvery = 100*time.Millisecond, 100*time.Millisecond
 	runInTest(t, s)
+	patience := race.Choose(5*time.Second, 30*time.Second)
 	select {
 	case <-s.Ready():
-	case <-time.After(5 * time.Second):
-		t.Fatal("source is not ready within 5s")
+	case <-time.After(patience):
+		t.Fatalf("source is not ready within %s", patience)
 	}
 	return r, log
 }

@@ -119,8 +119,8 @@ func TestFile_SurvivesThatTheFileVanishes(t *testing.T) {
 	require.NoError(t, os.Remove(path))
 	write(t, path, fileDoc("b"))
 	eventually(t, time.Second, "the new file is in force", resolves(r, "/a.S/b", "b"))
+	eventually(t, time.Second, "and known to be", func() bool { return f.Status().Reason == "" })
 	require.Equal(t, 1, log.Count("can be read again"))
-	require.Empty(t, f.Status().Reason)
 }
 
 // Kubernetes mounts a ConfigMap as routes.yaml -> ..data/routes.yaml with ..data -> a directory, and swaps ..data.

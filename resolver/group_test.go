@@ -67,6 +67,7 @@ func TestSlowStart_RaisesTheWeightOfANewEndpoint(t *testing.T) {
 		require.InDelta(t, 0.55, shareAfter(15*time.Second), 0.06)
 		time.Sleep(17 * time.Second)
 		require.InDelta(t, 1, shareAfter(32*time.Second), 0.001)
+		synctest.Wait()
 		for _, g := range r.groups.byKey {
 			require.Nil(t, g.ramp, "nothing is left to be done")
 		}

@@ -42,8 +42,8 @@ func TestEtcd_FindsInstancesWithoutAPrefix(t *testing.T) {
 	runInTest(t, s)
 	select {
 	case <-s.Ready():
-	case <-time.After(5 * time.Second):
-		t.Fatal("source is not ready within 5s")
+	case <-time.After(20 * time.Second):
+		t.Fatal("source is not ready within 20s")
 	}
 	require.True(t, addressOf(r, "/found.S/M", "127.0.0.1:9001")())
 	store := NewServiceStore(cli, "")
