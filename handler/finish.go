@@ -65,8 +65,11 @@ func (c *call) endWithUpstream(up *pool.Stream) {
 	if st.Code() != codes.OK {
 		if code, ok := up.ResetCode(); ok && st.Message() == resetMessage(code) {
 			e := resetError(code)
-			if code == http2.ErrCodeCancel && nearlyExpired(c.ctx) {
+			switch {
+			case code == http2.ErrCodeCancel && nearlyExpired(c.ctx):
 				e = errTimeout // the endpoint gave up for the same deadline
+			case code == http2.ErrCodeRefusedStream && expired(c.ctx):
+				e = errNoStream
 			}
 			c.giveUp(e)
 			return
