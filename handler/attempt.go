@@ -149,7 +149,7 @@ func (c *call) outcome(a *attempt) (o outcome, ok bool) {
 		unseen: a.Unprocessed(), away: a.Unprocessed() && !a.refused(), full: a.Unprocessed() && a.refused() && c.waitsForRoom(), late: a.late.Load(), waiting: !c.requested.Load(), lost: a.lost.Load(),
 		code: a.Status().Code(), pushback: a.Trailer()[pushbackTrailer],
 	}
-	if code, isReset := a.ResetCode(); isReset && a.Status().Message() == resetMessage(code) {
+	if code, isReset := resetOf(a.Stream); isReset {
 		o.code = resetError(code).code
 	}
 	return o, true

@@ -63,7 +63,7 @@ func (c *call) brokenError(err error) *localError {
 func (c *call) endWithUpstream(up *pool.Stream) {
 	st := up.Status()
 	if st.Code() != codes.OK {
-		if code, ok := up.ResetCode(); ok && st.Message() == resetMessage(code) {
+		if code, ok := resetOf(up); ok {
 			e := resetError(code)
 			switch {
 			case code == http2.ErrCodeCancel && nearlyExpired(c.ctx):
@@ -86,22 +86,33 @@ func (c *call) endWithUpstream(up *pool.Stream) {
 	})
 }
 
-// resetMessage is the message that Kitex gives to a stream that the endpoint ended without trailers. The code comes
-// from the frames themselves; the message only makes sure that no trailers came first.
-func resetMessage(code http2.ErrCode) string {
-	switch code {
-	case h2conn.BareEnd:
-		return "server closed the stream without sending trailers"
-	case h2conn.HeadersTooLarge:
-		return h2conn.HeadersTooLargeMessage
+// resetOf returns the code with which the endpoint ended a stream without trailers, h2conn's own codes included, and false
+// if it did not. The stream has ended. The code comes from the frames themselves; the message that Kitex gives to such a
+// stream only makes sure that no trailers came first.
+func resetOf(up *pool.Stream) (http2.ErrCode, bool) {
+	code, ok := up.ResetCode()
+	if !ok {
+		return 0, false
 	}
-	return "stream terminated by RST_STREAM with error code: " + code.String()
+	message := up.Status().Message()
+	switch {
+	case message == "stream terminated by RST_STREAM with error code: "+code.String():
+		if code == h2conn.BareEnd || code == h2conn.HeadersTooLarge {
+			code = http2.ErrCodeInternal // it has sent a number that means something here only
+		}
+		return code, true
+	case code == h2conn.BareEnd:
+		return code, message == "server closed the stream without sending trailers"
+	case code == h2conn.HeadersTooLarge:
+		return code, message == h2conn.HeadersTooLargeMessage
+	}
+	return 0, false
 }
 
 // tooLargeHeaders reports whether a stream has ended because its headers or trailers are too large.
 func tooLargeHeaders(up *pool.Stream) bool {
-	code, ok := up.ResetCode()
-	return ok && code == h2conn.HeadersTooLarge && up.Status().Message() == resetMessage(code)
+	code, ok := resetOf(up)
+	return ok && code == h2conn.HeadersTooLarge
 }
 
 // closeAttempts closes what a panic left open.

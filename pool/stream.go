@@ -47,6 +47,16 @@ func (s *Stream) Close() {
 // ResetCode returns the code with which the endpoint reset the stream, and false if it did not.
 func (s *Stream) ResetCode() (http2.ErrCode, bool) { return s.conn.h2.ResetCode(streamID(s.Stream)) }
 
+// Unprocessed reports whether the endpoint has certainly not processed the stream: it refused it, or went away before it
+// (RFC 9113 §8.7), and nothing of an answer has come. It may wait for the beginning of the answer.
+func (s *Stream) Unprocessed() bool {
+	if !s.Stream.Unprocessed() {
+		return false
+	}
+	md, _ := s.Header() // TrailersOnly is false too of a stream that never left
+	return len(md) == 0
+}
+
 // Address is the endpoint's.
 func (s *Stream) Address() string { return s.conn.endpoint.addr }
 

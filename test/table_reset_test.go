@@ -57,6 +57,40 @@ func TestReset_ByTheUpstreamIsNeverOK(t *testing.T) {
 	})
 }
 
+// Numbers that are no code of HTTP/2's are as INTERNAL_ERROR, whatever they are.
+func TestReset_OfUnknownCodesIsNeverOK(t *testing.T) {
+	eachMode(t, func(t *testing.T, to via) {
+		for name, enter := range resetStates {
+			t.Run(name, func(t *testing.T) {
+				p := newRawPair(t, to)
+				for _, code := range []http2.ErrCode{0xff, 1 << 31, 0xfffffffd, 0xfffffffe, 0xffffffff} {
+					cs, ss, _ := p.open(t, testbed.RequestFields())
+					enter(cs, ss)
+					ss.Reset(code)
+					wantLocal(t, cs.Outcome(), 13, "upstream_reset")
+				}
+			})
+		}
+	})
+}
+
+// A stream of which something of an answer has come was processed, whatever its code says: it is not sent again.
+func TestReset_AnAnswerThatHasBegunIsNotRefused(t *testing.T) {
+	eachMode(t, func(t *testing.T, to via) {
+		p := newRawPair(t, to)
+		for range 30 {
+			cs, ss, _ := p.open(t, testbed.RequestFields("grpc-timeout", "5S"))
+			cs.SendEnd(testbed.Frame(text("request")))
+			ss.WantMessage(string(text("request")))
+			ss.WantEnd()
+			ss.SendHeaders(testbed.ResponseFields())
+			ss.Reset(http2.ErrCodeRefusedStream) // both may be here before either is looked at
+			wantLocal(t, cs.Outcome(), 14, "upstream_reset")
+		}
+		require.Zero(t, p.server.Unaccepted(), "further attempts")
+	})
+}
+
 // codeOfReset is the status that gRPC over HTTP/2 ("Errors") gives to a call that its server reset with code.
 func codeOfReset(code http2.ErrCode) int {
 	switch code {
