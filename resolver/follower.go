@@ -16,8 +16,8 @@ import (
 
 const (
 	etcdRequestTimeout = 5 * time.Second
-	firstSyncTimeout   = 2 * time.Second // while there is a snapshot to fall back on
-	hastySyncTimeout   = time.Second     // after a member was late, for another to answer; then etcdRequestTimeout
+	firstSyncTimeout   = 2 * time.Second        // while there is a snapshot to fall back on
+	hastyPatience      = 250 * time.Millisecond // with one member, after the last one that had the watch was late
 	// fullSyncInterval is how often everything is read again although the watch goes on.
 	fullSyncInterval = 5 * time.Minute
 
@@ -218,20 +218,16 @@ func (f *follower[T]) sync(ctx context.Context) error {
 	return nil
 }
 
-// getAll reads all documents. After a late watch it asks again soon: the member that was late may be the one asked.
-func (f *follower[T]) getAll(ctx context.Context, timeout time.Duration) (resp *clientv3.GetResponse, err error) {
-	get := func(timeout time.Duration) error {
-		ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), timeout)
-		defer cancel()
-		resp, err = f.cli.Get(ctx, f.prefix, clientv3.WithPrefix())
-		return err
+// getAll reads all documents. After a late watch it asks a further member soon: the one that was late may be the one asked.
+func (f *follower[T]) getAll(ctx context.Context, timeout time.Duration) (*clientv3.GetResponse, error) {
+	q := question{within: timeout, patience: timeout / 2, most: 2} // that may be much to read
+	if f.hasty {
+		q.patience, q.most = hastyPatience, 4
 	}
-	hasty := f.hasty
 	f.hasty = false
-	if hasty && get(min(hastySyncTimeout, timeout)) == nil {
-		return resp, nil
-	}
-	return resp, get(timeout)
+	return askMembers(clientv3.WithRequireLeader(ctx), q, func(ctx context.Context) (*clientv3.GetResponse, error) {
+		return f.cli.Get(ctx, f.prefix, clientv3.WithPrefix())
+	})
 }
 
 // take compares what is known with all that is in etcd.
@@ -259,114 +255,6 @@ func (f *follower[T]) take(resp *clientv3.GetResponse) {
 		}
 	}
 	f.cluster, f.revision, f.confirmed = cluster, resp.Header.Revision, time.Now()
-}
-
-// watch applies changes until etcd ends the watch or ctx ends. A connection that breaks does not end it: the client
-// takes the watch up again where it was.
-func (f *follower[T]) watch(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(f.place.watching(ctx))
-	var helpers sync.WaitGroup
-	defer helpers.Wait()
-	defer cancel()
-	defer f.applyPending() // nothing that was noted waits for the next sync
-	f.step = step{}
-	opened, from := make(chan clientv3.WatchChan, 1), f.revision+1
-	helpers.Go(func() { // Watch waits for a connection
-		opened <- f.cli.Watch(ctx, f.prefix, clientv3.WithPrefix(), clientv3.WithRev(from), clientv3.WithProgressNotify())
-	})
-	var changes clientv3.WatchChan
-	var due <-chan time.Time // when pending changes are to be put in force
-
-	look := time.NewTicker(f.probeEvery)
-	defer look.Stop()
-	all := time.NewTimer(jitter(fullSyncInterval))
-	defer all.Stop()
-	var probed chan probeResult // of the probe under way, if any
-	probes := 0
-	for {
-		select {
-		case changes = <-opened:
-		case resp, ok := <-changes:
-			if err := f.heard(resp, ok); err != nil {
-				return err
-			}
-			if due == nil {
-				if wait := time.Until(f.next); wait > 0 && len(f.pending) > 0 {
-					due = time.After(wait)
-				} else {
-					f.applyPending()
-				}
-			}
-		case <-due:
-			due = nil
-			f.applyPending()
-		case <-all.C:
-			return errDue
-		case <-look.C:
-			if probed == nil {
-				result, known, full := make(chan probeResult, 1), f.revision, probes%fullProbes == 0
-				helpers.Go(func() { result <- f.probe(ctx, known, full) })
-				probed = result
-				probes++
-			}
-		case got := <-probed:
-			probed = nil
-			if got.err != nil {
-				f.outage.failed(ctx, f.what, unansweredCause(ctx, f.cli, got.err, time.Second))
-				continue
-			}
-			f.outage.over(f.what)
-			err := f.compare(got)
-			if errors.Is(err, errLate) { // unless it is this goroutine that is behind
-				select {
-				case resp, ok := <-changes:
-					err = f.heard(resp, ok)
-				default:
-				}
-			}
-			if err != nil {
-				return err
-			}
-		}
-	}
-}
-
-// heard takes a response of the watch, if there was one. Its error ends the watch.
-func (f *follower[T]) heard(resp clientv3.WatchResponse, ok bool) error {
-	if !ok {
-		return fmt.Errorf("watch of %s ended", f.what)
-	}
-	if err := resp.Err(); err != nil {
-		return fmt.Errorf("watch of %s: %w", f.what, err)
-	}
-	if f.cluster != resp.Header.ClusterId {
-		return errReplaced
-	}
-	return f.follow(resp)
-}
-
-// follow notes the changes of one response.
-func (f *follower[T]) follow(resp clientv3.WatchResponse) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, e := range resp.Events {
-		name, revision := f.nameOf(e.Kv.Key), e.Kv.ModRevision
-		if err := f.step.reached(revision-1, len(f.docs)); err != nil {
-			return err
-		}
-		if e.Type != clientv3.EventTypeDelete {
-			f.putLocked(name, e.Kv.Value, revision, e.Kv.Lease)
-		} else if d := f.docs[name]; d != nil && revision > d.latest {
-			f.deleteLocked(name, d)
-		}
-		f.revision = max(f.revision, revision)
-	}
-	if resp.IsProgressNotify() {
-		f.revision = max(f.revision, resp.Header.Revision)
-	}
-	f.confirmed = time.Now()
-	f.step.silent = 0
-	return f.step.reached(f.revision, len(f.docs))
 }
 
 func (f *follower[T]) nameOf(key []byte) string { return strings.TrimPrefix(string(key), f.prefix) }

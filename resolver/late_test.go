@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +19,7 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 
+	"github.com/framegate/framegate/resolver/etcdserver"
 	"github.com/framegate/framegate/test/testlog"
 )
 
@@ -29,7 +31,9 @@ type lateMember struct {
 
 	mu      sync.Mutex // guards what follows
 	held    bool
-	watches int // that are open
+	hung    bool     // what is not in but is taken and not answered
+	but     []string // ends of methods
+	watches int      // that are open
 }
 
 func newLateMember(t *testing.T, endpoint string) *lateMember {
@@ -54,6 +58,13 @@ func (m *lateMember) hold(held bool) {
 	m.held = held
 }
 
+// hang makes the member one that takes all requests and answers only some, as one whose disk or raft is stuck does.
+func (m *lateMember) hang(but ...string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.hung, m.but = true, but
+}
+
 // open returns how many watches are open at the member.
 func (m *lateMember) open() int {
 	m.mu.Lock()
@@ -69,6 +80,13 @@ func (m *lateMember) forward(_ any, in grpc.ServerStream) error {
 		m.watches++
 		m.mu.Unlock()
 		defer func() { m.mu.Lock(); m.watches--; m.mu.Unlock() }()
+	}
+	m.mu.Lock()
+	hung := m.hung && !slices.ContainsFunc(m.but, func(end string) bool { return strings.HasSuffix(method, end) })
+	m.mu.Unlock()
+	if hung {
+		<-in.Context().Done()
+		return in.Context().Err()
 	}
 	ctx, cancel := context.WithCancel(in.Context())
 	defer cancel()
@@ -142,15 +160,12 @@ func runFollower(t *testing.T, log *slog.Logger, seen chan<- string, endpoints .
 	return f
 }
 
-// A member may be alive and behind: its disk is slow, or it does not hear of the others. Others are not.
-func TestFollower_AWatchThatIsLateMovesToAnotherMember(t *testing.T) {
-	noLeaks(t)
-	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
-	members := []*lateMember{newLateMember(t, e.Endpoint()), newLateMember(t, e.Endpoint())}
-	log, seen := &testlog.Buffer{}, make(chan string, 10)
-	f := runFollower(t, log.Logger(), seen, members[0].address(), members[1].address())
+// putter puts routes into etcd, and returns how long it takes until seen has each.
+func putter(t *testing.T, e *etcdserver.Server, seen <-chan string) func(name string) time.Duration {
+	t.Helper()
 	store := NewRouteStore(etcdClient(t, e.Endpoint()), DefaultPrefix, nil)
-	put := func(name string) time.Duration {
+	return func(name string) time.Duration {
+		t.Helper()
 		began := time.Now()
 		_, err := store.Put(t.Context(), route(name, "/a.S/"+name, 0))
 		require.NoError(t, err)
@@ -162,9 +177,12 @@ func TestFollower_AWatchThatIsLateMovesToAnotherMember(t *testing.T) {
 		}
 		return time.Since(began)
 	}
-	require.Less(t, put("first"), time.Second)
-	var at *lateMember
-	eventually(t, time.Second, "the watch is at one of both", func() bool {
+}
+
+// watchedAt returns the member at which the only watch is.
+func watchedAt(t *testing.T, members []*lateMember) (at *lateMember) {
+	t.Helper()
+	eventually(t, time.Second, "the watch is at one of them", func() bool {
 		for _, m := range members {
 			if m.open() == 1 {
 				at = m
@@ -172,6 +190,19 @@ func TestFollower_AWatchThatIsLateMovesToAnotherMember(t *testing.T) {
 		}
 		return at != nil
 	})
+	return at
+}
+
+// A member may be alive and behind: its disk is slow, or it does not hear of the others. Others are not.
+func TestFollower_AWatchThatIsLateMovesToAnotherMember(t *testing.T) {
+	noLeaks(t)
+	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
+	members := []*lateMember{newLateMember(t, e.Endpoint()), newLateMember(t, e.Endpoint())}
+	log, seen := &testlog.Buffer{}, make(chan string, 10)
+	f := runFollower(t, log.Logger(), seen, members[0].address(), members[1].address())
+	put := putter(t, e, seen)
+	require.Less(t, put("first"), time.Second)
+	at := watchedAt(t, members)
 	at.hold(true)
 	require.Less(t, put("second"), 3*time.Second, "2s, and what a busy machine takes")
 	require.Equal(t, 1, log.Count(errLate.Error()))
@@ -181,6 +212,51 @@ func TestFollower_AWatchThatIsLateMovesToAnotherMember(t *testing.T) {
 	}
 	require.Equal(t, 1, log.Count(errLate.Error()))
 	eventually(t, 5*time.Second, "it watches at the other one", func() bool { return at.open() == 0 })
+}
+
+// A member whose disk or raft is stuck takes requests and answers none. What others answer counts against it.
+func TestFollower_AWatchAtAMemberThatHangsMovesToAnother(t *testing.T) {
+	for _, when := range []time.Duration{0, etcdProbeInterval / 2} { // since the last probe, more or less
+		t.Run(when.String(), func(t *testing.T) {
+			noLeaks(t)
+			e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
+			members := []*lateMember{newLateMember(t, e.Endpoint()), newLateMember(t, e.Endpoint()), newLateMember(t, e.Endpoint())}
+			log, seen := &testlog.Buffer{}, make(chan string, 10)
+			f := runFollower(t, log.Logger(), seen, members[0].address(), members[1].address(), members[2].address())
+			put := putter(t, e, seen)
+			require.Less(t, put("first"), time.Second)
+			at := watchedAt(t, members)
+			time.Sleep(when)
+			at.hang("/Watch", "Health/Check")
+			at.hold(true)
+			require.Less(t, put("second"), 3*time.Second, "2s, and what a busy machine takes")
+			require.Equal(t, 1, log.Count(errLate.Error()), log.String())
+			for i := range 6 { // over more than one round of probes
+				require.Less(t, put(fmt.Sprintf("after%d", i)), time.Second)
+				time.Sleep(etcdProbeInterval)
+			}
+			require.Equal(t, 1, log.Count(errLate.Error()), log.String())
+			require.Zero(t, log.Count("etcd cannot be used"), log.String())
+			require.Empty(t, f.outage.reason())
+		})
+	}
+}
+
+// While nobody answers it is an outage, and what a watch tells is in force all the same.
+func TestFollower_ChangesDoNotWaitForProbes(t *testing.T) {
+	noLeaks(t)
+	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
+	member := newLateMember(t, e.Endpoint())
+	log, seen := &testlog.Buffer{}, make(chan string, 10)
+	f := runFollower(t, log.Logger(), seen, member.address())
+	put := putter(t, e, seen)
+	require.Less(t, put("first"), time.Second)
+	member.hang("/Watch")
+	eventually(t, 10*time.Second, "it is an outage", func() bool { return f.outage.reason() != "" })
+	for i := range 20 {
+		require.Less(t, put(fmt.Sprintf("after%d", i)), 600*time.Millisecond)
+		time.Sleep(etcdProbeInterval / 2)
+	}
 }
 
 // Nothing happens in an idle cluster, and in one where others write: neither is a sign of anything.

@@ -15,8 +15,11 @@ const (
 	// documents it has.
 	fullProbes = 6
 	// lateAfter is how long a watch may take to come to a revision that etcd has, before another member has to do better.
-	// With the probes before and after, and the connection to a member that has stopped, a change is in force in 2 s.
-	lateAfter = time.Second
+	// With the probe before, of which a member that hangs may take a nextMember or two, and with reading all again, a change
+	// is in force in 2 s.
+	lateAfter = 800 * time.Millisecond
+	// lateGrace is how long this process may take over what the watch has told already.
+	lateGrace = 100 * time.Millisecond
 	// silentProbes is how many probes in a row a watch may leave unanswered that etcd itself answers.
 	silentProbes = 20
 )
@@ -31,24 +34,24 @@ type probeResult struct {
 }
 
 // probe asks etcd for its revision, so that an outage is noticed, which a watch hides; a store that was replaced
-// meanwhile, in which the watch would wait for its revision to come; and a watch at a member that is behind. It also makes
-// the watch say how far it is. known is the revision that is known now.
+// meanwhile, in which the watch would wait for its revision to come; and a watch at a member that is behind. known is the
+// revision that is known now. It fails if no member answers.
 func (f *follower[T]) probe(ctx context.Context, known int64, full bool) probeResult {
-	limited, cancel := context.WithTimeout(ctx, etcdProbeTimeout)
-	defer cancel()
 	var opts []clientv3.OpOption // without, it is a read of a key that nobody has
 	if full {
-		if err := ReachEtcd(limited, f.cli); err != nil { // at once, where a request would wait for a connection
-			return probeResult{err: err}
-		}
 		opts = append(opts, clientv3.WithPrefix(), clientv3.WithCountOnly())
 	}
-	resp, err := f.cli.Get(limited, f.prefix, opts...)
+	q := question{within: etcdProbeTimeout, patience: nextMember, most: mostAsked}
+	resp, err := askMembers(ctx, q, func(ctx context.Context) (*clientv3.GetResponse, error) {
+		if full {
+			if err := ReachEtcd(ctx, f.cli); err != nil { // at once, where a request would wait for a connection
+				return nil, err
+			}
+		}
+		return f.cli.Get(ctx, f.prefix, opts...)
+	})
 	if err != nil {
-		return probeResult{err: fmt.Errorf("get revision: %w", err)}
-	}
-	if err := f.cli.RequestProgress(limited); err != nil { // of the watch that has the same metadata
-		return probeResult{err: fmt.Errorf("watch: %w", err)}
+		return probeResult{err: unansweredCause(ctx, f.cli, fmt.Errorf("get revision: %w", err), time.Second)}
 	}
 	got := probeResult{cluster: resp.Header.ClusterId, known: known, revision: resp.Header.Revision, count: -1}
 	if full {
@@ -57,17 +60,24 @@ func (f *follower[T]) probe(ctx context.Context, known int64, full bool) probeRe
 	return got
 }
 
+// askProgress makes the watch with the context ctx say how far it is. That it cannot be asked shows by its silence.
+func (f *follower[T]) askProgress(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, etcdProbeInterval)
+	defer cancel()
+	_ = f.cli.RequestProgress(ctx)
+}
+
 // step is how a watch keeps step with etcd.
 type step struct {
 	silent int // probes that etcd answered since the watch told anything
 
 	// what the watch has not come to yet
 	behind int64     // a revision that etcd has; 0 for none
-	since  time.Time // when etcd said so
+	due    time.Time // when it should have come there
 	counts probeResult
 }
 
-// compare says why the watch cannot be relied on, or nil.
+// compare says why the watch cannot be relied on, or nil. Whether it is late shows later.
 func (f *follower[T]) compare(got probeResult) error {
 	s := &f.step
 	s.silent++
@@ -88,12 +98,13 @@ func (f *follower[T]) compare(got probeResult) error {
 		s.counts = got
 	}
 	if s.behind == 0 {
-		s.behind, s.since = got.revision, time.Now()
-	} else if time.Since(s.since) >= lateAfter {
-		return errLate
+		s.behind, s.due = got.revision, time.Now().Add(lateAfter)
 	}
 	return nil
 }
+
+// late reports whether the watch has not come to a revision for too long.
+func (s *step) late() bool { return s.behind != 0 && !time.Now().Before(s.due) }
 
 // reached notes that the watch has told all up to a revision, at which there are so many documents, and says whether
 // etcd agrees.
