@@ -20,9 +20,9 @@ const (
 	// lossWindow is the moment in which most instances of a service vanish together: what cannot be renewed any more ends
 	// within a third of its ttl, 20 s with registry-etcd's.
 	lossWindow     = 30 * time.Second
-	leaseQuestion  = time.Second     // time for etcd to say whether a lease is there
-	keptCheck      = 2 * time.Second // between connections to an instance that is kept
-	keptTimeout    = time.Second     // of one
+	leaseQuestion  = 1500 * time.Millisecond // for the members of etcd to say whether a lease is there
+	keptCheck      = 2 * time.Second         // between connections to an instance that is kept
+	keptTimeout    = time.Second             // of one
 	keptRetry      = 200 * time.Millisecond
 	mostKeptChecks = 64 // at once
 )
@@ -36,7 +36,8 @@ const (
 //	                                  └──etcd in trouble, or most of ──> kept ──connects no more, its time is over──> gone
 //	                                     the service's lost
 //
-// One that registers again is registered. While it is asked for its lease a vanished instance stays.
+// One that registers again is registered. While it is asked for its lease a vanished instance stays. If no member of etcd
+// answers that, it is taken for ended, and asked on while the instance is kept.
 type keeper struct {
 	// set once
 	keepFor time.Duration // 0 keeps nothing
@@ -80,7 +81,9 @@ type vanished struct {
 	Instance
 	at    time.Time
 	state vanishedState
-	ended bool               // its lease has; of one that is asked for
+	lease int64              // that it was on
+	ended bool               // its lease has, as far as is known; of one that is asked for
+	open  bool               // nobody has said whether it has; then it is owned by hold
 	end   context.CancelFunc // ends what goes on for it
 }
 
@@ -168,9 +171,9 @@ func (k *keeper) lose(name string) {
 	if !there || k.keepFor == 0 || note.leaving || note.lease == 0 || k.ctx.Err() != nil || k.refusal(in.Address) != "" {
 		return
 	}
-	v := &vanished{name: name, service: service, Instance: in, at: time.Now()}
+	v := &vanished{name: name, service: service, Instance: in, at: time.Now(), lease: note.lease}
 	k.vanished[name] = v
-	k.start(v, func(ctx context.Context) { k.ask(ctx, v, note.lease) })
+	k.start(v, func(ctx context.Context) { k.ask(ctx, v) })
 }
 
 // register notes that an instance is registered. What vanished is not kept at an address that another service has now.
@@ -215,36 +218,51 @@ func (k *keeper) publishLocked(service string) {
 }
 
 // ask finds out whether the lease of an instance has ended. If it is there, somebody deleted the instance.
-func (k *keeper) ask(ctx context.Context, v *vanished, id int64) {
-	k.checks <- struct{}{}
-	there := k.leaseIsThere(ctx, id)
-	<-k.checks
+func (k *keeper) ask(ctx context.Context, v *vanished) {
+	there, known := k.leaseIsThere(ctx, v.lease)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.vanished[v.name] != v || k.ctx.Err() != nil {
 		return
 	}
-	if v.ended = !there; there {
+	if v.ended, v.open = !there, !known; there {
 		k.forget(v)
 	}
 	k.judge(v.service)
 	k.publishLocked(v.service)
 }
 
-func (k *keeper) leaseIsThere(ctx context.Context, id int64) bool {
+// leaseIsThere asks the members of etcd for a lease. It is not known if none answers.
+func (k *keeper) leaseIsThere(ctx context.Context, id int64) (there, known bool) {
 	k.mu.Lock()
 	cli := k.cli
 	k.mu.Unlock()
-	if cli == nil || id == unknownLease {
+	if cli == nil || id == unknownLease || !k.takeTurn(ctx) {
+		return false, true
+	}
+	defer func() { <-k.checks }()
+	q := question{within: leaseQuestion, patience: nextMember, most: mostAsked}
+	there, err := askMembers(clientv3.WithRequireLeader(ctx), q, func(ctx context.Context) (bool, error) {
+		resp, err := cli.TimeToLive(ctx, clientv3.LeaseID(id))
+		return err == nil && resp.TTL > 0, err
+	})
+	if err != nil && !isRefused(err) {
+		if ctx.Err() == nil {
+			k.outage.troubled()
+		}
+		return false, false
+	}
+	return there, true
+}
+
+// takeTurn waits for room among what goes on at once, and reports whether ctx has not ended before.
+func (k *keeper) takeTurn(ctx context.Context) bool {
+	select {
+	case k.checks <- struct{}{}:
+		return true
+	case <-ctx.Done():
 		return false
 	}
-	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), leaseQuestion)
-	defer cancel()
-	resp, err := cli.TimeToLive(ctx, clientv3.LeaseID(id))
-	if IsUnavailable(err) {
-		k.outage.troubled()
-	}
-	return err == nil && resp.TTL > 0
 }
 
 // judge decides about the instances of a service whose leases have ended, once all are known, and about those that were
@@ -304,10 +322,18 @@ func (k *keeper) hold(ctx context.Context, v *vanished) {
 	defer over.Stop()
 	for {
 		err := k.check(ctx, v.Address)
+		deregistered := false
+		if v.open {
+			there, known := k.leaseIsThere(ctx, v.lease)
+			deregistered, v.open = there, !known
+		}
 		if ctx.Err() != nil {
 			return
 		}
 		switch {
+		case deregistered:
+			k.drop(v, "it deregistered", nil)
+			return
 		case errors.Is(err, errNotAllowed):
 			k.drop(v, "no calls may be sent to it", err)
 			return
@@ -330,9 +356,7 @@ func (k *keeper) hold(ctx context.Context, v *vanished) {
 // check reports why an instance takes no connections, or may not be asked, or nil. One that refuses them is not asked twice.
 func (k *keeper) check(ctx context.Context, address string) (err error) {
 	for range 2 {
-		select {
-		case k.checks <- struct{}{}:
-		case <-ctx.Done():
+		if !k.takeTurn(ctx) {
 			return ctx.Err()
 		}
 		err = speaksHTTP2(ctx, &k.dialer, address, keptTimeout)

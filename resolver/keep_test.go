@@ -16,6 +16,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 
+	"github.com/framegate/framegate/resolver/etcdserver"
 	"github.com/framegate/framegate/test/testlog"
 )
 
@@ -33,9 +34,16 @@ func keeping(t *testing.T, keepFor time.Duration) *kept {
 	t.Helper()
 	noLeaks(t)
 	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
+	return keepingAt(t, keepFor, e, e.Endpoint())
+}
+
+// keepingAt is keeping with a source that reaches e at other addresses.
+func keepingAt(t *testing.T, keepFor time.Duration, e *etcdserver.Server, endpoints ...string) *kept {
+	t.Helper()
 	k := &kept{t: t, cli: etcdClient(t, e.Endpoint()), r: New(), logs: &testlog.Buffer{}}
 	k.store = NewServiceStore(k.cli, DefaultServicePrefix)
 	cfg := etcdConfig(e.Endpoint())
+	cfg.Client.Endpoints = endpoints
 	cfg.KeepOnLoss = keepFor
 	k.source = NewEtcdSource(cfg, k.r, k.logs.Logger())
 	runInTest(t, k.source)
@@ -175,6 +183,43 @@ func TestKeep_NothingThatDeregisters(t *testing.T) {
 			require.Zero(t, ever)
 		})
 	}
+}
+
+// A member of etcd that hangs, or is stopped, does not say that a lease is there. Others do.
+func TestKeep_NothingThatDeregistersWhileAMemberHangs(t *testing.T) {
+	noLeaks(t)
+	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
+	members := []*lateMember{newLateMember(t, e.Endpoint()), newLateMember(t, e.Endpoint()), newLateMember(t, e.Endpoint())}
+	k := keepingAt(t, time.Minute, e, members[0].address(), members[1].address(), members[2].address())
+	addresses, _, _ := k.several("echo", 12)
+	members[0].hang("/Watch", "Health/Check") // watches go on
+	for i, address := range addresses[:9] {
+		found, err := k.store.Deregister(t.Context(), "echo", address)
+		require.NoError(t, err)
+		require.True(t, found)
+		k.await(3*time.Second, "it goes", "echo", addresses[i+1:]...)
+	}
+	_, ever := k.source.Kept()
+	require.Zero(t, ever, k.logs.String())
+}
+
+// What nobody said is asked again: an instance that deregistered while etcd answered nothing is kept until it answers.
+func TestKeep_WhatDeregisteredWhileNobodyAnsweredGoesLater(t *testing.T) {
+	noLeaks(t)
+	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
+	member := newLateMember(t, e.Endpoint())
+	k := keepingAt(t, time.Minute, e, member.address())
+	addresses, leases, _ := k.several("echo", 5)
+	member.hang("/Watch")
+	found, err := k.store.Deregister(t.Context(), "echo", addresses[0])
+	require.NoError(t, err)
+	require.True(t, found)
+	k.end(leases[1])
+	eventually(t, 10*time.Second, "nobody says what became of them", func() bool { return len(k.keptNow()) == 2 })
+	require.Len(t, k.inForce("echo"), 5)
+	member.goOn()
+	k.await(10*time.Second, "it deregistered", "echo", addresses[1:]...)
+	require.Equal(t, addresses[1:2], k.keptNow(), "the lease of this one has ended")
 }
 
 func TestKeep_OneOfManyWhenEtcdIsInTrouble(t *testing.T) {

@@ -65,6 +65,13 @@ func (m *lateMember) hang(but ...string) {
 	m.hung, m.but = true, but
 }
 
+// goOn ends hang, for what comes from now on.
+func (m *lateMember) goOn() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.hung = false
+}
+
 // open returns how many watches are open at the member.
 func (m *lateMember) open() int {
 	m.mu.Lock()
