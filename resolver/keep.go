@@ -24,7 +24,8 @@ const (
 	keptCheck      = 2 * time.Second         // between connections to an instance that is kept
 	keptTimeout    = time.Second             // of one
 	keptRetry      = 200 * time.Millisecond
-	mostKeptChecks = 64 // at once
+	mostKeptChecks = 64                    // at once
+	minSettleWait  = 20 * time.Millisecond // from one time that something is decided to the next
 )
 
 // keeper is the instances in force: those that are registered, and those that vanished and are kept because it was etcd,
@@ -55,8 +56,11 @@ type keeper struct {
 	cli        *clientv3.Client
 	registered map[string]map[string]Instance // by service and name
 	noted      map[string]departed            // by name; those whose deletion is not in force yet
-	vanished   map[string]*vanished           // by name
-	ever       int64                          // instances that were kept
+	vanished   losses
+	unsettled  map[string]bool // services of which something has been found out
+	settling   bool            // settle is about to be called
+	next       time.Time       // when it may be
+	ever       int64           // instances that were kept
 }
 
 // departed is what was known of an instance when it was deleted.
@@ -64,30 +68,6 @@ type departed struct {
 	lease   int64
 	leaving bool
 }
-
-type vanishedState int
-
-const (
-	vanishedAsked   vanishedState = iota // a member; etcd is asked for its lease
-	vanishedLost                         // no member
-	vanishedChecked                      // no member; one if it takes a connection
-	vanishedKept                         // a member
-)
-
-// vanished is an instance that is not registered any more.
-type vanished struct {
-	name    string
-	service string
-	Instance
-	at    time.Time
-	state vanishedState
-	lease int64              // that it was on
-	ended bool               // its lease has, as far as is known; of one that is asked for
-	open  bool               // nobody has said whether it has; then it is owned by hold
-	end   context.CancelFunc // ends what goes on for it
-}
-
-func (v *vanished) member() bool { return v.state == vanishedAsked || v.state == vanishedKept }
 
 // KeptInstance is an instance that is not registered any more and still gets calls.
 type KeptInstance struct {
@@ -100,7 +80,7 @@ type KeptInstance struct {
 func newKeeper(keepFor time.Duration, o *outage, log *slog.Logger, r *Resolver) *keeper {
 	k := &keeper{
 		keepFor: keepFor, publish: r.SetInstances, refusal: r.refusal, outage: o, log: log, checks: make(chan struct{}, mostKeptChecks),
-		registered: map[string]map[string]Instance{}, noted: map[string]departed{}, vanished: map[string]*vanished{},
+		registered: map[string]map[string]Instance{}, noted: map[string]departed{}, vanished: newLosses(), unsettled: map[string]bool{},
 	}
 	k.dialer.Control = k.control
 	k.ctx, k.cancel = context.WithCancel(context.Background())
@@ -172,7 +152,7 @@ func (k *keeper) lose(name string) {
 		return
 	}
 	v := &vanished{name: name, service: service, Instance: in, at: time.Now(), lease: note.lease}
-	k.vanished[name] = v
+	k.vanished.add(v)
 	k.start(v, func(ctx context.Context) { k.ask(ctx, v) })
 }
 
@@ -184,11 +164,9 @@ func (k *keeper) register(name string, in Instance, services map[string]bool) {
 	}
 	k.registered[service][name] = in
 	delete(k.noted, name)
-	for _, v := range k.vanished {
-		if v.name == name || v.Address == in.Address {
-			k.forget(v)
-			services[v.service] = true
-		}
+	for _, v := range k.vanished.at(name, in.Address) {
+		k.vanished.remove(v)
+		services[v.service] = true
 	}
 }
 
@@ -198,16 +176,43 @@ func (k *keeper) start(v *vanished, do func(context.Context)) {
 	k.wg.Go(func() { defer cancel(); do(ctx) })
 }
 
-// forget ends what is known of an instance that vanished.
-func (k *keeper) forget(v *vanished) {
-	v.end()
-	delete(k.vanished, v.name)
+// settleSoon has what was found out of a service decided and published: at once, or, of many at one time, together.
+func (k *keeper) settleSoon(service string) {
+	k.unsettled[service] = true
+	if k.settling {
+		return
+	}
+	k.settling = true
+	wait := time.Until(k.next)
+	k.wg.Go(func() {
+		select {
+		case <-time.After(wait):
+			k.settle()
+		case <-k.ctx.Done():
+		}
+	})
+}
+
+func (k *keeper) settle() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.ctx.Err() != nil {
+		return
+	}
+	began := time.Now()
+	for service := range k.unsettled {
+		k.judge(service)
+		k.publishLocked(service)
+	}
+	clear(k.unsettled)
+	k.settling = false
+	k.next = time.Now().Add(min(max(minSettleWait, applyShare*time.Since(began)), maxApplyWait))
 }
 
 func (k *keeper) publishLocked(service string) {
 	all := slices.Collect(maps.Values(k.registered[service]))
-	for _, v := range k.vanished {
-		if v.service == service && v.member() {
+	for v := range k.vanished.byService[service] {
+		if v.member() {
 			all = append(all, v.Instance)
 		}
 	}
@@ -222,14 +227,13 @@ func (k *keeper) ask(ctx context.Context, v *vanished) {
 	there, known := k.leaseIsThere(ctx, v.lease)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.vanished[v.name] != v || k.ctx.Err() != nil {
+	if !k.vanished.has(v) || k.ctx.Err() != nil {
 		return
 	}
 	if v.ended, v.open = !there, !known; there {
-		k.forget(v)
+		k.vanished.remove(v)
 	}
-	k.judge(v.service)
-	k.publishLocked(v.service)
+	k.settleSoon(v.service)
 }
 
 // leaseIsThere asks the members of etcd for a lease. It is not known if none answers.
@@ -270,17 +274,12 @@ func (k *keeper) takeTurn(ctx context.Context) bool {
 func (k *keeper) judge(service string) {
 	var ended, lost []*vanished
 	gone := 0
-	for _, v := range k.vanished {
+	for v := range k.vanished.byService[service] {
 		switch {
-		case v.service != service:
-			continue
 		case v.state == vanishedAsked && !v.ended:
 			return
 		case v.state == vanishedAsked:
 			ended = append(ended, v)
-		case v.state == vanishedLost && time.Since(v.at) > lossWindow:
-			k.forget(v)
-			continue
 		case v.state == vanishedLost:
 			lost = append(lost, v)
 		}
@@ -297,7 +296,7 @@ func (k *keeper) judge(service string) {
 		reason = "most of the service vanished within a moment, and did not deregister"
 	default:
 		for _, v := range ended {
-			v.state = vanishedLost
+			k.setLost(v)
 		}
 		k.log.Info("leases of instances have ended", "service", service, "instances", len(ended), "left", len(k.registered[service]))
 		return
@@ -312,93 +311,29 @@ func (k *keeper) judge(service string) {
 		v.state = vanishedChecked
 	}
 	for _, v := range append(ended, lost...) {
+		v.end()
 		k.start(v, func(ctx context.Context) { k.hold(ctx, v) })
 	}
 }
 
-// hold keeps an instance as long as it takes connections, and no longer than keepFor.
-func (k *keeper) hold(ctx context.Context, v *vanished) {
-	over := time.NewTimer(time.Until(v.at.Add(k.keepFor)))
-	defer over.Stop()
-	for {
-		err := k.check(ctx, v.Address)
-		deregistered := false
-		if v.open {
-			there, known := k.leaseIsThere(ctx, v.lease)
-			deregistered, v.open = there, !known
+// setLost notes that an instance has gone. It counts for lossWindow.
+func (k *keeper) setLost(v *vanished) {
+	v.state = vanishedLost
+	forgotten := time.AfterFunc(time.Until(v.at.Add(lossWindow)), func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if v.state == vanishedLost && k.vanished.has(v) {
+			k.vanished.remove(v)
 		}
-		if ctx.Err() != nil {
-			return
-		}
-		switch {
-		case deregistered:
-			k.drop(v, "it deregistered", nil)
-			return
-		case errors.Is(err, errNotAllowed):
-			k.drop(v, "no calls may be sent to it", err)
-			return
-		case err != nil:
-			k.drop(v, "it takes no connections", err)
-			return
-		}
-		k.admit(v)
-		select {
-		case <-time.After(keptCheck):
-		case <-over.C:
-			k.drop(v, "its time is over", nil)
-			return
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// check reports why an instance takes no connections, or may not be asked, or nil. One that refuses them is not asked twice.
-func (k *keeper) check(ctx context.Context, address string) (err error) {
-	for range 2 {
-		if !k.takeTurn(ctx) {
-			return ctx.Err()
-		}
-		err = speaksHTTP2(ctx, &k.dialer, address, keptTimeout)
-		<-k.checks
-		if err == nil || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, errNotAllowed) {
-			return err
-		}
-		select {
-		case <-time.After(keptRetry):
-		case <-ctx.Done():
-		}
-	}
-	return err
-}
-
-// admit makes an instance a member that takes connections.
-func (k *keeper) admit(v *vanished) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.vanished[v.name] == v && v.state == vanishedChecked {
-		v.state = vanishedKept
-		k.ever++
-		k.publishLocked(v.service)
-	}
-}
-
-func (k *keeper) drop(v *vanished, reason string, err error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.vanished[v.name] != v || k.ctx.Err() != nil {
-		return
-	}
-	k.forget(v)
-	k.publishLocked(v.service)
-	k.log.Info("an instance that vanished is kept no longer", "service", v.service, "address", v.Address, "reason", reason, "error", err)
+	})
+	v.end = func() { forgotten.Stop() }
 }
 
 // kept returns the instances that are kept, by service and address, and how many there ever were.
 func (k *keeper) kept() (now []KeptInstance, ever int64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for _, v := range k.vanished {
+	for _, v := range k.vanished.byName {
 		if v.state == vanishedKept {
 			now = append(now, KeptInstance{Service: v.service, Address: v.Address, Since: v.at, Until: v.at.Add(k.keepFor)})
 		}
