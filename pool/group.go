@@ -66,6 +66,21 @@ func (g *Group) Open(ctx context.Context, addr string, hdr *grpc.CallHdr, opts O
 	}
 }
 
+// Try has a connection to an endpoint made for later calls, as a call would, if there is none. It does not wait.
+func (g *Group) Try(addr string) {
+	e, err := g.endpoint(addr)
+	if err != nil {
+		return
+	}
+	e.mu.Lock()
+	defer e.unlock()
+	if len(*e.usable.Load()) > 0 || e.useLocked() != nil {
+		return
+	}
+	e.dial.spare = true
+	e.dialLocked()
+}
+
 // Patience is how long a call without a deadline waits for a stream (Config.ConnectTimeout); 0 if a call does not wait for
 // one (WhenFullFail).
 func (g *Group) Patience() time.Duration {

@@ -43,3 +43,23 @@ func TestReach_IsToldOnceWhenItChanges(t *testing.T) {
 	require.Equal(t, server.addr+" false", receive(t, "the next failure", told))
 	require.Empty(t, told)
 }
+
+// A connection is made without a call: one, and none where there is one.
+func TestTry_FindsOutWhetherAnEndpointCanBeConnectedTo(t *testing.T) {
+	server, dead := startServer(t, nil), refusing.Address(t)
+	p := newPool(t, func(c *Config) { c.Backoff = Backoff{Base: time.Hour, Max: time.Hour} })
+	hears, told := heard()
+	p.SetReach(hears)
+	p.Default().Try(dead)
+	require.Equal(t, dead+" false", receive(t, "the failure", told))
+	for range 5 {
+		p.Default().Try(dead) // it rests
+		p.Default().Try(server.addr)
+	}
+	require.Equal(t, server.addr+" true", receive(t, "the success", told))
+	for range 5 {
+		p.Default().Try(server.addr)
+	}
+	require.Equal(t, 1, p.Stats().Connections)
+	require.Empty(t, told)
+}

@@ -24,7 +24,7 @@ type GroupState struct {
 	GroupName
 	Routes    []string // names of the routes that use it, sorted
 	Endpoints int      // that have a weight
-	Usable    int      // of these; the others get no call, unless Panic
+	Usable    int      // of these; see EndpointState
 	Panic     bool     // too few are usable, so that calls go to all
 
 	// Counted since the group is there: one that goes and comes begins anew from 0.
@@ -40,7 +40,7 @@ type EndpointState struct {
 	Name    string // host:port that the address was looked up of; empty if it is as written
 	Weight  int    // as written; 0 takes no calls
 	Active  int    // attempts under way
-	Usable  bool   // healthy and not ejected
+	Usable  bool   // healthy, not ejected, and not Unreachable; calls may try one that is no more than that
 
 	Healthy      bool      // as far as is known; true without checks
 	Checked      time.Time // when the last health check ended; zero if there was none
@@ -119,11 +119,23 @@ func (g *group) state() GroupState {
 			continue
 		}
 		s.Endpoints++
-		if m.usable {
+		if m.usable && m.unreachable == nil {
 			s.Usable++
 		}
 	}
 	return s
+}
+
+// unreachable returns the members that would be usable if they could be connected to.
+func (g *group) unreachable() (all []string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, m := range g.members {
+		if m.weight > 0 && m.usable && m.unreachable != nil {
+			all = append(all, m.host.Address())
+		}
+	}
+	return all
 }
 
 func (g *group) appendEndpoints(all []EndpointState) []EndpointState {
@@ -132,7 +144,7 @@ func (g *group) appendEndpoints(all []EndpointState) []EndpointState {
 	for _, m := range g.members {
 		s := EndpointState{
 			GroupName: g.GroupName, Address: m.host.Address(), Name: m.name, Weight: m.weight, Active: m.host.Active(),
-			Usable: m.usable, Healthy: m.check.Healthy, Unreachable: m.unreachable, Trial: m.trial.Load() && !m.ejected(),
+			Usable: m.usable && m.unreachable == nil, Healthy: m.check.Healthy, Unreachable: m.unreachable, Trial: m.trial.Load() && !m.ejected(),
 		}
 		if m.watch != nil {
 			status, _ := g.checker.Status(s.Address, m.checks(g.spec.health))

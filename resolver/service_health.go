@@ -47,3 +47,15 @@ func (h ServiceHealth) Serving() bool {
 	}
 	return h.Known()
 }
+
+// Unreachable calls do for each endpoint that is not usable only because no connection could be made to it the last time,
+// with the policy of its connections: somebody has to try again, as calls do.
+func (h ServiceHealth) Unreachable(do func(pool *PoolPolicy, address string)) {
+	for _, e := range h.entries {
+		for _, b := range e.balancer.drawn {
+			for _, address := range b.picker.group.unreachable() {
+				do(b.pool, address)
+			}
+		}
+	}
+}

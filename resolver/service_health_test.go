@@ -68,6 +68,34 @@ func TestServiceHealth_FollowsInstancesAndRoutes(t *testing.T) {
 	require.False(t, h.Known())
 }
 
+// One that refuses connections takes no calls, whatever health checks there are. Who asks has it tried again.
+func TestServiceHealth_IsNotThatOfWhatCannotBeConnectedTo(t *testing.T) {
+	r := New()
+	t.Cleanup(r.Close)
+	routes, err := ParseRoutes([]byte(`routes: [{name: a, match: [{method: /s.S/*}], backends: [{pool: {connections: {max: 2}}, endpoints: [{address: "127.0.0.1:1"}, {address: "127.0.0.1:2"}, {address: "127.0.0.1:3", weight: 0}]}]}]`))
+	require.NoError(t, err)
+	r.Apply("test", routes)
+	h := r.ServiceHealth("s.S", Request{}, ServiceHealth{})
+	tried := func() (all []string) {
+		h.Unreachable(func(p *PoolPolicy, address string) {
+			require.Equal(t, routes[0].Backends[0].Pool, p)
+			all = append(all, address)
+		})
+		return all
+	}
+	require.Empty(t, tried())
+	r.SetReachable("127.0.0.1:1", errRefused)
+	r.SetReachable("127.0.0.1:3", errRefused)
+	require.True(t, h.Serving(), "there is another")
+	require.Equal(t, 1, r.Groups()[0].Usable)
+	r.SetReachable("127.0.0.1:2", errRefused)
+	require.False(t, h.Serving())
+	require.Zero(t, r.Groups()[0].Usable)
+	require.Equal(t, []string{"127.0.0.1:1", "127.0.0.1:2"}, tried())
+	r.SetReachable("127.0.0.1:1", nil)
+	require.True(t, h.Serving())
+}
+
 func TestUnreachableHealth_NamesEntriesThatGetNoHealthChecks(t *testing.T) {
 	const backends = `backends: [{endpoints: [{address: "127.0.0.1:1"}]}]`
 	r := New("main", "side")

@@ -35,6 +35,7 @@ type Gateway struct {
 	log       *slog.Logger
 	resolver  *resolver.Resolver
 	pool      *pool.Pool
+	upstream  *upstream // set by start
 	proxy     *handler.Proxy
 	health    *health
 	servers   []*kitexServer
@@ -128,9 +129,9 @@ func (g *Gateway) start(ctx context.Context) (err error) {
 	if err = g.startObservers(ctx); err != nil {
 		return err
 	}
-	upstream := &upstream{pool: g.pool, base: g.conf().Upstream}
+	g.upstream = &upstream{pool: g.pool, base: g.conf().Upstream}
 	g.proxy = handler.New(handler.Config{
-		Router: g.resolver, Ready: func() bool { return g.sources.notReady() == nil }, Pool: g.pool.Default(), PoolOf: upstream.openerOf, Log: g.log, MaxMessageBytes: g.conf().Limits.MaxMessageBytes, MaxCalls: maxCalls(g.conf()), Observers: g.observers.all(g.conf()),
+		Router: g.resolver, Ready: func() bool { return g.sources.notReady() == nil }, Pool: g.pool.Default(), PoolOf: g.upstream.openerOf, Log: g.log, MaxMessageBytes: g.conf().Limits.MaxMessageBytes, MaxCalls: maxCalls(g.conf()), Observers: g.observers.all(g.conf()),
 		MaxHops: g.conf().Limits.MaxHops, MaxDecodedBytes: cmp.Or(g.conf().Limits.MaxDecodedBytes, budget.DefaultBytes()), Taps: g.taps, Filters: g.filters,
 	})
 	g.health.watches.SetMax(g.conf().Limits.MaxHealthWatches)
@@ -142,7 +143,7 @@ func (g *Gateway) start(ctx context.Context) (err error) {
 	}
 	g.resolver.SetAllow(allow)
 	g.resolver.SetOwnHealth(g.conf().OwnHealth()...)
-	g.resolver.SetDepartures(g.departures(upstream))
+	g.resolver.SetDepartures(g.departures(g.upstream))
 	g.pool.SetReach(g.reach)
 	if g.sources, err = startSources(ctx, g.conf(), g.resolver, g.log); err != nil {
 		return err

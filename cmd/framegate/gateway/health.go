@@ -101,6 +101,8 @@ func (h *listenerHealth) serviceStatus(ctx context.Context, service string, befo
 	case now.Serving() && h.gateway.Ready() == nil:
 		return v1.HealthCheckResponse_SERVING, now
 	}
+	// Who hears this may send no calls, and it takes a connection for it to change.
+	now.Unreachable(func(p *resolver.PoolPolicy, address string) { h.gateway.upstream.groupOf(p).Try(address) })
 	return v1.HealthCheckResponse_NOT_SERVING, now
 }
 

@@ -99,6 +99,27 @@ func TestHealth_OfAServiceThatARouteServesIsThatOfItsEndpoints(t *testing.T) {
 	<-stopped
 }
 
+// What refuses connections is not usable, though no health checks say so. It is tried again while somebody asks, who sends no
+// calls by then.
+func TestHealth_OfAServiceThatRefusesConnections(t *testing.T) {
+	reserved, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	addr := reserved.Addr().String()
+	require.NoError(t, reserved.Close())
+	g := start(t, fileConfig(t, oneRoute(addr)))
+	cc := dial(t, g.Addr("main"))
+	told := watchService(t, cc, "echo.Echo")
+	require.Equal(t, serving, told(), "nobody has tried yet")
+	require.Equal(t, codes.Unavailable, status.Code(cc.Invoke(testContext(t), "/echo.Echo/Say", &grpc_health_v1.HealthCheckRequest{}, &grpc_health_v1.HealthCheckResponse{})))
+	require.Equal(t, notServing, told())
+	again, err := net.Listen("tcp", addr)
+	require.NoError(t, err)
+	server := grpc.NewServer()
+	go func() { _ = server.Serve(again) }()
+	t.Cleanup(server.Stop)
+	require.Equal(t, serving, told())
+}
+
 func TestHealth_OfAServiceIsThatOfTheCallersRoute(t *testing.T) {
 	addr, _ := startHealth(t)
 	g := start(t, fileConfig(t, fmt.Sprintf(`routes:

@@ -17,7 +17,13 @@ type upstream struct {
 }
 
 // openerOf returns what opens streams to endpoints of backends with that policy.
-func (u *upstream) openerOf(p *resolver.PoolPolicy) handler.Opener {
+func (u *upstream) openerOf(p *resolver.PoolPolicy) handler.Opener { return u.groupOf(p) }
+
+// groupOf returns the connections of backends with that policy; nil is that of the gateway.
+func (u *upstream) groupOf(p *resolver.PoolPolicy) *pool.Group {
+	if p == nil {
+		return u.pool.Default()
+	}
 	if g, ok := u.groups.Load(p); ok {
 		return g.(*pool.Group)
 	}
