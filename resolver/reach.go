@@ -22,20 +22,35 @@ func (s *groups) setReachable(address string, err error) {
 	if delete(p.unreachable, address); err != nil {
 		p.unreachable[address] = err
 	}
+	told := map[string]int{} // groups, by the text of their line
+	var last news
 	for _, g := range s.byKey {
-		g.setReachable(address, err)
+		for _, n := range g.setReachable(address, err) {
+			if last = n; told[n.text] < mostReachLines {
+				n.log(n.text, append(n.args, g.args()...)...)
+			}
+			told[n.text]++
+		}
+	}
+	if more := told[last.text] - mostReachLines; more > 0 { // an address does one thing to all
+		last.log(last.text+": so it is of further services and backends", "endpoint", address, "further", more)
 	}
 }
 
-// setReachable is for any address; the Resolver's mu is held.
-func (g *group) setReachable(address string, err error) {
+// mostReachLines is how many groups are named in the log when one address is lost, or is back, that all of them have.
+const mostReachLines = 10
+
+// setReachable is for any address; the Resolver's mu is held. It returns what the log is to be told.
+func (g *group) setReachable(address string, err error) (all []news) {
 	g.mu.Lock()
-	defer g.unlock()
+	defer g.mu.Unlock()
 	i, ok := slices.BinarySearchFunc(g.members, address, func(m *member, address string) int { return strings.Compare(m.host.Address(), address) })
 	if ok {
 		g.members[i].unreachable = err
 		g.countLocked(time.Now())
 	}
+	all, g.news = g.news, nil
+	return all
 }
 
 // countLocked notes in the log when the group loses its last endpoint that works as far as is known, and when it has one

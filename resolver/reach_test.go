@@ -2,6 +2,7 @@ package resolver
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -115,4 +116,18 @@ func TestReach_IsKnownOfEveryEndpointWithThatAddress(t *testing.T) {
 	r.Close()
 	r.SetReachable("a:1", errRefused)
 	require.Zero(t, unreachable())
+}
+
+func TestReach_AnEndpointOfManyBackendsIsLostInFewLines(t *testing.T) {
+	r, log := logged(t)
+	var all []*Route
+	for i := range 100 {
+		all = append(all, mustRoute(t, fmt.Sprintf(`{name: r%d, match: [{method: "/a.S/M%d"}], backends: [{endpoints: [{address: "a:1"}]}]}`, i, i)))
+	}
+	r.Apply("file", all)
+	r.SetReachable("a:1", errRefused)
+	require.Equal(t, mostReachLines+1, log.Count(lostLine), log.String())
+	require.Contains(t, log.String(), "endpoint=a:1 further=90")
+	r.SetReachable("a:1", nil)
+	require.Equal(t, mostReachLines+1, log.Count(backLine), log.String())
 }
