@@ -69,7 +69,8 @@ func (f *follower[T]) askProgress(ctx context.Context) {
 
 // step is how a watch keeps step with etcd.
 type step struct {
-	silent int // probes that etcd answered since the watch told anything
+	from   int64 // the revision that the watch begins at
+	silent int   // probes that etcd answered since the watch told anything that it could
 
 	// what the watch has not come to yet
 	behind int64     // a revision that etcd has; 0 for none
@@ -80,7 +81,9 @@ type step struct {
 // compare says why the watch cannot be relied on, or nil. Whether it is late shows later.
 func (f *follower[T]) compare(got probeResult) error {
 	s := &f.step
-	s.silent++
+	if got.revision >= s.from { // before that, etcd does not say how far the watch is
+		s.silent++
+	}
 	switch {
 	// Reads are linearizable: in one store none shows less than what was known before it. What the watch told meanwhile
 	// says nothing: changes may come faster than an answer.

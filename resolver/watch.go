@@ -17,8 +17,8 @@ func (f *follower[T]) watch(ctx context.Context) error {
 	defer helpers.Wait()
 	defer cancel()
 	defer f.applyPending() // nothing that was noted waits for the next sync
-	f.step = step{}
 	opened, from := make(chan clientv3.WatchChan, 1), f.revision+1
+	f.step = step{from: from}
 	helpers.Go(func() { // Watch waits for a connection
 		opened <- f.cli.Watch(ctx, f.prefix, clientv3.WithPrefix(), clientv3.WithRev(from), clientv3.WithProgressNotify())
 	})
