@@ -3,6 +3,7 @@ package conf
 import (
 	"errors"
 	"fmt"
+	"os"
 	"reflect"
 	"regexp"
 	"slices"
@@ -24,8 +25,12 @@ var changeable = []string{
 	"access_log.path", "access_log.sample", "access_log.errors",
 }
 
-// LoadAgain is Load for a file that is in force: one that says nothing is an error, since it may be about to be written.
+// LoadAgain is Load for a file that is in force: one that says nothing is an error, since it may be about to be written, and
+// so is what is no file, which might have its reader wait for ever.
 func LoadAgain(path string) (*Config, error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("configuration file %s: it is %s, want a regular file", path, info.Mode().Type())
+	}
 	return load(path, func(data []byte) (*Config, error) {
 		var said map[string]any
 		if err := yaml.Unmarshal(data, &said); err == nil && len(said) == 0 {

@@ -70,6 +70,11 @@ type instanceDocument struct {
 	Tags    map[string]string `json:"tags"`
 }
 
+// instanceKinds says what the keys of an instanceDocument want.
+var instanceKinds = map[string]string{
+	"network": "a string", "address": "a string", "weight": fmt.Sprintf("a number from 1 to %d", MaxWeight), "tags": "an object of strings",
+}
+
 const (
 	networkTCP  = "tcp"
 	networkUnix = "unix"
@@ -84,6 +89,9 @@ func ParseInstance(value []byte) (Instance, error) {
 	}
 	var doc instanceDocument
 	if err := json.Unmarshal(value, &doc); err != nil {
+		if kind := (*json.UnmarshalTypeError)(nil); errors.As(err, &kind) && kind.Field != "" {
+			return Instance{}, fmt.Errorf("%s: a JSON %s, want %s", kind.Field, kind.Value, instanceKinds[kind.Field])
+		}
 		return Instance{}, fmt.Errorf("%w, want {network, address, weight, tags} in JSON", err)
 	}
 	in := Instance{Address: doc.Address, Weight: doc.Weight}

@@ -141,6 +141,7 @@ func TestServe_SIGHUPReopensLogsAndReadsTheConfigurationAgain(t *testing.T) {
 }
 
 func TestServe_SIGHUPWithAWrongConfigurationChangesNothing(t *testing.T) {
+	const fifo = "a FIFO"
 	r := startReloadable(t)
 	for name, c := range map[string]struct{ document, want string }{
 		"a value":          {r.document(`, drain: {timeout: -1s}, log: {level: error}`), "drain.timeout: -1s, want 1ms to 8760h0m0s"},
@@ -152,10 +153,16 @@ func TestServe_SIGHUPWithAWrongConfigurationChangesNothing(t *testing.T) {
 		"nothing":          {"# to be written", "it says nothing, want a configuration"},
 		"the token gone":   {strings.Replace(r.document(", log: {level: error}"), ", token: old", "", 1), "admin.token: back to its default, want a value"},
 		"it is not there":  {"", "no such file"},
+		"a FIFO":           {fifo, "want a regular file"},
 		"a log that is no": {r.document(`, log: {level: loud}`), `log.level: "loud", want debug`},
 	} {
-		if r.write(t, c.document); c.document == "" {
-			require.NoError(t, os.Remove(r.config))
+		_ = os.Remove(r.config) // or it is gone already
+		switch c.document {
+		case "":
+		case fifo:
+			require.NoError(t, syscall.Mkfifo(r.config, 0o600))
+		default:
+			r.write(t, c.document)
 		}
 		before := len(r.log())
 		r.signal(t, syscall.SIGHUP)
@@ -165,6 +172,7 @@ func TestServe_SIGHUPWithAWrongConfigurationChangesNothing(t *testing.T) {
 		require.Contains(t, strings.ReplaceAll(line, `\"`, `"`), c.want, name)
 		require.Equal(t, http.StatusOK, r.adminStatus(t, "old"), name)
 	}
+	_ = os.Remove(r.config)
 	r.write(t, r.document(`, log: {format: json}`))
 	r.signal(t, syscall.SIGHUP)
 	r.awaitLog(t, "configuration read again")
