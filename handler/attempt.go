@@ -145,8 +145,9 @@ func (c *call) outcome(a *attempt) (o outcome, ok bool) {
 		a.Reset(errLate)
 	}
 	<-a.Stream.Done() // is near; only then is there a status to read
+	unseen, refused := a.Unprocessed(), a.refused()
 	o = outcome{
-		unseen: a.Unprocessed(), away: a.Unprocessed() && !a.refused(), full: a.Unprocessed() && a.refused() && c.waitsForRoom(), late: a.late.Load(), waiting: !c.requested.Load(), lost: a.lost.Load(),
+		unseen: unseen, away: unseen && !refused, full: unseen && refused && c.waitsForRoom(), late: a.late.Load(), waiting: !c.requested.Load(), lost: a.lost.Load(),
 		code: a.Status().Code(), pushback: a.Trailer()[pushbackTrailer],
 	}
 	if code, isReset := resetOf(a.Stream); isReset {

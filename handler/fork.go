@@ -131,7 +131,7 @@ func (f *fork) run(d *feed) {
 		err := d.Write(p)
 		f.mu.Lock()
 		if d.next++; err != nil {
-			f.dropLocked(d)
+			f.dropLocked(d.attempt)
 		}
 		f.trimLocked()
 		f.changed.Broadcast()
@@ -156,15 +156,15 @@ func (f *fork) nextOf(d *feed) []byte {
 	return nil
 }
 
-func (f *fork) dropLocked(d *feed) {
-	f.live = slices.DeleteFunc(f.live, func(e *feed) bool { return e == d })
+func (f *fork) dropLocked(a *attempt) {
+	f.live = slices.DeleteFunc(f.live, func(d *feed) bool { return d.attempt == a })
 }
 
 // leave is for an attempt that has ended.
 func (f *fork) leave(a *attempt) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.live = slices.DeleteFunc(f.live, func(d *feed) bool { return d.attempt == a })
+	f.dropLocked(a)
 	f.trimLocked()
 	f.changed.Broadcast()
 }
