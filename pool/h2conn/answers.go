@@ -42,6 +42,9 @@ type answers struct{ c *Conn }
 
 // Judge implements Judge.
 func (a answers) Judge(b *Block) Verdict {
+	if b.Again {
+		return Pass
+	}
 	c := a.c
 	if b.TooLong {
 		c.resets.add(b.Stream, HeadersTooLarge)

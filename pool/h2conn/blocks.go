@@ -16,6 +16,10 @@ type Block struct {
 	EndStream bool
 	Fields    []hpack.HeaderField // in their order; of a list that is too long, those before it became so
 	TooLong   bool                // the list is longer than it may be (RFC 9113 §6.5.2 says how it is counted)
+
+	// Again says that a block with the same fields and the same EndStream has passed before. Fields is empty then, so that
+	// it can but Pass, End, Reset or Drop.
+	Again bool
 }
 
 // Verdict says what becomes of a header block.
@@ -100,6 +104,7 @@ type Blocks struct {
 	listed  uint64 // bytes of its fields so far
 	dec     *hpack.Decoder
 	skipper skipper
+	repeats repeats
 
 	recoder *hpack.Encoder // of what the transport gets; nil while that has the peer's table
 	recoded bytes.Buffer
@@ -252,7 +257,7 @@ func (b *Blocks) whole(f []byte) (same, ok bool) {
 			b.fail(http2.ErrCodeProtocol, "a HEADERS frame with more padding than payload")
 			return false, false
 		}
-		b.block.Stream, b.block.EndStream, b.block.TooLong = stream, flags.Has(http2.FlagHeadersEndStream), false
+		b.block.Stream, b.block.EndStream, b.block.TooLong, b.block.Again = stream, flags.Has(http2.FlagHeadersEndStream), false, false
 		b.wire, b.held, b.long, b.listed = 0, b.held[:0], false, 0
 		b.block.Fields = b.block.Fields[:0]
 		b.dec.SetEmitEnabled(true)
@@ -346,12 +351,8 @@ func (b *Blocks) judged(block []byte, oneFrame bool) (same, ok bool) {
 			return false, false
 		}
 	}
-	_, err := b.dec.Write(block)
-	if closed := b.dec.Close(); err == nil {
-		err = closed
-	}
-	if err != nil {
-		b.fail(http2.ErrCodeCompression, err.Error())
+	endStream := b.block.EndStream
+	if b.block.Again = oneFrame && b.recoder == nil && b.repeats.know(block, endStream); !b.block.Again && !b.decode(block) {
 		return false, false
 	}
 	verdict := b.cfg.Judge.Judge(&b.block)
@@ -360,6 +361,9 @@ func (b *Blocks) judged(block []byte, oneFrame bool) (same, ok bool) {
 	}
 	if verdict != Pass {
 		b.leaveTable()
+	}
+	if !b.block.Again && b.recoder == nil {
+		b.repeats.learn(block, endStream, oneFrame)
 	}
 	switch verdict {
 	case Pass:
@@ -379,6 +383,19 @@ func (b *Blocks) judged(block []byte, oneFrame bool) (same, ok bool) {
 	}
 	b.forget()
 	return same, true
+}
+
+// decode decodes a block, of which skipper has had what is not in it.
+func (b *Blocks) decode(block []byte) bool {
+	_, err := b.dec.Write(block)
+	if closed := b.dec.Close(); err == nil {
+		err = closed
+	}
+	if err != nil {
+		b.fail(http2.ErrCodeCompression, err.Error())
+		return false
+	}
+	return true
 }
 
 // forget lets go of what the block has taken, so that one large block does not cost memory for ever.

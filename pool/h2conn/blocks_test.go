@@ -161,6 +161,9 @@ func TestBlocks_TransportGetsWhatTheJudgeLeaves(t *testing.T) {
 			if b.TooLong {
 				t.Errorf("seed %d: stream %d is too long", seed, b.Stream)
 			}
+			if b.Again {
+				return Pass
+			}
 			v := Verdict(b.Fields[len(b.Fields)-1].Value[0] - '0')
 			if v == Rewrite {
 				b.Fields, b.EndStream = append(b.Fields, hpack.HeaderField{Name: "more", Value: "of it"}), true
@@ -173,6 +176,66 @@ func TestBlocks_TransportGetsWhatTheJudgeLeaves(t *testing.T) {
 		require.NoError(t, err, "seed %d", seed)
 		require.Equal(t, want, got, "seed %d", seed)
 	}
+}
+
+// A block that comes again is judged by what it says, not by its bytes: these say something else once the table has
+// changed.
+func TestBlocks_WhatComesAgainSaysTheSame(t *testing.T) {
+	again := 0
+	for seed := range uint64(40) {
+		rnd := rand.New(rand.NewPCG(seed, 21))
+		kinds := make([][]hpack.HeaderField, 6)
+		for i := range kinds {
+			kinds[i] = []hpack.HeaderField{
+				{Name: ":path", Value: fmt.Sprintf("/echo.Echo/%d", rnd.IntN(3)), Sensitive: rnd.IntN(2) == 0},
+				{Name: fmt.Sprintf("x-%d", i), Value: strings.Repeat("v", rnd.IntN(200)), Sensitive: rnd.IntN(4) == 0},
+			}
+		}
+		s := newSender()
+		said := map[uint32]string{}
+		bad := func(text string) bool { return strings.Contains(text, "x-0") }
+		var want []got
+		alters := seed%4 == 0
+		for stream := uint32(1); stream < 1000; stream += 2 {
+			fields, end := kinds[rnd.IntN(len(kinds))], rnd.IntN(2) == 0
+			if rnd.IntN(40) == 0 { // it takes the place of another: all others have another index now
+				fields = append(fields[:2:2], hpack.HeaderField{Name: "x-new", Value: strings.Repeat("n", rnd.IntN(1000))})
+			}
+			if rnd.IntN(200) == 0 {
+				s.enc.SetMaxDynamicTableSize(uint32(rnd.IntN(tableSize + 1)))
+			}
+			size := maxFrame
+			if rnd.IntN(10) == 0 {
+				size = 3
+			}
+			s.headers(stream, end, size, uint8(rnd.IntN(2)*rnd.IntN(200)), rnd.IntN(5) == 0, fields...)
+			said[stream] = fmt.Sprint(end, fieldsText(fields))
+			if !alters || !bad(said[stream]) {
+				want = append(want, got{kind: http2.FrameHeaders, stream: stream, end: end, fields: fieldsText(fields)})
+			}
+		}
+		passed := map[string]bool{}
+		judge := judgeFunc(func(b *Block) Verdict {
+			text := said[b.Stream]
+			if b.Again {
+				again++
+				require.Empty(t, b.Fields)
+				require.True(t, passed[text], "seed %d, stream %d: %s has not passed", seed, b.Stream, text)
+				return Pass
+			}
+			require.Equal(t, text, fmt.Sprint(b.EndStream, fieldsText(b.Fields)), "seed %d", seed)
+			if alters && bad(text) {
+				return Drop
+			}
+			passed[text] = true
+			return Pass
+		})
+		src := &chunked{rnd: rnd, data: bytes.Clone(s.wire.Bytes()), max: 1 + rnd.IntN(20_000)}
+		got, err := receiveAll(NewBlocks(src, BlocksConfig{Judge: judge, MaxList: 64 << 10, MaxBytes: 1 << 20}))
+		require.NoError(t, err, "seed %d", seed)
+		require.Equal(t, want, got, "seed %d", seed)
+	}
+	require.Greater(t, again, 3000, "blocks that came again")
 }
 
 // While all blocks pass, not even the way in which they were encoded and cut changes, but for those that a read has cut.
@@ -379,7 +442,10 @@ func FuzzBlocks(f *testing.F) {
 			if b.TooLong {
 				return Drop
 			}
-			return Verdict(rnd.IntN(5))
+			if v := Verdict(rnd.IntN(5)); v != Rewrite || !b.Again {
+				return v
+			}
+			return Pass
 		})
 		b := NewBlocks(&chunked{rnd: rnd, data: bytes.Clone(wire), max: 50}, BlocksConfig{Judge: judge, MaxList: 200, MaxBytes: 100_000})
 		out, err := io.ReadAll(b)
