@@ -80,5 +80,5 @@ func TestHedge_NoGoroutineIsLeft(t *testing.T) {
 	calls() // connections, and what Kitex keeps
 	before := goleak.IgnoreCurrent()
 	calls()
-	goleak.VerifyNone(t, before, goleak.IgnoreAnyFunction("github.com/bytedance/gopkg/util/gopool.(*worker).run.func1"))
+	goleak.VerifyNone(t, before)
 }

@@ -6,8 +6,8 @@
 // clients that mean harm.
 //
 // Enter at Acceptor; then Server.BootstrapServer, conn.go (a connection), guard.go (what a client may do), requests.go and
-// refuse.go (which requests are no calls, and what becomes of them), drain.go (how it stops), reuseport.go (how another
-// process takes over), transport.go (what is taken from Kitex).
+// refuse.go (which requests are no calls, and what becomes of them), workers.go (who runs the calls), drain.go (how it
+// stops), reuseport.go (how another process takes over), transport.go (what is taken from Kitex).
 package transserver
 
 import (
