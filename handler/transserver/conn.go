@@ -38,6 +38,9 @@ const (
 	leaveBytes   = 4 << 20
 )
 
+// busyTimeout is how long a write may go on that the end of the connection waits for. Who writes for longer is stuck.
+const busyTimeout = 100 * time.Millisecond
+
 // conn is one client connection. Kitex's transport does not notice by itself that it has ended while its reader waits
 // until the queue of answers to the client's own frames (50 SETTINGS acknowledgements, say) gets shorter: so conn ends
 // the transport when it is closed or cannot be written to.
@@ -154,6 +157,10 @@ func (c *conn) writeLocked(p []byte) (int, error) {
 // Close tells the client that nothing more comes, and ends the transport. serve closes the socket when the client has
 // closed it too, or leaveTimeout has passed. Close may be called more than once and from anywhere.
 func (c *conn) Close() error {
+	quiet := c.is(stateOpen) && c.lockWrites()
+	if quiet {
+		defer c.wmu.Unlock()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.endLocked()
@@ -161,15 +168,21 @@ func (c *conn) Close() error {
 		return nil
 	}
 	half, ok := c.Conn.(interface{ CloseWrite() error })
-	if !ok || !c.wmu.TryLock() { // whoever writes, in the middle of a frame, may be stuck
-		return c.cutLocked()
-	}
-	defer c.wmu.Unlock()
-	if half.CloseWrite() != nil {
+	if !ok || !quiet || half.CloseWrite() != nil {
 		return c.cutLocked()
 	}
 	c.state.Store(int32(stateLeaving))
 	return c.Conn.SetReadDeadline(time.Unix(1, 0)) // who reads hears of it
+}
+
+// lockWrites locks wmu, if the write under way ends soon. Otherwise it may be stuck in the middle of a frame.
+func (c *conn) lockWrites() bool {
+	for begin := time.Now(); !c.wmu.TryLock(); time.Sleep(time.Millisecond) {
+		if time.Since(begin) > busyTimeout {
+			return false
+		}
+	}
+	return true
 }
 
 // cut closes the socket at once and ends the transport.
@@ -193,11 +206,11 @@ func (c *conn) leave() {
 	c.cut()
 }
 
-// sendAway closes the connection of a client that has done what no honest one does. It hears why if nothing else is
-// being written to it; code is that of the GOAWAY.
+// sendAway closes the connection of a client that has done what no honest one does. It hears why, unless it takes nothing;
+// code is that of the GOAWAY.
 func (c *conn) sendAway(o *Offence, code http2.ErrCode) {
 	c.server.offended(c, o)
-	if c.wmu.TryLock() {
+	if c.lockWrites() {
 		if c.guard.sent.atBoundary() {
 			_ = c.SetWriteDeadline(time.Now().Add(leaveTimeout))
 			var p []byte

@@ -27,7 +27,8 @@ const onTheWay = 50 * time.Millisecond
 func TestKill_WithRetryOnlyCallsThatTheKilledBackendSawAreLost(t *testing.T) {
 	t.Parallel()
 	backends := three(t)
-	s := beginLoad(t, inFlight, retrying, asServers(backends)...)
+	// Of these each server has some thirteen at any time, however slow the machine is, so that there are some to lose.
+	s := beginLoad(t, LoadConfig{Delay: 200 * time.Millisecond}, retrying, asServers(backends)...)
 	s.fault(backends[0].Kill)
 	s.end(after)
 	killed := backends[0].Seen()
