@@ -15,6 +15,7 @@ import (
 
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/handlertest"
+	"github.com/framegate/framegate/test/leak"
 )
 
 func requireDraining(t testing.TB, err error, trailer metadata.MD) {
@@ -78,7 +79,7 @@ func TestHedge_NoGoroutineIsLeft(t *testing.T) {
 		r.requireIdle(t)
 	}
 	calls() // connections, and what Kitex keeps
-	before := goleak.IgnoreCurrent()
+	before := leak.IgnoreCurrent(t)
 	calls()
 	goleak.VerifyNone(t, before)
 }

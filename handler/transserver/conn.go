@@ -21,12 +21,13 @@ import (
 
 // connState is how far the end of a connection has come.
 //
-//	open --- Close ---> leaving ----+
-//	     --- cut, or a failed write -+--> over
+//	open --- Close, sendAway ---> ending ---> leaving ---+
+//	     --- cut, or a failed write ---------------------+--> over
 type connState int32
 
 const (
 	stateOpen    connState = iota
+	stateEnding            // the transport writes nothing more
 	stateLeaving           // our FIN is sent, and must reach the client with all before it: what it sends is thrown away
 	stateOver              // closed
 )
@@ -38,7 +39,8 @@ const (
 	leaveBytes   = 4 << 20
 )
 
-// busyTimeout is how long a write may go on that the end of the connection waits for. Who writes for longer is stuck.
+// busyTimeout is how long the end of the connection waits for the write under way. A client that has not taken it by then
+// is cut off.
 const busyTimeout = 100 * time.Millisecond
 
 // conn is one client connection. Kitex's transport does not notice by itself that it has ended while its reader waits
@@ -102,7 +104,7 @@ type socket struct{ c *conn }
 func (s socket) Read(p []byte) (int, error) {
 	c := s.c
 	n, err := c.Conn.Read(p)
-	if c.is(stateLeaving) {
+	if !c.is(stateOpen) {
 		return 0, io.EOF
 	}
 	if n > 0 {
@@ -116,10 +118,13 @@ func (s socket) Read(p []byte) (int, error) {
 
 func (c *conn) is(st connState) bool { return connState(c.state.Load()) == st }
 
-// Write implements net.Conn.
+// Write implements net.Conn. It is the transport's.
 func (c *conn) Write(p []byte) (int, error) {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
+	if !c.is(stateOpen) { // written behind our FIN, it would end the socket before the client has read what is on the way
+		return 0, net.ErrClosed
+	}
 	n, err := c.writeLocked(p)
 	if len(c.due) > 0 && err == nil && c.mayInsert() {
 		_, _ = c.writeLocked(c.due)
@@ -128,10 +133,13 @@ func (c *conn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// send writes whole frames of our own, as soon as they may come.
+// send writes whole frames of our own, as soon as they may come, unless the connection ends.
 func (c *conn) send(frames []byte) {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
+	if !c.is(stateOpen) {
+		return
+	}
 	if !c.mayInsert() {
 		c.due = append(c.due, frames...)
 		return
@@ -157,25 +165,36 @@ func (c *conn) writeLocked(p []byte) (int, error) {
 // Close tells the client that nothing more comes, and ends the transport. serve closes the socket when the client has
 // closed it too, or leaveTimeout has passed. Close may be called more than once and from anywhere.
 func (c *conn) Close() error {
-	quiet := c.is(stateOpen) && c.lockWrites()
-	if quiet {
+	c.mu.Lock()
+	c.endLocked()
+	c.endingLocked()
+	c.mu.Unlock()
+	locked := c.lockWrites()
+	if locked {
 		defer c.wmu.Unlock()
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.endLocked()
-	if !c.is(stateOpen) {
+	if !c.is(stateEnding) {
 		return nil
 	}
 	half, ok := c.Conn.(interface{ CloseWrite() error })
-	if !ok || !quiet || half.CloseWrite() != nil {
+	if !ok || !locked || half.CloseWrite() != nil {
 		return c.cutLocked()
 	}
 	c.state.Store(int32(stateLeaving))
 	return c.Conn.SetReadDeadline(time.Unix(1, 0)) // who reads hears of it
 }
 
-// lockWrites locks wmu, if the write under way ends soon. Otherwise it may be stuck in the middle of a frame.
+// endingLocked lets the transport write nothing more.
+func (c *conn) endingLocked() {
+	if c.is(stateOpen) {
+		c.state.Store(int32(stateEnding))
+	}
+}
+
+// lockWrites locks wmu when the write under way has ended. It reports false, and has not, if that takes too long: the write
+// may be stuck in the middle of a frame. No other comes in between, as the transport may write no more.
 func (c *conn) lockWrites() bool {
 	for begin := time.Now(); !c.wmu.TryLock(); time.Sleep(time.Millisecond) {
 		if time.Since(begin) > busyTimeout {
@@ -206,21 +225,26 @@ func (c *conn) leave() {
 	c.cut()
 }
 
-// sendAway closes the connection of a client that has done what no honest one does. It hears why, unless it takes nothing;
-// code is that of the GOAWAY.
+// sendAway closes the connection of a client that has done what no honest one does. It hears why, unless it does not take
+// what is being written to it; code is that of the GOAWAY.
 func (c *conn) sendAway(o *Offence, code http2.ErrCode) {
 	c.server.offended(c, o)
-	if c.lockWrites() {
-		if c.guard.sent.atBoundary() {
-			_ = c.SetWriteDeadline(time.Now().Add(leaveTimeout))
-			var p []byte
-			if c.writes.Load() == 0 {
-				p = h2conn.AppendFrameHeader(p, h2conn.FrameHeader{Type: http2.FrameSettings}) // the first frame (RFC 9113 §3.4)
-			}
-			_, _ = c.Conn.Write(append(p, goAwayFrame(c.guard.handled, o.Name, code)...))
-		}
-		c.wmu.Unlock()
+	c.mu.Lock()
+	c.endingLocked()
+	c.mu.Unlock()
+	if !c.lockWrites() {
+		c.cut()
+		return
 	}
+	if c.guard.sent.atBoundary() {
+		_ = c.SetWriteDeadline(time.Now().Add(leaveTimeout))
+		var p []byte
+		if c.writes.Load() == 0 {
+			p = h2conn.AppendFrameHeader(p, h2conn.FrameHeader{Type: http2.FrameSettings}) // the first frame (RFC 9113 §3.4)
+		}
+		_, _ = c.Conn.Write(append(p, goAwayFrame(c.guard.handled, o.Name, code)...))
+	}
+	c.wmu.Unlock()
 	_ = c.Close()
 }
 

@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/http2"
+
+	"github.com/framegate/framegate/pool/h2conn"
 )
 
 // slowWrites is a listener whose connections take their time to write.
@@ -26,6 +28,111 @@ type slowConn struct{ *net.TCPConn }
 func (c slowConn) Write(p []byte) (int, error) {
 	time.Sleep(busyTimeout / 4)
 	return c.TCPConn.Write(p)
+}
+
+// pair returns a client and the conn that serves it, of which nobody reads and writes but the test.
+func pair(t *testing.T) (client net.Conn, c *conn) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer ln.Close()
+	client, err = net.Dial("tcp", ln.Addr().String())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = client.Close() })
+	require.NoError(t, client.SetDeadline(time.Now().Add(waitLimit)))
+	nc, err := ln.Accept()
+	require.NoError(t, err)
+	c = &conn{Conn: nc, guard: newGuard(10, 1<<16), server: &Server{Acceptor: New(Config{})}}
+	t.Cleanup(c.cut)
+	_, err = c.Write(h2conn.AppendFrameHeader(nil, h2conn.FrameHeader{Type: http2.FrameSettings}))
+	require.NoError(t, err)
+	return client, c
+}
+
+// data is a DATA frame.
+var data = append(h2conn.AppendFrameHeader(nil, h2conn.FrameHeader{Length: 16384, Type: http2.FrameData, Stream: 1}), make([]byte, 16384)...)
+
+func awaitGoAway(t *testing.T, client net.Conn) {
+	t.Helper()
+	for fr := http2.NewFramer(nil, client); ; {
+		f, err := fr.ReadFrame()
+		require.NoError(t, err, "before a GOAWAY")
+		if g, ok := f.(*http2.GoAwayFrame); ok {
+			require.Equal(t, http2.ErrCodeEnhanceYourCalm, g.ErrCode)
+			return
+		}
+	}
+}
+
+// What the transport, which has not heard of the end yet, writes behind our FIN would reset the socket, and take from the
+// client what it has not read yet.
+func TestConn_WriteBehindTheGoodbyeCostsNothing(t *testing.T) {
+	client, c := pair(t)
+	for range 4 { // the kernel takes it, the client does not yet
+		_, err := c.Write(data)
+		require.NoError(t, err)
+	}
+	_, err := client.Write(make([]byte, 100)) // which the server does not read any more
+	require.NoError(t, err)
+	c.sendAway(TooManyControls, http2.ErrCodeEnhanceYourCalm)
+	_, err = c.Write(data)
+	require.ErrorIs(t, err, net.ErrClosed)
+	c.send(data)
+	left := make(chan struct{})
+	go func() { defer close(left); c.leave() }()
+	awaitGoAway(t, client)
+	require.NoError(t, client.Close())
+	<-left
+}
+
+// A client to which much is sent hears why it is sent away, too.
+func TestConn_SaysGoodbyeBetweenWrites(t *testing.T) {
+	client, c := pair(t)
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		for {
+			if _, err := c.Write(data); err != nil {
+				return
+			}
+		}
+	}()
+	go func() {
+		time.Sleep(10 * time.Millisecond)
+		c.sendAway(TooManyControls, http2.ErrCodeEnhanceYourCalm)
+	}()
+	awaitGoAway(t, client)
+	<-written
+}
+
+// A client that takes nothing is cut off.
+func TestConn_CutsOffAClientThatTakesNothing(t *testing.T) {
+	for name, end := range map[string]func(*conn){
+		"sent away": func(c *conn) { c.sendAway(TooManyControls, http2.ErrCodeEnhanceYourCalm) },
+		"closed":    func(c *conn) { _ = c.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, c := pair(t)
+			ended := make(chan struct{})
+			c.end = func() { close(ended) }
+			written := make(chan error)
+			go func() {
+				for {
+					if _, err := c.Write(data); err != nil {
+						written <- err
+						return
+					}
+				}
+			}()
+			for before := uint32(0); before != c.writes.Load() || before%2 == 0; time.Sleep(10 * time.Millisecond) { // until it is stuck
+				before = c.writes.Load()
+			}
+			end(c)
+			require.Error(t, <-written)
+			<-ended
+			require.True(t, c.is(stateOver))
+		})
+	}
 }
 
 // Who is sent away hears why, also if something is being written to it just then.

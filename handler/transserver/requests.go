@@ -36,7 +36,10 @@ type requests struct {
 // Judge implements h2conn.Judge.
 func (r *requests) Judge(b *h2conn.Block) h2conn.Verdict {
 	switch {
-	case b.Stream%2 == 0 && !b.Again: // no client may do that: the transport ends the connection (RFC 9113 §5.1.1)
+	case b.Stream%2 == 0: // no client may do that: the transport ends the connection (RFC 9113 §5.1.1)
+		if b.Again {
+			return h2conn.Pass
+		}
 		return h2conn.Rewrite
 	case b.Stream <= r.highest:
 		if b.EndStream { // trailers, of which gRPC knows none

@@ -46,6 +46,18 @@ func TestEncodeMessage_IsAsGRPCWantsIt(t *testing.T) {
 	}
 }
 
+// Whether a block came before changes nothing in what becomes of a stream that the client must not open.
+func TestRequests_StreamsWithoutRightAreForTheTransport(t *testing.T) {
+	r := &requests{}
+	require.Equal(t, h2conn.Pass, r.Judge(&h2conn.Block{Stream: 5, Fields: requestOf()}))
+	for _, stream := range []uint32{0, 2, 6} {
+		require.Equal(t, h2conn.Rewrite, r.Judge(&h2conn.Block{Stream: stream, Fields: requestOf()}), stream)
+		require.Equal(t, h2conn.Pass, r.Judge(&h2conn.Block{Stream: stream, Again: true}), stream)
+	}
+	require.Equal(t, h2conn.Pass, r.Judge(&h2conn.Block{Stream: 7, Again: true}))
+	require.Equal(t, h2conn.End, r.Judge(&h2conn.Block{Stream: 7, EndStream: true, Again: true}))
+}
+
 // repeated gives the same bytes with each Read.
 type repeated struct{ data []byte }
 

@@ -25,6 +25,7 @@ import (
 
 	v1 "github.com/framegate/framegate/kitex_gen/grpc/health/v1"
 	healthsvc "github.com/framegate/framegate/kitex_gen/grpc/health/v1/health"
+	"github.com/framegate/framegate/test/leak"
 )
 
 func TestMain(m *testing.M) {
@@ -175,7 +176,7 @@ func errorsAs(err error, target *net.Error) bool {
 }
 
 func TestServer_StopsWhileClientsStayAndServesTheirCallsToTheEnd(t *testing.T) {
-	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	defer goleak.VerifyNone(t, leak.IgnoreCurrent(t))
 	r := start(t, waitLimit)
 	cc, err := r.dial()
 	require.NoError(t, err)

@@ -10,21 +10,23 @@ import (
 	"github.com/cloudwego/kitex/pkg/klog"
 )
 
+// Whoever imports this package has Kitex run its goroutines, among them one for each call, in workers. Kitex's own labels
+// them for its profiler (server.WithProfiler), which these do not.
 func init() {
 	w := &workers{tasks: make(chan func())}
 	gofunc.GoFunc = func(_ context.Context, task func()) { w.run(task) }
 }
 
 const (
-	maxIdleWorkers = 256                    // at any time
-	idleTime       = 100 * time.Millisecond // at least so long does a worker wait, and for less than twice as long
+	maxIdleWorkers = 256                    // how many wait for a task at most
+	idlePeriod     = 100 * time.Millisecond // how often those that wait are ended
 )
 
 // workers are the goroutines that Kitex asks for. Most are to run a call, and many calls come together. The stack of a new
 // goroutine is too small for a call: it grows, and is copied, in its middle. So a worker that is done takes the next task,
-// if one comes soon.
+// if one comes soon. It ends with its task otherwise, as the goroutine of a go statement would.
 type workers struct {
-	tasks chan func() // to an idle worker; nil ends it
+	tasks chan func() // to a worker that waits; nil ends it
 	idle  atomic.Int32
 	armed atomic.Bool // release is to come
 }
@@ -51,10 +53,10 @@ func (w *workers) work(task func()) {
 	}
 }
 
-// arm sees to it that the idle workers end, after idleTime.
+// arm sees to it that the idle workers end, in idlePeriod.
 func (w *workers) arm() {
 	if !w.armed.Load() && w.armed.CompareAndSwap(false, true) {
-		time.AfterFunc(idleTime, w.release)
+		time.AfterFunc(idlePeriod, w.release)
 	}
 }
 

@@ -1,9 +1,14 @@
 package h2conn
 
-// repeats knows header blocks by their bytes: those that have passed, that fit in a frame, and that leave the HPACK table
-// as it is. They stand for the same fields until the table changes, so that calls which are alike are decoded once.
+import "hash/maphash"
+
+// repeats knows header blocks by their bytes: some that have passed in one frame, twice, and leave the HPACK table as it
+// is. They stand for the same fields until a block comes that may change the table. Calls that are alike are decoded twice
+// then, not each time.
 type repeats struct {
 	passed map[blockBytes]struct{}
+	once   [maxRepeats]uint64 // hashes of blocks that have passed, by hash: of what never comes again, no more is kept
+	seed   maphash.Seed
 }
 
 type blockBytes struct {
@@ -12,29 +17,40 @@ type blockBytes struct {
 }
 
 const (
-	maxRepeats   = 16  // are known
-	maxRepeatLen = 512 // a longer block is not
+	maxRepeats   = 16  // how many blocks are known
+	maxRepeatLen = 512 // how long a block may be to be known, in bytes
 )
 
+// know reports whether a block with those bytes and that END_STREAM has passed, and would be decoded to the same fields now.
 func (r *repeats) know(block []byte, endStream bool) bool {
 	_, ok := r.passed[blockBytes{string(block), endStream}]
 	return ok
 }
 
-// learn takes a block that was decoded, and whether it passes in one frame.
-func (r *repeats) learn(block []byte, endStream, passes bool) {
-	switch {
-	case !keepsTable(block):
-		clear(r.passed)
-	case passes && len(block) <= maxRepeatLen:
-		if r.passed == nil {
-			r.passed = map[blockBytes]struct{}{}
-		} else if len(r.passed) >= maxRepeats {
-			clear(r.passed)
-		}
-		r.passed[blockBytes{string(block), endStream}] = struct{}{}
+// learn takes a block that has passed in one frame, and leaves the table as it is.
+func (r *repeats) learn(block []byte, endStream bool) {
+	if len(block) > maxRepeatLen {
+		return
 	}
+	if r.passed == nil {
+		r.passed, r.seed = map[blockBytes]struct{}{}, maphash.MakeSeed()
+	}
+	h := maphash.Bytes(r.seed, block)
+	if seen := &r.once[h%maxRepeats]; *seen != h {
+		*seen = h
+		return
+	}
+	if len(r.passed) >= maxRepeats {
+		for other := range r.passed {
+			delete(r.passed, other)
+			break
+		}
+	}
+	r.passed[blockBytes{string(block), endStream}] = struct{}{}
 }
+
+// forget forgets all blocks: the table may have changed.
+func (r *repeats) forget() { clear(r.passed) }
 
 // keepsTable reports whether a block that can be decoded leaves the table as it is: it neither adds to it nor sets its size
 // (RFC 7541 §6).
