@@ -6,7 +6,6 @@ import (
 	"io"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/cloudwego/kitex/client"
 	"github.com/cloudwego/kitex/pkg/transmeta"
@@ -96,13 +95,13 @@ func NewEcho(t testing.TB, e *Echo) string {
 // and calls end first. The test's end does it too.
 func StartEcho(t testing.TB, e *Echo, options ...server.Option) (addr string, stop func()) {
 	t.Helper()
-	ln := listen(t)
+	ln := listenForKitex(t)
 	// Run is ended by its exit signal and not by Stop, which does nothing when Run has not come far enough yet.
 	exit := make(chan error, 1)
 	svr := echosvc.NewServer(e, append([]server.Option{
 		server.WithListener(ln),
 		server.WithMetaHandler(transmeta.ServerHTTP2Handler),
-		server.WithExitWaitTime(time.Second),
+		server.WithExitWaitTime(Patience),
 		server.WithExitSignal(func() <-chan error { return exit }),
 	}, options...)...)
 	done := make(chan struct{})
