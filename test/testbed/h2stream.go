@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -289,8 +290,11 @@ func (s *H2Stream) Outcome() Outcome {
 	s.t.Helper()
 	var o Outcome
 	err := s.conn.await(func() (bool, error) {
+		if !slices.ContainsFunc(s.events, Event.ends) {
+			return false, nil
+		}
 		o = outcomeOf(s.events, s.conn.accepted != nil)
-		return o.over(), nil
+		return true, nil
 	})
 	if err != nil {
 		s.t.Fatalf("stream %d: got %s, want an end of the stream", s.ID, s.History())
@@ -318,6 +322,11 @@ func (s *H2Stream) History() string {
 		parts = append(parts, e.String())
 	}
 	return "[" + strings.Join(parts, ", ") + "]"
+}
+
+// ends reports whether nothing can come after the event.
+func (e Event) ends() bool {
+	return e.End || e.Kind == GotReset || e.Kind == GotInvalid || e.Kind == GotLost
 }
 
 func (e Event) String() string {
