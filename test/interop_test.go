@@ -1,11 +1,15 @@
 package test
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"log"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,11 +25,10 @@ import (
 )
 
 const (
-	interopCaseEnv   = "FRAMEGATE_TEST_INTEROP_CASE"
 	interopTargetEnv = "FRAMEGATE_TEST_INTEROP_TARGET"
+	interopPassed    = "passed"
 
 	interopCaseLimit = 20 * time.Second
-	shortSoakCalls   = 100 // for the further paths
 	soakLimit        = 60 * time.Second
 )
 
@@ -64,14 +67,15 @@ const (
 	shortSoakName = "rpc_soak_short"
 )
 
-func soak(ctx context.Context, cc *grpc.ClientConn)      { soakOf(ctx, cc, race.Choose(1000, 200)) }
-func shortSoak(ctx context.Context, cc *grpc.ClientConn) { soakOf(ctx, cc, shortSoakCalls) }
+// The calls are a multiple of the workers. The further paths have fewer.
+func soak(ctx context.Context, cc *grpc.ClientConn)      { soakOf(ctx, cc, race.Choose(500, 60)) }
+func shortSoak(ctx context.Context, cc *grpc.ClientConn) { soakOf(ctx, cc, race.Choose(52, 24)) }
 
 func soakOf(ctx context.Context, cc *grpc.ClientConn, calls int) {
 	interop.DoSoakTest(ctx, interop.SoakTestConfig{
 		RequestSize:                      271828, // those of large_unary, the client's defaults
 		ResponseSize:                     314159,
-		PerIterationMaxAcceptableLatency: 5 * time.Second,
+		PerIterationMaxAcceptableLatency: testbed.Patience,
 		OverallTimeout:                   soakLimit,
 		ServerAddr:                       cc.Target(),
 		NumWorkers:                       4,
@@ -80,20 +84,23 @@ func soakOf(ctx context.Context, cc *grpc.ClientConn, calls int) {
 	})
 }
 
-// runInteropCase is the child process of TestInterop: the package interop ends its process at a failure.
-func runInteropCase(name, target string) {
-	cc, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		log.Fatalf("grpc.NewClient(%s): %v", target, err)
-	}
-	defer cc.Close()
-	for _, c := range append(interopCases, interopCase{soakName, soak}, interopCase{shortSoakName, shortSoak}) {
-		if c.name == name {
-			c.run(context.Background(), cc)
-			return
+// runInteropCases is the child process of TestInterop: the package interop ends its process at a failure. It runs the cases
+// whose names it reads, each with a connection of its own, and says of each that it has passed.
+func runInteropCases(target string) {
+	cases := append(slices.Clone(interopCases), interopCase{soakName, soak}, interopCase{shortSoakName, shortSoak})
+	for names := bufio.NewScanner(os.Stdin); names.Scan(); {
+		i := slices.IndexFunc(cases, func(c interopCase) bool { return c.name == names.Text() })
+		if i < 0 {
+			log.Fatalf("no interop case %q", names.Text())
 		}
+		cc, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			log.Fatalf("grpc.NewClient(%s): %v", target, err)
+		}
+		cases[i].run(context.Background(), cc)
+		cc.Close()
+		fmt.Println(interopPassed)
 	}
-	log.Fatalf("no interop case %q", name)
 }
 
 // racyCases are cases that fail now and then by themselves, also direct, and how often they may.
@@ -103,21 +110,73 @@ var racyCases = map[string]int{
 	"cancel_after_begin": 2,
 }
 
-// interopChild runs the case in a process of its own, so that a failure is this subtest's and not the test binary's end.
-func interopChild(name, target string, limit time.Duration) error {
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, os.Args[0])
+// interopChild runs cases in a process of its own, so that a failure is one subtest's and not the test binary's end.
+type interopChild struct {
+	target string
+
+	// Of the process, while there is one:
+	cmd    *exec.Cmd
+	names  io.WriteCloser
+	passed *bufio.Scanner
+	said   *bytes.Buffer // on stderr; read when the process has ended
+}
+
+func newInteropChild(t *testing.T, target string) *interopChild {
+	c := &interopChild{target: target}
+	t.Cleanup(c.end)
+	return c
+}
+
+func (c *interopChild) start() error {
+	c.cmd, c.said = exec.Command(os.Args[0]), new(bytes.Buffer)
 	// The race detector sleeps for a second at exit unless told not to.
-	cmd.Env = append(os.Environ(), interopCaseEnv+"="+name, interopTargetEnv+"="+target, "GORACE=atexit_sleep_ms=0")
-	out, err := cmd.CombinedOutput()
-	switch {
-	case ctx.Err() != nil:
-		return fmt.Errorf("still running after %s; output:\n%s", limit, lastLines(string(out), 20))
-	case err != nil:
-		return fmt.Errorf("%w; output:\n%s", err, lastLines(string(out), 20))
+	c.cmd.Env = append(os.Environ(), interopTargetEnv+"="+c.target, "GORACE=atexit_sleep_ms=0")
+	c.cmd.Stderr = c.said
+	names, err := c.cmd.StdinPipe()
+	if err != nil {
+		return err
 	}
-	return nil
+	out, err := c.cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	c.names, c.passed = names, bufio.NewScanner(out)
+	return c.cmd.Start()
+}
+
+// end ends the process, if there is one.
+func (c *interopChild) end() {
+	if c.cmd == nil {
+		return
+	}
+	_ = c.cmd.Process.Kill()
+	_ = c.cmd.Wait()
+	c.cmd = nil
+}
+
+// run runs a case. A process in which a case has failed is not used again.
+func (c *interopChild) run(name string, limit time.Duration) error {
+	if c.cmd == nil {
+		if err := c.start(); err != nil {
+			return err
+		}
+	}
+	late := time.AfterFunc(limit, func() { _ = c.cmd.Process.Kill() })
+	_, _ = fmt.Fprintln(c.names, name) // a process that has ended says nothing
+	ok := false
+	for !ok && c.passed.Scan() {
+		ok = c.passed.Text() == interopPassed
+	}
+	inTime := late.Stop()
+	if ok {
+		return nil
+	}
+	err := c.cmd.Wait()
+	c.cmd = nil
+	if !inTime {
+		err = fmt.Errorf("still running after %s", limit)
+	}
+	return fmt.Errorf("%w; output:\n%s", err, lastLines(c.said.String(), 20))
 }
 
 func lastLines(s string, n int) string {
@@ -141,12 +200,12 @@ var interopPaths = []struct {
 func TestInterop(t *testing.T) {
 	for _, path := range interopPaths {
 		t.Run(path.name, func(t *testing.T) {
-			target := path.to(t, testbed.NewInterop(t))
+			child := newInteropChild(t, path.to(t, testbed.NewInterop(t)))
 			for _, c := range interopCases {
 				t.Run(c.name, func(t *testing.T) {
-					err := interopChild(c.name, target, interopCaseLimit)
+					err := child.run(c.name, interopCaseLimit)
 					for retries := racyCases[c.name]; err != nil && retries > 0; retries-- {
-						err = interopChild(c.name, target, interopCaseLimit)
+						err = child.run(c.name, interopCaseLimit)
 					}
 					require.NoError(t, err)
 				})
@@ -158,7 +217,8 @@ func TestInterop(t *testing.T) {
 func TestInterop_Soak(t *testing.T) {
 	for _, path := range interopPaths {
 		t.Run(path.name, func(t *testing.T) {
-			require.NoError(t, interopChild(path.soak, path.to(t, testbed.NewInterop(t)), soakLimit+interopCaseLimit))
+			child := newInteropChild(t, path.to(t, testbed.NewInterop(t)))
+			require.NoError(t, child.run(path.soak, soakLimit+interopCaseLimit))
 		})
 	}
 }

@@ -6,6 +6,7 @@
 package test
 
 import (
+	"context"
 	"io"
 	"os"
 	"testing"
@@ -13,13 +14,17 @@ import (
 	"github.com/cloudwego/kitex/pkg/klog"
 	"github.com/cloudwego/netpoll"
 
+	"github.com/framegate/framegate/cmd/framegate/app"
 	"github.com/framegate/framegate/test/testbed"
 )
 
 func TestMain(m *testing.M) {
-	if name := os.Getenv(interopCaseEnv); name != "" {
-		runInteropCase(name, os.Getenv(interopTargetEnv))
+	if target := os.Getenv(interopTargetEnv); target != "" {
+		runInteropCases(target)
 		return
+	}
+	if os.Getenv(framegateEnv) != "" {
+		os.Exit(app.Run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	}
 	if testbed.IsEtcdProcess() {
 		testbed.RunEtcdProcess()

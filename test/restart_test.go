@@ -19,18 +19,15 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/framegate/framegate/kitex_gen/echo"
-	"github.com/framegate/framegate/test/chaos"
+	"github.com/framegate/framegate/test/race"
 	"github.com/framegate/framegate/test/testbed"
 )
 
-// buildFramegate builds the command and returns its path.
-func buildFramegate(t *testing.T) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "framegate")
-	out, err := exec.Command("go", "build", "-o", path, module+"cmd/framegate").CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	return path
-}
+// framegateEnv, in the environment, makes the test's binary be framegate.
+const framegateEnv = "FRAMEGATE_TEST_FRAMEGATE"
+
+// drainTimeout is how long calls may go on in a process that is told to end.
+const drainTimeout = 20 * time.Second
 
 // process is a running "framegate serve".
 type process struct {
@@ -42,10 +39,11 @@ type process struct {
 
 // startProcess starts framegate with a configuration that says all but the address of the admin server, and returns when
 // it is ready.
-func startProcess(t *testing.T, binary, config string) *process {
+func startProcess(t *testing.T, config string) *process {
 	t.Helper()
-	p := &process{admin: chaos.FreeAddress(t), ended: make(chan error, 1)}
-	p.cmd = exec.Command(binary, "serve", "--config", config, "--admin", p.admin)
+	p := &process{admin: testbed.FreeAddress(t), ended: make(chan error, 1)}
+	p.cmd = exec.Command(os.Args[0], "serve", "--config", config, "--admin", p.admin)
+	p.cmd.Env = append(os.Environ(), framegateEnv+"=1", "GORACE=atexit_sleep_ms=0")
 	p.cmd.Stderr = &p.log
 	require.NoError(t, p.cmd.Start())
 	t.Cleanup(func() { _ = p.cmd.Process.Kill() })
@@ -75,19 +73,23 @@ func (p *process) drain(t *testing.T, bySignal bool) {
 		require.NoError(t, resp.Body.Close())
 		require.Equal(t, http.StatusAccepted, resp.StatusCode)
 	}
-	err := testbed.Await(t, p.ended, "the end of the old process")
-	require.NoError(t, err, "%s", p.log.String())
+	select {
+	case err := <-p.ended:
+		require.NoError(t, err, "%s", p.log.String())
+	case <-time.After(drainTimeout + testbed.Patience):
+		t.Fatalf("the old process has not ended: %s", p.log.String())
+	}
 }
 
 // drainingProcess starts a process, opens a call through it that does not end, and makes it drain.
-func drainingProcess(t *testing.T, binary string, drain func(p *process)) (*process, rawPair, [2]*testbed.H2Stream) {
+func drainingProcess(t *testing.T, drain func(p *process)) (*process, rawPair, [2]*testbed.H2Stream) {
 	t.Helper()
-	server, dir, addr := testbed.NewH2Server(t), t.TempDir(), chaos.FreeAddress(t)
+	server, dir, addr := testbed.NewH2Server(t), t.TempDir(), testbed.FreeAddress(t)
 	config := filepath.Join(dir, "framegate.yaml")
 	routes := filepath.Join(dir, "routes.yaml")
 	require.NoError(t, os.WriteFile(routes, []byte(testbed.RouteTo(server.Addr)), 0o600))
 	require.NoError(t, os.WriteFile(config, fmt.Appendf(nil, "{listeners: [{name: main, address: %q}], etcd: {endpoints: [none]}, routes: {file: %q}}", addr, routes), 0o600))
-	p := startProcess(t, binary, config)
+	p := startProcess(t, config)
 	pair := rawPair{client: testbed.DialH2(t, addr), server: server}
 	cs, ss, _ := pair.open(t, testbed.RequestFields())
 	drain(p)
@@ -96,17 +98,16 @@ func drainingProcess(t *testing.T, binary string, drain func(p *process)) (*proc
 }
 
 func TestDrain_Signals(t *testing.T) {
-	binary := buildFramegate(t)
 	t.Run("the second ends the process at once", func(t *testing.T) {
-		p, _, _ := drainingProcess(t, binary, func(p *process) { require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM)) })
+		p, _, _ := drainingProcess(t, func(p *process) { require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM)) })
 		begin := time.Now()
 		require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
 		require.Error(t, testbed.Await(t, p.ended, "the end of the process"), "it was killed")
-		require.Less(t, time.Since(begin), 5*time.Second)
+		require.Less(t, time.Since(begin), testbed.Patience)
 	})
 	// An orchestrator may ask through the admin server first and send its signal later: calls still end by themselves.
 	t.Run("the first after a request to drain is not a second", func(t *testing.T) {
-		p, pair, streams := drainingProcess(t, binary, func(p *process) {
+		p, pair, streams := drainingProcess(t, func(p *process) {
 			answerOfAdmin(t, http.MethodPost, "http://"+p.admin+"/v1/drain", "", http.StatusAccepted)
 		})
 		require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
@@ -140,8 +141,9 @@ type openLoop struct {
 	all []*tally
 }
 
-// every starts f each time that interval has passed.
+// every starts f each time that interval has passed, less often under the race detector, which makes each call dear.
 func (l *openLoop) every(interval time.Duration, name string, f func(ctx context.Context) error) {
+	interval *= race.Choose[time.Duration](1, 5)
 	c := &tally{name: name}
 	l.all = append(l.all, c)
 	l.wg.Go(func() {
@@ -189,8 +191,7 @@ func freshConnection(addr string) error {
 // which then drains.
 func TestRestart_UnderLoadLosesNoCall(t *testing.T) {
 	const restarts = 5
-	binary := buildFramegate(t)
-	addr := chaos.FreeAddress(t)
+	addr := testbed.FreeAddress(t)
 	dir := t.TempDir()
 	routes, config := filepath.Join(dir, "routes.yaml"), filepath.Join(dir, "framegate.yaml")
 	require.NoError(t, os.WriteFile(routes, fmt.Appendf(nil, `routes:
@@ -201,9 +202,9 @@ func TestRestart_UnderLoadLosesNoCall(t *testing.T) {
 listeners: [{name: main, address: %q, reuse_port: true}]
 etcd: {endpoints: [none]}
 routes: {file: %q}
-drain: {timeout: 20s}
-`, addr, routes), 0o600))
-	old := startProcess(t, binary, config)
+drain: {timeout: %s}
+`, addr, routes, drainTimeout), 0o600))
+	old := startProcess(t, config)
 
 	ctx, stop := context.WithCancel(context.Background())
 	l := &openLoop{ctx: ctx}
@@ -248,7 +249,7 @@ drain: {timeout: 20s}
 	}
 
 	for i := range restarts {
-		next := startProcess(t, binary, config)
+		next := startProcess(t, config)
 		old.drain(t, i%2 == 0)
 		old = next
 	}

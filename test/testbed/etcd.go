@@ -21,7 +21,7 @@ type Etcd struct {
 // NewEtcd starts an etcd that keeps its data in a directory of the test.
 func NewEtcd(t testing.TB) *Etcd {
 	t.Helper()
-	e := &Etcd{t: t, dir: t.TempDir(), Endpoint: "127.0.0.1:0"}
+	e := &Etcd{t: t, dir: t.TempDir(), Endpoint: OwnHost() + ":0"}
 	t.Cleanup(e.Stop)
 	e.Start()
 	return e

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -44,11 +43,10 @@ type EtcdMember struct {
 // all serve. For TestMain see NewEtcdProcess.
 func NewEtcdCluster(t testing.TB, members int) *EtcdCluster {
 	t.Helper()
-	addresses := freeAddresses(t, 2*members)
 	var all []string
 	configs := make([]etcdMember, members)
 	for i := range configs {
-		m := etcdMember{Name: fmt.Sprintf("m%d", i), Dir: t.TempDir(), Client: addresses[2*i], Peer: addresses[2*i+1]}
+		m := etcdMember{Name: fmt.Sprintf("m%d", i), Dir: t.TempDir(), Client: FreeAddress(t), Peer: FreeAddress(t)}
 		all = append(all, fmt.Sprintf("%s=http://%s", m.Name, m.Peer))
 		configs[i] = m
 	}
@@ -115,22 +113,6 @@ func (m *EtcdMember) signal(s syscall.Signal) {
 	if err := m.cmd.Process.Signal(s); err != nil {
 		m.t.Fatalf("etcd member at %s: %v", m.Endpoint, err)
 	}
-}
-
-// freeAddresses returns addresses that were free a moment ago: the members of a cluster must know each other's before
-// they start.
-func freeAddresses(t testing.TB, n int) []string {
-	t.Helper()
-	addresses := make([]string, n)
-	for i := range addresses {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatalf("free address: %v", err)
-		}
-		defer l.Close()
-		addresses[i] = l.Addr().String()
-	}
-	return addresses
 }
 
 // runEtcdMember serves as a member until the process that started this one is gone.

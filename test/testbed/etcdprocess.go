@@ -32,7 +32,7 @@ type EtcdProcess struct {
 // IsEtcdProcess and RunEtcdProcess: the process is the test's own binary.
 func NewEtcdProcess(t testing.TB) *EtcdProcess {
 	t.Helper()
-	e := &EtcdProcess{t: t, dir: t.TempDir(), Endpoint: "127.0.0.1:0"}
+	e := &EtcdProcess{t: t, dir: t.TempDir(), Endpoint: OwnHost() + ":0"}
 	t.Cleanup(e.Kill)
 	e.Start()
 	return e
