@@ -113,7 +113,7 @@ func requireGoodBesideMute(t testing.TB, routes routing, keys ...string) {
 		cs := u.client.OpenEnd(t, testbed.RequestFields())
 		answer(u.accept(t), "reply")
 		wantAnswer(t, cs, "reply")
-		require.Less(t, time.Since(began), 2*time.Second)
+		require.Less(t, time.Since(began), 2*inTime, "less than a connection may take")
 	}
 	u.requireIdle(t)
 }

@@ -130,9 +130,9 @@ func (h *history) since(revision int64, backend string) bool {
 // call's start and its end, by the revision that the framegate itself says is in force.
 func TestControl_ChangesUnderLoadFailNoCall(t *testing.T) {
 	const (
-		span       = 20 * time.Second
-		changes    = 100 // a second
-		calls      = 500 // a second, over two framegates
+		changes    = 500
+		pace       = 10 * time.Millisecond // of the changes; a busy machine makes fewer
+		perSecond  = 250                   // calls of each framegate
 		backends   = 8
 		method     = "/a.B/C"
 		neighbours = 200 // other routes
@@ -162,7 +162,7 @@ func TestControl_ChangesUnderLoadFailNoCall(t *testing.T) {
 		proxy := testbed.NewProxy(t, "", testbed.EtcdAt(etcd.Endpoint))
 		cc := testbed.DialGRPC(t, proxy.Addr)
 		awaitAnswer(t, cc, method, "b0")
-		loads = append(loads, startLoad(t, cc, method, calls/2,
+		loads = append(loads, startLoad(t, cc, method, perSecond,
 			func() int64 { return proxy.Source().Revision },
 			func(revision int64, reply string) error {
 				if !h.since(revision, reply) {
@@ -171,23 +171,19 @@ func TestControl_ChangesUnderLoadFailNoCall(t *testing.T) {
 				return nil
 			}))
 	}
-	tick := time.NewTicker(time.Second / changes)
+	tick := time.NewTicker(pace)
 	defer tick.Stop()
-	began, made := time.Now(), 0
-	for time.Since(began) < span {
+	began := time.Now()
+	for i := range changes {
 		<-tick.C
-		made++
-		change(made)
+		change(i + 1)
 	}
-	total := 0
 	for _, l := range loads {
 		l.stop()
+		t.Logf("%d calls in %s of %d changes", l.made, time.Since(began), changes)
 		require.Empty(t, l.failed)
-		total += l.made
+		require.Greater(t, l.made, changes/2, "calls meanwhile")
 	}
-	t.Logf("%d changes and %d calls in %s", made, total, span)
-	require.Greater(t, made, changes*int(span/time.Second)/2)
-	require.Greater(t, total, calls*int(span/time.Second)/2)
 }
 
 func TestControl_KilledEtcdCostsNoCall(t *testing.T) {
@@ -246,6 +242,6 @@ func TestControl_KilledEtcdCostsNoCall(t *testing.T) {
 	}
 	l.stop()
 	require.Empty(t, l.failed)
-	require.Greater(t, l.made, 100)
+	require.NotZero(t, l.made)
 	require.Contains(t, answerOfAdmin(t, http.MethodGet, late.Admin()+"/metrics", "", http.StatusOK), "\nframegate_config_stale 0\n")
 }

@@ -130,7 +130,7 @@ routes:
 			var trailer metadata.MD
 			for {
 				var err error
-				stream, err = cc.NewStream(patient(t), &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, "/a.B/C")
+				stream, err = cc.NewStream(patientFor(t, 5), &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, "/a.B/C")
 				require.NoError(t, err)
 				require.NoError(t, testbed.Send(stream, nil))
 				host, err := testbed.Recv(stream)

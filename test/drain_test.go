@@ -11,7 +11,6 @@ import (
 	"golang.org/x/net/http2"
 
 	"github.com/framegate/framegate/conf"
-	"github.com/framegate/framegate/test/race"
 	"github.com/framegate/framegate/test/testbed"
 )
 
@@ -61,7 +60,7 @@ func TestDrain_TimeIsUp(t *testing.T) {
 
 // While drain.delay passes, load balancers learn that this server is not ready, and everything is served as before.
 func TestDrain_ServesDuringTheDelay(t *testing.T) {
-	delay := race.Choose(time.Second, 3*time.Second)
+	const delay = 3 * time.Second
 	server := testbed.NewH2Server(t)
 	proxy := testbed.NewProxy(t, testbed.RouteTo(server.Addr), testbed.Admin(), func(c *conf.Config) { c.Drain.Delay = delay })
 	p := rawPair{client: testbed.DialH2(t, proxy.Addr), server: server}
@@ -96,7 +95,6 @@ func TestDrain_CallThatCrossesTheGoAwayIsServed(t *testing.T) {
 	nc, err := net.Dial("tcp", proxy.Addr)
 	require.NoError(t, err)
 	defer nc.Close()
-	require.NoError(t, nc.SetDeadline(time.Now().Add(testbed.Patience)))
 	_, err = nc.Write([]byte(http2.ClientPreface))
 	require.NoError(t, err)
 	fr := http2.NewFramer(nc, nc)
@@ -109,6 +107,7 @@ func TestDrain_CallThatCrossesTheGoAwayIsServed(t *testing.T) {
 	answered := map[uint32]bool{}
 	until := func(f func(http2.Frame) bool) http2.Frame {
 		for {
+			require.NoError(t, nc.SetReadDeadline(time.Now().Add(testbed.Patience)))
 			frame, err := fr.ReadFrame()
 			require.NoError(t, err)
 			if d, ok := frame.(*http2.DataFrame); ok && len(d.Data()) > 0 {
@@ -152,5 +151,5 @@ func TestDrain_ClientThatIgnoresTheGoAwayDoesNotHoldUpTheEnd(t *testing.T) {
 	require.NoError(t, err)
 	begin := time.Now()
 	testbed.Await(t, proxy.Drain(), "the end of framegate")
-	require.Less(t, time.Since(begin), 5*time.Second)
+	require.Less(t, time.Since(begin), testbed.Patience)
 }

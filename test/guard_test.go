@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/framegate/framegate/conf"
+	"github.com/framegate/framegate/test/race"
 	"github.com/framegate/framegate/test/testbed"
 )
 
@@ -34,8 +35,9 @@ const pieces = 500
 
 // attacks are KITEX.md's W2 to W4 and W8 to W11.
 func attacks() []attack {
+	block := testbed.HeaderBlock(testbed.RequestFields())
 	open := func(fr *http2.Framer, id uint32, end bool) {
-		_ = fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, EndHeaders: true, EndStream: end, BlockFragment: testbed.HeaderBlock(testbed.RequestFields())})
+		_ = fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, EndHeaders: true, EndStream: end, BlockFragment: block})
 	}
 	calm := http2.ErrCodeEnhanceYourCalm
 	return []attack{
@@ -73,8 +75,8 @@ func attacks() []attack {
 	}
 }
 
-// run attacks until the connection ends, for at most as many frames as no server should take. It returns what framegate
-// said at the end.
+// run attacks until the connection ends, for at most as many frames as no server should take. Each write has its own time:
+// how long they take together depends on the machine. It returns what framegate said at the end.
 func (a attack) run(addr string, reads bool) (said *http2.GoAwayFrame, err error) {
 	const rounds = 2_000_000 / pieces
 	nc, err := net.Dial("tcp", addr)
@@ -82,7 +84,6 @@ func (a attack) run(addr string, reads bool) (said *http2.GoAwayFrame, err error
 		return nil, err
 	}
 	defer nc.Close()
-	_ = nc.SetDeadline(time.Now().Add(testbed.Patience))
 	var last atomic.Pointer[http2.GoAwayFrame]
 	var reading sync.WaitGroup
 	if reads {
@@ -110,6 +111,7 @@ func (a attack) run(addr string, reads bool) (said *http2.GoAwayFrame, err error
 		for i := range uint32(pieces) {
 			a.again(fr, round*pieces+i)
 		}
+		_ = nc.SetWriteDeadline(time.Now().Add(testbed.Patience))
 		if _, err = nc.Write(b.Bytes()); err != nil {
 			break
 		}
@@ -121,6 +123,7 @@ func (a attack) run(addr string, reads bool) (said *http2.GoAwayFrame, err error
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return nil, errors.New("it was neither read nor closed")
 	}
+	_ = nc.SetReadDeadline(time.Now().Add(testbed.Patience))
 	reading.Wait()
 	return last.Load(), nil
 }
@@ -128,15 +131,13 @@ func (a attack) run(addr string, reads bool) (said *http2.GoAwayFrame, err error
 // Each attack ends with the attacker's connection, leaves nothing behind, and another client does not notice it.
 func TestGuard_AttackersAreSentAwayAndNothingElseSuffers(t *testing.T) {
 	for _, a := range attacks() {
-		attackers := 20
+		attackers := race.Choose(20, 4)
 		if a.name == "rapid reset" {
 			attackers = 2 // each call costs as much as any until it is reset, and all ends of them run here
 		}
 		t.Run(a.name, func(t *testing.T) {
-			proxy := testbed.NewProxy(t, testbed.RouteTo(testbed.NewRaw(t, echoAll)), oneUpstream)
-			cc := testbed.DialGRPC(t, proxy.Addr)
-			stream, err := testbed.Call(patient(t), cc)
-			require.NoError(t, err)
+			proxy := testbed.NewProxy(t, testbed.RouteTo(testbed.NewRaw(t, echoAll)), oneUpstream, fewStreams)
+			stream := call(t, testbed.DialGRPC(t, proxy.Addr))
 			require.NoError(t, exchange(stream))
 			_, _ = a.run(proxy.Addr, true) // what is made once
 			testbed.Poll(t, func() error { return noUpstreamBut(proxy, 1) })
@@ -170,10 +171,8 @@ func TestGuard_AttackersThatReadNothingAreCutOff(t *testing.T) {
 	const attackers = 2
 	for _, a := range append(attacks(), attack{name: "PING", again: func(fr *http2.Framer, _ uint32) { _ = fr.WritePing(false, [8]byte{1}) }}) {
 		t.Run(a.name, func(t *testing.T) {
-			proxy := testbed.NewProxy(t, testbed.RouteTo(testbed.NewRaw(t, echoAll)), oneUpstream)
-			cc := testbed.DialGRPC(t, proxy.Addr)
-			stream, err := testbed.Call(patient(t), cc)
-			require.NoError(t, err)
+			proxy := testbed.NewProxy(t, testbed.RouteTo(testbed.NewRaw(t, echoAll)), oneUpstream, fewStreams)
+			stream := call(t, testbed.DialGRPC(t, proxy.Addr))
 			require.NoError(t, exchange(stream))
 			before := taken(t)
 			var attack sync.WaitGroup
@@ -192,6 +191,10 @@ func TestGuard_AttackersThatReadNothingAreCutOff(t *testing.T) {
 	}
 }
 
+// fewStreams bounds the streams of a client so that it earns few resets a second: how fast it can make them depends on the
+// machine, and what is slower than it may be is no attack.
+func fewStreams(c *conf.Config) { c.Listeners[0].MaxConcurrentStreams = 100 }
+
 // oneUpstream keeps the connections to the endpoint from becoming more, which stay.
 func oneUpstream(c *conf.Config) {
 	c.Upstream.Connections.Max, c.Upstream.StreamsPerConnection = 1, 1<<16
@@ -207,7 +210,7 @@ func noUpstreamBut(proxy *testbed.Proxy, want int) error {
 // exchangeUntil exchanges messages until over is closed, and wants each to take no long time.
 func exchangeUntil(t *testing.T, stream grpc.ClientStream, over <-chan struct{}) (times int) {
 	t.Helper()
-	const limit = 5 * time.Second // all share two cores, and the race detector makes them slow
+	limit := race.Choose(5*time.Second, testbed.Patience) // all share two cores
 	for ; ; times++ {
 		select {
 		case <-over:

@@ -92,12 +92,14 @@ func stuckClient(t *testing.T, proxy *testbed.Proxy, server *testbed.H2Server) (
 func TestCancel_LostClientWithAFullQueueReachesTheUpstream(t *testing.T) {
 	server := testbed.NewH2Server(t)
 	proxy := testbed.NewProxy(t, testbed.RouteTo(server.Addr))
-	tcp, ss := stuckClient(t, proxy, server)
-	require.NoError(t, tcp.SetLinger(0)) // Close sends RST
-	lost := time.Now()
-	require.NoError(t, tcp.Close())
-	_, at := ss.AwaitReset()
-	require.Less(t, at.Sub(lost), cancelLimit)
+	requireAtOnce(t, func() time.Duration {
+		tcp, ss := stuckClient(t, proxy, server)
+		require.NoError(t, tcp.SetLinger(0)) // Close sends RST
+		lost := time.Now()
+		require.NoError(t, tcp.Close())
+		_, at := ss.AwaitReset()
+		return at.Sub(lost)
+	})
 }
 
 func TestDrain_ClientWithAFullQueueDoesNotHoldUpTheEnd(t *testing.T) {
@@ -106,7 +108,7 @@ func TestDrain_ClientWithAFullQueueDoesNotHoldUpTheEnd(t *testing.T) {
 	stuckClient(t, proxy, server)
 	begin := time.Now()
 	proxy.Stop()
-	require.Less(t, time.Since(begin), 10*time.Second)
+	require.Less(t, time.Since(begin), 2*testbed.Patience)
 }
 
 func TestLimits_AnnouncedStreamsAreEnforced(t *testing.T) {

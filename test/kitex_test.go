@@ -240,7 +240,7 @@ func TestKitex_StatusError(t *testing.T) {
 }
 
 func TestKitex_Deadline(t *testing.T) {
-	const timeout = 300 * time.Millisecond
+	const timeout = 500 * time.Millisecond
 	eachPath(t, func(t *testing.T, to via) {
 		left := make(chan time.Duration, 1)
 		ended := make(chan struct{}, 1)

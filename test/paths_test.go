@@ -2,7 +2,9 @@ package test
 
 import (
 	"context"
+	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
@@ -79,19 +81,51 @@ func goPair(t testing.TB, to via, h testbed.RawHandler) *grpc.ClientConn {
 	return testbed.DialGRPC(t, to(t, testbed.NewRaw(t, h)))
 }
 
-// patient returns a context that ends when the test must have failed.
-func patient(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), testbed.Patience)
+// patient returns a context for one step of a test: it ends when the step must have failed. What lives through several
+// steps is given patientFor, or is a stream of call.
+func patient(t testing.TB) context.Context { return patientFor(t, 1) }
+
+// patientFor returns a context for what lives through so many steps, each of which has Patience.
+func patientFor(t testing.TB, steps int) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(steps)*testbed.Patience)
 	t.Cleanup(cancel)
 	return ctx
 }
 
-// call opens a stream that ends with the test at the latest.
+// stepped is a stream that lives as long as its test: each message that is sent or received has Patience, all of them
+// together have the time that they take.
+type stepped struct {
+	grpc.ClientStream
+	cancel context.CancelFunc
+}
+
+// call opens a stepped stream.
 func call(t testing.TB, cc *grpc.ClientConn) grpc.ClientStream {
 	t.Helper()
-	stream, err := testbed.Call(patient(t), cc)
-	require.NoError(t, err)
-	return stream
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	s := stepped{cancel: cancel}
+	require.NoError(t, s.step(func() (err error) { s.ClientStream, err = testbed.Call(ctx, cc); return err }))
+	return s
+}
+
+func (s stepped) step(f func() error) error {
+	late := time.AfterFunc(testbed.Patience, s.cancel)
+	err := f()
+	if !late.Stop() && err != nil {
+		return fmt.Errorf("nothing in %s: %w", testbed.Patience, err)
+	}
+	return err
+}
+
+// SendMsg implements grpc.ClientStream.
+func (s stepped) SendMsg(m any) error {
+	return s.step(func() error { return s.ClientStream.SendMsg(m) })
+}
+
+// RecvMsg implements grpc.ClientStream.
+func (s stepped) RecvMsg(m any) error {
+	return s.step(func() error { return s.ClientStream.RecvMsg(m) })
 }
 
 // wantLocal checks that the outcome is framegate's own status: the code, the reason, and the message's beginning.

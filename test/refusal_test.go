@@ -202,11 +202,11 @@ func TestRefusal_OfTheFirstRequestComesAfterTheSettings(t *testing.T) {
 			nc, err := net.Dial("tcp", proxy.Addr)
 			require.NoError(t, err)
 			defer nc.Close()
-			require.NoError(t, nc.SetDeadline(time.Now().Add(testbed.Patience)))
 			_, err = nc.Write(out.Bytes())
 			require.NoError(t, err)
 			answer(server.Accept(t), "reply")
 
+			require.NoError(t, nc.SetReadDeadline(time.Now().Add(testbed.Patience)))
 			in := http2.NewFramer(nil, nc)
 			in.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 			f, err := in.ReadFrame()
@@ -276,8 +276,9 @@ func TestRefusal_TrailersOfARequestEndIt(t *testing.T) {
 func TestRefusal_UndecodableBlockEndsTheConnection(t *testing.T) {
 	proxy := testbed.NewProxy(t, "routes: []")
 	c := testbed.DialH2(t, proxy.Addr)
+	wantLocal(t, c.OpenEnd(t, testbed.RequestFields()).Outcome(), 12, "no_route") // who is being written to may not hear why
 	require.NoError(t, c.Write(func(fr *http2.Framer) error {
-		return fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{0xff, 0xff, 0xff}, EndHeaders: true})
+		return fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 3, BlockFragment: []byte{0xff, 0xff, 0xff}, EndHeaders: true})
 	}))
 	g := c.AwaitGoAway(t)
 	require.Equal(t, http2.ErrCodeCompression, g.Code)

@@ -97,7 +97,7 @@ func TestRegistry_KitexAtBothEnds(t *testing.T) {
 	require.Equal(t, 1, proxy.UpstreamConnections(), "the other cluster gets no calls")
 
 	// A call in flight ends in peace while its endpoint leaves.
-	stream, err := c.Chat(patient(t))
+	stream, err := c.Chat(patientFor(t, 5))
 	require.NoError(t, err)
 	require.NoError(t, stream.Send(&echo.Request{Message: "one"}))
 	_, err = stream.Recv()
@@ -120,9 +120,9 @@ func TestRegistry_KitexAtBothEnds(t *testing.T) {
 	stop()
 }
 
-// Nine of ten calls go to one service and one to another, within a hundredth.
+// Nine of ten calls go to one service and one to another.
 func TestRegistry_SplitsBetweenServices(t *testing.T) {
-	const calls = 10_000
+	const calls = 1000
 	etcd := testbed.NewEtcd(t)
 	routes := etcdRoutes{t, testbed.DialEtcd(t, etcd.Endpoint)}
 	for _, name := range []string{"stable", "canary"} {
@@ -143,7 +143,7 @@ func TestRegistry_SplitsBetweenServices(t *testing.T) {
 		got[answerOf(t, cc, "/a.B/C")]++
 	}
 	require.Len(t, got, 2)
-	require.InDelta(t, 0.1, float64(got["canary"])/calls, 0.015, "five standard deviations of so many calls")
+	require.InDelta(t, 0.1, float64(got["canary"])/calls, 0.05, "five standard deviations of so many calls")
 }
 
 // What of a call decides its route is matched as it comes from real clients.

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/framegate/framegate/test/race"
 	"github.com/framegate/framegate/test/testbed"
 )
 
@@ -166,7 +167,8 @@ func makeCalls(t testing.TB, cc *grpc.ClientConn, n int) {
 
 func TestResources_BackToStartAfter10000Calls(t *testing.T) {
 	eachRoutes(t, func(t *testing.T, routes routesTo) {
-		const calls, warmUp = 10_000, 200
+		const warmUp = 200
+		calls := race.Choose(10_000, 1200)
 		ignore := append(slices.Clone(processWide), goleak.IgnoreCurrent())
 		t.Cleanup(func() { goleak.VerifyNone(t, ignore...) }) // after the clean-ups of all that is made below
 
@@ -280,20 +282,16 @@ func slowReader(t *testing.T, to via, flood func(*testing.T, grpc.ClientStream, 
 	}, grpc.InitialWindowSize(fixedWindow), grpc.InitialConnWindowSize(fixedWindow))
 	cc := testbed.DialGRPC(t, to(t, backend), grpc.WithInitialWindowSize(fixedWindow), grpc.WithInitialConnWindowSize(fixedWindow))
 
-	ctx, cancel := context.WithTimeout(context.Background(), 3*testbed.Patience)
-	t.Cleanup(cancel)
 	others := make([]grpc.ClientStream, streams)
 	for i := range others {
-		var err error
-		others[i], err = testbed.Call(ctx, cc)
-		require.NoError(t, err)
+		others[i] = call(t, cc)
 	}
 	medianLatency(t, others, 1) // opens the streams
 	alone := medianLatency(t, others, rounds)
 	runtime.GC()
 	heap := heapBytes()
 
-	slowCtx, stop := context.WithCancel(ctx)
+	slowCtx, stop := context.WithCancel(t.Context())
 	t.Cleanup(stop) // before the clean-up of flood, which waits for it
 	slow, err := testbed.Call(slowCtx, cc)
 	require.NoError(t, err)

@@ -184,7 +184,7 @@ func TestRetry_WaitsBetweenTries(t *testing.T) {
 			st := u.accept(t)
 			if took := time.Since(began); i > 0 {
 				all += took
-				require.Less(t, took, most+100*time.Millisecond, "before attempt %d", i)
+				require.Less(t, took, most+inTime, "before attempt %d", i)
 			}
 			fail(st, 14)
 		}
@@ -197,14 +197,11 @@ func TestRetry_SilentEndpointIsGivenUpAfterThePerTryTimeout(t *testing.T) {
 	const perTry = 150 * time.Millisecond
 	eachRouting(t, func(t *testing.T, routes routing) {
 		u := newUpstreams(t, routes, 2, fmt.Sprintf("retry: {attempts: 2, codes: [UNAVAILABLE], per_try_timeout: %s, %s}", perTry, fast))
-		cs := u.client.OpenEnd(t, testbed.RequestFields())
-		first := u.accept(t)
 		began := time.Now()
-		second := u.accept(t)
-		require.InDelta(t, perTry.Seconds(), time.Since(began).Seconds(), 0.1)
-		code, at := first.AwaitReset()
-		require.Equal(t, http2.ErrCodeCancel, code)
-		require.WithinDuration(t, time.Now(), at, 100*time.Millisecond)
+		cs := u.client.OpenEnd(t, testbed.RequestFields())
+		first, second := u.acceptBoth(t)
+		wantAfter(t, perTry, time.Since(began))
+		wantCancel(t, first, time.Now())
 		second.SendHeaders(testbed.ResponseFields())
 		cs.ReadHeaders()
 		time.Sleep(2 * perTry) // the time is for the beginning of the answer only
@@ -340,7 +337,7 @@ func TestRetry_HonoursTheClientsDeadline(t *testing.T) {
 	eachRouting(t, func(t *testing.T, routes routing) {
 		t.Run("the next try gets what is left", func(t *testing.T) {
 			u := newUpstreams(t, routes, 2, "retry: {attempts: 2, codes: [UNAVAILABLE], "+fast+"}")
-			cs := u.client.OpenEnd(t, testbed.RequestFields("grpc-timeout", "3000m"))
+			cs := u.client.OpenEnd(t, testbed.RequestFields("grpc-timeout", "10000m"))
 			first := u.accept(t)
 			before := timeoutOf(t, first.ReadHeaders())
 			const held = 400 * time.Millisecond
@@ -348,22 +345,23 @@ func TestRetry_HonoursTheClientsDeadline(t *testing.T) {
 			fail(first, 14)
 			second := u.accept(t)
 			after := timeoutOf(t, second.ReadHeaders())
-			require.InDelta(t, (before - held).Seconds(), after.Seconds(), 0.2)
+			require.LessOrEqual(t, after, before-held)
+			require.Greater(t, after, before-held-inTime)
 			answer(second, "reply")
 			wantAnswer(t, cs, "reply")
 		})
 		t.Run("no wait beyond it", func(t *testing.T) {
 			u := newUpstreams(t, routes, 2, "retry: {attempts: 2, codes: [UNAVAILABLE]}")
-			cs := u.client.OpenEnd(t, testbed.RequestFields("grpc-timeout", "500m"))
+			cs := u.client.OpenEnd(t, testbed.RequestFields("grpc-timeout", "8000m"))
 			began := time.Now()
-			fail(u.accept(t), 14, "grpc-retry-pushback-ms", "600")
+			fail(u.accept(t), 14, "grpc-retry-pushback-ms", "9000")
 			wantUpstream(t, cs.Outcome(), 14, "no")
-			require.Less(t, time.Since(began), 400*time.Millisecond)
+			require.Less(t, time.Since(began), inTime)
 			u.requireIdle(t)
 		})
 		t.Run("no try after it", func(t *testing.T) {
 			u := newUpstreams(t, routes, 2, "retry: {attempts: 5, codes: [UNAVAILABLE, DEADLINE_EXCEEDED, CANCELLED], "+fast+"}")
-			cs := u.client.OpenEnd(t, testbed.RequestFields("grpc-timeout", "200m"))
+			cs := u.client.OpenEnd(t, testbed.RequestFields("grpc-timeout", "1S"))
 			u.accept(t)
 			wantLocal(t, cs.Outcome(), 4, "timeout")
 			u.requireIdle(t)
@@ -373,13 +371,14 @@ func TestRetry_HonoursTheClientsDeadline(t *testing.T) {
 
 func TestRetry_HonoursPushback(t *testing.T) {
 	eachRouting(t, func(t *testing.T, routes routing) {
-		u := newUpstreams(t, routes, 2, "retry: {attempts: 2, codes: [UNAVAILABLE], backoff: {base: 5s, max: 5s}}")
+		u := newUpstreams(t, routes, 2, "retry: {attempts: 2, codes: [UNAVAILABLE], backoff: {base: 20s, max: 20s}}")
 		for _, wait := range []time.Duration{0, 300 * time.Millisecond} {
 			cs := u.client.OpenEnd(t, testbed.RequestFields())
-			fail(u.accept(t), 14, "grpc-retry-pushback-ms", strconv.FormatInt(wait.Milliseconds(), 10))
-			began := time.Now()
 			st := u.accept(t)
-			require.InDelta(t, wait.Seconds(), time.Since(began).Seconds(), 0.15)
+			began := time.Now()
+			fail(st, 14, "grpc-retry-pushback-ms", strconv.FormatInt(wait.Milliseconds(), 10))
+			st = u.accept(t)
+			wantAfter(t, wait, time.Since(began))
 			answer(st, "reply")
 			wantAnswer(t, cs, "reply")
 		}
@@ -435,7 +434,7 @@ func TestRetry_BadRequestEndsTheWait(t *testing.T) {
 		began := time.Now()
 		cs.Send([]byte{9, 0, 0, 0, 1, 'x'})
 		wantLocal(t, cs.Outcome(), 13, "bad_request_framing")
-		require.Less(t, time.Since(began), time.Second)
+		require.Less(t, time.Since(began), inTime)
 		u.requireIdle(t)
 	})
 }

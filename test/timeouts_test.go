@@ -23,7 +23,7 @@ func (u *upstreams) endsAfter(t testing.TB, enter func(cs, st *testbed.H2Stream)
 	took := o.At.Sub(began)
 	code, at := st.AwaitReset()
 	require.Equal(t, http2.ErrCodeCancel, code)
-	require.WithinDuration(t, o.At, at, soon)
+	require.WithinDuration(t, o.At, at, inTime)
 	return o, took
 }
 
@@ -71,10 +71,10 @@ func clientSays(cs, _ *testbed.H2Stream) { _ = cs.TrySend(testbed.Frame(text("re
 func serverSays(_, st *testbed.H2Stream) { _ = st.TrySend(testbed.Frame(text("reply"))) }
 
 func TestTimeout_EndsTheWholeCall(t *testing.T) {
-	const timeout = 300 * time.Millisecond
+	const timeout = 500 * time.Millisecond
 	eachRouting(t, func(t *testing.T, routes routing) {
 		for _, more := range []string{"", hedge(", buffer_bytes: 1000"), "retry: {attempts: 3, codes: [DEADLINE_EXCEEDED, CANCELLED, UNAVAILABLE]}"} {
-			u := newUpstreams(t, routes, 1, "timeout: 300ms", more)
+			u := newUpstreams(t, routes, 1, "timeout: 500ms", more)
 			for name, enter := range map[string]func(cs, st *testbed.H2Stream){
 				"silent": nothing, "after headers": headers, "after a message": message,
 				"busy": talk(timeout, 50*time.Millisecond, clientSays, serverSays),
@@ -82,7 +82,7 @@ func TestTimeout_EndsTheWholeCall(t *testing.T) {
 				t.Run(name+" "+more, func(t *testing.T) {
 					o, took := u.endsAfter(t, enter)
 					wantLocal(t, o, 4, "timeout")
-					require.InDelta(t, timeout.Seconds(), took.Seconds(), soon.Seconds())
+					wantAfter(t, timeout, took)
 					testbed.Poll(t, func() error { // of a hedged call, the second
 						for u.unaccepted() > 0 {
 							u.accept(t).AwaitReset()
@@ -98,61 +98,61 @@ func TestTimeout_EndsTheWholeCall(t *testing.T) {
 			for client, want := range map[string]time.Duration{"10S": 5 * time.Second, "2S": 2 * time.Second} {
 				u.client.OpenEnd(t, testbed.RequestFields("grpc-timeout", client))
 				got := timeoutOf(t, u.accept(t).ReadHeaders())
-				require.InDelta(t, want.Seconds(), got.Seconds(), 0.5)
+				require.LessOrEqual(t, got, want)
+				require.Greater(t, got, want-inTime)
 			}
 		})
 		t.Run("while the client's own is shorter", func(t *testing.T) {
 			u := newUpstreams(t, routes, 1, "timeout: 5s")
-			o, took := u.endsAfter(t, nothing, "grpc-timeout", "200m")
+			o, took := u.endsAfter(t, nothing, "grpc-timeout", "500m")
 			wantLocal(t, o, 4, "timeout")
-			require.Less(t, took, time.Second)
+			wantAfter(t, 500*time.Millisecond, took)
 		})
 		t.Run("while connecting", func(t *testing.T) {
-			proxy := testbed.NewProxy(t, routes(t, []string{mute(t)}, "timeout: 300ms"))
+			proxy := testbed.NewProxy(t, routes(t, []string{mute(t)}, "timeout: 500ms"))
 			began := time.Now()
 			o := testbed.DialH2(t, proxy.Addr).OpenEnd(t, testbed.RequestFields()).Outcome()
 			wantLocal(t, o, 4, "timeout")
-			require.InDelta(t, timeout.Seconds(), o.At.Sub(began).Seconds(), soon.Seconds())
+			wantAfter(t, timeout, o.At.Sub(began))
 		})
 		t.Run("while the client reads nothing", func(t *testing.T) {
-			u := newUpstreams(t, routes, 1, "timeout: 300ms")
+			u := newUpstreams(t, routes, 1, "timeout: 500ms")
 			u.client = testbed.DialH2(t, u.proxy.Addr, testbed.HoldWindows())
-			u.wantEndForSlowReader(t, time.Second)
+			u.wantEndForSlowReader(t, timeout+inTime)
 		})
 	})
 }
 
 func TestTimeout_IdleCallEndsAndOneThatTalksDoesNot(t *testing.T) {
-	const idle = 300 * time.Millisecond
+	const idle = time.Second // much longer than a busy machine keeps anybody from talking
 	eachRouting(t, func(t *testing.T, routes routing) {
-		u := newUpstreams(t, routes, 1, "idle_timeout: 300ms")
+		u := newUpstreams(t, routes, 1, "idle_timeout: 1s")
 		for name, enter := range map[string]func(cs, st *testbed.H2Stream){"silent": nothing, "after headers": headers, "after messages": message} {
 			t.Run(name, func(t *testing.T) {
 				o, took := u.endsAfter(t, enter)
 				wantLocal(t, o, 4, "idle_timeout")
-				require.InDelta(t, (idle + idle/16).Seconds(), took.Seconds(), soon.Seconds()+idle.Seconds()/16)
+				wantAfter(t, idle, took)
 			})
 		}
 		for name, who := range map[string]func(cs, st *testbed.H2Stream){"client": clientSays, "server": serverSays} {
 			t.Run(name+" keeps it alive", func(t *testing.T) {
-				const talked = 4 * idle
-				o, took := u.endsAfter(t, talk(talked, idle/4, who))
+				const talked = 2 * idle
+				o, took := u.endsAfter(t, talk(talked, idle/20, who))
 				wantLocal(t, o, 4, "idle_timeout")
-				require.Greater(t, took, talked+idle/2)
-				require.Less(t, took, talked+2*idle+soon)
+				wantAfter(t, talked+idle/2, took)
 			})
 		}
 		t.Run("headers count", func(t *testing.T) {
 			_, took := u.endsAfter(t, func(cs, st *testbed.H2Stream) {
-				time.Sleep(idle * 3 / 4)
+				time.Sleep(idle / 2)
 				headers(cs, st)
 			})
-			require.Greater(t, took, idle*3/2)
+			wantAfter(t, idle*3/2, took)
 		})
 		t.Run("client that reads nothing", func(t *testing.T) {
 			u := u
 			u.client = testbed.DialH2(t, u.proxy.Addr, testbed.HoldWindows())
-			u.wantEndForSlowReader(t, 3*idle)
+			u.wantEndForSlowReader(t, idle+inTime)
 		})
 		u.requireIdle(t)
 	})
@@ -176,9 +176,9 @@ func TestTimeout_MaxStreamAgeEndsCallsGiveOrTakeATenth(t *testing.T) {
 			wantLocal(t, o, 14, "max_stream_age")
 			took = append(took, o.At.Sub(began[i]))
 		}
-		require.Greater(t, slices.Min(took), age*9/10)
-		require.Less(t, slices.Min(took), age-age/50, "one of thirty is earlier, but for once in millions of times")
-		require.Less(t, median(took), age*11/10+soon)
+		require.GreaterOrEqual(t, slices.Min(took), age*9/10)
+		require.Less(t, slices.Max(took), age*11/10+inTime)
+		require.Greater(t, slices.Max(took)-slices.Min(took), age/10, "half of what they may differ by, but for once in millions of times")
 		o, _ := u.endsAfter(t, talk(age, 50*time.Millisecond, clientSays, serverSays))
 		wantLocal(t, o, 14, "max_stream_age")
 		u.requireIdle(t)
@@ -191,7 +191,7 @@ func TestTimeout_NoneByDefault(t *testing.T) {
 		cs := u.client.Open(t, testbed.RequestFields())
 		st := u.accept(t)
 		require.False(t, st.ReadHeaders().Has("grpc-timeout"))
-		time.Sleep(1500 * time.Millisecond)
+		time.Sleep(time.Second)
 		cs.SendEnd(testbed.Frame(text("request")))
 		answer(st, "reply")
 		wantAnswer(t, cs, "reply")
