@@ -94,6 +94,7 @@ func TestAdmin_WhatOneFramegateIsToldAllDo(t *testing.T) {
 }
 
 func TestAdmin_MetricsAreOfTheCallsMade(t *testing.T) {
+	t.Parallel()
 	one := answering(t, "one")
 	proxy := testbed.NewProxy(t, testbed.RouteTo(one), testbed.Admin())
 	cc := testbed.DialGRPC(t, proxy.Addr)
@@ -118,6 +119,7 @@ func TestAdmin_MetricsAreOfTheCallsMade(t *testing.T) {
 }
 
 func TestAccessLog_HasALineForEachCall(t *testing.T) {
+	t.Parallel()
 	one := answering(t, "one")
 	path := filepath.Join(t.TempDir(), "access.log")
 	proxy := testbed.NewProxy(t, testbed.RouteTo(one), testbed.AccessLog(path))
@@ -158,6 +160,7 @@ func (s *spans) Export(_ context.Context, req *collector.ExportTraceServiceReque
 }
 
 func TestTracing_SpanJoinsTheClientsTrace(t *testing.T) {
+	t.Parallel()
 	const parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 	seen := make(chan []string, 1)
 	one := testbed.NewRaw(t, func(stream grpc.ServerStream) error {

@@ -40,6 +40,7 @@ func neighbours(t testing.TB, p rawPair, n int) (check func()) {
 // A status that is no int32 is UNKNOWN, whatever else the endpoint says. Kitex's reader panics at one, and every call on
 // the connection would hang.
 func TestAnswers_StatusThatIsNone(t *testing.T) {
+	t.Parallel()
 	eachMode(t, func(t *testing.T, to via) {
 		p := newRawPair(t, to)
 		check := neighbours(t, p, 3)
@@ -65,6 +66,7 @@ func TestAnswers_StatusThatIsNone(t *testing.T) {
 // What contradicts grpc-status, or cannot be decoded, does not take its place. Kitex would answer with the code of the
 // details, or with INTERNAL.
 func TestAnswers_StatusIsThatOfGrpcStatus(t *testing.T) {
+	t.Parallel()
 	details := func(code int32, more string) string {
 		b, err := proto.Marshal(&spb.Status{Code: code, Message: "of the details"})
 		require.NoError(t, err)
@@ -110,6 +112,7 @@ func TestAnswers_StatusIsThatOfGrpcStatus(t *testing.T) {
 // Headers or trailers that are too large end their call alone. They ended the connection, and with it its other calls, were
 // asked for again at the next endpoint, and so brought one endpoint after the other down.
 func TestAnswers_TooLargeHeadersEndTheirCallAlone(t *testing.T) {
+	t.Parallel()
 	large := strings.Repeat("v", 72<<10)
 	shapes := map[string]func(ss *testbed.H2Stream){
 		"a message": func(ss *testbed.H2Stream) {
@@ -156,6 +159,7 @@ func TestAnswers_TooLargeHeadersEndTheirCallAlone(t *testing.T) {
 
 // An endpoint cannot say what only framegate says.
 func TestAnswers_EndpointCannotMakeALocalError(t *testing.T) {
+	t.Parallel()
 	p := newRawPair(t, proxied)
 	o := p.answer(t, "trailers only", testbed.NewFields("grpc-status", "headers too large",
 		"grpc-message", `transport: malformed grpc-status: strconv.Atoi: parsing "headers too large": invalid syntax`))
@@ -165,6 +169,7 @@ func TestAnswers_EndpointCannotMakeALocalError(t *testing.T) {
 
 // Answers of 1xx come before the real one and mean nothing to gRPC (RFC 9110 §15.2).
 func TestAnswers_InformationalOnesArePassedOver(t *testing.T) {
+	t.Parallel()
 	eachMode(t, func(t *testing.T, to via) {
 		p := newRawPair(t, to)
 		check := neighbours(t, p, 2)

@@ -27,6 +27,7 @@ var badPaths = []string{
 // A rule of a route is not to be got around by another way to write a path: a server that reads it less strictly than
 // framegate would take the call for one of those that the rule refuses.
 func TestBadPath_IsRefusedBeforeRouting(t *testing.T) {
+	t.Parallel()
 	server := testbed.NewEcho(t, &testbed.Echo{})
 	routes := fmt.Sprintf(`routes:
 - name: guard
@@ -79,6 +80,7 @@ func TestBadPath_IsRefusedBeforeRouting(t *testing.T) {
 
 // What other kinds of server call their services is forwarded as it is.
 func TestBadPath_OddButGoodOnesAreForwarded(t *testing.T) {
+	t.Parallel()
 	p := newRawPair(t, proxied)
 	for _, path := range []string{"/Echo/Say", "/a/b", "/$GenericService/Say", "/a.b-c.D_e/f-g", "/_/_", "/a.B2/1", "/grpc.health.v1.Healthy/Check"} {
 		_, _, request := p.open(t, testbed.RequestFields().Replace(":path", path))

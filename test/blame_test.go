@@ -40,6 +40,7 @@ func two(t *testing.T, keys, backend string, options ...testbed.H2Option) upstre
 
 // An endpoint may well wait for a request that its client never sends: clients must not be able to have it ejected.
 func TestBlame_ClientThatSendsNothingEjectsNobody(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct{ keys, deadline string }{
 		"timeout of the route":   {"timeout: 300ms,", "10S"},
 		"timeout of a try":       {"retry: {attempts: 2, codes: [UNAVAILABLE], per_try_timeout: 300ms, backoff: {base: 1ms}},", "10S"},
@@ -61,6 +62,7 @@ func TestBlame_ClientThatSendsNothingEjectsNobody(t *testing.T) {
 
 // Whoever has sent everything and hears nothing does blame it.
 func TestBlame_EndpointThatAnswersNothingIsEjected(t *testing.T) {
+	t.Parallel()
 	u := two(t, "timeout: 300ms,", "")
 	var calls []*testbed.H2Stream
 	for range 20 {
@@ -74,6 +76,7 @@ func TestBlame_EndpointThatAnswersNothingIsEjected(t *testing.T) {
 
 // That no stream was free in time is no failure: what is full is not to be made fewer.
 func TestBlame_FullEndpointIsNotEjected(t *testing.T) {
+	t.Parallel()
 	u := two(t, "", "pool: {connections: {max: 1}, when_full: wait},", testbed.Settings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 1}))
 	for range 2 { // a stream at each, which is answered and stays
 		_, st := u.call(t)
@@ -90,6 +93,7 @@ func TestBlame_FullEndpointIsNotEjected(t *testing.T) {
 }
 
 func TestRetry_BudgetIsFreeOnceTheAnswerHasBegun(t *testing.T) {
+	t.Parallel()
 	u := two(t, "retry: {attempts: 2, codes: [UNAVAILABLE], backoff: {base: 1ms}, budget: {percent: 1, min: 1}},", "")
 	long := u.client.Open(t, testbed.RequestFields())
 	fail(u.accept(t), 14)
@@ -102,6 +106,7 @@ func TestRetry_BudgetIsFreeOnceTheAnswerHasBegun(t *testing.T) {
 }
 
 func TestRetry_CountOfAttemptsThatIsNoneIsNotBelieved(t *testing.T) {
+	t.Parallel()
 	u := two(t, "retry: {attempts: 2, codes: [UNAVAILABLE], backoff: {base: 1ms}},", "")
 	for sent, want := range map[string]string{
 		"9223372036854775807": "1", "99999999999999999999": "1", "-5": "1", "1 2": "1", "2": "3",
@@ -116,6 +121,7 @@ func TestRetry_CountOfAttemptsThatIsNoneIsNotBelieved(t *testing.T) {
 }
 
 func TestLimits_FullPoolIsToldWithPushback(t *testing.T) {
+	t.Parallel()
 	u := two(t, "", "pool: {connections: {max: 1}, streams_per_connection: 1, when_full: fail},")
 	for range 2 {
 		u.call(t)

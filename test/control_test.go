@@ -129,6 +129,7 @@ func (h *history) since(revision int64, backend string) bool {
 // A hundred changes a second must fail no call, and no call may go to a backend that the route did not have between the
 // call's start and its end, by the revision that the framegate itself says is in force.
 func TestControl_ChangesUnderLoadFailNoCall(t *testing.T) {
+	t.Parallel()
 	const (
 		changes    = 500
 		pace       = 10 * time.Millisecond // of the changes; a busy machine makes fewer
@@ -187,6 +188,7 @@ func TestControl_ChangesUnderLoadFailNoCall(t *testing.T) {
 }
 
 func TestControl_KilledEtcdCostsNoCall(t *testing.T) {
+	t.Parallel()
 	etcd := testbed.NewEtcdProcess(t)
 	one, two := answering(t, "one"), answering(t, "two")
 	snapshot := t.TempDir() + "/last-good.json"

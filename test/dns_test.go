@@ -102,6 +102,7 @@ func answersAre(t testing.TB, cc *grpc.ClientConn, want ...string) {
 // What a user of a headless service of Kubernetes expects: calls go to all of its pods, to new ones within the refresh, to
 // those that are gone no more, and calls under way there are drained.
 func TestDNS_AHeadlessService(t *testing.T) {
+	t.Parallel()
 	const name = "echo.default.svc"
 	for _, scheme := range []string{"", "dns:///"} {
 		t.Run(scheme+name, func(t *testing.T) {
@@ -183,6 +184,7 @@ routes:
 
 // A pod knows itself by the name, not by the address, where the client says neither.
 func TestDNS_AuthorityIsTheName(t *testing.T) {
+	t.Parallel()
 	dns, server := dnsserver.New(t), testbed.NewH2Server(t)
 	dns.Set("echo.default.svc", "127.0.0.1")
 	_, port, err := net.SplitHostPort(server.Addr)
@@ -204,6 +206,7 @@ func TestDNS_AuthorityIsTheName(t *testing.T) {
 
 // An instance may be registered by name. That is looked up too, and what it leads to must be allowed.
 func TestDNS_AnInstanceByName(t *testing.T) {
+	t.Parallel()
 	dns, p, etcd := dnsserver.New(t), startPods(t, 2), testbed.NewEtcd(t)
 	dns.Set("pod.svc", "127.0.0.1", "127.0.0.2")
 	cli := testbed.DialEtcd(t, etcd.Endpoint)
@@ -222,6 +225,7 @@ func TestDNS_AnInstanceByName(t *testing.T) {
 
 // The name of framegate's own listener leads back to it.
 func TestDNS_ANameOfOurOwn(t *testing.T) {
+	t.Parallel()
 	dns := dnsserver.New(t)
 	dns.Set("gateway.svc", "127.0.0.1", interfaceAddress(t), "::1")
 	proxy := testbed.NewProxyWith(t, "", []gateway.Option{gateway.WithResolver(dns.Resolver())}, testbed.Admin(), testbed.EmbeddedEtcd(t), func(c *conf.Config) {

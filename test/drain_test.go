@@ -17,6 +17,7 @@ import (
 // Clients are told to go, and calls that run go on to their end. Then framegate ends too, whether or not its clients
 // close their connections.
 func TestDrain_RunningCallsFinish(t *testing.T) {
+	t.Parallel()
 	for name, after := range map[string]func(*testbed.H2Conn){
 		"client closes": (*testbed.H2Conn).Close,
 		"client stays":  func(*testbed.H2Conn) {},
@@ -46,6 +47,7 @@ func TestDrain_RunningCallsFinish(t *testing.T) {
 
 // What has not ended when the time is up ends with an error that says why, on both sides.
 func TestDrain_TimeIsUp(t *testing.T) {
+	t.Parallel()
 	server := testbed.NewH2Server(t)
 	proxy := testbed.NewProxy(t, testbed.RouteTo(server.Addr))
 	p := rawPair{client: testbed.DialH2(t, proxy.Addr), server: server}
@@ -60,6 +62,7 @@ func TestDrain_TimeIsUp(t *testing.T) {
 
 // While drain.delay passes, load balancers learn that this server is not ready, and everything is served as before.
 func TestDrain_ServesDuringTheDelay(t *testing.T) {
+	t.Parallel()
 	const delay = 3 * time.Second
 	server := testbed.NewH2Server(t)
 	proxy := testbed.NewProxy(t, testbed.RouteTo(server.Addr), testbed.Admin(), func(c *conf.Config) { c.Drain.Delay = delay })
@@ -91,6 +94,7 @@ func TestDrain_ServesDuringTheDelay(t *testing.T) {
 // RFC 9113 §6.8: the first GOAWAY names no stream, so that those which are on their way are served; the second comes when
 // the client has answered, and names the last one.
 func TestDrain_CallThatCrossesTheGoAwayIsServed(t *testing.T) {
+	t.Parallel()
 	proxy := testbed.NewProxy(t, testbed.RouteTo(testbed.NewRaw(t, echoAll)))
 	nc, err := net.Dial("tcp", proxy.Addr)
 	require.NoError(t, err)
@@ -140,6 +144,7 @@ func TestDrain_CallThatCrossesTheGoAwayIsServed(t *testing.T) {
 // A client that never answers the GOAWAY's ping, and one that sends its answer without having been asked, do not hold up
 // the end.
 func TestDrain_ClientThatIgnoresTheGoAwayDoesNotHoldUpTheEnd(t *testing.T) {
+	t.Parallel()
 	proxy := testbed.NewProxy(t, testbed.RouteTo(testbed.NewRaw(t, echoAll)))
 	nc, err := net.Dial("tcp", proxy.Addr)
 	require.NoError(t, err)

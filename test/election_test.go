@@ -59,6 +59,7 @@ func routeFile(t *testing.T, name, method string) string {
 // Every command that changes something waits for an election within its timeout. The leader is stopped for each, so that
 // it may have the change already and never tell.
 func TestElection_CommandsThatChangeSomethingWaitForIt(t *testing.T) {
+	t.Parallel()
 	cluster := testbed.NewEtcdCluster(t, 3)
 	at := strings.Join(cluster.Endpoints(), ",")
 	ok := func(args ...string) string {
@@ -101,6 +102,7 @@ func TestElection_CommandsThatChangeSomethingWaitForIt(t *testing.T) {
 
 // Nobody tells what became of a change: that is what the command and the admin server say.
 func TestElection_OutcomeThatNobodyTellsIsSaidToBeUnknown(t *testing.T) {
+	t.Parallel()
 	etcd := testbed.NewEtcd(t)
 	for _, c := range []struct {
 		args []string
@@ -141,6 +143,7 @@ func TestElection_OutcomeThatNobodyTellsIsSaidToBeUnknown(t *testing.T) {
 
 // With two of three members gone there is no election to wait for. What the command says of the change is true.
 func TestElection_WithoutAMajorityNothingIsChanged(t *testing.T) {
+	t.Parallel()
 	cluster := testbed.NewEtcdCluster(t, 3)
 	last := cluster.Members[2]
 	put := func(name string, etcd ...string) (int, string) {

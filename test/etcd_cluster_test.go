@@ -78,6 +78,7 @@ func (c *calls) requireNoneLost(t *testing.T, when string) {
 // One of three members stops, as a machine that hangs does: its connections stay open and say nothing. Neither instances
 // nor changes may depend on it.
 func TestEtcdCluster_OneMemberThatHangsCostsNothing(t *testing.T) {
+	t.Parallel()
 	const ttl = 5 * time.Second
 	cluster := testbed.NewEtcdCluster(t, 3)
 	endpoints := cluster.Endpoints()
@@ -130,6 +131,7 @@ func TestEtcdCluster_OneMemberThatHangsCostsNothing(t *testing.T) {
 // A gateway is told of the cluster by one address, and starts again with another one while nobody answers: the members
 // themselves have said where they are.
 func TestEtcdCluster_SnapshotOfAnotherMembersAddressStandsIn(t *testing.T) {
+	t.Parallel()
 	cluster := testbed.NewEtcdCluster(t, 2)
 	endpoints := cluster.Endpoints()
 	etcdRoutes{t, testbed.DialEtcd(t, endpoints[0])}.put("one", routeDocument("one", "/a.B/C", answering(t, "one")))
@@ -153,6 +155,7 @@ func TestEtcdCluster_SnapshotOfAnotherMembersAddressStandsIn(t *testing.T) {
 
 // A member without a leader gives nothing of what it has, but says which cluster it is of.
 func TestEtcdCluster_MemberAloneTellsWhoseSnapshotItIs(t *testing.T) {
+	t.Parallel()
 	cluster := testbed.NewEtcdCluster(t, 3)
 	endpoints := cluster.Endpoints()
 	etcdRoutes{t, testbed.DialEtcd(t, endpoints[0])}.put("one", routeDocument("one", "/a.B/C", answering(t, "one")))

@@ -104,6 +104,7 @@ func TestEtcd_ChangesAreLiveWithinASecond(t *testing.T) {
 }
 
 func TestEtcd_BadDocumentNeverReplacesAGoodOne(t *testing.T) {
+	t.Parallel()
 	one := answering(t, "one")
 	proxy := testbed.NewProxy(t, "", testbed.EmbeddedEtcd(t))
 	cc := testbed.DialGRPC(t, proxy.Addr)
@@ -124,6 +125,7 @@ func TestEtcd_BadDocumentNeverReplacesAGoodOne(t *testing.T) {
 }
 
 func TestEtcd_RoutesGoOnWhileItIsDown(t *testing.T) {
+	t.Parallel()
 	one, two := answering(t, "one"), answering(t, "two")
 	etcd := testbed.NewEtcd(t)
 	proxy := testbed.NewProxy(t, "", testbed.EtcdAt(etcd.Endpoint))

@@ -39,6 +39,7 @@ func wantCancel(t testing.TB, st *testbed.H2Stream, after time.Time) {
 }
 
 func TestHedge_FirstAnswerWinsAndTheOtherIsCanceledAtOnce(t *testing.T) {
+	t.Parallel()
 	eachRouting(t, func(t *testing.T, routes routing) {
 		u := newUpstreams(t, routes, 2, hedge(""))
 		for i := range 4 {
@@ -73,6 +74,7 @@ func TestHedge_FirstAnswerWinsAndTheOtherIsCanceledAtOnce(t *testing.T) {
 }
 
 func TestHedge_NoSecondTryForAnAnswerBeforeTheDelay(t *testing.T) {
+	t.Parallel()
 	eachRouting(t, func(t *testing.T, routes routing) {
 		u := newUpstreams(t, routes, 2, hedgeLate)
 		for name, end := range map[string]func(st *testbed.H2Stream){
@@ -98,6 +100,7 @@ func TestHedge_NoSecondTryForAnAnswerBeforeTheDelay(t *testing.T) {
 
 // There is no reason to wait for the delay when the first has failed; that it has failed does not end the call.
 func TestHedge_FailedTryLeavesTheCallToTheOther(t *testing.T) {
+	t.Parallel()
 	eachRouting(t, func(t *testing.T, routes routing) {
 		u := newUpstreams(t, routes, 2, hedge(""))
 		t.Run("the first, before the delay", func(t *testing.T) {
@@ -162,6 +165,7 @@ func TestHedge_FailedTryLeavesTheCallToTheOther(t *testing.T) {
 }
 
 func TestHedge_RefusedTryIsMadeAgainBesideTheBudget(t *testing.T) {
+	t.Parallel()
 	eachRouting(t, func(t *testing.T, routes routing) {
 		u := newUpstreams(t, routes, 3, hedge(", budget: {percent: 1, min: 1}"))
 		cs := u.client.OpenEnd(t, testbed.RequestFields())
@@ -177,6 +181,7 @@ func TestHedge_RefusedTryIsMadeAgainBesideTheBudget(t *testing.T) {
 }
 
 func TestHedge_BudgetBoundsSecondTries(t *testing.T) {
+	t.Parallel()
 	eachRouting(t, func(t *testing.T, routes routing) {
 		u := newUpstreams(t, routes, 2, hedge(", budget: {percent: 20, min: 1}"))
 		const calls = 10
@@ -202,6 +207,7 @@ func TestHedge_BudgetBoundsSecondTries(t *testing.T) {
 }
 
 func TestHedge_StreamGoesToBothByteForByte(t *testing.T) {
+	t.Parallel()
 	eachRouting(t, func(t *testing.T, routes routing) {
 		u := newUpstreams(t, routes, 2, hedge(", buffer_bytes: 1048576"))
 		for _, size := range []int{10, 5000, 90_000} {
@@ -229,6 +235,7 @@ func TestHedge_StreamGoesToBothByteForByte(t *testing.T) {
 
 // The winner gets the rest of a stream that goes on after its answer has begun.
 func TestHedge_StreamGoesOnWithTheWinner(t *testing.T) {
+	t.Parallel()
 	eachRouting(t, func(t *testing.T, routes routing) {
 		u := newUpstreams(t, routes, 2, hedge(""))
 		for i := range 2 {
@@ -256,6 +263,7 @@ func TestHedge_StreamGoesOnWithTheWinner(t *testing.T) {
 // An endpoint that reads nothing holds up neither the other nor the client, be the request shorter or longer than what
 // is kept.
 func TestHedge_SlowReaderHoldsUpNobody(t *testing.T) {
+	t.Parallel()
 	eachRouting(t, func(t *testing.T, routes routing) {
 		for name, size := range map[string]int{"kept": 400_000, "longer": 3_000_000} {
 			t.Run(name, func(t *testing.T) {
@@ -288,6 +296,7 @@ func TestHedge_SlowReaderHoldsUpNobody(t *testing.T) {
 
 // An endpoint that never takes the request, and answers nothing, does not grow framegate's memory: the client waits.
 func TestHedge_RequestThatNobodyReadsIsNotKeptWithoutBound(t *testing.T) {
+	t.Parallel()
 	eachRouting(t, func(t *testing.T, routes routing) {
 		u := upstreams{servers: []*testbed.H2Server{testbed.NewH2Server(t, testbed.HoldWindows()), testbed.NewH2Server(t, testbed.HoldWindows())}}
 		u.start(t, routes, hedge(", buffer_bytes: 300000"))
@@ -305,6 +314,7 @@ func TestHedge_RequestThatNobodyReadsIsNotKeptWithoutBound(t *testing.T) {
 
 // An endpoint that takes connections and says nothing is as slow as any.
 func TestHedge_SecondTryWhileTheFirstConnects(t *testing.T) {
+	t.Parallel()
 	eachRouting(t, func(t *testing.T, routes routing) {
 		requireGoodBesideMute(t, routes, hedge(""))
 	})
@@ -312,6 +322,7 @@ func TestHedge_SecondTryWhileTheFirstConnects(t *testing.T) {
 
 // Wherever the client gives up, both tries end at once, and nothing is left.
 func TestHedge_CancelEndsBothTries(t *testing.T) {
+	t.Parallel()
 	eachRouting(t, func(t *testing.T, routes routing) {
 		t.Run("both wait", func(t *testing.T) {
 			u := newUpstreams(t, routes, 2, hedge(""))
@@ -361,6 +372,7 @@ func TestHedge_CancelEndsBothTries(t *testing.T) {
 
 // A client's message that is refused ends the call at both endpoints.
 func TestHedge_BadRequestEndsBothTries(t *testing.T) {
+	t.Parallel()
 	eachRouting(t, func(t *testing.T, routes routing) {
 		u := newUpstreams(t, routes, 2, hedge(""))
 		cs := u.client.Open(t, testbed.RequestFields())
@@ -375,6 +387,7 @@ func TestHedge_BadRequestEndsBothTries(t *testing.T) {
 
 // No endpoint: what a call gets is what it gets without hedging.
 func TestHedge_NobodyThere(t *testing.T) {
+	t.Parallel()
 	eachRouting(t, func(t *testing.T, routes routing) {
 		u := upstreams{proxy: testbed.NewProxy(t, routes(t, []string{refusing.Address(t)}, hedge("")))}
 		u.client = testbed.DialH2(t, u.proxy.Addr)
@@ -387,6 +400,7 @@ func TestHedge_NobodyThere(t *testing.T) {
 
 // A hedged call that goes to one endpoint alone, too, is answered once; many at once leave nothing behind.
 func TestHedge_ManyAtOnceAreAnsweredOnceEach(t *testing.T) {
+	t.Parallel()
 	eachRouting(t, func(t *testing.T, routes routing) {
 		serve := func(st *testbed.H2Stream) func() {
 			return func() {

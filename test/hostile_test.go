@@ -15,6 +15,7 @@ import (
 
 // A timeout and the end of the upstream it causes race to end the call; the loser must not let Kitex end it with OK.
 func TestDeadline_RouteTimeoutOfManyCallsIsNeverOK(t *testing.T) {
+	t.Parallel()
 	const rounds, batch = 8, 500 // fewer than the test server keeps unaccepted
 	server := testbed.NewH2Server(t)
 	proxy := testbed.NewProxy(t, testbed.RouteWith(server.Addr, "timeout: 30ms"))
@@ -36,6 +37,7 @@ func TestDeadline_RouteTimeoutOfManyCallsIsNeverOK(t *testing.T) {
 // The call's context is a child of the client's stream where the route has a timeout: what wakes up with the client's
 // deadline sees the parent ended and the child not yet.
 func TestDeadline_OfTheClientUnderALongerRouteTimeoutIsATimeout(t *testing.T) {
+	t.Parallel()
 	const rounds, batch = 8, 500
 	server := testbed.NewH2Server(t)
 	proxy := testbed.NewProxy(t, testbed.RouteWith(server.Addr, "timeout: 1m"))
@@ -103,6 +105,7 @@ func TestCancel_LostClientWithAFullQueueReachesTheUpstream(t *testing.T) {
 }
 
 func TestDrain_ClientWithAFullQueueDoesNotHoldUpTheEnd(t *testing.T) {
+	t.Parallel()
 	server := testbed.NewH2Server(t)
 	proxy := testbed.NewProxy(t, testbed.RouteTo(server.Addr))
 	stuckClient(t, proxy, server)
@@ -112,6 +115,7 @@ func TestDrain_ClientWithAFullQueueDoesNotHoldUpTheEnd(t *testing.T) {
 }
 
 func TestLimits_AnnouncedStreamsAreEnforced(t *testing.T) {
+	t.Parallel()
 	const announced, more = 1024, 50
 	server := testbed.NewH2Server(t)
 	proxy := testbed.NewProxy(t, testbed.RouteTo(server.Addr))

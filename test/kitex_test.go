@@ -30,6 +30,7 @@ func kitexPair(t testing.TB, to via, e *testbed.Echo) echosvc.Client {
 }
 
 func TestKitex_Unary(t *testing.T) {
+	t.Parallel()
 	eachPath(t, func(t *testing.T, to via) {
 		c := kitexPair(t, to, &testbed.Echo{})
 		for _, size := range []int{0, 1, 1000, 1 << 20} {
@@ -43,6 +44,7 @@ func TestKitex_Unary(t *testing.T) {
 }
 
 func TestKitex_ClientStreaming(t *testing.T) {
+	t.Parallel()
 	eachPath(t, func(t *testing.T, to via) {
 		stream, err := kitexPair(t, to, &testbed.Echo{}).Collect(patient(t))
 		require.NoError(t, err)
@@ -57,6 +59,7 @@ func TestKitex_ClientStreaming(t *testing.T) {
 }
 
 func TestKitex_ServerStreaming(t *testing.T) {
+	t.Parallel()
 	eachPath(t, func(t *testing.T, to via) {
 		stream, err := kitexPair(t, to, &testbed.Echo{}).Stream(patient(t), &echo.Request{Message: "again", Count: 10})
 		require.NoError(t, err)
@@ -71,6 +74,7 @@ func TestKitex_ServerStreaming(t *testing.T) {
 }
 
 func TestKitex_Bidi(t *testing.T) {
+	t.Parallel()
 	eachPath(t, func(t *testing.T, to via) {
 		stream, err := kitexPair(t, to, &testbed.Echo{}).Chat(patient(t))
 		require.NoError(t, err)
@@ -126,6 +130,7 @@ func wantMD(t testing.TB, got, want metadata.MD) {
 }
 
 func TestKitex_MetadataOfUnary(t *testing.T) {
+	t.Parallel()
 	eachPath(t, func(t *testing.T, to via) {
 		got := make(chan seen, 1)
 		c := kitexPair(t, to, &testbed.Echo{OnSay: func(ctx context.Context, _ *echo.Request) (*echo.Reply, error) {
@@ -143,6 +148,7 @@ func TestKitex_MetadataOfUnary(t *testing.T) {
 }
 
 func TestKitex_MetadataOfStream(t *testing.T) {
+	t.Parallel()
 	eachPath(t, func(t *testing.T, to via) {
 		got := make(chan seen, 1)
 		c := kitexPair(t, to, &testbed.Echo{OnChat: func(stream echo.Echo_ChatServer) error {
@@ -178,6 +184,7 @@ func wantNotFound(t testing.TB, err error) {
 }
 
 func TestKitex_BusinessErrorOfUnary(t *testing.T) {
+	t.Parallel()
 	eachPath(t, func(t *testing.T, to via) {
 		c := kitexPair(t, to, &testbed.Echo{OnSay: func(context.Context, *echo.Request) (*echo.Reply, error) {
 			return nil, notFound()
@@ -188,6 +195,7 @@ func TestKitex_BusinessErrorOfUnary(t *testing.T) {
 }
 
 func TestKitex_BusinessErrorOfStreams(t *testing.T) {
+	t.Parallel()
 	eachPath(t, func(t *testing.T, to via) {
 		c := kitexPair(t, to, &testbed.Echo{
 			OnChat: func(stream echo.Echo_ChatServer) error {
@@ -225,6 +233,7 @@ func TestKitex_BusinessErrorOfStreams(t *testing.T) {
 
 // Kitex's server adds " [biz error]" to a status that a handler returns; framegate must not do it again.
 func TestKitex_StatusError(t *testing.T) {
+	t.Parallel()
 	eachPath(t, func(t *testing.T, to via) {
 		c := kitexPair(t, to, &testbed.Echo{OnSay: func(context.Context, *echo.Request) (*echo.Reply, error) {
 			return nil, status.Err(codes.FailedPrecondition, "not now")
@@ -240,6 +249,7 @@ func TestKitex_StatusError(t *testing.T) {
 }
 
 func TestKitex_Deadline(t *testing.T) {
+	t.Parallel()
 	const timeout = 500 * time.Millisecond
 	eachPath(t, func(t *testing.T, to via) {
 		left := make(chan time.Duration, 1)
@@ -298,6 +308,7 @@ func TestKitex_Deadline(t *testing.T) {
 // A grpc-go client of a Kitex server, and a Kitex client of a grpc-go server. The latter echoes bytes: a Request reads as
 // a Reply.
 func TestKitex_WithGRPCGo(t *testing.T) {
+	t.Parallel()
 	eachPath(t, func(t *testing.T, to via) {
 		t.Run("grpc-go client", func(t *testing.T) {
 			cc := testbed.DialGRPC(t, to(t, testbed.NewEcho(t, &testbed.Echo{})))

@@ -38,6 +38,7 @@ func layerOf(path string) (level int, root string) {
 }
 
 func TestLayers_ImportsPointOneWay(t *testing.T) {
+	t.Parallel()
 	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", module+"...").Output()
 	require.NoError(t, err)
 	seen := 0

@@ -165,6 +165,7 @@ func TestLimits_BurstOfCallsGetsNoMoreThanTheBound(t *testing.T) {
 
 // What is counted when it comes in is counted off when it ends, whatever became of it meanwhile and whoever ended it.
 func TestLimits_OddCallsAreNotCountedForEver(t *testing.T) {
+	t.Parallel()
 	const most, rounds = 3, 20
 	server := testbed.ServeH2(t, func(st *testbed.H2Stream) func() {
 		return func() {

@@ -40,6 +40,7 @@ func register(t testing.TB, cli *clientv3.Client, service, network, address stri
 // Whoever may register an instance must not reach framegate itself with it: its etcd, where routes are written, its admin
 // server, or its listener, at which the call would go round and round.
 func TestOwn_FramegatesAddressesAreNoEndpoints(t *testing.T) {
+	t.Parallel()
 	proxy := testbed.NewProxy(t, "", testbed.EmbeddedEtcd(t), testbed.Admin(), func(c *conf.Config) {
 		c.Listeners[0].Address = ":0"
 	})

@@ -112,6 +112,7 @@ func thousandFields(n int) (pairs []string) {
 // What Kitex resets without a word, or closes the client's connection for, gets an answer, a count and a line in the access
 // log. It costs nobody else anything, and no endpoint sees it.
 func TestRefusal_EachIsAnsweredCountedAndLogged(t *testing.T) {
+	t.Parallel()
 	log := filepath.Join(t.TempDir(), "access.log")
 	server := testbed.NewH2Server(t)
 	proxy := testbed.NewProxy(t, testbed.RouteTo(server.Addr), testbed.Admin(), testbed.AccessLog(log))
@@ -178,6 +179,7 @@ func TestRefusal_EachIsAnsweredCountedAndLogged(t *testing.T) {
 // A client need not wait for the server's SETTINGS before its first request (RFC 9113 §3.4), but they are the first that it
 // hears, also where that request is refused. The calls behind it are none the worse.
 func TestRefusal_OfTheFirstRequestComesAfterTheSettings(t *testing.T) {
+	t.Parallel()
 	server := testbed.NewH2Server(t)
 	proxy := testbed.NewProxy(t, testbed.RouteTo(server.Addr))
 	for name, r := range refusals() {
@@ -231,6 +233,7 @@ func TestRefusal_OfTheFirstRequestComesAfterTheSettings(t *testing.T) {
 
 // What gRPC allows goes on as before.
 func TestRefusal_OddButGoodRequestsAreForwarded(t *testing.T) {
+	t.Parallel()
 	p := newRawPair(t, proxied)
 	for _, fields := range []testbed.Fields{
 		testbed.RequestFields("grpc-timeout", "99999999H"),
@@ -252,6 +255,7 @@ func TestRefusal_OddButGoodRequestsAreForwarded(t *testing.T) {
 
 // Trailers of a request, which gRPC does not know, closed the connection. They end the request.
 func TestRefusal_TrailersOfARequestEndIt(t *testing.T) {
+	t.Parallel()
 	p := newRawPair(t, proxied)
 	check := neighbours(t, p, 2)
 	for range 2 {
@@ -274,6 +278,7 @@ func TestRefusal_TrailersOfARequestEndIt(t *testing.T) {
 
 // A block that cannot be decoded leaves nothing to go on with: the client hears why.
 func TestRefusal_UndecodableBlockEndsTheConnection(t *testing.T) {
+	t.Parallel()
 	proxy := testbed.NewProxy(t, "routes: []")
 	c := testbed.DialH2(t, proxy.Addr)
 	wantLocal(t, c.OpenEnd(t, testbed.RequestFields()).Outcome(), 12, "no_route") // who is being written to may not hear why
@@ -288,6 +293,7 @@ func TestRefusal_UndecodableBlockEndsTheConnection(t *testing.T) {
 
 // Also that comes after the SETTINGS, where it is the first that the client sends.
 func TestRefusal_UndecodableFirstBlockIsToldAfterTheSettings(t *testing.T) {
+	t.Parallel()
 	proxy := testbed.NewProxy(t, "routes: []")
 	var out bytes.Buffer
 	out.WriteString(http2.ClientPreface)

@@ -122,6 +122,7 @@ func TestRegistry_KitexAtBothEnds(t *testing.T) {
 
 // Nine of ten calls go to one service and one to another.
 func TestRegistry_SplitsBetweenServices(t *testing.T) {
+	t.Parallel()
 	const calls = 1000
 	etcd := testbed.NewEtcd(t)
 	routes := etcdRoutes{t, testbed.DialEtcd(t, etcd.Endpoint)}
@@ -148,6 +149,7 @@ func TestRegistry_SplitsBetweenServices(t *testing.T) {
 
 // What of a call decides its route is matched as it comes from real clients.
 func TestRegistry_MatchesAuthorityAndHeaders(t *testing.T) {
+	t.Parallel()
 	gold, tenant, plain := answering(t, "gold"), answering(t, "tenant"), answering(t, "plain")
 	proxy := testbed.NewProxy(t, fmt.Sprintf(`
 routes:

@@ -98,6 +98,7 @@ func drainingProcess(t *testing.T, drain func(p *process)) (*process, rawPair, [
 }
 
 func TestDrain_Signals(t *testing.T) {
+	t.Parallel()
 	t.Run("the second ends the process at once", func(t *testing.T) {
 		p, _, _ := drainingProcess(t, func(p *process) { require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM)) })
 		begin := time.Now()

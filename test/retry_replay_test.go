@@ -13,6 +13,7 @@ import (
 )
 
 func TestRetry_RequestThatIsLongerThanTheBufferIsNotTriedAgain(t *testing.T) {
+	t.Parallel()
 	for _, buffer := range []int{1000, 61_440, 65_536, 300_000} {
 		t.Run(strconv.Itoa(buffer), func(t *testing.T) {
 			eachRouting(t, func(t *testing.T, routes routing) {
@@ -44,6 +45,7 @@ func TestRetry_RequestThatIsLongerThanTheBufferIsNotTriedAgain(t *testing.T) {
 
 // A request that is still being sent goes on at the next endpoint where it was.
 func TestRetry_StreamIsReplayedHalfWay(t *testing.T) {
+	t.Parallel()
 	eachRouting(t, func(t *testing.T, routes routing) {
 		for _, size := range []int{10, 40_000, 150_000} {
 			t.Run(strconv.Itoa(size), func(t *testing.T) {
@@ -75,6 +77,7 @@ func TestRetry_StreamIsReplayedHalfWay(t *testing.T) {
 
 // A try that ends while the client sends neither loses nor doubles a byte, wherever it ends.
 func TestRetry_ReplayIsExactWhereverTheFirstTryEnds(t *testing.T) {
+	t.Parallel()
 	eachRouting(t, func(t *testing.T, routes routing) {
 		u := newUpstreams(t, routes, 2, "retry: {attempts: 2, codes: [UNAVAILABLE], buffer_bytes: 1048576, "+fast+"}")
 		for i := range 30 {
@@ -109,6 +112,7 @@ func gzipped(t testing.TB, b []byte) []byte {
 }
 
 func TestRetry_CompressedRequestSurvives(t *testing.T) {
+	t.Parallel()
 	eachRouting(t, func(t *testing.T, routes routing) {
 		u := newUpstreams(t, routes, 2, "retry: {attempts: 2, codes: [UNAVAILABLE], "+fast+"}")
 		cs := u.client.Open(t, testbed.RequestFields("grpc-encoding", "gzip", "grpc-accept-encoding", "gzip,identity"))

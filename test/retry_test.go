@@ -26,6 +26,7 @@ import (
 const fast = "backoff: {base: 1ms}"
 
 func TestRetry_ListedCodeIsTriedAtAnotherEndpointWithTheSameRequest(t *testing.T) {
+	t.Parallel()
 	eachRouting(t, func(t *testing.T, routes routing) {
 		u := newUpstreams(t, routes, 3, "retry: {attempts: 3, codes: [UNAVAILABLE, ABORTED], "+fast+"}")
 		cs := u.client.Open(t, testbed.RequestFields("x-id", "1"))
@@ -56,6 +57,7 @@ func TestRetry_ListedCodeIsTriedAtAnotherEndpointWithTheSameRequest(t *testing.T
 }
 
 func TestRetry_OtherCodesPassAfterTheFirstTry(t *testing.T) {
+	t.Parallel()
 	eachRouting(t, func(t *testing.T, routes routing) {
 		u := newUpstreams(t, routes, 2, "retry: {attempts: 3, codes: [UNAVAILABLE], "+fast+"}")
 		for _, code := range []int{1, 2, 5, 8, 13, 16, 77} {
@@ -71,6 +73,7 @@ func TestRetry_OtherCodesPassAfterTheFirstTry(t *testing.T) {
 
 // Without listed codes a call reaches a server once if the server may have seen it.
 func TestRetry_CallThatMayHaveBeenSeenIsSentOnce(t *testing.T) {
+	t.Parallel()
 	for name, end := range map[string]func(st *testbed.H2Stream){
 		"UNAVAILABLE":     func(st *testbed.H2Stream) { fail(st, 14) },
 		"RST_STREAM":      func(st *testbed.H2Stream) { st.Reset(http2.ErrCodeInternal) },
@@ -95,6 +98,7 @@ func TestRetry_CallThatMayHaveBeenSeenIsSentOnce(t *testing.T) {
 }
 
 func TestRetry_StatusAndTrailersOfTheLastTryPass(t *testing.T) {
+	t.Parallel()
 	eachRouting(t, func(t *testing.T, routes routing) {
 		u := newUpstreams(t, routes, 2, "retry: {attempts: 3, codes: [UNAVAILABLE], "+fast+"}")
 		cs := u.client.OpenEnd(t, testbed.RequestFields())
@@ -112,6 +116,7 @@ func TestRetry_StatusAndTrailersOfTheLastTryPass(t *testing.T) {
 
 // What an endpoint said is told, not that the next one could not be reached.
 func TestRetry_EndpointsStatusPassesWhenNoOtherCanBeReached(t *testing.T) {
+	t.Parallel()
 	eachRouting(t, func(t *testing.T, routes routing) {
 		var u upstreams
 		u.servers = []*testbed.H2Server{testbed.NewH2Server(t)}
@@ -135,6 +140,7 @@ func TestRetry_EndpointsStatusPassesWhenNoOtherCanBeReached(t *testing.T) {
 }
 
 func TestRetry_NotOnceHeadersWerePassedOn(t *testing.T) {
+	t.Parallel()
 	eachRouting(t, func(t *testing.T, routes routing) {
 		for name, end := range map[string]func(st *testbed.H2Stream){
 			"trailers": func(st *testbed.H2Stream) { st.SendTrailers(testbed.StatusFields(14, "no")) },
@@ -156,6 +162,7 @@ func TestRetry_NotOnceHeadersWerePassedOn(t *testing.T) {
 }
 
 func TestRetry_ClientsOwnCountOfAttemptsIsAddedTo(t *testing.T) {
+	t.Parallel()
 	eachRouting(t, func(t *testing.T, routes routing) {
 		u := newUpstreams(t, routes, 2, "retry: {attempts: 2, codes: [UNAVAILABLE], "+fast+"}")
 		for own, want := range map[string]string{"3": "4", "-7": "1", "many": "1"} {
@@ -174,6 +181,7 @@ func TestRetry_ClientsOwnCountOfAttemptsIsAddedTo(t *testing.T) {
 }
 
 func TestRetry_WaitsBetweenTries(t *testing.T) {
+	t.Parallel()
 	const most = 150 * time.Millisecond
 	eachRouting(t, func(t *testing.T, routes routing) {
 		u := newUpstreams(t, routes, 1, fmt.Sprintf("retry: {attempts: 10, codes: [UNAVAILABLE], backoff: {base: %s, max: %s}}", most, most))
@@ -194,6 +202,7 @@ func TestRetry_WaitsBetweenTries(t *testing.T) {
 }
 
 func TestRetry_SilentEndpointIsGivenUpAfterThePerTryTimeout(t *testing.T) {
+	t.Parallel()
 	const perTry = 150 * time.Millisecond
 	eachRouting(t, func(t *testing.T, routes routing) {
 		u := newUpstreams(t, routes, 2, fmt.Sprintf("retry: {attempts: 2, codes: [UNAVAILABLE], per_try_timeout: %s, %s}", perTry, fast))
@@ -227,6 +236,7 @@ func mute(t testing.TB) string {
 }
 
 func TestRetry_PerTryTimeoutCountsWhileConnecting(t *testing.T) {
+	t.Parallel()
 	eachRouting(t, func(t *testing.T, routes routing) {
 		requireGoodBesideMute(t, routes, "retry: {attempts: 2, codes: [UNAVAILABLE], per_try_timeout: 100ms, "+fast+"}")
 	})
@@ -234,6 +244,7 @@ func TestRetry_PerTryTimeoutCountsWhileConnecting(t *testing.T) {
 
 // With 100 calls that fail at once, no more retries are under way than a tenth of the calls.
 func TestRetry_BudgetBoundsRetriesUnderWay(t *testing.T) {
+	t.Parallel()
 	const calls, percent = 100, 10
 	eachRouting(t, func(t *testing.T, routes routing) {
 		var firsts, now, most atomic.Int64
@@ -286,6 +297,7 @@ func TestRetry_BudgetBoundsRetriesUnderWay(t *testing.T) {
 
 // What a retry took of the budget is there for the next retry, of the same call too, however the call ended.
 func TestRetry_BudgetIsGivenBack(t *testing.T) {
+	t.Parallel()
 	eachRouting(t, func(t *testing.T, routes routing) {
 		u := newUpstreams(t, routes, 1, "retry: {attempts: 3, codes: [UNAVAILABLE], budget: {percent: 1, min: 1}, per_try_timeout: 5s, "+fast+"}")
 		try := func(ends ...func(cs, st *testbed.H2Stream)) *testbed.H2Stream {
@@ -313,6 +325,7 @@ func TestRetry_BudgetIsGivenBack(t *testing.T) {
 
 // A failed try gives its slot back before the next one needs it.
 func TestRetry_EndpointWithOneStreamIsTriedAgain(t *testing.T) {
+	t.Parallel()
 	eachRouting(t, func(t *testing.T, routes routing) {
 		for _, whenFull := range []string{"fail", "wait"} {
 			t.Run(whenFull, func(t *testing.T) {
@@ -334,6 +347,7 @@ func TestRetry_EndpointWithOneStreamIsTriedAgain(t *testing.T) {
 }
 
 func TestRetry_HonoursTheClientsDeadline(t *testing.T) {
+	t.Parallel()
 	eachRouting(t, func(t *testing.T, routes routing) {
 		t.Run("the next try gets what is left", func(t *testing.T) {
 			u := newUpstreams(t, routes, 2, "retry: {attempts: 2, codes: [UNAVAILABLE], "+fast+"}")
@@ -370,6 +384,7 @@ func TestRetry_HonoursTheClientsDeadline(t *testing.T) {
 }
 
 func TestRetry_HonoursPushback(t *testing.T) {
+	t.Parallel()
 	eachRouting(t, func(t *testing.T, routes routing) {
 		u := newUpstreams(t, routes, 2, "retry: {attempts: 2, codes: [UNAVAILABLE], backoff: {base: 20s, max: 20s}}")
 		for _, wait := range []time.Duration{0, 300 * time.Millisecond} {
@@ -399,6 +414,7 @@ func TestRetry_HonoursPushback(t *testing.T) {
 
 // A client that gives up is not waited for, and nothing is sent for it any more.
 func TestRetry_CancelEndsTheWait(t *testing.T) {
+	t.Parallel()
 	eachRouting(t, func(t *testing.T, routes routing) {
 		u := newUpstreams(t, routes, 2, "retry: {attempts: 2, codes: [UNAVAILABLE], budget: {percent: 1, min: 1}}")
 		for range 3 {
@@ -427,6 +443,7 @@ func TestRetry_CancelEndsTheWait(t *testing.T) {
 }
 
 func TestRetry_BadRequestEndsTheWait(t *testing.T) {
+	t.Parallel()
 	eachRouting(t, func(t *testing.T, routes routing) {
 		u := newUpstreams(t, routes, 2, "retry: {attempts: 2, codes: [UNAVAILABLE]}")
 		cs := u.client.Open(t, testbed.RequestFields())
@@ -441,6 +458,7 @@ func TestRetry_BadRequestEndsTheWait(t *testing.T) {
 
 // A request without a message may end with its headers, before the next try or after it.
 func TestRetry_EmptyRequest(t *testing.T) {
+	t.Parallel()
 	eachRouting(t, func(t *testing.T, routes routing) {
 		for _, key := range []string{"retry: {attempts: 2, codes: [UNAVAILABLE], " + fast + "}", hedge("")} {
 			u := newUpstreams(t, routes, 2, key)
@@ -471,6 +489,7 @@ func TestRetry_EmptyRequest(t *testing.T) {
 
 // Kitex servers and clients see nothing of it.
 func TestRetry_KitexCallIsTriedAgain(t *testing.T) {
+	t.Parallel()
 	var calls atomic.Int64
 	flaky := testbed.NewRaw(t, func(grpc.ServerStream) error {
 		calls.Add(1)

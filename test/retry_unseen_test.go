@@ -16,6 +16,7 @@ import (
 
 // Who cannot be connected to has seen nothing: another endpoint is asked, whatever the route says.
 func TestRetry_RefusedConnectionIsTriedElsewhereWithoutAPolicy(t *testing.T) {
+	t.Parallel()
 	eachRouting(t, func(t *testing.T, routes routing) {
 		u := upstreams{servers: []*testbed.H2Server{testbed.NewH2Server(t)}}
 		u.proxy = testbed.NewProxy(t, routes(t, []string{u.servers[0].Addr, refusing.Address(t)}))
@@ -34,6 +35,7 @@ func TestRetry_RefusedConnectionIsTriedElsewhereWithoutAPolicy(t *testing.T) {
 
 // So has who has no room for it.
 func TestRetry_FullEndpointIsPassedByWithoutAPolicy(t *testing.T) {
+	t.Parallel()
 	eachRouting(t, func(t *testing.T, routes routing) {
 		u := upstreams{servers: []*testbed.H2Server{testbed.NewH2Server(t), testbed.NewH2Server(t)}}
 		u.proxy = testbed.NewProxy(t, strings.Replace(routes(t, u.addresses()),
@@ -59,6 +61,7 @@ func TestRetry_FullEndpointIsPassedByWithoutAPolicy(t *testing.T) {
 
 // A refused stream was certainly not processed: the call waits for room, for as long as its deadline lets it.
 func TestRetry_RefusedStreamWaitsForRoom(t *testing.T) {
+	t.Parallel()
 	eachRouting(t, func(t *testing.T, routes routing) {
 		for name, keys := range map[string][]string{
 			"no policy": nil, "retry": {"retry: {attempts: 2, codes: [ABORTED], " + fast + "}"}, "hedge": {"hedge: {delay: 20s}"},
@@ -104,6 +107,7 @@ func (u *upstreams) refuse(t testing.TB) (stop func() int) {
 }
 
 func TestRetry_RefusedStreamWaitsNoLongerThanItMay(t *testing.T) {
+	t.Parallel()
 	eachRouting(t, func(t *testing.T, routes routing) {
 		for name, keys := range map[string][]string{
 			"no policy": nil, "retry": {"retry: {attempts: 5, codes: [UNAVAILABLE], " + fast + "}"}, "hedge": {"hedge: {delay: 20s}"},
@@ -135,6 +139,7 @@ func TestRetry_RefusedStreamWaitsNoLongerThanItMay(t *testing.T) {
 
 // Where calls are not to wait for room, a refused stream is tried once more, and then as often as the route says.
 func TestRetry_RefusedStreamDoesNotWaitWhereTheRouteWantsNone(t *testing.T) {
+	t.Parallel()
 	eachRouting(t, func(t *testing.T, routes routing) {
 		for tries, keys := range map[int][]string{1 + 1: nil, 1 + 3: {"retry: {attempts: 3, " + fast + "}"}} {
 			u := upstreams{servers: []*testbed.H2Server{testbed.NewH2Server(t), testbed.NewH2Server(t)}}
@@ -152,6 +157,7 @@ func TestRetry_RefusedStreamDoesNotWaitWhereTheRouteWantsNone(t *testing.T) {
 
 // Calls that wait so are among those that limits.pending bounds.
 func TestRetry_RefusedStreamWaitsAsAPendingCall(t *testing.T) {
+	t.Parallel()
 	eachRouting(t, func(t *testing.T, routes routing) {
 		u := newUpstreams(t, routes, 1, "limits: {pending: 4}")
 		u.good(t) // the connection
@@ -226,6 +232,7 @@ func lateLimit(t testing.TB, server *testbed.H2Server, limit int, each time.Dura
 
 // A limit that is announced late costs no call, and no endpoint its place: each takes what it can.
 func TestRetry_LimitThatIsAnnouncedLateLosesNoCall(t *testing.T) {
+	t.Parallel()
 	const limit, calls = 6, 60
 	eachRouting(t, func(t *testing.T, routes routing) {
 		for servers := 1; servers <= 3; servers++ {

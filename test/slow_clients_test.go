@@ -75,6 +75,7 @@ func TestSlow_ClientThatIsGoneWithoutAFinIsGivenUp(t *testing.T) {
 
 // A client that sends a frame byte by byte cannot answer a PING within it.
 func TestSlow_WriterOfOneFrameIsGivenUp(t *testing.T) {
+	t.Parallel()
 	server := testbed.NewH2Server(t)
 	proxy := testbed.NewProxy(t, testbed.RouteTo(server.Addr), shortKeepalive)
 	other := rawPair{client: testbed.DialH2(t, proxy.Addr), server: server}
@@ -103,6 +104,7 @@ func TestSlow_WriterOfOneFrameIsGivenUp(t *testing.T) {
 
 // A client that sends slowly, but whole frames, is slow and no more: its call goes on.
 func TestSlow_WriterOfWholeFramesIsServed(t *testing.T) {
+	t.Parallel()
 	server := testbed.NewH2Server(t)
 	proxy := testbed.NewProxy(t, testbed.RouteTo(server.Addr), shortKeepalive)
 	p := rawPair{client: testbed.DialH2(t, proxy.Addr), server: server}
@@ -174,6 +176,7 @@ func TestSlow_ReaderThatOnlySendsIsCutOff(t *testing.T) {
 
 // The deadline of a call holds however slow its client is.
 func TestSlow_DeadlineEndsTheCallOfAReaderThatDoesNotRead(t *testing.T) {
+	t.Parallel()
 	server := testbed.NewH2Server(t)
 	proxy := testbed.NewProxy(t, testbed.RouteTo(server.Addr))
 	nc, err := net.Dial("tcp", proxy.Addr)

@@ -28,6 +28,7 @@ var bodyFields = testbed.NewFields(
 // What describes a body is not true of what struct mode makes of it. Frame mode keeps both, but for the length of an answer,
 // which it may have to cut.
 func TestBodyFields_AreKeptWithTheirBodyOnly(t *testing.T) {
+	t.Parallel()
 	eachPath(t, func(t *testing.T, to via) {
 		p := newRawPair(t, to)
 		cs, ss, request := p.open(t, append(testbed.RequestFields("x-kept", "1"), bodyFields...))
@@ -55,6 +56,7 @@ func TestBodyFields_AreKeptWithTheirBodyOnly(t *testing.T) {
 
 // A client that checks content-length hears the status of an answer that framegate had to cut.
 func TestBodyFields_StrictClientHearsTheStatusOfAnAnswerThatIsCut(t *testing.T) {
+	t.Parallel()
 	eachMode(t, func(t *testing.T, to via) {
 		server := testbed.NewH2Server(t)
 		var protocols http.Protocols
@@ -88,6 +90,7 @@ func TestBodyFields_StrictClientHearsTheStatusOfAnAnswerThatIsCut(t *testing.T) 
 
 // Peers that check content-length, as Go's net/http does on both sides, take what struct mode has changed, whatever it did.
 func TestBodyFields_StrictPeersTakeWhatIsChanged(t *testing.T) {
+	t.Parallel()
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		w.Header().Set("content-type", "application/grpc")

@@ -147,6 +147,7 @@ func TestStruct_ChangesOfRulesAndSchemaUnderLoadFailNoCall(t *testing.T) {
 
 // A put that does not fit is refused and changes nothing, whichever of the two is put.
 func TestStruct_WhatDoesNotFitChangesNothing(t *testing.T) {
+	t.Parallel()
 	const method = "/shop.Shop/Buy"
 	proxy := testbed.NewProxy(t, "", testbed.EmbeddedEtcd(t))
 	etcd := newStructEtcd(t, proxy)

@@ -39,6 +39,7 @@ func deferredPair(t *testing.T) (proxy *testbed.Proxy, client *testbed.H2Conn, m
 }
 
 func TestStruct_FirstMessageDecidesTheBackend(t *testing.T) {
+	t.Parallel()
 	_, client, ordinary, vip := deferredPair(t)
 	for _, c := range []struct {
 		name   string
@@ -91,6 +92,7 @@ func TestStruct_FirstMessageDecidesTheBackend(t *testing.T) {
 
 // While the first message is waited for there is no endpoint yet: the call ends as any other.
 func TestStruct_CallEndsWhileTheFirstMessageIsWaitedFor(t *testing.T) {
+	t.Parallel()
 	t.Run("deadline", func(t *testing.T) {
 		const timeout = 200 * time.Millisecond
 		_, client, _, _ := deferredPair(t)

@@ -38,6 +38,7 @@ const kitexRules = `[
 
 // A Kitex client of a Kitex server, and rules between them that change what both say.
 func TestStruct_RulesBetweenKitexPeers(t *testing.T) {
+	t.Parallel()
 	header := make(chan []string, 1)
 	to := ruled([]string{testbed.EchoProto(t)}, kitexRules)
 	c := kitexPair(t, to, &testbed.Echo{OnSay: func(ctx context.Context, req *echo.Request) (*echo.Reply, error) {
@@ -145,6 +146,7 @@ service Orders { rpc Put(Order) returns (Order); rpc Many(stream Order) returns 
 // The peers are a version ahead of the framegate between them: rules change what it knows, and nothing of the rest is
 // lost, at any depth.
 func TestStruct_UnknownFieldsSurviveRules(t *testing.T) {
+	t.Parallel()
 	v2 := schemaOf(t, ordersV2)
 	order := func(json string) proto.Message {
 		m := dynamicpb.NewMessage(v2.Method("/shop.Orders/Put").Input())

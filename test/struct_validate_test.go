@@ -17,6 +17,7 @@ import (
 // "framegate route validate" names every mistake in the file: those of rules that need no schema, and of rules that do
 // not fit a schema that is in files, as "serve" does.
 func TestRouteValidate_NamesMistakesOfRules(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	schema := protoFile(t, rawProto)
 	for name, c := range map[string]struct{ schema, rule, want string }{

@@ -59,6 +59,7 @@ func decoded(t testing.TB, encoding string, body []byte) (texts []string, compre
 // Compressed and plain messages may follow each other. What a rule changes is compressed as it was, what none changes is
 // not touched: its bytes are those of the peer's own compressor.
 func TestStruct_ChangesCompressedMessages(t *testing.T) {
+	t.Parallel()
 	to := marking(t)
 	for _, pair := range [][2]string{{"gzip", "zstd"}, {"zstd", "snappy"}, {"snappy", "deflate"}, {"deflate", "gzip"}} {
 		up, down := pair[0], pair[1]
@@ -91,6 +92,7 @@ func TestStruct_ChangesCompressedMessages(t *testing.T) {
 
 // The endpoint is not told of encodings that could not be decoded here, unless those pass.
 func TestStruct_AcceptEncodingIsWhatCanBeDecoded(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		to   via
 		want []string
@@ -107,6 +109,7 @@ func TestStruct_AcceptEncodingIsWhatCanBeDecoded(t *testing.T) {
 }
 
 func TestStruct_ContentSubtypes(t *testing.T) {
+	t.Parallel()
 	to := marking(t)
 	for subtype, c := range map[string]struct{ sent, atServer, answer, atClient string }{
 		"":       {string(text("a")), string(text("up a")), string(text("b")), string(text("down b"))},
@@ -145,6 +148,7 @@ func wantBody(t testing.TB, body []byte, want, subtype string) {
 
 // What cannot be decoded ends the call, and where that is known from the headers it never gets to the endpoint.
 func TestStruct_WhatCannotBeDecodedIsRefused(t *testing.T) {
+	t.Parallel()
 	gzipped := encoded(t, "gzip", text("a"))
 	for name, c := range map[string]struct {
 		fields testbed.Fields
@@ -185,6 +189,7 @@ func TestStruct_WhatCannotBeDecodedIsRefused(t *testing.T) {
 
 // What a route does with a content-type does not hang on whether it has rules, a schema or neither.
 func TestStruct_ContentTypesHaveOneAnswer(t *testing.T) {
+	t.Parallel()
 	schema := fmt.Sprintf("schema: {files: [%q]}", protoFile(t, rawProto))
 	for name, route := range map[string]string{
 		"rules":                   "mode: struct\n  " + schema + "\n  struct: {rules: [{on: request, when: 'message.text == \"no\"', action: reject}]}",
@@ -228,6 +233,7 @@ func TestStruct_ContentTypesHaveOneAnswer(t *testing.T) {
 
 // With pass, what cannot be decoded goes through as it came, beside messages that are changed.
 func TestStruct_WhatCannotBeDecodedPasses(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		fields     testbed.Fields
 		sent, want []byte
@@ -253,6 +259,7 @@ func TestStruct_WhatCannotBeDecodedPasses(t *testing.T) {
 
 // The limit holds for a message as it comes, as it is decompressed, and as the rules leave it.
 func TestStruct_LimitHoldsBeforeAndAfterDecoding(t *testing.T) {
+	t.Parallel()
 	const limit = 1000
 	server := testbed.NewH2Server(t)
 	proxy := testbed.NewProxy(t, testbed.RuledRouteTo(server.Addr, []string{protoFile(t, rawProto)},
@@ -314,6 +321,7 @@ func TestStruct_AnnouncedSizeAllocatesNothing(t *testing.T) {
 
 // An endpoint that cannot be asked for its schema, or that has none.
 func TestStruct_EndpointWithoutReflection(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		backend func(t testing.TB) string
 		code    int

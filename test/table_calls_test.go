@@ -57,6 +57,7 @@ func wantMessages(t testing.TB, got, want [][]byte) {
 }
 
 func TestCalls_UnaryKeepsBytes(t *testing.T) {
+	t.Parallel()
 	eachPath(t, func(t *testing.T, to via) {
 		cc := goPair(t, to, func(stream grpc.ServerStream) error {
 			m, err := testbed.Recv(stream)
@@ -77,6 +78,7 @@ func TestCalls_UnaryKeepsBytes(t *testing.T) {
 }
 
 func TestCalls_ClientStreamKeepsOrderAndBytes(t *testing.T) {
+	t.Parallel()
 	eachPath(t, func(t *testing.T, to via) {
 		got := make(chan [][]byte, 1)
 		cc := goPair(t, to, func(stream grpc.ServerStream) error {
@@ -102,6 +104,7 @@ func TestCalls_ClientStreamKeepsOrderAndBytes(t *testing.T) {
 }
 
 func TestCalls_ServerStreamKeepsOrderAndBytes(t *testing.T) {
+	t.Parallel()
 	eachPath(t, func(t *testing.T, to via) {
 		var sent [][]byte
 		for i, size := range messageSizes {
@@ -129,6 +132,7 @@ func TestCalls_ServerStreamKeepsOrderAndBytes(t *testing.T) {
 
 // Both sides send at once and neither waits for the other.
 func TestCalls_BidiDirectionsAreIndependent(t *testing.T) {
+	t.Parallel()
 	const each = 200
 	eachPath(t, func(t *testing.T, to via) {
 		atServer := make(chan [][]byte, 1)
@@ -175,6 +179,7 @@ func sendMany(stream interface{ SendMsg(m any) error }, n, seed int) error {
 }
 
 func TestCalls_ZeroMessages(t *testing.T) {
+	t.Parallel()
 	eachPath(t, func(t *testing.T, to via) {
 		for name, want := range map[string]error{"ok": nil, "error": status.Error(codes.NotFound, "nothing here")} {
 			t.Run(name, func(t *testing.T) {
@@ -196,6 +201,7 @@ func TestCalls_ZeroMessages(t *testing.T) {
 
 // A request that is HEADERS with END_STREAM, without any DATA, is a request of no message.
 func TestCalls_HeadersWithEndStreamAreARequestOfNoMessage(t *testing.T) {
+	t.Parallel()
 	eachPath(t, func(t *testing.T, to via) {
 		p := newRawPair(t, to)
 		cs := p.client.OpenEnd(t, testbed.RequestFields())
@@ -213,6 +219,7 @@ func TestCalls_HeadersWithEndStreamAreARequestOfNoMessage(t *testing.T) {
 
 // The client goes on sending after the server has ended the call: it learns of the end, and nothing hangs.
 func TestCalls_ServerEndsFirst(t *testing.T) {
+	t.Parallel()
 	eachPath(t, func(t *testing.T, to via) {
 		for _, code := range []codes.Code{codes.OK, codes.AlreadyExists} {
 			t.Run(code.String(), func(t *testing.T) {
@@ -239,6 +246,7 @@ func TestCalls_ServerEndsFirst(t *testing.T) {
 // A server that ends the call while it owes the client nothing may ask it to stop with RST_STREAM(NO_ERROR), RFC 9113
 // §8.1; or not: framegate must not wait for either.
 func TestCalls_ServerEndsFirstOnTheWire(t *testing.T) {
+	t.Parallel()
 	eachPath(t, func(t *testing.T, to via) {
 		p := newRawPair(t, to)
 		cs, ss, _ := p.open(t, testbed.RequestFields())
@@ -251,6 +259,7 @@ func TestCalls_ServerEndsFirstOnTheWire(t *testing.T) {
 }
 
 func TestCalls_ServerGoesOnAfterClientHalfCloses(t *testing.T) {
+	t.Parallel()
 	const replies = 20
 	eachPath(t, func(t *testing.T, to via) {
 		closed := make(chan struct{})
@@ -273,6 +282,7 @@ func TestCalls_ServerGoesOnAfterClientHalfCloses(t *testing.T) {
 
 // An endpoint may be a Unix socket.
 func TestCalls_ToAUnixSocket(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "backend.sock")
 	testbed.NewRawAt(t, "unix", path, echoAll)
 	cc := testbed.DialGRPC(t, testbed.NewProxy(t, testbed.RouteTo("unix:"+path)).Addr)
@@ -281,6 +291,7 @@ func TestCalls_ToAUnixSocket(t *testing.T) {
 
 // Calls that share a connection keep their messages apart.
 func TestCalls_ConcurrentStreamsDoNotMix(t *testing.T) {
+	t.Parallel()
 	const streams, rounds = 50, 10
 	eachPath(t, func(t *testing.T, to via) {
 		cc := goPair(t, to, echoAll)

@@ -107,6 +107,7 @@ func TestCancel_ReachesTheUpstreamAtOnce(t *testing.T) {
 
 // One call's cancel leaves the other calls of the connection alone.
 func TestCancel_LeavesOtherCallsAlone(t *testing.T) {
+	t.Parallel()
 	eachPath(t, func(t *testing.T, to via) {
 		p := newRawPair(t, to)
 		cs1, ss1, _ := p.open(t, testbed.RequestFields())

@@ -14,6 +14,7 @@ func notReallyCompressed(seed int) []byte {
 }
 
 func TestCompression_FlagAndPayloadAreUntouched(t *testing.T) {
+	t.Parallel()
 	eachFramePath(t, func(t *testing.T, to via) {
 		p := newRawPair(t, to)
 		for _, name := range []string{"gzip", "deflate", "snappy", "zstd", "identity"} {
@@ -40,6 +41,7 @@ func TestCompression_FlagAndPayloadAreUntouched(t *testing.T) {
 
 // Each direction has its own compression.
 func TestCompression_DirectionsAreIndependent(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ name, up, down string }{
 		{"both, different", "gzip", "zstd"},
 		{"request only", "snappy", ""},
@@ -76,6 +78,7 @@ func valuesOf(name string) []string {
 
 // The upstream must not believe that the client can read what it cannot: no more, no fewer, and once.
 func TestCompression_AcceptEncodingIsTheClients(t *testing.T) {
+	t.Parallel()
 	eachFramePath(t, func(t *testing.T, to via) {
 		p := newRawPair(t, to)
 		for _, c := range []struct{ name, encoding, accept string }{

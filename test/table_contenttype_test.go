@@ -9,6 +9,7 @@ import (
 )
 
 func TestContentType_IsKeptBothWays(t *testing.T) {
+	t.Parallel()
 	eachFramePath(t, func(t *testing.T, to via) {
 		p := newRawPair(t, to)
 		for _, contentType := range []string{
@@ -32,6 +33,7 @@ func TestContentType_IsKeptBothWays(t *testing.T) {
 }
 
 func TestAuthority_IsKept(t *testing.T) {
+	t.Parallel()
 	eachPath(t, func(t *testing.T, to via) {
 		p := newRawPair(t, to)
 		for _, authority := range []string{testbed.Authority, "svc.example.com", "127.0.0.1:1", "[::1]:443"} {
@@ -45,6 +47,7 @@ func TestAuthority_IsKept(t *testing.T) {
 
 // RFC 9113 §8.3.1: without :authority it is host that names the authority.
 func TestAuthority_IsHostWithoutAuthority(t *testing.T) {
+	t.Parallel()
 	p := newRawPair(t, proxied)
 	fields := testbed.NewFields(
 		":method", "POST", ":scheme", "http", ":path", testbed.Method,
@@ -56,6 +59,7 @@ func TestAuthority_IsHostWithoutAuthority(t *testing.T) {
 }
 
 func TestAuthority_IsReplacedByTheRoute(t *testing.T) {
+	t.Parallel()
 	server := testbed.NewH2Server(t)
 	proxy := testbed.NewProxy(t, testbed.RouteWith(server.Addr, "authority: inside.example.com:8443"))
 	p := rawPair{client: testbed.DialH2(t, proxy.Addr), server: server}

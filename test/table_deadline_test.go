@@ -45,6 +45,7 @@ func timeoutOf(t testing.TB, request testbed.Fields) time.Duration {
 }
 
 func TestDeadline_UpstreamSeesNoMoreThanTheClientHas(t *testing.T) {
+	t.Parallel()
 	eachPath(t, func(t *testing.T, to via) {
 		p := newRawPair(t, to)
 		for timeout, limit := range map[string]time.Duration{
@@ -62,6 +63,7 @@ func TestDeadline_UpstreamSeesNoMoreThanTheClientHas(t *testing.T) {
 }
 
 func TestDeadline_UpstreamSeesNoneIfTheClientSetNone(t *testing.T) {
+	t.Parallel()
 	eachPath(t, func(t *testing.T, to via) {
 		p := newRawPair(t, to)
 		_, _, request := p.open(t, testbed.RequestFields())
@@ -71,6 +73,7 @@ func TestDeadline_UpstreamSeesNoneIfTheClientSetNone(t *testing.T) {
 
 // The client here keeps no clock: what ends the call is framegate.
 func TestDeadline_ExpiryEndsTheCallWhileTheUpstreamSleeps(t *testing.T) {
+	t.Parallel()
 	eachMode(t, func(t *testing.T, to via) {
 		const timeout = 500 * time.Millisecond
 		for name, before := range map[string]func(cs, ss *testbed.H2Stream){
@@ -106,6 +109,7 @@ func TestDeadline_ExpiryEndsTheCallWhileTheUpstreamSleeps(t *testing.T) {
 }
 
 func TestDeadline_ExpirySeenByGRPCGo(t *testing.T) {
+	t.Parallel()
 	const timeout = 500 * time.Millisecond
 	eachPath(t, func(t *testing.T, to via) {
 		ended := make(chan struct{})
@@ -127,6 +131,7 @@ func TestDeadline_ExpirySeenByGRPCGo(t *testing.T) {
 // A server that keeps the deadline itself resets the call when it has passed (grpc-go: CANCEL), at the moment at which
 // framegate's own clock ends it. Whichever is first, the client's answer is the same.
 func TestDeadline_ExpiryAtBothEndsIsATimeout(t *testing.T) {
+	t.Parallel()
 	eachMode(t, func(t *testing.T, to via) {
 		const rounds, calls = 10, 100
 		client := testbed.DialH2(t, to(t, testbed.NewRaw(t, func(stream grpc.ServerStream) error {
@@ -151,6 +156,7 @@ func TestDeadline_ExpiryAtBothEndsIsATimeout(t *testing.T) {
 }
 
 func TestDeadline_RouteTimeout(t *testing.T) {
+	t.Parallel()
 	const timeout = 500 * time.Millisecond
 	server := testbed.NewH2Server(t)
 	proxy := testbed.NewProxy(t, testbed.RouteWith(server.Addr, "timeout: "+timeout.String()))

@@ -13,6 +13,7 @@ import (
 
 // Each message is at the other side before the next exists: nothing is held back to be sent with more.
 func TestDelivery_EachMessageIsDeliveredBeforeTheNextExists(t *testing.T) {
+	t.Parallel()
 	eachPath(t, func(t *testing.T, to via) {
 		p := newRawPair(t, to)
 		cs, ss, _ := p.open(t, testbed.RequestFields())
@@ -37,6 +38,7 @@ func TestDelivery_EachMessageIsDeliveredBeforeTheNextExists(t *testing.T) {
 
 // The server speaks before the client has sent anything.
 func TestDelivery_ServerMaySpeakFirst(t *testing.T) {
+	t.Parallel()
 	eachPath(t, func(t *testing.T, to via) {
 		p := newRawPair(t, to)
 		cs, ss, _ := p.open(t, testbed.RequestFields())
@@ -54,6 +56,7 @@ func TestDelivery_ServerMaySpeakFirst(t *testing.T) {
 
 // A direction that is full does not stop the other.
 func TestDelivery_BlockedDirectionDoesNotStopTheOther(t *testing.T) {
+	t.Parallel()
 	eachPath(t, func(t *testing.T, to via) {
 		t.Run("client does not read", func(t *testing.T) {
 			server := testbed.NewH2Server(t)
@@ -89,6 +92,7 @@ func TestDelivery_BlockedDirectionDoesNotStopTheOther(t *testing.T) {
 
 // Where DATA frames begin and end means nothing to gRPC.
 func TestDelivery_MessagesDoNotDependOnDataFrames(t *testing.T) {
+	t.Parallel()
 	three := bytes.Join([][]byte{testbed.Frame(text("a")), testbed.Frame(nil), testbed.Frame(text("ccc"))}, nil)
 	want := []testbed.Message{{Payload: text("a")}, {Payload: []byte{}}, {Payload: text("ccc")}}
 	for name, send := range map[string]func(s *testbed.H2Stream){
@@ -120,6 +124,7 @@ func sendByBytes(s *testbed.H2Stream, b []byte) {
 
 // Padding is HTTP/2's; it is no part of the message.
 func TestDelivery_PaddingIsNotForwarded(t *testing.T) {
+	t.Parallel()
 	eachPath(t, func(t *testing.T, to via) {
 		p := newRawPair(t, to)
 		cs, ss, _ := p.open(t, testbed.RequestFields())

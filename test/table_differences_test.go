@@ -11,6 +11,7 @@ import (
 // What frame mode on Kitex's transport cannot carry, as KITEX.md lists it. Each of these is a difference from a direct
 // call. They are tested so that a change of them is noticed: when the relay carries one, its test moves to the table.
 func TestDifferences(t *testing.T) {
+	t.Parallel()
 	p := newRawPair(t, proxied)
 
 	t.Run("user-agent is Kitex's", func(t *testing.T) {
@@ -55,6 +56,7 @@ func TestDifferences(t *testing.T) {
 // The same for what KITEX.md does not list: Kitex's decodeState (http_util.go) parses these fields and keeps only its
 // own reading of them, so that a handler cannot put them back.
 func TestDifferences_OfOddButLegalFields(t *testing.T) {
+	t.Parallel()
 	p := newRawPair(t, proxied)
 
 	t.Run("the message is that of grpc-status-details-bin", func(t *testing.T) {

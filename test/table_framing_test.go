@@ -21,6 +21,7 @@ var brokenBodies = map[string][]byte{
 
 // A half-close would make the cut message look like an end that the client wanted.
 func TestFraming_CutRequestIsAnErrorOnBothSides(t *testing.T) {
+	t.Parallel()
 	eachMode(t, func(t *testing.T, to via) {
 		for name, body := range brokenBodies {
 			t.Run(name, func(t *testing.T) {
@@ -37,6 +38,7 @@ func TestFraming_CutRequestIsAnErrorOnBothSides(t *testing.T) {
 }
 
 func TestFraming_CutResponseIsAnErrorOnBothSides(t *testing.T) {
+	t.Parallel()
 	eachMode(t, func(t *testing.T, to via) {
 		for name, body := range brokenBodies {
 			for endName, end := range map[string]func(ss *testbed.H2Stream){
@@ -63,6 +65,7 @@ func TestFraming_CutResponseIsAnErrorOnBothSides(t *testing.T) {
 
 // Whole messages without a status are no answer either.
 func TestFraming_ResponseWithoutTrailersIsAnError(t *testing.T) {
+	t.Parallel()
 	eachMode(t, func(t *testing.T, to via) {
 		p := newRawPair(t, to)
 		cs, ss, _ := p.open(t, testbed.RequestFields())
@@ -76,6 +79,7 @@ func TestFraming_ResponseWithoutTrailersIsAnError(t *testing.T) {
 
 // A peer's word for a message's size is checked before anything is done for it.
 func TestFraming_MessageOverTheLimit(t *testing.T) {
+	t.Parallel()
 	eachMode(t, func(t *testing.T, to via) {
 		bodies := map[string][]byte{
 			"the largest prefix":    testbed.Prefix(0, 0xFFFFFFFF),
@@ -107,6 +111,7 @@ func TestFraming_MessageOverTheLimit(t *testing.T) {
 }
 
 func TestFraming_LimitIsConfigured(t *testing.T) {
+	t.Parallel()
 	const limit = 1000
 	server := testbed.NewH2Server(t)
 	for name, c := range map[string]struct {
@@ -161,6 +166,7 @@ func TestFraming_AnnouncedSizeAllocatesNothing(t *testing.T) {
 
 // An upstream that answers with something that is not gRPC, or with a status that is not one, is never taken for OK.
 func TestFraming_ResponseThatIsNotGRPC(t *testing.T) {
+	t.Parallel()
 	eachMode(t, func(t *testing.T, to via) {
 		for name, respond := range map[string]func(ss *testbed.H2Stream){
 			"HTTP 503": func(ss *testbed.H2Stream) {

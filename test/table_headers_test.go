@@ -9,6 +9,7 @@ import (
 )
 
 func TestHeaders_AreDeliveredBeforeAnyMessage(t *testing.T) {
+	t.Parallel()
 	eachPath(t, func(t *testing.T, to via) {
 		for name, fields := range map[string]testbed.Fields{
 			"custom": testbed.NewFields("x-early", "1"),
@@ -32,6 +33,7 @@ func TestHeaders_AreDeliveredBeforeAnyMessage(t *testing.T) {
 }
 
 func TestHeaders_AreDeliveredBeforeAnError(t *testing.T) {
+	t.Parallel()
 	eachPath(t, func(t *testing.T, to via) {
 		p := newRawPair(t, to)
 		cs, ss, _ := p.open(t, testbed.RequestFields())
@@ -49,6 +51,7 @@ func TestHeaders_AreDeliveredBeforeAnError(t *testing.T) {
 
 // Headers that carry nothing of their own are still headers.
 func TestHeaders_PlainOnesBeforeAnErrorStayHeaders(t *testing.T) {
+	t.Parallel()
 	eachPath(t, func(t *testing.T, to via) {
 		p := newRawPair(t, to)
 		cs, ss, _ := p.open(t, testbed.RequestFields())
@@ -61,6 +64,7 @@ func TestHeaders_PlainOnesBeforeAnErrorStayHeaders(t *testing.T) {
 }
 
 func TestHeaders_TrailersOnlyStaysTrailersOnly(t *testing.T) {
+	t.Parallel()
 	eachPath(t, func(t *testing.T, to via) {
 		for name, code := range map[string]int{"ok": 0, "error": 7} {
 			t.Run(name, func(t *testing.T) {

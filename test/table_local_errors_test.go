@@ -25,6 +25,7 @@ func silentAddr(t testing.TB) string {
 }
 
 func TestLocalErrors(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		routes func(t testing.TB) string

@@ -65,6 +65,7 @@ func wantFields(t testing.TB, got, want testbed.Fields) {
 }
 
 func TestMetadata_OfRequestReachesUpstream(t *testing.T) {
+	t.Parallel()
 	eachPath(t, func(t *testing.T, to via) {
 		p := newRawPair(t, to)
 		for _, c := range metadataCases {
@@ -78,6 +79,7 @@ func TestMetadata_OfRequestReachesUpstream(t *testing.T) {
 }
 
 func TestMetadata_OfResponseHeadersReachesClient(t *testing.T) {
+	t.Parallel()
 	eachPath(t, func(t *testing.T, to via) {
 		p := newRawPair(t, to)
 		for _, c := range metadataCases {
@@ -94,6 +96,7 @@ func TestMetadata_OfResponseHeadersReachesClient(t *testing.T) {
 }
 
 func TestMetadata_OfTrailersReachesClient(t *testing.T) {
+	t.Parallel()
 	eachPath(t, func(t *testing.T, to via) {
 		p := newRawPair(t, to)
 		for _, code := range []int{0, 5} {
@@ -112,6 +115,7 @@ func TestMetadata_OfTrailersReachesClient(t *testing.T) {
 }
 
 func TestMetadata_OfTrailersOnlyReachesClient(t *testing.T) {
+	t.Parallel()
 	eachPath(t, func(t *testing.T, to via) {
 		p := newRawPair(t, to)
 		for _, c := range metadataCases {
@@ -128,6 +132,7 @@ func TestMetadata_OfTrailersOnlyReachesClient(t *testing.T) {
 
 // Beyond the limits (64 KiB by default) a call fails, and only that call.
 func TestMetadata_OverTheLimitFailsTheCall(t *testing.T) {
+	t.Parallel()
 	tooMuch := manyFields(100, 1000)
 	server := testbed.NewH2Server(t)
 	target := proxied(t, server.Addr)
@@ -166,6 +171,7 @@ var hopByHop = testbed.NewFields(
 )
 
 func TestMetadata_HopByHopIsNotForwarded(t *testing.T) {
+	t.Parallel()
 	// What the test relies on: a raw peer sends such fields and a raw peer sees them.
 	t.Run("direct", func(t *testing.T) {
 		p := newRawPair(t, direct)
@@ -201,6 +207,7 @@ func wantNoHopByHop(t testing.TB, got testbed.Fields) {
 
 // framegate's clients do not see what framegate and its upstreams say to each other, and the other way round.
 func TestMetadata_NothingIsAdded(t *testing.T) {
+	t.Parallel()
 	p := newRawPair(t, proxied)
 	cs, ss, request := p.open(t, testbed.RequestFields())
 	allowed := testbed.RequestFields("user-agent", "", "via", "") // see TestDifferences and TestVia

@@ -10,6 +10,7 @@ import (
 
 // Every method name reaches the upstream as it is.
 func TestMethod_IsKept(t *testing.T) {
+	t.Parallel()
 	eachPath(t, func(t *testing.T, to via) {
 		p := newRawPair(t, to)
 		for _, path := range []string{"/a.b.c.Service/Method", "/Service/Method", "/a.b.c.Service/method_1"} {
@@ -23,6 +24,7 @@ func TestMethod_IsKept(t *testing.T) {
 
 // framegate has a grpc.health.v1.Health of its own. What only looks like it belongs to the upstream.
 func TestMethod_LikeFramegatesOwnIsForwarded(t *testing.T) {
+	t.Parallel()
 	eachPath(t, func(t *testing.T, to via) {
 		for _, path := range []string{
 			"/grpc.health.v2.Health/Check", "/my.shop.Health/Check", "/Health/Check", "/my.shop.Checks/Check", "/grpc.health.v1.Health/Other",
@@ -43,6 +45,7 @@ func TestMethod_LikeFramegatesOwnIsForwarded(t *testing.T) {
 
 // framegate answers for itself when it is asked for its own health, and only then.
 func TestMethod_OwnHealthIsNotForwarded(t *testing.T) {
+	t.Parallel()
 	p := newRawPair(t, proxied)
 	for name, c := range map[string]struct {
 		request []byte

@@ -36,6 +36,7 @@ var resetStates = map[string]func(cs, ss *testbed.H2Stream){
 // Whatever code the upstream resets with, even NO_ERROR: the call was not completed, so it is not OK. The error is
 // framegate's, because the upstream gave no status.
 func TestReset_ByTheUpstreamIsNeverOK(t *testing.T) {
+	t.Parallel()
 	eachMode(t, func(t *testing.T, to via) {
 		for name, enter := range resetStates {
 			t.Run(name, func(t *testing.T) {
@@ -59,6 +60,7 @@ func TestReset_ByTheUpstreamIsNeverOK(t *testing.T) {
 
 // Numbers that are no code of HTTP/2's are as INTERNAL_ERROR, whatever they are.
 func TestReset_OfUnknownCodesIsNeverOK(t *testing.T) {
+	t.Parallel()
 	eachMode(t, func(t *testing.T, to via) {
 		for name, enter := range resetStates {
 			t.Run(name, func(t *testing.T) {
@@ -76,6 +78,7 @@ func TestReset_OfUnknownCodesIsNeverOK(t *testing.T) {
 
 // A stream of which something of an answer has come was processed, whatever its code says: it is not sent again.
 func TestReset_AnAnswerThatHasBegunIsNotRefused(t *testing.T) {
+	t.Parallel()
 	eachMode(t, func(t *testing.T, to via) {
 		p := newRawPair(t, to)
 		for range 30 {
@@ -107,6 +110,7 @@ func codeOfReset(code http2.ErrCode) int {
 }
 
 func TestReset_UpstreamConnectionLost(t *testing.T) {
+	t.Parallel()
 	eachMode(t, func(t *testing.T, to via) {
 		for name, enter := range resetStates {
 			t.Run(name, func(t *testing.T) {
@@ -128,6 +132,7 @@ func TestReset_UpstreamConnectionLost(t *testing.T) {
 // A stream above GOAWAY's last one was not processed (RFC 9113 §6.8), nor was one that was refused (§8.7): framegate
 // tries it again, on another connection. Nothing of the request is lost by that: here there is no message yet.
 func TestReset_UnprocessedCallIsTriedAgain(t *testing.T) {
+	t.Parallel()
 	eachMode(t, func(t *testing.T, to via) {
 		for name, refuse := range map[string]func(ss *testbed.H2Stream) error{
 			"refused stream": func(ss *testbed.H2Stream) error {
@@ -188,6 +193,7 @@ func TestReset_UnprocessedCallIsTriedAgain(t *testing.T) {
 
 // GOAWAY takes the connection out of use; the calls on it that the upstream does process go on.
 func TestReset_GoAwayLetsRunningCallsFinish(t *testing.T) {
+	t.Parallel()
 	eachMode(t, func(t *testing.T, to via) {
 		p := newRawPair(t, to)
 		cs, ss, _ := p.open(t, testbed.RequestFields())

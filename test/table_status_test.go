@@ -41,6 +41,7 @@ func (p rawPair) answer(t testing.TB, shape string, status testbed.Fields) testb
 }
 
 func TestStatus_CodeIsUnchanged(t *testing.T) {
+	t.Parallel()
 	eachPath(t, func(t *testing.T, to via) {
 		p := newRawPair(t, to)
 		for shape := range responseShapes {
@@ -57,6 +58,7 @@ func TestStatus_CodeIsUnchanged(t *testing.T) {
 }
 
 func TestStatus_MessageIsUnchanged(t *testing.T) {
+	t.Parallel()
 	messages := []struct{ name, encoded, want string }{
 		{"empty", "", ""},
 		{"ascii", "a plain message", "a plain message"},
@@ -102,6 +104,7 @@ func field(number int, value string) string {
 }
 
 func TestStatus_DetailsAreUnchanged(t *testing.T) {
+	t.Parallel()
 	eachPath(t, func(t *testing.T, to via) {
 		p := newRawPair(t, to)
 		for shape := range responseShapes {
@@ -117,6 +120,7 @@ func TestStatus_DetailsAreUnchanged(t *testing.T) {
 
 // The same seen through a library: what a grpc-go server returns is what a grpc-go client gets.
 func TestStatus_SameThroughGRPCGo(t *testing.T) {
+	t.Parallel()
 	eachPath(t, func(t *testing.T, to via) {
 		for code := codes.Code(0); code <= 17; code++ {
 			if code == 17 {
@@ -142,6 +146,7 @@ func TestStatus_SameThroughGRPCGo(t *testing.T) {
 
 // Kitex servers say business errors in trailers of their own, for Kitex clients.
 func TestStatus_BusinessErrorPasses(t *testing.T) {
+	t.Parallel()
 	eachPath(t, func(t *testing.T, to via) {
 		p := newRawPair(t, to)
 		for shape := range responseShapes {

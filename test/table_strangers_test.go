@@ -34,6 +34,7 @@ var strangers = map[string][]byte{
 
 // A stranger is closed or answered; the others notice nothing.
 func TestStrangers_AreClosedOrAnswered(t *testing.T) {
+	t.Parallel()
 	server := testbed.NewH2Server(t)
 	proxy := testbed.NewProxy(t, testbed.RouteTo(server.Addr))
 	for name, hello := range strangers {
@@ -53,6 +54,7 @@ func TestStrangers_AreClosedOrAnswered(t *testing.T) {
 
 // Those who leave or stop in the middle disturb nobody.
 func TestStrangers_WhoSayTooLittle(t *testing.T) {
+	t.Parallel()
 	server := testbed.NewH2Server(t)
 	proxy := testbed.NewProxy(t, testbed.RouteTo(server.Addr))
 	for name, hello := range map[string]string{
@@ -78,6 +80,7 @@ func TestStrangers_WhoSayTooLittle(t *testing.T) {
 
 // HTTP/2 that is not gRPC gets an end, with or without words.
 func TestStrangers_HTTP2RequestsThatAreNotGRPC(t *testing.T) {
+	t.Parallel()
 	server := testbed.NewH2Server(t)
 	proxy := testbed.NewProxy(t, testbed.RouteTo(server.Addr))
 	for name, fields := range map[string]testbed.Fields{

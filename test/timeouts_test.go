@@ -71,6 +71,7 @@ func clientSays(cs, _ *testbed.H2Stream) { _ = cs.TrySend(testbed.Frame(text("re
 func serverSays(_, st *testbed.H2Stream) { _ = st.TrySend(testbed.Frame(text("reply"))) }
 
 func TestTimeout_EndsTheWholeCall(t *testing.T) {
+	t.Parallel()
 	const timeout = 500 * time.Millisecond
 	eachRouting(t, func(t *testing.T, routes routing) {
 		for _, more := range []string{"", hedge(", buffer_bytes: 1000"), "retry: {attempts: 3, codes: [DEADLINE_EXCEEDED, CANCELLED, UNAVAILABLE]}"} {
@@ -124,6 +125,7 @@ func TestTimeout_EndsTheWholeCall(t *testing.T) {
 }
 
 func TestTimeout_IdleCallEndsAndOneThatTalksDoesNot(t *testing.T) {
+	t.Parallel()
 	const idle = time.Second // much longer than a busy machine keeps anybody from talking
 	eachRouting(t, func(t *testing.T, routes routing) {
 		u := newUpstreams(t, routes, 1, "idle_timeout: 1s")
@@ -159,6 +161,7 @@ func TestTimeout_IdleCallEndsAndOneThatTalksDoesNot(t *testing.T) {
 }
 
 func TestTimeout_MaxStreamAgeEndsCallsGiveOrTakeATenth(t *testing.T) {
+	t.Parallel()
 	const age = 500 * time.Millisecond
 	eachRouting(t, func(t *testing.T, routes routing) {
 		u := newUpstreams(t, routes, 1, "max_stream_age: 500ms")
@@ -186,6 +189,7 @@ func TestTimeout_MaxStreamAgeEndsCallsGiveOrTakeATenth(t *testing.T) {
 }
 
 func TestTimeout_NoneByDefault(t *testing.T) {
+	t.Parallel()
 	eachRouting(t, func(t *testing.T, routes routing) {
 		u := newUpstreams(t, routes, 1)
 		cs := u.client.Open(t, testbed.RequestFields())

@@ -26,6 +26,7 @@ func ours(n int) string { return strings.TrimSuffix(strings.Repeat("2 framegate,
 
 // What goes upstream says that framegate has handed it on (RFC 9110 §7.6.3), after those that did before.
 func TestVia_IsAddedToWhatCame(t *testing.T) {
+	t.Parallel()
 	eachMode(t, func(t *testing.T, to via) {
 		p := newRawPair(t, to)
 		for _, came := range [][]string{nil, {"1.1 edge"}, {"1.1 edge, 2 framegate (a, b)", "2 other"}, {ours(8)}} {
@@ -45,6 +46,7 @@ func TestVia_IsAddedToWhatCame(t *testing.T) {
 
 // Each attempt says it once.
 func TestVia_OfEachAttempt(t *testing.T) {
+	t.Parallel()
 	for name, policy := range map[string]string{
 		"retry": "retry: {attempts: 3, codes: [UNAVAILABLE]}",
 		"hedge": "hedge: {delay: 1ms, budget: {percent: 100, min: 10}}",
@@ -66,6 +68,7 @@ func TestVia_OfEachAttempt(t *testing.T) {
 }
 
 func TestVia_TooManyHopsAreRefused(t *testing.T) {
+	t.Parallel()
 	eachRoutes(t, func(t *testing.T, routes routesTo) {
 		for name, c := range map[string]struct {
 			max  int
@@ -105,6 +108,7 @@ func TestVia_TooManyHopsAreRefused(t *testing.T) {
 // Framegates whose routes lead to each other, or to themselves, hand a call on a few times and then end it, also where
 // their routes try again what fails.
 func TestVia_LoopsEnd(t *testing.T) {
+	t.Parallel()
 	for name, policy := range map[string]string{"plain": "", "retry": "retry: {attempts: 5, codes: [INTERNAL, UNAVAILABLE], budget: {percent: 100, min: 1000}}"} {
 		for _, gateways := range []int{1, 2} {
 			t.Run(fmt.Sprintf("%s, %d", name, gateways), func(t *testing.T) {
