@@ -45,6 +45,7 @@ func startProcess(t *testing.T, config string) *process {
 	p.cmd = exec.Command(os.Args[0], "serve", "--config", config, "--admin", p.admin)
 	p.cmd.Env = append(os.Environ(), framegateEnv+"=1", "GORACE=atexit_sleep_ms=0")
 	p.cmd.Stderr = &p.log
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // with the test, however that ends
 	require.NoError(t, p.cmd.Start())
 	t.Cleanup(func() { _ = p.cmd.Process.Kill() })
 	go func() { p.ended <- p.cmd.Wait() }()
