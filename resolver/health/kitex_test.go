@@ -2,13 +2,11 @@ package health
 
 import (
 	"context"
-	"io"
 	"net"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/cloudwego/kitex/pkg/klog"
 	"github.com/cloudwego/kitex/server"
 	"github.com/stretchr/testify/require"
 
@@ -27,7 +25,6 @@ func (h *kitexHealth) Check(context.Context, *healthv1.HealthCheckRequest) (*hea
 }
 
 func TestGRPC_KitexServer(t *testing.T) {
-	klog.SetOutput(io.Discard)
 	ln := listen(t, "127.0.0.1:0")
 	h := &kitexHealth{}
 	h.status.Store(int32(healthv1.HealthCheckResponse_SERVING))
@@ -41,7 +38,9 @@ func TestGRPC_KitexServer(t *testing.T) {
 	}()
 	c := newChecker(t)
 	defer c.Close()
-	changes := watch(t, c, ln.Addr().(*net.TCPAddr).String(), quick)
+	cfg := quick
+	cfg.Rise, cfg.Fall = 1, 1
+	changes := watch(t, c, ln.Addr().(*net.TCPAddr).String(), cfg)
 	require.True(t, receive(t, "the first result", changes).Healthy)
 	h.status.Store(int32(healthv1.HealthCheckResponse_NOT_SERVING))
 	got := receive(t, "a change", changes)

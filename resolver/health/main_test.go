@@ -1,14 +1,20 @@
 package health
 
 import (
+	"io"
 	"testing"
 	"time"
 
+	"github.com/cloudwego/kitex/pkg/klog"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"github.com/framegate/framegate/test/together"
 )
 
 func TestMain(m *testing.M) {
+	together.Wait(8)
+	klog.SetOutput(io.Discard)
 	goleak.VerifyTestMain(m,
 		// Kitex's pollers, which are the process's.
 		goleak.IgnoreAnyFunction("github.com/cloudwego/netpoll.(*defaultPoll).Wait"),
@@ -19,7 +25,7 @@ func TestMain(m *testing.M) {
 	)
 }
 
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // receive returns the next value of ch.
 func receive[T any](t *testing.T, what string, ch <-chan T) T {
