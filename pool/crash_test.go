@@ -82,7 +82,7 @@ func TestConnection_CrashedTransportEndsItsStreamsAndIsReplaced(t *testing.T) {
 				require.False(t, s.Unprocessed(), "the endpoint may have processed it")
 				s.Close()
 			}
-			require.Less(t, time.Since(start), 5*time.Second, "it is to be noticed at once, and not by a keepalive")
+			require.Less(t, time.Since(start), slack, "it is to be noticed at once, and not by a keepalive")
 			eventually(t, "nothing but the endpoint", func() bool { return p.Stats() == Stats{Endpoints: 1} })
 			receive(t, "the end of the old connection", old.ended)
 			s := open(t, p, server.addr)

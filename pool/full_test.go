@@ -217,7 +217,7 @@ func TestFull_CallsThatGiveUpLoseNoSlot(t *testing.T) {
 	for g := range 24 {
 		wg.Go(func() {
 			rnd := rand.New(rand.NewPCG(uint64(g), 3))
-			for range 150 {
+			for n := 0; n < 150 || n < 100_000 && gaveUp.Load() == 0; n++ {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rnd.IntN(400))*time.Microsecond)
 				s, err := p.Default().Open(ctx, server.addr, hdr, OpenOptions{})
 				switch {

@@ -105,9 +105,8 @@ func TestIdle_StormAroundTheSweepNeverFails(t *testing.T) {
 		})
 	}
 	time.Sleep(500 * time.Millisecond) // of storm
+	eventually(t, "many calls, and connections that were swept", func() bool { return calls.Load() > 50 && server.accepts.Load() > 10 })
 	close(stop)
 	wg.Wait()
-	require.Greater(t, server.accepts.Load(), int64(10), "connections must have been swept")
-	require.Greater(t, calls.Load(), int64(50))
 	eventually(t, "nothing", func() bool { return p.Stats() == Stats{} })
 }

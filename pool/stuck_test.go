@@ -53,7 +53,7 @@ func stuff(t *testing.T, p *Pool) *stuffed {
 	for full := false; !full; { // nothing goes out any more
 		select {
 		case <-wrote:
-		case <-time.After(200 * time.Millisecond): // long enough on a busy machine
+		case <-time.After(500 * time.Millisecond): // long enough on a busy machine
 			full = true
 		}
 	}
