@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/framegate/framegate/conf"
+	"github.com/framegate/framegate/test/loopback"
 )
 
 const (
@@ -102,10 +103,7 @@ func TestHealth_OfAServiceThatARouteServesIsThatOfItsEndpoints(t *testing.T) {
 // What refuses connections is not usable, though no health checks say so. It is tried again while somebody asks, who sends no
 // calls by then.
 func TestHealth_OfAServiceThatRefusesConnections(t *testing.T) {
-	reserved, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	addr := reserved.Addr().String()
-	require.NoError(t, reserved.Close())
+	addr := loopback.Address(t)
 	g := start(t, fileConfig(t, oneRoute(addr)))
 	cc := dial(t, g.Addr("main"))
 	told := watchService(t, cc, "echo.Echo")

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/framegate/framegate/conf"
+	"github.com/framegate/framegate/test/loopback"
 )
 
 const token = "s3cret-token"
@@ -88,11 +89,11 @@ func TestObservers_HearOfCallsUntilTheLast(t *testing.T) {
 		require.NoError(t, json.Unmarshal([]byte(line), &l), line)
 		logged = append(logged, l["method"].(string)+" "+l["route"].(string)+" "+l["backend"].(string)+" "+l["code"].(string))
 	}
-	require.Equal(t, []string{"/s/m all  OK", "/s/m all  OK", "/s/m all v2 OK"}, logged)
+	require.ElementsMatch(t, []string{"/s/m all  OK", "/s/m all  OK", "/s/m all v2 OK"}, logged)
 }
 
 func TestObservers_TellOfAnEndpointThatIsNotThere(t *testing.T) {
-	b, dead := startBackend(t), nobody(t)
+	b, dead := startBackend(t), loopback.Address(t)
 	close(b.release)
 	cfg := fileConfig(t, fmt.Sprintf(`routes: [{name: all, match: [{method: '*'}], backends: [{name: main, panic_percent: 0,
   endpoints: [{address: %q, weight: 1000000}, {address: %q}], ejection: {consecutive_failures: 1, base_time: 1h}}]}]`, dead, b.addr))
@@ -120,17 +121,17 @@ func TestObservers_TellOfAnEndpointThatIsNotThere(t *testing.T) {
 	require.NoError(t, err)
 	lines := strings.Split(strings.TrimSpace(string(log)), "\n")
 	require.Len(t, lines, 2)
-	require.Contains(t, lines[0], `"attempts":2`)
+	require.Equal(t, 1, strings.Count(string(log), `"attempts":`))
+	require.Equal(t, 1, strings.Count(string(log), `"attempts":2`), "the first; its line may come after the second's")
 	for _, line := range lines {
 		require.Contains(t, line, `"endpoint":"`+b.addr+`"`)
 	}
-	require.NotContains(t, lines[1], "attempts")
 }
 
 func TestAdmin_ShowsTheConfigurationWithoutSecrets(t *testing.T) {
 	cfg := fileConfig(t, "routes: []")
 	cfg.Admin.Address, cfg.Admin.Token = "127.0.0.1:0", token
-	cfg.Etcd = external(nobody(t))
+	cfg.Etcd = external(loopback.Address(t))
 	cfg.Etcd.Username, cfg.Etcd.Password, cfg.Etcd.DialTimeout = "framegate", "s3cret-password", 100*time.Millisecond
 	g := start(t, cfg)
 	shown := ask(t, g, "/v1/config")

@@ -3,6 +3,7 @@ package gateway
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,11 +17,12 @@ import (
 
 	"github.com/framegate/framegate/conf"
 	"github.com/framegate/framegate/resolver/etcdserver"
+	"github.com/framegate/framegate/test/loopback"
 )
 
 // Clients take UNIMPLEMENTED as final: a gateway that has not heard of its routes yet must not say so.
 func TestStart_NoRouteIsNotFinalBeforeTheFirstRoutes(t *testing.T) {
-	endpoint := nobody(t) // etcd will be there
+	endpoint := loopback.Address(t) // etcd will be there
 	backend, _ := startHealth(t)
 	cfg := fileConfig(t, `routes: [{name: file, match: [{method: /grpc.health.v1.Health/List}], backends: [{endpoints: [{address: "`+backend+`"}]}]}]`)
 	cfg.Admin.Address, cfg.Admin.Token = "127.0.0.1:0", token
@@ -45,8 +47,10 @@ func TestStart_NoRouteIsNotFinalBeforeTheFirstRoutes(t *testing.T) {
 	require.Equal(t, notServing, s, "as /readyz")
 	told := watchService(t, cc, "")
 	require.Equal(t, notServing, told())
-	require.Equal(t, []string{`framegate_local_errors_total{backend="",reason="not_ready",route=""} 1`},
-		series(ask(t, g, "/metrics"), `framegate_local_errors_total{backend="",reason="not_ready"`))
+	require.Eventually(t, func() bool { // counted when the answer has gone out
+		return slices.Equal([]string{`framegate_local_errors_total{backend="",reason="not_ready",route=""} 1`},
+			series(ask(t, g, "/metrics"), `framegate_local_errors_total{backend="",reason="not_ready"`))
+	}, waitLimit, 10*time.Millisecond)
 	require.Eventually(t, func() bool {
 		lines, err := os.ReadFile(cfg.AccessLog.Path)
 		return err == nil && strings.Contains(string(lines), `"reason":"not_ready"`)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/framegate/framegate/conf"
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/test/loopback"
 	"github.com/framegate/framegate/test/testlog"
 )
 
@@ -95,7 +96,7 @@ func TestReload_ARoutesFileMayMakeWayForAnother(t *testing.T) {
 	b := startBackend(t)
 	close(b.release)
 	cfg := fileConfig(t, oneRoute(b.addr))
-	cfg.Etcd = external(nobody(t))
+	cfg.Etcd = external(loopback.Address(t))
 	cfg.Etcd.DialTimeout, cfg.Etcd.Snapshot = 100*time.Millisecond, ""
 	none := filepath.Join(t.TempDir(), "none.yaml")
 	require.NoError(t, os.WriteFile(none, []byte("routes: []"), 0o600))
