@@ -118,7 +118,6 @@ func TestAllow(t *testing.T) {
 
 // What is refused gets no calls, whenever it becomes known that it is to be, and is shown with the reason.
 func TestAddressGuard_RefusedEndpointsGetNoCalls(t *testing.T) {
-	noLeaks(t)
 	log := &testlog.Buffer{}
 	r := New()
 	defer r.Close()
@@ -172,6 +171,7 @@ func TestAddressGuard_RefusedEndpointsGetNoCalls(t *testing.T) {
 
 // localhost is at the addresses that were judged, and at no other. What is below it may be anywhere.
 func TestAddressGuard_Localhost(t *testing.T) {
+	t.Parallel()
 	r, s, _ := named(t)
 	s.Set("localhost", "10.9.9.9")
 	s.Set("localhost.", "10.9.9.9")
@@ -205,7 +205,6 @@ func TestAddressGuard_Localhost(t *testing.T) {
 
 // An address may move to this machine while nothing else changes, and the machine may fail to say which it has.
 func TestAddressGuard_AsksForTheMachinesAddressesAgain(t *testing.T) {
-	noLeaks(t)
 	log := &testlog.Buffer{}
 	r := New()
 	defer r.Close()

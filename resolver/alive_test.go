@@ -15,7 +15,7 @@ import (
 // members returns a client of one etcd that it takes for two members, and the links to both.
 func members(t *testing.T) (cli *clientv3.Client, one, two *link, silent chan string) {
 	t.Helper()
-	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
+	e := startEtcd(t)
 	one, two = newLink(t, e.Endpoint()), newLink(t, e.Endpoint())
 	silent = make(chan string, 100)
 	cli, err := NewEtcdClient(EtcdClientConfig{
@@ -32,7 +32,7 @@ func members(t *testing.T) (cli *clientv3.Client, one, two *link, silent chan st
 
 // A member that was stopped answers nothing and resets nothing. gRPC's keepalive needs 15 s to see that.
 func TestAlive_RequestsLeaveAMemberThatHasStopped(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	cli, one, two, silent := members(t)
 	lease, err := cli.Grant(t.Context(), 60)
 	require.NoError(t, err)
@@ -44,7 +44,7 @@ func TestAlive_RequestsLeaveAMemberThatHasStopped(t *testing.T) {
 		_, err = cli.KeepAliveOnce(t.Context(), lease.ID)
 		require.NoError(t, err)
 	}
-	require.Less(t, time.Since(began), 5*time.Second)
+	require.Less(t, time.Since(began), 10*time.Second)
 	require.Equal(t, one.address(), <-silent)
 	one.thaw()
 	two.freeze()
@@ -56,7 +56,7 @@ func TestAlive_RequestsLeaveAMemberThatHasStopped(t *testing.T) {
 }
 
 func TestAlive_AnIdleConnectionIsLeftAlone(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	cli, _, _, silent := members(t)
 	watched := cli.Watch(t.Context(), "k", clientv3.WithCreatedNotify())
 	<-watched
@@ -97,6 +97,7 @@ func peerOf(t *testing.T, serve func(net.Conn)) (client *aliveConn, silent chan 
 // A peer may take as long as it wants over a request, if it answers a probe. That is no PING: gRPC servers close connections
 // that send them often while a request takes its time.
 func TestAlive_ASlowPeerIsNotASilentOne(t *testing.T) {
+	t.Parallel()
 	probed := make(chan http2.FrameType, 10)
 	client, silent := peerOf(t, func(conn net.Conn) {
 		_, _ = io.ReadFull(conn, make([]byte, len(http2.ClientPreface)))
@@ -128,6 +129,7 @@ func TestAlive_ASlowPeerIsNotASilentOne(t *testing.T) {
 }
 
 func TestAlive_APeerThatTakesAllAndSaysNothingIsLeft(t *testing.T) {
+	t.Parallel()
 	for name, write := range map[string]func(client *aliveConn){
 		"between frames": func(client *aliveConn) { _ = http2.NewFramer(client, nil).WriteData(1, true, []byte("x")) },
 		"within a frame": func(client *aliveConn) { _, _ = client.Write([]byte{0, 0, 100, 0, 0, 0, 0, 0, 1, 'x'}) },

@@ -117,6 +117,7 @@ func TestBypasses_AreBounded(t *testing.T) {
 }
 
 func TestBypasses_OfRoutesInEtcd(t *testing.T) {
+	t.Parallel()
 	s := newStore(t)
 	put := bypassRoutes(t, "all *\nother /o.Other/* backends: [{service: elsewhere}]")
 	_, err := s.PutAll(t.Context(), put)
@@ -131,6 +132,9 @@ func TestBypasses_OfRoutesInEtcd(t *testing.T) {
 
 // Documents that have nothing in common with those put are not even parsed. That must not be said of other spellings.
 func TestBypasses_OfRoutesInEtcdWithOtherSpellings(t *testing.T) {
+	t.Parallel()
+	cli := newStore(t).cli
+	n := 0
 	for _, c := range [][2]string{
 		{"127.0.0.1:9000", "[::ffff:127.0.0.1]:9000"}, {"127.0.0.1:9000", "[::FFFF:7f00:1]:09000"}, {"127.0.0.1:9000", "LocalHost:9000"},
 		{"[::1]:9000", "localhost:9000"}, {"[::1]:9000", "[0::1]:9000"}, {"echo.svc:9000", "dns:///Echo.svc:9000"},
@@ -138,7 +142,8 @@ func TestBypasses_OfRoutesInEtcdWithOtherSpellings(t *testing.T) {
 	} {
 		for _, c := range [][2]string{c, {c[1], c[0]}} {
 			routes := bypassRoutes(t, spelled(c[0], c[1]))
-			s := newStore(t)
+			n++
+			s := NewRouteStore(cli, fmt.Sprintf("%s-%d", DefaultPrefix, n), nil)
 			_, err := s.Put(t.Context(), routes[1])
 			require.NoError(t, err)
 			got, err := s.Bypasses(t.Context(), routes[:1])

@@ -22,8 +22,7 @@ type changing struct {
 
 func newChanging(t *testing.T) *changing {
 	t.Helper()
-	noLeaks(t)
-	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
+	e := startEtcd(t)
 	front := etcdfront.New(t, e.Endpoint())
 	cli := etcdClient(t, front.Endpoint)
 	return &changing{
@@ -34,10 +33,11 @@ func newChanging(t *testing.T) *changing {
 
 // Every change is made once, and what is said of it is so, whether the request was lost or its answer.
 func TestChange_WhatIsLostOnTheWayIsDoneOnce(t *testing.T) {
+	t.Parallel()
 	for what, loss := range map[string]etcdfront.Loss{"request": etcdfront.Request, "answer": etcdfront.Answer} {
 		t.Run(what, func(t *testing.T) {
 			c := newChanging(t)
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 3*soon)
 			defer cancel()
 			once := func(change func() (int64, error)) {
 				t.Helper()
@@ -105,6 +105,7 @@ func TestChange_WhatIsLostOnTheWayIsDoneOnce(t *testing.T) {
 
 // What somebody else writes in the meantime is neither overwritten nor taken for ours.
 func TestChange_OthersInTheMeantimeAreNotOverwritten(t *testing.T) {
+	t.Parallel()
 	for what, loss := range map[string]etcdfront.Loss{"request": etcdfront.Request, "answer": etcdfront.Answer} {
 		t.Run(what, func(t *testing.T) {
 			c := newChanging(t)
@@ -132,9 +133,10 @@ func TestChange_OthersInTheMeantimeAreNotOverwritten(t *testing.T) {
 }
 
 func TestChange_OutcomeThatNobodyTellsIsUnknown(t *testing.T) {
+	t.Parallel()
 	c := newChanging(t)
 	c.front.Lose(etcdfront.Silence)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
 	defer cancel()
 	_, err := c.routes.PutAll(ctx, []*Route{route("a", "/a.S/A", 0), route("b", "/a.S/B", 0)})
 	var unknown *UnknownOutcomeError
@@ -153,15 +155,15 @@ func TestChange_OutcomeThatNobodyTellsIsUnknown(t *testing.T) {
 
 // A change that was given to no connection has certainly not been made.
 func TestChange_WithoutAnyoneToTellItToIsCertain(t *testing.T) {
-	noLeaks(t)
-	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
+	t.Parallel()
+	e := startEtcd(t)
 	cli := etcdClient(t, e.Endpoint())
 	store := NewRouteStore(cli, DefaultPrefix, nil)
 	_, err := store.Put(t.Context(), route("a", "/a.S/A", 0))
 	require.NoError(t, err)
 	require.NoError(t, e.Close())
 	c := newChange(cli)
-	eventually(t, 10*time.Second, "it is noticed that the connection is gone", func() bool { return ReachEtcd(t.Context(), cli) != nil })
+	eventually(t, soon, "it is noticed that the connection is gone", func() bool { return ReachEtcd(t.Context(), cli) != nil })
 	_, err = c.commit(t.Context(), nil, clientv3.OpDelete(routeKeys(DefaultPrefix)+"a"))
 	require.True(t, IsUnavailable(err), err)
 	require.False(t, c.unsure)

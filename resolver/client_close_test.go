@@ -13,8 +13,8 @@ import (
 
 // A client may be left with a watch that hears nothing of its end, see closeClient. Whoever closes it goes on all the same.
 func TestCloseClient_DoesNotWaitForAWatchThatNeverEnds(t *testing.T) {
-	noLeaks(t)
-	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
+	t.Parallel()
+	e := startEtcd(t)
 	cfg, err := EtcdClientConfig{Endpoints: []string{e.Endpoint()}}.ClientConfig()
 	require.NoError(t, err)
 	opening := make(chan struct{})

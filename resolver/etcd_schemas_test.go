@@ -3,12 +3,12 @@ package resolver
 import (
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/framegate/framegate/resolver/schema"
+	"github.com/framegate/framegate/test/loopback"
 )
 
 // schemaConfig is etcdConfig with a compiler and a snapshot.
@@ -53,8 +53,8 @@ func statusOfRoute(s *EtcdSource, name string) (st RouteStatus) {
 }
 
 func TestEtcdSchemas_ChangesApplyToNewCallsAtOnceAndNoCallIsWithoutARoute(t *testing.T) {
-	noLeaks(t)
-	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
+	t.Parallel()
+	e := startEtcd(t)
 	cli := etcdClient(t, e.Endpoint())
 	one, two := shopSchema(t, "a"), shopSchema(t, "a", "b")
 	putRaw(t, cli, "/schemas/shop", one.Encode())
@@ -83,8 +83,8 @@ func TestEtcdSchemas_ChangesApplyToNewCallsAtOnceAndNoCallIsWithoutARoute(t *tes
 	for range 5 {
 		for _, next := range []*schema.Schema{two, one} {
 			revision := putRaw(t, cli, "/schemas/shop", next.Encode())
-			eventually(t, time.Second, "the change is live", func() bool { return madeOf(r, "x", next) })
-			eventually(t, time.Second, "its revision is shown", func() bool { return statusOfSchema(s, "shop").Revision == revision })
+			eventually(t, soon, "the change is live", func() bool { return madeOf(r, "x", next) })
+			eventually(t, soon, "its revision is shown", func() bool { return statusOfSchema(s, "shop").Revision == revision })
 		}
 	}
 	close(stop)
@@ -93,25 +93,25 @@ func TestEtcdSchemas_ChangesApplyToNewCallsAtOnceAndNoCallIsWithoutARoute(t *tes
 }
 
 func TestEtcdSchemas_RefusedSchemaIsShownAndAdoptedLater(t *testing.T) {
-	noLeaks(t)
-	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
+	t.Parallel()
+	e := startEtcd(t)
 	cli := etcdClient(t, e.Endpoint())
 	one, two := shopSchema(t, "a"), shopSchema(t, "b")
 	s, r, _, _ := startSource(t, schemaConfig(t, e.Endpoint()))
 	waitReady(t, s)
 	first := putRaw(t, cli, "/routes/x", encoded(t, structRoute(t, "x", "shop", "a"))) // before its schema
-	eventually(t, 3*time.Second, "the route is refused", func() bool { return s.Status().Rejected == 1 && s.Status().Rejections == 1 })
+	eventually(t, soon, "the route is refused", func() bool { return s.Status().Rejected == 1 && s.Status().Rejections == 1 })
 	require.Nil(t, programOf(r, "x"))
 	require.ErrorContains(t, statusOfRoute(s, "x").Err, `schema.name: "shop" is not in etcd`)
 	require.Zero(t, statusOfRoute(s, "x").Revision)
 
 	good := putRaw(t, cli, "/schemas/shop", one.Encode())
-	eventually(t, time.Second, "the route is in force", func() bool { return madeOf(r, "x", one) })
+	eventually(t, soon, "the route is in force", func() bool { return madeOf(r, "x", one) })
 	require.Equal(t, 0, s.Status().Rejected)
 	require.Equal(t, first, statusOfRoute(s, "x").Revision)
 
 	bad := putRaw(t, cli, "/schemas/shop", two.Encode())
-	eventually(t, 3*time.Second, "the schema is refused", func() bool { return s.Status().Rejected == 1 && s.Status().Rejections == 2 })
+	eventually(t, soon, "the schema is refused", func() bool { return s.Status().Rejected == 1 && s.Status().Rejections == 2 })
 	st := statusOfSchema(s, "shop")
 	require.Equal(t, one.Encode(), st.Schema.Encode())
 	require.Equal(t, []int64{good, bad}, []int64{st.Revision, st.Latest})
@@ -119,21 +119,21 @@ func TestEtcdSchemas_RefusedSchemaIsShownAndAdoptedLater(t *testing.T) {
 	require.True(t, madeOf(r, "x", one))
 
 	fixed := putRaw(t, cli, "/routes/x", encoded(t, structRoute(t, "x", "shop", "b")))
-	eventually(t, time.Second, "both are in force", func() bool { return madeOf(r, "x", two) })
+	eventually(t, soon, "both are in force", func() bool { return madeOf(r, "x", two) })
 	require.Zero(t, s.Status().Rejected)
 	require.Equal(t, bad, statusOfSchema(s, "shop").Revision)
 	require.Equal(t, fixed, statusOfRoute(s, "x").Revision)
 	require.NoError(t, statusOfSchema(s, "shop").Err)
 
 	wrong := putRaw(t, cli, "/routes/x", encoded(t, structRoute(t, "x", "shop", "a")))
-	eventually(t, 3*time.Second, "the route is refused", func() bool { return s.Status().Rejected == 1 })
+	eventually(t, soon, "the route is refused", func() bool { return s.Status().Rejected == 1 })
 	require.Equal(t, []int64{fixed, wrong}, []int64{statusOfRoute(s, "x").Revision, statusOfRoute(s, "x").Latest})
 	require.True(t, madeOf(r, "x", two))
 }
 
 func TestEtcdSchemas_WrongDocumentsByOtherHandsAreRefusedCountedAndShown(t *testing.T) {
-	noLeaks(t)
-	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
+	t.Parallel()
+	e := startEtcd(t)
 	cli := etcdClient(t, e.Endpoint())
 	one := shopSchema(t, "a")
 	putRaw(t, cli, "/schemas/shop", one.Encode())
@@ -147,7 +147,7 @@ func TestEtcdSchemas_WrongDocumentsByOtherHandsAreRefusedCountedAndShown(t *test
 
 	cut := one.Encode()
 	bad := putRaw(t, cli, "/schemas/shop", cut[:len(cut)-3])
-	eventually(t, 3*time.Second, "it is refused", func() bool { return s.Status().Rejected == 2 })
+	eventually(t, soon, "it is refused", func() bool { return s.Status().Rejected == 2 })
 	st := statusOfSchema(s, "shop")
 	require.Error(t, st.Err)
 	require.Equal(t, bad, st.Latest)
@@ -157,23 +157,23 @@ func TestEtcdSchemas_WrongDocumentsByOtherHandsAreRefusedCountedAndShown(t *test
 
 	putRaw(t, cli, "/schemas/Bad Name", one.Encode())
 	putRaw(t, cli, "/schemas/", one.Encode())
-	eventually(t, 3*time.Second, "bad names are refused", func() bool { return s.Status().Rejected == 4 })
+	eventually(t, soon, "bad names are refused", func() bool { return s.Status().Rejected == 4 })
 	require.ErrorContains(t, statusOfSchema(s, "Bad Name").Err, `name: "Bad Name", want 1 to 63`)
 	require.Equal(t, int64(4), s.Status().Rejections)
 
 	withFiles := mustRoute(t, `{name: f, mode: struct, match: [{method: "*"}], schema: {files: [a.proto]}, backends: [{service: echo}]}`)
 	putRaw(t, cli, "/routes/f", encoded(t, withFiles))
-	eventually(t, 3*time.Second, "schema.files is refused", func() bool { return s.Status().Rejected == 5 })
+	eventually(t, soon, "schema.files is refused", func() bool { return s.Status().Rejected == 5 })
 	require.ErrorContains(t, statusOfRoute(s, "f").Err, `schema.files: ["a.proto"], want name or reflection`)
 
 	putRaw(t, cli, "/schemas/shop", one.Encode())
-	eventually(t, time.Second, "the good one is back", func() bool { return s.Status().Rejected == 4 })
+	eventually(t, soon, "the good one is back", func() bool { return s.Status().Rejected == 4 })
 	require.NoError(t, statusOfSchema(s, "shop").Err)
 }
 
 func TestEtcdSchemas_DeletionByOtherHandsLeavesRoutesAndIsShown(t *testing.T) {
-	noLeaks(t)
-	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
+	t.Parallel()
+	e := startEtcd(t)
 	cli := etcdClient(t, e.Endpoint())
 	one := shopSchema(t, "a")
 	revision := putRaw(t, cli, "/schemas/shop", one.Encode())
@@ -183,7 +183,7 @@ func TestEtcdSchemas_DeletionByOtherHandsLeavesRoutesAndIsShown(t *testing.T) {
 	waitReady(t, s)
 	_, err := cli.Delete(t.Context(), DefaultPrefix+"/schemas/shop")
 	require.NoError(t, err)
-	eventually(t, time.Second, "the deletion is noticed", func() bool { return statusOfSchema(s, "shop").Err != nil })
+	eventually(t, soon, "the deletion is noticed", func() bool { return statusOfSchema(s, "shop").Err != nil })
 	require.Equal(t, []int64{revision, 0}, []int64{statusOfSchema(s, "shop").Revision, statusOfSchema(s, "shop").Latest})
 	require.Equal(t, 1, s.Status().Rejected)
 	require.True(t, madeOf(r, "x", one))
@@ -197,9 +197,9 @@ func TestEtcdSchemas_DeletionByOtherHandsLeavesRoutesAndIsShown(t *testing.T) {
 }
 
 func TestEtcdSchemas_SnapshotHasWhatWasInForce(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	dir := t.TempDir()
-	e := startEtcd(t, dir, "127.0.0.1:0")
+	e := startEtcdAt(t, dir, loopback.Address(t))
 	cli := etcdClient(t, e.Endpoint())
 	one, two, other := shopSchema(t, "a"), shopSchema(t, "b"), shopSchema(t, "o")
 	putRaw(t, cli, "/schemas/shop", one.Encode())
@@ -212,7 +212,7 @@ func TestEtcdSchemas_SnapshotHasWhatWasInForce(t *testing.T) {
 	refused := putRaw(t, cli, "/schemas/shop", two.Encode())
 	putRaw(t, cli, "/routes/y", encoded(t, structRoute(t, "y", "other", "none")))
 	putRaw(t, cli, "/routes/z", encoded(t, structRoute(t, "z", "missing")))
-	eventually(t, 3*time.Second, "they are refused", func() bool { return s.Status().Rejected == 3 })
+	eventually(t, soon, "they are refused", func() bool { return s.Status().Rejected == 3 })
 	stop()
 	require.NoError(t, e.Close())
 
@@ -223,18 +223,18 @@ func TestEtcdSchemas_SnapshotHasWhatWasInForce(t *testing.T) {
 	require.Equal(t, []int64{x, y}, []int64{statusOfRoute(s, "x").Revision, statusOfRoute(s, "y").Revision})
 	require.Nil(t, programOf(r, "z"))
 
-	startEtcd(t, dir, e.Endpoint())
-	eventually(t, 10*time.Second, "etcd is followed again", func() bool { return statusOfSchema(s, "shop").Latest == refused })
-	eventually(t, 5*time.Second, "all three are refused again", func() bool { return s.Status().Rejected == 3 })
+	startEtcdAt(t, dir, e.Endpoint())
+	eventually(t, soon, "etcd is followed again", func() bool { return statusOfSchema(s, "shop").Latest == refused })
+	eventually(t, soon, "all three are refused again", func() bool { return s.Status().Rejected == 3 })
 	require.True(t, madeOf(r, "x", one) && madeOf(r, "y", other))
 	putRaw(t, cli, "/routes/x", encoded(t, structRoute(t, "x", "shop", "b")))
 	putRaw(t, cli, "/schemas/missing", other.Encode())
-	eventually(t, 5*time.Second, "changes arrive", func() bool { return madeOf(r, "x", two) && madeOf(r, "z", other) })
+	eventually(t, soon, "changes arrive", func() bool { return madeOf(r, "x", two) && madeOf(r, "z", other) })
 }
 
 func TestEtcdSchemas_FollowAStoreThatWasReplaced(t *testing.T) {
-	noLeaks(t)
-	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
+	t.Parallel()
+	e := startEtcd(t)
 	cli := etcdClient(t, e.Endpoint())
 	one, two := shopSchema(t, "a"), shopSchema(t, "b")
 	for range 10 {
@@ -246,17 +246,17 @@ func TestEtcdSchemas_FollowAStoreThatWasReplaced(t *testing.T) {
 	waitReady(t, s)
 	require.NoError(t, e.Close())
 
-	startEtcd(t, t.TempDir(), e.Endpoint())
+	startEtcdAt(t, t.TempDir(), e.Endpoint())
 	putRaw(t, cli, "/routes/x", encoded(t, structRoute(t, "x", "shop", "b")))
 	putRaw(t, cli, "/schemas/shop", two.Encode())
-	eventually(t, 10*time.Second, "the new store is in force", func() bool {
+	eventually(t, soon, "the new store is in force", func() bool {
 		return madeOf(r, "x", two) && len(s.Schemas()) == 1 && s.Status().Rejected == 0
 	})
 }
 
 func TestEtcdSchemas_ResyncAfterACompactionTheyMissed(t *testing.T) {
-	noLeaks(t)
-	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
+	t.Parallel()
+	e := startEtcd(t)
 	cli := etcdClient(t, e.Endpoint())
 	one, two := shopSchema(t, "a"), shopSchema(t, "b")
 	putRaw(t, cli, "/schemas/shop", one.Encode())
@@ -274,7 +274,7 @@ func TestEtcdSchemas_ResyncAfterACompactionTheyMissed(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, madeOf(r, "x", one))
 	link.restore()
-	eventually(t, 10*time.Second, "all is as in etcd", func() bool {
+	eventually(t, soon, "all is as in etcd", func() bool {
 		return madeOf(r, "x", two) && len(s.Schemas()) == 1 && s.Status().Rejected == 0
 	})
 }
@@ -287,17 +287,17 @@ func etcdConfigFor(endpoint string) EtcdConfig {
 }
 
 func TestEtcdSchemas_RoutesWithoutEtcdAndSnapshotWaitForSchemas(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	dir := t.TempDir()
-	e := startEtcd(t, dir, "127.0.0.1:0")
+	e := startEtcdAt(t, dir, loopback.Address(t))
 	cli := etcdClient(t, e.Endpoint())
 	one := shopSchema(t, "a")
 	putRaw(t, cli, "/schemas/shop", one.Encode())
 	putRaw(t, cli, "/routes/x", encoded(t, structRoute(t, "x", "shop", "a")))
 	require.NoError(t, e.Close())
 	s, r, log, _ := startSource(t, etcdConfigFor(e.Endpoint()))
-	eventually(t, 5*time.Second, "the outage is logged", func() bool { return log.Count("etcd cannot be used") == 1 })
-	startEtcd(t, dir, e.Endpoint())
+	eventually(t, soon, "the outage is logged", func() bool { return log.Count("etcd cannot be used") == 1 })
+	startEtcdAt(t, dir, e.Endpoint())
 	waitReady(t, s)
 	require.True(t, madeOf(r, "x", one))
 	require.Zero(t, s.Status().Rejections, "no route was tried before its schema")

@@ -30,7 +30,6 @@ type schemaDir struct {
 // newSchemaDir writes the files, of which one is routes.yaml.
 func newSchemaDir(t *testing.T, files map[string]string) *schemaDir {
 	t.Helper()
-	noLeaks(t)
 	d := &schemaDir{t: t, dir: t.TempDir(), log: &testlog.Buffer{}, r: New()}
 	for name, content := range files {
 		d.write(name, content)
@@ -96,7 +95,7 @@ func (d *schemaDir) has(route, field string) func() bool {
 
 func (d *schemaDir) refused(times int) {
 	d.t.Helper()
-	eventually(d.t, 2*time.Second, fmt.Sprintf("%d versions are refused", times), func() bool {
+	eventually(d.t, soon, fmt.Sprintf("%d versions are refused", times), func() bool {
 		return d.source.Status().Rejections == int64(times) && d.log.Count("routes file is bad") >= times // counted, then logged
 	})
 	require.Equal(d.t, times, d.log.Count("routes file is bad"), "each is logged once")
@@ -124,23 +123,25 @@ func partProto(field string) string {
 }
 
 func TestFileSchemas_ChangedSourceIsTakenUpWithoutTouchingTheRoutesFile(t *testing.T) {
+	t.Parallel()
 	d := newSchemaDir(t, map[string]string{"routes.yaml": fileRoutes("{files: [proto/shop.proto]}", "a"), "proto/shop.proto": shopProto("a")})
 	d.old("routes.yaml", "proto/shop.proto")
 	d.run()
 	require.True(t, d.has("x", "a")(), "paths are relative to the routes file")
 	d.write("proto/shop.proto", shopProto("a", "b"))
-	eventually(t, 2*time.Second, "the new schema is in force", d.has("x", "b"))
+	eventually(t, soon, "the new schema is in force", d.has("x", "b"))
 	require.Zero(t, d.source.Status().Rejections)
-	eventually(t, 2*time.Second, "it is logged", func() bool { return d.log.Count("routes file loaded") > 0 })
+	eventually(t, soon, "it is logged", func() bool { return d.log.Count("routes file loaded") > 0 })
 	require.Equal(t, 1, d.log.Count("routes file loaded"), "once a change")
 }
 
 func TestFileSchemas_ChangedDescriptorSetIsTakenUp(t *testing.T) {
+	t.Parallel()
 	d := newSchemaDir(t, map[string]string{
 		"routes.yaml": fileRoutes("{files: [shop.binpb]}", "a"), "shop.binpb": string(shopSchema(t, "a").Encode()),
 	}).run()
 	d.write("shop.binpb", string(shopSchema(t, "a", "b").Encode()))
-	eventually(t, 2*time.Second, "the new schema is in force", d.has("x", "b"))
+	eventually(t, soon, "the new schema is in force", d.has("x", "b"))
 	d.write("shop.binpb", "no schema")
 	d.refused(1)
 	require.True(t, d.has("x", "b")())
@@ -148,11 +149,12 @@ func TestFileSchemas_ChangedDescriptorSetIsTakenUp(t *testing.T) {
 	d.refused(2)
 	require.Contains(t, d.source.Status().Reason, "no such file")
 	d.write("shop.binpb", string(shopSchema(t, "a", "c").Encode()))
-	eventually(t, 2*time.Second, "the new schema is in force", d.has("x", "c"))
+	eventually(t, soon, "the new schema is in force", d.has("x", "c"))
 	require.Empty(t, d.source.Status().Reason)
 }
 
 func TestFileSchemas_BrokenSourceLeavesTheLastGoodInForce(t *testing.T) {
+	t.Parallel()
 	d := newSchemaDir(t, map[string]string{"routes.yaml": fileRoutes("{files: [shop.proto]}", "a"), "shop.proto": shopProto("a")}).run()
 	d.write("shop.proto", "syntax = \"proto3\";\nmessage {")
 	d.refused(1)
@@ -169,24 +171,26 @@ func TestFileSchemas_BrokenSourceLeavesTheLastGoodInForce(t *testing.T) {
 	require.True(t, d.has("x", "a")())
 
 	d.write("shop.proto", shopProto("a", "b"))
-	eventually(t, 2*time.Second, "the good schema is in force", d.has("x", "b"))
-	eventually(t, time.Second, "the source is well", func() bool { return !d.source.Status().Stale })
+	eventually(t, soon, "the good schema is in force", d.has("x", "b"))
+	eventually(t, soon, "the source is well", func() bool { return !d.source.Status().Stale })
 	require.Equal(t, int64(2), d.source.Status().Rejections)
 }
 
 func TestFileSchemas_RefusalIsSaidOnceHoweverOftenItIsTriedAgain(t *testing.T) {
+	t.Parallel()
 	const other = "- {name: y, match: [{method: /y.Y/*}], mode: struct, schema: {reflection: true}, backends: [{service: y}]}\n"
 	d := newSchemaDir(t, map[string]string{"routes.yaml": fileRoutes("{files: [shop.proto]}") + other, "shop.proto": shopProto("a")}).run()
 	d.write("shop.proto", fmt.Sprintf(importing, "missing"))
 	d.old("shop.proto", "routes.yaml")
 	d.refused(1)
 	tries := d.compiled.Load() // of y
-	eventually(t, 5*time.Second, "it is tried again", func() bool { return d.compiled.Load() > tries+3 })
+	eventually(t, soon, "it is tried again", func() bool { return d.compiled.Load() > tries+3 })
 	d.refused(1)
 	require.True(t, d.source.Status().Stale)
 }
 
 func TestFileSchemas_MendedImportIsNoticed(t *testing.T) {
+	t.Parallel()
 	d := newSchemaDir(t, map[string]string{
 		"routes.yaml": fileRoutes("{files: [shop.proto]}"), "shop.proto": fmt.Sprintf(importing, "part"), "part.proto": partProto("a"),
 	})
@@ -197,7 +201,7 @@ func TestFileSchemas_MendedImportIsNoticed(t *testing.T) {
 	d.refused(1)
 	require.True(t, d.has("x", "a")())
 	d.write("part.proto", partProto("b"))
-	eventually(t, 2*time.Second, "the mended import is in force", d.has("x", "b"))
+	eventually(t, soon, "the mended import is in force", d.has("x", "b"))
 
 	// One that no good schema has imported yet.
 	d.write("shop.proto", fmt.Sprintf(importing, "later"))
@@ -208,11 +212,12 @@ func TestFileSchemas_MendedImportIsNoticed(t *testing.T) {
 	d.refused(3)
 	d.write("later.proto", partProto("c"))
 	d.old("later.proto")
-	eventually(t, 2*time.Second, "the import that came late is in force", d.has("x", "c"))
+	eventually(t, soon, "the import that came late is in force", d.has("x", "c"))
 	require.Equal(t, int64(3), d.source.Status().Rejections)
 }
 
 func TestFileSchemas_ImportDirectoriesAreRelativeToTheRoutesFile(t *testing.T) {
+	t.Parallel()
 	d := newSchemaDir(t, map[string]string{
 		"routes.yaml":              fileRoutes("{files: [api/v1/shop.proto], imports: [api, vendored]}"),
 		"api/v1/shop.proto":        fmt.Sprintf(importing, "part/part"),
@@ -220,16 +225,17 @@ func TestFileSchemas_ImportDirectoriesAreRelativeToTheRoutesFile(t *testing.T) {
 	}).run()
 	require.True(t, d.has("x", "a")())
 	d.write("vendored/part/part.proto", partProto("b"))
-	eventually(t, 2*time.Second, "the changed import is in force", d.has("x", "b"))
+	eventually(t, soon, "the changed import is in force", d.has("x", "b"))
 }
 
 func TestFileSchemas_NoticeAChangeThatLeavesSizeAndTime(t *testing.T) {
+	t.Parallel()
 	d := newSchemaDir(t, map[string]string{"routes.yaml": fileRoutes("{files: [shop.proto]}"), "shop.proto": shopProto("a")}).run()
 	info, err := os.Stat(d.path("shop.proto"))
 	require.NoError(t, err)
 	d.write("shop.proto", shopProto("b"))
 	require.NoError(t, os.Chtimes(d.path("shop.proto"), info.ModTime(), info.ModTime()))
-	eventually(t, 2*time.Second, "the new schema is in force", d.has("x", "b"))
+	eventually(t, soon, "the new schema is in force", d.has("x", "b"))
 }
 
 // changingContext changes a file while a schema is being read: what was read is not what is there after that.
@@ -247,6 +253,7 @@ func (c *changingContext) Err() error {
 }
 
 func TestFileSchemas_ChangeWhileAFileIsReadIsNotLost(t *testing.T) {
+	t.Parallel()
 	d := newSchemaDir(t, map[string]string{"routes.yaml": fileRoutes("{files: [shop.proto]}"), "shop.proto": shopProto("a")})
 	d.old("routes.yaml", "shop.proto")
 	ctx := &changingContext{Context: t.Context()}
@@ -266,6 +273,7 @@ func TestFileSchemas_ChangeWhileAFileIsReadIsNotLost(t *testing.T) {
 }
 
 func TestFileSchemas_RoutesShareASchemaAndAreRefusedTogether(t *testing.T) {
+	t.Parallel()
 	two := fileRoutes("{files: [shop.proto]}", "a") + "- {name: y, match: [{method: /y.Y/*}], mode: struct, schema: {files: [./shop.proto]}, backends: [{endpoints: [{address: \"h:1\"}]}]}\n"
 	d := newSchemaDir(t, map[string]string{"routes.yaml": two, "shop.proto": shopProto("a")}).run()
 	y, _ := d.r.Resolve(Request{Method: "/y.Y/M"})
@@ -278,6 +286,7 @@ func TestFileSchemas_RoutesShareASchemaAndAreRefusedTogether(t *testing.T) {
 }
 
 func TestFileSchemas_OpenNamesWhatIsWrong(t *testing.T) {
+	t.Parallel()
 	for doc, want := range map[string]string{
 		fileRoutes("{name: shop}"):                         `routes[0] (x): schema.name: "shop", want files or reflection: a routes file has no schemas of etcd`,
 		fileRoutes("{files: [none.proto]}"):                "routes[0] (x): schema.files: stat ",
@@ -298,6 +307,7 @@ func TestFileSchemas_OpenNamesWhatIsWrong(t *testing.T) {
 }
 
 func TestFileSchemas_EndOfTheSourceIsNoMistakeInItsFiles(t *testing.T) {
+	t.Parallel()
 	d := newSchemaDir(t, map[string]string{"routes.yaml": fileRoutes("{files: [shop.proto]}"), "shop.proto": shopProto("a")})
 	require.NoError(t, d.open(t.Context()))
 	ctx, cancel := context.WithCancel(t.Context())

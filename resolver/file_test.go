@@ -47,7 +47,7 @@ func runFile(t *testing.T, path string) (*Resolver, *FileSource, *testlog.Buffer
 }
 
 func TestFile_ReplacesItsRoutesWhenItChanges(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "routes.yaml")
 	write(t, path, fileDoc("a", "b"))
 	r, f, log := runFile(t, path)
@@ -55,7 +55,7 @@ func TestFile_ReplacesItsRoutesWhenItChanges(t *testing.T) {
 	loaded := f.Status().Confirmed
 
 	write(t, path, fileDoc("b", "c"))
-	took := eventually(t, time.Second, "the new routes are in force", resolves(r, "/a.S/c", "c"))
+	took := eventually(t, soon, "the new routes are in force", resolves(r, "/a.S/c", "c"))
 	t.Logf("live after %s with a look every %s", took, testInterval)
 	require.True(t, resolves(r, "/a.S/a", "")(), "a route that is not in the file any more goes")
 	require.True(t, resolves(r, "/a.S/b", "b")())
@@ -63,12 +63,12 @@ func TestFile_ReplacesItsRoutesWhenItChanges(t *testing.T) {
 	require.Empty(t, f.Status().Reason)
 
 	write(t, path, "routes: []\n")
-	eventually(t, time.Second, "no route is left", func() bool { return len(r.Routes()) == 0 })
+	eventually(t, soon, "no route is left", func() bool { return len(r.Routes()) == 0 })
 	require.Zero(t, log.Count("level=ERROR"))
 }
 
 func TestFile_NoticesAChangeThatLeavesSizeAndTime(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "routes.yaml")
 	write(t, path, fileDoc("a"))
 	r, _, _ := runFile(t, path)
@@ -76,11 +76,11 @@ func TestFile_NoticesAChangeThatLeavesSizeAndTime(t *testing.T) {
 	require.NoError(t, err)
 	write(t, path, fileDoc("b"))
 	require.NoError(t, os.Chtimes(path, info.ModTime(), info.ModTime()))
-	eventually(t, time.Second, "the new routes are in force", resolves(r, "/a.S/b", "b"))
+	eventually(t, soon, "the new routes are in force", resolves(r, "/a.S/b", "b"))
 }
 
 func TestFile_BadContentKeepsTheLastGood(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "routes.yaml")
 	good := fileDoc("a")
 	write(t, path, good)
@@ -89,7 +89,7 @@ func TestFile_BadContentKeepsTheLastGood(t *testing.T) {
 	const bad = "file is bad; the routes of its last good content stay"
 	for i, doc := range []string{fileDoc("a") + "- {name: Bad}\n", "", "routes:\n- {colour: red}\n", "name: ["} {
 		write(t, path, doc)
-		eventually(t, time.Second, "the bad content is logged", func() bool { return log.Count(bad) == i+1 })
+		eventually(t, soon, "the bad content is logged", func() bool { return log.Count(bad) == i+1 })
 		require.True(t, resolves(r, "/a.S/a", "a")())
 		require.Contains(t, f.Status().Reason, path)
 	}
@@ -97,35 +97,35 @@ func TestFile_BadContentKeepsTheLastGood(t *testing.T) {
 
 	now := time.Now().Add(-time.Hour)
 	require.NoError(t, os.Chtimes(path, now, now))
-	eventually(t, time.Second, "the source has looked", func() bool { return f.Status().Stale })
+	eventually(t, soon, "the source has looked", func() bool { return f.Status().Stale })
 	write(t, path, good)
-	eventually(t, time.Second, "the good content is in force again", func() bool { return !f.Status().Stale })
+	eventually(t, soon, "the good content is in force again", func() bool { return !f.Status().Stale })
 	require.Equal(t, 4, log.Count(bad), "each bad content is logged once")
 }
 
 func TestFile_SurvivesThatTheFileVanishes(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "routes.yaml")
 	write(t, path, fileDoc("a"))
 	r, f, log := runFile(t, path)
 
 	require.NoError(t, os.Remove(path))
-	eventually(t, time.Second, "the file is missed", func() bool { return log.Count("routes file is gone") == 1 })
+	eventually(t, soon, "the file is missed", func() bool { return log.Count("routes file is gone") == 1 })
 	require.Contains(t, f.Status().Reason, "no such file")
 	require.NoError(t, os.Mkdir(path, 0o700))
-	eventually(t, time.Second, "a directory is no file", func() bool { return log.Count("cannot be read") == 1 })
+	eventually(t, soon, "a directory is no file", func() bool { return log.Count("cannot be read") == 1 })
 	require.True(t, resolves(r, "/a.S/a", "a")())
 
 	require.NoError(t, os.Remove(path))
 	write(t, path, fileDoc("b"))
-	eventually(t, time.Second, "the new file is in force", resolves(r, "/a.S/b", "b"))
-	eventually(t, time.Second, "and known to be", func() bool { return f.Status().Reason == "" })
+	eventually(t, soon, "the new file is in force", resolves(r, "/a.S/b", "b"))
+	eventually(t, soon, "and known to be", func() bool { return f.Status().Reason == "" })
 	require.Equal(t, 1, log.Count("can be read again"))
 }
 
 // Kubernetes mounts a ConfigMap as routes.yaml -> ..data/routes.yaml with ..data -> a directory, and swaps ..data.
 func TestFile_FollowsASymlinkSwap(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	dir := t.TempDir()
 	version := func(n int, doc string) {
 		at := filepath.Join(dir, fmt.Sprintf("..v%d", n))
@@ -143,13 +143,13 @@ func TestFile_FollowsASymlinkSwap(t *testing.T) {
 	r, _, _ := runFile(t, path)
 	require.True(t, resolves(r, "/a.S/a", "a")())
 	version(2, fileDoc("b"))
-	eventually(t, time.Second, "the other file is in force", resolves(r, "/a.S/b", "b"))
+	eventually(t, soon, "the other file is in force", resolves(r, "/a.S/b", "b"))
 	require.Len(t, r.Routes(), 1)
 }
 
 // The beginning of a list of routes is a valid list.
 func TestFile_WaitsForAWriterToFinish(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "routes.yaml")
 	write(t, path, fileDoc("a"))
 	r, _, log := runFile(t, path)
@@ -162,7 +162,7 @@ func TestFile_WaitsForAWriterToFinish(t *testing.T) {
 		time.Sleep(time.Millisecond) // the writer is slow
 	}
 	require.NoError(t, file.Close())
-	eventually(t, time.Second, "the whole file is in force", resolves(r, "/a.S/b", "b"))
+	eventually(t, soon, "the whole file is in force", resolves(r, "/a.S/b", "b"))
 	require.Zero(t, log.Count("level=ERROR"))
 }
 

@@ -73,6 +73,7 @@ func TestNames_HugeAnswersHoldNobodyUp(t *testing.T) {
 }
 
 func TestNames_RefusedAddressesAreToldInPart(t *testing.T) {
+	t.Parallel()
 	r, s, log := named(t)
 	allow, err := ParseAllow([]string{"127.0.0.0/8"})
 	require.NoError(t, err)

@@ -18,7 +18,6 @@ import (
 // named returns a Resolver whose names a server of its own knows.
 func named(t *testing.T) (*Resolver, *dnsserver.Server, *testlog.Buffer) {
 	t.Helper()
-	noLeaks(t)
 	s, log := dnsserver.New(t), &testlog.Buffer{}
 	r := New()
 	t.Cleanup(r.Close)
@@ -59,6 +58,7 @@ func gets(t testing.TB, r *Resolver, want ...string) {
 }
 
 func TestNames_EachAddressIsAnEndpoint(t *testing.T) {
+	t.Parallel()
 	for _, address := range []string{"echo.default.svc:9000", "dns:///echo.default.svc:9000", "ECHO.Default.svc:9000"} {
 		t.Run(address, func(t *testing.T) {
 			r, s, log := named(t)
@@ -90,6 +90,7 @@ func TestNames_EachAddressIsAnEndpoint(t *testing.T) {
 }
 
 func TestNames_AreFollowed(t *testing.T) {
+	t.Parallel()
 	r, s, _ := named(t)
 	var mu sync.Mutex
 	left := map[string]bool{}
@@ -107,11 +108,11 @@ func TestNames_AreFollowed(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		return len(left) == 1 && left["127.0.0.1:1"]
-	}, time.Second, time.Millisecond, "it is drained as any endpoint that leaves")
+	}, soon, time.Millisecond, "it is drained as any endpoint that leaves")
 
 	// What servers that fail say changes nothing; a service that is gone has no endpoint; it may be back.
 	s.Break("a.svc", dnsserver.ServFail)
-	require.Eventually(t, func() bool { return endpoint(t, r, "127.0.0.2:1").LookupError != nil }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return endpoint(t, r, "127.0.0.2:1").LookupError != nil }, soon, time.Millisecond)
 	gets(t, r, "127.0.0.2:1", "127.0.0.3:1")
 	s.Remove("a.svc")
 	gets(t, r)
@@ -138,6 +139,7 @@ func TestNames_AreFollowed(t *testing.T) {
 
 // A name may lead where no endpoint may be, today or tomorrow.
 func TestNames_LeadToWhatIsRefused(t *testing.T) {
+	t.Parallel()
 	r, s, log := named(t)
 	r.Own("admin", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 8889})
 	allow, err := ParseAllow([]string{"127.0.0.0/24"})
@@ -169,6 +171,7 @@ func TestNames_LeadToWhatIsRefused(t *testing.T) {
 }
 
 func TestNames_OneAddressOfSeveral(t *testing.T) {
+	t.Parallel()
 	r, s, _ := named(t)
 	s.Set("a.svc", "127.0.0.1", "127.0.0.2")
 	s.Set("b.svc", "127.0.0.1")
@@ -176,11 +179,12 @@ func TestNames_OneAddressOfSeveral(t *testing.T) {
 	require.Equal(t, map[string]int{"127.0.0.1:1": 20, "127.0.0.2:1": 20, "127.0.0.3:1": 10}, calls(t, r, anyCall, 50), "the weights of all")
 	r.SetInstances("s", []Instance{{Address: "b.svc:1", Weight: 10}, {Address: "127.0.0.1:1", Weight: 5}, {Address: "127.0.0.3:1", Weight: 10}})
 	apply(t, r, `balancer: {policy: round_robin}, backends: [{service: s}]`)
-	require.Eventually(t, func() bool { return len(r.Endpoints()) == 2 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return len(r.Endpoints()) == 2 }, soon, time.Millisecond)
 	require.Equal(t, map[string]int{"127.0.0.1:1": 20, "127.0.0.3:1": 20}, calls(t, r, anyCall, 40), "the greatest")
 }
 
 func TestNames_ARouteThatChanges(t *testing.T) {
+	t.Parallel()
 	r, s, _ := named(t)
 	s.Set("a.svc", "127.0.0.1")
 	s.Set("b.svc", "127.0.0.1", "127.0.0.2")
@@ -208,6 +212,7 @@ func TestNames_ARouteThatChanges(t *testing.T) {
 
 // A server that says nothing delays a route by a moment, and no call and no other change at all.
 func TestNames_ASilentServer(t *testing.T) {
+	t.Parallel()
 	r, s, _ := named(t)
 	s.Break("slow.svc", dnsserver.Silence)
 	began := time.Now()

@@ -338,7 +338,6 @@ func TestGroups_OfAServiceAreSharedByThoseThatSayTheSame(t *testing.T) {
 
 // Calls, reports, changes of instances and puts at once: what is counted adds up to nothing in the end.
 func TestGroup_CountsAddUpWhateverChangesMeanwhile(t *testing.T) {
-	noLeaks(t)
 	r := New()
 	defer r.Close()
 	doc := func(i int) *Route {

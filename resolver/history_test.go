@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/framegate/framegate/test/race"
 )
 
 // rawPut stores a document as other hands would and returns its revision.
@@ -35,7 +37,7 @@ func (s *RouteStore) mustDelete(t *testing.T, name string) {
 
 func (s *RouteStore) history(t *testing.T, name string) (*History, []string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), soon)
 	defer cancel()
 	h, err := s.History(ctx, name)
 	require.NoError(t, err)
@@ -54,6 +56,7 @@ func (s *RouteStore) history(t *testing.T, name string) (*History, []string) {
 }
 
 func TestHistory_HasEveryVersionNewestFirst(t *testing.T) {
+	t.Parallel()
 	s := newStore(t)
 	s.mustPut(t, route("echo", "/a.S/One", 0)) // revision 2
 	s.mustPut(t, route("echo-2", "/a.S/Other", 0))
@@ -78,6 +81,7 @@ func TestHistory_HasEveryVersionNewestFirst(t *testing.T) {
 }
 
 func TestHistory_SaysWhatWasCompacted(t *testing.T) {
+	t.Parallel()
 	s := newStore(t)
 	for i := range 4 {
 		s.mustPut(t, route("echo", fmt.Sprintf("/a.S/M%d", i), 0)) // revisions 2 to 5
@@ -105,6 +109,7 @@ func TestHistory_SaysWhatWasCompacted(t *testing.T) {
 
 func TestHistory_WhileOthersWriteAndCompact(t *testing.T) {
 	s := newStore(t)
+	busy := race.Choose(500, 100)
 	s.mustPut(t, route("busy", "/a.S/M", 0))
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
@@ -113,7 +118,7 @@ func TestHistory_WhileOthersWriteAndCompact(t *testing.T) {
 	wg.Go(func() {
 		for i := 0; ctx.Err() == nil; i++ {
 			put, err := s.Put(ctx, route("busy", fmt.Sprintf("/a.S/M%d", i), 0))
-			if err == nil && i%500 == 499 {
+			if err == nil && i%busy == busy-1 {
 				_, err = s.cli.Compact(ctx, put.Revision)
 			}
 			if err != nil && ctx.Err() == nil {
@@ -134,6 +139,7 @@ func TestHistory_WhileOthersWriteAndCompact(t *testing.T) {
 }
 
 func TestRollback_StoresTheLastGoodVersionThatDiffers(t *testing.T) {
+	t.Parallel()
 	s := newStore(t)
 	s.mustPut(t, route("echo", "/a.S/One", 0)) // revision 2
 	s.mustPut(t, route("echo", "/a.S/Two", 0))
@@ -170,6 +176,7 @@ func TestRollback_StoresTheLastGoodVersionThatDiffers(t *testing.T) {
 }
 
 func TestRollback_RefusesWhatItCannotBringBack(t *testing.T) {
+	t.Parallel()
 	s := newStore(t)
 	s.mustPut(t, route("other", "/a.S/M", 0))  // revision 2
 	s.mustPut(t, route("echo", "/a.S/One", 0)) // 3
@@ -200,6 +207,7 @@ func TestRollback_RefusesWhatItCannotBringBack(t *testing.T) {
 }
 
 func TestRollback_TwoAtOnceDoNotOverwriteEachOther(t *testing.T) {
+	t.Parallel()
 	s := newStore(t)
 	s.mustPut(t, route("echo", "/a.S/One", 0))
 	last := s.mustPut(t, route("echo", "/a.S/Two", 0))

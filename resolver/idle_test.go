@@ -14,8 +14,8 @@ import (
 // etcd does not tell how far a watch is that begins at a revision which is still to come: one that nobody writes to is in
 // no trouble for that.
 func TestFollower_AnEtcdThatNobodyWritesToIsInNoTrouble(t *testing.T) {
-	noLeaks(t)
-	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
+	t.Parallel()
+	e := startEtcd(t)
 	cli := etcdClient(t, e.Endpoint())
 	_, err := NewRouteStore(cli, DefaultPrefix, nil).Put(t.Context(), mustRoute(t, serviceRoute))
 	require.NoError(t, err)
@@ -34,7 +34,7 @@ func TestFollower_AnEtcdThatNobodyWritesToIsInNoTrouble(t *testing.T) {
 
 	// Once somebody has, it does, and a change is noticed as ever.
 	putInstance(t, cli, "echo", "e:1")
-	eventually(t, 5*time.Second, "the instance is in force", func() bool { return len(r.Instances()["echo"]) == 1 })
+	eventually(t, soon, "the instance is in force", func() bool { return len(r.Instances()["echo"]) == 1 })
 	time.Sleep(10 * silentProbes * every)
 	require.Zero(t, log.Count("were read again"), log.String())
 }

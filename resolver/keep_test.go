@@ -32,8 +32,7 @@ type kept struct {
 
 func keeping(t *testing.T, keepFor time.Duration) *kept {
 	t.Helper()
-	noLeaks(t)
-	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
+	e := startEtcd(t)
 	return keepingAt(t, keepFor, e, e.Endpoint())
 }
 
@@ -87,10 +86,10 @@ func (k *kept) inForce(service string) []string {
 	return all
 }
 
-func (k *kept) await(within time.Duration, what, service string, want ...string) {
+func (k *kept) await(what, service string, want ...string) {
 	k.t.Helper()
 	want = slices.Sorted(slices.Values(want))
-	eventually(k.t, within, what, func() bool { return slices.Equal(k.inForce(service), want) })
+	eventually(k.t, soon, what, func() bool { return slices.Equal(k.inForce(service), want) })
 }
 
 func (k *kept) keptNow() (addresses []string) {
@@ -106,47 +105,50 @@ func (k *kept) several(service string, n int) (addresses []string, leases []clie
 		address, end := listening(k.t)
 		addresses, leases, ends = append(addresses, address), append(leases, k.register(service, address)), append(ends, end)
 	}
-	k.await(5*time.Second, "all are in force", service, addresses...)
+	k.await("all are in force", service, addresses...)
 	return addresses, leases, ends
 }
 
 func TestKeep_MostOfAServiceThatVanishesIsKeptWhileItTakesConnections(t *testing.T) {
+	t.Parallel()
 	k := keeping(t, time.Minute)
 	addresses, leases, ends := k.several("echo", 4)
 	k.end(leases[0])
-	k.await(2*time.Second, "one that is lost alone goes", "echo", addresses[1:]...)
+	k.await("one that is lost alone goes", "echo", addresses[1:]...)
 	k.end(leases[1])
-	k.await(2*time.Second, "and a second one", "echo", addresses[2:]...)
+	k.await("and a second one", "echo", addresses[2:]...)
 	k.end(leases[2])
-	k.await(5*time.Second, "the third is one too many: all are kept, also those that went", "echo", addresses...)
+	k.await("the third is one too many: all are kept, also those that went", "echo", addresses...)
 	k.end(leases[3])
-	eventually(t, 5*time.Second, "all are kept", func() bool { return len(k.keptNow()) == 4 })
+	eventually(t, soon, "all are kept", func() bool { return len(k.keptNow()) == 4 })
 	require.Len(t, k.inForce("echo"), 4)
 	now, ever := k.source.Kept()
 	require.EqualValues(t, 4, ever)
 	require.WithinDuration(t, now[0].Since.Add(time.Minute), now[0].Until, time.Millisecond)
 
 	ends[0]()
-	k.await(10*time.Second, "one that takes no connections goes", "echo", addresses[1:]...)
+	k.await("one that takes no connections goes", "echo", addresses[1:]...)
 	k.register("echo", addresses[1])
-	eventually(t, 5*time.Second, "one that registers again is not kept", func() bool { return len(k.keptNow()) == 2 })
-	k.await(time.Second, "it is in force", "echo", addresses[1:]...)
+	eventually(t, soon, "one that registers again is not kept", func() bool { return len(k.keptNow()) == 2 })
+	k.await("it is in force", "echo", addresses[1:]...)
 	k.register("other", addresses[2])
-	k.await(5*time.Second, "one whose address another service has now goes", "echo", addresses[1], addresses[3])
+	k.await("one whose address another service has now goes", "echo", addresses[1], addresses[3])
 	require.Equal(t, []string{addresses[2]}, k.inForce("other"))
 }
 
 func TestKeep_NoLongerThanItsTime(t *testing.T) {
+	t.Parallel()
 	k := keeping(t, 2*time.Second)
 	_, leases, _ := k.several("echo", 1)
 	k.end(leases[0])
-	eventually(t, 2*time.Second, "it is kept", func() bool { return len(k.keptNow()) == 1 })
-	k.await(10*time.Second, "its time is over", "echo")
+	eventually(t, soon, "it is kept", func() bool { _, ever := k.source.Kept(); return ever == 1 })
+	k.await("its time is over", "echo")
 	require.Empty(t, k.keptNow())
 }
 
 // What deregisters says so, or leaves its lease behind: none of it is kept, though it takes connections.
 func TestKeep_NothingThatDeregisters(t *testing.T) {
+	t.Parallel()
 	address, _ := listening(t)
 	for name, leave := range map[string]func(t *testing.T, k *kept){
 		"a registration of framegate's": func(t *testing.T, k *kept) {
@@ -154,14 +156,14 @@ func TestKeep_NothingThatDeregisters(t *testing.T) {
 			r := NewRegistration(k.store, "echo", Instance{Address: address, Weight: 10}, time.Minute, k.logs.Logger())
 			var wg sync.WaitGroup
 			wg.Go(func() { r.Run(ctx) })
-			k.await(5*time.Second, "it is in force", "echo", address)
+			k.await("it is in force", "echo", address)
 			cancel()
 			wg.Wait()
 			require.Zero(t, leases(t, k.cli), "its lease is gone, too")
 		},
 		"by its address, or by registry-etcd": func(t *testing.T, k *kept) {
 			k.register("echo", address)
-			k.await(5*time.Second, "it is in force", "echo", address)
+			k.await("it is in force", "echo", address)
 			found, err := k.store.Deregister(t.Context(), "echo", address)
 			require.NoError(t, err)
 			require.True(t, found)
@@ -170,7 +172,7 @@ func TestKeep_NothingThatDeregisters(t *testing.T) {
 			key := ServiceKey(DefaultServicePrefix, "echo", address)
 			_, err := k.cli.Put(t.Context(), key, `{"network":"tcp","address":"`+address+`"}`)
 			require.NoError(t, err)
-			k.await(5*time.Second, "it is in force", "echo", address)
+			k.await("it is in force", "echo", address)
 			_, err = k.cli.Delete(t.Context(), key)
 			require.NoError(t, err)
 		},
@@ -178,7 +180,7 @@ func TestKeep_NothingThatDeregisters(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			k := keeping(t, time.Minute)
 			leave(t, k)
-			k.await(2*time.Second, "it is not kept", "echo")
+			k.await("it is not kept", "echo")
 			_, ever := k.source.Kept()
 			require.Zero(t, ever)
 		})
@@ -187,8 +189,8 @@ func TestKeep_NothingThatDeregisters(t *testing.T) {
 
 // A member of etcd that hangs, or is stopped, does not say that a lease is there. Others do.
 func TestKeep_NothingThatDeregistersWhileAMemberHangs(t *testing.T) {
-	noLeaks(t)
-	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
+	t.Parallel()
+	e := startEtcd(t)
 	members := []*lateMember{newLateMember(t, e.Endpoint()), newLateMember(t, e.Endpoint()), newLateMember(t, e.Endpoint())}
 	k := keepingAt(t, time.Minute, e, members[0].address(), members[1].address(), members[2].address())
 	addresses, _, _ := k.several("echo", 12)
@@ -197,7 +199,7 @@ func TestKeep_NothingThatDeregistersWhileAMemberHangs(t *testing.T) {
 		found, err := k.store.Deregister(t.Context(), "echo", address)
 		require.NoError(t, err)
 		require.True(t, found)
-		k.await(3*time.Second, "it goes", "echo", addresses[i+1:]...)
+		k.await("it goes", "echo", addresses[i+1:]...)
 	}
 	_, ever := k.source.Kept()
 	require.Zero(t, ever, k.logs.String())
@@ -205,8 +207,8 @@ func TestKeep_NothingThatDeregistersWhileAMemberHangs(t *testing.T) {
 
 // What nobody said is asked again: an instance that deregistered while etcd answered nothing is kept until it answers.
 func TestKeep_WhatDeregisteredWhileNobodyAnsweredGoesLater(t *testing.T) {
-	noLeaks(t)
-	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
+	t.Parallel()
+	e := startEtcd(t)
 	member := newLateMember(t, e.Endpoint())
 	k := keepingAt(t, time.Minute, e, member.address())
 	addresses, leases, _ := k.several("echo", 5)
@@ -215,26 +217,27 @@ func TestKeep_WhatDeregisteredWhileNobodyAnsweredGoesLater(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, found)
 	k.end(leases[1])
-	eventually(t, 10*time.Second, "nobody says what became of them", func() bool { return len(k.keptNow()) == 2 })
+	eventually(t, soon, "nobody says what became of them", func() bool { return len(k.keptNow()) == 2 })
 	require.Len(t, k.inForce("echo"), 5)
 	member.goOn()
-	k.await(10*time.Second, "it deregistered", "echo", addresses[1:]...)
+	k.await("it deregistered", "echo", addresses[1:]...)
 	require.Equal(t, addresses[1:2], k.keptNow(), "the lease of this one has ended")
 }
 
 func TestKeep_OneOfManyWhenEtcdIsInTrouble(t *testing.T) {
+	t.Parallel()
 	k := keeping(t, time.Minute)
 	addresses, leases, _ := k.several("echo", 4)
 	k.source.outage.troubled()
 	k.end(leases[0])
-	eventually(t, 5*time.Second, "it is kept", func() bool { return slices.Equal(k.keptNow(), addresses[:1]) })
+	eventually(t, soon, "it is kept", func() bool { return slices.Equal(k.keptNow(), addresses[:1]) })
 	require.Len(t, k.inForce("echo"), 4)
 }
 
 // An etcd that lost its data has no instances, and those that register there do so within a third of their ttl.
 func TestKeep_WhatAReplacedEtcdDoesNotHave(t *testing.T) {
-	noLeaks(t)
-	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
+	t.Parallel()
+	e := startEtcd(t)
 	link := newLink(t, e.Endpoint())
 	cfg := etcdConfig(link.address())
 	cfg.KeepOnLoss = time.Minute
@@ -245,32 +248,34 @@ func TestKeep_WhatAReplacedEtcdDoesNotHave(t *testing.T) {
 	address, _ := listening(t)
 	_, err := NewServiceStore(etcdClient(t, e.Endpoint()), DefaultServicePrefix).Heartbeat(t.Context(), "echo", Instance{Address: address, Weight: 10}, time.Minute)
 	require.NoError(t, err)
-	eventually(t, 5*time.Second, "it is in force", func() bool { return len(r.Instances()["echo"]) == 1 })
+	eventually(t, soon, "it is in force", func() bool { return len(r.Instances()["echo"]) == 1 })
 	link.cut()
 	require.NoError(t, e.Close())
-	startEtcd(t, t.TempDir(), e.Endpoint())
+	startEtcdAt(t, t.TempDir(), e.Endpoint())
 	link.restore()
-	eventually(t, 20*time.Second, "it is kept", func() bool { now, _ := s.Kept(); return len(now) == 1 })
+	eventually(t, soon, "it is kept", func() bool { now, _ := s.Kept(); return len(now) == 1 })
 	require.Len(t, r.Instances()["echo"], 1)
 }
 
 func TestKeep_NothingIfItIsOff(t *testing.T) {
+	t.Parallel()
 	k := keeping(t, 0)
 	_, leases, _ := k.several("echo", 1)
 	k.end(leases[0])
-	k.await(time.Second, "it goes at once", "echo")
+	k.await("it goes at once", "echo")
 }
 
 // A process that hangs is connected to by the kernel, and that is all.
 func TestKeep_NotWhatHangs(t *testing.T) {
+	t.Parallel()
 	k := keeping(t, time.Minute)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer l.Close()
 	lease := k.register("echo", l.Addr().String())
-	k.await(5*time.Second, "it is in force", "echo", l.Addr().String())
+	k.await("it is in force", "echo", l.Addr().String())
 	k.end(lease)
-	k.await(10*time.Second, "it goes", "echo")
+	k.await("it goes", "echo")
 }
 
 // counting counts the connections that are made to an address where somebody answers as an HTTP/2 server.
@@ -301,6 +306,7 @@ func (l countingListener) Accept() (net.Conn, error) {
 
 // What calls may not be sent to is not connected to either: whoever registers could have any address asked else.
 func TestKeep_NothingThatIsRefusedIsConnectedTo(t *testing.T) {
+	t.Parallel()
 	allow, err := ParseAllow([]string{"10.0.0.0/8"})
 	require.NoError(t, err)
 	everything, err := ParseAllow(DefaultAllow)
@@ -323,9 +329,9 @@ func TestKeep_NothingThatIsRefusedIsConnectedTo(t *testing.T) {
 			address := net.JoinHostPort(c.host, strconv.Itoa(tcp.Port))
 			c.refuse(k, tcp)
 			lease := k.register("echo", address)
-			k.await(5*time.Second, "it is registered", "echo", address)
+			k.await("it is registered", "echo", address)
 			k.end(lease)
-			k.await(5*time.Second, "it goes", "echo")
+			k.await("it goes", "echo")
 			_, ever := k.source.Kept()
 			require.Zero(t, ever)
 			require.Zero(t, made.Load())
@@ -335,19 +341,21 @@ func TestKeep_NothingThatIsRefusedIsConnectedTo(t *testing.T) {
 
 // A reload may forbid what is kept.
 func TestKeep_WhatIsForbiddenLaterGoes(t *testing.T) {
+	t.Parallel()
 	k := keeping(t, time.Minute)
 	addresses, leases, _ := k.several("echo", 1)
 	k.end(leases[0])
-	eventually(t, 5*time.Second, "it is kept", func() bool { return slices.Equal(k.keptNow(), addresses) })
+	eventually(t, soon, "it is kept", func() bool { return slices.Equal(k.keptNow(), addresses) })
 	allow, err := ParseAllow([]string{"10.0.0.0/8"})
 	require.NoError(t, err)
 	k.r.SetAllow(allow)
-	k.await(10*time.Second, "it goes", "echo")
+	k.await("it goes", "echo")
 	require.Equal(t, 1, k.logs.Count("no calls may be sent to it"))
 }
 
 // A name is known to be at a refused address only when it is looked up.
 func TestKeep_NamesOfRefusedAddressesAreNotConnectedTo(t *testing.T) {
+	t.Parallel()
 	k := newKeeper(time.Minute, newOutage(slog.New(slog.DiscardHandler), ""), slog.New(slog.DiscardHandler), New())
 	defer k.close()
 	k.refusal = func(address string) string {

@@ -15,8 +15,8 @@ import (
 
 // registry-etcd takes an empty prefix: its keys are /SERVICE/ADDRESS then, beside everything else that is in etcd.
 func TestEtcd_FindsInstancesWithoutAPrefix(t *testing.T) {
-	noLeaks(t)
-	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
+	t.Parallel()
+	e := startEtcd(t)
 	cli := etcdClient(t, e.Endpoint())
 	routes := NewRouteStore(cli, DefaultPrefix, nil)
 	_, err := routes.Put(t.Context(), mustRoute(t, serviceRoute))
@@ -52,10 +52,10 @@ func TestEtcd_FindsInstancesWithoutAPrefix(t *testing.T) {
 	require.NoError(t, err)
 	_, err = routes.Put(t.Context(), route("more", "/a.S/M", 0)) // which is a key that is watched
 	require.NoError(t, err)
-	eventually(t, 2*time.Second, "a change is in force", func() bool { return len(r.Instances()) == 2 })
+	eventually(t, soon, "a change is in force", func() bool { return len(r.Instances()) == 2 })
 	require.Zero(t, log.Count("level=ERROR")+log.Count("level=WARN"))
 
-	eventually(t, 2*time.Second, "keys of others count", func() bool { // or each comparison with etcd would read all again
+	eventually(t, soon, "keys of others count", func() bool { // or each comparison with etcd would read all again
 		resp, err := cli.Get(t.Context(), "/", clientv3.WithPrefix(), clientv3.WithCountOnly())
 		require.NoError(t, err)
 		s.instances.mu.Lock()
@@ -72,14 +72,14 @@ func TestEtcd_FindsInstancesWithoutAPrefix(t *testing.T) {
 
 	_, err = cli.Put(t.Context(), "/echo/127.0.0.1:9002", "{")
 	require.NoError(t, err)
-	eventually(t, 2*time.Second, "what looks like an instance and is none is named", func() bool {
+	eventually(t, soon, "what looks like an instance and is none is named", func() bool {
 		return log.Count("bad document among instances") == 1
 	})
 	_, bad, err = store.List(t.Context())
 	require.NoError(t, err)
 	require.Len(t, bad, 1)
 	require.NoError(t, reg.Deregister(info))
-	eventually(t, 2*time.Second, "a deregistration is in force", func() bool { return len(r.Instances()) == 1 })
+	eventually(t, soon, "a deregistration is in force", func() bool { return len(r.Instances()) == 1 })
 }
 
 func TestIsForeign_TellsKeysByTheirEnd(t *testing.T) {

@@ -17,15 +17,15 @@ import (
 // newSchemaStores returns the stores of one etcd, and a client of it. compile nil means compileForTest.
 func newSchemaStores(t *testing.T, compile Compiler) (*RouteStore, *SchemaStore, *clientv3.Client) {
 	t.Helper()
-	noLeaks(t)
 	if compile == nil {
 		compile = compileForTest
 	}
-	cli := etcdClient(t, startEtcd(t, t.TempDir(), "127.0.0.1:0").Endpoint())
+	cli := etcdClient(t, startEtcd(t).Endpoint())
 	return NewRouteStore(cli, DefaultPrefix, compile), NewSchemaStore(cli, DefaultPrefix, compile), cli
 }
 
 func TestSchemaStore_PutTellsWhatItDid(t *testing.T) {
+	t.Parallel()
 	_, s, _ := newSchemaStores(t, nil)
 	one, two := shopSchema(t, "a"), shopSchema(t, "a", "b")
 	created, err := s.Put(t.Context(), "shop", one)
@@ -60,6 +60,7 @@ func TestSchemaStore_PutTellsWhatItDid(t *testing.T) {
 }
 
 func TestSchemaStore_ListsGoodAndBadDocuments(t *testing.T) {
+	t.Parallel()
 	_, s, cli := newSchemaStores(t, nil)
 	_, err := s.Put(t.Context(), "shop", shopSchema(t, "a"))
 	require.NoError(t, err)
@@ -83,6 +84,7 @@ func TestSchemaStore_ListsGoodAndBadDocuments(t *testing.T) {
 }
 
 func TestSchemaStore_PutRefusesWhatBreaksRoutes(t *testing.T) {
+	t.Parallel()
 	routes, s, cli := newSchemaStores(t, nil)
 	good, err := s.Put(t.Context(), "shop", shopSchema(t, "a", "b"))
 	require.NoError(t, err)
@@ -105,6 +107,7 @@ func TestSchemaStore_PutRefusesWhatBreaksRoutes(t *testing.T) {
 }
 
 func TestSchemaStore_DeleteRefusesWhatRoutesUse(t *testing.T) {
+	t.Parallel()
 	routes, s, _ := newSchemaStores(t, nil)
 	_, err := s.Put(t.Context(), "shop", shopSchema(t, "a"))
 	require.NoError(t, err)
@@ -121,6 +124,7 @@ func TestSchemaStore_DeleteRefusesWhatRoutesUse(t *testing.T) {
 }
 
 func TestSchemaStore_RouteThatDoesNotFitIsNotPut(t *testing.T) {
+	t.Parallel()
 	routes, s, cli := newSchemaStores(t, nil)
 	_, err := s.Put(t.Context(), "shop", shopSchema(t, "a"))
 	require.NoError(t, err)
@@ -161,6 +165,7 @@ func TestSchemaStore_RouteThatDoesNotFitIsNotPut(t *testing.T) {
 }
 
 func TestSchemaStore_RoutesAndTheirSchemasTogetherFitATransaction(t *testing.T) {
+	t.Parallel()
 	routes, s, _ := newSchemaStores(t, nil)
 	for _, name := range []string{"one", "two"} {
 		_, err := s.Put(t.Context(), name, shopSchema(t, "a"))
@@ -188,6 +193,7 @@ func between(do func()) Compiler {
 }
 
 func TestSchemaStore_SchemaThatChangesDuringARoutePutIsCheckedAgain(t *testing.T) {
+	t.Parallel()
 	var change func()
 	routes, s, cli := newSchemaStores(t, between(func() { change() }))
 	_, err := s.Put(t.Context(), "shop", shopSchema(t, "a"))
@@ -218,6 +224,7 @@ func TestSchemaStore_SchemaThatChangesDuringARoutePutIsCheckedAgain(t *testing.T
 }
 
 func TestSchemaStore_RouteThatChangesDuringASchemaPutIsCheckedAgain(t *testing.T) {
+	t.Parallel()
 	_, s, cli := newSchemaStores(t, nil)
 	_, err := s.Put(t.Context(), "shop", shopSchema(t, "a", "b"))
 	require.NoError(t, err)
@@ -236,6 +243,7 @@ func TestSchemaStore_RouteThatChangesDuringASchemaPutIsCheckedAgain(t *testing.T
 }
 
 func TestSchemaStore_PutsThatAlwaysMeetOthersEndWithErrConflict(t *testing.T) {
+	t.Parallel()
 	_, _, cli := newSchemaStores(t, nil)
 	putRaw(t, cli, "/schemas/shop", shopSchema(t, "a").Encode())
 	putRaw(t, cli, "/routes/y", encoded(t, structRoute(t, "y", "shop")))
@@ -256,6 +264,7 @@ func TestSchemaStore_PutsThatAlwaysMeetOthersEndWithErrConflict(t *testing.T) {
 
 // Deletions of a schema meet puts of routes that use it: neither leaves a route without its schema.
 func TestSchemaStore_DeleteDuringARoutePutIsRefused(t *testing.T) {
+	t.Parallel()
 	routes, s, cli := newSchemaStores(t, nil)
 	_, err := s.Put(t.Context(), "shop", shopSchema(t, "a"))
 	require.NoError(t, err)
@@ -272,6 +281,7 @@ func TestSchemaStore_DeleteDuringARoutePutIsRefused(t *testing.T) {
 
 // Two clients change a route and its schema as fast as they can: at no revision does the route in etcd not fit the schema.
 func TestSchemaStore_NoRevisionHasARouteThatDoesNotFit(t *testing.T) {
+	t.Parallel()
 	routes, schemas, cli := newSchemaStores(t, nil)
 	other := etcdClient(t, cli.Endpoints()[0])
 	ctx, cancel := context.WithCancel(t.Context())
@@ -354,6 +364,7 @@ func TestSchemaStore_NoRevisionHasARouteThatDoesNotFit(t *testing.T) {
 // A route that somebody put past the store, and that does not fit, holds up no change of its schema; those that fit are
 // guarded all the same.
 func TestSchemaStore_RouteThatNeverFittedBlocksNoPut(t *testing.T) {
+	t.Parallel()
 	routes, s, cli := newSchemaStores(t, nil)
 	putRaw(t, cli, "/routes/misfit", encoded(t, structRoute(t, "misfit", "shop", "nowhere")))
 	_, err := s.Put(t.Context(), "shop", shopSchema(t, "a"))

@@ -18,8 +18,7 @@ import (
 
 func newServiceStore(t *testing.T) *ServiceStore {
 	t.Helper()
-	noLeaks(t)
-	return NewServiceStore(etcdClient(t, startEtcd(t, t.TempDir(), "127.0.0.1:0").Endpoint()), DefaultServicePrefix)
+	return NewServiceStore(etcdClient(t, startEtcd(t).Endpoint()), DefaultServicePrefix)
 }
 
 // etcdRevision is that of the whole store: any write raises it.
@@ -40,6 +39,7 @@ func leases(t *testing.T, cli *clientv3.Client) int {
 var echoInstance = Instance{Address: "127.0.0.1:9001", Weight: 20, Tags: map[string]string{"cluster": "a"}}
 
 func TestServiceStore_RegisteringTwiceChangesNothing(t *testing.T) {
+	t.Parallel()
 	s := newServiceStore(t)
 	other := NewServiceStore(s.cli, DefaultServicePrefix) // as on another framegate
 	for _, ttl := range []time.Duration{10 * time.Second, time.Second} {
@@ -61,6 +61,7 @@ func TestServiceStore_RegisteringTwiceChangesNothing(t *testing.T) {
 }
 
 func TestServiceStore_HeartbeatRenewsTheLease(t *testing.T) {
+	t.Parallel()
 	s := newServiceStore(t)
 	hb, err := s.Heartbeat(t.Context(), "echo", echoInstance, 5*time.Second)
 	require.NoError(t, err)
@@ -70,13 +71,14 @@ func TestServiceStore_HeartbeatRenewsTheLease(t *testing.T) {
 		require.EqualValues(t, 5, resp.GrantedTTL)
 		return resp.TTL
 	}
-	eventually(t, 5*time.Second, "the lease runs", func() bool { return left() <= 2 })
+	eventually(t, soon, "the lease runs", func() bool { return left() <= 2 })
 	_, err = s.Heartbeat(t.Context(), "echo", echoInstance, 5*time.Second)
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, left(), int64(4))
 }
 
 func TestServiceStore_HeartbeatWritesWhatDiffers(t *testing.T) {
+	t.Parallel()
 	s := newServiceStore(t)
 	key := ServiceKey(DefaultServicePrefix, "echo", echoInstance.Address)
 	last, err := s.Heartbeat(t.Context(), "echo", echoInstance, 10*time.Second)
@@ -128,6 +130,7 @@ func TestServiceStore_HeartbeatWritesWhatDiffers(t *testing.T) {
 }
 
 func TestServiceStore_HeartbeatNamesEachMistake(t *testing.T) {
+	t.Parallel()
 	s := newServiceStore(t)
 	_, err := s.Heartbeat(t.Context(), "a/b", Instance{Address: "nowhere"}, 1500*time.Millisecond)
 	for _, want := range []string{
@@ -144,6 +147,7 @@ func TestServiceStore_HeartbeatNamesEachMistake(t *testing.T) {
 }
 
 func TestServiceStore_SeveralHeartbeatsAtOnceAgree(t *testing.T) {
+	t.Parallel()
 	s := newServiceStore(t)
 	var wg sync.WaitGroup
 	for range 8 {
@@ -162,6 +166,7 @@ func TestServiceStore_SeveralHeartbeatsAtOnceAgree(t *testing.T) {
 }
 
 func TestServiceStore_ListTellsBadDocumentsApart(t *testing.T) {
+	t.Parallel()
 	s := newServiceStore(t)
 	for _, service := range []string{"echo.v2", "echo", "echo-x"} {
 		for _, port := range []int{2, 1} {
@@ -203,7 +208,7 @@ func TestServiceStore_ListTellsBadDocumentsApart(t *testing.T) {
 }
 
 func TestServiceStore_EndsWithItsContext(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	s := NewServiceStore(etcdClient(t, "127.0.0.1:1"), DefaultServicePrefix)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
@@ -226,6 +231,7 @@ func closeEtcdClient(of any) {
 func quietRegistry(c *etcdregistry.Config) { c.EtcdConfig.Logger = zap.NewNop() }
 
 func TestServiceStore_RegistryEtcdFindsWhatItRegisters(t *testing.T) {
+	t.Parallel()
 	s := newServiceStore(t)
 	unix := Instance{Address: "unix:/run/echo.sock", Weight: 1}
 	for _, in := range []Instance{echoInstance, unix} {

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/framegate/framegate/test/loopback"
 	"github.com/framegate/framegate/test/testlog"
 )
 
@@ -56,9 +57,9 @@ func addressOf(r *Resolver, method, address string) func() bool {
 }
 
 func TestSnapshot_ServesAStartWithoutEtcdAndGivesWayToIt(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	dir := t.TempDir()
-	e := startEtcd(t, dir, "127.0.0.1:0")
+	e := startEtcdAt(t, dir, loopback.Address(t))
 	cfg := etcdConfig(e.Endpoint())
 	cfg.Snapshot = filepath.Join(t.TempDir(), "deep", "last-good.json")
 	cli := etcdClient(t, e.Endpoint())
@@ -76,7 +77,7 @@ func TestSnapshot_ServesAStartWithoutEtcdAndGivesWayToIt(t *testing.T) {
 	require.False(t, first.Status().Stale)
 	_, err = cli.Put(t.Context(), "/framegate/routes/kept", "colour: red")
 	require.NoError(t, err)
-	eventually(t, time.Second, "the bad version is refused", func() bool { return first.Status().Rejected == 1 })
+	eventually(t, soon, "the bad version is refused", func() bool { return first.Status().Rejected == 1 })
 	require.True(t, resolves(r, "/a.S/Kept", "kept")())
 	stopFirst() // writes what it has
 	info, err := os.Stat(cfg.Snapshot)
@@ -96,12 +97,12 @@ func TestSnapshot_ServesAStartWithoutEtcdAndGivesWayToIt(t *testing.T) {
 	require.Equal(t, 1, log.Count("the last good routes are in force"))
 	entry := maps.Clone(r.sources[SourceEtcd])
 
-	startEtcd(t, dir, e.Endpoint())
+	startEtcdAt(t, dir, e.Endpoint())
 	_, err = store.Delete(t.Context(), "gone")
 	require.NoError(t, err)
 	_, err = store.Put(t.Context(), route("changed", "/a.S/New", 0))
 	require.NoError(t, err)
-	eventually(t, 10*time.Second, "etcd's state is in force", func() bool {
+	eventually(t, soon, "etcd's state is in force", func() bool {
 		return resolves(r, "/a.S/New", "changed")() && resolves(r, "/a.S/Gone", "")() && resolves(r, "/a.S/Old", "")()
 	})
 	require.True(t, addressOf(r, "/found.S/M", "e:1")())
@@ -113,20 +114,20 @@ func TestSnapshot_ServesAStartWithoutEtcdAndGivesWayToIt(t *testing.T) {
 		}
 	}
 	require.Equal(t, 2, same, "what did not change was not built again")
-	eventually(t, 5*time.Second, "not stale", func() bool { return !second.Status().Stale })
+	eventually(t, soon, "not stale", func() bool { return !second.Status().Stale })
 	require.Equal(t, 1, log.Count("etcd cannot be used"), "logged once a minute at most")
 }
 
 func TestSnapshot_IsWrittenSoonAfterAChange(t *testing.T) {
-	noLeaks(t)
-	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
+	t.Parallel()
+	e := startEtcd(t)
 	cfg := etcdConfig(e.Endpoint())
 	cfg.Snapshot = filepath.Join(t.TempDir(), "last-good.json")
 	s, _, _, _ := startSource(t, cfg)
 	waitReady(t, s)
 	_, err := NewRouteStore(etcdClient(t, e.Endpoint()), DefaultPrefix, nil).Put(t.Context(), route("echo", "/a.S/M", 0))
 	require.NoError(t, err)
-	eventually(t, 15*time.Second, "the file has the route", func() bool {
+	eventually(t, soon, "the file has the route", func() bool {
 		snap, err := readSnapshot(cfg.Snapshot, cfg)
 		return err == nil && snap.Routes.Documents["echo"].Value != nil
 	})
@@ -136,7 +137,7 @@ func TestSnapshot_IsWrittenSoonAfterAChange(t *testing.T) {
 }
 
 func TestSnapshot_ThatCannotBeUsedIsNamedAndNotUsed(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	good := &snapshot{
 		Format: snapshotFormat, Endpoints: []string{"127.0.0.1:1"}, Prefix: DefaultPrefix, ServicePrefix: DefaultServicePrefix,
 		Routes: snapshotPart{Revision: 7, Documents: map[string]snapshotDocument{"echo": {Revision: 7, Value: []byte(serviceRoute)}}},
@@ -163,7 +164,7 @@ func TestSnapshot_ThatCannotBeUsedIsNamedAndNotUsed(t *testing.T) {
 				require.NoError(t, os.Truncate(cfg.Snapshot, c.cut))
 			}
 			source, r, log, stop := startSource(t, cfg)
-			eventually(t, 5*time.Second, c.want, func() bool { return log.Count(c.want) == 1 })
+			eventually(t, soon, c.want, func() bool { return log.Count(c.want) == 1 })
 			stop()
 			require.Empty(t, r.Routes())
 			require.NotEmpty(t, source.Status().Reason)
@@ -172,11 +173,11 @@ func TestSnapshot_ThatCannotBeUsedIsNamedAndNotUsed(t *testing.T) {
 }
 
 func TestSnapshot_ColdStartWithNeitherIsNotReadyAndSaysWhy(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	cfg := etcdConfig("127.0.0.1:1")
 	cfg.Snapshot = filepath.Join(t.TempDir(), "none.json")
 	s, _, _, _ := startSource(t, cfg)
-	eventually(t, 5*time.Second, "a reason", func() bool { return s.Status().Reason != "" })
+	eventually(t, soon, "a reason", func() bool { return s.Status().Reason != "" })
 	require.Contains(t, s.Status().Reason, "connection refused")
 	require.True(t, s.Status().Stale)
 	select {
@@ -188,8 +189,8 @@ func TestSnapshot_ColdStartWithNeitherIsNotReadyAndSaysWhy(t *testing.T) {
 
 // A snapshot of another cluster at the same address: revisions mean nothing.
 func TestSnapshot_OfAReplacedEtcdGivesWay(t *testing.T) {
-	noLeaks(t)
-	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
+	t.Parallel()
+	e := startEtcd(t)
 	cfg := etcdConfig(e.Endpoint())
 	cfg.Snapshot = filepath.Join(t.TempDir(), "s.json")
 	doc, err := route("echo", "/a.S/Other", 0).Encode()
@@ -210,19 +211,19 @@ func TestSnapshot_OfAReplacedEtcdGivesWay(t *testing.T) {
 	waitReady(t, source)
 	require.True(t, resolves(r, "/a.S/Other", "echo")())
 	link.restore()
-	eventually(t, 10*time.Second, "etcd's own", resolves(r, "/a.S/M", "echo"))
+	eventually(t, soon, "etcd's own", resolves(r, "/a.S/M", "echo"))
 	require.True(t, resolves(r, "/a.S/Other", "")())
 }
 
 // A user who may not read routes gets neither etcd's nor none: the last good ones stay, in force and on disk.
 func TestSnapshot_StandsInWhereEtcdAnswersButRefuses(t *testing.T) {
-	noLeaks(t)
-	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
-	cli := etcdClient(t, e.Endpoint())
+	t.Parallel()
+	endpoint := startEtcdForUsers(t)
+	cli := etcdClient(t, endpoint)
 	_, err := NewRouteStore(cli, DefaultPrefix, nil).Put(t.Context(), mustRoute(t, serviceRoute))
 	require.NoError(t, err)
 	putInstance(t, cli, "echo", "e:1")
-	cfg := etcdConfig(e.Endpoint())
+	cfg := etcdConfig(endpoint)
 	cfg.Snapshot = filepath.Join(t.TempDir(), "s.json")
 	first, _, _, stop := startSource(t, cfg)
 	waitReady(t, first)
@@ -234,7 +235,7 @@ func TestSnapshot_StandsInWhereEtcdAnswersButRefuses(t *testing.T) {
 	cfg.Client.Username, cfg.Client.Password = "reader", "p"
 	second, r, _, _ := startSource(t, cfg)
 	waitReady(t, second)
-	eventually(t, 5*time.Second, "the last good route is in force", addressOf(r, "/found.S/M", "e:1"))
+	eventually(t, soon, "the last good route is in force", addressOf(r, "/found.S/M", "e:1"))
 	require.True(t, second.Status().Stale)
 	require.Contains(t, second.Status().Reason, "permission denied")
 	time.Sleep(2 * saveDelay) // nothing is to happen in this time
@@ -245,8 +246,8 @@ func TestSnapshot_StandsInWhereEtcdAnswersButRefuses(t *testing.T) {
 
 // An etcd that was replaced by one that is further: no revision tells.
 func TestEtcd_FollowsAStoreThatWasReplacedByALongerOne(t *testing.T) {
-	noLeaks(t)
-	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
+	t.Parallel()
+	e := startEtcd(t)
 	_, err := NewRouteStore(etcdClient(t, e.Endpoint()), DefaultPrefix, nil).Put(t.Context(), route("old", "/a.S/Old", 0))
 	require.NoError(t, err)
 	link := newLink(t, e.Endpoint())
@@ -254,14 +255,14 @@ func TestEtcd_FollowsAStoreThatWasReplacedByALongerOne(t *testing.T) {
 	require.True(t, resolves(r, "/a.S/Old", "old")())
 	link.cut()
 	require.NoError(t, e.Close())
-	startEtcd(t, t.TempDir(), e.Endpoint())
+	startEtcdAt(t, t.TempDir(), e.Endpoint())
 	store := NewRouteStore(etcdClient(t, e.Endpoint()), DefaultPrefix, nil)
 	for i := range 20 {
 		_, err := store.Put(t.Context(), route("new", fmt.Sprintf("/a.S/M%d", i), 0))
 		require.NoError(t, err)
 	}
 	link.restore()
-	eventually(t, 10*time.Second, "the old store's route is gone", resolves(r, "/a.S/Old", ""))
+	eventually(t, soon, "the old store's route is gone", resolves(r, "/a.S/Old", ""))
 	require.True(t, resolves(r, "/a.S/M19", "new")())
 }
 
@@ -288,11 +289,11 @@ func enableAuth(t *testing.T, cli *clientv3.Client) {
 }
 
 func TestHeartbeat_ThatEtcdRefusesLeavesNoLease(t *testing.T) {
-	noLeaks(t)
-	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
-	enableAuth(t, etcdClient(t, e.Endpoint()))
+	t.Parallel()
+	endpoint := startEtcdForUsers(t)
+	enableAuth(t, etcdClient(t, endpoint))
 	as := func(user string) *clientv3.Client {
-		cli, err := NewEtcdClient(EtcdClientConfig{Endpoints: []string{e.Endpoint()}, Username: user, Password: "p"})
+		cli, err := NewEtcdClient(EtcdClientConfig{Endpoints: []string{endpoint}, Username: user, Password: "p"})
 		require.NoError(t, err)
 		t.Cleanup(func() { _ = cli.Close() })
 		return cli
@@ -306,8 +307,8 @@ func TestHeartbeat_ThatEtcdRefusesLeavesNoLease(t *testing.T) {
 }
 
 func TestSnapshot_ThatCannotBeWrittenIsCountedAndToldOnce(t *testing.T) {
-	noLeaks(t)
-	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
+	t.Parallel()
+	e := startEtcd(t)
 	cfg := etcdConfig(e.Endpoint())
 	dir := filepath.Join(t.TempDir(), "dir")
 	cfg.Snapshot = filepath.Join(dir, "s.json")
@@ -315,13 +316,13 @@ func TestSnapshot_ThatCannotBeWrittenIsCountedAndToldOnce(t *testing.T) {
 	s, _, log, _ := startSource(t, cfg)
 	waitReady(t, s)
 	const failed = "the snapshot of routes cannot be written"
-	eventually(t, 5*time.Second, "the failure counts", func() bool { return s.Status().SnapshotFailures > 0 })
+	eventually(t, soon, "the failure counts", func() bool { return s.Status().SnapshotFailures > 0 })
 	require.Zero(t, s.Status().SnapshotWritten)
 	s.snapshotDue()
-	eventually(t, 5*time.Second, "and the next one", func() bool { return s.Status().SnapshotFailures > 1 })
+	eventually(t, soon, "and the next one", func() bool { return s.Status().SnapshotFailures > 1 })
 	require.Equal(t, 1, log.Count(failed), log.String())
 	require.NoError(t, os.Remove(dir))
 	s.snapshotDue()
-	eventually(t, 5*time.Second, "it is written", func() bool { return !s.Status().SnapshotWritten.IsZero() })
-	eventually(t, 5*time.Second, "that is told", func() bool { return log.Count("the snapshot of routes is written again") == 1 })
+	eventually(t, soon, "it is written", func() bool { return !s.Status().SnapshotWritten.IsZero() })
+	eventually(t, soon, "that is told", func() bool { return log.Count("the snapshot of routes is written again") == 1 })
 }

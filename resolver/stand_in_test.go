@@ -32,14 +32,14 @@ func snapshotOf(t *testing.T, cfg EtcdConfig, cluster uint64, endpoints ...strin
 
 // Whoever answers says which cluster it is, though it gives nothing else.
 func TestSnapshot_IsOfTheClusterThatAnswers(t *testing.T) {
-	noLeaks(t)
-	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
-	cli := etcdClient(t, e.Endpoint())
+	t.Parallel()
+	endpoint := startEtcdForUsers(t)
+	cli := etcdClient(t, endpoint)
 	id := clusterOf(t, cli)
 	enableAuth(t, cli)
 	for user, password := range map[string]string{"reader": "p", "": "", "nobody": "p"} {
 		t.Run("as "+user, func(t *testing.T) {
-			cfg := etcdConfig(e.Endpoint())
+			cfg := etcdConfig(endpoint)
 			cfg.Client.Username, cfg.Client.Password = user, password
 
 			source, r, log, stop := startSource(t, snapshotOf(t, cfg, id, "another-name:2379"))
@@ -49,9 +49,9 @@ func TestSnapshot_IsOfTheClusterThatAnswers(t *testing.T) {
 			require.True(t, source.Status().Stale)
 			stop()
 
-			for _, then := range []string{"another-name:2379", e.Endpoint()} {
+			for _, then := range []string{"another-name:2379", endpoint} {
 				source, r, log, stop := startSource(t, snapshotOf(t, cfg, id+1, then))
-				eventually(t, 20*time.Second, "it is refused", func() bool { return log.Count("the snapshot of routes cannot be used") == 1 })
+				eventually(t, soon, "it is refused", func() bool { return log.Count("the snapshot of routes cannot be used") == 1 })
 				require.ErrorContains(t, source.NotReady(), "of etcd's cluster "+clusterText(id+1))
 				require.Empty(t, r.Routes(), "another cluster, at %s", then)
 				stop()
@@ -63,15 +63,15 @@ func TestSnapshot_IsOfTheClusterThatAnswers(t *testing.T) {
 // Where nobody answers, and no address is known, it may be another etcd altogether, such as that of production for one of
 // staging. As soon as somebody says that it is the same, the snapshot is used.
 func TestSnapshot_OfUnknownAddressesWaitsForAnAnswer(t *testing.T) {
-	noLeaks(t)
-	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
-	cli := etcdClient(t, e.Endpoint())
+	t.Parallel()
+	endpoint := startEtcdForUsers(t)
+	cli := etcdClient(t, endpoint)
 	id := clusterOf(t, cli)
 	enableAuth(t, cli)
-	link := newLink(t, e.Endpoint())
+	link := newLink(t, endpoint)
 	link.cut()
 	source, r, log, _ := startSource(t, snapshotOf(t, etcdConfig(link.address()), id, "another-name:2379"))
-	eventually(t, 20*time.Second, "it is refused", func() bool { return log.Count("the snapshot of routes cannot be used") == 1 })
+	eventually(t, soon, "it is refused", func() bool { return log.Count("the snapshot of routes cannot be used") == 1 })
 	require.ErrorContains(t, source.NotReady(), `nobody at ["`+link.address()+`"] says whether that is the same`)
 	require.Empty(t, r.Routes())
 	link.restore()

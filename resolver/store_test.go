@@ -17,11 +17,11 @@ import (
 
 func newStore(t *testing.T) *RouteStore {
 	t.Helper()
-	noLeaks(t)
-	return NewRouteStore(etcdClient(t, startEtcd(t, t.TempDir(), "127.0.0.1:0").Endpoint()), DefaultPrefix, nil)
+	return NewRouteStore(etcdClient(t, startEtcd(t).Endpoint()), DefaultPrefix, nil)
 }
 
 func TestStore_PutTellsWhatItDid(t *testing.T) {
+	t.Parallel()
 	s := newStore(t)
 	r := mustRoute(t, goodRoute)
 	created, err := s.Put(t.Context(), r)
@@ -53,6 +53,7 @@ func TestStore_PutTellsWhatItDid(t *testing.T) {
 }
 
 func TestStore_PutAllStoresAllOrNothing(t *testing.T) {
+	t.Parallel()
 	s := newStore(t)
 	bad := route("bad", "no/method", 0)
 	_, err := s.PutAll(t.Context(), []*Route{route("good", "/a.S/M", 0), bad})
@@ -88,6 +89,7 @@ func TestStore_PutAllStoresAllOrNothing(t *testing.T) {
 }
 
 func TestStore_RefusesMoreBytesThanEtcdTakes(t *testing.T) {
+	t.Parallel()
 	s := newStore(t)
 	var big []*Route
 	for i := range 3 {
@@ -110,6 +112,7 @@ func TestStore_RefusesMoreBytesThanEtcdTakes(t *testing.T) {
 }
 
 func TestStore_ConcurrentPutsAreAtomic(t *testing.T) {
+	t.Parallel()
 	s := newStore(t)
 	var wg sync.WaitGroup
 	for w := range 4 {
@@ -131,6 +134,7 @@ func TestStore_ConcurrentPutsAreAtomic(t *testing.T) {
 }
 
 func TestStore_TellsBadDocumentsApart(t *testing.T) {
+	t.Parallel()
 	s := newStore(t)
 	_, err := s.Put(t.Context(), route("good", "/a.S/M", 0))
 	require.NoError(t, err)
@@ -160,7 +164,7 @@ func TestStore_TellsBadDocumentsApart(t *testing.T) {
 }
 
 func TestStore_EndsWithItsContext(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	s := NewRouteStore(etcdClient(t, "127.0.0.1:1"), DefaultPrefix, nil)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
@@ -180,6 +184,7 @@ func TestValidatePrefix(t *testing.T) {
 }
 
 func TestStore_WritesOnlyIfTheRouteIsAtTheRevision(t *testing.T) {
+	t.Parallel()
 	s := newStore(t)
 	first, err := s.Put(t.Context(), route("echo", "/a.S/One", 0), IfRevision(0))
 	require.NoError(t, err)
@@ -216,6 +221,7 @@ func TestStore_WritesOnlyIfTheRouteIsAtTheRevision(t *testing.T) {
 }
 
 func TestStore_OfTwoWritersAtOneRevisionOneWins(t *testing.T) {
+	t.Parallel()
 	s := newStore(t)
 	put, err := s.Put(t.Context(), route("echo", "/a.S/M", 0))
 	require.NoError(t, err)

@@ -21,7 +21,7 @@ func at(name, address string) *Route {
 func firstCall(t *testing.T, r *Resolver, name string) (string, error) {
 	t.Helper()
 	var target Target
-	eventually(t, 20*time.Second, name, func() (ok bool) {
+	eventually(t, soon, name, func() (ok bool) {
 		target, ok = r.Resolve(Request{Method: "/a.S/" + name})
 		return ok
 	})
@@ -35,8 +35,9 @@ func firstCall(t *testing.T, r *Resolver, name string) (string, error) {
 
 // A route waits for its names, since its first calls are to find endpoints. The others do not wait for them.
 func TestWaitingRoutes_HoldUpNoOther(t *testing.T) {
+	t.Parallel()
 	r, d, _ := named(t)
-	e := startEtcd(t, t.TempDir(), "127.0.0.1:0")
+	e := startEtcd(t)
 	s := NewEtcdSource(etcdConfig(e.Endpoint()), r, slog.New(slog.DiscardHandler))
 	s.waiting.most = time.Hour
 	runInTest(t, s)
@@ -52,7 +53,7 @@ func TestWaitingRoutes_HoldUpNoOther(t *testing.T) {
 	_, err := store.PutAll(t.Context(), []*Route{at("slow", "slow.svc.:1"), at("good", "good.svc.:1"), at("plain", "127.0.0.1:1")})
 	require.NoError(t, err)
 	var before, later bool
-	eventually(t, 20*time.Second, "the others", func() bool {
+	eventually(t, soon, "the others", func() bool {
 		before, later = takes("slow"), takes("good") && takes("plain")
 		return later
 	})
@@ -64,7 +65,7 @@ func TestWaitingRoutes_HoldUpNoOther(t *testing.T) {
 	_, err = firstCall(t, r, "slow") // in force when it is known that nobody answers
 	require.ErrorIs(t, err, ErrNoEndpoint)
 	d.Set("slow.svc.", "127.0.0.3")
-	eventually(t, 20*time.Second, "the name that answers now", func() bool {
+	eventually(t, soon, "the name that answers now", func() bool {
 		got, err := firstCall(t, r, "slow")
 		return err == nil && got == "127.0.0.3:1"
 	})
@@ -79,13 +80,14 @@ func TestWaitingRoutes_HoldUpNoOther(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "127.0.0.4:1", got)
 	d.Set("new.svc.", "127.0.0.5")
-	eventually(t, 20*time.Second, "the new version", func() bool {
+	eventually(t, soon, "the new version", func() bool {
 		got, err := firstCall(t, r, "good")
 		return err == nil && got == "127.0.0.5:1"
 	})
 }
 
 func TestWaitingRoutes_ANewerVersionCounts(t *testing.T) {
+	t.Parallel()
 	r, d, _ := named(t)
 	inForce := map[string]string{}
 	w := newWaitingRoutes(r, func(docs map[string]version[Route]) {

@@ -30,6 +30,7 @@ func withWeight(weight int) Instance {
 
 // A weight is set without a take-over: whoever keeps the instance registered goes on, with the new weight.
 func TestWeight_StaysWhileARegistrationGoesOn(t *testing.T) {
+	t.Parallel()
 	endpoint, cli := startForRegistration(t)
 	r := runRegistration(t, endpoint, echoInstance, 2*time.Second)
 	lease := r.wait(t).Lease
@@ -37,11 +38,7 @@ func TestWeight_StaysWhileARegistrationGoesOn(t *testing.T) {
 	set, err := store.SetWeight(t.Context(), "echo", echoInstance.Address, 3)
 	require.NoError(t, err)
 	require.Equal(t, WeightChange{Outcome: Updated, Address: echoInstance.Address, Was: 20, Revision: etcdRevision(t, cli)}, set)
-	until := time.Now().Add(5 * time.Second)
-	eventually(t, 10*time.Second, "more than twice the ttl passes", func() bool {
-		require.True(t, registered(t, cli, withWeight(3))())
-		return time.Now().After(until)
-	})
+	stays(t, 5*time.Second, registered(t, cli, withWeight(3))) // more than twice the ttl
 	require.Equal(t, set.Revision, etcdRevision(t, cli), "heartbeats write nothing")
 	_, now := stored(t, cli, echoKey)
 	require.Equal(t, lease, now)
@@ -49,14 +46,14 @@ func TestWeight_StaysWhileARegistrationGoesOn(t *testing.T) {
 
 	_, err = cli.Revoke(t.Context(), lease)
 	require.NoError(t, err)
-	eventually(t, 15*time.Second, "it is registered again, with the weight that was set", registered(t, cli, withWeight(3)))
+	eventually(t, soon, "it is registered again, with the weight that was set", registered(t, cli, withWeight(3)))
 
 	set, err = store.SetWeight(t.Context(), "echo", echoInstance.Address, 20)
 	require.NoError(t, err)
 	require.Equal(t, 3, set.Was)
 	value, _ := stored(t, cli, echoKey)
 	require.NotContains(t, value, "registered_weight", "as it registered")
-	eventually(t, 15*time.Second, "the registration hears of it", func() bool { return r.logs.Count("the weight was set") == 2 })
+	eventually(t, soon, "the registration hears of it", func() bool { return r.logs.Count("the weight was set") == 2 })
 	require.Equal(t, set.Revision, etcdRevision(t, cli))
 	r.stop()
 	require.True(t, none(t, cli)())
@@ -65,6 +62,7 @@ func TestWeight_StaysWhileARegistrationGoesOn(t *testing.T) {
 
 // Heartbeats of nobody in particular say the weight each time: the same as before does not undo what was set.
 func TestWeight_StaysWhileHeartbeatsSayTheSameAsBefore(t *testing.T) {
+	t.Parallel()
 	s := newServiceStore(t)
 	beat := func(weight int) Heartbeat {
 		hb, err := s.Heartbeat(t.Context(), "echo", withWeight(weight), 10*time.Second)
@@ -89,6 +87,7 @@ func TestWeight_StaysWhileHeartbeatsSayTheSameAsBefore(t *testing.T) {
 
 // A Kitex server's document keeps all that it says, on the lease that the server keeps alive.
 func TestWeight_OfAKitexServerLeavesTheRestAsItIs(t *testing.T) {
+	t.Parallel()
 	s := newServiceStore(t)
 	reg, err := etcdregistry.NewEtcdRegistry(s.cli.Endpoints(), quietRegistry)
 	require.NoError(t, err)
@@ -120,6 +119,7 @@ func TestWeight_OfAKitexServerLeavesTheRestAsItIs(t *testing.T) {
 }
 
 func TestWeight_NamesWhatIsWrong(t *testing.T) {
+	t.Parallel()
 	s := newServiceStore(t)
 	for _, weight := range []int{0, -1, MaxWeight + 1} {
 		_, err := s.SetWeight(t.Context(), "echo", echoInstance.Address, weight)
@@ -143,6 +143,7 @@ func TestWeight_NamesWhatIsWrong(t *testing.T) {
 
 // Whoever takes an instance over has it on a lease of its own: what the one before does with its lease does not matter.
 func TestHeartbeat_TookOverStaysWhenTheFirstOwnerDeregisters(t *testing.T) {
+	t.Parallel()
 	endpoint, cli := startForRegistration(t)
 	const ttl = 6 * time.Second
 	first := runRegistration(t, endpoint, echoInstance, ttl)
