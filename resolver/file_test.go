@@ -153,17 +153,31 @@ func TestFile_WaitsForAWriterToFinish(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "routes.yaml")
 	write(t, path, fileDoc("a"))
 	r, _, log := runFile(t, path)
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
-	require.NoError(t, err)
-	for _, c := range []byte(fileDoc("a", "b")) {
-		_, err = file.Write([]byte{c})
+	for i := 0; ; i++ {
+		require.Less(t, i, 30, "no machine on which a file can be written without a pause")
+		first, last := fmt.Sprintf("a%d", i), fmt.Sprintf("b%d", i)
+		write(t, path, fileDoc(first))
+		eventually(t, soon, "the first content is in force", resolves(r, "/a.S/"+first, first))
+		bad := log.Count("level=ERROR")
+		file, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
 		require.NoError(t, err)
-		require.True(t, resolves(r, "/a.S/a", "a")())
-		time.Sleep(time.Millisecond) // the writer is slow
+		stays, longest, before := true, time.Duration(0), time.Now()
+		for _, c := range []byte(fileDoc(first, last)) {
+			_, err = file.Write([]byte{c})
+			require.NoError(t, err)
+			now := time.Now()
+			longest, before = max(longest, now.Sub(before)), now
+			stays = stays && resolves(r, "/a.S/"+first, first)()
+			time.Sleep(3 * time.Millisecond) // the writer is slow
+		}
+		require.NoError(t, file.Close())
+		eventually(t, soon, "the whole file is in force", resolves(r, "/a.S/"+last, last))
+		if longest < settle*3/4 { // or it was not the writer that was slow
+			require.True(t, stays)
+			require.Equal(t, bad, log.Count("level=ERROR"))
+			return
+		}
 	}
-	require.NoError(t, file.Close())
-	eventually(t, soon, "the whole file is in force", resolves(r, "/a.S/b", "b"))
-	require.Zero(t, log.Count("level=ERROR"))
 }
 
 func TestOpenFile_NamesFileLineAndKey(t *testing.T) {
