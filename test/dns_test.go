@@ -124,7 +124,9 @@ routes:
 			for range 20 {
 				got[answerOf(t, cc, "/a.B/C")]++
 			}
-			require.Equal(t, map[string]int{"127.0.0.1": 10, "127.0.0.2": 10}, got, "from the first call on")
+			require.Len(t, got, 2, "from the first call on")
+			require.Positive(t, got["127.0.0.1"])
+			require.Positive(t, got["127.0.0.2"])
 
 			// A stream at a pod that goes.
 			var stream grpc.ClientStream

@@ -124,6 +124,7 @@ func DialEcho(t testing.TB, addr string, options ...client.Option) echosvc.Clien
 	t.Helper()
 	options = append([]client.Option{
 		client.WithHostPorts(addr),
+		client.WithConnectTimeout(Patience), // Kitex's own is 50 ms
 		client.WithMetaHandler(transmeta.ClientHTTP2Handler),
 	}, options...)
 	c, err := echosvc.NewClient("echo", options...)
