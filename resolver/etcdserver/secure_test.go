@@ -17,6 +17,7 @@ import (
 
 	"github.com/framegate/framegate/resolver"
 	"github.com/framegate/framegate/resolver/etcdserver"
+	"github.com/framegate/framegate/test/race"
 	"github.com/framegate/framegate/test/testcert"
 )
 
@@ -57,16 +58,22 @@ func TestConfig_NamesMistakesOfFiles(t *testing.T) {
 	}
 }
 
+// everyPassword says whether all that may be tried is: under the race detector, a password takes a processor a second.
+var everyPassword = race.Choose(true, false)
+
+// patience is how long an answer may take on a busy machine, on which a password may take seconds.
+const patience = 30 * time.Second
+
 // get asks an etcd once.
 func get(t *testing.T, cfg resolver.EtcdClientConfig) error {
 	t.Helper()
-	cfg.DialTimeout = 5 * time.Second
+	cfg.DialTimeout = patience
 	cli, err := resolver.NewEtcdClient(cfg)
 	if err != nil {
 		return err
 	}
 	defer cli.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	_, err = cli.Get(ctx, "k")
 	return err
@@ -81,34 +88,40 @@ func TestStart_ServesAUserOverTLS(t *testing.T) {
 	s := start(t, cfg)
 	good := resolver.EtcdClientConfig{Endpoints: []string{"https://" + s.Endpoint()}, CAFile: ca.File, Username: "gates", Password: "first"}
 	require.NoError(t, get(t, good))
-	within := resolver.EtcdClientConfig{Endpoints: []string{s.Endpoint()}, Username: "gates", Password: "first", Dial: s.Dial}
-	require.NoError(t, get(t, within), "within the process there is no TLS")
-
 	nobody, wrong, other := good, good, good
 	nobody.Username, nobody.Password = "", ""
 	wrong.Password = "second"
 	other.Username = "guest"
 	require.ErrorIs(t, get(t, nobody), rpctypes.ErrUserEmpty)
-	require.ErrorIs(t, get(t, wrong), rpctypes.ErrAuthFailed)
-	require.ErrorIs(t, get(t, other), rpctypes.ErrAuthFailed)
-	within.Username, within.Password = "", ""
+	if everyPassword {
+		within := resolver.EtcdClientConfig{Endpoints: []string{s.Endpoint()}, Username: "gates", Password: "first", Dial: s.Dial}
+		require.NoError(t, get(t, within), "within the process there is no TLS")
+		require.ErrorIs(t, get(t, wrong), rpctypes.ErrAuthFailed)
+		require.ErrorIs(t, get(t, other), rpctypes.ErrAuthFailed)
+		plain := good
+		plain.Endpoints, plain.CAFile = []string{s.Endpoint()}, ""
+		require.Error(t, get(t, plain))
+	}
+	within := resolver.EtcdClientConfig{Endpoints: []string{s.Endpoint()}, Dial: s.Dial}
 	require.ErrorIs(t, get(t, within), rpctypes.ErrUserEmpty)
-	plain := good
-	plain.Endpoints, plain.CAFile = []string{s.Endpoint()}, ""
-	require.Error(t, get(t, plain))
 	require.NoError(t, s.Close())
 
 	cfg.Password = "second" // as the configuration has it
 	s = start(t, cfg)
 	wrong.Endpoints, good.Endpoints = []string{"https://" + s.Endpoint()}, []string{"https://" + s.Endpoint()}
 	require.NoError(t, get(t, wrong))
-	require.ErrorIs(t, get(t, good), rpctypes.ErrAuthFailed)
+	if everyPassword {
+		require.ErrorIs(t, get(t, good), rpctypes.ErrAuthFailed)
+	}
 	require.NoError(t, s.Close())
 
 	cfg.Username, cfg.Password, cfg.Insecure = "", "", true
 	_, err := etcdserver.Start(t.Context(), cfg)
 	require.ErrorContains(t, err, "it has users, want etcd.username and etcd.password of one")
 
+	if !everyPassword {
+		return
+	}
 	cfg.Username, cfg.Password = "root", "third"
 	s = start(t, cfg)
 	root := resolver.EtcdClientConfig{Endpoints: []string{"https://" + s.Endpoint()}, CAFile: ca.File, Username: "root", Password: "third"}
@@ -132,7 +145,7 @@ func TestStart_WantsClientCertificates(t *testing.T) {
 	nc, err := tls.Dial("tcp", s.Endpoint(), &tls.Config{RootCAs: roots, NextProtos: []string{"h2"}})
 	if err == nil { // with TLS 1.3 the client hears of it when it reads
 		defer nc.Close()
-		require.NoError(t, nc.SetDeadline(time.Now().Add(10*time.Second)))
+		require.NoError(t, nc.SetDeadline(time.Now().Add(patience)))
 		for err == nil {
 			_, err = nc.Read(make([]byte, 1024))
 		}
@@ -177,11 +190,17 @@ func TestStart_AUserOfAnotherNameTakesThePlaceOfTheOneBefore(t *testing.T) {
 	_, err = cli.UserGrantRole(t.Context(), "operator", "root")
 	require.NoError(t, err)
 	require.NoError(t, cli.Close())
-	for _, now := range []string{"b", "a", "root", "a"} {
+	names := []string{"b", "a", "root", "a"}
+	if !everyPassword {
+		names = names[:1]
+	}
+	for _, now := range names {
 		require.NoError(t, s.Close())
 		s = begin(now, "of "+now)
 		require.NoError(t, get(t, as(s, now, "of "+now)))
-		require.NoError(t, get(t, as(s, "operator", "o")))
+		if everyPassword {
+			require.NoError(t, get(t, as(s, "operator", "o")))
+		}
 		require.NoError(t, get(t, as(s, "root", "of "+now)), "who has the password of the user that there is")
 		for _, gone := range []string{"a", "b"} {
 			for _, password := range []string{"one", "of " + gone} {
@@ -201,7 +220,7 @@ func TestStart_HasABoundOfConnections(t *testing.T) {
 		nc, err := net.Dial("tcp", s.Endpoint())
 		if err == nil {
 			defer nc.Close()
-			require.NoError(t, nc.SetReadDeadline(time.Now().Add(5*time.Second)))
+			require.NoError(t, nc.SetReadDeadline(time.Now().Add(patience)))
 			_, err = nc.Read(make([]byte, 1)) // SETTINGS, or the reset
 		}
 		if err != nil {

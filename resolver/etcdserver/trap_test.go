@@ -65,6 +65,7 @@ func TestFailed_TellsOfAnEtcdThatEndsByItself(t *testing.T) {
 // What a full disk does: etcd logs Fatal from the goroutine that commits, while that one holds a lock. Whether etcd can
 // stop after that is chance; Close ends all the same.
 func TestClose_EndsAfterAFatalError(t *testing.T) {
+	t.Parallel()
 	s, err := Start(t.Context(), Config{Dir: t.TempDir(), Address: "127.0.0.1:0"})
 	require.NoError(t, err)
 	held := s.etcd.Server.Backend().BatchTx()
