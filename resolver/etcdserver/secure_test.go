@@ -1,6 +1,7 @@
 package etcdserver_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -67,7 +68,7 @@ const patience = 30 * time.Second
 // get asks an etcd once.
 func get(t *testing.T, cfg resolver.EtcdClientConfig) error {
 	t.Helper()
-	cfg.DialTimeout = patience
+	cfg.DialTimeout = cmp.Or(cfg.DialTimeout, patience)
 	cli, err := resolver.NewEtcdClient(cfg)
 	if err != nil {
 		return err
@@ -99,7 +100,7 @@ func TestStart_ServesAUserOverTLS(t *testing.T) {
 		require.ErrorIs(t, get(t, wrong), rpctypes.ErrAuthFailed)
 		require.ErrorIs(t, get(t, other), rpctypes.ErrAuthFailed)
 		plain := good
-		plain.Endpoints, plain.CAFile = []string{s.Endpoint()}, ""
+		plain.Endpoints, plain.CAFile, plain.DialTimeout = []string{s.Endpoint()}, "", 2*time.Second
 		require.Error(t, get(t, plain))
 	}
 	within := resolver.EtcdClientConfig{Endpoints: []string{s.Endpoint()}, Dial: s.Dial}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/framegate/framegate/handler/compress"
 	"github.com/framegate/framegate/kitex_gen/echo"
+	"github.com/framegate/framegate/test/loopback"
 	"github.com/framegate/framegate/test/race"
 	"github.com/framegate/framegate/test/testbed"
 )
@@ -33,7 +34,7 @@ func TestServe_OutlivesMessagesThatDecodeToMuch(t *testing.T) {
 	require.NoError(t, err)
 	routes := fmt.Sprintf(`{routes: [{name: echo, match: [{method: /echo.Echo/*}], backends: [{endpoints: [{address: %q}]}], mode: struct, schema: {files: [%q]},
 struct: {rules: [{on: request, when: 'message.message == "never"', action: reject}, {on: response, when: 'message.message == "never"', action: reject}]}}]}`, backend, proto)
-	addr, admin := freePort(t), freePort(t)
+	addr, admin := loopback.Address(t), loopback.Address(t)
 	cmd := exec.Command(os.Args[0], "serve", "--etcd", "none", "--admin", admin, "--listen", addr, "--routes", writeFile(t, routes))
 	cmd.Env = append(os.Environ(), asFramegate+"=1", fmt.Sprintf("GOMEMLIMIT=%d", memory))
 	cmd.Dir = t.TempDir()

@@ -16,6 +16,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/framegate/framegate/test/loopback"
 )
 
 // limitFiles makes cmd run with a limit of open files.
@@ -27,8 +29,9 @@ func limitFiles(cmd *exec.Cmd, limit int) {
 // Nobody who only opens connections, to whatever listens, keeps others from the rest: calls go through on new
 // connections and need new ones to an endpoint, and the admin server answers.
 func TestServe_IdleConnectionsLeaveDescriptorsForTheRest(t *testing.T) {
+	t.Parallel()
 	backend := startSink(t)
-	addr, other, adminAddr, etcd := freePort(t), freePort(t), freePort(t), freePort(t)
+	addr, other, adminAddr, etcd := loopback.Address(t), loopback.Address(t), loopback.Address(t), loopback.Address(t)
 	config := fmt.Sprintf(`
 listeners: [{name: main, address: %q}, {name: other, address: %q, max_connections: 200}]
 admin: {address: %q, token: s3cret}
@@ -55,7 +58,7 @@ routes: {file: %q}
 					_ = http2.NewFramer(nc, nil).WriteSettings()
 				}
 			}
-			client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+			client := &http.Client{Timeout: processLimit, Transport: &http.Transport{DisableKeepAlives: true}}
 			for range 10 {
 				require.NoError(t, checkHealth(addr))
 				resp, err := client.Get("http://" + adminAddr + "/healthz")
@@ -74,7 +77,7 @@ func callSink(addr string) error {
 		return err
 	}
 	defer cc.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	return cc.Invoke(ctx, "/sink/Take", &emptypb.Empty{}, &wrapperspb.Int64Value{})
 }

@@ -2,13 +2,14 @@ package app
 
 import (
 	"fmt"
-	"net"
 	"path/filepath"
+	"regexp"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/framegate/framegate/test/loopback"
 	"github.com/framegate/framegate/test/testcert"
 )
 
@@ -19,11 +20,11 @@ func TestServe_RefusesAnEmbeddedEtcdThatAnybodyCouldWrite(t *testing.T) {
 		"embedded: {address: 0.0.0.0:2379, cert_file: cert.pem, key_file: key.pem}",
 		"username: root, password: p, embedded: {address: 0.0.0.0:2379}",
 	} {
-		_, stderr, code := runFramegate(t, "", "serve", "--config", writeFile(t, "etcd: {"+embedded+"}"))
+		_, stderr, code := runHere(t, "serve", "--config", writeFile(t, "etcd: {"+embedded+"}"))
 		require.Equal(t, 2, code)
 		require.Contains(t, stderr, want)
 	}
-	_, stderr, code := runFramegate(t, "", "serve", "--config", writeFile(t, "etcd: {username: root, ca_file: ca.pem}"))
+	_, stderr, code := runHere(t, "serve", "--config", writeFile(t, "etcd: {username: root, ca_file: ca.pem}"))
 	require.Equal(t, 2, code)
 	require.Contains(t, stderr, `etcd.username: "root" without a password, want both or none`)
 	require.Contains(t, stderr, `etcd.ca_file: "ca.pem", want it with the endpoints of an etcd elsewhere`)
@@ -31,13 +32,12 @@ func TestServe_RefusesAnEmbeddedEtcdThatAnybodyCouldWrite(t *testing.T) {
 
 // An embedded etcd beyond loopback, with TLS and a user, serves the gateway itself, other gateways and every command.
 func TestServe_EmbeddedEtcdWithTLSAndAUserServesOthers(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	ca := testcert.NewAuthority(t, dir)
 	cert, key := ca.Issue(t, dir, "server")
 	clientCert, clientKey := ca.Issue(t, dir, "client")
-	_, port, err := net.SplitHostPort(freePort(t))
-	require.NoError(t, err)
-	one, two, admin := freePort(t), freePort(t), freePort(t)
+	one, two, admin := loopback.Address(t), loopback.Address(t), loopback.Address(t)
 	first := startServer(t, "--config", writeFile(t, fmt.Sprintf(`
 listeners: [{name: main, address: %q}]
 admin: {address: %q}
@@ -45,29 +45,35 @@ register: {service: gates}
 etcd:
   username: root
   password: s3cret
-  embedded: {dir: %q, address: ":%s", cert_file: %q, key_file: %q, client_ca_file: %q}
-`, one, admin, filepath.Join(dir, "data"), port, cert, key, ca.File)))
+  dial_timeout: 1m # under the race detector, a password costs a processor a second
+  embedded: {dir: %q, address: ":0", cert_file: %q, key_file: %q, client_ca_file: %q}
+`, one, admin, filepath.Join(dir, "data"), cert, key, ca.File)))
 	require.Eventually(t, func() bool { return checkHealth(one) == nil }, processLimit, 5*time.Millisecond, first.log)
-	endpoint := "https://127.0.0.1:" + port
+	listening := regexp.MustCompile(`msg="embedded etcd" address=(https://127\.0\.0\.1:\d+) `).FindStringSubmatch(first.log())
+	require.Len(t, listening, 2, first.log())
+	endpoint := listening[1]
 	startServer(t, "--config", writeFile(t, fmt.Sprintf(`
 listeners: [{name: main, address: %q}]
 admin: {address: none}
-etcd: {endpoints: [%q], username: root, password: s3cret, ca_file: %q, cert_file: %q, key_file: %q, snapshot: ""}
+etcd: {endpoints: [%q], dial_timeout: 1m, username: root, password: s3cret, ca_file: %q, cert_file: %q, key_file: %q, snapshot: ""}
 `, two, endpoint, ca.File, clientCert, clientKey)))
 
-	etcd := []string{"--etcd", endpoint, "--etcd-cacert", ca.File, "--etcd-cert", clientCert, "--etcd-key", clientKey, "--timeout", "20s"}
+	etcd := []string{"--etcd", endpoint, "--etcd-cacert", ca.File, "--etcd-cert", clientCert, "--etcd-key", clientKey, "--timeout", "1m"}
 	route := writeFile(t, "name: all\nmatch: [{method: '*'}]\nbackends: [{endpoints: [{address: '"+startSink(t)+"'}]}]\n")
 	_, stderr, code := runFramegate(t, "", append([]string{"route", "put", "-f", route}, etcd...)...)
 	require.NotZero(t, code, "without the user")
 	require.Contains(t, stderr, "user name is empty")
-	t.Setenv(etcdPasswordEnv, "s3cret")
-	user := append(etcd, "--etcd-user", "root")
-	_, stderr, code = runFramegate(t, "", append([]string{"route", "put", "-f", route}, user...)...)
+	asUser := func(args ...string) (stdout, stderr string, code int) {
+		cmd := framegate(t, append(append(args, etcd...), "--etcd-user", "root")...)
+		cmd.Env = append(cmd.Env, etcdPasswordEnv+"=s3cret")
+		return runProcess(t, cmd, "")
+	}
+	_, stderr, code = asUser("route", "put", "-f", route)
 	require.Zero(t, code, stderr)
 	for _, addr := range []string{one, two} {
 		require.Eventually(t, func() bool { return callSink(addr) == nil }, processLimit, 20*time.Millisecond, "%s: %s", addr, first.log())
 	}
-	out, stderr, code := runFramegate(t, "", append([]string{"service", "list"}, user...)...)
+	out, stderr, code := asUser("service", "list")
 	require.Zero(t, code, stderr)
 	require.Contains(t, out, "gates", "it registers itself")
 }

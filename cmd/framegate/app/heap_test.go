@@ -24,7 +24,7 @@ func TestHeapFloor_GrowsAndShrinksWithTheDocuments(t *testing.T) {
 	before := heap()
 	within := func(want int) {
 		t.Helper()
-		require.Eventually(t, func() bool { return max(heap()-before-want, want-heap()+before) < 8<<20 }, 10*time.Second, 50*time.Millisecond)
+		require.Eventually(t, func() bool { return max(heap()-before-want, want-heap()+before) < 8<<20 }, processLimit, 50*time.Millisecond)
 	}
 	var documents atomic.Int64
 	ctx, cancel := context.WithCancel(t.Context())

@@ -28,6 +28,7 @@ func (c *routeCLI) rawPut(name, doc string) {
 }
 
 func TestRoute_IfRevisionRefusesWhatOthersChanged(t *testing.T) {
+	t.Parallel()
 	c := newRouteCLI(t)
 	path := document(t, echoRoute)
 	require.Equal(t, "route echo: created (revision 2)\n", c.ok("put", "-f", path, "--if-revision", "0"))
@@ -43,6 +44,7 @@ func TestRoute_IfRevisionRefusesWhatOthersChanged(t *testing.T) {
 }
 
 func TestRoute_DryRunPrintsWhatWouldChange(t *testing.T) {
+	t.Parallel()
 	c := newRouteCLI(t)
 	c.ok("put", "-f", document(t, echoRoute))
 	change := document(t, `routes:

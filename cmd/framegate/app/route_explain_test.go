@@ -34,6 +34,7 @@ const explainedSay = "ROUTE     echo\n" +
 	"edge      0         /echo.Echo/Say                          listener: \"main\", want edge\n"
 
 func TestRoute_ExplainSaysWhichRouteACallGetsAndWhy(t *testing.T) {
+	t.Parallel()
 	c := newRouteCLI(t)
 	file := document(t, explainRoutes)
 	c.ok("put", "-f", file)

@@ -8,6 +8,7 @@ import (
 
 // Whatever puts a route for health checks, or explains one, says that listeners may answer them themselves.
 func TestRoute_WarnsOfHealthChecksThatListenersAnswer(t *testing.T) {
+	t.Parallel()
 	const warning = "warning: route hc gets no health checks by /grpc.health.v1.Health/* from a listener whose configuration does not say health: routed, which answers Check and Watch of grpc.health.v1.Health itself\n"
 	c := newRouteCLI(t)
 	hc := document(t, `{name: hc, match: [{method: /grpc.health.v1.Health/*}], backends: [{service: e}]}`)

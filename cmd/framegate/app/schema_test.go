@@ -91,6 +91,7 @@ func (c *schemaCLI) putRaw(name string, doc []byte) {
 }
 
 func TestSchema_PutGetListAndDelete(t *testing.T) {
+	t.Parallel()
 	c := newSchemaCLI(t)
 	require.Equal(t, "NAME  REVISION  METHODS  BYTES\n", c.ok("list"))
 	require.JSONEq(t, `{"schemas": []}`, c.ok("list", "-o", "json"))
@@ -115,6 +116,7 @@ func TestSchema_PutGetListAndDelete(t *testing.T) {
 }
 
 func TestSchema_DescriptorsOfOneCanBePutAgain(t *testing.T) {
+	t.Parallel()
 	c := newSchemaCLI(t)
 	importing := strings.Replace(shopProto, "message Item { string id = 1; }", `import "shop/v1/item.proto";`, 1)
 	proto := c.file("api/shop/v1/shop.proto", importing)
@@ -136,6 +138,7 @@ func TestSchema_DescriptorsOfOneCanBePutAgain(t *testing.T) {
 }
 
 func TestSchema_RoutesHoldTheirSchema(t *testing.T) {
+	t.Parallel()
 	c := newSchemaCLI(t)
 	proto := c.file("shop.proto", shopProto)
 	route := c.file("cart.yaml", shopRoute)
@@ -159,6 +162,7 @@ func TestSchema_RoutesHoldTheirSchema(t *testing.T) {
 }
 
 func TestSchema_BadDocumentsAreNamed(t *testing.T) {
+	t.Parallel()
 	c := newSchemaCLI(t)
 	c.ok("put", "shop", "-f", c.file("shop.proto", shopProto))
 	c.putRaw("bad", []byte("\xff"))
@@ -174,6 +178,7 @@ func TestSchema_BadDocumentsAreNamed(t *testing.T) {
 }
 
 func TestSchema_PutNamesWhatIsWrongWithFiles(t *testing.T) {
+	t.Parallel()
 	c := newSchemaCLI(t)
 	none := filepath.Join(c.dir, "none.proto")
 	require.Contains(t, c.fails(exitFailed, "put", "shop", "-f", none), none+": no such file or directory")
@@ -187,6 +192,7 @@ func TestSchema_PutNamesWhatIsWrongWithFiles(t *testing.T) {
 }
 
 func TestSchema_WrongUsageNamesFlagValueAndWant(t *testing.T) {
+	t.Parallel()
 	c := newSchemaCLI(t)
 	for _, u := range []struct {
 		args []string
@@ -215,6 +221,7 @@ func TestSchema_WrongUsageNamesFlagValueAndWant(t *testing.T) {
 }
 
 func TestSchema_SaysThatEtcdCannotBeReached(t *testing.T) {
+	t.Parallel()
 	for _, args := range [][]string{{"list"}, {"get", "shop"}, {"delete", "shop"}} {
 		_, stderr, code := runSchema(t, append(append([]string{"schema"}, args...), "--etcd", "127.0.0.1:1")...)
 		require.Equal(t, exitFailed, code)
@@ -224,6 +231,7 @@ func TestSchema_SaysThatEtcdCannotBeReached(t *testing.T) {
 }
 
 func TestSchema_KeepsToItsPrefix(t *testing.T) {
+	t.Parallel()
 	c := newSchemaCLI(t)
 	c.ok("put", "shop", "-f", c.file("shop.proto", shopProto), "--prefix", "/other")
 	require.NotContains(t, c.ok("list"), "shop")

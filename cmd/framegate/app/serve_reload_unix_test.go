@@ -19,6 +19,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/framegate/framegate/test/loopback"
 )
 
 // reloadable is a server that runs with a configuration file, and the files that it names.
@@ -82,7 +84,7 @@ func startReloadable(t *testing.T) *reloadable {
 	t.Helper()
 	dir := t.TempDir()
 	r := &reloadable{
-		addr: freePort(t), admin: freePort(t), config: filepath.Join(dir, "framegate.yaml"),
+		addr: loopback.Address(t), admin: loopback.Address(t), config: filepath.Join(dir, "framegate.yaml"),
 		routes: writeFile(t, "routes: []"), accessLog: filepath.Join(dir, "access.log"),
 	}
 	r.write(t, r.document(""))
@@ -100,6 +102,7 @@ func (r *reloadable) endsWell(t *testing.T) {
 }
 
 func TestServe_SIGUSR1ReopensTheAccessLogAlone(t *testing.T) {
+	t.Parallel()
 	r := startReloadable(t)
 	r.call(t)
 	awaitLines(t, r.accessLog, 1)
@@ -115,6 +118,7 @@ func TestServe_SIGUSR1ReopensTheAccessLogAlone(t *testing.T) {
 }
 
 func TestServe_SIGHUPReopensLogsAndReadsTheConfigurationAgain(t *testing.T) {
+	t.Parallel()
 	r := startReloadable(t)
 	r.call(t)
 	awaitLines(t, r.accessLog, 1)
@@ -141,6 +145,7 @@ func TestServe_SIGHUPReopensLogsAndReadsTheConfigurationAgain(t *testing.T) {
 }
 
 func TestServe_SIGHUPWithAWrongConfigurationChangesNothing(t *testing.T) {
+	t.Parallel()
 	const fifo = "a FIFO"
 	r := startReloadable(t)
 	for name, c := range map[string]struct{ document, want string }{
@@ -183,7 +188,8 @@ func TestServe_SIGHUPWithAWrongConfigurationChangesNothing(t *testing.T) {
 }
 
 func TestServe_SIGHUPWithoutAConfigurationFileIsHarmless(t *testing.T) {
-	addr := freePort(t)
+	t.Parallel()
+	addr := loopback.Address(t)
 	s := startServer(t, "--etcd", "none", "--admin", "none", "--listen", addr, "--routes", writeFile(t, "routes: []"))
 	require.Eventually(t, func() bool { return checkHealth(addr) == nil }, processLimit, 5*time.Millisecond)
 	for range 3 {

@@ -31,6 +31,7 @@ func openTerminal(t *testing.T) (keyboard, tty *os.File) {
 // Ctrl-C reaches framegate and COMMAND from the terminal. Passed on besides, it would be COMMAND's second, which ends
 // many servers before they have drained.
 func TestServiceRegister_CtrlCReachesTheCommandOnce(t *testing.T) {
+	t.Parallel()
 	c := newServiceCLI(t)
 	keyboard, tty := openTerminal(t)
 	cmd := framegate(t, "service", "register", "--name", "echo", "--address", "h:1", "--etcd", c.endpoint, "--", "sh", "-c", `
@@ -52,7 +53,7 @@ func TestServiceRegister_CtrlCReachesTheCommandOnce(t *testing.T) {
 	interrupted := 0
 	wait := func(what string) {
 		t.Helper()
-		deadline := time.After(10 * time.Second)
+		deadline := time.After(processLimit)
 		for {
 			select {
 			case line, ok := <-lines:
@@ -62,12 +63,12 @@ func TestServiceRegister_CtrlCReachesTheCommandOnce(t *testing.T) {
 					return
 				}
 			case <-deadline:
-				t.Fatalf("not within 10s: %s", what)
+				t.Fatalf("not within %s: %s", processLimit, what)
 			}
 		}
 	}
 	wait("up")
-	c.eventually(5*time.Second, 1)
+	c.eventually(1)
 	_, err := keyboard.Write([]byte{3})
 	require.NoError(t, err)
 	wait("interrupted")

@@ -7,7 +7,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/goleak"
 
 	"github.com/framegate/framegate/resolver"
 	"github.com/framegate/framegate/resolver/etcdserver"
@@ -24,8 +23,6 @@ type serviceCLI struct {
 
 func newServiceCLI(t *testing.T) *serviceCLI {
 	t.Helper()
-	ignore := goleak.IgnoreCurrent()
-	t.Cleanup(func() { goleak.VerifyNone(t, ignore) })
 	s, err := etcdserver.Start(t.Context(), etcdserver.Config{Dir: t.TempDir(), Address: "127.0.0.1:0"})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
@@ -77,6 +74,7 @@ func runService(ctx context.Context, args ...string) (stdout, stderr string, cod
 }
 
 func TestService_ListPrintsInstances(t *testing.T) {
+	t.Parallel()
 	c := newServiceCLI(t)
 	require.Equal(t, "SERVICE  ADDRESS  WEIGHT  TTL  TAGS\n", c.ok("list"))
 	require.JSONEq(t, `{"services": []}`, c.ok("list", "-o", "json"))
@@ -110,6 +108,7 @@ $`, c.ok("list"))
 }
 
 func TestService_ListNamesBadDocuments(t *testing.T) {
+	t.Parallel()
 	c := newServiceCLI(t)
 	c.put("shop", resolver.Instance{Address: "h:1", Weight: 1}, time.Hour)
 	_, err := c.cli.Put(t.Context(), resolver.ServiceKey(resolver.DefaultServicePrefix, "echo", "bad"), `{"network":"tcp","address":"nowhere"}`)
@@ -134,6 +133,7 @@ func TestService_ListNamesBadDocuments(t *testing.T) {
 }
 
 func TestService_Deregister(t *testing.T) {
+	t.Parallel()
 	c := newServiceCLI(t)
 	in := resolver.Instance{Address: "127.0.0.1:9001", Weight: 1}
 	c.put("echo", in, time.Hour)
@@ -146,6 +146,7 @@ func TestService_Deregister(t *testing.T) {
 }
 
 func TestService_Weight(t *testing.T) {
+	t.Parallel()
 	c := newServiceCLI(t)
 	in := resolver.Instance{Address: "127.0.0.1:9001", Weight: 10, Tags: map[string]string{"a": "b"}}
 	c.put("echo", in, time.Hour)
@@ -160,6 +161,7 @@ func TestService_Weight(t *testing.T) {
 
 // registry-etcd leaves the brackets of an IPv6 address out, in the key and in the document.
 func TestService_IPv6InstancesAreFoundHoweverTheyAreWritten(t *testing.T) {
+	t.Parallel()
 	c := newServiceCLI(t)
 	for _, given := range []string{"[::1]:9001", "::1:9001"} {
 		_, err := c.cli.Put(t.Context(), "kitex/registry-etcd/echo/::1:9001", `{"network":"tcp","address":"::1:9001","weight":10}`)
@@ -175,6 +177,7 @@ func TestService_IPv6InstancesAreFoundHoweverTheyAreWritten(t *testing.T) {
 }
 
 func TestService_KeepsToItsPrefix(t *testing.T) {
+	t.Parallel()
 	c := newServiceCLI(t)
 	c.store = resolver.NewServiceStore(c.cli, "/other/services")
 	c.put("echo", resolver.Instance{Address: "h:1", Weight: 1}, time.Hour)
@@ -221,6 +224,7 @@ func TestService_WrongUsageNamesFlagValueAndWant(t *testing.T) {
 }
 
 func TestService_SaysThatEtcdCannotBeReached(t *testing.T) {
+	t.Parallel()
 	for _, args := range [][]string{{"list"}, {"deregister", "--name", "echo", "--address", "h:1"}} {
 		_, _, code, err := runService(t.Context(), append(args, "--etcd", "127.0.0.1:1")...)
 		require.Equal(t, exitFailed, code)

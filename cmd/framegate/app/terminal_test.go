@@ -36,6 +36,7 @@ func requirePlain(t *testing.T, what, out string) {
 
 // whatever prints what is in etcd, it prints plain text, and JSON and YAML that mean the same.
 func TestTerminal_TextInEtcd(t *testing.T) {
+	t.Parallel()
 	c := newRouteCLI(t)
 	cli := c.client()
 	put := func(key, doc string) {
@@ -144,7 +145,7 @@ func TestTerminal_TextOfAnAdminServer(t *testing.T) {
 // What is said of a command line that somebody else wrote is plain too.
 func TestTerminal_Arguments(t *testing.T) {
 	for _, args := range [][]string{{hostile}, {"route", "get", hostile}, {"--" + hostile}, {"route", "list", "-o", hostile}, {"serve", "--config", hostile}, {"route", "put", "-f", hostile}} {
-		_, stderr, code := runFramegate(t, "", args...)
+		_, stderr, code := runHere(t, args...)
 		require.NotZero(t, code)
 		requirePlain(t, fmt.Sprint(args), stderr)
 	}
