@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/framegate/framegate/conf"
+	"github.com/framegate/framegate/test/leak"
 	"github.com/framegate/framegate/test/race"
 	"github.com/framegate/framegate/test/testbed"
 )
@@ -230,6 +231,8 @@ type usage struct {
 }
 
 func taken(t *testing.T) usage {
+	t.Helper()
+	leak.Settle(t)
 	runtime.GC()
 	return usage{runtime.NumGoroutine(), len(openFiles(t)), heapBytes()}
 }

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/framegate/framegate/test/leak"
 	"github.com/framegate/framegate/test/race"
 	"github.com/framegate/framegate/test/testbed"
 )
@@ -169,7 +170,7 @@ func TestResources_BackToStartAfter10000Calls(t *testing.T) {
 	eachRoutes(t, func(t *testing.T, routes routesTo) {
 		const warmUp = 200
 		calls := race.Choose(10_000, 1200)
-		ignore := append(slices.Clone(processWide), goleak.IgnoreCurrent())
+		ignore := append(slices.Clone(processWide), leak.IgnoreCurrent(t))
 		t.Cleanup(func() { goleak.VerifyNone(t, ignore...) }) // after the clean-ups of all that is made below
 
 		proxy := testbed.NewProxy(t, routes(t, testbed.NewRaw(t, obey)))
@@ -181,6 +182,7 @@ func TestResources_BackToStartAfter10000Calls(t *testing.T) {
 			}
 			return nil
 		})
+		leak.Settle(t)
 		goroutines, files, connections := runtime.NumGoroutine(), openFiles(t), proxy.UpstreamConnections()
 
 		makeCalls(t, cc, calls)
@@ -206,7 +208,7 @@ func TestResources_BackToStartAfter10000Calls(t *testing.T) {
 func TestResources_BackToStartAfterManyConnections(t *testing.T) {
 	eachRoutes(t, func(t *testing.T, routes routesTo) {
 		const clients = 200
-		ignore := append(slices.Clone(processWide), goleak.IgnoreCurrent())
+		ignore := append(slices.Clone(processWide), leak.IgnoreCurrent(t))
 		t.Cleanup(func() { goleak.VerifyNone(t, ignore...) })
 
 		proxy := testbed.NewProxy(t, routes(t, testbed.NewRaw(t, obey)))
