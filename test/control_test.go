@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 
+	"github.com/framegate/framegate/test/race"
 	"github.com/framegate/framegate/test/testbed"
 )
 
@@ -133,11 +134,11 @@ func TestControl_ChangesUnderLoadFailNoCall(t *testing.T) {
 	const (
 		changes    = 500
 		pace       = 10 * time.Millisecond // of the changes; a busy machine makes fewer
-		perSecond  = 250                   // calls of each framegate
 		backends   = 8
 		method     = "/a.B/C"
 		neighbours = 200 // other routes
 	)
+	perSecond := race.Choose(250, 50) // calls of each framegate
 	etcd := testbed.NewEtcd(t)
 	addrs := map[string]string{}
 	for i := range backends {
@@ -183,7 +184,7 @@ func TestControl_ChangesUnderLoadFailNoCall(t *testing.T) {
 		l.stop()
 		t.Logf("%d calls in %s of %d changes", l.made, time.Since(began), changes)
 		require.Empty(t, l.failed)
-		require.Greater(t, l.made, changes/2, "calls meanwhile")
+		require.Greater(t, l.made, changes/10, "calls meanwhile")
 	}
 }
 

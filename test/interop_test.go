@@ -167,13 +167,13 @@ func (c *interopChild) run(name string, limit time.Duration) error {
 	for !ok && c.passed.Scan() {
 		ok = c.passed.Text() == interopPassed
 	}
-	inTime := late.Stop()
+	early := late.Stop()
 	if ok {
 		return nil
 	}
 	err := c.cmd.Wait()
 	c.cmd = nil
-	if !inTime {
+	if !early {
 		err = fmt.Errorf("still running after %s", limit)
 	}
 	return fmt.Errorf("%w; output:\n%s", err, lastLines(c.said.String(), 20))

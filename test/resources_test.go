@@ -299,9 +299,12 @@ func slowReader(t *testing.T, to via, flood func(*testing.T, grpc.ClientStream, 
 	require.NoError(t, err)
 	flood(t, slow, &sent)
 	t.Cleanup(stop)
+	limit := 3*alone + 20*time.Millisecond
 	beside := medianLatency(t, others, rounds)
-
-	if limit := 3*alone + 20*time.Millisecond; beside > limit {
+	for again := 0; beside > limit && again < 3; again++ { // a busy machine is late now and then, a reader that holds others up always
+		beside = medianLatency(t, others, rounds)
+	}
+	if beside > limit {
 		t.Errorf("got a median latency of %s beside a slow reader, want at most %s (alone: %s)", beside, limit, alone)
 	}
 	if n := sent.Load(); n == 0 || n > floodLimit {

@@ -16,7 +16,7 @@ import (
 )
 
 // inTime is how late an expired deadline may be seen. It is generous: a hang is what the tests look for.
-const inTime = 2 * time.Second
+const inTime = testbed.Patience / 2
 
 // wantAfter checks that something came when so much time had passed since the cause, and in time. took is measured from
 // before the cause, so that it cannot be less.

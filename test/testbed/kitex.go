@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"runtime"
 	"sync"
 	"testing"
 
@@ -131,5 +132,6 @@ func DialEcho(t testing.TB, addr string, options ...client.Option) echosvc.Clien
 	if err != nil {
 		t.Fatalf("Kitex client of %s: %v", addr, err)
 	}
+	t.Cleanup(func() { runtime.KeepAlive(c) }) // one that nobody refers to is closed, also while it makes its last call
 	return c
 }
