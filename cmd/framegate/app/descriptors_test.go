@@ -31,15 +31,17 @@ func limitFiles(cmd *exec.Cmd, limit int) {
 func TestServe_IdleConnectionsLeaveDescriptorsForTheRest(t *testing.T) {
 	t.Parallel()
 	backend := startSink(t)
-	addr, other, adminAddr, etcd := loopback.Address(t), loopback.Address(t), loopback.Address(t), loopback.Address(t)
-	config := fmt.Sprintf(`
+	for _, which := range []string{"admin", "listener", "etcd"} {
+		t.Run(which, func(t *testing.T) {
+			t.Parallel()
+			addr, other, adminAddr, etcd := loopback.Address(t), loopback.Address(t), loopback.Address(t), loopback.Address(t)
+			config := fmt.Sprintf(`
 listeners: [{name: main, address: %q}, {name: other, address: %q, max_connections: 200}]
 admin: {address: %q, token: s3cret}
 etcd: {embedded: {dir: %q, address: %q}}
 routes: {file: %q}
 `, addr, other, adminAddr, t.TempDir(), etcd, writeFile(t, fmt.Sprintf("routes: [{name: all, match: [{method: '*'}], backends: [{endpoints: [{address: %q}]}]}]", backend)))
-	for name, target := range map[string]string{"admin": adminAddr, "listener": other, "etcd": etcd} {
-		t.Run(name, func(t *testing.T) {
+			target := map[string]string{"admin": adminAddr, "listener": other, "etcd": etcd}[which]
 			cmd := framegate(t, "serve", "--config", writeFile(t, config))
 			limitFiles(cmd, 400)
 			cmd.Stderr = io.Discard

@@ -35,6 +35,8 @@ func TestMain(m *testing.M) {
 func kitexGoroutines() []goleak.Option {
 	const kitex = "github.com/cloudwego/kitex/pkg/"
 	return []goleak.Option{
+		goleak.IgnoreAnyFunction("github.com/cloudwego/kitex/client.(*timeoutPool).createWorker.func1"), // they end when they are idle for long
+		goleak.IgnoreAnyFunction("github.com/cloudwego/kitex/client.(*timeoutPool).createTicker.func1"),
 		goleak.IgnoreTopFunction(kitex + "loadbalance/lbcache.(*BalancerFactory).watcher"),
 		goleak.IgnoreTopFunction(kitex + "utils.(*SharedTicker).Tick"),
 		goleak.IgnoreTopFunction(kitex + "remote/trans/nphttp2/grpc.preallocateForStream"),

@@ -64,7 +64,7 @@ func TestServe_LargeMessagesRaisePeakMemoryLittle(t *testing.T) {
 	require.NoError(t, cc.Invoke(ctx, "/warm/Up", &emptypb.Empty{}, &wrapperspb.Int64Value{}))
 	before := peakMemory(t, s.cmd.Process.Pid)
 
-	messages, size := race.Choose(16, 8), 16<<20
+	messages, size := race.Choose(16, 4), 16<<20
 	stream, err := cc.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true}, "/sink/Take")
 	require.NoError(t, err)
 	message := wrapperspb.Bytes(make([]byte, size))
