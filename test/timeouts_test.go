@@ -70,35 +70,46 @@ func talk(d, every time.Duration, who ...func(cs, st *testbed.H2Stream)) func(cs
 func clientSays(cs, _ *testbed.H2Stream) { _ = cs.TrySend(testbed.Frame(text("request"))) }
 func serverSays(_, st *testbed.H2Stream) { _ = st.TrySend(testbed.Frame(text("reply"))) }
 
+// requireTimeout makes calls that the endpoint never ends, of a route with a timeout and further keys.
+func requireTimeout(t *testing.T, routes routing, keys ...string) {
+	const timeout = time.Second
+	u := newUpstreams(t, routes, 1, append(keys, "timeout: 1s")...)
+	for name, enter := range map[string]func(cs, st *testbed.H2Stream){
+		"silent": nothing, "after headers": headers, "after a message": message,
+		"busy": talk(timeout, 50*time.Millisecond, clientSays, serverSays),
+	} {
+		t.Run(name, func(t *testing.T) {
+			o, took := u.endsAfter(t, enter)
+			wantLocal(t, o, 4, "timeout")
+			wantAfter(t, timeout, took)
+			testbed.Poll(t, func() error { // of a hedged call, the second
+				for u.unaccepted() > 0 {
+					u.accept(t).AwaitReset()
+				}
+				return nil
+			})
+			u.requireIdle(t)
+		})
+	}
+}
+
+func TestTimeout_EndsTheWholeHedgedCall(t *testing.T) {
+	t.Parallel()
+	eachRouting(t, func(t *testing.T, routes routing) { requireTimeout(t, routes, hedge(", buffer_bytes: 1000")) })
+}
+
+func TestTimeout_EndsAllAttempts(t *testing.T) {
+	t.Parallel()
+	eachRouting(t, func(t *testing.T, routes routing) {
+		requireTimeout(t, routes, "retry: {attempts: 3, codes: [DEADLINE_EXCEEDED, CANCELLED, UNAVAILABLE]}")
+	})
+}
+
 func TestTimeout_EndsTheWholeCall(t *testing.T) {
 	t.Parallel()
 	const timeout = time.Second
 	eachRouting(t, func(t *testing.T, routes routing) {
-		for policy, keys := range map[string]string{
-			"no policy": "", "hedge": hedge(", buffer_bytes: 1000"), "retry": "retry: {attempts: 3, codes: [DEADLINE_EXCEEDED, CANCELLED, UNAVAILABLE]}",
-		} {
-			t.Run(policy, func(t *testing.T) {
-				t.Parallel()
-				u := newUpstreams(t, routes, 1, "timeout: 1s", keys)
-				for name, enter := range map[string]func(cs, st *testbed.H2Stream){
-					"silent": nothing, "after headers": headers, "after a message": message,
-					"busy": talk(timeout, 50*time.Millisecond, clientSays, serverSays),
-				} {
-					t.Run(name, func(t *testing.T) {
-						o, took := u.endsAfter(t, enter)
-						wantLocal(t, o, 4, "timeout")
-						wantAfter(t, timeout, took)
-						testbed.Poll(t, func() error { // of a hedged call, the second
-							for u.unaccepted() > 0 {
-								u.accept(t).AwaitReset()
-							}
-							return nil
-						})
-						u.requireIdle(t)
-					})
-				}
-			})
-		}
+		requireTimeout(t, routes)
 		t.Run("endpoint is told", func(t *testing.T) {
 			u := newUpstreams(t, routes, 1, "timeout: 5s")
 			for client, want := range map[string]time.Duration{"10S": 5 * time.Second, "2S": 2 * time.Second} {
