@@ -50,8 +50,8 @@ func startRouted(t testing.TB, route string, opener func(handler.Opener) handler
 // nothing, which is what is ended twice.
 func (r routed) requireIdle(t testing.TB) {
 	t.Helper()
-	require.Eventually(t, func() bool { return r.pool.Stats().Streams == 0 }, 10*time.Second, 2*time.Millisecond, "streams upstream")
-	require.Eventually(t, func() bool { return r.Entrance(handlertest.Listener).Calls == 0 }, 10*time.Second, 2*time.Millisecond, "calls")
+	require.Eventually(t, func() bool { return r.pool.Stats().Streams == 0 }, patience, 2*time.Millisecond, "streams upstream")
+	require.Eventually(t, func() bool { return r.Entrance(handlertest.Listener).Calls == 0 }, patience, 2*time.Millisecond, "calls")
 	require.EventuallyWithT(t, func(t *assert.CollectT) {
 		for _, l := range r.resolver.Loads() {
 			want := resolver.RouteLoad{Source: l.Source, Route: l.Route, Budget: l.Budget}
@@ -63,13 +63,13 @@ func (r routed) requireIdle(t testing.TB) {
 		for _, e := range r.resolver.Endpoints() {
 			assert.Zero(t, e.Active, "calls at %s", e.Address)
 		}
-	}, 10*time.Second, 2*time.Millisecond)
+	}, patience, 2*time.Millisecond)
 }
 
 // unary makes a call and returns its code.
 func (r routed) unary(t testing.TB, method string, options ...grpc.CallOption) codes.Code {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	_, err := handlertest.Unary(ctx, r.cc, method, []byte("hello"), options...)
 	return status.Code(err)

@@ -85,7 +85,7 @@ func TestBudget_BoundsHedgesAfterAnOutage(t *testing.T) {
 	for range calls {
 		go func() { _, _ = handlertest.Unary(ctx, r.cc, "/s/m", nil) }()
 	}
-	require.Eventually(t, func() bool { return firsts.Load() == calls && hedges.Load() > 0 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return firsts.Load() == calls && hedges.Load() > 0 }, patience, time.Millisecond)
 	require.Never(t, func() bool { return hedges.Load() > 1 }, 100*time.Millisecond, 5*time.Millisecond, "second tries with a budget of one")
 	cancel()
 	r.requireIdle(t)

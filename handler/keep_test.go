@@ -95,7 +95,7 @@ func TestRetry_WhatIsKeptHasABound(t *testing.T) {
 				_, err := call(3 * mib) // with hedging, whichever attempt is ahead when there is no more room gets all of it
 				require.Equal(t, c.long, status.Code(err), "%v", err)
 			}
-			require.Eventually(t, func() bool { return p.Decoding().Used == 0 }, 10*time.Second, time.Millisecond, "all is given back")
+			require.Eventually(t, func() bool { return p.Decoding().Used == 0 }, patience, time.Millisecond, "all is given back")
 			if name == "hedge" { // which answers while its first attempt waits
 				return
 			}
@@ -110,7 +110,7 @@ func TestRetry_WhatIsKeptHasABound(t *testing.T) {
 			require.Equal(t, codes.Unavailable, status.Code(err), "there is no room beside another's")
 			close(release)
 			require.NoError(t, <-done)
-			require.Eventually(t, func() bool { return p.Decoding().Used == 0 }, 10*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return p.Decoding().Used == 0 }, patience, time.Millisecond)
 			_, err = call(mib)
 			require.NoError(t, err)
 		})

@@ -45,8 +45,8 @@ func (o *recorder) one(t *testing.T) *handler.Record {
 	select {
 	case r := <-o.ended:
 		return r
-	case <-time.After(10 * time.Second):
-		t.Fatal("no record of the call within 10 s")
+	case <-time.After(patience):
+		t.Fatalf("no record of the call within %s", patience)
 		return nil
 	}
 }
@@ -56,7 +56,7 @@ var discard = slog.New(slog.DiscardHandler)
 
 func timeout(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
 	return ctx
 }

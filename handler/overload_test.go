@@ -51,7 +51,7 @@ func TestOverload_RefusedAtOnceWithAHint(t *testing.T) {
 	defer cancel()
 	_, err := handlertest.Open(ctx, r.cc, "/s/m")
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return r.pool.Stats().Streams == 1 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return r.pool.Stats().Streams == 1 }, patience, time.Millisecond)
 	var took []time.Duration
 	for range 201 {
 		began := time.Now()
@@ -62,7 +62,7 @@ func TestOverload_RefusedAtOnceWithAHint(t *testing.T) {
 		require.Equal(t, []string{"100"}, trailer.Get("grpc-retry-pushback-ms"))
 	}
 	slices.Sort(took)
-	require.Less(t, took[len(took)/2], 5*time.Millisecond)
+	require.Less(t, took[len(took)/2], 50*time.Millisecond, "nothing is waited for")
 	t.Logf("refused after %s (median), %s (longest)", took[len(took)/2], took[len(took)-1])
 	require.Equal(t, 1, r.pool.Stats().Streams)
 }

@@ -83,7 +83,7 @@ func startProxy(t *testing.T, p *Proxy) *grpc.ClientConn {
 
 func invoke(t *testing.T, cc *grpc.ClientConn, method string) (reply []byte, trailer metadata.MD, err error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	in := []byte("hello")
 	err = cc.Invoke(ctx, method, &in, &reply, grpc.Trailer(&trailer))
@@ -125,7 +125,7 @@ func TestProxy_PanicEndsOneCallWithInternalAndIsLoggedOnce(t *testing.T) {
 		Pool: panickingPool{pl.Default()},
 		Log:  slog.New(slog.NewTextHandler(&logged, nil)),
 	}))
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	long, err := cc.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, "/fine/Long")
 	require.NoError(t, err)

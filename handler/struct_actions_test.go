@@ -30,7 +30,7 @@ import (
 )
 
 // patience is how long a test waits for what must happen.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // witness is a backend that echoes and remembers what it got.
 type witness struct {
