@@ -101,6 +101,14 @@ func (u *upstreams) requireUncounted(t testing.TB) {
 	})
 }
 
+// awaitFurther waits for the end of the attempts that the test has not accepted.
+func (u *upstreams) awaitFurther(t testing.TB) {
+	t.Helper()
+	for u.unaccepted() > 0 {
+		u.accept(t).AwaitReset()
+	}
+}
+
 // requireGoodBesideMute makes calls through a route with a server and an endpoint that takes connections and says nothing.
 func requireGoodBesideMute(t testing.TB, routes routing, keys ...string) {
 	t.Helper()

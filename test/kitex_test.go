@@ -33,7 +33,7 @@ func TestKitex_Unary(t *testing.T) {
 	t.Parallel()
 	eachPath(t, func(t *testing.T, to via) {
 		c := kitexPair(t, to, &testbed.Echo{})
-		for _, size := range []int{0, 1, 1000, 1 << 20} {
+		for _, size := range []int{0, 1, 1000, 1 << 18} {
 			payload := pattern(size, 5)
 			reply, err := c.Say(patient(t), &echo.Request{Message: "hello", Payload: payload})
 			require.NoError(t, err)

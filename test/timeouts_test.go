@@ -82,12 +82,7 @@ func requireTimeout(t *testing.T, routes routing, keys ...string) {
 			o, took := u.endsAfter(t, enter)
 			wantLocal(t, o, 4, "timeout")
 			wantAfter(t, timeout, took)
-			testbed.Poll(t, func() error { // of a hedged call, the second
-				for u.unaccepted() > 0 {
-					u.accept(t).AwaitReset()
-				}
-				return nil
-			})
+			u.awaitFurther(t) // of a hedged call, the second
 			u.requireIdle(t)
 		})
 	}
