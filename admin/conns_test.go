@@ -39,7 +39,7 @@ func isClosed(t *testing.T, nc net.Conn) {
 	if nc == nil {
 		return
 	}
-	require.NoError(t, nc.SetReadDeadline(time.Now().Add(10*time.Second)))
+	require.NoError(t, nc.SetReadDeadline(time.Now().Add(30*time.Second)))
 	_, err := nc.Read(make([]byte, 1))
 	require.Error(t, err)
 	require.NotErrorIs(t, err, os.ErrDeadlineExceeded, "closed, not left alone")
@@ -49,7 +49,7 @@ func isClosed(t *testing.T, nc net.Conn) {
 func alone(t *testing.T) *http.Client {
 	tr := &http.Transport{DisableKeepAlives: true}
 	t.Cleanup(tr.CloseIdleConnections)
-	return &http.Client{Transport: tr, Timeout: 10 * time.Second}
+	return &http.Client{Transport: tr, Timeout: 30 * time.Second}
 }
 
 // Whoever opens connections without asking anything that may be answered keeps nobody out.

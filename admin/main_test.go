@@ -24,10 +24,12 @@ import (
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/resolver"
 	"github.com/framegate/framegate/resolver/etcdserver"
+	"github.com/framegate/framegate/test/together"
 )
 
 func TestMain(m *testing.M) {
 	klog.SetLevel(klog.LevelFatal)
+	together.Wait(6)
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc.preallocateForStream")) // Kitex's, one a process
 }
 
@@ -214,8 +216,8 @@ func startEtcd(t *testing.T) *etcd {
 	e.server = server
 	select {
 	case <-e.source.Ready():
-	case <-time.After(10 * time.Second):
-		t.Fatal("the source is not ready within 10s")
+	case <-time.After(30 * time.Second):
+		t.Fatal("the source is not ready within 30s")
 	}
 	return e
 }

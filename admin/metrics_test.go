@@ -71,6 +71,14 @@ func (s scrape) value(name string, labels ...string) float64 {
 	return m.Gauge.GetValue()
 }
 
+// total is the sum of a counter over all its labels.
+func (s scrape) total(name string) (sum float64) {
+	for _, m := range s[name].GetMetric() {
+		sum += m.Counter.GetValue()
+	}
+	return sum
+}
+
 func TestMetrics_OfRealCalls(t *testing.T) {
 	m := NewMetrics(MetricsConfig{})
 	backend := handlertest.Backend(t, func(s grpc.ServerStream) error {
@@ -122,8 +130,8 @@ func TestMetrics_OfRealCalls(t *testing.T) {
 	require.Eventually(t, func() bool {
 		s = scrapeOf(t, m)
 		return s.value("framegate_active_calls", active...) == 1 && s.value("framegate_active_calls", "route", "", "backend", "") == 0 &&
-			s.value("framegate_active_calls", "route", "echo", "backend", "") == 0
-	}, 10*time.Second, 10*time.Millisecond)
+			s.value("framegate_active_calls", "route", "echo", "backend", "") == 0 && s.total("framegate_calls_total") == 7
+	}, 30*time.Second, 10*time.Millisecond)
 	require.EqualValues(t, 3, calls(s, "echo", "stable", "/echo.Echo/Say", "OK"))
 	require.EqualValues(t, 1, calls(s, "echo", "stable", "/echo.Echo/*", "NOT_FOUND"))
 	require.EqualValues(t, 1, calls(s, "echo", "", "/echo.Echo/*", "UNAVAILABLE"))
@@ -145,8 +153,8 @@ func TestMetrics_OfRealCalls(t *testing.T) {
 	require.Error(t, long.RecvMsg(&msg)) // io.EOF
 	require.Eventually(t, func() bool {
 		s = scrapeOf(t, m)
-		return s.value("framegate_active_calls", active...) == 0
-	}, 10*time.Second, 10*time.Millisecond)
+		return s.value("framegate_active_calls", active...) == 0 && s.total("framegate_calls_total") == 8
+	}, 30*time.Second, 10*time.Millisecond)
 	require.EqualValues(t, 1, calls(s, "echo", "stable", "/echo.Echo/*", "OK"))
 	for _, direction := range []string{"request", "response"} {
 		labels := append(active[:4:4], "direction", direction)

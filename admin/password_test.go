@@ -11,6 +11,7 @@ import (
 
 // Neither answers to bad documents nor the state of those in etcd have passwords of URLs in them.
 func TestRoutes_ErrorsHaveNoPasswordsOfURLs(t *testing.T) {
+	t.Parallel()
 	e := startEtcd(t)
 	c := startAPI(t, Config{Control: e.control()})
 	cli, err := resolver.NewEtcdClient(resolver.EtcdClientConfig{Endpoints: []string{e.server.Endpoint()}})

@@ -11,6 +11,7 @@ import (
 
 // A route whose document is good and does not fit its schema is rejected: it is not on its way.
 func TestRoutes_OneRouteHasTheStatusThatTheListHas(t *testing.T) {
+	t.Parallel()
 	control := startEtcd(t).control()
 	routes := control.Routes
 	control.Routes = func() []resolver.RouteStatus {

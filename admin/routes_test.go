@@ -57,6 +57,7 @@ func (c *client) untilInForce(name string) seenRoute {
 }
 
 func TestRoutes_PutGetListDelete(t *testing.T) {
+	t.Parallel()
 	var log testlog.Buffer
 	c := startAPI(t, Config{Control: startEtcd(t).control(), Log: log.Logger()})
 	require.Equal(t, "route echo: not found", c.fails(404, reasonNotFound, "GET", "/v1/routes/echo", ""))
@@ -104,6 +105,7 @@ func TestRoutes_PutGetListDelete(t *testing.T) {
 }
 
 func TestRoutes_BadDocumentsAreNotStored(t *testing.T) {
+	t.Parallel()
 	e := startEtcd(t)
 	c := startAPI(t, Config{Control: e.control()})
 	for doc, want := range map[string]string{
@@ -128,6 +130,7 @@ func TestRoutes_BadDocumentsAreNotStored(t *testing.T) {
 }
 
 func TestRoutes_ChangesOnlyTheRevisionThatWasSeen(t *testing.T) {
+	t.Parallel()
 	c := startAPI(t, Config{Control: startEtcd(t).control()})
 	none, any := header("If-None-Match", "*"), header("If-Match", "*")
 	require.Contains(t, c.fails(412, reasonConflict, "PUT", "/v1/routes/echo", echoRoute, any), "not found")
@@ -155,6 +158,7 @@ func TestRoutes_ChangesOnlyTheRevisionThatWasSeen(t *testing.T) {
 }
 
 func TestRoutes_OneOfManyWritersWins(t *testing.T) {
+	t.Parallel()
 	c := startAPI(t, Config{Control: startEtcd(t).control()})
 	tag := c.do("PUT", "/v1/routes/echo", echoRoute).header.Get("ETag")
 	var won, lost atomic.Int32
@@ -176,6 +180,7 @@ func TestRoutes_OneOfManyWritersWins(t *testing.T) {
 
 // A PUT tells of calls that get past the rules of another route.
 func TestRoutes_PutTellsOfBypasses(t *testing.T) {
+	t.Parallel()
 	c := startAPI(t, Config{Control: startEtcd(t).control()})
 	const all = `{name: all, match: [{method: "*"}], backends: [{service: e}]}`
 	guard := `{name: guard, match: [{method: /e.E/*}], mode: struct, schema: {reflection: true}, struct: {rules: [{on: request, action: reject}]}, backends: [{service: e}]}`
@@ -196,6 +201,7 @@ func TestRoutes_PutTellsOfBypasses(t *testing.T) {
 }
 
 func TestRoutes_DryRunTellsAndWritesNothing(t *testing.T) {
+	t.Parallel()
 	e := startEtcd(t)
 	c := startAPI(t, Config{Control: e.control()})
 	dry := func(doc string, edits ...edit) putAnswer {
@@ -226,6 +232,7 @@ func TestRoutes_DryRunTellsAndWritesNothing(t *testing.T) {
 }
 
 func TestRoutes_ShowsBadDocumentsOfOthers(t *testing.T) {
+	t.Parallel()
 	e := startEtcd(t)
 	c := startAPI(t, Config{Control: e.control()})
 	cli, err := resolver.NewEtcdClient(resolver.EtcdClientConfig{Endpoints: []string{e.server.Endpoint()}})
@@ -279,6 +286,7 @@ func TestRoutes_OfAFileAreShownAndNotChanged(t *testing.T) {
 }
 
 func TestRoutes_WhileEtcdIsAway(t *testing.T) {
+	t.Parallel()
 	e := startEtcd(t)
 	c := startAPI(t, Config{Control: e.control()})
 	require.Equal(t, 201, c.do("PUT", "/v1/routes/echo", echoRoute).code)

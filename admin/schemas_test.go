@@ -28,6 +28,7 @@ backends: [{name: main, endpoints: [{address: "127.0.0.1:9003"}]}]
 `
 
 func TestSchemas_AreShownAndCheckRoutes(t *testing.T) {
+	t.Parallel()
 	e := startEtcd(t)
 	control := e.control()
 	control.Schemas = e.source.Schemas

@@ -26,6 +26,7 @@ func (c *client) beat(service, address, body string) (int, heartbeatAnswer) {
 }
 
 func TestServices_HeartbeatRegistersAndKeeps(t *testing.T) {
+	t.Parallel()
 	e := startEtcd(t)
 	c := startAPI(t, Config{Control: e.control()})
 	// The route makes the service one that this framegate looks for.
@@ -84,6 +85,7 @@ func TestServices_HeartbeatRegistersAndKeeps(t *testing.T) {
 }
 
 func TestServices_RefusesWhatIsNoInstance(t *testing.T) {
+	t.Parallel()
 	e := startEtcd(t)
 	c := startAPI(t, Config{Control: e.control()})
 	good := "127.0.0.1:9001"
@@ -106,6 +108,7 @@ func TestServices_RefusesWhatIsNoInstance(t *testing.T) {
 }
 
 func TestServices_WhileEtcdIsAway(t *testing.T) {
+	t.Parallel()
 	c := startAPI(t, Config{Control: follow(t, nobody(t)).control()})
 	c.fails(503, reasonEtcdUnavailable, "PUT", instancePath("echo", "127.0.0.1:1"), "")
 }

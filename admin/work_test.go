@@ -64,7 +64,7 @@ func peakHeap(f func()) uint64 {
 func TestServer_ManyLargeDocumentsAtOnceTakeBoundedMemory(t *testing.T) {
 	c := startAPI(t, Config{Token: "s3cret"})
 	var asking sync.WaitGroup
-	documents, many := hostileDocuments(), race.Choose(40, 16) // the race detector takes several times the time
+	documents, many := hostileDocuments(), race.Choose(40, 8) // the race detector takes several times the time
 	peak := peakHeap(func() {
 		for i := range many {
 			asking.Go(func() {
@@ -78,7 +78,7 @@ func TestServer_ManyLargeDocumentsAtOnceTakeBoundedMemory(t *testing.T) {
 					return
 				}
 				r.Header.Set("Authorization", "Bearer s3cret")
-				resp, err := (&http.Client{Timeout: time.Minute}).Do(r)
+				resp, err := (&http.Client{Timeout: 5 * time.Minute}).Do(r)
 				if err != nil {
 					t.Error(err)
 					return

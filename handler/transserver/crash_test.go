@@ -8,12 +8,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
-
-	"github.com/framegate/framegate/test/leak"
 )
 
 // crasher is a connection that makes the goroutine of the transport panic that reads or writes it.
@@ -59,7 +56,7 @@ func TestConn_CrashedTransportEndsTheConnection(t *testing.T) {
 		"writer": func(l *crashListener, r *running) { l.onWrite.Store(true); close(r.health.release) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			defer goleak.VerifyNone(t, leak.IgnoreCurrent(t))
+			defer leavesNoGoroutine(t)()
 			ln, err := net.Listen("tcp", "127.0.0.1:0")
 			require.NoError(t, err)
 			l := &crashListener{Listener: ln}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"github.com/framegate/framegate/pool/h2conn"
+	"github.com/framegate/framegate/test/race"
 )
 
 // frames returns the bytes of what f writes.
@@ -82,7 +83,7 @@ func TestGuard_BudgetGrowsWithTime(t *testing.T) {
 
 // What an honest client sends in a long life: it is sent away for none of it. No time passes.
 func TestGuard_LetsHonestClientsBe(t *testing.T) {
-	const times = 20 * mostBudget
+	times := race.Choose(20, 3) * mostBudget
 	headers := func(fr *http2.Framer, flags bool) {
 		_ = fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, EndHeaders: true, EndStream: flags, BlockFragment: make([]byte, 50)})
 	}

@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-const waitLimit = 10 * time.Second
+const waitLimit = 30 * time.Second
 
 // health holds each Watch until release.
 type health struct {
@@ -175,8 +175,22 @@ func errorsAs(err error, target *net.Error) bool {
 	return ok
 }
 
+// leavesNoGoroutine returns what waits until all goroutines that were not there before have ended.
+func leavesNoGoroutine(t *testing.T) func() {
+	before := leak.IgnoreCurrent(t)
+	return func() {
+		var err error
+		for began := time.Now(); time.Since(began) < waitLimit; {
+			if err = goleak.Find(before); err == nil {
+				return
+			}
+		}
+		t.Error(err)
+	}
+}
+
 func TestServer_StopsWhileClientsStayAndServesTheirCallsToTheEnd(t *testing.T) {
-	defer goleak.VerifyNone(t, leak.IgnoreCurrent(t))
+	defer leavesNoGoroutine(t)()
 	r := start(t, waitLimit)
 	cc, err := r.dial()
 	require.NoError(t, err)

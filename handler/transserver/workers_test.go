@@ -27,7 +27,7 @@ func goroutineID() string {
 // awaitIdle waits until w has so many idle workers.
 func (w *workers) awaitIdle(t *testing.T, want int) {
 	t.Helper()
-	require.Eventually(t, func() bool { return w.idle.Load() == int32(want) }, 10*time.Second, time.Millisecond, "idle workers, want %d", want)
+	require.Eventually(t, func() bool { return w.idle.Load() == int32(want) }, waitLimit, time.Millisecond, "idle workers, want %d", want)
 }
 
 func TestWorkers_AnIdleOneTakesTheNextTask(t *testing.T) {
@@ -78,7 +78,7 @@ func TestWorkers_EndWhenNothingComes(t *testing.T) {
 	}
 	w.awaitIdle(t, 0)
 	for begin := time.Now(); runtime.NumGoroutine() > before; time.Sleep(time.Millisecond) {
-		require.Less(t, time.Since(begin), 10*time.Second, "goroutines that are left: %d", runtime.NumGoroutine()-before)
+		require.Less(t, time.Since(begin), waitLimit, "goroutines that are left: %d", runtime.NumGoroutine()-before)
 	}
 }
 
@@ -95,7 +95,7 @@ func TestWorkers_OutlivePanics(t *testing.T) {
 	ran := make(chan struct{})
 	w.run(func() { close(ran) })
 	<-ran
-	require.Eventually(t, func() bool { return log.Count("what a task did") == 3 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return log.Count("what a task did") == 3 }, waitLimit, time.Millisecond)
 	w.awaitIdle(t, 0)
 }
 

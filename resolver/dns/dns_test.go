@@ -14,12 +14,16 @@ import (
 
 	"github.com/framegate/framegate/test/dnsserver"
 	"github.com/framegate/framegate/test/testlog"
+	"github.com/framegate/framegate/test/together"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	together.Wait(8)
+	goleak.VerifyTestMain(m)
+}
 
 const (
-	patience = 20 * time.Second
+	patience = 30 * time.Second
 	often    = minRefresh
 	host     = "echo.default.svc."
 )
@@ -75,6 +79,7 @@ func lookedUp(t *testing.T, n *Names, times uint64) {
 }
 
 func TestNames_AllAddressesAndTheirChanges(t *testing.T) {
+	t.Parallel()
 	s, n, log := start(t)
 	s.Set(host, "10.0.0.2", "10.0.0.1", "fd00::1")
 	watch(t, n, often)
@@ -94,6 +99,7 @@ func TestNames_AllAddressesAndTheirChanges(t *testing.T) {
 
 // Servers that do not answer say nothing of the name: its addresses stay.
 func TestNames_KeepTheLastAddressesWhileDNSFails(t *testing.T) {
+	t.Parallel()
 	s, n, log := start(t)
 	s.Set(host, "10.0.0.1", "fd00::1")
 	watch(t, n, often)
@@ -110,6 +116,7 @@ func TestNames_KeepTheLastAddressesWhileDNSFails(t *testing.T) {
 
 // A server that answers for one family only takes the other's addresses from nobody.
 func TestNames_OneFamilyAlone(t *testing.T) {
+	t.Parallel()
 	for name, k := range map[string]struct {
 		broken              dnsmessage.Type
 		before, after, want string
@@ -145,6 +152,7 @@ func TestNames_OneFamilyAlone(t *testing.T) {
 // A headless service without a ready pod has no name, or a name without an address, as CoreDNS has been made. One such
 // answer may come from a server that does not know better yet.
 func TestNames_AServiceThatIsScaledToNothing(t *testing.T) {
+	t.Parallel()
 	for name, empty := range map[string]func(s *dnsserver.Server){
 		"NXDOMAIN":   func(s *dnsserver.Server) { s.Remove(host) },
 		"no address": func(s *dnsserver.Server) { s.Set(host) },
@@ -193,6 +201,7 @@ func TestNames_AServiceThatIsScaledToNothing(t *testing.T) {
 
 // That a server failed before says nothing of a name: it keeps its addresses until it is said twice that it has none.
 func TestNames_AreAbsentOnlyWhenThatIsSaidTwice(t *testing.T) {
+	t.Parallel()
 	for name, fault := range map[string]func(s *dnsserver.Server){
 		"after a failure":   func(s *dnsserver.Server) { s.Break(host, dnsserver.ServFail) },
 		"AAAA always fails": func(s *dnsserver.Server) { s.Break(host, dnsserver.ServFail, dnsmessage.TypeAAAA) },
@@ -224,6 +233,7 @@ func TestNames_AreAbsentOnlyWhenThatIsSaidTwice(t *testing.T) {
 }
 
 func TestNames_ANameThatComes(t *testing.T) {
+	t.Parallel()
 	s, n, _ := start(t)
 	watch(t, n, maxRefresh)
 	becomes(t, n, "", true)
@@ -232,6 +242,7 @@ func TestNames_ANameThatComes(t *testing.T) {
 }
 
 func TestNames_TheShortestRefreshCounts(t *testing.T) {
+	t.Parallel()
 	s, n, _ := start(t)
 	s.Set(host, "10.0.0.1")
 	watch(t, n, maxRefresh)
@@ -245,6 +256,7 @@ func TestNames_TheShortestRefreshCounts(t *testing.T) {
 }
 
 func TestNames_LeaveOutWhatHasNoRoute(t *testing.T) {
+	t.Parallel()
 	s, n, _ := start(t)
 	n.routable = netip.Addr.Is4
 	s.Set(host, "10.0.0.1", "fd00::1", "10.0.0.2")
@@ -257,7 +269,8 @@ func TestNames_LeaveOutWhatHasNoRoute(t *testing.T) {
 
 // Names that a server is silent about take a long time each. However many there are, the others are followed.
 func TestNames_SilenceAboutSomeHoldsNoOtherUp(t *testing.T) {
-	const most = 10 * time.Second
+	t.Parallel()
+	const most = 20 * time.Second
 	within := func(t *testing.T, n *Names, want string) {
 		require.Eventually(t, func() bool { return shown(n.Known(host)) == want }, most, time.Millisecond)
 	}
@@ -269,6 +282,7 @@ func TestNames_SilenceAboutSomeHoldsNoOtherUp(t *testing.T) {
 		}
 	}
 	t.Run("before", func(t *testing.T) {
+		t.Parallel()
 		s, n, log := start(t)
 		s.Set(host, "10.0.0.1")
 		watch(t, n, often)
@@ -285,6 +299,7 @@ func TestNames_SilenceAboutSomeHoldsNoOtherUp(t *testing.T) {
 		becomes(t, n, "10.0.0.3", false)
 	})
 	t.Run("while they come", func(t *testing.T) {
+		t.Parallel()
 		s, n, _ := start(t)
 		s.Set(host, "10.0.0.1")
 		watch(t, n, often)
@@ -294,6 +309,7 @@ func TestNames_SilenceAboutSomeHoldsNoOtherUp(t *testing.T) {
 		within(t, n, "10.0.0.2")
 	})
 	t.Run("after", func(t *testing.T) {
+		t.Parallel()
 		s, n, _ := start(t)
 		holes(t, s, n)
 		s.Set(host, "10.0.0.1")
@@ -303,6 +319,7 @@ func TestNames_SilenceAboutSomeHoldsNoOtherUp(t *testing.T) {
 }
 
 func TestNames_AwaitReturnsWhenAllWereAsked(t *testing.T) {
+	t.Parallel()
 	s, n, _ := start(t)
 	s.Set(host, "10.0.0.1")
 	release := n.Await([]string{host, "none.svc."}, patience)
