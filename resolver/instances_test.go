@@ -6,9 +6,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/framegate/framegate/test/race"
-	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 func TestEtcd_InstancesComeAndGoWithinASecond(t *testing.T) {
