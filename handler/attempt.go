@@ -18,14 +18,15 @@ import (
 //
 //	pick -> open -> its answer begins, or it ends without one -> close
 //
-// What became of its stream can be read also when it is closed. Its fields are set by one goroutine at a time.
+// What became of its stream can be read also when it is closed. Its fields are set by one goroutine at a time; those that
+// another reads meanwhile are atomic.
 type attempt struct {
 	*pool.Stream // nil until it is open
 	picked       resolver.Attempt
-	extra        bool // counted by the route's retry budget; endExtra ends that
-	waited       bool // for room at an endpoint: any of its connections will do
-	overPending  bool // it was not to wait for a connection, because too many calls do
-	closed       bool
+	extra        bool          // counted by the route's retry budget; endExtra ends that
+	waited       bool          // for room at an endpoint: any of its connections will do
+	overPending  bool          // it was not to wait for a connection, because too many calls do
+	closed       atomic.Bool   // also read by the goroutine of the call while another opens it
 	ready        chan struct{} // closed when hedging does not wait for its answer any longer; nil without hedging
 	earlier      *attempt      // of the call, which may be open; nil for none
 
@@ -55,7 +56,7 @@ func (c *call) pick(a *attempt) *localError {
 	if a.picked, err = c.target.Pick(); err != nil {
 		return targetError(&c.target, err)
 	}
-	for c.last != nil && c.last.closed {
+	for c.last != nil && c.last.closed.Load() {
 		c.last = c.last.earlier // there is no end of attempts while a call waits for room
 	}
 	a.earlier, c.last = c.last, a
@@ -176,10 +177,9 @@ func (a *attempt) refused() bool {
 // closeAttempt ends an attempt that was picked: what it took of the endpoint, of its connection and of the budget is given
 // back. It may be called more than once.
 func (c *call) closeAttempt(a *attempt, r resolver.Result) {
-	if a.closed {
+	if a.closed.Swap(true) {
 		return
 	}
-	a.closed = true
 	if a.timer != nil {
 		a.timer.Stop()
 	}

@@ -297,7 +297,7 @@ func (c *call) forwardResponse() error {
 		a = next
 	}
 	c.give()
-	if !a.closed {
+	if !a.closed.Load() {
 		a.picked.Answered()
 		c.endExtra(a) // what may last from here on is no load that retries make
 	}

@@ -3,6 +3,7 @@ package test
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"strconv"
 	"strings"
 	"testing"
@@ -397,6 +398,33 @@ func TestHedge_NobodyThere(t *testing.T) {
 		began := time.Now()
 		wantLocal(t, u.client.OpenEnd(t, testbed.RequestFields()).Outcome(), 14, "connect_failed")
 		require.Less(t, time.Since(began), inTime)
+		u.requireIdle(t)
+	})
+}
+
+// Endpoints that take connections, and say nothing until they hang up: the first is given up while the second is tried.
+func TestHedge_CannotConnectWhileThereIsAnother(t *testing.T) {
+	t.Parallel()
+	eachRouting(t, func(t *testing.T, routes routing) {
+		addrs := make([]string, 2)
+		for i := range addrs {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			t.Cleanup(func() { _ = l.Close() })
+			addrs[i] = l.Addr().String()
+			go func() {
+				for {
+					c, err := l.Accept()
+					if err != nil {
+						return
+					}
+					time.AfterFunc(2*hedgeDelay, func() { _ = c.Close() })
+				}
+			}()
+		}
+		u := upstreams{proxy: testbed.NewProxy(t, routes(t, addrs, hedge("")))}
+		u.client = testbed.DialH2(t, u.proxy.Addr)
+		wantLocal(t, u.client.OpenEnd(t, testbed.RequestFields()).Outcome(), 14, "connect_failed")
 		u.requireIdle(t)
 	})
 }
