@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/framegate/framegate/test/refusing"
 )
 
 func TestBackoff_DoublesUpToMaxAndTakesUpToAQuarterOff(t *testing.T) {
@@ -67,6 +69,20 @@ func TestBackoff_OpenFailsAtOnceWithTheLastErrorMeanwhile(t *testing.T) {
 		require.Less(t, got.took, slack)
 	}
 	require.EqualValues(t, 1, server.accepts.Load())
+}
+
+// The dial that a call has made is its own, also when it fails before the call has begun to wait for it.
+func TestBackoff_DialThatFailsAtOnceWasTriedForTheCallThatAskedForIt(t *testing.T) {
+	addr := refusing.Address(t)
+	mayWait := OpenOptions{Wait: func() (func(), bool) { return func() {}, true }}
+	for range 300 {
+		for _, opts := range []OpenOptions{{}, mayWait} {
+			p := newPool(t, func(c *Config) { c.Backoff = Backoff{Base: time.Minute, Max: time.Minute} })
+			got := receive(t, "the end of Open", goOpen(t.Context(), p, addr, opts))
+			require.False(t, requireDialError(t, got, addr, patience).Resting)
+			p.Close()
+		}
+	}
 }
 
 func TestBackoff_DialsAreFewHoweverManyCallsThereAre(t *testing.T) {

@@ -164,13 +164,16 @@ func (e *endpoint) another(ctx context.Context, o *opening) (*conn, error) {
 // wait returns a slot, after those that wait already, or why there is none to wait for. It may have to wait.
 func (e *endpoint) wait(ctx context.Context, o *opening) (*conn, error) {
 	for asked := false; ; asked = true {
-		if err := e.enqueue(o); err != nil {
+		atOnce, err := e.enqueue(o)
+		if err != nil {
 			return nil, err
 		}
-		select {
-		case <-o.answer: // without waiting
+		if atOnce {
+			<-o.answer
+			if asked || o.again { // what failed was tried for it: while it asked, or in its turn
+				return o.conn, o.err
+			}
 			return o.conn, resting(o.err)
-		default:
 		}
 		if asked || o.ask == nil {
 			break
@@ -216,12 +219,12 @@ func resting(err error) error {
 	return &again
 }
 
-// enqueue puts the call in the queue, and may answer it at once.
-func (e *endpoint) enqueue(o *opening) error {
+// enqueue puts the call in the queue, and may answer it at once: by what there was before it came.
+func (e *endpoint) enqueue(o *opening) (atOnce bool, err error) {
 	e.mu.Lock()
 	defer e.unlock()
 	if err := e.useLocked(); err != nil {
-		return err
+		return false, err
 	}
 	e.waiting.Add(1) // before settleLocked looks for room: whoever makes room later sees it
 	o.conn, o.err = nil, nil
@@ -231,7 +234,7 @@ func (e *endpoint) enqueue(o *opening) error {
 		e.queue.add(&o.waiter)
 	}
 	e.settleLocked()
-	return nil
+	return !o.queued, nil
 }
 
 // dequeue takes a call out of the queue and reports whether it was there; otherwise it has its answer.
