@@ -26,8 +26,9 @@ import (
 	"github.com/framegate/framegate/test/testbed"
 )
 
-// namedResolver has a name of its own: Kitex keeps the first resolver of a name for all later clients of the process,
-// and asks it every few seconds as long as that lives. So it can be ended.
+// namedResolver has a name that no other has: Kitex keeps the first resolver of a name for all later clients of the process,
+// those of an address too, whose name is the address; and asks it every few seconds as long as that lives. So it can be
+// ended.
 type namedResolver struct {
 	discovery.Resolver
 	name  string
@@ -68,7 +69,7 @@ func TestRegistry_KitexAtBothEnds(t *testing.T) {
 		_, err := found.Resolve(patient(t), "gate")
 		return err
 	})
-	named := &namedResolver{Resolver: found, name: proxy.Addr}
+	named := &namedResolver{Resolver: found, name: "registry of " + etcd.Endpoint + time.Now().String()}
 	t.Cleanup(func() { named.ended.Store(true) })
 	c, err := echosvc.NewClient("gate", client.WithResolver(named),
 		client.WithMetaHandler(transmeta.ClientHTTP2Handler), client.WithTransportProtocol(transport.GRPC))

@@ -113,6 +113,10 @@ func StartEcho(t testing.TB, e *Echo, options ...server.Option) (addr string, st
 		}
 	}()
 	stop = sync.OnceFunc(func() {
+		select {
+		case <-ln.served:
+		case <-done:
+		}
 		exit <- nil
 		<-done
 	})

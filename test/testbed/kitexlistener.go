@@ -1,7 +1,6 @@
 package testbed
 
 import (
-	"net"
 	"sync"
 	"syscall"
 	"testing"
@@ -15,22 +14,34 @@ import (
 type kitexListener struct {
 	netpoll.Listener // of a duplicate of the descriptor
 
-	close func()
+	close  func()
+	begun  func()
+	served chan struct{} // closed when netpoll has taken the descriptor: only then can a Kitex server be stopped
 }
 
-func listenForKitex(t testing.TB) net.Listener {
+func listenForKitex(t testing.TB) *kitexListener {
 	t.Helper()
 	ln := listen(t)
 	l, err := netpoll.ConvertListener(ln)
 	if err != nil {
 		t.Fatalf("listen: %v", err)
 	}
-	return &kitexListener{Listener: l, close: sync.OnceFunc(func() {
-		ln.Close()
-		if err := release(l.Fd()); err != nil {
-			t.Errorf("close %s: %v", ln.Addr(), err)
-		}
-	})}
+	served := make(chan struct{})
+	return &kitexListener{
+		Listener: l, served: served, begun: sync.OnceFunc(func() { close(served) }),
+		close: sync.OnceFunc(func() {
+			ln.Close()
+			if err := release(l.Fd()); err != nil {
+				t.Errorf("close %s: %v", ln.Addr(), err)
+			}
+		}),
+	}
+}
+
+// Fd implements netpoll.Listener.
+func (l *kitexListener) Fd() int {
+	l.begun()
+	return l.Listener.Fd()
 }
 
 // Close implements net.Listener.
