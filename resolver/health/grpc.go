@@ -51,7 +51,8 @@ func newGRPCProber(address string, cfg Config) *grpcProber {
 	p.options = []grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithAuthority(authorityOf(address, cfg)),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: cfg.Timeout}),
+		// gRPC's own time is not to end with the check's: which of the two is noticed first would be chance.
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: 2 * cfg.Timeout}),
 		grpc.WithIdleTimeout(0), // the checks themselves keep it in use
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDisableRetry(),
