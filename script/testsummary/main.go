@@ -1,5 +1,6 @@
 // Command testsummary reads the output of "go test -json" on standard input and prints a line for each package, the
-// output of each test that failed, and a closing line with the counts. It exits 1 if anything failed or nothing ran.
+// output of each test that failed, the races that were detected, whose reports may be in the output of any test, and a
+// closing line with the counts. It exits 1 if anything failed or nothing ran.
 // With -count it prints the closing line alone.
 package main
 
@@ -26,6 +27,7 @@ func main() {
 	var passed, failed, skipped int
 	failedPackages := 0
 	output := map[string]*strings.Builder{}
+	races := map[string]*raceReports{}
 	in := bufio.NewScanner(os.Stdin)
 	in.Buffer(make([]byte, 1<<20), 64<<20)
 	say := func(format string, args ...any) {
@@ -46,11 +48,15 @@ func main() {
 				output[key] = &strings.Builder{}
 			}
 			output[key].WriteString(e.Output)
+			if races[e.Package] == nil {
+				races[e.Package] = &raceReports{}
+			}
+			races[e.Package].add(e.Output)
 		case "pass", "fail", "skip":
 			if e.Test == "" {
 				if e.Action == "fail" {
 					failedPackages++
-					say("%s", text(output[key]))
+					say("%s%s", races[e.Package], text(output[key]))
 				}
 				say("%-5s %-70s %6.1fs\n", e.Action, e.Package, e.Elapsed)
 				continue
@@ -74,6 +80,31 @@ func main() {
 	if failed > 0 || failedPackages > 0 || passed == 0 {
 		os.Exit(1)
 	}
+}
+
+// raceReports are those of the race detector in the output of a package.
+type raceReports struct {
+	all  strings.Builder
+	open bool // the last one has not ended
+}
+
+// add takes the next line of the output.
+func (r *raceReports) add(line string) {
+	r.open = r.open || strings.HasPrefix(line, "WARNING: DATA RACE")
+	if r.open {
+		r.all.WriteString(line)
+	}
+	if strings.HasPrefix(line, "==================") {
+		r.open = false
+	}
+}
+
+// String returns the reports; "" for nil.
+func (r *raceReports) String() string {
+	if r == nil {
+		return ""
+	}
+	return r.all.String()
 }
 
 func text(b *strings.Builder) string {
