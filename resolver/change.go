@@ -20,7 +20,7 @@ const (
 	minTryTime   = time.Second            // of one try, which else has half of the time left
 	electionLook = 100 * time.Millisecond // between two tries
 	deadPatience = time.Second            // how long a whole etcd may refuse connections
-	aliveTimeout = 500 * time.Millisecond // for one member to take a call
+	aliveTimeout = time.Second            // for a member to take a call
 )
 
 // UnknownOutcomeError means that etcd did not say what became of a change: it was made, or was not, or even will be. Look,

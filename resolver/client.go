@@ -111,8 +111,23 @@ func (c EtcdClientConfig) ClientConfig() (clientv3.Config, error) {
 }
 
 // ReachEtcd reports whether some endpoint of cli takes calls, and if not, why: refused, a certificate, no answer before
-// ctx ended. Unlike a request, which waits for a connection, it fails as soon as every endpoint has failed.
+// ctx ended or in 10 s. Unlike a request, which waits for a connection, it fails soon when the endpoints have failed, and a
+// member that hangs costs it a moment.
 func ReachEtcd(ctx context.Context, cli *clientv3.Client) error {
+	return reachWithin(ctx, cli, mostReachTime)
+}
+
+const mostReachTime = 10 * time.Second
+
+// reachWithin is ReachEtcd that takes no longer than within.
+func reachWithin(ctx context.Context, cli *clientv3.Client, within time.Duration) error {
+	q := question{within: within, patience: nextMember, most: mostAsked}
+	_, err := askMembers(ctx, q, func(ctx context.Context) (struct{}, error) { return struct{}{}, reachOne(ctx, cli) })
+	return err
+}
+
+// reachOne is ReachEtcd that asks one endpoint.
+func reachOne(ctx context.Context, cli *clientv3.Client) error {
 	_, err := grpc_health_v1.NewHealthClient(cli.ActiveConnection()).
 		Check(ctx, &grpc_health_v1.HealthCheckRequest{}, grpc.WaitForReady(false))
 	switch s := status.Convert(err); s.Code() {
@@ -120,13 +135,6 @@ func ReachEtcd(ctx context.Context, cli *clientv3.Client) error {
 		return errors.New(plainReason(s.Message()))
 	}
 	return nil // any other answer is an answer
-}
-
-// reachWithin is ReachEtcd that takes no longer than within.
-func reachWithin(ctx context.Context, cli *clientv3.Client, within time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, within)
-	defer cancel()
-	return ReachEtcd(ctx, cli)
 }
 
 // clientCloseTimeout is how long a client that was closed may take to end its watches.

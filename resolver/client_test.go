@@ -63,6 +63,32 @@ func TestReachEtcd_SaysWhyNot(t *testing.T) {
 	require.NoError(t, ReachEtcd(t.Context(), etcdClient(t, "http://"+e.Endpoint())))
 }
 
+// A member that takes requests and answers none is one of those that may be asked first.
+func TestReachEtcd_AMemberThatHangsCostsAMoment(t *testing.T) {
+	t.Parallel()
+	e := startEtcd(t)
+	var endpoints []string
+	for i := range 3 {
+		m := newLateMember(t, e.Endpoint())
+		if i < 2 {
+			m.hang()
+		}
+		endpoints = append(endpoints, m.address())
+	}
+	cfg := etcdConfig(endpoints[0]).Client
+	cfg.Endpoints = endpoints
+	cli, err := NewEtcdClient(cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = cli.Close() })
+	for range 6 {
+		ctx, cancel := context.WithTimeout(t.Context(), soon)
+		began := time.Now()
+		require.NoError(t, ReachEtcd(ctx, cli))
+		require.Less(t, time.Since(began), soon/2)
+		cancel()
+	}
+}
+
 func TestNewEtcdClient_Users(t *testing.T) {
 	t.Parallel()
 	endpoint := startEtcdForUsers(t)

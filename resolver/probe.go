@@ -44,7 +44,7 @@ func (f *follower[T]) probe(ctx context.Context, known int64, full bool) probeRe
 	q := question{within: etcdProbeTimeout, patience: nextMember, most: mostAsked}
 	resp, err := askMembers(ctx, q, func(ctx context.Context) (*clientv3.GetResponse, error) {
 		if full {
-			if err := ReachEtcd(ctx, f.cli); err != nil { // at once, where a request would wait for a connection
+			if err := reachOne(ctx, f.cli); err != nil { // at once, where a request would wait for a connection
 				return nil, err
 			}
 		}
