@@ -4,25 +4,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
-	"google.golang.org/protobuf/proto"
 
-	"github.com/framegate/framegate/handler/wire"
 	"github.com/framegate/framegate/resolver"
 )
 
-// Filter sees each message of one method as its generated type: Req and Resp are types of kitex_gen, or of
-// google.golang.org/protobuf. It works on routes in struct mode, after their rules, on messages in the wire format of
+// Filter sees each message of one method as its generated type: Req and Resp are types of Kitex, generated from a .proto
+// with the line "//prutalgen:unknown_fields" above its syntax, or of google.golang.org/protobuf. It works on routes in struct mode, after their rules, on messages in the wire format of
 // Protocol Buffers, which alone generated code reads.
 //
 // A function gets the context of the call (its deadline, and its metadata as Kitex's metadata package has it) and a
 // message of its own, once a message and in their order, the two functions at the same time. It returns that message,
 // changed or not, or another, or nil to take the message out of its stream, or an error to end the call: a status of
-// Kitex's status package ends it with that code and message, another error with INTERNAL. A nil function passes all. What
-// the type does not know of a message is kept, and a message that is not changed is forwarded byte for byte.
+// Kitex's status package ends it with that code and message, another error with INTERNAL. A nil function passes all. The
+// fields that the type does not know stay in the message, and one that is not changed is forwarded byte for byte.
 //
 // A single message of a call that is dropped ends the call with FAILED_PRECONDITION where the schema says that it is the
 // only one; without a schema the endpoint gets none.
@@ -42,7 +39,7 @@ type MethodFilter struct {
 }
 
 // NewFilter returns the filter of a method, /pkg.Service/Method. It fails if that is none, or if Req or Resp is not a
-// generated type.
+// generated type that keeps the fields it does not know.
 func NewFilter[Req, Resp any](method string, f Filter[Req, Resp]) (MethodFilter, error) {
 	var err3 error
 	if p, err := resolver.ParsePattern(method); err != nil || p.Kind != resolver.KindExact {
@@ -59,44 +56,6 @@ func NewFilter[Req, Resp any](method string, f Filter[Req, Resp]) (MethodFilter,
 // messageFilter filters the encoding of a message. It returns what is to be forwarded, message itself if that is
 // unchanged, nil for nothing; or why the call ends.
 type messageFilter func(ctx context.Context, message []byte) ([]byte, *localError)
-
-// kitexMessage is what Kitex generates.
-type kitexMessage interface {
-	Marshal(in []byte) ([]byte, error)
-	Unmarshal(in []byte) error
-}
-
-// generated decodes and encodes one generated type.
-type generated struct {
-	unmarshal func(b []byte, m any) error
-	marshal   func(m any) ([]byte, error)
-	merge     func(original, before, after []byte) ([]byte, error) // puts back what the type does not know
-}
-
-func generatedOf[T any]() (generated, error) {
-	switch any(new(T)).(type) {
-	case kitexMessage:
-		shape, err := wire.Describe(reflect.TypeFor[T]())
-		if err != nil {
-			return generated{}, err
-		}
-		return generated{
-			unmarshal: func(b []byte, m any) error { return m.(kitexMessage).Unmarshal(b) },
-			marshal:   func(m any) ([]byte, error) { return m.(kitexMessage).Marshal(nil) },
-			merge:     shape.Merge,
-		}, nil
-	case proto.Message:
-		opts := proto.MarshalOptions{AllowPartial: true, Deterministic: true}
-		return generated{
-			unmarshal: func(b []byte, m any) error {
-				return proto.UnmarshalOptions{AllowPartial: true}.Unmarshal(b, m.(proto.Message))
-			},
-			marshal: func(m any) ([]byte, error) { return opts.Marshal(m.(proto.Message)) },
-			merge:   func(_, _, after []byte) ([]byte, error) { return after, nil },
-		}, nil
-	}
-	return generated{}, fmt.Errorf("%v, want a type that Kitex or protoc-gen-go generated", reflect.TypeFor[T]())
-}
 
 func newMessageFilter[T any](f func(context.Context, *T) (*T, error)) (messageFilter, error) {
 	g, err := generatedOf[T]()
@@ -129,14 +88,10 @@ func newMessageFilter[T any](f func(context.Context, *T) (*T, error)) (messageFi
 		if string(before) == string(after) {
 			return message, nil
 		}
-		merged, err := g.merge(message, before, after)
-		if err != nil {
-			return nil, localErrorf(codes.Internal, ReasonRuleFailed, "filter: %s", printable(err.Error()))
+		if after == nil {
+			after = []byte{} // an empty message is not none
 		}
-		if merged == nil {
-			merged = []byte{} // an empty message is not none
-		}
-		return merged, nil
+		return after, nil
 	}, nil
 }
 

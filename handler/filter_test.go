@@ -23,6 +23,7 @@ import (
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/handlertest"
 	"github.com/framegate/framegate/kitex_gen/echo"
+	v1 "github.com/framegate/framegate/kitex_gen/grpc/health/v1"
 	"github.com/framegate/framegate/resolver"
 	"github.com/framegate/framegate/test/testlog"
 )
@@ -294,6 +295,55 @@ func TestNewFilter_RefusesTypesThatWereNotGenerated(t *testing.T) {
 	require.ErrorContains(t, err, "filter of /a.B/C: handler_test.own, want a type that Kitex or protoc-gen-go generated")
 	_, err = handler.NewFilter("/a.B/C", handler.Filter[own, echo.Reply]{})
 	require.Error(t, err, "though no function needs it")
+}
+
+// lossy is as Kitex generates a type from a .proto that does not ask for unknown fields.
+type lossy struct {
+	Name string `protobuf:"bytes,1,opt,name=name"`
+}
+
+// keeping is as Kitex generates one that does, of which other messages are a part.
+type keeping[T any] struct {
+	Part T `protobuf:"bytes,1,opt,name=part"`
+	//lint:ignore U1000 Kitex finds it by its name
+	unknownFields []byte
+}
+
+func (*keeping[T]) Marshal(in []byte) ([]byte, error) { return in, nil }
+func (*keeping[T]) Unmarshal([]byte) error            { return nil }
+
+// choosing has a oneof.
+type choosing struct {
+	One any `protobuf_oneof:"one"`
+	//lint:ignore U1000 Kitex finds it by its name
+	unknownFields []byte
+}
+
+type choosingPart struct {
+	Part *lossy `protobuf:"bytes,1,opt,name=part"`
+}
+
+func (*choosing) XXX_OneofWrappers() []any { return []any{(*choosingPart)(nil)} }
+
+// What a type forgets of a message would be taken from the endpoint.
+func TestNewFilter_RefusesTypesThatForgetFields(t *testing.T) {
+	const want = "want a type that keeps fields it does not know: generated from a .proto with //prutalgen:unknown_fields above its syntax"
+	refuses := func(name string, err error) {
+		t.Helper()
+		require.EqualError(t, err, "filter of /s.S/M: "+name+", "+want)
+	}
+	_, err := handler.NewFilter("/s.S/M", handler.Filter[v1.HealthCheckRequest, echo.Reply]{Request: passAll[v1.HealthCheckRequest]})
+	refuses("v1.HealthCheckRequest", err)
+	_, err = handler.NewFilter("/s.S/M", handler.Filter[keeping[*lossy], echo.Reply]{})
+	refuses("handler_test.lossy", err)
+	_, err = handler.NewFilter("/s.S/M", handler.Filter[echo.Request, keeping[[]*lossy]]{})
+	refuses("handler_test.lossy", err)
+	_, err = handler.NewFilter("/s.S/M", handler.Filter[keeping[map[string]*keeping[*lossy]], echo.Reply]{})
+	refuses("handler_test.lossy", err)
+	_, err = handler.NewFilter("/s.S/M", handler.Filter[keeping[*choosing], echo.Reply]{})
+	refuses("handler_test.lossy", err)
+	_, err = handler.NewFilter("/s.S/M", handler.Filter[keeping[map[string][]byte], keeping[*keeping[string]]]{})
+	require.NoError(t, err)
 }
 
 func passAll[T any](_ context.Context, m *T) (*T, error) { return m, nil }

@@ -14,7 +14,8 @@ type Request struct {
 	Payload []byte `protobuf:"bytes,2,opt,name=payload" json:"payload,omitempty"`
 
 	// How many answers Stream sends.
-	Count int32 `protobuf:"varint,3,opt,name=count" json:"count,omitempty"`
+	Count         int32  `protobuf:"varint,3,opt,name=count" json:"count,omitempty"`
+	unknownFields []byte `json:"-"`
 }
 
 func (x *Request) Reset() { *x = Request{} }
@@ -49,7 +50,8 @@ type Reply struct {
 	Payload []byte `protobuf:"bytes,2,opt,name=payload" json:"payload,omitempty"`
 
 	// Position of this answer in its stream, from 0; for Collect, how many requests came.
-	Index int32 `protobuf:"varint,3,opt,name=index" json:"index,omitempty"`
+	Index         int32  `protobuf:"varint,3,opt,name=index" json:"index,omitempty"`
+	unknownFields []byte `json:"-"`
 }
 
 func (x *Reply) Reset() { *x = Reply{} }

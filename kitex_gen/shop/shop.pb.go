@@ -10,7 +10,8 @@ import (
 )
 
 type PriceRequest struct {
-	Item string `protobuf:"bytes,1,opt,name=item" json:"item,omitempty"`
+	Item          string `protobuf:"bytes,1,opt,name=item" json:"item,omitempty"`
+	unknownFields []byte `json:"-"`
 }
 
 func (x *PriceRequest) Reset() { *x = PriceRequest{} }
@@ -27,8 +28,9 @@ func (x *PriceRequest) GetItem() string {
 }
 
 type PriceReply struct {
-	Item  string `protobuf:"bytes,1,opt,name=item" json:"item,omitempty"`
-	Cents int64  `protobuf:"varint,2,opt,name=cents" json:"cents,omitempty"`
+	Item          string `protobuf:"bytes,1,opt,name=item" json:"item,omitempty"`
+	Cents         int64  `protobuf:"varint,2,opt,name=cents" json:"cents,omitempty"`
+	unknownFields []byte `json:"-"`
 }
 
 func (x *PriceReply) Reset() { *x = PriceReply{} }
