@@ -9,8 +9,8 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/framegate/framegate/conf/strict"
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/strict"
 )
 
 // defaultTTL is how long an instance stays registered after a heartbeat that does not say.

@@ -10,13 +10,13 @@ import (
 	"time"
 
 	"github.com/framegate/framegate/admin"
-	"github.com/framegate/framegate/conf/strict"
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/tracing"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/pool/h2conn"
 	"github.com/framegate/framegate/resolver"
 	"github.com/framegate/framegate/resolver/etcdserver"
+	"github.com/framegate/framegate/resolver/strict"
 )
 
 // None, as an address or an etcd endpoint, turns the thing off. Embedded, as an etcd endpoint, means the etcd in process.

@@ -8,8 +8,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/framegate/framegate/conf/strict"
 	"github.com/framegate/framegate/resolver/schema"
+	"github.com/framegate/framegate/resolver/strict"
 )
 
 // bindings hold the routes of a source together with the schemas that those in struct mode name. A route is in force

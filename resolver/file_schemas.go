@@ -10,8 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/framegate/framegate/conf/strict"
 	"github.com/framegate/framegate/resolver/schema"
+	"github.com/framegate/framegate/resolver/strict"
 )
 
 // retryShare bounds how much of the time goes into reading schemas that cannot be read again: the time between two tries

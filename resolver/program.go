@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/framegate/framegate/conf/strict"
 	"github.com/framegate/framegate/resolver/schema"
+	"github.com/framegate/framegate/resolver/strict"
 )
 
 // Program is what a Compiler made of a route. Whoever handles calls knows what it is.

@@ -11,10 +11,10 @@ import (
 
 	"gopkg.in/yaml.v3"
 
-	"github.com/framegate/framegate/conf/strict"
 	"github.com/framegate/framegate/resolver/dns"
 	"github.com/framegate/framegate/resolver/eject"
 	"github.com/framegate/framegate/resolver/health"
+	"github.com/framegate/framegate/resolver/strict"
 )
 
 // Mode says what a route does with the messages of its calls.

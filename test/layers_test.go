@@ -16,7 +16,7 @@ const module = "github.com/framegate/framegate/"
 // layers lists the packages from the bottom up: a package imports only those above it in this list, and its own
 // subpackages.
 var layers = [][]string{
-	{"kitex_gen", "idl", "conf/strict", "pool/dial"},
+	{"kitex_gen", "idl", "pool/dial"},
 	{"resolver", "pool"},
 	{"handler", "relay"},
 	{"admin"},

@@ -13,8 +13,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/dynamicpb"
 
-	"github.com/framegate/framegate/conf/strict"
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/strict"
 )
 
 // maxExpressions bounds the expressions of a Program: a rule's are compiled once for each type of message.

@@ -7,7 +7,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
-	"github.com/framegate/framegate/conf/strict"
+	"github.com/framegate/framegate/resolver/strict"
 )
 
 // Condition is a condition on the messages of one method and direction, like that of a rule. It is immutable, and safe

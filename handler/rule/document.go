@@ -9,8 +9,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 
-	"github.com/framegate/framegate/conf/strict"
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/strict"
 )
 
 const (

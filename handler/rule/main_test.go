@@ -11,8 +11,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
-	"github.com/framegate/framegate/conf/strict"
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/strict"
 )
 
 const shopProto = `

@@ -1,6 +1,6 @@
 package schema
 
-import "github.com/framegate/framegate/conf/strict"
+import "github.com/framegate/framegate/resolver/strict"
 
 // maxMistakes is how many mistakes are kept and counted. People are told of strict.MaxErrors of them.
 const maxMistakes = 1000

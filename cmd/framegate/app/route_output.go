@@ -9,9 +9,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/framegate/framegate/conf/strict"
 	"github.com/framegate/framegate/resolver"
 	"github.com/framegate/framegate/resolver/plain"
+	"github.com/framegate/framegate/resolver/strict"
 )
 
 // outputFlag is -o: how a command prints its result.

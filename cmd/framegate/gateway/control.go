@@ -8,10 +8,10 @@ import (
 
 	"github.com/framegate/framegate/admin"
 	"github.com/framegate/framegate/conf"
-	"github.com/framegate/framegate/conf/strict"
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/transserver"
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/strict"
 )
 
 // listenAdmin listens for the admin server, unless it is off.
