@@ -25,7 +25,7 @@ func explainAPI(t *testing.T) *client {
 		require.NoError(t, err)
 		routes = append(routes, route)
 	}
-	r.Apply("test", routes)
+	r.Apply("test", resolver.Bind(routes...))
 	return startAPI(t, Config{Control: Control{Explain: func(req resolver.Request) (resolver.Explanation, resolver.Target, bool) {
 		target, ok := r.Preview(req)
 		return r.Explain(req), target, ok

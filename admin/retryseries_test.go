@@ -23,7 +23,7 @@ func routed(t *testing.T, doc string) *resolver.Resolver {
 	require.NoError(t, err)
 	r := resolver.New()
 	t.Cleanup(r.Close)
-	r.Apply(resolver.SourceFile, routes)
+	r.Apply(resolver.SourceFile, resolver.Bind(routes...))
 	return r
 }
 

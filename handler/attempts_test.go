@@ -35,7 +35,7 @@ func startRouted(t testing.TB, route string, opener func(handler.Opener) handler
 	require.NoError(t, err)
 	r := resolver.New(handlertest.Listener)
 	t.Cleanup(r.Close)
-	r.Apply("test", []*resolver.Route{doc})
+	r.Apply("test", resolver.Bind(doc))
 	pl := pool.New(pool.Config{}, slog.New(slog.DiscardHandler))
 	t.Cleanup(pl.Close)
 	var o handler.Opener = pl.Default()

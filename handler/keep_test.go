@@ -80,7 +80,7 @@ func TestRetry_WhatIsKeptHasABound(t *testing.T) {
 			require.NoError(t, err)
 			r := resolver.New(handlertest.Listener)
 			t.Cleanup(r.Close)
-			r.Apply("test", []*resolver.Route{doc})
+			r.Apply("test", resolver.Bind(doc))
 			p, cc := handlertest.Start(t, handler.Config{Router: r, MaxDecodedBytes: 2 * budget.MinBytes})
 			call := func(n int) (string, error) {
 				reply, err := handlertest.Unary(timeout(t), cc, "/s/m", make([]byte, n))

@@ -39,7 +39,7 @@ func routedBy(t *testing.T, keys, backend string, endpoints ...string) *resolver
 	require.NoError(t, err)
 	r := resolver.New()
 	t.Cleanup(r.Close)
-	r.Apply(resolver.SourceFile, []*resolver.Route{route})
+	r.Apply(resolver.SourceFile, resolver.Bind(route))
 	return r
 }
 

@@ -122,10 +122,10 @@ func TestAddressGuard_RefusedEndpointsGetNoCalls(t *testing.T) {
 	r := New()
 	defer r.Close()
 	r.SetLog(log.Logger())
-	r.Apply("file", []*Route{
+	r.Apply("file", bound(
 		mustRoute(t, `{name: listed, match: [{method: /a.L/*}], backends: [{endpoints: [{address: "127.0.0.1:8888"}, {address: "127.0.0.1:1"}]}]}`),
 		mustRoute(t, `{name: registered, match: [{method: /a.R/*}], backends: [{service: s, panic_percent: 100}]}`),
-	})
+	))
 	r.SetInstances("s", []Instance{{Address: "127.0.0.1:8888", Weight: 10}, {Address: "unix:/run/app/a", Weight: 10}, {Address: "unix:/run/b", Weight: 10}})
 	r.SetInstances("unused", []Instance{{Address: "127.0.0.1:8888", Weight: 10}})
 	listed, registered := Request{Method: "/a.L/M"}, Request{Method: "/a.R/M"}
@@ -219,15 +219,15 @@ func TestAddressGuard_AsksForTheMachinesAddressesAgain(t *testing.T) {
 		return nil, errors.New("out of sockets")
 	}
 	r.Own("listener main", &net.TCPAddr{IP: net.IPv6unspecified, Port: 8888})
-	r.Apply("file", []*Route{mustRoute(t, `{name: r, match: [{method: "*"}], backends: [{endpoints: [{address: "10.1.2.3:8888"}, {address: "10.1.2.4:8888"}]}]}`)})
+	r.Apply("file", bound(mustRoute(t, `{name: r, match: [{method: "*"}], backends: [{endpoints: [{address: "10.1.2.3:8888"}, {address: "10.1.2.4:8888"}]}]}`)))
 	gets(t, r, "10.1.2.4:8888")
 	here.Store("10.1.2.4")
 	gets(t, r, "10.1.2.3:8888")
 
-	r.mu.Lock() // whoever asks first
+	r.groups.mu.Lock() // whoever asks first
 	here.Store("10.1.2.3")
 	r.groups.guard.ask()
-	r.mu.Unlock()
+	r.groups.mu.Unlock()
 	gets(t, r, "10.1.2.4:8888")
 	here.Store("10.1.2.4")
 	gets(t, r, "10.1.2.3:8888")

@@ -24,7 +24,7 @@ import (
 type bindings struct {
 	// set once
 	compile Compiler
-	apply   func(gone, added []*Route) // puts routes in force
+	apply   func(gone, added []*BoundRoute) // puts routes in force
 	log     *slog.Logger
 	refused chan struct{} // has room for one; filled when there is something to tell
 
@@ -42,11 +42,11 @@ type version[T any] struct {
 
 // binding is one route.
 type binding struct {
-	doc   version[Route] // the last good document
-	bound version[Route] // in force, with its program
-	err   error          // why doc is not
-	since time.Time      // when doc came
-	told  bool           // it was logged and counted that doc is refused
+	doc   version[Route]      // the last good document
+	bound version[BoundRoute] // in force
+	err   error               // why doc is not
+	since time.Time           // when doc came
+	told  bool                // it was logged and counted that doc is refused
 }
 
 // boundSchema is one schema.
@@ -58,19 +58,27 @@ type boundSchema struct {
 	told    bool                   // it was logged and counted that latest is refused
 }
 
-func newBindings(compile Compiler, apply func(gone, added []*Route), log *slog.Logger) *bindings {
+func newBindings(compile Compiler, apply func(gone, added []*BoundRoute), log *slog.Logger) *bindings {
 	return &bindings{
 		compile: compile, apply: apply, log: log, refused: make(chan struct{}, 1),
 		routes: map[string]*binding{}, schemas: map[string]*boundSchema{},
 	}
 }
 
+// document returns the route, nil for none.
+func (r *BoundRoute) document() *Route {
+	if r == nil {
+		return nil
+	}
+	return r.Route
+}
+
 // delta has what was in force before of each route that gets another version, nil for nothing. A route may get one more
 // than once before the delta is applied.
-type delta map[*binding]*Route
+type delta map[*binding]*BoundRoute
 
 // put makes v the version of at that is in force.
-func (d delta) put(at *binding, v version[Route]) {
+func (d delta) put(at *binding, v version[BoundRoute]) {
 	if _, ok := d[at]; !ok {
 		d[at] = at.bound.value
 	}
@@ -89,20 +97,20 @@ func (b *bindings) setRoutes(docs map[string]version[Route]) {
 			at = &binding{}
 			b.routes[name] = at
 		}
-		for _, r := range []*Route{at.doc.value, at.bound.value, doc.value} {
+		for _, r := range []*Route{at.doc.value, at.bound.value.document(), doc.value} {
 			if r != nil {
 				retry[r.schemaName()] = true
 			}
 		}
 		if at.doc = doc; doc.value == nil {
-			d.put(at, doc)
+			d.put(at, version[BoundRoute]{})
 			delete(b.routes, name)
 			continue
 		}
-		var bound *Route
+		var bound *BoundRoute
 		at.since, at.told = time.Now(), false
 		if bound, at.err = b.compiled(doc.value); at.err == nil {
-			d.put(at, version[Route]{bound, doc.revision})
+			d.put(at, version[BoundRoute]{bound, doc.revision})
 		} else {
 			b.refuse()
 		}
@@ -115,16 +123,16 @@ func (b *bindings) setRoutes(docs map[string]version[Route]) {
 	b.finish(d)
 }
 
-func (b *bindings) compiled(doc *Route) (*Route, error) {
+func (b *bindings) compiled(doc *Route) (*BoundRoute, error) {
 	name := doc.schemaName()
 	if name == "" {
-		return b.compile.compiled(doc, nil)
+		return b.compile.Bind(doc, nil)
 	}
 	s := b.schemas[name]
 	if s == nil || s.current.value == nil {
 		return nil, errNoSchema(name)
 	}
-	return b.compile.compiled(doc, s.current.value)
+	return b.compile.Bind(doc, s.current.value)
 }
 
 // setSchemas notes the last good documents of some schemas, none for one that was deleted, and puts those that fit in
@@ -157,7 +165,7 @@ func (b *bindings) finish(d delta) {
 			delete(b.schemas, name)
 		}
 	}
-	var gone, added []*Route
+	var gone, added []*BoundRoute
 	for at, before := range d {
 		if before != nil {
 			gone = append(gone, before)
@@ -233,17 +241,17 @@ func (b *bindings) userOf(schema string) (user string) {
 // adopt puts the last version of a schema in force if the routes in force fit it. Documents of routes that are not in
 // force do not hold it up; those that fit it come into force.
 func (b *bindings) adopt(name string, s *boundSchema, d delta) {
-	bound := map[*binding]version[Route]{}
+	bound := map[*binding]version[BoundRoute]{}
 	docs := map[*binding]error{} // what is wrong with the documents that name the schema
 	var errs []error
 	for _, route := range slices.Sorted(maps.Keys(b.routes)) {
 		at := b.routes[route]
 		var err error
 		if at.doc.value.schemaName() == name {
-			var r *Route
-			r, err = b.compile.compiled(at.doc.value, s.latest.value)
+			var r *BoundRoute
+			r, err = b.compile.Bind(at.doc.value, s.latest.value)
 			if docs[at] = err; err == nil {
-				bound[at] = version[Route]{r, at.doc.revision}
+				bound[at] = version[BoundRoute]{r, at.doc.revision}
 				continue
 			}
 		}
@@ -251,9 +259,9 @@ func (b *bindings) adopt(name string, s *boundSchema, d delta) {
 			continue
 		}
 		if at.err != nil { // what is in force is an earlier document
-			var r *Route
-			if r, err = b.compile.compiled(at.bound.value, s.latest.value); err == nil {
-				bound[at] = version[Route]{r, at.bound.revision}
+			var r *BoundRoute
+			if r, err = b.compile.Bind(at.bound.value.Route, s.latest.value); err == nil {
+				bound[at] = version[BoundRoute]{r, at.bound.revision}
 			}
 		}
 		if err != nil {
@@ -290,7 +298,7 @@ func (b *bindings) routeStatus(name string, doc version[Route]) (version[Route],
 	if at == nil {
 		return version[Route]{}, nil
 	}
-	v := at.bound
+	v := version[Route]{at.bound.value.document(), at.bound.revision}
 	if at.err == nil && at.doc.value == doc.value {
 		v.revision = doc.revision
 	}

@@ -110,7 +110,7 @@ type boundTest struct {
 
 func newBound(t *testing.T) *boundTest {
 	b := &boundTest{t: t, resolver: New(), log: &testlog.Buffer{}}
-	b.bindings = newBindings(compileForTest, func(gone, added []*Route) {
+	b.bindings = newBindings(compileForTest, func(gone, added []*BoundRoute) {
 		b.resolver.Update(SourceEtcd, gone, added)
 	}, b.log.Logger())
 	return b
@@ -162,7 +162,7 @@ func (b *boundTest) consistent() {
 	want := []*Route{}
 	for _, at := range b.routes {
 		if at.bound.value != nil {
-			want = append(want, at.bound.value)
+			want = append(want, at.bound.value.Route)
 		}
 	}
 	require.ElementsMatch(b.t, want, b.resolver.Routes())
@@ -410,7 +410,7 @@ func FuzzBindings(f *testing.F) {
 				if r := at.bound.value; r != nil {
 					s := b.schemas[r.schemaName()]
 					require.NotNil(t, s)
-					require.Same(t, s.current.value, r.program.(*testProgram).schema)
+					require.Same(t, s.current.value, r.Program.(*testProgram).schema)
 				}
 				if at.err == nil {
 					require.Equal(t, lastDocs[name].Struct, at.bound.value.Struct)

@@ -1,9 +1,7 @@
 package resolver
 
 import (
-	"bytes"
 	"cmp"
-	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -58,42 +56,6 @@ func Bypasses(now, put []*Route) []Bypass {
 	return found
 }
 
-// Bypasses returns the bypasses that routes put into etcd would be part of, beside those that are there now.
-func (s *RouteStore) Bypasses(ctx context.Context, put []*Route) ([]Bypass, error) {
-	kvs, err := s.all(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var wanted []target
-	for _, r := range put {
-		for i := range r.Backends {
-			wanted = slices.AppendSeq(wanted, r.Backends[i].targets())
-		}
-	}
-	var now []*Route
-	for _, kv := range kvs {
-		doc := bytes.ToLower(kv.Value)
-		if !slices.ContainsFunc(wanted, func(t target) bool { return t.mayBeIn(doc) }) {
-			continue // to parse a document takes much longer than to see that it has nothing in common with those put
-		}
-		if r, bad := s.read(kv); bad == nil {
-			now = append(now, r.Route)
-		}
-	}
-	return Bypasses(now, put), nil
-}
-
-// Bypasses returns the bypasses that a route put beside those in force would be part of.
-func (r *Resolver) Bypasses(put *Route) []Bypass {
-	var now []*Route
-	for _, c := range r.current.Load().all {
-		if c.index == 0 { // the first entry of its route
-			now = append(now, c.entry.route)
-		}
-	}
-	return Bypasses(now, []*Route{put})
-}
-
 // guardIndex has the backends of routes with rules by the keys of their targets.
 type guardIndex map[string][]guard
 
@@ -139,26 +101,6 @@ func (g guardIndex) passed(r *Route, found []Bypass) []Bypass {
 		}
 	}
 	return found
-}
-
-// takesUnknown reports whether the route forwards calls of methods that it knows nothing of. With a schema, struct mode
-// does so only if it is to pass what it cannot decode.
-func (r *Route) takesUnknown() bool {
-	return r.Mode != ModeStruct || r.Schema == nil || r.Struct != nil && r.Struct.OnDecodeError == DecodeErrorPass
-}
-
-// overlaps reports whether two backends that name the same service or address may have an endpoint in common.
-func (b *Backend) overlaps(o *Backend) bool {
-	for k, v := range b.Tags {
-		if other, ok := o.Tags[k]; ok && other != v {
-			return false
-		}
-	}
-	return true
-}
-
-func sharesListener(a, b *Route) bool {
-	return len(a.Listeners) == 0 || len(b.Listeners) == 0 || slices.ContainsFunc(a.Listeners, func(l string) bool { return listens(b, l) })
 }
 
 // passes returns the first match of r that may take calls past one of guard, and the latter.

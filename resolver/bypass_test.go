@@ -97,7 +97,7 @@ func TestBypasses_OfRoutesThatReachWhatAnotherGuards(t *testing.T) {
 			require.Empty(t, Bypasses(routes, bypassRoutes(t, "elsewhere /x.Y/* backends: [{service: elsewhere}]")), "none of them is put")
 
 			r := New()
-			r.Apply(SourceFile, routes[last:])
+			r.Apply(SourceFile, bound(routes[last:]...))
 			var got []string
 			for _, put := range routes[:last] {
 				got = append(got, shownBypasses(r.Bypasses(put))...)

@@ -2,12 +2,7 @@ package resolver
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net"
-	"time"
-
-	"github.com/framegate/framegate/resolver/balance"
-	"github.com/framegate/framegate/resolver/limit"
 )
 
 // CallKey is the part of a call by which it is told from others. Exactly one of the fields is set.
@@ -47,30 +42,9 @@ func (k CallKey) problems() (errs []error) {
 	return errs
 }
 
-// hash returns what consistent_hash goes by. Calls without a value go anywhere. It does not allocate.
-func (k CallKey) hash(req *Request) uint64 {
-	text, ip := k.of(req)
-	switch {
-	case ip != nil:
-		return balance.Key(string(ip))
-	case text != "":
-		return balance.Key(text)
-	}
-	return rand.Uint64()
-}
-
-// allow takes a token from the call's bucket. Calls without a value share one. It does not allocate.
-func (k CallKey) allow(b *limit.Buckets, req *Request) (ok bool, retryAfter time.Duration) {
-	text, ip := k.of(req)
-	if ip != nil {
-		return b.Allow(string(ip))
-	}
-	return b.Allow(text)
-}
-
-// of returns the part of the call that the key names: as text, or as the bytes of an IP address, which need no memory.
+// Of returns the part of the call that the key names: as text, or as the bytes of an IP address, which need no memory.
 // Both are empty if the call does not have it.
-func (k CallKey) of(req *Request) (text string, ip net.IP) {
+func (k CallKey) Of(req *Request) (text string, ip net.IP) {
 	switch {
 	case k.Header != "":
 		if v := req.Header[k.Header]; len(v) > 0 {

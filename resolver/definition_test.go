@@ -203,9 +203,9 @@ func TestResolve_AgreesWithItsDefinition(t *testing.T) {
 		routes := w.routes(6 + 30*(w.IntN(8)/7))
 		r := New()
 		half := len(routes) / 2
-		r.Apply("a", routes[:half])
-		r.Apply("b", w.routes(6))
-		r.Apply("b", routes[half:]) // takes over what is of the first half
+		r.Apply("a", bound(routes[:half]...))
+		r.Apply("b", bound(w.routes(6)...))
+		r.Apply("b", bound(routes[half:]...)) // takes over what is of the first half
 		for range w.IntN(4) {
 			w.update(r, routes[:half])
 		}
@@ -230,7 +230,7 @@ func TestResolve_AgreesWithItsDefinition(t *testing.T) {
 // moment only.
 func (w world) update(r *Resolver, routes []*Route) {
 	passing := w.routes(2)
-	r.Update("a", nil, passing)
+	r.Update("a", nil, bound(passing...))
 	var gone, added []*Route
 	for i, old := range routes {
 		if w.IntN(4) > 0 {
@@ -243,10 +243,10 @@ func (w world) update(r *Resolver, routes []*Route) {
 		gone, added, routes[i] = append(gone, old), append(added, &now), &now
 	}
 	if w.IntN(2) == 0 {
-		r.Update("a", gone, nil)
+		r.Update("a", bound(gone...), nil)
 		gone = nil
 	}
-	r.Update("a", append(gone, passing...), added)
+	r.Update("a", bound(append(gone, passing...)...), bound(added...))
 }
 
 func show(routes []*Route) string {

@@ -68,7 +68,7 @@ func NewEtcdSource(cfg EtcdConfig, r *Resolver, log *slog.Logger) *EtcdSource {
 	}
 	s.cfg.Client.silent = s.outage.memberSilent
 	s.standIn = newStandIn(cfg, log)
-	s.bindings = newBindings(cfg.Compile, func(gone, added []*Route) { r.Update(SourceEtcd, gone, added) }, log)
+	s.bindings = newBindings(cfg.Compile, func(gone, added []*BoundRoute) { r.Update(SourceEtcd, gone, added) }, log)
 	s.waiting = newWaitingRoutes(r, s.bindings.setRoutes)
 	s.schemas = newFollower[*schema.Schema]("schemas", schemaKeys(cfg.Prefix), s.outage, log)
 	s.schemas.parse = parseSchema
@@ -327,13 +327,13 @@ func (s *EtcdSource) applyRoutes(changed map[string]bool) {
 	if isClosed(s.routes.inForce) {
 		s.waiting.put(docs)
 	} else { // all at once
-		var routes []*Route
+		var addresses []string
 		for _, d := range docs {
 			if d.value != nil {
-				routes = append(routes, d.value)
+				addresses = append(addresses, listedAddresses(d.value)...)
 			}
 		}
-		defer s.resolver.awaitRoutes(routes)()
+		defer s.resolver.AwaitNames(addresses)()
 		s.bindings.setRoutes(docs)
 	}
 	s.log.Debug("routes in etcd changed", "changed", len(changed))
@@ -380,7 +380,7 @@ func (s *EtcdSource) applyInstances(changed map[string]bool) {
 				addresses = append(addresses, in.Address)
 			}
 		}
-		defer s.resolver.awaitNames(addresses)()
+		defer s.resolver.AwaitNames(addresses)()
 	}
 	s.keeper.apply(now)
 	s.log.Debug("instances in etcd changed", "changed", len(changed))
@@ -397,21 +397,3 @@ func goodInstance(d *document[Instance]) *Instance {
 // Kept returns the instances that are registered no more and are kept, and how many there were since the start. It may be
 // called at any time.
 func (s *EtcdSource) Kept() (now []KeptInstance, ever int64) { return s.keeper.kept() }
-
-// serviceOf returns the service of an instance's name, SERVICE/ADDRESS.
-func serviceOf(name string) string {
-	service, _, _ := strings.Cut(name, "/")
-	return service
-}
-
-// parseRegistered is ParseInstance for a document that is stored under name.
-func parseRegistered(name string, value []byte) (Instance, error) {
-	service, address, _ := strings.Cut(name, "/")
-	if err := ValidServiceName(service); err != nil {
-		return Instance{}, fmt.Errorf("service: %w", err)
-	}
-	if address == "" {
-		return Instance{}, fmt.Errorf("key: %q, want SERVICE/ADDRESS", name)
-	}
-	return ParseInstance(value)
-}

@@ -62,11 +62,11 @@ type FileSource struct {
 	content []byte      // that was last read, good or bad
 	trouble string      // why the file could not be read, "" if it could; it was logged
 
-	mu         sync.Mutex // guards what follows, which only Run changes
-	routes     []*Route   // in force
-	loaded     time.Time  // when they were read
-	err        error      // why the file as it is now is not in force; nil if it is
-	rejections int64      // contents that were refused
+	mu         sync.Mutex    // guards what follows, which only Run changes
+	routes     []*BoundRoute // in force
+	loaded     time.Time     // when they were read
+	err        error         // why the file as it is now is not in force; nil if it is
+	rejections int64         // contents that were refused
 }
 
 // OpenFile is LoadFile and Apply.
@@ -95,7 +95,7 @@ func LoadFile(ctx context.Context, path string, r *Resolver, compile Compiler, l
 
 // Apply puts the routes that LoadFile has read in force, in the place of all others of a file. It comes before Run.
 func (f *FileSource) Apply() {
-	defer f.resolver.awaitRoutes(f.routes)()
+	defer f.resolver.AwaitNames(boundAddresses(f.routes))()
 	f.resolver.Apply(SourceFile, f.routes)
 }
 
@@ -139,7 +139,7 @@ func (f *FileSource) Routes() []RouteStatus {
 	defer f.mu.Unlock()
 	all := make([]RouteStatus, len(f.routes))
 	for i, r := range f.routes {
-		all[i] = RouteStatus{Name: r.Name, Source: SourceFile, Route: r, Err: f.err}
+		all[i] = RouteStatus{Name: r.Name, Source: SourceFile, Route: r.Route, Err: f.err}
 	}
 	return all
 }
@@ -252,12 +252,12 @@ func (f *FileSource) read() error {
 }
 
 // compile returns the routes of the content with their programs, and whether their schemas are those in force.
-func (f *FileSource) compile(ctx context.Context) ([]*Route, bool, error) {
-	routes, err := ParseDocument(f.path, f.content)
+func (f *FileSource) compile(ctx context.Context) ([]*BoundRoute, bool, error) {
+	documents, err := ParseDocument(f.path, f.content)
 	if err != nil {
 		return nil, false, err
 	}
-	routes, same, err := f.schemas.compile(ctx, f.compiler, routes)
+	routes, same, err := f.schemas.compile(ctx, f.compiler, documents)
 	if err != nil {
 		return nil, false, fmt.Errorf("%s: %w", f.path, err)
 	}
@@ -279,8 +279,8 @@ func (f *FileSource) unreadable(err error) {
 }
 
 // apply puts routes in force.
-func (f *FileSource) apply(routes []*Route) {
-	defer f.resolver.awaitRoutes(routes)()
+func (f *FileSource) apply(routes []*BoundRoute) {
+	defer f.resolver.AwaitNames(boundAddresses(routes))()
 	f.resolver.Apply(SourceFile, routes)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -293,4 +293,12 @@ func (f *FileSource) refuse(err error) {
 	defer f.mu.Unlock()
 	f.err = err
 	f.rejections++
+}
+
+// boundAddresses returns the addresses of the endpoints that the routes list.
+func boundAddresses(routes []*BoundRoute) (all []string) {
+	for _, r := range routes {
+		all = append(all, listedAddresses(r.Route)...)
+	}
+	return all
 }

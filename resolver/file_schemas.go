@@ -33,15 +33,16 @@ type loadedSchema struct {
 
 // compile returns the routes with their programs, and whether all their schemas are those of the last time that there
 // was no error.
-func (f *fileSchemas) compile(ctx context.Context, c Compiler, routes []*Route) (all []*Route, same bool, err error) {
+func (f *fileSchemas) compile(ctx context.Context, c Compiler, routes []*Route) (all []*BoundRoute, same bool, err error) {
 	began, before := time.Now(), look(f.seen)
 	now := fileSchemas{dir: f.dir, read: map[string]loadedSchema{}, seen: map[string]os.FileInfo{}}
 	var errs []error
 	for i, r := range routes {
 		s, err := now.schemaOf(ctx, r)
 		if err == nil {
-			r, err = c.compiled(r, s)
-			all = append(all, r)
+			var bound *BoundRoute
+			bound, err = c.Bind(r, s)
+			all = append(all, bound)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("routes[%d] (%s): %w", i, routes[i].Name, err))

@@ -57,7 +57,7 @@ func TestNames_HugeAnswersHoldNobodyUp(t *testing.T) {
 	require.LessOrEqual(t, log.Count("endpoint refused"), 21)
 	require.LessOrEqual(t, len(r.Explain(anyCall).Endpoints), 2*mostLines+2)
 
-	r.mu.Lock()
+	r.groups.mu.Lock()
 	var g *group
 	for _, g = range r.groups.byKey {
 	}

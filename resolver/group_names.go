@@ -1,9 +1,6 @@
 package resolver
 
 import (
-	"slices"
-	"time"
-
 	"github.com/framegate/framegate/resolver/dns"
 )
 
@@ -57,68 +54,11 @@ func (g *group) forgetNames() {
 // once, one does for all.
 func (s *groups) lookedUp(g *group) {
 	g.stale.Store(true)
-	s.presence.mu.Lock()
+	s.mu.Lock()
 	defer s.presence.unlock()
 	if !s.closed && len(g.users) > 0 && g.stale.Load() {
 		s.renewMembers(g)
 	}
-}
-
-// SetNames says who looks up the names of endpoints; without it a name is one endpoint, which is looked up by whoever
-// connects to it. The Resolver closes names with itself. It comes before the first route.
-func (r *Resolver) SetNames(names *dns.Names) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.groups.names = names
-}
-
-// namesWait bounds how long a route waits for its names.
-const namesWait = time.Second
-
-// awaitRoutes returns when the names among the endpoints of routes that are about to come into force were looked up, or
-// after a moment: their first calls are to find endpoints. release is called when the routes are in force. It is for routes
-// that come into force together; see waitingRoutes.
-func (r *Resolver) awaitRoutes(routes []*Route) (release func()) {
-	var addresses []string
-	for _, route := range routes {
-		addresses = append(addresses, route.addresses()...)
-	}
-	return r.awaitNames(addresses)
-}
-
-func (r *Resolver) awaitNames(addresses []string) (release func()) {
-	names, hosts := r.hosts(addresses)
-	if len(hosts) == 0 {
-		return func() {}
-	}
-	return names.Await(hosts, namesWait)
-}
-
-// hosts returns the names that are looked up among addresses, each once, and who does that.
-func (r *Resolver) hosts(addresses []string) (names *dns.Names, hosts []string) {
-	r.mu.Lock()
-	names = r.groups.names
-	r.mu.Unlock()
-	if names == nil {
-		return nil, nil
-	}
-	for _, a := range addresses {
-		if at, err := parseAddress(a); err == nil && at.isName() {
-			hosts = append(hosts, at.host)
-		}
-	}
-	slices.Sort(hosts)
-	return names, slices.Compact(hosts)
-}
-
-// addresses returns the addresses of the endpoints that the route lists.
-func (r *Route) addresses() (all []string) {
-	for _, b := range r.Backends {
-		for _, e := range b.Endpoints {
-			all = append(all, e.Address)
-		}
-	}
-	return all
 }
 
 func (s *groups) addLookupErrors(all []EndpointState) {
@@ -136,15 +76,4 @@ func (s *groups) addLookupErrors(all []EndpointState) {
 		}
 		e.LookupError = err
 	}
-}
-
-// Lookups counts the look-ups of names: how many gave addresses, how many said that there are none, and how many failed.
-func (r *Resolver) Lookups() (answered, absent, failed uint64) {
-	r.mu.Lock()
-	names := r.groups.names
-	r.mu.Unlock()
-	if names == nil {
-		return 0, 0, 0
-	}
-	return names.Counts()
 }

@@ -30,8 +30,8 @@ func named(t *testing.T) (*Resolver, *dnsserver.Server, *testlog.Buffer) {
 func apply(t testing.TB, r *Resolver, keys string) {
 	t.Helper()
 	routes := []*Route{mustRoute(t, `{name: r, match: [{method: "*"}], `+keys+`}`)}
-	defer r.awaitRoutes(routes)()
-	r.Apply("file", routes)
+	defer r.AwaitNames(listedAddresses(routes...))()
+	r.Apply("file", bound(routes...))
 }
 
 // gets waits until calls go to exactly these addresses.
@@ -217,12 +217,12 @@ func TestNames_ASilentServer(t *testing.T) {
 	s.Break("slow.svc", dnsserver.Silence)
 	began := time.Now()
 	apply(t, r, `backends: [{endpoints: [{address: "slow.svc:1"}, {address: "127.0.0.1:1"}]}]`)
-	require.Less(t, time.Since(began), 5*namesWait)
+	require.Less(t, time.Since(began), 5*NamesWait)
 	require.Equal(t, map[string]int{"127.0.0.1:1": 10}, calls(t, r, anyCall, 10))
 	require.Equal(t, "not looked up yet", endpoint(t, r, "slow.svc:1").Reason)
 	began = time.Now()
 	r.SetInstances("s", []Instance{{Address: "slow.svc:2", Weight: 1}})
-	require.Less(t, time.Since(began), namesWait)
+	require.Less(t, time.Since(began), NamesWait)
 }
 
 func TestNames_InvalidAddresses(t *testing.T) {

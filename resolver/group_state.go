@@ -2,7 +2,6 @@ package resolver
 
 import (
 	"cmp"
-	"slices"
 	"time"
 )
 
@@ -54,51 +53,6 @@ type EndpointState struct {
 
 	Bar    Bar    // why it gets no calls whatever else is known of it; empty if it may
 	Reason string // of the bar, for people
-}
-
-// Groups says how the endpoints of all routes in force do. It is for people and metrics: it looks at all routes.
-func (r *Resolver) Groups() []GroupState {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	routes := map[*group][]string{}
-	for _, entries := range r.sources {
-		for route, e := range entries {
-			for i := range e.balancer.all {
-				g := e.balancer.all[i].picker.group
-				if !slices.Contains(routes[g], route.Name) {
-					routes[g] = append(routes[g], route.Name)
-				}
-			}
-		}
-	}
-	all := make([]GroupState, 0, len(routes))
-	for g, names := range routes {
-		slices.Sort(names)
-		state := g.state()
-		state.Routes = names
-		all = append(all, state)
-	}
-	slices.SortFunc(all, func(a, b GroupState) int {
-		return cmp.Or(a.GroupName.compare(b.GroupName), slices.Compare(a.Routes, b.Routes))
-	})
-	return all
-}
-
-// Endpoints says what is known of the endpoints of all routes in force, by group and address.
-func (r *Resolver) Endpoints() []EndpointState {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var all []EndpointState
-	for _, g := range r.groups.byKey {
-		all = g.appendEndpoints(all)
-	}
-	if r.groups.names != nil {
-		r.groups.addLookupErrors(all)
-	}
-	slices.SortStableFunc(all, func(a, b EndpointState) int {
-		return cmp.Or(a.GroupName.compare(b.GroupName), cmp.Compare(a.Address, b.Address))
-	})
-	return all
 }
 
 func (n GroupName) compare(o GroupName) int {

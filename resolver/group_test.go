@@ -54,7 +54,7 @@ func TestSlowStart_RaisesTheWeightOfANewEndpoint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := New()
 		defer r.Close()
-		r.Apply("file", []*Route{mustRoute(t, `{name: r, match: [{method: "*"}], balancer: {policy: round_robin, slow_start: 30s}, backends: [{service: s}]}`)})
+		r.Apply("file", bound(mustRoute(t, `{name: r, match: [{method: "*"}], balancer: {policy: round_robin, slow_start: 30s}, backends: [{service: s}]}`)))
 		r.SetInstances("s", instances("a:1", "a:2"))
 		require.Equal(t, 500, calls(t, r, anyCall, 1000)["a:1"], "those there from the start are not new")
 		r.SetInstances("s", instances("a:1", "a:2", "a:3"))
@@ -78,7 +78,7 @@ func TestSlowStart_IsForAnEndpointThatIsBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := New()
 		defer r.Close()
-		r.Apply("file", []*Route{three(t, "balancer: {policy: round_robin, slow_start: 30s}", "ejection: {base_time: 10s}")})
+		r.Apply("file", bound(three(t, "balancer: {policy: round_robin, slow_start: 30s}", "ejection: {base_time: 10s}")))
 		fail(t, r, "a:1", 5)
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
@@ -95,14 +95,14 @@ func TestSlowStart_IsNotForTheFirst(t *testing.T) {
 		r := New()
 		defer r.Close()
 		const doc = `{name: r, match: [{method: "*"}], balancer: {slow_start: 30s}, backends: [{endpoints: [%s]}]}`
-		r.Apply("file", []*Route{mustRoute(t, fmt.Sprintf(doc, `{address: "a:1"}, {address: "a:2", weight: 0}`))})
-		r.Apply("etcd", []*Route{mustRoute(t, `{name: found, match: [{method: "/f.S/*"}], balancer: {slow_start: 30s}, backends: [{service: s}]}`)})
+		r.Apply("file", bound(mustRoute(t, fmt.Sprintf(doc, `{address: "a:1"}, {address: "a:2", weight: 0}`))))
+		r.Apply("etcd", bound(mustRoute(t, `{name: found, match: [{method: "/f.S/*"}], balancer: {slow_start: 30s}, backends: [{service: s}]}`)))
 		r.SetInstances("s", nil)
 		r.SetInstances("s", instances("f:1")) // may come long after the route
 		for _, g := range r.groups.byKey {
 			require.Nil(t, g.ramp, g.key)
 		}
-		r.Apply("file", []*Route{mustRoute(t, fmt.Sprintf(doc, `{address: "a:1"}, {address: "a:2"}`))})
+		r.Apply("file", bound(mustRoute(t, fmt.Sprintf(doc, `{address: "a:1"}, {address: "a:2"}`))))
 		got := calls(t, r, anyCall, 1000)
 		require.InDelta(t, 1000*0.1/1.1, got["a:2"], 60, "an endpoint that had no weight is new")
 	})
@@ -112,7 +112,7 @@ func TestSlowStart_EndsWithTheRoute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := New()
 		defer r.Close()
-		r.Apply("file", []*Route{mustRoute(t, `{name: r, match: [{method: "*"}], balancer: {slow_start: 30s}, backends: [{service: s}]}`)})
+		r.Apply("file", bound(mustRoute(t, `{name: r, match: [{method: "*"}], balancer: {slow_start: 30s}, backends: [{service: s}]}`)))
 		r.SetInstances("s", instances("a:1"))
 		r.SetInstances("s", instances("a:1", "a:2"))
 		var g *group
@@ -128,7 +128,7 @@ func TestEjection_FiveFailuresInARowTakeAnEndpointOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := New()
 		defer r.Close()
-		r.Apply("file", []*Route{three(t, "", "ejection: {base_time: 10s}")})
+		r.Apply("file", bound(three(t, "", "ejection: {base_time: 10s}")))
 		fail(t, r, "a:1", 4)
 		require.NotEmpty(t, calls(t, r, anyCall, 100)["a:1"], "four are no reason, and one that is good forgives them")
 		fail(t, r, "a:1", 5)
@@ -160,7 +160,7 @@ func TestEjection_AReturningEndpointGetsFewCallsUntilItAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := New()
 		defer r.Close()
-		r.Apply("file", []*Route{three(t, "", "ejection: {base_time: 10s}")})
+		r.Apply("file", bound(three(t, "", "ejection: {base_time: 10s}")))
 		fail(t, r, "a:1", 5)
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
@@ -189,7 +189,7 @@ func TestEjection_AtMostItsShareIsOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := New()
 		defer r.Close()
-		r.Apply("file", []*Route{three(t, "", "panic_percent: 0, ejection: {max_percent: 67}")})
+		r.Apply("file", bound(three(t, "", "panic_percent: 0, ejection: {max_percent: 67}")))
 		for _, address := range []string{"a:1", "a:2", "a:3"} {
 			fail(t, r, address, 5)
 		}
@@ -205,7 +205,7 @@ func TestEjection_SurvivesChangesOfSomethingElse(t *testing.T) {
 		r := New()
 		defer r.Close()
 		old := three(t, "", "ejection: {base_time: 10s}")
-		r.Apply("file", []*Route{old})
+		r.Apply("file", bound(old))
 		_, open := begin(t, r, anyCall)
 		fail(t, r, "a:1", 5)
 		for i, next := range []*Route{
@@ -215,14 +215,14 @@ func TestEjection_SurvivesChangesOfSomethingElse(t *testing.T) {
 			three(t, "", `ejection: {base_time: 10s}, health: {type: tcp, interval: 1h}, panic_percent: 10`),
 			mustRoute(t, `{name: r, match: [{method: "*"}], backends: [{ejection: {base_time: 10s}, endpoints: [{address: "a:1", weight: 7}, {address: "a:4"}, {address: "a:3"}, {address: "a:2", weight: 2}]}]}`),
 		} {
-			r.Update("file", []*Route{old}, []*Route{next})
+			r.Update("file", bound(old), bound(next))
 			old = next
 			require.Zero(t, calls(t, r, anyCall, 100)["a:1"], "version %d", i)
 			require.Equal(t, uint64(1), r.Groups()[0].Ejections)
 			require.Equal(t, 1, endpoint(t, r, open.Address).Active, "the load of calls under way is known")
 		}
 		next := three(t, "", "ejection: {base_time: 20s}")
-		r.Update("file", []*Route{old}, []*Route{next})
+		r.Update("file", bound(old), bound(next))
 		require.NotZero(t, calls(t, r, anyCall, 1000)["a:1"], "other settings begin anew")
 		require.Equal(t, uint64(1), r.Groups()[0].Ejections, "but counters do not")
 		open.Done(Unknown)
@@ -233,7 +233,7 @@ func TestEjection_EndsWithTheRoute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := New()
 		defer r.Close()
-		r.Apply("file", []*Route{three(t, "", "ejection: {base_time: 10s}")})
+		r.Apply("file", bound(three(t, "", "ejection: {base_time: 10s}")))
 		_, open := begin(t, r, anyCall)
 		fail(t, r, open.Address, 5)
 		r.Apply("file", nil)
@@ -252,7 +252,7 @@ func TestEjection_EndpointsWithoutAWeightDoNotCount(t *testing.T) {
 	fail(t, r, "a:2", 5)
 	require.Equal(t, map[string]int{"a:2": 100}, calls(t, r, anyCall, 100))
 	require.Equal(t, uint64(1), r.Groups()[0].EjectionsPrevented)
-	r.Apply("file", []*Route{mustRoute(t, fmt.Sprintf(doc, 51))})
+	r.Apply("file", bound(mustRoute(t, fmt.Sprintf(doc, 51))))
 	require.Len(t, calls(t, r, anyCall, 100), 2, "one of two is less than 51 %")
 }
 
@@ -260,7 +260,7 @@ func TestEjection_SurvivesChangesOfInstances(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := New()
 		defer r.Close()
-		r.Apply("file", []*Route{mustRoute(t, `{name: r, match: [{method: "*"}], backends: [{service: s}]}`)})
+		r.Apply("file", bound(mustRoute(t, `{name: r, match: [{method: "*"}], backends: [{service: s}]}`)))
 		r.SetInstances("s", instances("a:1", "a:2", "a:3"))
 		fail(t, r, "a:1", 5)
 		r.SetInstances("s", instances("a:1", "a:2", "a:3", "a:4"))
@@ -277,7 +277,7 @@ func TestPanic_TooFewUsableMeansAllAreUsedAndCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := New()
 		defer r.Close()
-		r.Apply("file", []*Route{three(t, "", "panic_percent: 60, ejection: {max_percent: 100, base_time: 10s}")})
+		r.Apply("file", bound(three(t, "", "panic_percent: 60, ejection: {max_percent: 100, base_time: 10s}")))
 		fail(t, r, "a:1", 5)
 		require.Len(t, calls(t, r, anyCall, 300), 2, "two of three are enough")
 		require.False(t, r.Groups()[0].Panic)
@@ -353,7 +353,7 @@ backends:
 			[]string{"round_robin", "weighted_random", "least_request", "peak_ewma"}[i%4], i%2, 10+i%3, i%2*50, i%3))
 	}
 	old := doc(0)
-	r.Apply("file", []*Route{old})
+	r.Apply("file", bound(old))
 	r.SetInstances("s", instances("a:1", "a:2"))
 	stop := make(chan struct{})
 	var callers sync.WaitGroup
@@ -383,7 +383,7 @@ backends:
 	}
 	for i := range 300 {
 		next := doc(i)
-		r.Update("file", []*Route{old}, []*Route{next})
+		r.Update("file", bound(old), bound(next))
 		old = next
 		r.SetInstances("s", instances([]string{"a:1", "a:2", "a:3", "a:4"}[i%3:]...))
 		r.Endpoints()
@@ -417,7 +417,7 @@ backends:
 func TestGroup_TurnsGoOnThroughChanges(t *testing.T) {
 	r := New()
 	defer r.Close()
-	r.Apply("file", []*Route{mustRoute(t, `{name: r, match: [{method: "*"}], balancer: {policy: round_robin}, backends: [{service: s}]}`)})
+	r.Apply("file", bound(mustRoute(t, `{name: r, match: [{method: "*"}], balancer: {policy: round_robin}, backends: [{service: s}]}`)))
 	got := map[string]int{}
 	for i := range 300 {
 		r.SetInstances("s", []Instance{{Address: "a:1", Weight: 10 + i%2}, {Address: "a:2", Weight: 10 + i%2}, {Address: "a:3", Weight: 10 + i%2}})
@@ -432,7 +432,7 @@ func TestEjection_IsLoggedWithItsEnd(t *testing.T) {
 		r := New()
 		defer r.Close()
 		r.SetLog(logged.Logger())
-		r.Apply("file", []*Route{three(t, "", "panic_percent: 100")})
+		r.Apply("file", bound(three(t, "", "panic_percent: 100")))
 		fail(t, r, "a:1", 5)
 		require.Contains(t, logged.String(), `level=WARN msg="endpoint ejected: it failed too many calls" endpoint=a:1 route=r backend=#0`)
 		require.Contains(t, logged.String(), `level=WARN msg="too few endpoints are usable: calls go to all" usable=2 of=3 route=r backend=#0`)
@@ -452,10 +452,10 @@ func TestEjection_SurvivesAPutThatChangesWhatIsSaidOfAService(t *testing.T) {
 	r := New()
 	defer r.Close()
 	r.SetInstances("s", instances("a:1", "a:2", "a:3"))
-	r.Apply("file", []*Route{doc("r", 50)})
+	r.Apply("file", bound(doc("r", 50)))
 	fail(t, r, "a:1", 5)
 	target, a := begin(t, r, anyCall)
-	r.Apply("file", []*Route{doc("r", 40)})
+	r.Apply("file", bound(doc("r", 40)))
 	require.False(t, endpoint(t, r, "a:1").Usable)
 	require.Equal(t, 1, endpoint(t, r, a.Address).Active)
 	require.Len(t, r.groups.byKey, 1)
@@ -463,9 +463,9 @@ func TestEjection_SurvivesAPutThatChangesWhatIsSaidOfAService(t *testing.T) {
 	target.Release()
 	require.Zero(t, endpoint(t, r, a.Address).Active)
 
-	r.Apply("file", []*Route{doc("r", 40), doc("other", 40)})
+	r.Apply("file", bound(doc("r", 40), doc("other", 40)))
 	require.Len(t, r.groups.byKey, 1)
-	r.Apply("file", []*Route{doc("r", 40), doc("other", 30)})
+	r.Apply("file", bound(doc("r", 40), doc("other", 30)))
 	require.Len(t, r.groups.byKey, 2, "each has what it says")
 	r.Apply("file", nil)
 	require.Empty(t, r.groups.byKey)
@@ -478,7 +478,7 @@ func TestEjection_BackendsOfOneServiceInOneRouteHaveWhatEachSays(t *testing.T) {
 		for i, failures := range []int{one, two, three} {
 			doc += fmt.Sprintf(`{name: b%d, service: s, ejection: {consecutive_failures: %d}}, `, i, failures)
 		}
-		r.Apply("file", []*Route{mustRoute(t, doc+"]}")})
+		r.Apply("file", bound(mustRoute(t, doc+"]}")))
 	}
 	r := New()
 	defer r.Close()
@@ -518,7 +518,7 @@ func TestEjection_TrialEndsWithTheBeginningOfAnAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := New()
 		defer r.Close()
-		r.Apply("file", []*Route{three(t, "balancer: {policy: round_robin}", "")})
+		r.Apply("file", bound(three(t, "balancer: {policy: round_robin}", "")))
 		fail(t, r, "a:1", 5)
 		time.Sleep(11 * time.Second)
 		synctest.Wait()
@@ -537,9 +537,9 @@ func TestEjection_TrialEndsWithTheBeginningOfAnAnswer(t *testing.T) {
 func TestPanic_ABackendThatIsWellTakesTheCallsOfOneThatIsNot(t *testing.T) {
 	r := New()
 	defer r.Close()
-	r.Apply("file", []*Route{mustRoute(t, `{name: r, match: [{method: "*"}], backends: [
+	r.Apply("file", bound(mustRoute(t, `{name: r, match: [{method: "*"}], backends: [
 		{name: stable, weight: 90, endpoints: [{address: "a:1"}, {address: "a:2"}], ejection: {max_percent: 100}, panic_percent: 80},
-		{name: canary, weight: 10, endpoints: [{address: "b:1"}]}]}`)})
+		{name: canary, weight: 10, endpoints: [{address: "b:1"}]}]}`)))
 	fail(t, r, "a:1", 5)
 	require.Equal(t, map[string]int{"b:1": 1000}, calls(t, r, anyCall, 1000))
 }
@@ -552,10 +552,10 @@ func TestGroups_SayWhenNoRouteHasAPolicyOfConnectionsAnyMore(t *testing.T) {
 	defer r.Close()
 	var unused []int
 	r.SetDepartures(Departures{Unused: func(p *PoolPolicy) { unused = append(unused, p.Connections.Min) }})
-	r.Apply("file", []*Route{doc("r", 1), doc("other", 1)})
-	r.Apply("file", []*Route{doc("r", 2), doc("other", 1)})
+	r.Apply("file", bound(doc("r", 1), doc("other", 1)))
+	r.Apply("file", bound(doc("r", 2), doc("other", 1)))
 	require.Empty(t, unused)
-	r.Apply("file", []*Route{doc("r", 2), doc("other", 2)})
+	r.Apply("file", bound(doc("r", 2), doc("other", 2)))
 	require.Equal(t, []int{1}, unused)
 	r.Apply("file", nil)
 	require.Equal(t, []int{1, 2}, unused)

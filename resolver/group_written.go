@@ -3,7 +3,6 @@ package resolver
 import (
 	"fmt"
 	"maps"
-	"net"
 	"slices"
 	"strings"
 	"time"
@@ -230,7 +229,7 @@ func (s *groups) recheckLater() {
 		return
 	}
 	s.rechecks = time.AfterFunc(s.recheckEvery, func() {
-		s.presence.mu.Lock()
+		s.mu.Lock()
 		defer s.presence.unlock()
 		if s.closed {
 			return
@@ -240,50 +239,4 @@ func (s *groups) recheckLater() {
 		}
 		s.rechecks.Reset(s.recheckEvery)
 	})
-}
-
-// Own tells that this process listens at an address: it is an endpoint no more, whatever names it. what says for people
-// who listens there, such as "listener main". It may be called at any time, and should be before anybody can connect.
-func (r *Resolver) Own(what string, addr net.Addr) {
-	r.mu.Lock()
-	defer r.groups.presence.unlock()
-	if r.groups.guard.add(what, addr) && !r.groups.closed {
-		r.groups.recheck()
-		r.groups.recheckLater()
-	}
-}
-
-// SetAllow says at which addresses instances of services may be; without it they may be at any. It may be called at any
-// time.
-func (r *Resolver) SetAllow(allow Allow) {
-	r.mu.Lock()
-	defer r.groups.presence.unlock()
-	r.groups.guard.allow = &allow
-	if !r.groups.closed {
-		r.groups.recheck()
-	}
-}
-
-// refusal says why an instance at an address gets no calls, "" if it may get some.
-func (r *Resolver) refusal(addr string) string {
-	a, err := parseAddress(addr)
-	if err != nil {
-		return err.Error()
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.groups.guard.refusal(a, true)
-}
-
-// Refused returns the addresses of the registered instances that get no calls, with the reason, by service.
-func (r *Resolver) Refused() map[string]map[string]string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	all := map[string]map[string]string{}
-	for name, s := range r.groups.services {
-		if len(s.refused) > 0 {
-			all[name] = maps.Clone(s.refused)
-		}
-	}
-	return all
 }

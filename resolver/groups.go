@@ -15,8 +15,9 @@ import (
 
 // groups are the endpoints of all backends of the routes in force, and the registered instances that backends with
 // "service:" use. A change of instances reaches calls by a swap in the pickers of the groups that use them; the table
-// stays. The Resolver's mu guards all of it.
+// stays.
 type groups struct {
+	mu       sync.Mutex // guards all of it
 	checker  *health.Checker
 	log      *slog.Logger
 	presence *presence
@@ -27,9 +28,10 @@ type groups struct {
 
 	recheckEvery time.Duration // replaced in tests
 
-	byKey    map[groupKey]*group
-	policies map[PoolPolicy]*policyUse
-	services map[string]*service
+	standings standings
+	byKey     map[groupKey]*group
+	policies  map[PoolPolicy]*policyUse
+	services  map[string]*service
 }
 
 // service is the instances of a service, and the groups that they are members of.
@@ -39,12 +41,15 @@ type service struct {
 	groups    map[*group]bool
 }
 
-func newGroups(mu *sync.Mutex, checker *health.Checker) *groups {
+// NewSet returns a set without clusters, which the caller closes.
+func NewSet() *groups {
 	log := slog.New(slog.DiscardHandler)
-	return &groups{
-		checker: checker, log: log, presence: newPresence(mu), guard: newAddressGuard(log), recheckEvery: recheckInterval, byKey: map[groupKey]*group{}, policies: map[PoolPolicy]*policyUse{},
-		services: map[string]*service{},
+	s := &groups{
+		checker: health.NewChecker(nil), log: log, guard: newAddressGuard(log), recheckEvery: recheckInterval, standings: standings{},
+		byKey: map[groupKey]*group{}, policies: map[PoolPolicy]*policyUse{}, services: map[string]*service{},
 	}
+	s.presence = newPresence(&s.mu)
+	return s
 }
 
 // policyUse is a policy of connections that backends of routes in force have. Equal ones have one address.

@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/framegate/framegate/resolver/plain"
@@ -151,78 +150,4 @@ func bracketed(address string) string {
 		return address
 	}
 	return net.JoinHostPort(host, port)
-}
-
-// keysOf returns the keys that an instance at an address may have: its own, which is the first, and that which registry-etcd
-// writes for an IPv6 address.
-func (s *ServiceStore) keysOf(service, address string) []string {
-	address = bracketed(address)
-	keys := []string{ServiceKey(s.prefix, service, address)}
-	if host, port, err := net.SplitHostPort(address); err == nil && strings.HasPrefix(address, "[") {
-		keys = append(keys, ServiceKey(s.prefix, service, host+":"+port))
-	}
-	return keys
-}
-
-// ServiceKey returns the key of an instance in etcd, as registry-etcd makes it. The address is written as in Instance.
-func ServiceKey(prefix, service, address string) string {
-	return serviceKeys(prefix) + service + "/" + address
-}
-
-// serviceKeys returns what the keys of all instances start with.
-func serviceKeys(prefix string) string { return prefix + "/" }
-
-// SplitServiceKey takes a key apart and reports false for one that is none of an instance. The name of a service has no
-// slash, an address may.
-func SplitServiceKey(prefix, key string) (service, address string, ok bool) {
-	rest, ok := strings.CutPrefix(key, serviceKeys(prefix))
-	if !ok {
-		return "", "", false
-	}
-	service, address, ok = strings.Cut(rest, "/")
-	if !ok || address == "" || ValidServiceName(service) != nil {
-		return "", "", false
-	}
-	return service, address, true
-}
-
-// ValidServiceName reports what is wrong with the name of a service.
-func ValidServiceName(s string) error {
-	if s == "" || len(s) > maxServiceNameLen || !printable(s) || strings.Contains(s, "/") {
-		return fmt.Errorf("%q, want 1 to %d printable characters without spaces and slashes", s, maxServiceNameLen)
-	}
-	return nil
-}
-
-// isForeign reports whether a key, which is name behind serviceKeys, is none of ours. Without a prefix all keys of etcd that
-// begin with a slash are looked at, framegate's own too: those that do not end like the key of an instance are somebody
-// else's. With a prefix none is.
-func isForeign(prefix, name string) bool {
-	if prefix != "" {
-		return false
-	}
-	_, address, ok := SplitServiceKey(prefix, serviceKeys(prefix)+name)
-	if !ok {
-		return true
-	}
-	if strings.HasPrefix(address, "/") || strings.HasPrefix(address, unixPrefix) {
-		return false
-	}
-	colon := strings.LastIndexByte(address, ':')
-	_, err := strconv.ParseUint(address[colon+1:], 10, 16)
-	return colon <= 0 || err != nil || strings.Contains(address, "/")
-}
-
-// ValidateServicePrefix reports what is wrong with a prefix of the keys of instances. It may be empty, as registry-etcd's
-// may: keys are /SERVICE/ADDRESS then. registry-etcd takes a prefix for a format, so it may hold no percent sign.
-func ValidateServicePrefix(s string) error {
-	if strings.HasSuffix(s, "/") || strings.Contains(s, "%") || !printable(s) {
-		return fmt.Errorf("%q, want a prefix such as %s, without spaces, %% and a slash at its end", s, DefaultServicePrefix)
-	}
-	return nil
-}
-
-// printable reports whether s is UTF-8 of characters that can be seen.
-func printable(s string) bool {
-	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) })
 }

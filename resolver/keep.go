@@ -79,7 +79,7 @@ type KeptInstance struct {
 
 func newKeeper(keepFor time.Duration, o *outage, log *slog.Logger, r *Resolver) *keeper {
 	k := &keeper{
-		keepFor: keepFor, publish: r.SetInstances, refusal: r.refusal, outage: o, log: log, checks: make(chan struct{}, mostKeptChecks),
+		keepFor: keepFor, publish: r.SetInstances, refusal: r.Refusal, outage: o, log: log, checks: make(chan struct{}, mostKeptChecks),
 		registered: map[string]map[string]Instance{}, noted: map[string]departed{}, vanished: newLosses(), unsettled: map[string]bool{},
 	}
 	k.dialer.Control = k.control

@@ -3,6 +3,7 @@ package resolver
 import (
 	"fmt"
 	"os"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,4 +29,16 @@ func TestMain(m *testing.M) {
 		}
 	}
 	os.Exit(code)
+}
+
+// bindings of routes without programs, by route.
+var boundRoutes sync.Map
+
+// bound returns what comes into force of routes, the same for one route whenever it is asked for.
+func bound(routes ...*Route) (all []*BoundRoute) {
+	for _, r := range routes {
+		b, _ := boundRoutes.LoadOrStore(r, &BoundRoute{Route: r})
+		all = append(all, b.(*BoundRoute))
+	}
+	return all
 }

@@ -3,20 +3,10 @@ package resolver
 import (
 	"cmp"
 	"fmt"
-	"net"
 	"regexp"
 	"slices"
 	"strings"
 )
-
-// Request is what of a call decides its route. The resolver keeps nothing of it.
-type Request struct {
-	Listener  string
-	Method    string              // "/pkg.Service/Method"
-	Authority string              // :authority as sent; empty if none was
-	Header    map[string][]string // all values by lower-case name; may be nil
-	Peer      net.Addr            // the other end of the client's connection; may be nil; a *net.TCPAddr has an IP address
-}
 
 // candidate is one match entry of one route, ready to be compared with calls. It is immutable.
 type candidate struct {
@@ -151,7 +141,7 @@ func (h *headerCondition) meets(header map[string][]string) bool {
 
 // mismatch says why a call does not meet the candidate's conditions, listener and method included, or "" if it does.
 func (c *candidate) mismatch(req *Request) string {
-	if r := c.entry.route; !listens(r, req.Listener) {
+	if r := c.entry.route; !r.listens(req.Listener) {
 		return fmt.Sprintf("listener: %q, want %s", req.Listener, strings.Join(r.Listeners, " or "))
 	}
 	if !c.pattern.Match(req.Method) {
@@ -173,47 +163,4 @@ func showValues(values []string) string {
 		return "absent"
 	}
 	return fmt.Sprintf("%q", values)
-}
-
-// String says for people what the condition wants of the header's value.
-func (h HeaderMatch) String() string {
-	switch {
-	case h.Exact != nil:
-		return fmt.Sprintf("exactly %q", *h.Exact)
-	case h.Prefix != nil:
-		return fmt.Sprintf("something that starts with %q", *h.Prefix)
-	case h.Regex != nil:
-		return fmt.Sprintf("a match of %q", *h.Regex)
-	case h.Present != nil && *h.Present:
-		return "any value"
-	}
-	return "none"
-}
-
-// String is the entry on one line, for people: the method and what else a call must meet.
-func (m Match) String() string {
-	var b strings.Builder
-	b.WriteString(m.Method)
-	if m.Authority != "" {
-		b.WriteString(" authority=" + m.Authority)
-	}
-	for _, h := range m.Headers {
-		switch {
-		case h.Exact != nil:
-			fmt.Fprintf(&b, " %s=%s", h.Name, *h.Exact)
-		case h.Prefix != nil:
-			fmt.Fprintf(&b, " %s=%s*", h.Name, *h.Prefix)
-		case h.Regex != nil:
-			fmt.Fprintf(&b, " %s~%s", h.Name, *h.Regex)
-		case h.Present != nil && *h.Present:
-			b.WriteString(" " + h.Name)
-		default:
-			b.WriteString(" !" + h.Name)
-		}
-	}
-	return b.String()
-}
-
-func listens(r *Route, listener string) bool {
-	return len(r.Listeners) == 0 || slices.Contains(r.Listeners, listener)
 }

@@ -36,20 +36,6 @@ func UnreachableHealth(routes []*Route) []Unreachable {
 	return unreachableHealth(routes, func(*Route) ([]string, bool) { return nil, true })
 }
 
-// UnreachableHealth returns the match entries of a route that are for health checks, and do not get them here: of the
-// listeners that the route is for, some answer them themselves; see SetOwnHealth.
-func (r *Resolver) UnreachableHealth(route *Route) []Unreachable {
-	return unreachableHealth([]*Route{route}, func(route *Route) ([]string, bool) {
-		var own []string
-		for _, l := range r.ownHealth {
-			if listens(route, l) {
-				own = append(own, l)
-			}
-		}
-		return own, len(own) > 0
-	})
-}
-
 func unreachableHealth(routes []*Route, answering func(*Route) (listeners []string, some bool)) []Unreachable {
 	found := []Unreachable{}
 	for _, route := range routes {
@@ -78,12 +64,4 @@ func (p Pattern) isForHealth() bool {
 		return p.Prefix == "/grpc.health.v1."
 	}
 	return false
-}
-
-// ownReason says for people why no route gets a call, or "" if that depends on the routes.
-func (r *Resolver) ownReason(req *Request) string {
-	if !OwnMethod(req.Method) || !slices.Contains(r.ownHealth, req.Listener) {
-		return ""
-	}
-	return fmt.Sprintf("listener %s answers it itself (health: own)", req.Listener)
 }

@@ -106,3 +106,34 @@ func validIdent(s string) bool {
 	}
 	return true
 }
+
+// enclosing returns the patterns that match every method that p matches: p itself, then broader and broader ones.
+func (p Pattern) enclosing() []Pattern {
+	all := []Pattern{p}
+	name := p.Prefix // "/pkg.Service"
+	switch p.Kind {
+	case KindAny:
+		return all
+	case KindPackage:
+		name = strings.TrimSuffix(name, ".")
+	default:
+		slash := strings.LastIndexByte(name, '/')
+		if p.Kind == KindExact {
+			all = append(all, Pattern{Kind: KindService, Prefix: name[:slash+1]})
+		}
+		name = name[:slash]
+	}
+	for dot := strings.LastIndexByte(name, '.'); dot >= 0; dot = strings.LastIndexByte(name, '.') {
+		all = append(all, Pattern{Kind: KindPackage, Prefix: name[:dot+1]})
+		name = name[:dot]
+	}
+	return append(all, Pattern{Kind: KindAny})
+}
+
+// String is the pattern as people write it.
+func (p Pattern) String() string {
+	if p.Kind == KindExact {
+		return p.Prefix
+	}
+	return p.Prefix + "*"
+}

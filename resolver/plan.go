@@ -1,10 +1,7 @@
 package resolver
 
 import (
-	"bytes"
 	"cmp"
-	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -63,55 +60,6 @@ type Unreached struct {
 	Route string `json:"route" yaml:"route"`
 	Match string `json:"match" yaml:"match"` // see Match.String
 	By    Taker  `json:"by" yaml:"by"`
-}
-
-// Plan says what a PutAll of change.Put, and then the deletions, would do now. It fails as they would if they could not
-// be done. Nothing is written. Of a bad document in etcd, which a running framegate may have an earlier version of in
-// force, it knows no calls.
-func (s *RouteStore) Plan(ctx context.Context, change Change, opts ...WriteOption) (*Plan, error) {
-	docs, err := encodeAll(change.Put)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := s.fit(ctx, newChange(s.cli), change.Put); err != nil {
-		return nil, err
-	}
-	kvs, err := s.all(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var now []*Route
-	stored := map[string][]byte{}
-	revisions := map[string]int64{}
-	for _, kv := range kvs {
-		name := s.nameOf(kv)
-		stored[name], revisions[name] = kv.Value, kv.ModRevision
-		if r, bad := s.read(kv); bad == nil {
-			now = append(now, r.Route)
-		}
-	}
-	p := NewPlan(now, change)
-	want := conditionsOf(opts)
-	var conflicts []error
-	for i := range p.Routes {
-		r := &p.Routes[i]
-		r.Revision = revisions[r.Name]
-		isPut := i < len(docs)
-		if isPut || r.Revision > 0 {
-			conflicts = append(conflicts, want.check(r.Name, r.Revision))
-		}
-		switch { // documents by other hands may be bad, or not as Encode writes them
-		case r.Revision == 0:
-		case !isPut:
-			r.Outcome = Deleted
-		case !bytes.Equal(stored[r.Name], docs[i]):
-			r.Outcome = Updated
-		}
-	}
-	if err := errors.Join(conflicts...); err != nil {
-		return nil, err
-	}
-	return p, nil
 }
 
 // NewPlan says what change would do to the routes as they are now, all of which are valid.

@@ -134,7 +134,7 @@ func TestTakers_AgreeWithResolve(t *testing.T) {
 	for range sets {
 		routes := w.routes(6 + 30*(w.IntN(8)/7))
 		r := New()
-		r.Apply("a", routes)
+		r.Apply("a", bound(routes...))
 		all := newTakers(routes)
 		idle := map[string]idleCandidate{}
 		for p := range all.byPattern {

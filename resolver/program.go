@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/framegate/framegate/resolver/schema"
-	"github.com/framegate/framegate/resolver/strict"
 )
 
 // Program is what a Compiler made of a route. Whoever handles calls knows what it is.
@@ -19,10 +18,25 @@ type Compiler func(r *Route, s *schema.Schema) (Program, error)
 // errNoCompiler is what routes meet that nobody can compile.
 var errNoCompiler = errors.New("mode struct and schemas are not possible here")
 
-// compiled returns a copy of a valid route with its program.
-func (c Compiler) compiled(r *Route, s *schema.Schema) (*Route, error) {
+// BoundRoute is a valid route that can be put in force: with the program of its calls.
+type BoundRoute struct {
+	*Route
+	Program Program // nil for a route in frame mode without a schema
+}
+
+// Bind returns routes in frame mode, without schemas, which need no program.
+func Bind(routes ...*Route) []*BoundRoute {
+	all := make([]*BoundRoute, len(routes))
+	for i, r := range routes {
+		all[i] = &BoundRoute{Route: r}
+	}
+	return all
+}
+
+// Bind returns a valid route with the program that is made of it and of the schema that it names, nil for none.
+func (c Compiler) Bind(r *Route, s *schema.Schema) (*BoundRoute, error) {
 	if r.Mode != ModeStruct && r.Schema == nil {
-		return r, nil
+		return &BoundRoute{Route: r}, nil
 	}
 	if c == nil {
 		return nil, errNoCompiler
@@ -31,37 +45,10 @@ func (c Compiler) compiled(r *Route, s *schema.Schema) (*Route, error) {
 	if err != nil {
 		return nil, err
 	}
-	with := *r
-	with.program = p
-	return &with, nil
-}
-
-// schemaName returns the name of the schema in etcd that the route's program is made of, or "".
-func (r *Route) schemaName() string {
-	if r.Schema == nil {
-		return ""
-	}
-	return r.Schema.Name
+	return &BoundRoute{r, p}, nil
 }
 
 // errNoSchema is what a route meets whose schema is not in etcd.
 func errNoSchema(name string) error {
 	return fmt.Errorf("schema.name: %q is not in etcd, want a schema that was put before", name)
-}
-
-// InvalidError says what is wrong with routes that were to be stored, or with a schema for routes in etcd. Nothing was
-// stored.
-type InvalidError struct{ Err error }
-
-func (e *InvalidError) Error() string { return e.Err.Error() }
-
-// Unwrap returns what is wrong, joined.
-func (e *InvalidError) Unwrap() error { return e.Err }
-
-// invalid returns an InvalidError of all mistakes, or nil if there are none.
-func invalid(errs []error) error {
-	if len(errs) == 0 {
-		return nil
-	}
-	return &InvalidError{strict.Join(errs)}
 }

@@ -199,14 +199,14 @@ func (s *RouteStore) fits(r *Route, st *StoredSchema) error {
 	name := r.schemaName()
 	switch {
 	case name == "":
-		_, err := s.compile.compiled(r, nil)
+		_, err := s.compile.Bind(r, nil)
 		return err
 	case st == nil:
 		return errNoSchema(name)
 	case st.Err != nil:
 		return fmt.Errorf("schema.name: %q: bad document in etcd: %w", name, st.Err)
 	}
-	_, err := s.compile.compiled(r, st.Schema)
+	_, err := s.compile.Bind(r, st.Schema)
 	return err
 }
 

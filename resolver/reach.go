@@ -6,14 +6,6 @@ import (
 	"time"
 )
 
-// SetReachable says that no connection can be made to an endpoint, and why, or that one was made: with nil. Calls go by it
-// no further than the pool lets them; it is for people: see EndpointState.Unreachable.
-func (r *Resolver) SetReachable(address string, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.groups.setReachable(address, err)
-}
-
 func (s *groups) setReachable(address string, err error) {
 	p := s.presence
 	if s.closed || p.groups[address] == 0 || err == nil && p.unreachable[address] == nil {

@@ -1,80 +1,39 @@
 package resolver
 
 import (
-	"cmp"
-	"fmt"
-	"log/slog"
 	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
-
-	"github.com/framegate/framegate/resolver/health"
 )
 
-// Resolver holds the routes in force and the instances of services. Resolve may be called by any number of goroutines
-// while sources change both; a change swaps what it concerns, and calls keep the answer they got.
+// Resolver holds the routes in force, and the clusters of endpoints that their calls go to. Resolve may be called by any
+// number of goroutines while sources change both; a change swaps what it concerns, and calls keep the answer they got.
 type Resolver struct {
+	*groups
+
 	current atomic.Pointer[table]
 
-	mu        sync.Mutex                   // guards what follows, and the order of swaps
-	sources   map[string]map[*Route]*entry // by the name of the source
-	groups    *groups
-	standings standings
+	mu      sync.Mutex                        // guards what follows, and the order of swaps; taken within a change of the clusters
+	sources map[string]map[*BoundRoute]*entry // by the name of the source
 
 	listeners []string // set once; see New
 	ownHealth []string // set once; see SetOwnHealth
 }
 
 // New returns a Resolver without routes that is asked about the named listeners; none stands for whatever routes name,
-// which costs a table for each.
+// which costs a table for each. The caller closes it: routes stay in force with their endpoints as they are then, and
+// Apply, Update and SetInstances do nothing any more.
 func New(listeners ...string) *Resolver {
-	r := &Resolver{sources: map[string]map[*Route]*entry{}, standings: standings{}, listeners: listeners}
-	r.groups = newGroups(&r.mu, health.NewChecker(nil))
+	r := &Resolver{groups: NewSet(), sources: map[string]map[*BoundRoute]*entry{}, listeners: listeners}
 	r.current.Store(newTable(nil, listeners))
 	return r
-}
-
-// SetLog says where it is logged that endpoints become unhealthy, are ejected and come back; without it, nowhere. It comes
-// before the first route.
-func (r *Resolver) SetLog(log *slog.Logger) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.groups.checker, r.groups.log, r.groups.guard.log = health.NewChecker(log), log, log
 }
 
 // SetOwnHealth names the listeners that answer health checks themselves, for explanations and warnings. It comes before the
 // first route.
 func (r *Resolver) SetOwnHealth(listeners ...string) { r.ownHealth = listeners }
-
-// SetDepartures says who hears of endpoints that leave. It comes before the first route.
-func (r *Resolver) SetDepartures(d Departures) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.groups.presence.hears = d
-}
-
-// SetGrace changes Departures.Grace, for endpoints that leave from now on. It may be called at any time.
-func (r *Resolver) SetGrace(d time.Duration) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.groups.presence.hears.Grace = d
-}
-
-// Close ends health checks, look-ups and timers, and waits for those under way and for Departures. Routes stay in force with their
-// endpoints as they are; Apply, Update and SetInstances do nothing any more. It may be called more than once.
-func (r *Resolver) Close() {
-	r.mu.Lock()
-	r.groups.close()
-	r.mu.Unlock()
-	r.groups.presence.telling.Wait()
-	r.groups.checker.Close()
-	if r.groups.names != nil {
-		r.groups.names.Close()
-	}
-}
 
 // Resolve returns the target of a call, and false if no route matches. It neither blocks nor, except in regular
 // expressions, allocates.
@@ -83,18 +42,7 @@ func (r *Resolver) Resolve(req Request) (Target, bool) {
 	if c == nil {
 		return Target{}, false
 	}
-	e := c.entry
-	route := e.route
-	t := Target{
-		Route: route.Name, Pattern: c.method, Mode: route.Mode, Authority: route.Authority,
-		Timeout: route.Timeout, IdleTimeout: route.IdleTimeout, MaxStreamAge: route.MaxStreamAge,
-		Retry: route.Retry, Hedge: route.Hedge, Program: route.program,
-		balancer: e.balancer, standing: e.standing,
-	}
-	if route.Balancer != nil && route.Balancer.Hash != nil {
-		t.key = route.Balancer.Hash.hash(&req)
-	}
-	return t, true
+	return c.entry.backends.Target(c.method, &req), true
 }
 
 // Preview is Resolve for people: the target has an Address that the call may get, which is empty if no endpoint may be
@@ -110,18 +58,20 @@ func (r *Resolver) Preview(req Request) (Target, bool) {
 // Apply replaces the routes of one source, named by the caller ("file", "etcd"), and leaves those of others. The routes
 // must be valid (ParseRoute) and not be changed afterwards. Where two sources have a route of one name, both are in force;
 // where they match alike, that of the source whose name sorts first wins.
-func (r *Resolver) Apply(source string, routes []*Route) {
-	r.mu.Lock()
-	defer r.groups.presence.unlock()
-	if r.groups.closed {
+func (r *Resolver) Apply(source string, routes []*BoundRoute) {
+	use := r.Begin()
+	if use == nil {
 		return
 	}
+	defer use.End()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	before := r.sources[source]
-	now := make(map[*Route]*entry, len(routes))
+	now := make(map[*BoundRoute]*entry, len(routes))
 	for _, route := range routes {
 		e := before[route]
 		if e == nil {
-			e = r.newEntry(route, source)
+			e = newEntry(use, route, source)
 		}
 		now[route] = e
 	}
@@ -129,22 +79,24 @@ func (r *Resolver) Apply(source string, routes []*Route) {
 	r.rebuildLocked()
 	for route, e := range before { // after the others are made: what both use stays
 		if now[route] == nil {
-			r.release(e)
+			use.Release(e.backends)
 		}
 	}
 }
 
 // Update is Apply for a change of some of a source's routes: it removes those that are in force and gone, and adds others.
 // It costs little however many routes there are.
-func (r *Resolver) Update(source string, gone, added []*Route) {
-	r.mu.Lock()
-	defer r.groups.presence.unlock()
-	if r.groups.closed {
+func (r *Resolver) Update(source string, gone, added []*BoundRoute) {
+	use := r.Begin()
+	if use == nil {
 		return
 	}
+	defer use.End()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	routes := r.sources[source]
 	if routes == nil {
-		routes = map[*Route]*entry{}
+		routes = map[*BoundRoute]*entry{}
 		r.sources[source] = routes
 	}
 	removed := map[*entry]bool{}
@@ -158,7 +110,7 @@ func (r *Resolver) Update(source string, gone, added []*Route) {
 	rebuild := false
 	current := r.current.Load()
 	for _, route := range added {
-		e := r.newEntry(route, source)
+		e := newEntry(use, route, source)
 		routes[route] = e
 		candidates = append(candidates, e.candidates...)
 		for _, l := range route.Listeners { // one that no route named before needs a table of its own
@@ -168,7 +120,7 @@ func (r *Resolver) Update(source string, gone, added []*Route) {
 		}
 	}
 	for e := range removed { // after the others are made: what both use stays
-		r.release(e)
+		use.Release(e.backends)
 	}
 	slices.SortFunc(candidates, compareCandidates)
 	if !rebuild {
@@ -189,42 +141,15 @@ func (r *Resolver) rebuildLocked() {
 	r.current.Store(newTable(entries, r.listeners))
 }
 
-// SetInstances replaces the instances of a service; none means that it has none. Of several with one address, that of the
-// greatest weight counts. The instances must be valid (ParseInstance) and not be changed afterwards.
-func (r *Resolver) SetInstances(service string, instances []Instance) {
-	sorted := slices.SortedFunc(slices.Values(instances), func(a, b Instance) int {
-		return cmp.Or(cmp.Compare(a.Address, b.Address), cmp.Compare(b.Weight, a.Weight))
-	})
-	sorted = slices.CompactFunc(sorted, func(a, b Instance) bool { return a.Address == b.Address })
-	r.mu.Lock()
-	defer r.groups.presence.unlock()
-	if !r.groups.closed {
-		r.groups.setInstances(service, sorted)
-	}
-}
-
-// Instances returns the instances of every service that has any. The caller must not change them.
-func (r *Resolver) Instances() map[string][]Instance {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	all := make(map[string][]Instance, len(r.groups.services))
-	for name, s := range r.groups.services {
-		if len(s.instances) > 0 {
-			all[name] = s.instances
-		}
-	}
-	return all
-}
-
 // Documents counts the routes and instances in force.
 func (r *Resolver) Documents() (n int) {
+	for _, instances := range r.Instances() {
+		n += len(instances)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, routes := range r.sources {
 		n += len(routes)
-	}
-	for _, s := range r.groups.services {
-		n += len(s.instances)
 	}
 	return n
 }
@@ -235,38 +160,10 @@ func (r *Resolver) Routes() []*Route {
 	defer r.mu.Unlock()
 	var all []*Route
 	for _, source := range slices.Sorted(maps.Keys(r.sources)) {
-		all = slices.AppendSeq(all, maps.Keys(r.sources[source]))
+		for route := range r.sources[source] {
+			all = append(all, route.Route)
+		}
 	}
 	slices.SortStableFunc(all, func(a, b *Route) int { return strings.Compare(a.Name, b.Name) })
 	return all
-}
-
-// Summary says in one line what a route does, for people.
-func (r *Route) Summary() string {
-	var matches, backends []string
-	for _, m := range r.Match {
-		matches = append(matches, m.String())
-	}
-	for _, b := range r.Backends {
-		backends = append(backends, b.String())
-	}
-	return fmt.Sprintf("%s -> %s", strings.Join(matches, ", "), strings.Join(backends, ", "))
-}
-
-// String is the backend on one line, for people: its endpoints or its service, and its weight unless that is 1.
-func (b Backend) String() string {
-	var parts []string
-	if b.Weight != nil && *b.Weight != 1 {
-		parts = append(parts, fmt.Sprintf("%d x", *b.Weight))
-	}
-	if b.Service != "" {
-		parts = append(parts, "service "+b.Service)
-		for _, k := range slices.Sorted(maps.Keys(b.Tags)) {
-			parts = append(parts, k+"="+b.Tags[k])
-		}
-	}
-	for _, e := range b.Endpoints {
-		parts = append(parts, e.Address)
-	}
-	return strings.Join(parts, " ")
 }

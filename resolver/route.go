@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -47,8 +48,6 @@ type Route struct {
 	Retry        *Retry        `yaml:"retry,omitempty"`
 	Hedge        *Hedge        `yaml:"hedge,omitempty"` // instead of Retry
 	Limits       *Limits       `yaml:"limits,omitempty"`
-
-	program Program // of struct mode; nil in a document
 }
 
 // Match is one entry of a route: a call must meet all of its conditions.
@@ -200,4 +199,57 @@ func (r *Route) MarshalJSON() ([]byte, error) {
 		return nil, fmt.Errorf("encode route %s: %w", r.Name, err)
 	}
 	return doc, nil
+}
+
+// listedAddresses returns the addresses of the endpoints that the routes list.
+func listedAddresses(routes ...*Route) (all []string) {
+	for _, r := range routes {
+		for _, b := range r.Backends {
+			for _, e := range b.Endpoints {
+				all = append(all, e.Address)
+			}
+		}
+	}
+	return all
+}
+
+// listens reports whether the route takes calls of a listener.
+func (r *Route) listens(listener string) bool {
+	return len(r.Listeners) == 0 || slices.Contains(r.Listeners, listener)
+}
+
+// key tells a backend, the i-th of its route, from the others.
+func (b *Backend) key(i int) string {
+	if b.Name != "" {
+		return b.Name
+	}
+	return fmt.Sprintf("#%d", i)
+}
+
+// schemaName returns the name of the schema in etcd that the route's program is made of, or "".
+func (r *Route) schemaName() string {
+	if r.Schema == nil {
+		return ""
+	}
+	return r.Schema.Name
+}
+
+// takesUnknown reports whether the route forwards calls of methods that it knows nothing of. With a schema, struct mode
+// does so only if it is to pass what it cannot decode.
+func (r *Route) takesUnknown() bool {
+	return r.Mode != ModeStruct || r.Schema == nil || r.Struct != nil && r.Struct.OnDecodeError == DecodeErrorPass
+}
+
+// overlaps reports whether two backends that name the same service or address may have an endpoint in common.
+func (b *Backend) overlaps(o *Backend) bool {
+	for k, v := range b.Tags {
+		if other, ok := o.Tags[k]; ok && other != v {
+			return false
+		}
+	}
+	return true
+}
+
+func sharesListener(a, b *Route) bool {
+	return len(a.Listeners) == 0 || len(b.Listeners) == 0 || slices.ContainsFunc(a.Listeners, func(l string) bool { return b.listens(l) })
 }

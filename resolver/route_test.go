@@ -193,7 +193,7 @@ func FuzzParseRoutes(f *testing.F) {
 		}
 		r := New()
 		defer r.Close()
-		r.Apply("file", routes)
+		r.Apply("file", bound(routes...))
 		req := Request{Method: "/a.b/c", Authority: "h:1", Header: map[string][]string{"x-a": {"v"}}}
 		if target, ok := r.Resolve(req); ok {
 			if target.Admit(&req) == nil {

@@ -148,13 +148,13 @@ func (p *schemaPut) try(ctx context.Context) (PutResult, bool, error) {
 			if stored.Err != nil {
 				return true // as far as is known: a good version may be in force
 			}
-			_, err := s.routes.compile.compiled(r, stored.Schema)
+			_, err := s.routes.compile.Bind(r, stored.Schema)
 			return err == nil
 		}
 	}
 	var errs []error
 	for _, r := range s.users(p.name, before.Responses[1].GetResponseRange().Kvs) {
-		if _, err := s.routes.compile.compiled(r, p.schema); err != nil && fits(r) {
+		if _, err := s.routes.compile.Bind(r, p.schema); err != nil && fits(r) {
 			errs = append(errs, fmt.Errorf("route %s: %w", r.Name, err))
 		}
 	}

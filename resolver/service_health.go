@@ -28,7 +28,7 @@ func (r *Resolver) ServiceHealth(service string, req Request, before ServiceHeal
 		return now
 	}
 	for _, c := range t.all {
-		if c.pattern.Kind == KindExact && slices.Contains(c.pattern.enclosing(), all) && listens(c.entry.route, req.Listener) && c.meets(&req) && !slices.Contains(now.entries, c.entry) {
+		if c.pattern.Kind == KindExact && slices.Contains(c.pattern.enclosing(), all) && c.entry.route.listens(req.Listener) && c.meets(&req) && !slices.Contains(now.entries, c.entry) {
 			now.entries = append(now.entries, c.entry)
 		}
 	}
@@ -41,7 +41,7 @@ func (h ServiceHealth) Known() bool { return len(h.entries) > 0 }
 // Serving reports whether each of the routes has an endpoint that is usable now. It may be called again and again.
 func (h ServiceHealth) Serving() bool {
 	for _, e := range h.entries {
-		if !slices.ContainsFunc(e.balancer.drawn, func(b drawnBackend) bool { return b.picker.group.state().Usable > 0 }) {
+		if !e.backends.Serving() {
 			return false
 		}
 	}
@@ -52,10 +52,6 @@ func (h ServiceHealth) Serving() bool {
 // with the policy of its connections: somebody has to try again, as calls do.
 func (h ServiceHealth) Unreachable(do func(pool *PoolPolicy, address string)) {
 	for _, e := range h.entries {
-		for _, b := range e.balancer.drawn {
-			for _, address := range b.picker.group.unreachable() {
-				do(b.pool, address)
-			}
-		}
+		e.backends.Unreachable(do)
 	}
 }

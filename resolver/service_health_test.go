@@ -36,7 +36,7 @@ func TestServiceHealth_IsThatOfTheRoutesThatTakeItsCalls(t *testing.T) {
 			t.Cleanup(r.Close)
 			routes, err := ParseRoutes([]byte("routes: " + c.routes))
 			require.NoError(t, err)
-			r.Apply("test", routes)
+			r.Apply("test", bound(routes...))
 			req := Request{Listener: "main", Authority: "a.example.com:1", Header: map[string][]string{"x-tier": {"gold"}}}
 			h := r.ServiceHealth("s.S", req, ServiceHealth{})
 			require.Equal(t, []bool{c.known, c.serving}, []bool{h.Known(), h.Serving()})
@@ -46,7 +46,7 @@ func TestServiceHealth_IsThatOfTheRoutesThatTakeItsCalls(t *testing.T) {
 	t.Cleanup(r.Close)
 	all, err := ParseRoutes([]byte("routes: [{name: a, match: [{method: '*'}], " + there + "}]"))
 	require.NoError(t, err)
-	r.Apply("test", all)
+	r.Apply("test", bound(all...))
 	for _, service := range []string{"", "/", "s.S/", "s.S/M", "a b", "*", "..", "\x00"} {
 		require.False(t, r.ServiceHealth(service, Request{}, ServiceHealth{}).Known(), "%q is no service", service)
 	}
@@ -57,7 +57,7 @@ func TestServiceHealth_FollowsInstancesAndRoutes(t *testing.T) {
 	t.Cleanup(r.Close)
 	routes, err := ParseRoutes([]byte("routes: [{name: a, match: [{method: /s.S/*}], " + gone + "}]"))
 	require.NoError(t, err)
-	r.Apply("test", routes)
+	r.Apply("test", bound(routes...))
 	h := r.ServiceHealth("s.S", Request{}, ServiceHealth{})
 	require.False(t, h.Serving())
 	r.SetInstances("nobody", []Instance{{Address: "127.0.0.1:1", Weight: 1}})
@@ -74,7 +74,7 @@ func TestServiceHealth_IsNotThatOfWhatCannotBeConnectedTo(t *testing.T) {
 	t.Cleanup(r.Close)
 	routes, err := ParseRoutes([]byte(`routes: [{name: a, match: [{method: /s.S/*}], backends: [{pool: {connections: {max: 2}}, endpoints: [{address: "127.0.0.1:1"}, {address: "127.0.0.1:2"}, {address: "127.0.0.1:3", weight: 0}]}]}]`))
 	require.NoError(t, err)
-	r.Apply("test", routes)
+	r.Apply("test", bound(routes...))
 	h := r.ServiceHealth("s.S", Request{}, ServiceHealth{})
 	tried := func() (all []string) {
 		h.Unreachable(func(p *PoolPolicy, address string) {
@@ -133,7 +133,7 @@ func TestExplain_SaysThatAListenerAnswersHealthChecksItself(t *testing.T) {
 	r.SetOwnHealth("main")
 	routes, err := ParseRoutes([]byte(`routes: [{name: all, match: [{method: '*'}], backends: [{endpoints: [{address: "127.0.0.1:1"}]}]}]`))
 	require.NoError(t, err)
-	r.Apply("test", routes)
+	r.Apply("test", bound(routes...))
 	x := r.Explain(Request{Listener: "main", Method: "/grpc.health.v1.Health/Check"})
 	require.Nil(t, x.Chosen)
 	require.Equal(t, "listener main answers it itself (health: own)", x.Own)

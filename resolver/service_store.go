@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -192,4 +193,15 @@ func (s *ServiceStore) FillTTL(ctx context.Context, services []ServiceInstances)
 		}
 	}
 	return nil
+}
+
+// keysOf returns the keys that an instance at an address may have: its own, which is the first, and that which registry-etcd
+// writes for an IPv6 address.
+func (s *ServiceStore) keysOf(service, address string) []string {
+	address = bracketed(address)
+	keys := []string{ServiceKey(s.prefix, service, address)}
+	if host, port, err := net.SplitHostPort(address); err == nil && strings.HasPrefix(address, "[") {
+		keys = append(keys, ServiceKey(s.prefix, service, host+":"+port))
+	}
+	return keys
 }

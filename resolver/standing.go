@@ -1,13 +1,30 @@
 package resolver
 
 import (
-	"fmt"
 	"maps"
 	"sync/atomic"
 
 	"github.com/framegate/framegate/resolver/balance"
 	"github.com/framegate/framegate/resolver/limit"
 )
+
+// RouteLoad is what is under way of the calls of a route, as its limits and its retry budget count it. It is that of one
+// moment only as far as nothing changes meanwhile.
+type RouteLoad struct {
+	Source, Route string
+	Calls         int  // admitted
+	Pending       int  // of these, calls that wait for a connection or a stream, if limits.pending is set somewhere
+	Budget        bool // the route has a retry budget
+	Budgeted      int  // calls that it counts
+	Retries       int  // further attempts, of retry or hedge, that wait for their answers
+	Backends      []BackendLoad
+}
+
+// BackendLoad is the part of a RouteLoad at one backend.
+type BackendLoad struct {
+	Backend        string // its name, or #0 and so on by its place in the route
+	Calls, Pending int
+}
 
 // standing is what counts the calls of a route against its limits. It stays while the route's document changes. The lock
 // of the Resolver guards refs, backends and turns; calls use the rest.
@@ -120,16 +137,22 @@ func (st *standing) backend(r *Route, i int) *limits {
 	return l
 }
 
-// key tells a backend, the i-th of its route, from the others.
-func (b *Backend) key(i int) string {
-	if b.Name != "" {
-		return b.Name
-	}
-	return fmt.Sprintf("#%d", i)
-}
-
 func (s standings) release(st *standing) {
 	if st.refs--; st.refs == 0 {
 		delete(s, st.key)
 	}
+}
+
+// load is what is under way of the calls of a version of the route.
+func (st *standing) load(r *Route, source string) RouteLoad {
+	load := RouteLoad{Source: source, Route: r.Name, Calls: st.route.concurrent.Active(), Pending: st.route.pending.Active()}
+	if b := st.budget.Load(); b != nil {
+		load.Budget = true
+		load.Budgeted, load.Retries = b.Active()
+	}
+	for i := range r.Backends {
+		l := st.backend(r, i)
+		load.Backends = append(load.Backends, BackendLoad{r.Backends[i].key(i), l.concurrent.Active(), l.pending.Active()})
+	}
+	return load
 }

@@ -99,7 +99,7 @@ func TestRuleFields_SurviveARoundTripInYAMLAndJSON(t *testing.T) {
 
 func TestTarget_ToTakesAnyBackendOfTheRoute(t *testing.T) {
 	r := New()
-	doc, err := Compiler(compileForTest).compiled(mustRoute(t, `name: shop
+	doc, err := Compiler(compileForTest).Bind(mustRoute(t, `name: shop
 match: [{method: /shop.Shop/*}]
 mode: struct
 authority: shop.example
@@ -110,7 +110,7 @@ backends:
 - {name: found, weight: 0, service: shop}
 `), nil)
 	require.NoError(t, err)
-	r.Apply(SourceFile, []*Route{doc})
+	r.Apply(SourceFile, []*BoundRoute{doc})
 	target, ok := r.Preview(Request{Method: "/shop.Shop/Add"})
 	require.True(t, ok)
 	require.Equal(t, "main:1", target.Address)
@@ -136,7 +136,7 @@ backends:
 
 func TestTarget_ToABackendThatTheRouteHasNotChangesNothing(t *testing.T) {
 	r := New()
-	r.Apply(SourceFile, []*Route{route("echo", "/a.S/M", 0)})
+	r.Apply(SourceFile, bound(route("echo", "/a.S/M", 0)))
 	target, _ := r.Resolve(Request{Method: "/a.S/M"})
 	target.To("unknown")
 	address, _, err := target.Probe()

@@ -31,8 +31,7 @@ type methods struct {
 type entry struct {
 	route      *Route
 	source     string
-	balancer   *balancer
-	standing   *standing
+	backends   *Backends
 	candidates []*candidate
 }
 
@@ -84,30 +83,13 @@ func (p *pauses) yield() {
 	}
 }
 
-// newEntry returns the entry of a valid route. release gives back what it uses. The Resolver's mu is held in both.
-func (r *Resolver) newEntry(route *Route, source string) *entry {
-	e := &entry{route: route, source: source, standing: r.standings.acquire(route, source)}
-	e.balancer = newBalancer(route, source, r.groups, e.standing)
-	for i := range route.Match {
-		if c, err := newCandidate(e, i); err == nil { // routes are valid here; what is not matches nothing
-			e.candidates = append(e.candidates, c)
-		}
-	}
-	return e
-}
-
-func (r *Resolver) release(e *entry) {
-	e.balancer.release(r.groups)
-	r.standings.release(e.standing)
-}
-
 // newMethods puts the candidates that listen on listener, strongest first, into buckets.
 func newMethods(all []*candidate, listener string) *methods {
 	m := &methods{exact: map[string]*bucket{}, services: map[string]*bucket{}, packages: map[string]*bucket{}}
 	var between pauses
 	for _, c := range all {
 		between.yield()
-		if listens(c.entry.route, listener) {
+		if c.entry.route.listens(listener) {
 			m.make(c.pattern).add(c)
 		}
 	}

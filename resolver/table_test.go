@@ -24,7 +24,7 @@ func route(name, method string, priority int, listeners ...string) *Route {
 
 func TestResolve_PrefersPriorityThenSpecificityThenName(t *testing.T) {
 	r := New()
-	r.Apply("file", []*Route{
+	r.Apply("file", bound(
 		route("any", "*", 0),
 		route("pkg", "/a.*", 0),
 		route("longer-pkg", "/a.b.*", 0),
@@ -36,7 +36,7 @@ func TestResolve_PrefersPriorityThenSpecificityThenName(t *testing.T) {
 		route("lowest", "/y.S/M", -1),
 		route("only-edge", "/a.b.S/M", 0, "edge"),
 		route("edge-first", "/a.b.S/N", 1, "edge"),
-	})
+	))
 	for _, c := range []struct{ listener, method, want string }{
 		{"main", "/a.b.S/M", "exact"},
 		{"main", "/a.b.S/N", "service"},
@@ -63,14 +63,14 @@ func TestResolve_PrefersPriorityThenSpecificityThenName(t *testing.T) {
 
 func TestResolve_SplitsByWeight(t *testing.T) {
 	r := New()
-	r.Apply("file", []*Route{mustRoute(t, `
+	r.Apply("file", bound(mustRoute(t, `
 name: split
 match: [{method: "*"}]
 backends:
 - {name: a, weight: 3, endpoints: [{address: "a:1", weight: 9}, {address: "a:2"}, {address: "a:3", weight: 0}]}
 - {name: b, endpoints: [{address: "b:1"}]}
 - {name: none, weight: 0, endpoints: [{address: "n:1"}]}
-`)})
+`)))
 	const calls = 100_000
 	got := map[string]int{}
 	for range calls {
@@ -86,7 +86,7 @@ backends:
 
 func TestResolve_WithoutUsableEndpointKeepsTheRoute(t *testing.T) {
 	r := New()
-	r.Apply("file", []*Route{mustRoute(t, `{name: off, match: [{method: "*"}], backends: [{weight: 0, endpoints: [{address: "a:1"}]}]}`)})
+	r.Apply("file", bound(mustRoute(t, `{name: off, match: [{method: "*"}], backends: [{weight: 0, endpoints: [{address: "a:1"}]}]}`)))
 	target, ok := r.Resolve(Request{Listener: "main", Method: "/s/m"})
 	require.True(t, ok)
 	require.Equal(t, "off", target.Route)
@@ -96,7 +96,7 @@ func TestResolve_WithoutUsableEndpointKeepsTheRoute(t *testing.T) {
 
 func TestResolve_RegexesAreNotTriedOnLongValues(t *testing.T) {
 	r := New()
-	r.Apply("file", []*Route{mustRoute(t, `{name: a, match: [{method: "*", headers: [{name: x-a, regex: "a+"}]}], backends: [{endpoints: [{address: "h:1"}]}]}`)})
+	r.Apply("file", bound(mustRoute(t, `{name: a, match: [{method: "*", headers: [{name: x-a, regex: "a+"}]}], backends: [{endpoints: [{address: "h:1"}]}]}`)))
 	for length, want := range map[int]bool{1: true, maxRegexValue: true, maxRegexValue + 1: false} {
 		_, ok := r.Resolve(Request{Method: "/a/b", Header: map[string][]string{"x-a": {strings.Repeat("a", length)}}})
 		require.Equal(t, want, ok, length)
@@ -105,9 +105,9 @@ func TestResolve_RegexesAreNotTriedOnLongValues(t *testing.T) {
 
 func TestResolve_KnowsItsListenersOnly(t *testing.T) {
 	r := New("main", "edge")
-	r.Apply("file", []*Route{
+	r.Apply("file", bound(
 		route("other", "/a.S/M", 1, "other", "else"), route("edge", "/a.S/M", 0, "edge"), route("all", "*", 0),
-	})
+	))
 	for listener, want := range map[string]string{"main": "all", "edge": "edge"} {
 		got, _ := r.Resolve(Request{Listener: listener, Method: "/a.S/M"})
 		require.Equal(t, want, got.Route)
@@ -120,7 +120,7 @@ func TestResolve_TagsAreNotConfused(t *testing.T) {
 	r.SetInstances("s", []Instance{{Address: "s:1", Weight: 1, Tags: map[string]string{"a": "b", "c": "d"}}})
 	odd := mustRoute(t, `{name: odd, match: [{method: /odd/*}], backends: [{service: s, tags: {a: "b\0c\0d"}}]}`)
 	good := mustRoute(t, `{name: good, match: [{method: /good/*}], backends: [{service: s, tags: {a: b, c: d}}]}`)
-	r.Apply("file", []*Route{odd, good})
+	r.Apply("file", bound(odd, good))
 	got, _ := r.Preview(Request{Method: "/good/M"})
 	require.Equal(t, "s:1", got.Address)
 	got, _ = r.Preview(Request{Method: "/odd/M"})
@@ -136,11 +136,11 @@ func TestSetInstances_OneAddressCountsOnce(t *testing.T) {
 func TestResolve_BackendsOfServicesFollowTheirInstances(t *testing.T) {
 	r := New()
 	r.SetInstances("echo", []Instance{{Address: "e:1", Weight: 30, Tags: map[string]string{"cluster": "a"}}, {Address: "e:2", Weight: 10}})
-	r.Apply("file", []*Route{
+	r.Apply("file", bound(
 		mustRoute(t, `{name: all, match: [{method: /all/*}], backends: [{service: echo}]}`),
 		mustRoute(t, `{name: tagged, match: [{method: /tagged/*}], backends: [{service: echo, tags: {cluster: a}}]}`),
 		mustRoute(t, `{name: split, match: [{method: /split/*}], backends: [{name: found, weight: 90, service: echo, tags: {cluster: b}}, {name: fixed, weight: 10, endpoints: [{address: "f:1"}]}]}`),
-	})
+	))
 	share := func(method string) map[string]float64 {
 		const calls = 20_000
 		got := map[string]float64{}
@@ -177,7 +177,7 @@ func BenchmarkResolve(b *testing.B) {
 				routes[i] = route(fmt.Sprintf("r%d", i), fmt.Sprintf("/pkg%d.Service/Method", i), 0)
 			}
 			r := New()
-			r.Apply("file", routes)
+			r.Apply("file", bound(routes...))
 			b.ReportAllocs()
 			for b.Loop() {
 				if _, ok := r.Resolve(Request{Listener: "main", Method: "/pkg0.Service/Method"}); !ok {
@@ -200,7 +200,7 @@ match:
 - {method: /i.S/*, headers: [{name: x-tenant, exact: t%d}]}
 backends: [{service: s}, {endpoints: [{address: "a:1"}, {address: "a:2"}]}]`, i, i, i, i)))
 	}
-	r.Apply("file", routes)
+	r.Apply("file", bound(routes...))
 	r.SetInstances("s", []Instance{{Address: "s:1", Weight: 10}, {Address: "s:2", Weight: 10}})
 	for _, req := range []Request{
 		{Method: "/a.b.S/M"}, {Method: "/a.c.S/M"}, {Method: "/x/y"},
@@ -226,7 +226,7 @@ match: [{method: /a.S/M, headers: [{name: x-tenant, exact: t%d}]}, {method: /a.S
 backends: [{endpoints: [{address: "a:1"}]}]`, i, i, i)))
 		}
 		r := New()
-		r.Apply("file", routes)
+		r.Apply("file", bound(routes...))
 		for name, req := range map[string]Request{
 			"header":    {Method: "/a.S/M", Header: map[string][]string{"x-tenant": {"t0"}}},
 			"authority": {Method: "/a.S/M", Authority: "x.h0.com"},
@@ -249,10 +249,10 @@ func BenchmarkApply(b *testing.B) {
 		routes[i] = route(fmt.Sprintf("r%d", i), fmt.Sprintf("/pkg%d.Service/Method", i), 0)
 	}
 	r := New()
-	r.Apply("file", routes)
+	r.Apply("file", bound(routes...))
 	for b.Loop() {
 		routes[5000] = route("r5000", "/pkg5000.Service/Method", 0)
-		r.Apply("file", routes)
+		r.Apply("file", bound(routes...))
 	}
 }
 
@@ -267,7 +267,7 @@ func BenchmarkSetInstances(b *testing.B) {
 		routes = append(routes, mustRoute(b, fmt.Sprintf("{name: r%d, match: [{method: /s%d.S/*}], backends: [{service: s%d}]}", s, s, s)))
 		r.SetInstances(fmt.Sprintf("s%d", s), services[s])
 	}
-	r.Apply("file", routes)
+	r.Apply("file", bound(routes...))
 	for b.Loop() {
 		r.SetInstances("s50", services[50][:99])
 	}
@@ -279,10 +279,10 @@ func BenchmarkUpdate(b *testing.B) {
 		routes[i] = route(fmt.Sprintf("r%d", i), fmt.Sprintf("/pkg%d.Service/Method", i), 0)
 	}
 	r := New()
-	r.Apply("file", routes)
+	r.Apply("file", bound(routes...))
 	for b.Loop() {
 		now := route("r5000", "/pkg5000.Service/Method", 0)
-		r.Update("file", routes[5000:5001], []*Route{now})
+		r.Update("file", bound(routes[5000:5001]...), bound(now))
 		routes[5000] = now
 	}
 }

@@ -28,8 +28,7 @@ type Target struct {
 	Hedge   *Hedge  // nil for none
 	Program Program // of a route in struct mode or with a schema
 
-	balancer *balancer
-	standing *standing
+	backends *Backends     // nil for a Target that was made by hand
 	backend  *routeBackend // once one was chosen
 	key      uint64        // for consistent_hash
 	tried    [maxTried]*balance.Host
@@ -59,14 +58,15 @@ const overloadHint = 100 * time.Millisecond
 // Admit counts the call against the limits of its route, or returns an *OverloadError. In either case the call is
 // released by Release. It does not allocate unless it refuses.
 func (t *Target) Admit(req *Request) error {
-	if t.standing == nil {
+	if t.backends == nil {
 		return nil
 	}
-	if err := t.standing.route.admit("limits", req); err != nil {
+	limits := t.backends.limits
+	if err := limits.route.admit("limits", req); err != nil {
 		return err
 	}
 	t.admitted = true
-	if t.budget = t.standing.budget.Load(); t.budget != nil {
+	if t.budget = limits.budget.Load(); t.budget != nil {
 		t.budget.Begin()
 	}
 	return nil
@@ -76,7 +76,7 @@ func (t *Target) Admit(req *Request) error {
 // before.
 func (t *Target) Release() {
 	if t.admitted {
-		t.standing.route.concurrent.Release()
+		t.backends.limits.route.concurrent.Release()
 		if t.budget != nil {
 			t.budget.End()
 		}
@@ -89,8 +89,8 @@ func (t *Target) Release() {
 // To sends the call to the backend of that name, if the route has it, instead of one by weight. It must come before the
 // first Pick.
 func (t *Target) To(backend string) {
-	if t.balancer != nil {
-		if b := t.balancer.named[backend]; b != nil {
+	if t.backends != nil {
+		if b := t.backends.named[backend]; b != nil {
 			t.choose(b)
 		}
 	}
@@ -110,14 +110,14 @@ func (t *Target) Pool() *PoolPolicy {
 // Draw chooses the backend, unless it is chosen: the first Pick does so too. It returns ErrNoEndpoint if the backend has
 // none.
 func (t *Target) Draw() error {
-	if t.balancer == nil {
+	if t.backends == nil {
 		if t.Address == "" {
 			return ErrNoEndpoint
 		}
 		return nil
 	}
 	if t.backend == nil {
-		b := t.balancer.draw()
+		b := t.backends.draw()
 		if b == nil {
 			return ErrNoEndpoint
 		}
@@ -131,7 +131,7 @@ func (t *Target) Draw() error {
 
 // Probe returns the address of an endpoint of the backend for something else than the call, and the Name that goes with it.
 func (t *Target) Probe() (address, name string, err error) {
-	if err := t.Draw(); err != nil || t.balancer == nil {
+	if err := t.Draw(); err != nil || t.backends == nil {
 		return t.Address, t.Name, err
 	}
 	if host := t.backend.picker.current.Load().Pick(t.key, nil); host != nil {
@@ -142,7 +142,7 @@ func (t *Target) Probe() (address, name string, err error) {
 
 // charge counts the call against the limits of its backend, once.
 func (t *Target) charge() error {
-	if t.balancer == nil || t.charged {
+	if t.backends == nil || t.charged {
 		return nil
 	}
 	if err := t.backend.limits.admit("backends.limits", nil); err != nil {
@@ -162,7 +162,7 @@ func (t *Target) Pick() (Attempt, error) {
 	if err := t.charge(); err != nil {
 		return Attempt{}, err
 	}
-	if t.balancer == nil {
+	if t.backends == nil {
 		return Attempt{Address: t.Address, Began: time.Now()}, nil
 	}
 	p := t.backend.picker
@@ -203,20 +203,20 @@ func (t *Target) RetryEnd() {
 
 // BoundsWaiting reports whether there is a limit on the calls that Wait counts. Like Wait, it comes after a Pick.
 func (t *Target) BoundsWaiting() bool {
-	return t.standing != nil && (t.standing.route.pending.Bounded() || t.backend.limits.pending.Bounded())
+	return t.backends != nil && (t.backends.limits.route.pending.Bounded() || t.backend.limits.pending.Bounded())
 }
 
 // Wait counts the call as one that waits for a connection or a stream; it reports false if that is over a limit. Each
 // true needs one WaitEnd.
 func (t *Target) Wait() bool {
-	if t.standing == nil {
+	if t.backends == nil {
 		return true
 	}
-	if !t.standing.route.pending.Acquire() {
+	if !t.backends.limits.route.pending.Acquire() {
 		return false
 	}
 	if !t.backend.limits.pending.Acquire() {
-		t.standing.route.pending.Release()
+		t.backends.limits.route.pending.Release()
 		return false
 	}
 	return true
@@ -224,9 +224,9 @@ func (t *Target) Wait() bool {
 
 // WaitEnd says that a wait has ended.
 func (t *Target) WaitEnd() {
-	if t.standing != nil {
+	if t.backends != nil {
 		t.backend.limits.pending.Release()
-		t.standing.route.pending.Release()
+		t.backends.limits.route.pending.Release()
 	}
 }
 
@@ -238,7 +238,7 @@ func (l *limits) admit(key string, req *Request) error {
 	if r := l.rate.Load(); r != nil {
 		ok, after := true, time.Duration(0)
 		if r.buckets != nil {
-			ok, after = r.per.allow(r.buckets, req)
+			ok, after = allowOf(r.per, r.buckets, req)
 		} else {
 			ok, after = r.whole.Allow()
 		}

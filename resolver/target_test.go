@@ -23,7 +23,7 @@ func routed(t testing.TB, docs ...string) *Resolver {
 	for _, doc := range docs {
 		routes = append(routes, mustRoute(t, doc))
 	}
-	r.Apply("file", routes)
+	r.Apply("file", bound(routes...))
 	return r
 }
 
@@ -158,8 +158,8 @@ func TestTarget_ConsistentHashGoesByItsKey(t *testing.T) {
 			}
 			require.Greater(t, len(calls(t, r, Request{}, 200)), 15, "a call without the key goes anywhere")
 
-			r.Apply("file", []*Route{mustRoute(t, fmt.Sprintf(`{name: r, balancer: {policy: consistent_hash, hash: %s}, match: [{method: "*"}], backends: [{endpoints: [%s]}]}`,
-				key, strings.Join(endpoints[1:], ", ")))})
+			r.Apply("file", bound(mustRoute(t, fmt.Sprintf(`{name: r, balancer: {policy: consistent_hash, hash: %s}, match: [{method: "*"}], backends: [{endpoints: [%s]}]}`,
+				key, strings.Join(endpoints[1:], ", ")))))
 			for i := range 100 {
 				if at := call(t, r, req(i), Succeeded); home[i] != "a:1" {
 					require.Equal(t, home[i], at, "only keys of the endpoint that is gone move")
@@ -173,14 +173,14 @@ func TestTarget_ConsistentHashGoesByItsKey(t *testing.T) {
 func TestCallKey_PeerIsItsIPAddress(t *testing.T) {
 	key := CallKey{Peer: true}
 	req := func(a net.Addr) *Request { return &Request{Peer: a} }
-	one := key.hash(req(&net.TCPAddr{IP: net.IP{10, 0, 0, 1}, Port: 1}))
-	require.Equal(t, one, key.hash(req(&net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 2})))
-	require.NotEqual(t, one, key.hash(req(&net.TCPAddr{IP: net.IPv4(10, 0, 0, 2), Port: 1})))
-	require.Equal(t, key.hash(req(&net.TCPAddr{IP: net.IPv6loopback})), key.hash(req(&net.TCPAddr{IP: net.IPv6loopback, Port: 7})))
-	require.NotEqual(t, key.hash(req(&net.UnixAddr{Name: "/x"})), key.hash(req(&net.UnixAddr{Name: "/x"})), "has none: anywhere")
+	one := hashOf(key, req(&net.TCPAddr{IP: net.IP{10, 0, 0, 1}, Port: 1}))
+	require.Equal(t, one, hashOf(key, req(&net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 2})))
+	require.NotEqual(t, one, hashOf(key, req(&net.TCPAddr{IP: net.IPv4(10, 0, 0, 2), Port: 1})))
+	require.Equal(t, hashOf(key, req(&net.TCPAddr{IP: net.IPv6loopback})), hashOf(key, req(&net.TCPAddr{IP: net.IPv6loopback, Port: 7})))
+	require.NotEqual(t, hashOf(key, req(&net.UnixAddr{Name: "/x"})), hashOf(key, req(&net.UnixAddr{Name: "/x"})), "has none: anywhere")
 	for _, k := range []CallKey{{Peer: true}, {Authority: true}, {Header: "x-a"}} {
 		r := Request{Peer: &net.TCPAddr{IP: net.IPv6loopback}, Authority: strings.Repeat("a", 200), Header: map[string][]string{"x-a": {strings.Repeat("b", 200)}}}
-		require.Zero(t, testing.AllocsPerRun(100, func() { k.hash(&r) }), k)
+		require.Zero(t, testing.AllocsPerRun(100, func() { hashOf(k, &r) }), k)
 	}
 }
 
@@ -276,7 +276,7 @@ func TestBackoff_WaitGrowsToItsMaximum(t *testing.T) {
 func TestTarget_PickPrefersAnEjectedEndpointToOneThatFailedThisCall(t *testing.T) {
 	r := New()
 	t.Cleanup(r.Close)
-	r.Apply("file", []*Route{three(t, "", "")})
+	r.Apply("file", bound(three(t, "", "")))
 	fail(t, r, "a:3", 5)
 	require.True(t, endpoint(t, r, "a:3").EjectedUntil.After(time.Now()))
 	target, first := begin(t, r, anyCall)

@@ -58,7 +58,7 @@ func (m *methods) updated(all []*candidate, listener string, patterns map[Patter
 		between.yield()
 		for p := range patterns {
 			if strings.HasPrefix(c.pattern.Prefix, p.Prefix) {
-				if listens(c.entry.route, listener) {
+				if c.entry.route.listens(listener) {
 					affected[c.pattern] = append(affected[c.pattern], c)
 				}
 				break

@@ -30,7 +30,7 @@ type waitingRoute struct {
 }
 
 func newWaitingRoutes(r *Resolver, apply func(docs map[string]version[Route])) *waitingRoutes {
-	return &waitingRoutes{resolver: r, apply: apply, most: namesWait, news: make(chan struct{}, 1), all: map[string]*waitingRoute{}}
+	return &waitingRoutes{resolver: r, apply: apply, most: NamesWait, news: make(chan struct{}, 1), all: map[string]*waitingRoute{}}
 }
 
 // put puts the routes in force that need not wait, and has the others wait: none for one that was deleted.
@@ -59,7 +59,7 @@ func (w *waitingRoutes) waiting(doc version[Route]) *waitingRoute {
 	if doc.value == nil {
 		return nil
 	}
-	names, hosts := w.resolver.hosts(doc.value.addresses())
+	names, hosts := w.resolver.Names(listedAddresses(doc.value))
 	at := &waitingRoute{doc: doc, until: time.Now().Add(w.most)}
 	for _, host := range hosts {
 		if !names.Known(host).Asked {
@@ -112,9 +112,7 @@ func (w *waitingRoutes) run(ended <-chan struct{}) {
 
 // putReady puts those in force that have waited long enough, and returns when the next has; zero if none is left.
 func (w *waitingRoutes) putReady(now time.Time) (next time.Time) {
-	w.resolver.mu.Lock()
-	names := w.resolver.groups.names
-	w.resolver.mu.Unlock()
+	names, _ := w.resolver.Names(nil)
 	w.putDue(func(at *waitingRoute) bool {
 		if !now.Before(at.until) {
 			return true

@@ -161,7 +161,7 @@ type explainedTarget struct {
 
 func explain(routes []*resolver.Route, req resolver.Request) resolver.Explanation {
 	r := resolver.New()
-	r.Apply(resolver.SourceFile, routes)
+	r.Apply(resolver.SourceFile, resolver.Bind(routes...))
 	x := r.Explain(req)
 	if resolver.OwnMethod(req.Method) {
 		x.Own = "a listener answers it itself unless its configuration says health: routed"

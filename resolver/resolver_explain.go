@@ -1,0 +1,89 @@
+package resolver
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+)
+
+// Explanation says which route a call gets and why those that would have come first do not take it.
+type Explanation struct {
+	Chosen   *Considered  `json:"chosen" yaml:"chosen"`     // nil when no route matches
+	Stronger []Considered `json:"stronger" yaml:"stronger"` // that match the method but not the call, strongest first; all of them when nothing is chosen
+	Backends []string     `json:"backends" yaml:"backends"` // of the chosen route, for people (see Backend.String)
+
+	// What names among the endpoints of the chosen route stand for, and which endpoints get no calls, for people.
+	Endpoints []string `json:"endpoints,omitempty" yaml:"endpoints,omitempty"`
+
+	// Own says that no route gets the call, or may not, since the listener answers it itself; empty for any other call.
+	Own string `json:"own,omitempty" yaml:"own,omitempty"`
+
+	// Of a chosen route in struct mode or with a schema.
+	Mode   Mode     `json:"mode,omitempty" yaml:"mode,omitempty"`
+	Schema string   `json:"schema,omitempty" yaml:"schema,omitempty"` // where it comes from, see SchemaRef.String
+	Rules  []string `json:"rules,omitempty" yaml:"rules,omitempty"`   // that messages of the method meet, in order, see Rule.String
+
+	Bypasses []Bypass `json:"bypasses,omitempty" yaml:"bypasses,omitempty"` // that the chosen route is part of
+}
+
+// Explain says why Resolve chooses as it does. It looks at every match entry: it is for people, not for calls.
+func (r *Resolver) Explain(req Request) Explanation {
+	x := Explanation{Stronger: []Considered{}, Backends: []string{}, Own: r.ownReason(&req)}
+	for _, c := range r.current.Load().all {
+		if !c.pattern.Match(req.Method) {
+			continue
+		}
+		route := c.entry.route
+		got := Considered{Route: route.Name, Priority: route.Priority, Match: route.Match[c.index].String(), Reason: cmp.Or(x.Own, c.mismatch(&req))}
+		if got.Reason == "" {
+			x.Chosen = &got
+			for _, b := range route.Backends {
+				x.Backends = append(x.Backends, b.String())
+			}
+			x.Endpoints = c.entry.backends.Explain()
+			if route.Mode == ModeStruct || route.Schema != nil {
+				x.Mode, x.Rules = route.Mode, route.rulesFor(req.Method)
+			}
+			x.Bypasses = r.Bypasses(route)
+			if route.Schema != nil {
+				x.Schema = route.Schema.String()
+			}
+			break
+		}
+		x.Stronger = append(x.Stronger, got)
+	}
+	return x
+}
+
+// Bypasses returns the bypasses that a route put beside those in force would be part of.
+func (r *Resolver) Bypasses(put *Route) []Bypass {
+	var now []*Route
+	for _, c := range r.current.Load().all {
+		if c.index == 0 { // the first entry of its route
+			now = append(now, c.entry.route)
+		}
+	}
+	return Bypasses(now, []*Route{put})
+}
+
+// UnreachableHealth returns the match entries of a route that are for health checks, and do not get them here: of the
+// listeners that the route is for, some answer them themselves; see SetOwnHealth.
+func (r *Resolver) UnreachableHealth(route *Route) []Unreachable {
+	return unreachableHealth([]*Route{route}, func(route *Route) ([]string, bool) {
+		var own []string
+		for _, l := range r.ownHealth {
+			if route.listens(l) {
+				own = append(own, l)
+			}
+		}
+		return own, len(own) > 0
+	})
+}
+
+// ownReason says for people why no route gets a call, or "" if that depends on the routes.
+func (r *Resolver) ownReason(req *Request) string {
+	if !OwnMethod(req.Method) || !slices.Contains(r.ownHealth, req.Listener) {
+		return ""
+	}
+	return fmt.Sprintf("listener %s answers it itself (health: own)", req.Listener)
+}

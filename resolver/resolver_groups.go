@@ -1,0 +1,31 @@
+package resolver
+
+import (
+	"cmp"
+	"slices"
+)
+
+// Groups says how the endpoints of all routes in force do. It is for people and metrics: it looks at all routes.
+func (r *Resolver) Groups() []GroupState {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	routes := map[*group][]string{}
+	for _, entries := range r.sources {
+		for route, e := range entries {
+			for _, g := range e.backends.Clusters() {
+				routes[g] = append(routes[g], route.Name)
+			}
+		}
+	}
+	all := make([]GroupState, 0, len(routes))
+	for g, names := range routes {
+		slices.Sort(names)
+		state := g.state()
+		state.Routes = slices.Compact(names) // two sources may have a route of one name
+		all = append(all, state)
+	}
+	slices.SortFunc(all, func(a, b GroupState) int {
+		return cmp.Or(a.GroupName.compare(b.GroupName), slices.Compare(a.Routes, b.Routes))
+	})
+	return all
+}

@@ -1,0 +1,22 @@
+package resolver
+
+import (
+	"cmp"
+	"slices"
+)
+
+// Loads returns those of all routes in force. It is for people and metrics: it looks at all routes.
+func (r *Resolver) Loads() []RouteLoad {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all []RouteLoad
+	for _, routes := range r.sources {
+		for _, e := range routes {
+			all = append(all, e.backends.Load())
+		}
+	}
+	slices.SortFunc(all, func(a, b RouteLoad) int {
+		return cmp.Or(cmp.Compare(a.Route, b.Route), cmp.Compare(a.Source, b.Source))
+	})
+	return all
+}
