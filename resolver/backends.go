@@ -79,19 +79,17 @@ func (u *Use) Release(b *Backends) {
 	s.standings.release(b.limits)
 }
 
-// Target returns where a call of the route goes; pattern is that of the match entry that it met. It does not allocate.
-func (b *Backends) Target(pattern string, req *Request) Target {
+// Aim makes t, which is new, the target of a call of the route; pattern is that of the match entry that the call met. It does
+// not allocate.
+func (b *Backends) Aim(t *Target, pattern string, req *Request) {
 	r := b.route
-	t := Target{
-		Route: r.Name, Pattern: pattern, Mode: r.Mode, Authority: r.Authority,
-		Timeout: r.Timeout, IdleTimeout: r.IdleTimeout, MaxStreamAge: r.MaxStreamAge,
-		Retry: r.Retry, Hedge: r.Hedge, Program: b.program,
-		backends: b,
-	}
+	t.Route, t.Pattern, t.Mode, t.Authority = r.Name, pattern, r.Mode, r.Authority
+	t.Timeout, t.IdleTimeout, t.MaxStreamAge = r.Timeout, r.IdleTimeout, r.MaxStreamAge
+	t.Retry, t.Hedge, t.Program = r.Retry, r.Hedge, b.program
+	t.backends = b
 	if r.Balancer != nil && r.Balancer.Hash != nil {
 		t.key = hashOf(*r.Balancer.Hash, req)
 	}
-	return t
 }
 
 // newTurns returns what takes the backends in turn, in the place of before, which may be nil.

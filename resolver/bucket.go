@@ -30,7 +30,7 @@ func (b *bucket) under(parent *bucket) { b.parent = parent }
 // finish is called when all buckets have their candidates and parents.
 func (b *bucket) finish() {
 	for up := b; up != nil; up = up.parent {
-		b.above = max(b.above, up.list[0].entry.route.Priority)
+		b.above = max(b.above, up.list[0].route.Priority)
 	}
 	if len(b.list) >= indexFrom {
 		b.index = newIndex(b.list)
@@ -40,13 +40,13 @@ func (b *bucket) finish() {
 // find returns the strongest candidate that the call meets and whose priority is above floor, or nil.
 func (b *bucket) find(req *Request, floor int) *candidate {
 	if b.index != nil && len(req.Authority) <= maxIndexedAuthority {
-		if c := b.index.find(req); c != nil && c.entry.route.Priority > floor {
+		if c := b.index.find(req); c != nil && c.route.Priority > floor {
 			return c
 		}
 		return nil
 	}
 	for _, c := range b.list {
-		if c.entry.route.Priority <= floor {
+		if c.route.Priority <= floor {
 			return nil
 		}
 		if c.meets(req) {

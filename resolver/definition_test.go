@@ -213,7 +213,7 @@ func TestResolve_AgreesWithItsDefinition(t *testing.T) {
 			req := w.request()
 			got := ""
 			if c := r.current.Load().lookup(&req); c != nil {
-				got = fmt.Sprintf("%s/%d", c.entry.route.Name, c.index)
+				got = fmt.Sprintf("%s/%d", c.route.Name, c.index)
 				matched++
 			}
 			want := slowResolve(routes, req)

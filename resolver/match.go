@@ -10,10 +10,12 @@ import (
 
 // candidate is one match entry of one route, ready to be compared with calls. It is immutable.
 type candidate struct {
-	entry     *entry
+	entry     any // an *Entry of the table's kind
+	route     *Route
+	source    string
 	index     int // of the match entry in its route
 	pattern   Pattern
-	method    string // the pattern as written
+	method    string // the pattern as it is written
 	authority string // in lower case, "" for any; "*." is cut off and wild set
 	wild      bool
 	port      bool // authority has a port
@@ -26,13 +28,13 @@ type headerCondition struct {
 }
 
 // newCandidate compiles a valid match entry.
-func newCandidate(e *entry, index int) (*candidate, error) {
-	m := e.route.Match[index]
+func newCandidate(route *Route, source string, index int) (*candidate, error) {
+	m := route.Match[index]
 	p, err := ParsePattern(m.Method)
 	if err != nil {
 		return nil, err
 	}
-	c := &candidate{entry: e, index: index, pattern: p, method: m.Method}
+	c := &candidate{route: route, source: source, index: index, pattern: p, method: m.Method}
 	c.authority, c.wild = strings.CutPrefix(strings.ToLower(m.Authority), "*.")
 	c.port = hostOf(c.authority) != c.authority
 	for _, h := range m.Headers {
@@ -45,6 +47,17 @@ func newCandidate(e *entry, index int) (*candidate, error) {
 		c.headers = append(c.headers, cond)
 	}
 	return c, nil
+}
+
+// candidatesOf returns those of a valid route; entry is theirs.
+func candidatesOf(route *Route, source string, entry any) (all []*candidate) {
+	for i := range route.Match {
+		if c, err := newCandidate(route, source, i); err == nil { // routes are valid here; what is not matches nothing
+			c.entry = entry
+			all = append(all, c)
+		}
+	}
+	return all
 }
 
 // conditions counts what a call must meet beside the method.
@@ -60,8 +73,8 @@ func (c *candidate) conditions() int {
 // name, then the source, then the order in the document.
 func compareCandidates(a, b *candidate) int {
 	switch {
-	case a.entry.route.Priority != b.entry.route.Priority:
-		return cmp.Compare(b.entry.route.Priority, a.entry.route.Priority)
+	case a.route.Priority != b.route.Priority:
+		return cmp.Compare(b.route.Priority, a.route.Priority)
 	case a.pattern.moreSpecific(b.pattern):
 		return -1
 	case b.pattern.moreSpecific(a.pattern):
@@ -69,8 +82,8 @@ func compareCandidates(a, b *candidate) int {
 	}
 	return cmp.Or(
 		cmp.Compare(b.conditions(), a.conditions()),
-		cmp.Compare(a.entry.route.Name, b.entry.route.Name),
-		cmp.Compare(a.entry.source, b.entry.source),
+		cmp.Compare(a.route.Name, b.route.Name),
+		cmp.Compare(a.source, b.source),
 		cmp.Compare(a.index, b.index),
 	)
 }
@@ -141,14 +154,14 @@ func (h *headerCondition) meets(header map[string][]string) bool {
 
 // mismatch says why a call does not meet the candidate's conditions, listener and method included, or "" if it does.
 func (c *candidate) mismatch(req *Request) string {
-	if r := c.entry.route; !r.listens(req.Listener) {
+	if r := c.route; !r.listens(req.Listener) {
 		return fmt.Sprintf("listener: %q, want %s", req.Listener, strings.Join(r.Listeners, " or "))
 	}
 	if !c.pattern.Match(req.Method) {
 		return fmt.Sprintf("method: want %s", c.method)
 	}
 	if c.authority != "" && !c.meetsAuthority(req.Authority) {
-		return fmt.Sprintf("authority: %q, want %s", req.Authority, c.entry.route.Match[c.index].Authority)
+		return fmt.Sprintf("authority: %q, want %s", req.Authority, c.route.Match[c.index].Authority)
 	}
 	for i := range c.headers {
 		if h := &c.headers[i]; !h.meets(req.Header) {

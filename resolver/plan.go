@@ -144,11 +144,11 @@ func (p *Plan) compare(now, then *takers, changed, put map[Pattern]bool) {
 			p.Calls = append(p.Calls, PlannedCalls{Method: pattern.String(), Now: describe(takeNow), Then: describe(takeThen)})
 		}
 		for _, c := range idle {
-			isPut := slices.ContainsFunc(p.Routes, func(r PlannedRoute) bool { return r.Name == c.entry.route.Name })
+			isPut := slices.ContainsFunc(p.Routes, func(r PlannedRoute) bool { return r.Name == c.route.Name })
 			tookCalls := slices.ContainsFunc(takeNow, func(d *candidate) bool { return sameEntry(d, c.candidate) })
 			if isPut || tookCalls {
 				p.Unreached = append(p.Unreached, Unreached{
-					Route: c.entry.route.Name, Match: c.entry.route.Match[c.index].String(), By: c.by.describe(),
+					Route: c.route.Name, Match: c.route.Match[c.index].String(), By: c.by.describe(),
 				})
 			}
 		}
@@ -173,7 +173,7 @@ func concerned(now, then *takers, changed, put map[Pattern]bool) []Pattern {
 
 // sameEntry reports whether two match entries, maybe of two versions of a route, take the same calls to the same route.
 func sameEntry(a, b *candidate) bool {
-	return a.entry.route.Name == b.entry.route.Name && a.pattern == b.pattern && a.conditionText() == b.conditionText()
+	return a.route.Name == b.route.Name && a.pattern == b.pattern && a.conditionText() == b.conditionText()
 }
 
 func describe(list []*candidate) []Taker {
@@ -185,8 +185,8 @@ func describe(list []*candidate) []Taker {
 }
 
 func (c *candidate) describe() Taker {
-	t := Taker{Route: c.entry.route.Name, Method: c.method, Conditions: c.conditionText(), Backends: []string{}}
-	for _, b := range c.entry.route.Backends {
+	t := Taker{Route: c.route.Name, Method: c.method, Conditions: c.conditionText(), Backends: []string{}}
+	for _, b := range c.route.Backends {
 		t.Backends = append(t.Backends, b.String())
 	}
 	return t
@@ -194,10 +194,10 @@ func (c *candidate) describe() Taker {
 
 // conditionText says what a call must meet beside the method, or "" if nothing.
 func (c *candidate) conditionText() string {
-	m := c.entry.route.Match[c.index]
+	m := c.route.Match[c.index]
 	m.Method = ""
 	text := m.String()
-	if l := c.entry.route.Listeners; len(l) > 0 {
+	if l := c.route.Listeners; len(l) > 0 {
 		text += " listener=" + strings.Join(l, "|")
 	}
 	return strings.TrimPrefix(text, " ")

@@ -140,7 +140,7 @@ func TestTakers_AgreeWithResolve(t *testing.T) {
 		for p := range all.byPattern {
 			_, list := all.of(p)
 			for _, c := range list {
-				idle[fmt.Sprintf("%s/%d", c.entry.route.Name, c.index)] = c
+				idle[fmt.Sprintf("%s/%d", c.route.Name, c.index)] = c
 			}
 		}
 		idles += len(idle)
@@ -152,12 +152,12 @@ func TestTakers_AgreeWithResolve(t *testing.T) {
 			}
 			got, want := "", ""
 			if c := r.current.Load().lookup(&req); c != nil {
-				want = fmt.Sprintf("%s/%d", c.entry.route.Name, c.index)
+				want = fmt.Sprintf("%s/%d", c.route.Name, c.index)
 				matched++
 			}
 			taking, _ := all.of(p)
 			if i := slices.IndexFunc(taking, func(c *candidate) bool { return c.mismatch(&req) == "" }); i >= 0 {
-				got = fmt.Sprintf("%s/%d", taking[i].entry.route.Name, taking[i].index)
+				got = fmt.Sprintf("%s/%d", taking[i].route.Name, taking[i].index)
 			}
 			if got != want {
 				t.Fatalf("got %q, want %q for %+v of:\n%s", got, want, req, show(routes))

@@ -13,10 +13,10 @@ import (
 type Resolver struct {
 	*groups
 
-	current atomic.Pointer[table]
+	current atomic.Pointer[Table[*Backends]]
 
-	mu      sync.Mutex                        // guards what follows, and the order of swaps; taken within a change of the clusters
-	sources map[string]map[*BoundRoute]*entry // by the name of the source
+	mu      sync.Mutex                                   // guards what follows, and the order of swaps; taken within a change of the clusters
+	sources map[string]map[*BoundRoute]*Entry[*Backends] // by the name of the source
 
 	listeners []string // set once; see New
 	ownHealth []string // set once; see SetOwnHealth
@@ -26,8 +26,8 @@ type Resolver struct {
 // which costs a table for each. The caller closes it: routes stay in force with their endpoints as they are then, and
 // Apply, Update and SetInstances do nothing any more.
 func New(listeners ...string) *Resolver {
-	r := &Resolver{groups: NewSet(), sources: map[string]map[*BoundRoute]*entry{}, listeners: listeners}
-	r.current.Store(newTable(nil, listeners))
+	r := &Resolver{groups: NewSet(), sources: map[string]map[*BoundRoute]*Entry[*Backends]{}, listeners: listeners}
+	r.rebuildLocked()
 	return r
 }
 
@@ -37,12 +37,12 @@ func (r *Resolver) SetOwnHealth(listeners ...string) { r.ownHealth = listeners }
 
 // Resolve returns the target of a call, and false if no route matches. It neither blocks nor, except in regular
 // expressions, allocates.
-func (r *Resolver) Resolve(req Request) (Target, bool) {
-	c := r.current.Load().lookup(&req)
-	if c == nil {
-		return Target{}, false
+func (r *Resolver) Resolve(req Request) (t Target, ok bool) {
+	e, pattern := r.current.Load().Lookup(&req)
+	if e != nil {
+		e.With.Aim(&t, pattern, &req)
 	}
-	return c.entry.backends.Target(c.method, &req), true
+	return t, e != nil
 }
 
 // Preview is Resolve for people: the target has an Address that the call may get, which is empty if no endpoint may be
@@ -67,11 +67,11 @@ func (r *Resolver) Apply(source string, routes []*BoundRoute) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	before := r.sources[source]
-	now := make(map[*BoundRoute]*entry, len(routes))
+	now := make(map[*BoundRoute]*Entry[*Backends], len(routes))
 	for _, route := range routes {
 		e := before[route]
 		if e == nil {
-			e = newEntry(use, route, source)
+			e = NewEntry(route.Route, source, use.Acquire(route.Route, source, route.Program))
 		}
 		now[route] = e
 	}
@@ -79,7 +79,7 @@ func (r *Resolver) Apply(source string, routes []*BoundRoute) {
 	r.rebuildLocked()
 	for route, e := range before { // after the others are made: what both use stays
 		if now[route] == nil {
-			use.Release(e.backends)
+			use.Release(e.With)
 		}
 	}
 }
@@ -96,49 +96,39 @@ func (r *Resolver) Update(source string, gone, added []*BoundRoute) {
 	defer r.mu.Unlock()
 	routes := r.sources[source]
 	if routes == nil {
-		routes = map[*BoundRoute]*entry{}
+		routes = map[*BoundRoute]*Entry[*Backends]{}
 		r.sources[source] = routes
 	}
-	removed := map[*entry]bool{}
+	var removed, come []*Entry[*Backends]
 	for _, route := range gone {
 		if e := routes[route]; e != nil {
-			removed[e] = true
+			removed = append(removed, e)
 			delete(routes, route)
 		}
 	}
-	var candidates []*candidate
-	rebuild := false
-	current := r.current.Load()
 	for _, route := range added {
-		e := newEntry(use, route, source)
+		e := NewEntry(route.Route, source, use.Acquire(route.Route, source, route.Program))
 		routes[route] = e
-		candidates = append(candidates, e.candidates...)
-		for _, l := range route.Listeners { // one that no route named before needs a table of its own
-			if current.listeners[l] == nil && (len(r.listeners) == 0 || slices.Contains(r.listeners, l)) {
-				rebuild = true
-			}
-		}
+		come = append(come, e)
 	}
-	for e := range removed { // after the others are made: what both use stays
-		use.Release(e.backends)
+	for _, e := range removed { // after the others are made: what both use stays
+		use.Release(e.With)
 	}
-	slices.SortFunc(candidates, compareCandidates)
-	if !rebuild {
-		if next := current.updated(removed, candidates); next != nil {
-			r.current.Store(next)
-			return
-		}
+	if next, ok := r.current.Load().Updated(removed, come); ok {
+		r.current.Store(&next)
+		return
 	}
 	r.rebuildLocked()
 }
 
 // rebuildLocked puts a new table of all routes in force.
 func (r *Resolver) rebuildLocked() {
-	var entries []*entry
+	var entries []*Entry[*Backends]
 	for _, routes := range r.sources {
 		entries = slices.AppendSeq(entries, maps.Values(routes))
 	}
-	r.current.Store(newTable(entries, r.listeners))
+	next := NewTable(entries, r.listeners)
+	r.current.Store(&next)
 }
 
 // Documents counts the routes and instances in force.

@@ -1,7 +1,6 @@
 package resolver
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 )
@@ -28,42 +27,29 @@ type Explanation struct {
 
 // Explain says why Resolve chooses as it does. It looks at every match entry: it is for people, not for calls.
 func (r *Resolver) Explain(req Request) Explanation {
-	x := Explanation{Stronger: []Considered{}, Backends: []string{}, Own: r.ownReason(&req)}
-	for _, c := range r.current.Load().all {
-		if !c.pattern.Match(req.Method) {
-			continue
-		}
-		route := c.entry.route
-		got := Considered{Route: route.Name, Priority: route.Priority, Match: route.Match[c.index].String(), Reason: cmp.Or(x.Own, c.mismatch(&req))}
-		if got.Reason == "" {
-			x.Chosen = &got
-			for _, b := range route.Backends {
-				x.Backends = append(x.Backends, b.String())
-			}
-			x.Endpoints = c.entry.backends.Explain()
-			if route.Mode == ModeStruct || route.Schema != nil {
-				x.Mode, x.Rules = route.Mode, route.rulesFor(req.Method)
-			}
-			x.Bypasses = r.Bypasses(route)
-			if route.Schema != nil {
-				x.Schema = route.Schema.String()
-			}
-			break
-		}
-		x.Stronger = append(x.Stronger, got)
+	x := Explanation{Backends: []string{}, Own: r.ownReason(&req)}
+	e, why := r.current.Load().Explain(&req, x.Own)
+	if x.Chosen, x.Stronger = why.Chosen, why.Stronger; e == nil {
+		return x
+	}
+	route := e.Route
+	for _, b := range route.Backends {
+		x.Backends = append(x.Backends, b.String())
+	}
+	x.Endpoints = e.With.Explain()
+	if route.Mode == ModeStruct || route.Schema != nil {
+		x.Mode, x.Rules = route.Mode, route.rulesFor(req.Method)
+	}
+	x.Bypasses = r.Bypasses(route)
+	if route.Schema != nil {
+		x.Schema = route.Schema.String()
 	}
 	return x
 }
 
 // Bypasses returns the bypasses that a route put beside those in force would be part of.
 func (r *Resolver) Bypasses(put *Route) []Bypass {
-	var now []*Route
-	for _, c := range r.current.Load().all {
-		if c.index == 0 { // the first entry of its route
-			now = append(now, c.entry.route)
-		}
-	}
-	return Bypasses(now, []*Route{put})
+	return Bypasses(r.current.Load().Routes(), []*Route{put})
 }
 
 // UnreachableHealth returns the match entries of a route that are for health checks, and do not get them here: of the

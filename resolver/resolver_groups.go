@@ -12,7 +12,7 @@ func (r *Resolver) Groups() []GroupState {
 	routes := map[*group][]string{}
 	for _, entries := range r.sources {
 		for route, e := range entries {
-			for _, g := range e.backends.Clusters() {
+			for _, g := range e.With.Clusters() {
 				routes[g] = append(routes[g], route.Name)
 			}
 		}

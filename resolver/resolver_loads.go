@@ -12,7 +12,7 @@ func (r *Resolver) Loads() []RouteLoad {
 	var all []RouteLoad
 	for _, routes := range r.sources {
 		for _, e := range routes {
-			all = append(all, e.backends.Load())
+			all = append(all, e.With.Load())
 		}
 	}
 	slices.SortFunc(all, func(a, b RouteLoad) int {

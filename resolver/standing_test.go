@@ -294,6 +294,6 @@ func TestRoundRobin_BetweenBackendsIsExact(t *testing.T) {
 	r, uneven := New(), doc("", 2, 1)
 	t.Cleanup(r.Close)
 	r.Apply("file", bound(uneven))
-	b := r.sources["file"][bound(uneven)[0]].backends
+	b := r.sources["file"][bound(uneven)[0]].With
 	require.Zero(t, testing.AllocsPerRun(100, func() { b.draw() }))
 }

@@ -12,6 +12,7 @@ import (
 // and one for each dot of the service's name, however many routes there are; entries of one prefix that differ by
 // authority or by the value of a header are found by those.
 type table struct {
+	own       []string            // listeners that it is asked about; none for whatever routes name
 	all       []*candidate        // strongest first
 	listeners map[string]*methods // of the listeners that some route names
 	others    *methods            // of every other listener
@@ -27,25 +28,19 @@ type methods struct {
 	any      *bucket
 }
 
-// entry is a route that is ready to take calls.
-type entry struct {
-	route      *Route
-	source     string
-	backends   *Backends
-	candidates []*candidate
-}
-
-// newTable builds a table from the entries of valid routes, for the listeners that own has, or every one that a route
+// newTable builds a table from the candidates of valid routes, for the listeners that own has, or every one that a route
 // names if own is empty.
-func newTable(entries []*entry, own []string) *table {
-	t := &table{listeners: map[string]*methods{}}
+func newTable(candidates [][]*candidate, own []string) *table {
+	t := &table{own: own, listeners: map[string]*methods{}}
 	var between pauses
-	for _, e := range entries {
+	for _, of := range candidates {
 		between.yield()
-		t.all = append(t.all, e.candidates...)
-		for _, l := range e.route.Listeners {
-			if len(own) == 0 || slices.Contains(own, l) {
-				t.listeners[l] = nil
+		t.all = append(t.all, of...)
+		for _, c := range of[:min(len(of), 1)] {
+			for _, l := range c.route.Listeners {
+				if t.isOwn(l) {
+					t.listeners[l] = nil
+				}
 			}
 		}
 	}
@@ -55,6 +50,11 @@ func newTable(entries []*entry, own []string) *table {
 		t.listeners[l] = newMethods(t.all, l)
 	}
 	return t
+}
+
+// isOwn reports whether the table is asked about a listener that routes name.
+func (t *table) isOwn(listener string) bool {
+	return len(t.own) == 0 || slices.Contains(t.own, listener)
 }
 
 // mergeCandidates merges two sorted lists.
@@ -89,7 +89,7 @@ func newMethods(all []*candidate, listener string) *methods {
 	var between pauses
 	for _, c := range all {
 		between.yield()
-		if c.entry.route.listens(listener) {
+		if c.route.listens(listener) {
 			m.make(c.pattern).add(c)
 		}
 	}
@@ -164,7 +164,7 @@ func (t *table) lookup(req *Request) *candidate {
 	floor := math.MinInt // only a higher priority beats what a narrower bucket has
 	for ; b != nil && b.above > floor; b = b.parent {
 		if c := b.find(req, floor); c != nil {
-			best, floor = c, c.entry.route.Priority
+			best, floor = c, c.route.Priority
 		}
 	}
 	return best
@@ -211,4 +211,31 @@ func (m *methods) packageOf(name string) *bucket {
 		name = name[:dot]
 	}
 	return m.any
+}
+
+// Routes returns the routes of the table, one after the other as their first match entries win.
+func (t *table) Routes() (all []*Route) {
+	for _, c := range t.all {
+		if c.index == 0 {
+			all = append(all, c.route)
+		}
+	}
+	return all
+}
+
+func (t *table) ofService(service string, req Request) (all []*candidate) {
+	whole := Pattern{Kind: KindService, Prefix: "/" + service + "/"}
+	req.Method = whole.String() // which no pattern of a single method matches
+	if !ValidMethod(whole.Prefix + "x") {
+		return nil
+	}
+	if c := t.lookup(&req); c != nil {
+		return []*candidate{c}
+	}
+	for _, c := range t.all {
+		if c.pattern.Kind == KindExact && slices.Contains(c.pattern.enclosing(), whole) && c.route.listens(req.Listener) && c.meets(&req) {
+			all = append(all, c)
+		}
+	}
+	return all
 }

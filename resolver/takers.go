@@ -14,11 +14,8 @@ type takers struct {
 func newTakers(routes []*Route) *takers {
 	t := &takers{byPattern: map[Pattern][]*candidate{}}
 	for _, r := range routes {
-		e := &entry{route: r}
-		for i := range r.Match {
-			if c, err := newCandidate(e, i); err == nil {
-				t.byPattern[c.pattern] = append(t.byPattern[c.pattern], c)
-			}
+		for _, c := range candidatesOf(r, "", nil) {
+			t.byPattern[c.pattern] = append(t.byPattern[c.pattern], c)
 		}
 	}
 	for _, list := range t.byPattern {
@@ -56,8 +53,8 @@ type idleCandidate struct {
 // includes reports whether every call that meets the conditions of d, other than that on the method, is sure to meet
 // those of c. It may miss that, where only several conditions of d together imply one of c.
 func (c *candidate) includes(d *candidate) bool {
-	if want := c.entry.route.Listeners; len(want) > 0 {
-		got := d.entry.route.Listeners
+	if want := c.route.Listeners; len(want) > 0 {
+		got := d.route.Listeners
 		if len(got) == 0 || slices.ContainsFunc(got, func(l string) bool { return !slices.Contains(want, l) }) {
 			return false
 		}

@@ -13,28 +13,32 @@ const (
 	mostChanged  = 512 // prefixes in methods.changed
 )
 
-// updated returns a table in which the candidates of some routes have gone and others have come, or nil if that is a
-// change for newTable. added is sorted.
-func (t *table) updated(gone map[*entry]bool, added []*candidate) *table {
+// updated returns the table without the candidates of some entries, which are removed, and with others, or nil if that is a
+// change for newTable.
+func (t *table) updated(without map[any]bool, removed, added []*candidate) *table {
 	patterns := map[Pattern]bool{}
-	for e := range gone {
-		for _, c := range e.candidates {
-			patterns[c.pattern] = true
-		}
+	for _, c := range removed {
+		patterns[c.pattern] = true
 	}
 	for _, c := range added {
 		patterns[c.pattern] = true
+		for _, l := range c.route.Listeners { // one that no route named before needs methods of its own
+			if t.listeners[l] == nil && t.isOwn(l) {
+				return nil
+			}
+		}
 	}
+	slices.SortFunc(added, compareCandidates)
 	if len(patterns) > mostUpdates || patterns[Pattern{Kind: KindAny}] {
 		return nil
 	}
 	kept := make([]*candidate, 0, len(t.all)+len(added))
 	for _, c := range t.all {
-		if !gone[c.entry] {
+		if !without[c.entry] {
 			kept = append(kept, c)
 		}
 	}
-	next := &table{all: mergeCandidates(kept, added), listeners: make(map[string]*methods, len(t.listeners))}
+	next := &table{own: t.own, all: mergeCandidates(kept, added), listeners: make(map[string]*methods, len(t.listeners))}
 	if next.others = t.others.updated(next.all, "", patterns); next.others == nil {
 		return nil
 	}
@@ -58,7 +62,7 @@ func (m *methods) updated(all []*candidate, listener string, patterns map[Patter
 		between.yield()
 		for p := range patterns {
 			if strings.HasPrefix(c.pattern.Prefix, p.Prefix) {
-				if c.entry.route.listens(listener) {
+				if c.route.listens(listener) {
 					affected[c.pattern] = append(affected[c.pattern], c)
 				}
 				break
