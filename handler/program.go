@@ -25,7 +25,7 @@ var _ resolver.Compiler = CompileRoute
 // CompileRoute is the resolver.Compiler whose programs Proxy runs. It fails if the rules of a valid route do not fit its
 // schema; the error names every rule and field. Without the schema that a route names, it says what can be said of the
 // rules alone, and the program is of no use.
-func CompileRoute(r *resolver.Route, s *schema.Schema) (resolver.Program, error) {
+func CompileRoute(r *resolver.Route, s *schema.Schema) (any, error) {
 	p := &program{pass: r.Struct != nil && r.Struct.OnDecodeError == resolver.DecodeErrorPass}
 	if r.Struct != nil {
 		for _, r := range r.Struct.Rules {

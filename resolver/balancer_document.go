@@ -30,7 +30,7 @@ type Balancer struct {
 }
 
 const (
-	minSlowStart    = minRampStep
+	minSlowStart    = MinSlowStartStep
 	maxSlowStart    = time.Hour
 	minDecay        = 100 * time.Millisecond
 	maxDecay        = 10 * time.Minute
@@ -77,3 +77,6 @@ func (b Balancer) problems() (errs []error) {
 	}
 	return errs
 }
+
+// MinSlowStartStep is the time between two steps of a slow start, at least.
+const MinSlowStartStep = 100 * time.Millisecond

@@ -65,14 +65,6 @@ func newBindings(compile Compiler, apply func(gone, added []*BoundRoute), log *s
 	}
 }
 
-// document returns the route, nil for none.
-func (r *BoundRoute) document() *Route {
-	if r == nil {
-		return nil
-	}
-	return r.Route
-}
-
 // delta has what was in force before of each route that gets another version, nil for nothing. A route may get one more
 // than once before the delta is applied.
 type delta map[*binding]*BoundRoute

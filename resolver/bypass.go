@@ -71,7 +71,7 @@ func (g guardIndex) add(r *Route) {
 	}
 	for i := range r.Backends {
 		b := &r.Backends[i]
-		for target := range b.targets() {
+		for target := range targetsOf(b) {
 			g[target.key] = append(g[target.key], guard{r, b})
 		}
 	}
@@ -79,18 +79,18 @@ func (g guardIndex) add(r *Route) {
 
 // passed appends to found the bypasses by entries of r, one for each guard.
 func (g guardIndex) passed(r *Route, found []Bypass) []Bypass {
-	if len(g) == 0 || !r.takesUnknown() {
+	if len(g) == 0 || !takesUnknown(r) {
 		return found
 	}
 	seen := map[*Route]bool{r: true}
 	for i := range r.Backends {
 		b := &r.Backends[i]
-		for target := range b.targets() {
+		for target := range targetsOf(b) {
 			for _, guard := range g[target.key] {
 				if len(found) >= mostBypasses {
 					return found
 				}
-				if seen[guard.route] || guard.route.Name == r.Name || !b.overlaps(guard.backend) || !sharesListener(r, guard.route) {
+				if seen[guard.route] || guard.route.Name == r.Name || !overlap(b, guard.backend) || !sharesListener(r, guard.route) {
 					continue
 				}
 				if by, past, ok := passes(r, guard.route); ok {
@@ -111,7 +111,7 @@ func passes(r, guard *Route) (by, past string, ok bool) {
 			continue
 		}
 		for _, gm := range guard.Match {
-			if g, err := ParsePattern(gm.Method); err == nil && p.mayPass(g) {
+			if g, err := ParsePattern(gm.Method); err == nil && mayPass(p, g) {
 				return m.Method, gm.Method, true
 			}
 		}
@@ -122,25 +122,25 @@ func passes(r, guard *Route) (by, past string, ok bool) {
 // mayPass reports whether some method of p that g does not match is one that g matches to a server that looks at the last
 // part of a service's name only. Where both are broad, it may be; a service that is named is an exception that somebody
 // made, unless its name ends as that of a service of g.
-func (p Pattern) mayPass(g Pattern) bool {
+func mayPass(p, g Pattern) bool {
 	if slices.Contains(p.enclosing(), g) {
 		return false // g has them all
 	}
-	ours, method := p.lastParts()
-	guarded, guardedMethod := g.lastParts()
+	ours, method := lastParts(p)
+	guarded, guardedMethod := lastParts(g)
 	switch {
 	case ours == "": // * or a package
 		return true
 	case guarded == "":
 		return false
-	case p.service() == g.service():
+	case serviceOfPattern(p) == serviceOfPattern(g):
 		return false
 	}
 	return ours == guarded && (method == "" || guardedMethod == "" || method == guardedMethod)
 }
 
-// service returns the service that the pattern is of, or "" if it is of more than one.
-func (p Pattern) service() string {
+// serviceOfPattern returns the service that a pattern is of, or "" if it is of more than one.
+func serviceOfPattern(p Pattern) string {
 	if p.Kind < KindService {
 		return ""
 	}
@@ -148,11 +148,31 @@ func (p Pattern) service() string {
 }
 
 // lastParts returns the last part of the name of the pattern's service, and its method. Either is "" if there are several.
-func (p Pattern) lastParts() (service, method string) {
-	service = p.service()
+func lastParts(p Pattern) (service, method string) {
+	service = serviceOfPattern(p)
 	service = service[strings.LastIndexByte(service, '.')+1:]
 	if p.Kind == KindExact {
 		method = p.Prefix[strings.LastIndexByte(p.Prefix, '/')+1:]
 	}
 	return service, method
+}
+
+// takesUnknown reports whether the route forwards calls of methods that it knows nothing of. With a schema, struct mode
+// does so only if it is to pass what it cannot decode.
+func takesUnknown(r *Route) bool {
+	return r.Mode != ModeStruct || r.Schema == nil || r.Struct != nil && r.Struct.OnDecodeError == DecodeErrorPass
+}
+
+// overlap reports whether two backends that name the same service or address may have an endpoint in common.
+func overlap(b, o *Backend) bool {
+	for k, v := range b.Tags {
+		if other, ok := o.Tags[k]; ok && other != v {
+			return false
+		}
+	}
+	return true
+}
+
+func sharesListener(a, b *Route) bool {
+	return len(a.Listeners) == 0 || len(b.Listeners) == 0 || slices.ContainsFunc(a.Listeners, func(l string) bool { return b.listens(l) })
 }

@@ -18,8 +18,8 @@ type target struct {
 	written []string
 }
 
-// targets visits the backend's service, or its addresses: localhost for each of those that it is.
-func (b *Backend) targets() iter.Seq[target] {
+// targetsOf visits a backend's service, or its addresses: localhost for each of those that it is.
+func targetsOf(b *Backend) iter.Seq[target] {
 	return func(yield func(target) bool) {
 		if b.Service != "" {
 			text := "service " + b.Service
@@ -31,7 +31,7 @@ func (b *Backend) targets() iter.Seq[target] {
 			if err != nil {
 				continue // endpoints of routes are valid
 			}
-			for _, t := range at.targets() {
+			for _, t := range targetsOfAddress(at) {
 				t.text = e.Address
 				if !yield(t) {
 					return
@@ -41,7 +41,7 @@ func (b *Backend) targets() iter.Seq[target] {
 	}
 }
 
-func (a address) targets() (all []target) {
+func targetsOfAddress(a address) (all []target) {
 	if a.path != "" {
 		return []target{{key: unixPrefix + path.Clean(a.path), written: []string{strings.ToLower(path.Base(a.path))}}}
 	}

@@ -2,33 +2,10 @@ package resolver
 
 import (
 	"fmt"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 )
-
-// bypassRoutes parses routes, one a line: name, method, and what else the document has.
-func bypassRoutes(t *testing.T, lines string) (routes []*Route) {
-	t.Helper()
-	for line := range strings.Lines(strings.TrimSpace(lines)) {
-		name, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
-		method, more, _ := strings.Cut(rest, " ")
-		if !strings.Contains(more, "backends") {
-			more = strings.TrimPrefix(more+`, backends: [{endpoints: [{address: "h:1"}]}]`, ", ")
-		}
-		more = strings.ReplaceAll(more, "RULES", "mode: struct, schema: {name: s}, struct: {rules: [{on: request, action: reject}]}")
-		r, err := ParseRoute([]byte(fmt.Sprintf("{name: %s, match: [{method: %q}], %s}", name, method, more)))
-		require.NoError(t, err, line)
-		routes = append(routes, r)
-	}
-	return routes
-}
-
-// spelled returns a route with rules and one without that lead to an address each.
-func spelled(guard, all string) string {
-	return fmt.Sprintf("guard /e.E/* RULES, backends: [{endpoints: [{address: '%s'}]}]\nall * backends: [{endpoints: [{address: '%s'}]}]", guard, all)
-}
 
 func shownBypasses(all []Bypass) (shown []string) {
 	for _, b := range all {
@@ -96,11 +73,11 @@ func TestBypasses_OfRoutesThatReachWhatAnotherGuards(t *testing.T) {
 			require.Empty(t, Bypasses(routes, nil), "nothing is put")
 			require.Empty(t, Bypasses(routes, bypassRoutes(t, "elsewhere /x.Y/* backends: [{service: elsewhere}]")), "none of them is put")
 
-			r := New()
-			r.Apply(SourceFile, bound(routes[last:]...))
+			inForce := newTables()
+			inForce.Apply("file", routes[last:])
 			var got []string
 			for _, put := range routes[:last] {
-				got = append(got, shownBypasses(r.Bypasses(put))...)
+				got = append(got, shownBypasses(Bypasses(inForce.current.Routes(), []*Route{put}))...)
 			}
 			require.Equal(t, c.want, got, "beside those in force")
 		})
@@ -114,47 +91,4 @@ func TestBypasses_AreBounded(t *testing.T) {
 		guards = append(guards, bypassRoutes(t, fmt.Sprintf("guard-%d /e.E%d/* RULES", i, i))...)
 	}
 	require.Len(t, Bypasses(guards, bypassRoutes(t, "all *")), mostBypasses)
-}
-
-func TestBypasses_OfRoutesInEtcd(t *testing.T) {
-	t.Parallel()
-	s := newStore(t)
-	put := bypassRoutes(t, "all *\nother /o.Other/* backends: [{service: elsewhere}]")
-	_, err := s.PutAll(t.Context(), put)
-	require.NoError(t, err)
-	got, err := s.Bypasses(t.Context(), bypassRoutes(t, "guard /e.E/* RULES"))
-	require.NoError(t, err)
-	require.Equal(t, []string{"all * > guard /e.E/* at h:1"}, shownBypasses(got))
-	got, err = s.Bypasses(t.Context(), bypassRoutes(t, "guard /e.E/* RULES\nall * backends: [{service: elsewhere}]"))
-	require.NoError(t, err)
-	require.Empty(t, got, "the new version of a route is what counts")
-}
-
-// Documents that have nothing in common with those put are not even parsed. That must not be said of other spellings.
-func TestBypasses_OfRoutesInEtcdWithOtherSpellings(t *testing.T) {
-	t.Parallel()
-	cli := newStore(t).cli
-	n := 0
-	for _, c := range [][2]string{
-		{"127.0.0.1:9000", "[::ffff:127.0.0.1]:9000"}, {"127.0.0.1:9000", "[::FFFF:7f00:1]:09000"}, {"127.0.0.1:9000", "LocalHost:9000"},
-		{"[::1]:9000", "localhost:9000"}, {"[::1]:9000", "[0::1]:9000"}, {"echo.svc:9000", "dns:///Echo.svc:9000"},
-		{"echo.svc:9000", "echo.svc.:09000"}, {"unix:/run/App", "unix:/run//App"},
-	} {
-		for _, c := range [][2]string{c, {c[1], c[0]}} {
-			routes := bypassRoutes(t, spelled(c[0], c[1]))
-			n++
-			s := NewRouteStore(cli, fmt.Sprintf("%s-%d", DefaultPrefix, n), nil)
-			_, err := s.Put(t.Context(), routes[1])
-			require.NoError(t, err)
-			got, err := s.Bypasses(t.Context(), routes[:1])
-			require.NoError(t, err)
-			require.Equal(t, []string{"all * > guard /e.E/* at " + c[1]}, shownBypasses(got))
-		}
-	}
-	doc := []byte(`{"backends":[{"endpoints":[{"address":"h\u0031:\u0039000"}]}]}`)
-	for target := range (&Backend{Endpoints: []Endpoint{{Address: "h1:9000"}}}).targets() {
-		require.True(t, target.mayBeIn(doc))
-		require.False(t, target.mayBeIn([]byte(`{"address":"h1:1"}`)))
-		require.False(t, target.mayBeIn([]byte(`{"address":"h2:9000"}`)))
-	}
 }

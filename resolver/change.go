@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -179,4 +180,9 @@ func noteSent(ctx context.Context, method string, req, reply any, cc *grpc.Clien
 		sent.Store(true)
 	}
 	return err
+}
+
+// jitter spreads waits so that many framegates do not come back to etcd at one time.
+func jitter(d time.Duration) time.Duration {
+	return d*3/4 + rand.N(d/2)
 }

@@ -54,6 +54,9 @@ const (
 	maxReconnectDelay  = 2 * time.Second // gRPC's own, 2 minutes, is long for routes to stay old after an outage
 )
 
+// etcdRequestTimeout bounds a request that nothing else bounds.
+const etcdRequestTimeout = 5 * time.Second
+
 // NewEtcdClient returns a client of etcd, which the caller closes. The error names every mistake of cfg. It does not
 // wait for a connection, except with a Username: then it asks etcd for a token, and fails if etcd does not answer within
 // DialTimeout or refuses.

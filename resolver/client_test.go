@@ -3,7 +3,7 @@ package resolver
 import (
 	"context"
 	"net"
-	"net/url"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -11,15 +11,22 @@ import (
 	"github.com/stretchr/testify/require"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
-	"go.uber.org/zap"
 
 	"github.com/framegate/framegate/test/testcert"
 )
 
+func clientOf(t *testing.T, endpoint string) *clientv3.Client {
+	t.Helper()
+	cli, err := NewEtcdClient(EtcdClientConfig{Endpoints: []string{endpoint}})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = cli.Close() })
+	return cli
+}
+
 func TestNewEtcdClient_NamesEachMistake(t *testing.T) {
 	dir := t.TempDir()
 	empty := filepath.Join(dir, "empty.pem")
-	write(t, empty, "")
+	require.NoError(t, os.WriteFile(empty, nil, 0o600))
 	for _, c := range []struct {
 		cfg  EtcdClientConfig
 		want string
@@ -46,7 +53,7 @@ func TestNewEtcdClient_NamesEachMistake(t *testing.T) {
 func TestReachEtcd_SaysWhyNot(t *testing.T) {
 	t.Parallel()
 	began := time.Now()
-	err := ReachEtcd(t.Context(), etcdClient(t, "127.0.0.1:1"))
+	err := ReachEtcd(t.Context(), clientOf(t, "127.0.0.1:1"))
 	require.ErrorContains(t, err, "connection refused")
 	require.Less(t, time.Since(began), 3*time.Second, "a refused connection needs no timeout")
 
@@ -56,11 +63,11 @@ func TestReachEtcd_SaysWhyNot(t *testing.T) {
 	defer l.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	require.Error(t, ReachEtcd(ctx, etcdClient(t, l.Addr().String())))
+	require.Error(t, ReachEtcd(ctx, clientOf(t, l.Addr().String())))
 
 	e := startEtcd(t)
-	require.NoError(t, ReachEtcd(t.Context(), etcdClient(t, e.Endpoint())))
-	require.NoError(t, ReachEtcd(t.Context(), etcdClient(t, "http://"+e.Endpoint())))
+	require.NoError(t, ReachEtcd(t.Context(), clientOf(t, e.Endpoint())))
+	require.NoError(t, ReachEtcd(t.Context(), clientOf(t, "http://"+e.Endpoint())))
 }
 
 // A member that takes requests and answers none is one of those that may be asked first.
@@ -75,9 +82,7 @@ func TestReachEtcd_AMemberThatHangsCostsAMoment(t *testing.T) {
 		}
 		endpoints = append(endpoints, m.address())
 	}
-	cfg := etcdConfig(endpoints[0]).Client
-	cfg.Endpoints = endpoints
-	cli, err := NewEtcdClient(cfg)
+	cli, err := NewEtcdClient(EtcdClientConfig{Endpoints: endpoints})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = cli.Close() })
 	for range 6 {
@@ -92,10 +97,10 @@ func TestReachEtcd_AMemberThatHangsCostsAMoment(t *testing.T) {
 func TestNewEtcdClient_Users(t *testing.T) {
 	t.Parallel()
 	endpoint := startEtcdForUsers(t)
-	root := etcdClient(t, endpoint)
+	root := clientOf(t, endpoint)
 	_, err := root.RoleAdd(t.Context(), "framegate")
 	require.NoError(t, err)
-	_, err = root.RoleGrantPermission(t.Context(), "framegate", DefaultPrefix+"/", clientv3.GetPrefixRangeEnd(DefaultPrefix+"/"), clientv3.PermissionType(clientv3.PermReadWrite))
+	_, err = root.RoleGrantPermission(t.Context(), "framegate", "/framegate/", clientv3.GetPrefixRangeEnd("/framegate/"), clientv3.PermissionType(clientv3.PermReadWrite))
 	require.NoError(t, err)
 	for user, role := range map[string]string{"root": "root", "gate": "framegate"} {
 		_, err = root.UserAdd(t.Context(), user, "secret")
@@ -110,9 +115,9 @@ func TestNewEtcdClient_Users(t *testing.T) {
 	cli, err := NewEtcdClient(cfg)
 	require.NoError(t, err)
 	defer cli.Close()
-	_, err = NewRouteStore(cli, DefaultPrefix, nil).Put(t.Context(), route("echo", "/a.S/M", 0))
+	_, err = cli.Put(t.Context(), "/framegate/routes/echo", "x")
 	require.NoError(t, err)
-	_, err = NewRouteStore(cli, "/other", nil).Put(t.Context(), route("echo", "/a.S/M", 0))
+	_, err = cli.Put(t.Context(), "/other/routes/echo", "x")
 	require.ErrorContains(t, err, "permission denied")
 	require.False(t, IsUnavailable(err))
 
@@ -139,7 +144,7 @@ func TestNewEtcdClient_TLS(t *testing.T) {
 	require.NoError(t, err)
 	defer cli.Close()
 	require.NoError(t, ReachEtcd(t.Context(), cli))
-	_, err = NewRouteStore(cli, DefaultPrefix, nil).Put(t.Context(), route("echo", "/a.S/M", 0))
+	_, err = cli.Put(t.Context(), "/framegate/routes/echo", "x")
 	require.NoError(t, err)
 
 	cfg.CAFile = ""
@@ -149,23 +154,6 @@ func TestNewEtcdClient_TLS(t *testing.T) {
 	require.ErrorContains(t, ReachEtcd(t.Context(), cli), "certificate signed by unknown authority")
 }
 
-// startStock runs an etcd as it is, but for what change says.
-func startStock(t *testing.T, scheme string, change func(*embed.Config)) (endpoint string) {
-	t.Helper()
-	c := embed.NewConfig()
-	c.Dir = t.TempDir()
-	c.ListenPeerUrls = nil
-	c.ListenClientUrls = []url.URL{{Scheme: scheme, Host: "127.0.0.1:0"}}
-	c.AdvertiseClientUrls = c.ListenClientUrls
-	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
-	change(c)
-	e, err := embed.StartEtcd(c)
-	require.NoError(t, err)
-	t.Cleanup(e.Close)
-	<-e.Server.ReadyNotify()
-	return e.Clients[0].Addr().String()
-}
-
 // startTLSEtcd runs an etcd that takes clients with certificates of ca only.
 func startTLSEtcd(t *testing.T, cert, key, ca string) (endpoint string) {
 	t.Helper()
@@ -173,11 +161,4 @@ func startTLSEtcd(t *testing.T, cert, key, ca string) (endpoint string) {
 		c.ClientTLSInfo.CertFile, c.ClientTLSInfo.KeyFile = cert, key
 		c.ClientTLSInfo.TrustedCAFile, c.ClientTLSInfo.ClientCertAuth = ca, true
 	})
-}
-
-// startEtcdForUsers runs an etcd that is quick with passwords: under the race detector one costs a processor
-// a second otherwise.
-func startEtcdForUsers(t *testing.T) (endpoint string) {
-	t.Helper()
-	return startStock(t, "http", func(c *embed.Config) { c.BcryptCost = 4 })
 }

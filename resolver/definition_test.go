@@ -195,24 +195,24 @@ func (w world) request() Request {
 	return req
 }
 
-func TestResolve_AgreesWithItsDefinition(t *testing.T) {
+func TestTable_AgreesWithItsDefinition(t *testing.T) {
 	w := world{rand.New(rand.NewPCG(1, 2))}
 	matched := 0
 	sets := race.Choose(100_000, 3_000)
 	for range sets {
 		routes := w.routes(6 + 30*(w.IntN(8)/7))
-		r := New()
+		r := newTables()
 		half := len(routes) / 2
-		r.Apply("a", bound(routes[:half]...))
-		r.Apply("b", bound(w.routes(6)...))
-		r.Apply("b", bound(routes[half:]...)) // takes over what is of the first half
+		r.Apply("a", routes[:half])
+		r.Apply("b", w.routes(6))
+		r.Apply("b", routes[half:]) // takes over what is of the first half
 		for range w.IntN(4) {
 			w.update(r, routes[:half])
 		}
 		for range 3 {
 			req := w.request()
 			got := ""
-			if c := r.current.Load().lookup(&req); c != nil {
+			if c := r.current.lookup(&req); c != nil {
 				got = fmt.Sprintf("%s/%d", c.route.Name, c.index)
 				matched++
 			}
@@ -220,7 +220,8 @@ func TestResolve_AgreesWithItsDefinition(t *testing.T) {
 			if want != got {
 				t.Fatalf("got %q, want %q for %+v of:\n%s", got, want, req, show(routes))
 			}
-			checkExplanation(t, r.Explain(req), want)
+			_, why := r.current.Explain(&req, "")
+			checkExplanation(t, why, want)
 		}
 	}
 	require.Greater(t, matched, sets/2, "too few calls met a route for the test to mean much")
@@ -228,9 +229,9 @@ func TestResolve_AgreesWithItsDefinition(t *testing.T) {
 
 // update takes some of source a's routes out of force and puts others instead, in two steps, and one that is there for a
 // moment only.
-func (w world) update(r *Resolver, routes []*Route) {
+func (w world) update(r *tables, routes []*Route) {
 	passing := w.routes(2)
-	r.Update("a", nil, bound(passing...))
+	r.Update("a", nil, passing)
 	var gone, added []*Route
 	for i, old := range routes {
 		if w.IntN(4) > 0 {
@@ -243,10 +244,10 @@ func (w world) update(r *Resolver, routes []*Route) {
 		gone, added, routes[i] = append(gone, old), append(added, &now), &now
 	}
 	if w.IntN(2) == 0 {
-		r.Update("a", bound(gone...), nil)
+		r.Update("a", gone, nil)
 		gone = nil
 	}
-	r.Update("a", bound(append(gone, passing...)...), bound(added...))
+	r.Update("a", append(gone, passing...), added)
 }
 
 func show(routes []*Route) string {
@@ -258,7 +259,7 @@ func show(routes []*Route) string {
 }
 
 // checkExplanation wants the same choice, and a reason for each that came before.
-func checkExplanation(t *testing.T, x Explanation, want string) {
+func checkExplanation(t *testing.T, x Reasons, want string) {
 	t.Helper()
 	name, _, _ := strings.Cut(want, "/")
 	if (x.Chosen == nil) != (want == "") || x.Chosen != nil && x.Chosen.Route != name {

@@ -14,7 +14,7 @@ const grace = 10 * time.Second
 
 // departuresOf collects what a Resolver's Departures hear, in a synctest bubble. The function returned waits until nothing
 // more happens at this moment, and returns what was heard since its last call, as "left a:1" and "over a:1".
-func departuresOf(r *Resolver) (heard func() []string) {
+func departuresOf(r *router) (heard func() []string) {
 	events := make(chan string, 100)
 	r.SetDepartures(Departures{
 		Left:  func(address string) { events <- "left " + address },
@@ -48,12 +48,12 @@ func instances(addresses ...string) (all []Instance) {
 
 func TestDepartures_LeftAtOnceAndOverAfterTheGrace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := New()
+		r := newRouter()
 		defer r.Close()
 		heard := departuresOf(r)
-		r.Apply("file", bound(to(t, "a", "a:1", "a:2")))
+		r.Apply("file", []*Route{to(t, "a", "a:1", "a:2")})
 		require.Empty(t, heard())
-		r.Apply("file", bound(to(t, "a", "a:2")))
+		r.Apply("file", []*Route{to(t, "a", "a:2")})
 		require.Equal(t, []string{"left a:1"}, heard())
 		time.Sleep(grace - time.Nanosecond)
 		require.Empty(t, heard())
@@ -70,10 +70,10 @@ func TestDepartures_LeftAtOnceAndOverAfterTheGrace(t *testing.T) {
 
 func TestDepartures_NotOverIfItCameBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := New()
+		r := newRouter()
 		defer r.Close()
 		heard := departuresOf(r)
-		r.Apply("file", bound(mustRoute(t, `{name: a, match: [{method: "*"}], backends: [{service: s}]}`)))
+		r.Apply("file", []*Route{mustRoute(t, `{name: a, match: [{method: "*"}], backends: [{service: s}]}`)})
 		r.SetInstances("s", instances("a:1", "a:2"))
 		r.SetInstances("s", instances("a:2"))
 		require.Equal(t, []string{"left a:1"}, heard())
@@ -93,17 +93,17 @@ func TestDepartures_NotOverIfItCameBack(t *testing.T) {
 
 func TestDepartures_NotWhileAnotherGroupHasIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := New()
+		r := newRouter()
 		defer r.Close()
 		heard := departuresOf(r)
 		a, b := to(t, "a", "a:1"), to(t, "b", "a:1")
-		r.Apply("file", bound(a, b))
-		r.Apply("etcd", bound(mustRoute(t, `{name: c, match: [{method: "*"}], backends: [{service: s}]}`)))
+		r.Apply("file", []*Route{a, b})
+		r.Apply("etcd", []*Route{mustRoute(t, `{name: c, match: [{method: "*"}], backends: [{service: s}]}`)})
 		r.SetInstances("s", instances("a:1"))
-		r.Update("file", bound(a), nil)
+		r.Update("file", []*Route{a}, nil)
 		r.SetInstances("s", nil)
 		require.Empty(t, heard())
-		r.Update("file", bound(b), nil)
+		r.Update("file", []*Route{b}, nil)
 		require.Equal(t, []string{"left a:1"}, heard())
 	})
 }
@@ -111,19 +111,19 @@ func TestDepartures_NotWhileAnotherGroupHasIt(t *testing.T) {
 // In one change an address may go from one group to another, in any order.
 func TestDepartures_NotWhenItChangesGroups(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := New()
+		r := newRouter()
 		defer r.Close()
 		heard := departuresOf(r)
 		const tagged = `{name: %[1]s, match: [{method: "/%[1]s.S/*"}], backends: [{service: s, tags: {zone: %[1]s}}]}`
-		r.Apply("file", bound(mustRoute(t, fmt.Sprintf(tagged, "a")), mustRoute(t, fmt.Sprintf(tagged, "b"))))
+		r.Apply("file", []*Route{mustRoute(t, fmt.Sprintf(tagged, "a")), mustRoute(t, fmt.Sprintf(tagged, "b"))})
 		for i := range 20 { // the groups are visited in any order
 			r.SetInstances("s", []Instance{{Address: "a:1", Weight: 1, Tags: map[string]string{"zone": []string{"a", "b"}[i%2]}}})
 		}
 		require.Empty(t, heard())
 
 		old := mustRoute(t, `{name: two, match: [{method: "/t.S/*"}], backends: [{endpoints: [{address: "b:1"}]}, {endpoints: [{address: "b:2"}]}]}`)
-		r.Apply("etcd", bound(old))
-		r.Update("etcd", bound(old), bound(mustRoute(t, `{name: two, match: [{method: "/t.S/*"}], backends: [{endpoints: [{address: "b:2"}]}, {endpoints: [{address: "b:1"}]}]}`)))
+		r.Apply("etcd", []*Route{old})
+		r.Update("etcd", []*Route{old}, []*Route{mustRoute(t, `{name: two, match: [{method: "/t.S/*"}], backends: [{endpoints: [{address: "b:2"}]}, {endpoints: [{address: "b:1"}]}]}`)})
 		time.Sleep(2 * grace)
 		require.Empty(t, heard())
 	})
@@ -132,30 +132,30 @@ func TestDepartures_NotWhenItChangesGroups(t *testing.T) {
 // An endpoint without a weight gets no calls, but those that it has go on.
 func TestDepartures_NotForAWeightOfZero(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := New()
+		r := newRouter()
 		defer r.Close()
 		heard := departuresOf(r)
-		r.Apply("file", bound(to(t, "s", "a:1", "a:2")))
-		r.Apply("file", bound(mustRoute(t, `{name: s, match: [{method: "*"}], backends: [{endpoints: [{address: "a:1", weight: 0}, {address: "a:2"}]}]}`)))
+		r.Apply("file", []*Route{to(t, "s", "a:1", "a:2")})
+		r.Apply("file", []*Route{mustRoute(t, `{name: s, match: [{method: "*"}], backends: [{endpoints: [{address: "a:1", weight: 0}, {address: "a:2"}]}]}`)})
 		require.Equal(t, map[string]int{"a:2": 100}, calls(t, r, anyCall, 100))
 		time.Sleep(2 * grace)
 		require.Empty(t, heard())
-		r.Apply("file", bound(to(t, "s", "a:2")))
+		r.Apply("file", []*Route{to(t, "s", "a:2")})
 		require.Equal(t, []string{"left a:1"}, heard())
 	})
 }
 
 func TestDepartures_NothingAfterClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := New()
+		r := newRouter()
 		heard := departuresOf(r)
-		r.Apply("file", bound(to(t, "s", "a:1", "a:2")))
-		r.Apply("file", bound(to(t, "s", "a:2")))
+		r.Apply("file", []*Route{to(t, "s", "a:1", "a:2")})
+		r.Apply("file", []*Route{to(t, "s", "a:2")})
 		require.Equal(t, []string{"left a:1"}, heard())
 		r.Close()
 		r.Close()
 		r.Apply("file", nil)
-		r.Update("etcd", nil, bound(to(t, "x", "x:1")))
+		r.Update("etcd", nil, []*Route{to(t, "x", "x:1")})
 		r.SetInstances("s", instances("x:2"))
 		time.Sleep(2 * grace)
 		require.Empty(t, heard())
@@ -166,9 +166,9 @@ func TestDepartures_NothingAfterClose(t *testing.T) {
 // A timer may run out while its departure ends for another reason.
 func TestDepartures_ATimerThatIsTooLateSaysNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := New()
+		r := newRouter()
 		heard := departuresOf(r)
-		r.Apply("file", bound(mustRoute(t, `{name: a, match: [{method: "*"}], backends: [{service: s}]}`)))
+		r.Apply("file", []*Route{mustRoute(t, `{name: a, match: [{method: "*"}], backends: [{service: s}]}`)})
 		r.SetInstances("s", instances("a:1"))
 		r.SetInstances("s", nil)
 		first := r.groups.presence.leaving["a:1"]
@@ -187,13 +187,13 @@ func TestDepartures_ATimerThatIsTooLateSaysNothing(t *testing.T) {
 // Close waits for what has begun: whoever hears may be gone after it.
 func TestDepartures_CloseWaitsForThem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := New()
+		r := newRouter()
 		leave, left := make(chan struct{}), false
 		r.SetDepartures(Departures{Grace: grace, Over: func(string) {
 			<-leave
 			left = true
 		}})
-		r.Apply("file", bound(to(t, "s", "a:1")))
+		r.Apply("file", []*Route{to(t, "s", "a:1")})
 		r.Apply("file", nil)
 		time.Sleep(grace)
 		synctest.Wait()

@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/framegate/framegate/resolver/schema"
 	"github.com/framegate/framegate/test/loopback"
@@ -17,21 +16,6 @@ func schemaConfig(t *testing.T, endpoint string) EtcdConfig {
 	cfg.Compile = compileForTest
 	cfg.Snapshot = filepath.Join(t.TempDir(), "last-good.json")
 	return cfg
-}
-
-// putRaw writes a document past all checks, as other hands may.
-func putRaw(t *testing.T, cli *clientv3.Client, key string, doc []byte) int64 {
-	t.Helper()
-	resp, err := cli.Put(t.Context(), DefaultPrefix+key, string(doc))
-	require.NoError(t, err)
-	return resp.Header.Revision
-}
-
-func encoded(t *testing.T, r *Route) []byte {
-	t.Helper()
-	doc, err := r.Encode()
-	require.NoError(t, err)
-	return doc
 }
 
 func statusOfSchema(s *EtcdSource, name string) (st SchemaStatus) {

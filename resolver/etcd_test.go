@@ -9,51 +9,10 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/framegate/framegate/resolver/etcdserver"
 	"github.com/framegate/framegate/test/loopback"
 	"github.com/framegate/framegate/test/testlog"
 )
-
-// soon is how long what takes no second may take on a busy machine.
-const soon = 20 * time.Second
-
-// eventually polls until ok, for at most limit, and returns how long it took.
-func eventually(t *testing.T, limit time.Duration, what string, ok func() bool) time.Duration {
-	t.Helper()
-	began := time.Now()
-	for !ok() {
-		took := time.Since(began)
-		if took > limit {
-			t.Fatalf("not within %s: %s", limit, what)
-		}
-		time.Sleep(min(max(took/20, time.Millisecond), 20*time.Millisecond)) // ok may cost something
-	}
-	return time.Since(began)
-}
-
-// startEtcd starts an etcd with nothing in it. Another may be started at its address when it is closed.
-func startEtcd(t *testing.T) *etcdserver.Server {
-	t.Helper()
-	return startEtcdAt(t, t.TempDir(), loopback.Address(t))
-}
-
-func startEtcdAt(t *testing.T, dir, address string) *etcdserver.Server {
-	t.Helper()
-	s, err := etcdserver.Start(t.Context(), etcdserver.Config{Dir: dir, Address: address})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, s.Close()) })
-	return s
-}
-
-func etcdClient(t *testing.T, endpoint string) *clientv3.Client {
-	t.Helper()
-	cli, err := NewEtcdClient(EtcdClientConfig{Endpoints: []string{endpoint}})
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = cli.Close() })
-	return cli
-}
 
 // runSource runs an EtcdSource until the test ends and returns once it is ready.
 func runSource(t *testing.T, endpoint string) (*Resolver, *testlog.Buffer) {
@@ -81,13 +40,6 @@ func runInTest(t *testing.T, s *EtcdSource) {
 	wg.Go(func() { s.Run(ctx) })
 	t.Cleanup(wg.Wait)
 	t.Cleanup(cancel)
-}
-
-func resolves(r *Resolver, method, route string) func() bool {
-	return func() bool {
-		target, _ := r.Resolve(Request{Listener: "main", Method: method})
-		return target.Route == route
-	}
 }
 
 func TestEtcd_PutAndDeleteAreLiveWithinASecond(t *testing.T) {
@@ -281,12 +233,4 @@ func TestEtcd_RunEndsAtOnceWithoutEtcd(t *testing.T) {
 	began := time.Now()
 	s.Run(ctx)
 	require.Less(t, time.Since(began), 3*time.Second)
-}
-
-func TestJitter_StaysWithinAQuarter(t *testing.T) {
-	for range 1000 {
-		d := jitter(time.Second)
-		require.GreaterOrEqual(t, d, 750*time.Millisecond)
-		require.Less(t, d, 1250*time.Millisecond)
-	}
 }

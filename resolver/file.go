@@ -32,19 +32,6 @@ const (
 	coarse = 2 * time.Second
 )
 
-// ParseDocument is ParseRoutes for a document that somebody names, such as a file: the error starts with the name, and
-// a document without anything in it is an error (routes: [] says that there are none).
-func ParseDocument(name string, doc []byte) ([]*Route, error) {
-	routes, err := ParseRoutes(doc)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	if routes == nil {
-		return nil, fmt.Errorf("%s: empty, want a route or routes: [...]", name)
-	}
-	return routes, nil
-}
-
 // FileSource keeps the routes of a file in force. Whatever happens to the file later, the routes of its last good
 // content stay.
 type FileSource struct {

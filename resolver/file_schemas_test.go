@@ -60,7 +60,7 @@ func (d *schemaDir) open(ctx context.Context) error {
 	return err
 }
 
-func (d *schemaDir) compile(r *Route, s *schema.Schema) (Program, error) {
+func (d *schemaDir) compile(r *Route, s *schema.Schema) (any, error) {
 	d.compiled.Add(1)
 	return compileForTest(r, s)
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"strings"
 	"sync"
 	"time"
@@ -15,9 +14,8 @@ import (
 )
 
 const (
-	etcdRequestTimeout = 5 * time.Second
-	firstSyncTimeout   = 2 * time.Second        // while there is a snapshot to fall back on
-	hastyPatience      = 250 * time.Millisecond // with one member, after the last one that had the watch was late
+	firstSyncTimeout = 2 * time.Second        // while there is a snapshot to fall back on
+	hastyPatience    = 250 * time.Millisecond // with one member, after the last one that had the watch was late
 	// fullSyncInterval is how often everything is read again although the watch goes on.
 	fullSyncInterval = 5 * time.Minute
 
@@ -188,11 +186,6 @@ func (f *follower[T]) fallBack(snap *snapshot) {
 	f.log.Warn("the last good "+f.what+" are in force until etcd can be used", "count", f.goodCount(), "revision", f.part(snap).Revision,
 		"saved", snap.Saved.Format(time.RFC3339))
 	close(f.inForce)
-}
-
-// jitter spreads waits so that many framegates do not come back to etcd at one time.
-func jitter(d time.Duration) time.Duration {
-	return d*3/4 + rand.N(d/2)
 }
 
 // sync reads all documents at one revision and puts what differs in force. While a snapshot may stand in, it does not

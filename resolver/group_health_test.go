@@ -59,10 +59,10 @@ const (
 func TestHealth_NotServingTakesAnEndpointOutAndServingBringsItBack(t *testing.T) {
 	t.Parallel()
 	sick, well := newHealthServer(t), newHealthServer(t)
-	r, log := New(), &testlog.Buffer{}
+	r, log := newRouter(), &testlog.Buffer{}
 	t.Cleanup(r.Close)
 	r.SetLog(log.Logger())
-	r.Apply("file", bound(mustRoute(t, fmt.Sprintf(`{name: r, match: [{method: "*"}], backends: [{%s, endpoints: [{address: %q}, {address: %q}]}]}`, checks, sick.address, well.address))))
+	r.Apply("file", []*Route{mustRoute(t, fmt.Sprintf(`{name: r, match: [{method: "*"}], backends: [{%s, endpoints: [{address: %q}, {address: %q}]}]}`, checks, sick.address, well.address))})
 	eventually(t, patience, "both are checked", func() bool {
 		return !endpoint(t, r, sick.address).Checked.IsZero() && !endpoint(t, r, well.address).Checked.IsZero()
 	})
@@ -102,9 +102,9 @@ func TestHealth_NoChecksWithoutTheKeyAndNoneAfterTheRoute(t *testing.T) {
 	without, with := newHealthServer(t), newHealthServer(t)
 	plain := mustRoute(t, fmt.Sprintf(`{name: p, match: [{method: "/p.S/*"}], backends: [{endpoints: [{address: %q}]}]}`, without.address))
 	checked := mustRoute(t, fmt.Sprintf(`{name: c, match: [{method: "*"}], backends: [{%s, endpoints: [{address: %q}]}]}`, checks, with.address))
-	r := New()
+	r := newRouter()
 	defer r.Close()
-	r.Apply("file", bound(plain, checked))
+	r.Apply("file", []*Route{plain, checked})
 	eventually(t, patience, "checks", func() bool { return with.checks.Load() >= 3 })
 	require.Zero(t, without.checks.Load())
 
@@ -113,10 +113,10 @@ func TestHealth_NoChecksWithoutTheKeyAndNoneAfterTheRoute(t *testing.T) {
 		return is
 	}
 	require.True(t, watched())
-	r.Apply("file", bound(plain))
+	r.Apply("file", []*Route{plain})
 	require.False(t, watched())
 
-	r.Apply("file", bound(mustRoute(t, fmt.Sprintf(`{name: f, match: [{method: "*"}], backends: [{%s, service: s}]}`, checks))))
+	r.Apply("file", []*Route{mustRoute(t, fmt.Sprintf(`{name: f, match: [{method: "*"}], backends: [{%s, service: s}]}`, checks))})
 	r.SetInstances("s", instances(with.address))
 	require.True(t, watched())
 	r.SetInstances("s", instances(without.address))
@@ -130,21 +130,21 @@ func TestHealth_ChecksThatAreTakenAwayAreForgotten(t *testing.T) {
 	h.set(grpc_health_v1.HealthCheckResponse_NOT_SERVING)
 	const doc = `{name: r, match: [{method: "*"}], backends: [{%s panic_percent: 0, endpoints: [{address: %q}]}]}`
 	with := mustRoute(t, fmt.Sprintf(doc, checks+",", h.address))
-	r := New()
+	r := newRouter()
 	defer r.Close()
-	r.Apply("file", bound(with))
+	r.Apply("file", []*Route{with})
 	out := func() bool { return !endpoint(t, r, h.address).Usable }
 	eventually(t, patience, "out", out)
 	without := mustRoute(t, fmt.Sprintf(doc, "", h.address))
-	r.Update("file", bound(with), bound(without))
+	r.Update("file", []*Route{with}, []*Route{without})
 	require.Equal(t, h.address, call(t, r, anyCall, Succeeded))
 	_, watched := r.groups.checker.Status(h.address, *with.Backends[0].Health)
 	require.False(t, watched)
 
 	other := mustRoute(t, fmt.Sprintf(doc, "health: {type: tcp, interval: 100ms},", h.address))
-	r.Update("file", bound(without), bound(with))
+	r.Update("file", []*Route{without}, []*Route{with})
 	eventually(t, patience, "out again", out)
-	r.Update("file", bound(with), bound(other))
+	r.Update("file", []*Route{with}, []*Route{other})
 	eventually(t, patience, "in, as other checks have it", func() bool { return endpoint(t, r, h.address).Usable })
 }
 

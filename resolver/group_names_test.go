@@ -16,10 +16,10 @@ import (
 )
 
 // named returns a Resolver whose names a server of its own knows.
-func named(t *testing.T) (*Resolver, *dnsserver.Server, *testlog.Buffer) {
+func named(t *testing.T) (*router, *dnsserver.Server, *testlog.Buffer) {
 	t.Helper()
 	s, log := dnsserver.New(t), &testlog.Buffer{}
-	r := New()
+	r := newRouter()
 	t.Cleanup(r.Close)
 	r.SetLog(log.Logger())
 	r.SetNames(dns.New(s.Resolver(), log.Logger()))
@@ -27,15 +27,15 @@ func named(t *testing.T) (*Resolver, *dnsserver.Server, *testlog.Buffer) {
 }
 
 // apply puts a route into force as sources do.
-func apply(t testing.TB, r *Resolver, keys string) {
+func apply(t testing.TB, r *router, keys string) {
 	t.Helper()
 	routes := []*Route{mustRoute(t, `{name: r, match: [{method: "*"}], `+keys+`}`)}
 	defer r.AwaitNames(listedAddresses(routes...))()
-	r.Apply("file", bound(routes...))
+	r.Apply("file", routes)
 }
 
 // gets waits until calls go to exactly these addresses.
-func gets(t testing.TB, r *Resolver, want ...string) {
+func gets(t testing.TB, r *router, want ...string) {
 	t.Helper()
 	var got map[string]int
 	require.Eventually(t, func() bool {
@@ -80,7 +80,7 @@ func TestNames_EachAddressIsAnEndpoint(t *testing.T) {
 				target, a = begin(t, r, anyCall)
 			}
 			require.Equal(t, name, target.Name)
-			require.Equal(t, []string{name + " = 127.0.0.1:9000, 127.0.0.2:9000"}, r.Explain(anyCall).Endpoints)
+			require.Equal(t, []string{name + " = 127.0.0.1:9000, 127.0.0.2:9000"}, r.explain(anyCall))
 
 			s.Set("echo.default.svc", "127.0.0.2", "127.0.0.3")
 			gets(t, r, "127.0.0.2:9000", "127.0.0.3:9000", "127.0.0.9:1")
@@ -119,7 +119,7 @@ func TestNames_AreFollowed(t *testing.T) {
 	gone := endpoint(t, r, "a.svc:1")
 	require.Equal(t, BarUnresolved, gone.Bar)
 	require.Contains(t, gone.Reason, "no such host")
-	require.Equal(t, []string{"a.svc:1 unresolved: " + gone.Reason}, r.Explain(anyCall).Endpoints)
+	require.Equal(t, []string{"a.svc:1 unresolved: " + gone.Reason}, r.explain(anyCall))
 	target, _ := r.Resolve(anyCall)
 	_, err := target.Pick()
 	require.ErrorIs(t, err, ErrNoEndpoint)

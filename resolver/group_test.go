@@ -23,7 +23,7 @@ backends: [{endpoints: [{address: "a:1"}, {address: "a:2"}, {address: "a:3"}], %
 }
 
 // fail has so many calls that go to the address fail, one after the other. Those that go elsewhere are good.
-func fail(t testing.TB, r *Resolver, address string, n int) {
+func fail(t testing.TB, r *router, address string, n int) {
 	t.Helper()
 	for tries := 0; n > 0; tries++ {
 		require.Less(t, tries, 100_000, "%s gets no calls", address)
@@ -39,7 +39,7 @@ func fail(t testing.TB, r *Resolver, address string, n int) {
 }
 
 // endpoint returns what is known of an address that one group has.
-func endpoint(t testing.TB, r *Resolver, address string) EndpointState {
+func endpoint(t testing.TB, r *router, address string) EndpointState {
 	t.Helper()
 	for _, e := range r.Endpoints() {
 		if e.Address == address {
@@ -52,9 +52,9 @@ func endpoint(t testing.TB, r *Resolver, address string) EndpointState {
 
 func TestSlowStart_RaisesTheWeightOfANewEndpoint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := New()
+		r := newRouter()
 		defer r.Close()
-		r.Apply("file", bound(mustRoute(t, `{name: r, match: [{method: "*"}], balancer: {policy: round_robin, slow_start: 30s}, backends: [{service: s}]}`)))
+		r.Apply("file", []*Route{mustRoute(t, `{name: r, match: [{method: "*"}], balancer: {policy: round_robin, slow_start: 30s}, backends: [{service: s}]}`)})
 		r.SetInstances("s", instances("a:1", "a:2"))
 		require.Equal(t, 500, calls(t, r, anyCall, 1000)["a:1"], "those there from the start are not new")
 		r.SetInstances("s", instances("a:1", "a:2", "a:3"))
@@ -76,9 +76,9 @@ func TestSlowStart_RaisesTheWeightOfANewEndpoint(t *testing.T) {
 
 func TestSlowStart_IsForAnEndpointThatIsBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := New()
+		r := newRouter()
 		defer r.Close()
-		r.Apply("file", bound(three(t, "balancer: {policy: round_robin, slow_start: 30s}", "ejection: {base_time: 10s}")))
+		r.Apply("file", []*Route{three(t, "balancer: {policy: round_robin, slow_start: 30s}", "ejection: {base_time: 10s}")})
 		fail(t, r, "a:1", 5)
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
@@ -92,17 +92,17 @@ func TestSlowStart_IsForAnEndpointThatIsBack(t *testing.T) {
 
 func TestSlowStart_IsNotForTheFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := New()
+		r := newRouter()
 		defer r.Close()
 		const doc = `{name: r, match: [{method: "*"}], balancer: {slow_start: 30s}, backends: [{endpoints: [%s]}]}`
-		r.Apply("file", bound(mustRoute(t, fmt.Sprintf(doc, `{address: "a:1"}, {address: "a:2", weight: 0}`))))
-		r.Apply("etcd", bound(mustRoute(t, `{name: found, match: [{method: "/f.S/*"}], balancer: {slow_start: 30s}, backends: [{service: s}]}`)))
+		r.Apply("file", []*Route{mustRoute(t, fmt.Sprintf(doc, `{address: "a:1"}, {address: "a:2", weight: 0}`))})
+		r.Apply("etcd", []*Route{mustRoute(t, `{name: found, match: [{method: "/f.S/*"}], balancer: {slow_start: 30s}, backends: [{service: s}]}`)})
 		r.SetInstances("s", nil)
 		r.SetInstances("s", instances("f:1")) // may come long after the route
 		for _, g := range r.groups.byKey {
 			require.Nil(t, g.ramp, g.key)
 		}
-		r.Apply("file", bound(mustRoute(t, fmt.Sprintf(doc, `{address: "a:1"}, {address: "a:2"}`))))
+		r.Apply("file", []*Route{mustRoute(t, fmt.Sprintf(doc, `{address: "a:1"}, {address: "a:2"}`))})
 		got := calls(t, r, anyCall, 1000)
 		require.InDelta(t, 1000*0.1/1.1, got["a:2"], 60, "an endpoint that had no weight is new")
 	})
@@ -110,9 +110,9 @@ func TestSlowStart_IsNotForTheFirst(t *testing.T) {
 
 func TestSlowStart_EndsWithTheRoute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := New()
+		r := newRouter()
 		defer r.Close()
-		r.Apply("file", bound(mustRoute(t, `{name: r, match: [{method: "*"}], balancer: {slow_start: 30s}, backends: [{service: s}]}`)))
+		r.Apply("file", []*Route{mustRoute(t, `{name: r, match: [{method: "*"}], balancer: {slow_start: 30s}, backends: [{service: s}]}`)})
 		r.SetInstances("s", instances("a:1"))
 		r.SetInstances("s", instances("a:1", "a:2"))
 		var g *group
@@ -126,9 +126,9 @@ func TestSlowStart_EndsWithTheRoute(t *testing.T) {
 
 func TestEjection_FiveFailuresInARowTakeAnEndpointOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := New()
+		r := newRouter()
 		defer r.Close()
-		r.Apply("file", bound(three(t, "", "ejection: {base_time: 10s}")))
+		r.Apply("file", []*Route{three(t, "", "ejection: {base_time: 10s}")})
 		fail(t, r, "a:1", 4)
 		require.NotEmpty(t, calls(t, r, anyCall, 100)["a:1"], "four are no reason, and one that is good forgives them")
 		fail(t, r, "a:1", 5)
@@ -158,9 +158,9 @@ func TestEjection_AnAnswerNeverCountsWhateverItSays(t *testing.T) {
 
 func TestEjection_AReturningEndpointGetsFewCallsUntilItAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := New()
+		r := newRouter()
 		defer r.Close()
-		r.Apply("file", bound(three(t, "", "ejection: {base_time: 10s}")))
+		r.Apply("file", []*Route{three(t, "", "ejection: {base_time: 10s}")})
 		fail(t, r, "a:1", 5)
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
@@ -187,9 +187,9 @@ func TestEjection_AReturningEndpointGetsFewCallsUntilItAnswers(t *testing.T) {
 
 func TestEjection_AtMostItsShareIsOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := New()
+		r := newRouter()
 		defer r.Close()
-		r.Apply("file", bound(three(t, "", "panic_percent: 0, ejection: {max_percent: 67}")))
+		r.Apply("file", []*Route{three(t, "", "panic_percent: 0, ejection: {max_percent: 67}")})
 		for _, address := range []string{"a:1", "a:2", "a:3"} {
 			fail(t, r, address, 5)
 		}
@@ -202,10 +202,10 @@ func TestEjection_AtMostItsShareIsOut(t *testing.T) {
 
 func TestEjection_SurvivesChangesOfSomethingElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := New()
+		r := newRouter()
 		defer r.Close()
 		old := three(t, "", "ejection: {base_time: 10s}")
-		r.Apply("file", bound(old))
+		r.Apply("file", []*Route{old})
 		_, open := begin(t, r, anyCall)
 		fail(t, r, "a:1", 5)
 		for i, next := range []*Route{
@@ -215,14 +215,14 @@ func TestEjection_SurvivesChangesOfSomethingElse(t *testing.T) {
 			three(t, "", `ejection: {base_time: 10s}, health: {type: tcp, interval: 1h}, panic_percent: 10`),
 			mustRoute(t, `{name: r, match: [{method: "*"}], backends: [{ejection: {base_time: 10s}, endpoints: [{address: "a:1", weight: 7}, {address: "a:4"}, {address: "a:3"}, {address: "a:2", weight: 2}]}]}`),
 		} {
-			r.Update("file", bound(old), bound(next))
+			r.Update("file", []*Route{old}, []*Route{next})
 			old = next
 			require.Zero(t, calls(t, r, anyCall, 100)["a:1"], "version %d", i)
 			require.Equal(t, uint64(1), r.Groups()[0].Ejections)
 			require.Equal(t, 1, endpoint(t, r, open.Address).Active, "the load of calls under way is known")
 		}
 		next := three(t, "", "ejection: {base_time: 20s}")
-		r.Update("file", bound(old), bound(next))
+		r.Update("file", []*Route{old}, []*Route{next})
 		require.NotZero(t, calls(t, r, anyCall, 1000)["a:1"], "other settings begin anew")
 		require.Equal(t, uint64(1), r.Groups()[0].Ejections, "but counters do not")
 		open.Done(Unknown)
@@ -231,9 +231,9 @@ func TestEjection_SurvivesChangesOfSomethingElse(t *testing.T) {
 
 func TestEjection_EndsWithTheRoute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := New()
+		r := newRouter()
 		defer r.Close()
-		r.Apply("file", bound(three(t, "", "ejection: {base_time: 10s}")))
+		r.Apply("file", []*Route{three(t, "", "ejection: {base_time: 10s}")})
 		_, open := begin(t, r, anyCall)
 		fail(t, r, open.Address, 5)
 		r.Apply("file", nil)
@@ -252,15 +252,15 @@ func TestEjection_EndpointsWithoutAWeightDoNotCount(t *testing.T) {
 	fail(t, r, "a:2", 5)
 	require.Equal(t, map[string]int{"a:2": 100}, calls(t, r, anyCall, 100))
 	require.Equal(t, uint64(1), r.Groups()[0].EjectionsPrevented)
-	r.Apply("file", bound(mustRoute(t, fmt.Sprintf(doc, 51))))
+	r.Apply("file", []*Route{mustRoute(t, fmt.Sprintf(doc, 51))})
 	require.Len(t, calls(t, r, anyCall, 100), 2, "one of two is less than 51 %")
 }
 
 func TestEjection_SurvivesChangesOfInstances(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := New()
+		r := newRouter()
 		defer r.Close()
-		r.Apply("file", bound(mustRoute(t, `{name: r, match: [{method: "*"}], backends: [{service: s}]}`)))
+		r.Apply("file", []*Route{mustRoute(t, `{name: r, match: [{method: "*"}], backends: [{service: s}]}`)})
 		r.SetInstances("s", instances("a:1", "a:2", "a:3"))
 		fail(t, r, "a:1", 5)
 		r.SetInstances("s", instances("a:1", "a:2", "a:3", "a:4"))
@@ -275,9 +275,9 @@ func TestEjection_SurvivesChangesOfInstances(t *testing.T) {
 
 func TestPanic_TooFewUsableMeansAllAreUsedAndCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := New()
+		r := newRouter()
 		defer r.Close()
-		r.Apply("file", bound(three(t, "", "panic_percent: 60, ejection: {max_percent: 100, base_time: 10s}")))
+		r.Apply("file", []*Route{three(t, "", "panic_percent: 60, ejection: {max_percent: 100, base_time: 10s}")})
 		fail(t, r, "a:1", 5)
 		require.Len(t, calls(t, r, anyCall, 300), 2, "two of three are enough")
 		require.False(t, r.Groups()[0].Panic)
@@ -338,7 +338,7 @@ func TestGroups_OfAServiceAreSharedByThoseThatSayTheSame(t *testing.T) {
 
 // Calls, reports, changes of instances and puts at once: what is counted adds up to nothing in the end.
 func TestGroup_CountsAddUpWhateverChangesMeanwhile(t *testing.T) {
-	r := New()
+	r := newRouter()
 	defer r.Close()
 	doc := func(i int) *Route {
 		return mustRoute(t, fmt.Sprintf(`
@@ -353,7 +353,7 @@ backends:
 			[]string{"round_robin", "weighted_random", "least_request", "peak_ewma"}[i%4], i%2, 10+i%3, i%2*50, i%3))
 	}
 	old := doc(0)
-	r.Apply("file", bound(old))
+	r.Apply("file", []*Route{old})
 	r.SetInstances("s", instances("a:1", "a:2"))
 	stop := make(chan struct{})
 	var callers sync.WaitGroup
@@ -383,7 +383,7 @@ backends:
 	}
 	for i := range 300 {
 		next := doc(i)
-		r.Update("file", bound(old), bound(next))
+		r.Update("file", []*Route{old}, []*Route{next})
 		old = next
 		r.SetInstances("s", instances([]string{"a:1", "a:2", "a:3", "a:4"}[i%3:]...))
 		r.Endpoints()
@@ -415,9 +415,9 @@ backends:
 
 // Turns go on where they were when the members change, or else the first would get a call more with each change.
 func TestGroup_TurnsGoOnThroughChanges(t *testing.T) {
-	r := New()
+	r := newRouter()
 	defer r.Close()
-	r.Apply("file", bound(mustRoute(t, `{name: r, match: [{method: "*"}], balancer: {policy: round_robin}, backends: [{service: s}]}`)))
+	r.Apply("file", []*Route{mustRoute(t, `{name: r, match: [{method: "*"}], balancer: {policy: round_robin}, backends: [{service: s}]}`)})
 	got := map[string]int{}
 	for i := range 300 {
 		r.SetInstances("s", []Instance{{Address: "a:1", Weight: 10 + i%2}, {Address: "a:2", Weight: 10 + i%2}, {Address: "a:3", Weight: 10 + i%2}})
@@ -429,10 +429,10 @@ func TestGroup_TurnsGoOnThroughChanges(t *testing.T) {
 func TestEjection_IsLoggedWithItsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var logged testlog.Buffer
-		r := New()
+		r := newRouter()
 		defer r.Close()
 		r.SetLog(logged.Logger())
-		r.Apply("file", bound(three(t, "", "panic_percent: 100")))
+		r.Apply("file", []*Route{three(t, "", "panic_percent: 100")})
 		fail(t, r, "a:1", 5)
 		require.Contains(t, logged.String(), `level=WARN msg="endpoint ejected: it failed too many calls" endpoint=a:1 route=r backend=#0`)
 		require.Contains(t, logged.String(), `level=WARN msg="too few endpoints are usable: calls go to all" usable=2 of=3 route=r backend=#0`)
@@ -449,13 +449,13 @@ func TestEjection_SurvivesAPutThatChangesWhatIsSaidOfAService(t *testing.T) {
 	doc := func(name string, percent int) *Route {
 		return mustRoute(t, fmt.Sprintf(`{name: %s, match: [{method: "*"}], backends: [{service: s, panic_percent: %d}]}`, name, percent))
 	}
-	r := New()
+	r := newRouter()
 	defer r.Close()
 	r.SetInstances("s", instances("a:1", "a:2", "a:3"))
-	r.Apply("file", bound(doc("r", 50)))
+	r.Apply("file", []*Route{doc("r", 50)})
 	fail(t, r, "a:1", 5)
 	target, a := begin(t, r, anyCall)
-	r.Apply("file", bound(doc("r", 40)))
+	r.Apply("file", []*Route{doc("r", 40)})
 	require.False(t, endpoint(t, r, "a:1").Usable)
 	require.Equal(t, 1, endpoint(t, r, a.Address).Active)
 	require.Len(t, r.groups.byKey, 1)
@@ -463,9 +463,9 @@ func TestEjection_SurvivesAPutThatChangesWhatIsSaidOfAService(t *testing.T) {
 	target.Release()
 	require.Zero(t, endpoint(t, r, a.Address).Active)
 
-	r.Apply("file", bound(doc("r", 40), doc("other", 40)))
+	r.Apply("file", []*Route{doc("r", 40), doc("other", 40)})
 	require.Len(t, r.groups.byKey, 1)
-	r.Apply("file", bound(doc("r", 40), doc("other", 30)))
+	r.Apply("file", []*Route{doc("r", 40), doc("other", 30)})
 	require.Len(t, r.groups.byKey, 2, "each has what it says")
 	r.Apply("file", nil)
 	require.Empty(t, r.groups.byKey)
@@ -473,14 +473,14 @@ func TestEjection_SurvivesAPutThatChangesWhatIsSaidOfAService(t *testing.T) {
 
 // Backends of one route that say different things of one service have what each says, also after a put that changes one.
 func TestEjection_BackendsOfOneServiceInOneRouteHaveWhatEachSays(t *testing.T) {
-	put := func(r *Resolver, one, two, three int) {
+	put := func(r *router, one, two, three int) {
 		doc := `{name: r, match: [{method: "*"}], backends: [`
 		for i, failures := range []int{one, two, three} {
 			doc += fmt.Sprintf(`{name: b%d, service: s, ejection: {consecutive_failures: %d}}, `, i, failures)
 		}
-		r.Apply("file", bound(mustRoute(t, doc+"]}")))
+		r.Apply("file", []*Route{mustRoute(t, doc+"]}")})
 	}
-	r := New()
+	r := newRouter()
 	defer r.Close()
 	r.SetInstances("s", instances("a:1", "a:2", "a:3"))
 	specs := func() (all []int) {
@@ -516,9 +516,9 @@ func TestEjection_BackendsOfOneServiceInOneRouteHaveWhatEachSays(t *testing.T) {
 // An endpoint back from an ejection that answers a stream works, however long the stream lasts and whoever ends it.
 func TestEjection_TrialEndsWithTheBeginningOfAnAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := New()
+		r := newRouter()
 		defer r.Close()
-		r.Apply("file", bound(three(t, "balancer: {policy: round_robin}", "")))
+		r.Apply("file", []*Route{three(t, "balancer: {policy: round_robin}", "")})
 		fail(t, r, "a:1", 5)
 		time.Sleep(11 * time.Second)
 		synctest.Wait()
@@ -535,11 +535,11 @@ func TestEjection_TrialEndsWithTheBeginningOfAnAnswer(t *testing.T) {
 
 // Panic is for when there is nothing better, in another backend neither.
 func TestPanic_ABackendThatIsWellTakesTheCallsOfOneThatIsNot(t *testing.T) {
-	r := New()
+	r := newRouter()
 	defer r.Close()
-	r.Apply("file", bound(mustRoute(t, `{name: r, match: [{method: "*"}], backends: [
+	r.Apply("file", []*Route{mustRoute(t, `{name: r, match: [{method: "*"}], backends: [
 		{name: stable, weight: 90, endpoints: [{address: "a:1"}, {address: "a:2"}], ejection: {max_percent: 100}, panic_percent: 80},
-		{name: canary, weight: 10, endpoints: [{address: "b:1"}]}]}`)))
+		{name: canary, weight: 10, endpoints: [{address: "b:1"}]}]}`)})
 	fail(t, r, "a:1", 5)
 	require.Equal(t, map[string]int{"b:1": 1000}, calls(t, r, anyCall, 1000))
 }
@@ -548,14 +548,14 @@ func TestGroups_SayWhenNoRouteHasAPolicyOfConnectionsAnyMore(t *testing.T) {
 	doc := func(name string, least int) *Route {
 		return mustRoute(t, fmt.Sprintf(`{name: %s, match: [{method: "*"}], backends: [{pool: {connections: {min: %d}}, endpoints: [{address: "a:1"}]}]}`, name, least))
 	}
-	r := New()
+	r := newRouter()
 	defer r.Close()
 	var unused []int
 	r.SetDepartures(Departures{Unused: func(p *PoolPolicy) { unused = append(unused, p.Connections.Min) }})
-	r.Apply("file", bound(doc("r", 1), doc("other", 1)))
-	r.Apply("file", bound(doc("r", 2), doc("other", 1)))
+	r.Apply("file", []*Route{doc("r", 1), doc("other", 1)})
+	r.Apply("file", []*Route{doc("r", 2), doc("other", 1)})
 	require.Empty(t, unused)
-	r.Apply("file", bound(doc("r", 2), doc("other", 2)))
+	r.Apply("file", []*Route{doc("r", 2), doc("other", 2)})
 	require.Equal(t, []int{1}, unused)
 	r.Apply("file", nil)
 	require.Equal(t, []int{1, 2}, unused)

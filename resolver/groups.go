@@ -96,8 +96,8 @@ func (s *groups) service(name string) *service {
 // in force. Each acquire has one release.
 func (s *groups) acquire(route *Route, source string, i int) *group {
 	b := &route.Backends[i]
-	name, spec, user := groupName(route, source, i), specOf(b), userOf(route, source)
-	key := name.key(spec)
+	name, says, user := groupName(route, source, i), specOf(b), userOf(route, source)
+	key := name.key(says)
 	g := s.byKey[key]
 	if g == nil && b.Service != "" {
 		if g = s.ownGroup(route, source, name); g != nil {
@@ -106,7 +106,7 @@ func (s *groups) acquire(route *Route, source string, i int) *group {
 		}
 	}
 	if g == nil {
-		g = newGroup(name, b.Tags, spec, s.checker, s.log)
+		g = newGroup(name, b.Tags, says, s.checker, s.log)
 		s.byKey[key] = g
 		if b.Service != "" {
 			sv := s.service(b.Service)
@@ -115,8 +115,8 @@ func (s *groups) acquire(route *Route, source string, i int) *group {
 		}
 	}
 	g.users[user]++
-	again := g.spec.dns != spec.dns
-	g.configure(spec)
+	again := g.spec.dns != says.dns
+	g.configure(says)
 	if again {
 		s.followNames(g)
 	}

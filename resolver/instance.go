@@ -14,9 +14,6 @@ import (
 	"github.com/framegate/framegate/resolver/plain"
 )
 
-// DefaultServicePrefix is what the keys of instances in etcd start with unless configured: registry-etcd's own default.
-const DefaultServicePrefix = "kitex/registry-etcd"
-
 // DefaultInstanceWeight is the weight of an instance that registered with none, as registry-etcd's resolver has it.
 const DefaultInstanceWeight = 10
 

@@ -28,14 +28,6 @@ func SplitServiceKey(prefix, key string) (service, address string, ok bool) {
 	return service, address, true
 }
 
-// ValidServiceName reports what is wrong with the name of a service.
-func ValidServiceName(s string) error {
-	if s == "" || len(s) > maxServiceNameLen || !printable(s) || strings.Contains(s, "/") {
-		return fmt.Errorf("%q, want 1 to %d printable characters without spaces and slashes", s, maxServiceNameLen)
-	}
-	return nil
-}
-
 // isForeign reports whether a key, which is name behind serviceKeys, is none of ours. Without a prefix all keys of etcd that
 // begin with a slash are looked at, framegate's own too: those that do not end like the key of an instance are somebody
 // else's. With a prefix none is.
@@ -81,3 +73,6 @@ func parseRegistered(name string, value []byte) (Instance, error) {
 	}
 	return ParseInstance(value)
 }
+
+// DefaultServicePrefix is what the keys of instances in etcd start with unless configured: registry-etcd's own default.
+const DefaultServicePrefix = "kitex/registry-etcd"

@@ -101,35 +101,6 @@ func TestInstance_NamesEachMistake(t *testing.T) {
 	require.ErrorContains(t, err, `tags: "a": "\xff"`)
 }
 
-func TestServiceKey_SplitsAtTheService(t *testing.T) {
-	require.Equal(t, "kitex/registry-etcd/echo/127.0.0.1:9001", ServiceKey(DefaultServicePrefix, "echo", "127.0.0.1:9001"))
-	for _, c := range []struct{ service, address string }{
-		{"echo", "127.0.0.1:9001"}, {"a.b-c_D", "unix:/run/echo/e.sock"}, {"echo.Echo", "/run/echo.sock"}, {"服务", "[::1]:1"},
-	} {
-		service, address, ok := SplitServiceKey("/p", ServiceKey("/p", c.service, c.address))
-		require.True(t, ok)
-		require.Equal(t, c.service, service)
-		require.Equal(t, c.address, address)
-	}
-	for _, key := range []string{"", "/p", "/p/", "/p/echo", "/p/echo/", "/p//h:1", "/px/echo/h:1", "/p/a b/h:1", "other/echo/h:1"} {
-		_, _, ok := SplitServiceKey("/p", key)
-		require.False(t, ok, key)
-	}
-}
-
-func TestServiceNamesAndPrefixes(t *testing.T) {
-	for _, bad := range []string{"", "a/b", "a b", "a\n", "\xff", strings.Repeat("x", 256)} {
-		require.ErrorContains(t, ValidServiceName(bad), "want 1 to 255 printable characters without spaces and slashes", bad)
-	}
-	require.NoError(t, ValidServiceName("echo.v1_Echo-2"))
-	for _, bad := range []string{"/", "a/", "a b", "a%", "a\x00"} {
-		require.ErrorContains(t, ValidateServicePrefix(bad), "want a prefix such as kitex/registry-etcd", bad)
-	}
-	for _, good := range []string{DefaultServicePrefix, "/framegate/services", "x", ""} {
-		require.NoError(t, ValidateServicePrefix(good))
-	}
-}
-
 // What is accepted is valid and survives a round trip; nothing panics.
 func FuzzParseInstance(f *testing.F) {
 	for _, doc := range []string{
@@ -155,8 +126,5 @@ func FuzzParseInstance(f *testing.F) {
 		got, err := ParseInstance(again)
 		require.NoError(t, err)
 		require.Equal(t, in, got)
-		key := ServiceKey(DefaultServicePrefix, "echo", in.Address)
-		service, address, ok := SplitServiceKey(DefaultServicePrefix, key)
-		require.True(t, ok && service == "echo" && address == in.Address, key)
 	})
 }

@@ -92,7 +92,7 @@ var errNotAllowed = errors.New("not allowed")
 
 // control is net.Dialer's: a name may have turned out to be at an address that is refused.
 func (k *keeper) control(network, address string, _ syscall.RawConn) error {
-	if network == networkUnix {
+	if network == "unix" {
 		address = unixPrefix + address
 	}
 	if reason := k.refusal(address); reason != "" {

@@ -30,8 +30,8 @@ func newLosing(t *testing.T) *losing {
 // register registers instances at which nobody listens.
 func (l *losing) register(service string, addresses ...string) {
 	all := map[string]*Instance{}
-	for _, in := range instances(addresses...) {
-		all[service+"/"+in.Address] = &in
+	for _, address := range addresses {
+		all[service+"/"+address] = &Instance{Address: address, Weight: DefaultInstanceWeight}
 	}
 	l.apply(all)
 }

@@ -81,15 +81,3 @@ func TestEtcd_FindsInstancesWithoutAPrefix(t *testing.T) {
 	require.NoError(t, reg.Deregister(info))
 	eventually(t, soon, "a deregistration is in force", func() bool { return len(r.Instances()) == 1 })
 }
-
-func TestIsForeign_TellsKeysByTheirEnd(t *testing.T) {
-	for name, want := range map[string]bool{
-		"echo/h:1": false, "echo/127.0.0.1:65535": false, "echo/[::1]:9001": false, "echo/::1:9001": false, "echo//run/e.sock": false,
-		"echo/unix:/run/e.sock": false,
-		"":                      true, "echo": true, "echo/": true, "/h:1": true, "a b/h:1": true, "framegate/routes/echo": true, "framegate/schemas/a:1": true,
-		"a/b": true, "a/:1": true, "a/h:": true, "a/h:65536": true, "a/h:x": true, "a/b/c": true,
-	} {
-		require.Equal(t, want, isForeign("", name), name)
-		require.False(t, isForeign("/p", name), "with a prefix all keys are ours: %s", name)
-	}
-}

@@ -44,7 +44,7 @@ func unreachableHealth(routes []*Route, answering func(*Route) (listeners []stri
 			continue
 		}
 		for _, m := range route.Match {
-			if p, err := ParsePattern(m.Method); err == nil && p.isForHealth() {
+			if p, err := ParsePattern(m.Method); err == nil && isForHealth(p) {
 				found = append(found, Unreachable{Route: route.Name, Match: m.String(), Listeners: listeners})
 			}
 		}
@@ -54,7 +54,7 @@ func unreachableHealth(routes []*Route, answering func(*Route) (listeners []stri
 
 // isForHealth reports whether nearly all that the pattern matches is health checks: broader ones are for other calls, which
 // they get.
-func (p Pattern) isForHealth() bool {
+func isForHealth(p Pattern) bool {
 	switch p.Kind {
 	case KindExact:
 		return OwnMethod(p.Prefix)

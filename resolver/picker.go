@@ -51,8 +51,7 @@ const trialShare = 1.0 / 20
 
 // rampSteps is in how many steps the weight of an endpoint grows in its slow start.
 const (
-	rampSteps   = 20
-	minRampStep = 100 * time.Millisecond
+	rampSteps = 20
 )
 
 // picker returns the picker of a way to balance, which it makes if need be. Each has one dropPicker.
@@ -94,7 +93,7 @@ func (g *group) rampLocked(now time.Time) {
 		}
 	}
 	if step > 0 {
-		g.ramp = time.AfterFunc(max(step, minRampStep), g.update)
+		g.ramp = time.AfterFunc(max(step, MinSlowStartStep), g.update)
 	}
 }
 

@@ -36,9 +36,6 @@ type PlannedRoute struct {
 	Keys     []string `json:"keys,omitempty" yaml:"keys,omitempty"`         // of an update: those of the document that would change, by name
 }
 
-// NotFound is the outcome of a planned deletion of a route that does not exist.
-const NotFound Outcome = "not found"
-
 // PlannedCalls says who takes the calls of some methods, now and after the change: of the methods of every match entry
 // that comes, goes or belongs to a route that changes, and of every narrower pattern whose calls get other routes by it.
 type PlannedCalls struct {

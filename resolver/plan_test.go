@@ -127,14 +127,14 @@ func TestPlan_PointsOutARouteThatWouldNeverBeReached(t *testing.T) {
 
 // What a plan says of takers must be what calls get: the first of them whose conditions a call meets is the one that
 // takes it, and an entry out of reach takes none.
-func TestTakers_AgreeWithResolve(t *testing.T) {
+func TestCoverage_AgreesWithTheTable(t *testing.T) {
 	w := world{rand.New(rand.NewPCG(3, 4))}
 	matched, idles := 0, 0
 	sets := race.Choose(10_000, 2_000)
 	for range sets {
 		routes := w.routes(6 + 30*(w.IntN(8)/7))
-		r := New()
-		r.Apply("a", bound(routes...))
+		r := newTables()
+		r.Apply("a", routes)
 		all := newTakers(routes)
 		idle := map[string]idleCandidate{}
 		for p := range all.byPattern {
@@ -151,7 +151,7 @@ func TestTakers_AgreeWithResolve(t *testing.T) {
 				continue
 			}
 			got, want := "", ""
-			if c := r.current.Load().lookup(&req); c != nil {
+			if c := r.current.lookup(&req); c != nil {
 				want = fmt.Sprintf("%s/%d", c.route.Name, c.index)
 				matched++
 			}
@@ -169,45 +169,4 @@ func TestTakers_AgreeWithResolve(t *testing.T) {
 	}
 	require.Greater(t, matched, sets)
 	require.Greater(t, idles, sets/4)
-}
-
-func TestStore_PlanDoesWhatPutWould(t *testing.T) {
-	t.Parallel()
-	s := newStore(t)
-	echo, err := s.Put(t.Context(), route("echo", "/a.S/M", 0))
-	require.NoError(t, err)
-	for name, doc := range map[string]string{"bad": "colour: red", "byhand": "{name: byhand, match: [{method: /b.S/M}], backends: [{endpoints: [{address: 'h:1'}]}]}"} {
-		_, err = s.cli.Put(t.Context(), s.keys+name, doc)
-		require.NoError(t, err)
-	}
-	byHand, err := s.Get(t.Context(), "byhand")
-	require.NoError(t, err)
-	change := Change{
-		Put:    []*Route{route("echo", "/a.S/M", 0), route("bad", "/a.S/M", 0), byHand.Route, route("new", "/a.S/M", 0)},
-		Delete: []string{"none"},
-	}
-	p, err := s.Plan(t.Context(), change)
-	require.NoError(t, err)
-	require.Equal(t, []string{"echo unchanged []", "bad updated []", "byhand updated []", "new created []", "none not found []"}, p.outcomes())
-	require.Equal(t, echo.Revision, p.Routes[0].Revision)
-	require.NotZero(t, p.Routes[1].Revision)
-	results, err := s.PutAll(t.Context(), change.Put)
-	require.NoError(t, err)
-	for i, r := range results {
-		require.Equal(t, p.Routes[i].Outcome, r.Outcome, r.Name)
-	}
-
-	_, err = s.cli.Put(t.Context(), s.keys+"bad", "colour: red")
-	require.NoError(t, err)
-	p, err = s.Plan(t.Context(), Change{Delete: []string{"bad"}})
-	require.NoError(t, err)
-	require.Equal(t, []string{"bad deleted []"}, p.outcomes())
-
-	_, err = s.Plan(t.Context(), Change{Put: []*Route{route("echo", "/a.S/N", 0)}}, IfRevision(echo.Revision+99))
-	require.ErrorIs(t, err, ErrConflict)
-	_, err = s.Plan(t.Context(), Change{Put: []*Route{route("x", "nowhere", 0)}})
-	require.ErrorContains(t, err, `route x: match[0].method: "nowhere"`)
-	p, err = s.Plan(t.Context(), Change{Put: []*Route{route("echo", "/a.S/N", 0)}}, IfRevision(echo.Revision))
-	require.NoError(t, err)
-	require.Equal(t, []string{"echo updated [match]"}, p.outcomes())
 }

@@ -7,13 +7,10 @@ import (
 	"github.com/framegate/framegate/resolver/schema"
 )
 
-// Program is what a Compiler made of a route. Whoever handles calls knows what it is.
-type Program any
-
 // Compiler makes the program of a valid route, in struct mode or with a schema, from the schema that it names, or nil if
 // it names none that is known before there is a call (reflection). It fails if the rules do not fit the schema; the error names
 // every rule and field. It may be called by several goroutines.
-type Compiler func(r *Route, s *schema.Schema) (Program, error)
+type Compiler func(r *Route, s *schema.Schema) (any, error)
 
 // errNoCompiler is what routes meet that nobody can compile.
 var errNoCompiler = errors.New("mode struct and schemas are not possible here")
@@ -21,7 +18,7 @@ var errNoCompiler = errors.New("mode struct and schemas are not possible here")
 // BoundRoute is a valid route that can be put in force: with the program of its calls.
 type BoundRoute struct {
 	*Route
-	Program Program // nil for a route in frame mode without a schema
+	Program any // what a Compiler made of it; nil for a route in frame mode without a schema
 }
 
 // Bind returns routes in frame mode, without schemas, which need no program.
@@ -51,4 +48,12 @@ func (c Compiler) Bind(r *Route, s *schema.Schema) (*BoundRoute, error) {
 // errNoSchema is what a route meets whose schema is not in etcd.
 func errNoSchema(name string) error {
 	return fmt.Errorf("schema.name: %q is not in etcd, want a schema that was put before", name)
+}
+
+// document returns the route, nil for none.
+func (r *BoundRoute) document() *Route {
+	if r == nil {
+		return nil
+	}
+	return r.Route
 }

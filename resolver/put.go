@@ -7,43 +7,12 @@ import (
 	"fmt"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 )
 
 // MaxPutRoutes is how many routes, and schemas that they name, one PutAll takes: what etcd takes in a transaction (its
 // --max-txn-ops).
 const MaxPutRoutes = 128
-
-// putAttempts bounds how often PutAll starts again because somebody else changed one of the routes meanwhile.
-const putAttempts = 10
-
-// ErrConflict means that others changed the same routes again and again during a put. Nothing was stored; try again.
-// A *ConflictError is one too.
-var ErrConflict = errors.New("changed by others meanwhile, try again")
-
-// ConflictError means that a route is not at the revision that IfRevision wants: somebody changed it since it was
-// read. Nothing was stored or deleted; read the route again, and decide anew.
-type ConflictError struct {
-	Name string
-	Want int64 // 0: the route must not exist
-	Got  int64 // 0: the route does not exist
-}
-
-func (e *ConflictError) Error() string {
-	switch {
-	case e.Got == 0:
-		return fmt.Sprintf("route %s: does not exist, want revision %d: somebody deleted it, or it never was", e.Name, e.Want)
-	case e.Want == 0:
-		return fmt.Sprintf("route %s: is at revision %d, want that it does not exist: somebody created it; get it first", e.Name, e.Got)
-	}
-	return fmt.Sprintf("route %s: is at revision %d, want %d: somebody changed it; get it again", e.Name, e.Got, e.Want)
-}
-
-// Is makes the error an ErrConflict.
-func (e *ConflictError) Is(target error) bool { return target == ErrConflict }
 
 // WriteOption is a condition on Put, PutAll, Delete and Plan.
 type WriteOption func(*writeConditions)
@@ -74,17 +43,6 @@ func (c writeConditions) check(name string, got int64) error {
 	}
 	return nil
 }
-
-// Outcome says what became of a route.
-type Outcome string
-
-// The outcomes of a write.
-const (
-	Created   Outcome = "created"
-	Updated   Outcome = "updated"
-	Unchanged Outcome = "unchanged" // the same document was there; nothing was written
-	Deleted   Outcome = "deleted"
-)
 
 // PutResult is what a put did with one route.
 type PutResult struct {
@@ -246,15 +204,6 @@ func (p *put) error(err error) error {
 			what, len(bytes.Join(p.docs, nil)), err)
 	}
 	return fmt.Errorf("%s: %w", what, err)
-}
-
-// isTooLarge reports whether the server, or the client on its behalf, refused a request for its size.
-func isTooLarge(err error) bool {
-	var answer rpctypes.EtcdError
-	if errors.As(err, &answer) {
-		return errors.Is(err, rpctypes.ErrRequestTooLarge)
-	}
-	return status.Code(err) == codes.ResourceExhausted
 }
 
 // try returns no results and no error, having stored nothing, if somebody changed one of the routes meanwhile, or a

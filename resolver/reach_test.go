@@ -20,9 +20,9 @@ const (
 var errRefused = errors.New("connection refused")
 
 // logged returns a Resolver and its log.
-func logged(t *testing.T) (*Resolver, *testlog.Buffer) {
+func logged(t *testing.T) (*router, *testlog.Buffer) {
 	t.Helper()
-	r, log := New(), &testlog.Buffer{}
+	r, log := newRouter(), &testlog.Buffer{}
 	t.Cleanup(r.Close)
 	r.SetLog(log.Logger())
 	return r, log
@@ -30,7 +30,7 @@ func logged(t *testing.T) (*Resolver, *testlog.Buffer) {
 
 func TestGroup_LogsThatAServiceLosesItsLastEndpointAndGetsOneBack(t *testing.T) {
 	r, log := logged(t)
-	r.Apply("file", bound(mustRoute(t, `{name: r, match: [{method: "*"}], backends: [{service: echo}]}`)))
+	r.Apply("file", []*Route{mustRoute(t, `{name: r, match: [{method: "*"}], backends: [{service: echo}]}`)})
 	r.SetInstances("echo", nil)
 	require.Zero(t, log.Count(lostLine), "there was none")
 	r.SetInstances("echo", instances("a:1", "a:2"))
@@ -42,7 +42,7 @@ func TestGroup_LogsThatAServiceLosesItsLastEndpointAndGetsOneBack(t *testing.T) 
 	require.Contains(t, log.String(), "level=WARN")
 	require.Contains(t, log.String(), "service=echo")
 	r.SetInstances("echo", nil)
-	r.Apply("other", bound(mustRoute(t, `{name: s, match: [{method: "*"}], backends: [{service: echo}]}`)))
+	r.Apply("other", []*Route{mustRoute(t, `{name: s, match: [{method: "*"}], backends: [{service: echo}]}`)})
 	require.Equal(t, 1, log.Count(lostLine))
 	r.SetInstances("echo", instances("a:3"))
 	require.Equal(t, 1, log.Count(backLine), log.String())
@@ -53,10 +53,10 @@ func TestGroup_LogsThatAServiceLosesItsLastEndpointAndGetsOneBack(t *testing.T) 
 func TestGroup_LogsThatABackendLosesItsLastEndpointHoweverItDoes(t *testing.T) {
 	two := `{name: r, match: [{method: "*"}], backends: [{name: main, ejection: {max_percent: 100, base_time: 10s}, endpoints: [{address: "a:1"}, {address: "a:2"}, {address: "a:3", weight: 0}]}]}`
 	synctest.Test(t, func(t *testing.T) {
-		r, log := New(), &testlog.Buffer{}
+		r, log := newRouter(), &testlog.Buffer{}
 		defer r.Close()
 		r.SetLog(log.Logger())
-		r.Apply("file", bound(mustRoute(t, two)))
+		r.Apply("file", []*Route{mustRoute(t, two)})
 		r.SetReachable("a:1", errRefused)
 		r.SetReachable("a:3", nil)
 		require.Zero(t, log.Count(lostLine))
@@ -97,13 +97,13 @@ func TestReach_IsKnownOfEveryEndpointWithThatAddress(t *testing.T) {
 	}
 	a, b := route("a", "x"), route("b", "x")
 	r.SetReachable("a:1", errRefused) // of no endpoint
-	r.Apply("file", bound(a, b))
+	r.Apply("file", []*Route{a, b})
 	require.Zero(t, unreachable())
 	r.SetReachable("a:1", errRefused)
 	require.Equal(t, 2, unreachable())
-	r.Apply("other", bound(route("c", "x")))
+	r.Apply("other", []*Route{route("c", "x")})
 	require.Equal(t, 3, unreachable(), "one that comes later")
-	r.Update("file", bound(a), bound(route("a", "y")))
+	r.Update("file", []*Route{a}, []*Route{route("a", "y")})
 	require.Equal(t, 3, unreachable(), "another backend in its place")
 	r.SetReachable("a:1", nil)
 	require.Zero(t, unreachable())
@@ -111,7 +111,7 @@ func TestReach_IsKnownOfEveryEndpointWithThatAddress(t *testing.T) {
 	r.SetReachable("a:1", errRefused)
 	r.Apply("file", nil)
 	r.Apply("other", nil)
-	r.Apply("file", bound(a))
+	r.Apply("file", []*Route{a})
 	require.Zero(t, unreachable(), "it was away")
 	r.Close()
 	r.SetReachable("a:1", errRefused)
@@ -124,7 +124,7 @@ func TestReach_AnEndpointOfManyBackendsIsLostInFewLines(t *testing.T) {
 	for i := range 100 {
 		all = append(all, mustRoute(t, fmt.Sprintf(`{name: r%d, match: [{method: "/a.S/M%d"}], backends: [{endpoints: [{address: "a:1"}]}]}`, i, i)))
 	}
-	r.Apply("file", bound(all...))
+	r.Apply("file", all)
 	r.SetReachable("a:1", errRefused)
 	require.Equal(t, mostReachLines+1, log.Count(lostLine), log.String())
 	require.Contains(t, log.String(), "endpoint=a:1 further=90")

@@ -234,22 +234,15 @@ func (r *Route) schemaName() string {
 	return r.Schema.Name
 }
 
-// takesUnknown reports whether the route forwards calls of methods that it knows nothing of. With a schema, struct mode
-// does so only if it is to pass what it cannot decode.
-func (r *Route) takesUnknown() bool {
-	return r.Mode != ModeStruct || r.Schema == nil || r.Struct != nil && r.Struct.OnDecodeError == DecodeErrorPass
-}
-
-// overlaps reports whether two backends that name the same service or address may have an endpoint in common.
-func (b *Backend) overlaps(o *Backend) bool {
-	for k, v := range b.Tags {
-		if other, ok := o.Tags[k]; ok && other != v {
-			return false
-		}
+// ParseDocument is ParseRoutes for a document that somebody names, such as a file: the error starts with the name, and
+// a document without anything in it is an error (routes: [] says that there are none).
+func ParseDocument(name string, doc []byte) ([]*Route, error) {
+	routes, err := ParseRoutes(doc)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	return true
-}
-
-func sharesListener(a, b *Route) bool {
-	return len(a.Listeners) == 0 || len(b.Listeners) == 0 || slices.ContainsFunc(a.Listeners, func(l string) bool { return b.listens(l) })
+	if routes == nil {
+		return nil, fmt.Errorf("%s: empty, want a route or routes: [...]", name)
+	}
+	return routes, nil
 }

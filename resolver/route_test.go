@@ -28,7 +28,7 @@ backends:
 `
 
 func TestParseRoute_SurvivesARoundTrip(t *testing.T) {
-	r := mustRoute(t, goodRoute)
+	r := validRoute(t, goodRoute)
 	doc, err := r.Encode()
 	require.NoError(t, err)
 	again, err := ParseRoute(doc)
@@ -186,23 +186,12 @@ func FuzzParseRoutes(f *testing.F) {
 			_, err = r.MarshalJSON()
 			require.NoError(t, err)
 		}
-		for _, r := range routes {
-			for i := range r.Backends {
-				r.Backends[i].Health = nil // its checks would go to whatever addresses there are
-			}
-		}
-		r := New()
-		defer r.Close()
-		r.Apply("file", bound(routes...))
-		req := Request{Method: "/a.b/c", Authority: "h:1", Header: map[string][]string{"x-a": {"v"}}}
-		if target, ok := r.Resolve(req); ok {
-			if target.Admit(&req) == nil {
-				if a, err := target.Pick(); err == nil {
-					a.Answered()
-					a.Done(Failed)
-				}
-			}
-			target.Release()
-		}
 	})
+}
+
+func validRoute(t testing.TB, doc string) *Route {
+	t.Helper()
+	r, err := ParseRoute([]byte(doc))
+	require.NoError(t, err, doc)
+	return r
 }

@@ -342,3 +342,11 @@ func weightOf(w *int) int {
 	}
 	return *w
 }
+
+// ValidServiceName reports what is wrong with the name of a service.
+func ValidServiceName(s string) error {
+	if s == "" || len(s) > maxServiceNameLen || !printable(s) || strings.Contains(s, "/") {
+		return fmt.Errorf("%q, want 1 to %d printable characters without spaces and slashes", s, maxServiceNameLen)
+	}
+	return nil
+}

@@ -185,7 +185,7 @@ func TestSchemaStore_RoutesAndTheirSchemasTogetherFitATransaction(t *testing.T) 
 // between returns a Compiler that calls do once, while a store has checked a route and not written it yet.
 func between(do func()) Compiler {
 	var once sync.Once
-	return func(r *Route, s *schema.Schema) (Program, error) {
+	return func(r *Route, s *schema.Schema) (any, error) {
 		p, err := compileForTest(r, s)
 		once.Do(do)
 		return p, err
@@ -248,7 +248,7 @@ func TestSchemaStore_PutsThatAlwaysMeetOthersEndWithErrConflict(t *testing.T) {
 	putRaw(t, cli, "/schemas/shop", shopSchema(t, "a").Encode())
 	putRaw(t, cli, "/routes/y", encoded(t, structRoute(t, "y", "shop")))
 	n := 0
-	meddling := func(r *Route, s *schema.Schema) (Program, error) {
+	meddling := func(r *Route, s *schema.Schema) (any, error) {
 		n++
 		putRaw(t, cli, "/schemas/shop", shopSchema(t, "a", fmt.Sprintf("f%d", n)).Encode())
 		return compileForTest(r, s)

@@ -1,6 +1,7 @@
 package resolver
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -84,11 +85,11 @@ func TestServiceHealth_IsNotThatOfWhatCannotBeConnectedTo(t *testing.T) {
 		return all
 	}
 	require.Empty(t, tried())
-	r.SetReachable("127.0.0.1:1", errRefused)
-	r.SetReachable("127.0.0.1:3", errRefused)
+	r.SetReachable("127.0.0.1:1", errors.New("connection refused"))
+	r.SetReachable("127.0.0.1:3", errors.New("connection refused"))
 	require.True(t, h.Serving(), "there is another")
 	require.Equal(t, 1, r.Groups()[0].Usable)
-	r.SetReachable("127.0.0.1:2", errRefused)
+	r.SetReachable("127.0.0.1:2", errors.New("connection refused"))
 	require.False(t, h.Serving())
 	require.Zero(t, r.Groups()[0].Usable)
 	require.Equal(t, []string{"127.0.0.1:1", "127.0.0.1:2"}, tried())
@@ -101,27 +102,27 @@ func TestUnreachableHealth_NamesEntriesThatGetNoHealthChecks(t *testing.T) {
 	r := New("main", "side")
 	t.Cleanup(r.Close)
 	r.SetOwnHealth("main")
-	for match, want := range map[string]bool{
+	for pattern, want := range map[string]bool{
 		"/grpc.health.v1.Health/Check": true, "/grpc.health.v1.Health/Watch": true, "/grpc.health.v1.Health/*": true, "/grpc.health.v1.*": true,
 		"/grpc.health.v1.Health/List": false, "/grpc.*": false, "*": false, "/my.Health/*": false, "/my.Health/Check": false,
 	} {
 		for listeners, answering := range map[string][]string{"": {"main"}, "listeners: [main, side], ": {"main"}, "listeners: [side], ": nil} {
-			routes, err := ParseRoutes([]byte("{name: hc, " + listeners + "match: [{method: '" + match + "'}, {method: /s.S/*}], " + backends + "}"))
+			routes, err := ParseRoutes([]byte("{name: hc, " + listeners + "match: [{method: '" + pattern + "'}, {method: /s.S/*}], " + backends + "}"))
 			require.NoError(t, err)
 			all := UnreachableHealth(routes)
 			here := r.UnreachableHealth(routes[0])
 			if !want {
-				require.Empty(t, all, match)
-				require.Empty(t, here, match)
+				require.Empty(t, all, pattern)
+				require.Empty(t, here, pattern)
 				continue
 			}
-			require.Equal(t, []Unreachable{{Route: "hc", Match: match}}, all)
+			require.Equal(t, []Unreachable{{Route: "hc", Match: pattern}}, all)
 			require.Contains(t, all[0].String(), "health: routed")
 			if answering == nil {
-				require.Empty(t, here, match)
+				require.Empty(t, here, pattern)
 				continue
 			}
-			require.Equal(t, []Unreachable{{Route: "hc", Match: match, Listeners: answering}}, here)
+			require.Equal(t, []Unreachable{{Route: "hc", Match: pattern, Listeners: answering}}, here)
 			require.Contains(t, here[0].String(), "listener main,")
 		}
 	}

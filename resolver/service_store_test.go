@@ -3,7 +3,6 @@ package resolver
 import (
 	"context"
 	"fmt"
-	"reflect"
 	"sync"
 	"testing"
 	"time"
@@ -13,7 +12,6 @@ import (
 	etcdregistry "github.com/kitex-contrib/registry-etcd"
 	"github.com/stretchr/testify/require"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
 )
 
 func newServiceStore(t *testing.T) *ServiceStore {
@@ -27,13 +25,6 @@ func etcdRevision(t *testing.T, cli *clientv3.Client) int64 {
 	resp, err := cli.Get(t.Context(), "any")
 	require.NoError(t, err)
 	return resp.Header.Revision
-}
-
-func leases(t *testing.T, cli *clientv3.Client) int {
-	t.Helper()
-	resp, err := cli.Leases(t.Context())
-	require.NoError(t, err)
-	return len(resp.Leases)
 }
 
 var echoInstance = Instance{Address: "127.0.0.1:9001", Weight: 20, Tags: map[string]string{"cluster": "a"}}
@@ -236,14 +227,6 @@ func TestServiceStore_EndsWithItsContext(t *testing.T) {
 	require.Error(t, err)
 }
 
-// closeEtcdClient closes the client that registry-etcd makes and never closes.
-func closeEtcdClient(of any) {
-	field := reflect.ValueOf(of).Elem().FieldByName("etcdClient")
-	_ = (*(**clientv3.Client)(field.Addr().UnsafePointer())).Close()
-}
-
-func quietRegistry(c *etcdregistry.Config) { c.EtcdConfig.Logger = zap.NewNop() }
-
 func TestServiceStore_RegistryEtcdFindsWhatItRegisters(t *testing.T) {
 	t.Parallel()
 	s := newServiceStore(t)
@@ -291,4 +274,22 @@ func TestServiceStore_FindsWhatRegistryEtcdRegisters(t *testing.T) {
 	services, _, err = s.List(t.Context())
 	require.NoError(t, err)
 	require.Empty(t, services)
+}
+
+func TestHeartbeat_ThatEtcdRefusesLeavesNoLease(t *testing.T) {
+	t.Parallel()
+	endpoint := startEtcdForUsers(t)
+	enableAuth(t, etcdClient(t, endpoint))
+	as := func(user string) *clientv3.Client {
+		cli, err := NewEtcdClient(EtcdClientConfig{Endpoints: []string{endpoint}, Username: user, Password: "p"})
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = cli.Close() })
+		return cli
+	}
+	store := NewServiceStore(as("reader"), DefaultServicePrefix)
+	_, err := store.Heartbeat(t.Context(), "s", Instance{Address: "s:1", Weight: 1}, time.Hour)
+	require.ErrorContains(t, err, "permission denied")
+	leases, err := as("root").Leases(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, leases.Leases)
 }

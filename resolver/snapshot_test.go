@@ -3,9 +3,9 @@ package resolver
 import (
 	"context"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -49,13 +49,6 @@ func putInstance(t *testing.T, cli *clientv3.Client, service, address string) {
 
 const serviceRoute = `{name: found, match: [{method: /found.S/*}], backends: [{service: echo}]}`
 
-func addressOf(r *Resolver, method, address string) func() bool {
-	return func() bool {
-		target, ok := r.Preview(Request{Method: method})
-		return ok && target.Address == address
-	}
-}
-
 func TestSnapshot_ServesAStartWithoutEtcdAndGivesWayToIt(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -95,7 +88,7 @@ func TestSnapshot_ServesAStartWithoutEtcdAndGivesWayToIt(t *testing.T) {
 	require.NotEmpty(t, second.Status().Reason)
 	require.Equal(t, first.Status().Confirmed.UTC().Truncate(0), second.Status().Confirmed.UTC(), "as old as the snapshot")
 	require.Equal(t, 1, log.Count("the last good routes are in force"))
-	entry := maps.Clone(r.sources[SourceEtcd])
+	before := r.Routes()
 
 	startEtcdAt(t, dir, e.Endpoint())
 	_, err = store.Delete(t.Context(), "gone")
@@ -108,12 +101,12 @@ func TestSnapshot_ServesAStartWithoutEtcdAndGivesWayToIt(t *testing.T) {
 	require.True(t, addressOf(r, "/found.S/M", "e:1")())
 	require.True(t, resolves(r, "/a.S/Kept", "kept")())
 	same := 0
-	for doc, e := range r.sources[SourceEtcd] {
-		if entry[doc] == e {
+	for _, route := range r.Routes() {
+		if slices.Contains(before, route) {
 			same++
 		}
 	}
-	require.Equal(t, 2, same, "what did not change was not built again")
+	require.Equal(t, 2, same, "what did not change was not put in force again")
 	eventually(t, soon, "not stale", func() bool { return !second.Status().Stale })
 	require.Equal(t, 1, log.Count("etcd cannot be used"), "logged once a minute at most")
 }
@@ -264,46 +257,6 @@ func TestEtcd_FollowsAStoreThatWasReplacedByALongerOne(t *testing.T) {
 	link.restore()
 	eventually(t, soon, "the old store's route is gone", resolves(r, "/a.S/Old", ""))
 	require.True(t, resolves(r, "/a.S/M19", "new")())
-}
-
-// enableAuth makes etcd ask for users: root, and reader, who may read the keys of instances and nothing else. The
-// password of both is p.
-func enableAuth(t *testing.T, cli *clientv3.Client) {
-	t.Helper()
-	ctx := t.Context()
-	for _, do := range []func() error{
-		func() error { _, err := cli.RoleAdd(ctx, "reader"); return err },
-		func() error {
-			_, err := cli.RoleGrantPermission(ctx, "reader", "kitex/", clientv3.GetPrefixRangeEnd("kitex/"), clientv3.PermissionType(clientv3.PermRead))
-			return err
-		},
-		func() error { _, err := cli.UserAdd(ctx, "reader", "p"); return err },
-		func() error { _, err := cli.UserGrantRole(ctx, "reader", "reader"); return err },
-		func() error { _, err := cli.RoleAdd(ctx, "root"); return err },
-		func() error { _, err := cli.UserAdd(ctx, "root", "p"); return err },
-		func() error { _, err := cli.UserGrantRole(ctx, "root", "root"); return err },
-		func() error { _, err := cli.AuthEnable(ctx); return err },
-	} {
-		require.NoError(t, do())
-	}
-}
-
-func TestHeartbeat_ThatEtcdRefusesLeavesNoLease(t *testing.T) {
-	t.Parallel()
-	endpoint := startEtcdForUsers(t)
-	enableAuth(t, etcdClient(t, endpoint))
-	as := func(user string) *clientv3.Client {
-		cli, err := NewEtcdClient(EtcdClientConfig{Endpoints: []string{endpoint}, Username: user, Password: "p"})
-		require.NoError(t, err)
-		t.Cleanup(func() { _ = cli.Close() })
-		return cli
-	}
-	store := NewServiceStore(as("reader"), DefaultServicePrefix)
-	_, err := store.Heartbeat(t.Context(), "s", Instance{Address: "s:1", Weight: 1}, time.Hour)
-	require.ErrorContains(t, err, "permission denied")
-	leases, err := as("root").Leases(t.Context())
-	require.NoError(t, err)
-	require.Empty(t, leases.Leases)
 }
 
 func TestSnapshot_ThatCannotBeWrittenIsCountedAndToldOnce(t *testing.T) {

@@ -17,7 +17,7 @@ func limited(t testing.TB, route, backend string) *Route {
 }
 
 // refusal admits a call and picks for it, and returns the error. The call is not released.
-func refusal(t *testing.T, r *Resolver, req Request) (*Target, error) {
+func refusal(t *testing.T, r *router, req Request) (*Target, error) {
 	t.Helper()
 	target, ok := r.Resolve(req)
 	require.True(t, ok)
@@ -48,10 +48,10 @@ func TestLimits_CallsUnderWayAreBoundedAndSurviveAPut(t *testing.T) {
 				}
 				return limited(t, "", fmt.Sprintf("concurrent: %d", n))
 			}
-			r := New()
+			r := newRouter()
 			defer r.Close()
 			old := doc(2)
-			r.Apply("file", bound(old))
+			r.Apply("file", []*Route{old})
 			one, err := refusal(t, r, anyCall)
 			require.NoError(t, err)
 			two, err := refusal(t, r, anyCall)
@@ -62,7 +62,7 @@ func TestLimits_CallsUnderWayAreBoundedAndSurviveAPut(t *testing.T) {
 
 			for _, n := range []int{2, 3, 1} {
 				next := doc(n)
-				r.Update("file", bound(old), bound(next))
+				r.Update("file", []*Route{old}, []*Route{next})
 				old = next
 				var more []*Target
 				for range max(0, n-2) {
@@ -98,11 +98,11 @@ func TestLimits_CallsPerSecondSurviveAPut(t *testing.T) {
 					}
 					return limited(t, "concurrent: 1", rate)
 				}
-				r := New()
+				r := newRouter()
 				defer r.Close()
 				const rate = "calls_per_second: 2, burst: 3"
 				old := doc(rate)
-				r.Apply("file", bound(old))
+				r.Apply("file", []*Route{old})
 				for range 3 {
 					target, err := refusal(t, r, anyCall)
 					require.NoError(t, err)
@@ -114,7 +114,7 @@ func TestLimits_CallsPerSecondSurviveAPut(t *testing.T) {
 					target.Release()
 				}
 				next := doc(rate)
-				r.Update("file", bound(old), bound(next))
+				r.Update("file", []*Route{old}, []*Route{next})
 				target, err := refusal(t, r, anyCall)
 				wantOverload(t, err, where+".calls_per_second", 500*time.Millisecond)
 				target.Release()
@@ -124,12 +124,12 @@ func TestLimits_CallsPerSecondSurviveAPut(t *testing.T) {
 				target.Release()
 
 				faster := doc("calls_per_second: 100, burst: 3")
-				r.Update("file", bound(next), bound(faster))
+				r.Update("file", []*Route{next}, []*Route{faster})
 				target, err = refusal(t, r, anyCall)
 				require.NoError(t, err, "another rate begins with a full bucket")
 				target.Release()
 				none := doc("pending: 5")
-				r.Update("file", bound(faster), bound(none))
+				r.Update("file", []*Route{faster}, []*Route{none})
 				for range 10 {
 					target, err = refusal(t, r, anyCall)
 					require.NoError(t, err)
@@ -147,9 +147,9 @@ func TestLimits_EachKeyHasABucket(t *testing.T) {
 			"{authority: true}": func(i byte) Request { return Request{Authority: string('a' + i)} },
 			"{peer: true}":      func(i byte) Request { return Request{Peer: &net.TCPAddr{IP: net.IPv4(10, 0, 0, i), Port: int(i)}} },
 		} {
-			r := New()
+			r := newRouter()
 			old := limited(t, "calls_per_second: 1, burst: 2, per: "+per, "")
-			r.Apply("file", bound(old))
+			r.Apply("file", []*Route{old})
 			allowed := func(req Request) (n int) {
 				for range 10 {
 					target, err := refusal(t, r, req)
@@ -165,7 +165,7 @@ func TestLimits_EachKeyHasABucket(t *testing.T) {
 			}
 			require.Equal(t, 2, allowed(Request{}), "those without a value share one")
 			next := limited(t, "calls_per_second: 1, burst: 2, per: "+per, "")
-			r.Update("file", bound(old), bound(next))
+			r.Update("file", []*Route{old}, []*Route{next})
 			require.Zero(t, allowed(req(1)), "a put that changes nothing fills no bucket")
 			r.Close()
 		}
@@ -174,9 +174,9 @@ func TestLimits_EachKeyHasABucket(t *testing.T) {
 
 func TestLimits_WaitingCallsAreBoundedAndSurviveAPut(t *testing.T) {
 	for _, c := range [][2]string{{"pending: 2", ""}, {"", "pending: 2"}, {"pending: 2", "pending: 9"}, {"pending: 9", "pending: 2"}} {
-		r := New()
+		r := newRouter()
 		old := limited(t, c[0], c[1])
-		r.Apply("file", bound(old))
+		r.Apply("file", []*Route{old})
 		one, _ := begin(t, r, anyCall)
 		two, _ := begin(t, r, anyCall)
 		three, _ := begin(t, r, anyCall)
@@ -185,7 +185,7 @@ func TestLimits_WaitingCallsAreBoundedAndSurviveAPut(t *testing.T) {
 		require.True(t, two.Wait())
 		require.False(t, three.Wait())
 		next := limited(t, c[0], c[1])
-		r.Update("file", bound(old), bound(next))
+		r.Update("file", []*Route{old}, []*Route{next})
 		four, _ := begin(t, r, anyCall)
 		require.False(t, four.Wait())
 		one.WaitEnd()
@@ -224,10 +224,10 @@ func TestLimits_BackendIsChargedOncePerCall(t *testing.T) {
 }
 
 func TestBudget_BoundsFurtherAttemptsAndSurvivesAPut(t *testing.T) {
-	r := New()
+	r := newRouter()
 	defer r.Close()
 	old := limited(t, "", "")
-	r.Apply("file", bound(old))
+	r.Apply("file", []*Route{old})
 	var open []*Target
 	for range 4 {
 		target, a := begin(t, r, anyCall)
@@ -238,14 +238,14 @@ func TestBudget_BoundsFurtherAttemptsAndSurvivesAPut(t *testing.T) {
 	require.True(t, open[0].MayRetry())
 	require.False(t, open[1].MayRetry(), "half of four")
 	next := limited(t, "concurrent: 99", "")
-	r.Update("file", bound(old), bound(next))
+	r.Update("file", []*Route{old}, []*Route{next})
 	later, _ := begin(t, r, anyCall)
 	require.False(t, later.MayRetry(), "half of five, rounded down; two are under way")
 	open[0].RetryEnd()
 	require.True(t, later.MayRetry())
 
 	other := mustRoute(t, `{name: r, match: [{method: "*"}], hedge: {delay: 10ms, budget: {min: 1}}, backends: [{endpoints: [{address: "a:1"}]}]}`)
-	r.Update("file", bound(next), bound(other))
+	r.Update("file", []*Route{next}, []*Route{other})
 	hedged, _ := begin(t, r, anyCall)
 	require.True(t, hedged.MayRetry(), "another budget begins anew")
 	require.False(t, hedged.MayRetry())
@@ -253,7 +253,7 @@ func TestBudget_BoundsFurtherAttemptsAndSurvivesAPut(t *testing.T) {
 	require.False(t, hedged.MayRetry())
 
 	none := mustRoute(t, `{name: r, match: [{method: "*"}], backends: [{endpoints: [{address: "a:1"}]}]}`)
-	r.Update("file", bound(other), bound(none))
+	r.Update("file", []*Route{other}, []*Route{none})
 	plain, _ := begin(t, r, anyCall)
 	for range 10 {
 		require.True(t, plain.MayRetry(), "without a key of retries there is no budget")
@@ -275,13 +275,13 @@ func TestRoundRobin_BetweenBackendsIsExact(t *testing.T) {
 		for _, w := range weights {
 			total += w
 		}
-		r := New()
+		r := newRouter()
 		t.Cleanup(r.Close)
-		r.Apply("file", bound(doc("", weights...)))
+		r.Apply("file", []*Route{doc("", weights...)})
 		got := map[string]int{}
 		for i := range 2 * total {
 			if i == total/2 {
-				r.Apply("file", bound(doc(", timeout: 1m", weights...)))
+				r.Apply("file", []*Route{doc(", timeout: 1m", weights...)})
 			}
 			got[call(t, r, anyCall, Succeeded)]++
 		}
@@ -291,9 +291,9 @@ func TestRoundRobin_BetweenBackendsIsExact(t *testing.T) {
 			}
 		}
 	}
-	r, uneven := New(), doc("", 2, 1)
+	r, uneven := newRouter(), doc("", 2, 1)
 	t.Cleanup(r.Close)
-	r.Apply("file", bound(uneven))
-	b := r.sources["file"][bound(uneven)[0]].With
+	r.Apply("file", []*Route{uneven})
+	b := r.backends("file", uneven)
 	require.Zero(t, testing.AllocsPerRun(100, func() { b.draw() }))
 }

@@ -65,7 +65,7 @@ func (s *RouteStore) Bypasses(ctx context.Context, put []*Route) ([]Bypass, erro
 	var wanted []target
 	for _, r := range put {
 		for i := range r.Backends {
-			wanted = slices.AppendSeq(wanted, r.Backends[i].targets())
+			wanted = slices.AppendSeq(wanted, targetsOf(&r.Backends[i]))
 		}
 	}
 	var now []*Route

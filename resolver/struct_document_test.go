@@ -70,10 +70,10 @@ func TestStruct_WhatItNeedsIsAllThatItNeeds(t *testing.T) {
 		"", "struct: {}", "struct: {on_decode_error: pass}", "struct:", "schema: {reflection: true}", "schema: {name: shop}\nstruct: {rules: []}",
 		"schema: {files: [a.proto], imports: [b]}",
 	} {
-		r := mustRoute(t, structDoc(keys))
+		r := validRoute(t, structDoc(keys))
 		require.Equal(t, ModeStruct, r.Mode)
 	}
-	mustRoute(t, strings.Replace(structDoc("schema: {name: shop}"), "mode: struct", "mode: frame", 1))
+	validRoute(t, strings.Replace(structDoc("schema: {name: shop}"), "mode: struct", "mode: frame", 1))
 }
 
 func TestRuleFields_SurviveARoundTripInYAMLAndJSON(t *testing.T) {
@@ -83,65 +83,18 @@ func TestRuleFields_SurviveARoundTripInYAMLAndJSON(t *testing.T) {
 		`{id: 1, on: true, none: ""}`:                                {Values: map[string]string{"id": "1", "on": "true", "none": ""}},
 		`["null", "~", "1", "true", "- a"]`:                          {Paths: []string{"null", "~", "1", "true", "- a"}},
 	} {
-		r := mustRoute(t, structDoc("schema: {name: shop}\nstruct: {on_decode_error: pass, rules: [{on: response, method: /shop.Shop/Add, action: set, fields: "+keys+"}, {on: request, action: drop}]}"))
+		r := validRoute(t, structDoc("schema: {name: shop}\nstruct: {on_decode_error: pass, rules: [{on: response, method: /shop.Shop/Add, action: set, fields: "+keys+"}, {on: request, action: drop}]}"))
 		require.Equal(t, want, r.Struct.Rules[0].Fields)
 		require.True(t, r.Struct.Rules[1].Fields.IsZero())
 
 		doc, err := r.Encode()
 		require.NoError(t, err)
 		require.Equal(t, 1, strings.Count(string(doc), "fields:"), "a rule without fields has no such key")
-		require.Equal(t, r, mustRoute(t, string(doc)), "YAML: %s", doc)
+		require.Equal(t, r, validRoute(t, string(doc)), "YAML: %s", doc)
 		doc, err = json.Marshal(r)
 		require.NoError(t, err)
-		require.Equal(t, r, mustRoute(t, string(doc)), "JSON: %s", doc)
+		require.Equal(t, r, validRoute(t, string(doc)), "JSON: %s", doc)
 	}
-}
-
-func TestTarget_ToTakesAnyBackendOfTheRoute(t *testing.T) {
-	r := New()
-	doc, err := Compiler(compileForTest).Bind(mustRoute(t, `name: shop
-match: [{method: /shop.Shop/*}]
-mode: struct
-authority: shop.example
-backends:
-- {name: main, endpoints: [{address: "main:1"}]}
-- {name: canary, weight: 0, endpoints: [{address: "canary:1"}]}
-- {name: resting, weight: 0, endpoints: [{address: "resting:1", weight: 0}]}
-- {name: found, weight: 0, service: shop}
-`), nil)
-	require.NoError(t, err)
-	r.Apply(SourceFile, []*BoundRoute{doc})
-	target, ok := r.Preview(Request{Method: "/shop.Shop/Add"})
-	require.True(t, ok)
-	require.Equal(t, "main:1", target.Address)
-	addresses := func() map[string]string {
-		got := map[string]string{}
-		for _, name := range []string{"main", "canary", "resting", "found"} {
-			to, _ := r.Resolve(Request{Method: "/shop.Shop/Add"})
-			to.To(name)
-			require.Equal(t, name, to.Backend)
-			require.Equal(t, "shop.example", to.Authority, "all else stays")
-			got[name], _, _ = to.Probe()
-		}
-		return got
-	}
-	require.Equal(t, map[string]string{"main": "main:1", "canary": "canary:1", "resting": "", "found": ""}, addresses())
-	r.SetInstances("shop", []Instance{{Address: "found:1", Weight: 10}})
-	require.Equal(t, "found:1", addresses()["found"])
-	for range 100 {
-		target, _ = r.Preview(Request{Method: "/shop.Shop/Add"})
-		require.Equal(t, "main:1", target.Address, "a backend of weight 0 takes calls of rules only")
-	}
-}
-
-func TestTarget_ToABackendThatTheRouteHasNotChangesNothing(t *testing.T) {
-	r := New()
-	r.Apply(SourceFile, bound(route("echo", "/a.S/M", 0)))
-	target, _ := r.Resolve(Request{Method: "/a.S/M"})
-	target.To("unknown")
-	address, _, err := target.Probe()
-	require.NoError(t, err)
-	require.Equal(t, "127.0.0.1:1", address)
 }
 
 func TestRule_StringIsOneLineForPeople(t *testing.T) {
@@ -152,7 +105,7 @@ func TestRule_StringIsOneLineForPeople(t *testing.T) {
 		`on: request, action: header, set: {x-b: "2", x-a: "1"}`:                           "request: header x-a = 1 x-b = 2",
 		`on: request, action: route, backend: canary`:                                      "request: route to canary",
 	} {
-		r := mustRoute(t, structDoc(fmt.Sprintf("schema: {name: shop}\nstruct: {rules: [{%s}]}", keys)))
+		r := validRoute(t, structDoc(fmt.Sprintf("schema: {name: shop}\nstruct: {rules: [{%s}]}", keys)))
 		require.Equal(t, want, r.Struct.Rules[0].String())
 	}
 	require.Equal(t, "shop", SchemaRef{Name: "shop"}.String())

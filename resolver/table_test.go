@@ -8,20 +8,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func mustRoute(t testing.TB, doc string) *Route {
-	t.Helper()
-	r, err := ParseRoute([]byte(doc))
-	require.NoError(t, err, doc)
-	return r
-}
-
-func route(name, method string, priority int, listeners ...string) *Route {
-	return &Route{
-		Name: name, Listeners: listeners, Match: []Match{{Method: method}}, Priority: priority, Mode: ModeFrame,
-		Backends: []Backend{{Endpoints: []Endpoint{{Address: "127.0.0.1:1"}}}},
-	}
-}
-
 func TestResolve_PrefersPriorityThenSpecificityThenName(t *testing.T) {
 	r := New()
 	r.Apply("file", bound(
@@ -285,4 +271,51 @@ func BenchmarkUpdate(b *testing.B) {
 		r.Update("file", bound(routes[5000:5001]...), bound(now))
 		routes[5000] = now
 	}
+}
+
+func TestTarget_ToTakesAnyBackendOfTheRoute(t *testing.T) {
+	r := New()
+	doc, err := Compiler(compileForTest).Bind(mustRoute(t, `name: shop
+match: [{method: /shop.Shop/*}]
+mode: struct
+authority: shop.example
+backends:
+- {name: main, endpoints: [{address: "main:1"}]}
+- {name: canary, weight: 0, endpoints: [{address: "canary:1"}]}
+- {name: resting, weight: 0, endpoints: [{address: "resting:1", weight: 0}]}
+- {name: found, weight: 0, service: shop}
+`), nil)
+	require.NoError(t, err)
+	r.Apply("file", []*BoundRoute{doc})
+	target, ok := r.Preview(Request{Method: "/shop.Shop/Add"})
+	require.True(t, ok)
+	require.Equal(t, "main:1", target.Address)
+	addresses := func() map[string]string {
+		got := map[string]string{}
+		for _, name := range []string{"main", "canary", "resting", "found"} {
+			to, _ := r.Resolve(Request{Method: "/shop.Shop/Add"})
+			to.To(name)
+			require.Equal(t, name, to.Backend)
+			require.Equal(t, "shop.example", to.Authority, "all else stays")
+			got[name], _, _ = to.Probe()
+		}
+		return got
+	}
+	require.Equal(t, map[string]string{"main": "main:1", "canary": "canary:1", "resting": "", "found": ""}, addresses())
+	r.SetInstances("shop", []Instance{{Address: "found:1", Weight: 10}})
+	require.Equal(t, "found:1", addresses()["found"])
+	for range 100 {
+		target, _ = r.Preview(Request{Method: "/shop.Shop/Add"})
+		require.Equal(t, "main:1", target.Address, "a backend of weight 0 takes calls of rules only")
+	}
+}
+
+func TestTarget_ToABackendThatTheRouteHasNotChangesNothing(t *testing.T) {
+	r := New()
+	r.Apply("file", bound(route("echo", "/a.S/M", 0)))
+	target, _ := r.Resolve(Request{Method: "/a.S/M"})
+	target.To("unknown")
+	address, _, err := target.Probe()
+	require.NoError(t, err)
+	require.Equal(t, "127.0.0.1:1", address)
 }

@@ -24,9 +24,9 @@ type Target struct {
 	// Times of the call as in Route; 0 for none.
 	Timeout, IdleTimeout, MaxStreamAge time.Duration
 
-	Retry   *Retry  // nil for none
-	Hedge   *Hedge  // nil for none
-	Program Program // of a route in struct mode or with a schema
+	Retry   *Retry // nil for none
+	Hedge   *Hedge // nil for none
+	Program any    // of a route in struct mode or with a schema
 
 	backends *Backends     // nil for a Target that was made by hand
 	backend  *routeBackend // once one was chosen

@@ -21,7 +21,7 @@ var benchPolicies = []string{
 }
 
 // thousand returns a Resolver with a route to 1,000 endpoints of mixed weights, with ejection and limits.
-func thousand(t testing.TB, policy string) *Resolver {
+func thousand(t testing.TB, policy string) *router {
 	var endpoints []string
 	for i := range 1000 {
 		endpoints = append(endpoints, fmt.Sprintf(`{address: "10.0.%d.%d:80", weight: %d}`, i/256, i%256, 1+i%10))
@@ -47,7 +47,7 @@ func benchRequest() Request {
 
 // wholeCall does what the carrier of a call asks of the package, and reports whether there was an endpoint. The target is
 // part of what the carrier has of the call.
-func wholeCall(r *Resolver, target *Target, req *Request) bool {
+func wholeCall(r *router, target *Target, req *Request) bool {
 	*target, _ = r.Resolve(*req)
 	if target.Admit(req) != nil {
 		target.Release()

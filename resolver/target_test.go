@@ -2,7 +2,6 @@ package resolver
 
 import (
 	"fmt"
-	"math"
 	"net"
 	"strings"
 	"testing"
@@ -15,20 +14,20 @@ import (
 var anyCall = Request{Listener: "main", Method: "/s.S/M"}
 
 // routed returns a Resolver with the routes of a document, which the test closes.
-func routed(t testing.TB, docs ...string) *Resolver {
+func routed(t testing.TB, docs ...string) *router {
 	t.Helper()
-	r := New()
+	r := newRouter()
 	t.Cleanup(r.Close)
 	var routes []*Route
 	for _, doc := range docs {
 		routes = append(routes, mustRoute(t, doc))
 	}
-	r.Apply("file", bound(routes...))
+	r.Apply("file", routes)
 	return r
 }
 
 // begin begins a call, and returns it with its first attempt.
-func begin(t testing.TB, r *Resolver, req Request) (*Target, Attempt) {
+func begin(t testing.TB, r *router, req Request) (*Target, Attempt) {
 	t.Helper()
 	target, ok := r.Resolve(req)
 	require.True(t, ok)
@@ -39,7 +38,7 @@ func begin(t testing.TB, r *Resolver, req Request) (*Target, Attempt) {
 }
 
 // call makes a call from its beginning to its end and returns where it went.
-func call(t testing.TB, r *Resolver, req Request, result Result) string {
+func call(t testing.TB, r *router, req Request, result Result) string {
 	t.Helper()
 	target, a := begin(t, r, req)
 	a.Answered()
@@ -49,7 +48,7 @@ func call(t testing.TB, r *Resolver, req Request, result Result) string {
 }
 
 // calls makes so many good calls, one after the other, and returns how many went where.
-func calls(t testing.TB, r *Resolver, req Request, n int) map[string]int {
+func calls(t testing.TB, r *router, req Request, n int) map[string]int {
 	t.Helper()
 	got := map[string]int{}
 	for range n {
@@ -158,8 +157,8 @@ func TestTarget_ConsistentHashGoesByItsKey(t *testing.T) {
 			}
 			require.Greater(t, len(calls(t, r, Request{}, 200)), 15, "a call without the key goes anywhere")
 
-			r.Apply("file", bound(mustRoute(t, fmt.Sprintf(`{name: r, balancer: {policy: consistent_hash, hash: %s}, match: [{method: "*"}], backends: [{endpoints: [%s]}]}`,
-				key, strings.Join(endpoints[1:], ", ")))))
+			r.Apply("file", []*Route{mustRoute(t, fmt.Sprintf(`{name: r, balancer: {policy: consistent_hash, hash: %s}, match: [{method: "*"}], backends: [{endpoints: [%s]}]}`,
+				key, strings.Join(endpoints[1:], ", ")))})
 			for i := range 100 {
 				if at := call(t, r, req(i), Succeeded); home[i] != "a:1" {
 					require.Equal(t, home[i], at, "only keys of the endpoint that is gone move")
@@ -258,25 +257,12 @@ func TestTarget_PoliciesOfConnectionsThatAreEqualHaveOneAddress(t *testing.T) {
 	require.Equal(t, 4, pool("/c.S/M").Connections.Max)
 }
 
-func TestBackoff_WaitGrowsToItsMaximum(t *testing.T) {
-	for n, most := range map[int]time.Duration{1: 10 * time.Millisecond, 2: 20 * time.Millisecond, 3: 35 * time.Millisecond, 1000: 35 * time.Millisecond} {
-		longest := time.Duration(0)
-		for range 1000 {
-			longest = max(longest, Backoff{Base: 10 * time.Millisecond, Max: 35 * time.Millisecond}.Wait(n))
-		}
-		require.LessOrEqual(t, longest, most)
-		require.Greater(t, longest, most*9/10)
-	}
-	require.LessOrEqual(t, Backoff{}.Wait(1), 25*time.Millisecond)
-	require.LessOrEqual(t, Backoff{Base: maxBackoff, Max: maxBackoff}.Wait(math.MaxInt), maxBackoff)
-}
-
 // A rolling restart may leave a call with one endpoint that is down, one that has just come back, and one that was ejected
 // a moment ago and is well.
 func TestTarget_PickPrefersAnEjectedEndpointToOneThatFailedThisCall(t *testing.T) {
-	r := New()
+	r := newRouter()
 	t.Cleanup(r.Close)
-	r.Apply("file", bound(three(t, "", "")))
+	r.Apply("file", []*Route{three(t, "", "")})
 	fail(t, r, "a:3", 5)
 	require.True(t, endpoint(t, r, "a:3").EjectedUntil.After(time.Now()))
 	target, first := begin(t, r, anyCall)
@@ -296,4 +282,12 @@ func TestTarget_PickPrefersAnEjectedEndpointToOneThatFailedThisCall(t *testing.T
 	a.Done(Unknown)
 	first.Done(Unknown)
 	target.Release()
+}
+
+func TestTarget_DefaultsOfWhatARouteDoesNotSay(t *testing.T) {
+	r := mustRoute(t, `{name: r, match: [{method: "*"}], balancer: {}, backends: [{service: s, panic_percent: 0}]}`)
+	require.Equal(t, WeightedRandom, BalancePolicy(pickerKeyOf(r.Balancer).policy.Kind))
+	require.Equal(t, pickerKeyOf(nil), pickerKeyOf(r.Balancer))
+	require.Equal(t, spec{panicAt: 0}, specOf(&r.Backends[0]))
+	require.Equal(t, spec{panicAt: 50}, specOf(&Backend{}))
 }

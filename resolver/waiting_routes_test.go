@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/framegate/framegate/resolver/dns"
 	"github.com/framegate/framegate/test/dnsserver"
 )
 
@@ -33,10 +34,19 @@ func firstCall(t *testing.T, r *Resolver, name string) (string, error) {
 	return a.Address, err
 }
 
+// withNames returns a Resolver whose names a server of its own knows.
+func withNames(t *testing.T) (*Resolver, *dnsserver.Server) {
+	t.Helper()
+	d, r := dnsserver.New(t), New()
+	t.Cleanup(r.Close)
+	r.SetNames(dns.New(d.Resolver(), slog.New(slog.DiscardHandler)))
+	return r, d
+}
+
 // A route waits for its names, since its first calls are to find endpoints. The others do not wait for them.
 func TestWaitingRoutes_HoldUpNoOther(t *testing.T) {
 	t.Parallel()
-	r, d, _ := named(t)
+	r, d := withNames(t)
 	e := startEtcd(t)
 	s := NewEtcdSource(etcdConfig(e.Endpoint()), r, slog.New(slog.DiscardHandler))
 	s.waiting.most = time.Hour
@@ -88,7 +98,7 @@ func TestWaitingRoutes_HoldUpNoOther(t *testing.T) {
 
 func TestWaitingRoutes_ANewerVersionCounts(t *testing.T) {
 	t.Parallel()
-	r, d, _ := named(t)
+	r, d := withNames(t)
 	inForce := map[string]string{}
 	w := newWaitingRoutes(r, func(docs map[string]version[Route]) {
 		for name, doc := range docs {
@@ -121,7 +131,8 @@ func TestWaitingRoutes_ANewerVersionCounts(t *testing.T) {
 	require.Zero(t, w.putReady(time.Now().Add(2*time.Hour)), "none waits for ever")
 	require.Equal(t, map[string]string{"a": "127.0.0.1:1", "b": "slow.svc.:3", "d": "slow.svc.:2"}, inForce)
 	require.Equal(t, int64(9), w.before(9))
-	require.Empty(t, r.groups.names.Known("slow.svc."), "nobody watches it")
+	names, _ := r.Names(nil)
+	require.Empty(t, names.Known("slow.svc."), "nobody watches it")
 
 	d.Break("last.svc.", dnsserver.Silence)
 	put(7, at("e", "last.svc.:1"))
