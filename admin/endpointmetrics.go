@@ -6,7 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/cluster"
 )
 
 // endpointMetrics count the endpoints of each group by state, and what became of the group's calls. There are so many
@@ -16,7 +16,7 @@ import (
 // A service that backends use with different health checks or ejection is one here: an endpoint is in the worst of its
 // states.
 type endpointMetrics struct {
-	groups func() ([]resolver.GroupState, []resolver.EndpointState)
+	groups func() ([]cluster.State, []cluster.EndpointState)
 }
 
 // groupLabels name a group. Either service and tags or route and backend are empty. A backend without a name has none, as
@@ -37,7 +37,7 @@ func (n groupLabels) values(more ...string) []string {
 	return append([]string{n.service, n.tags, n.route, n.backend}, more...)
 }
 
-func labelsOf(n resolver.GroupName) groupLabels {
+func labelsOf(n cluster.ID) groupLabels {
 	backend := n.Backend
 	if strings.HasPrefix(backend, "#") { // its place, which no name starts with
 		backend = ""
@@ -58,9 +58,9 @@ func (m *endpointMetrics) Collect(ch chan<- prometheus.Metric) {
 		return
 	}
 	groups, endpoints := m.groups()
-	totals := map[groupLabels]resolver.GroupState{} // a scrape in which two metrics have the same labels fails
+	totals := map[groupLabels]cluster.State{} // a scrape in which two metrics have the same labels fails
 	for _, g := range groups {
-		n := labelsOf(g.GroupName)
+		n := labelsOf(g.ID)
 		t := totals[n]
 		t.Panic = t.Panic || g.Panic
 		t.PanicCalls += g.PanicCalls
@@ -85,7 +85,7 @@ func (m *endpointMetrics) Collect(ch chan<- prometheus.Metric) {
 }
 
 // countStates counts endpoints, each address once.
-func countStates(endpoints []resolver.EndpointState) map[groupLabels]map[State]int {
+func countStates(endpoints []cluster.EndpointState) map[groupLabels]map[State]int {
 	type place struct {
 		groupLabels
 		address string
@@ -93,7 +93,7 @@ func countStates(endpoints []resolver.EndpointState) map[groupLabels]map[State]i
 	count := map[groupLabels]map[State]int{}
 	met := make(map[place]State, len(endpoints))
 	for _, e := range endpoints {
-		at, state := place{labelsOf(e.GroupName), e.Address}, stateOf(e)
+		at, state := place{labelsOf(e.ID), e.Address}, stateOf(e)
 		of := count[at.groupLabels]
 		if of == nil {
 			of = map[State]int{}

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/cluster"
 )
 
 // EndpointStatus is what is open to an endpoint now.
@@ -71,11 +71,11 @@ const (
 // states are worst first.
 var states = []State{StateRefused, StateUnresolved, StateUnhealthy, StateEjected, StateUnreachable, StateUsable, StateOff}
 
-func stateOf(e resolver.EndpointState) State {
+func stateOf(e cluster.EndpointState) State {
 	switch {
-	case e.Bar == resolver.BarRefused:
+	case e.Exclusion == cluster.ExcludedRefused:
 		return StateRefused
-	case e.Bar == resolver.BarUnresolved:
+	case e.Exclusion == cluster.ExcludedUnresolved:
 		return StateUnresolved
 	case e.Weight == 0:
 		return StateOff
@@ -108,23 +108,23 @@ func (s *Server) listEndpoints(w http.ResponseWriter, _ *http.Request) error {
 
 // groupAnswers puts endpoints with their groups. Groups of one name, whose endpoints cannot be told from each other, are
 // one in the answer.
-func groupAnswers(groups []resolver.GroupState, endpoints []resolver.EndpointState, open []EndpointStatus) []groupAnswer {
+func groupAnswers(groups []cluster.State, endpoints []cluster.EndpointState, open []EndpointStatus) []groupAnswer {
 	byAddress := make(map[string]EndpointStatus, len(open))
 	for _, e := range open {
 		byAddress[e.Address] = e
 	}
-	of := map[resolver.GroupName][]groupEndpointAnswer{}
+	of := map[cluster.ID][]groupEndpointAnswer{}
 	for _, e := range endpoints {
-		of[e.GroupName] = append(of[e.GroupName], endpointAnswer(e, byAddress[e.Address]))
+		of[e.ID] = append(of[e.ID], endpointAnswer(e, byAddress[e.Address]))
 	}
 	all := []groupAnswer{}
-	place := map[resolver.GroupName]int{}
+	place := map[cluster.ID]int{}
 	for _, g := range groups {
-		i, ok := place[g.GroupName]
+		i, ok := place[g.ID]
 		if !ok {
 			i = len(all)
-			place[g.GroupName] = i
-			n := g.GroupName
+			place[g.ID] = i
+			n := g.ID
 			all = append(all, groupAnswer{Service: n.Service, Tags: n.Tags, Source: n.Source, Route: n.Route, Backend: n.Backend, Endpoints: append([]groupEndpointAnswer{}, of[n]...)})
 		}
 		a := &all[i]
@@ -147,7 +147,7 @@ func union(a, b []string) []string {
 	return slices.Sorted(maps.Keys(set))
 }
 
-func endpointAnswer(e resolver.EndpointState, open EndpointStatus) groupEndpointAnswer {
+func endpointAnswer(e cluster.EndpointState, open EndpointStatus) groupEndpointAnswer {
 	a := groupEndpointAnswer{
 		Address: e.Address, Name: e.Name, State: stateOf(e), Weight: e.Weight, Active: e.Active, Usable: e.Usable,
 		Healthy: e.Healthy, Reason: e.Reason, Trial: e.Trial, Connections: open.Connections, ConnectError: open.ConnectError,

@@ -16,6 +16,9 @@ import (
 	"github.com/framegate/framegate/handler/handlertest"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/cluster"
+	"github.com/framegate/framegate/resolver/filesource"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 // endpointsAnswer is the body of GET /v1/endpoints.
@@ -59,12 +62,12 @@ func startFailing(t *testing.T) *failing {
 - {name: echo, match: [{method: /echo.*}], backends: [{service: echo, tags: {zone: a}}]}
 - {name: echo2, match: [{method: /echo2.*}], backends: [{service: echo, tags: {zone: a}, panic_percent: 10}]}
 `, f.good, f.bad, f.other, f.dead, f.off, f.good, f.dead))
-	f.resolver.SetInstances("echo", []resolver.Instance{
+	f.resolver.SetInstances("echo", []spec.Instance{
 		{Address: f.own, Weight: 7, Tags: map[string]string{"zone": "a"}}, {Address: f.good, Weight: 1, Tags: map[string]string{"zone": "b"}},
 	})
 	pl := pool.New(pool.Config{}, slog.New(slog.DiscardHandler))
 	t.Cleanup(pl.Close)
-	groups := func() ([]resolver.GroupState, []resolver.EndpointState) {
+	groups := func() ([]cluster.State, []cluster.EndpointState) {
 		return f.resolver.Groups(), f.resolver.Endpoints()
 	}
 	f.metrics = NewMetrics(MetricsConfig{Groups: groups})
@@ -196,16 +199,16 @@ func TestMetrics_CountEndpointsByStateAndWhatBecameOfThem(t *testing.T) {
 	}
 	require.Len(t, s["framegate_endpoints"].Metric, 3*len(states))
 
-	f.resolver.Apply(resolver.SourceFile, nil)
+	f.resolver.Apply(filesource.Name, nil)
 	require.NotContains(t, scrapeOf(t, f.metrics), "framegate_endpoints", "no route is in force")
 }
 
 func TestMetrics_OneAddressInSeveralGroupsOfAServiceCountsOnceInItsWorstState(t *testing.T) {
-	name := resolver.GroupName{Service: "echo"}
-	endpoint := func(healthy bool, until time.Time) resolver.EndpointState {
-		return resolver.EndpointState{GroupName: name, Address: "127.0.0.1:1", Weight: 1, Healthy: healthy, EjectedUntil: until}
+	name := cluster.ID{Service: "echo"}
+	endpoint := func(healthy bool, until time.Time) cluster.EndpointState {
+		return cluster.EndpointState{ID: name, Address: "127.0.0.1:1", Weight: 1, Healthy: healthy, EjectedUntil: until}
 	}
-	for want, all := range map[State][]resolver.EndpointState{
+	for want, all := range map[State][]cluster.EndpointState{
 		StateUsable:    {endpoint(true, time.Time{}), endpoint(true, time.Time{})},
 		StateEjected:   {endpoint(true, time.Now()), endpoint(true, time.Time{})},
 		StateUnhealthy: {endpoint(true, time.Time{}), endpoint(true, time.Now()), endpoint(false, time.Time{})},
@@ -222,11 +225,11 @@ func TestMetrics_OneAddressInSeveralGroupsOfAServiceCountsOnceInItsWorstState(t 
 }
 
 func TestMetrics_OfGroupsWhoseNamesAreAlike(t *testing.T) {
-	one := resolver.GroupState{GroupName: resolver.GroupName{Source: "etcd", Route: "r", Backend: "#0"}, Ejections: 1}
-	two := resolver.GroupState{GroupName: resolver.GroupName{Source: "file", Route: "r", Backend: "#1"}, Ejections: 2, Panic: true}
-	odd := resolver.GroupState{GroupName: resolver.GroupName{Service: "a\xff", Tags: "b\xfe=c"}}
-	m := NewMetrics(MetricsConfig{Groups: func() ([]resolver.GroupState, []resolver.EndpointState) {
-		return []resolver.GroupState{one, two, odd}, nil
+	one := cluster.State{ID: cluster.ID{Source: "etcd", Route: "r", Backend: "#0"}, Ejections: 1}
+	two := cluster.State{ID: cluster.ID{Source: "file", Route: "r", Backend: "#1"}, Ejections: 2, Panic: true}
+	odd := cluster.State{ID: cluster.ID{Service: "a\xff", Tags: "b\xfe=c"}}
+	m := NewMetrics(MetricsConfig{Groups: func() ([]cluster.State, []cluster.EndpointState) {
+		return []cluster.State{one, two, odd}, nil
 	}})
 	s := scrapeOf(t, m)
 	both := []string{"service", "", "tags", "", "route", "r", "backend", ""}
@@ -236,16 +239,16 @@ func TestMetrics_OfGroupsWhoseNamesAreAlike(t *testing.T) {
 }
 
 func BenchmarkScrape10000Endpoints(b *testing.B) {
-	var groups []resolver.GroupState
-	var endpoints []resolver.EndpointState
+	var groups []cluster.State
+	var endpoints []cluster.EndpointState
 	for i := range 100 {
-		n := resolver.GroupName{Service: fmt.Sprintf("s%d", i)}
-		groups = append(groups, resolver.GroupState{GroupName: n, Endpoints: 100})
+		n := cluster.ID{Service: fmt.Sprintf("s%d", i)}
+		groups = append(groups, cluster.State{ID: n, Endpoints: 100})
 		for j := range 100 {
-			endpoints = append(endpoints, resolver.EndpointState{GroupName: n, Address: fmt.Sprintf("127.0.0.1:%d", j), Weight: 1, Healthy: true})
+			endpoints = append(endpoints, cluster.EndpointState{ID: n, Address: fmt.Sprintf("127.0.0.1:%d", j), Weight: 1, Healthy: true})
 		}
 	}
-	m := NewMetrics(MetricsConfig{Groups: func() ([]resolver.GroupState, []resolver.EndpointState) { return groups, endpoints }})
+	m := NewMetrics(MetricsConfig{Groups: func() ([]cluster.State, []cluster.EndpointState) { return groups, endpoints }})
 	for b.Loop() {
 		scrapeOf(b, m)
 	}

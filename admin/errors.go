@@ -9,7 +9,8 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/etcdclient"
+	"github.com/framegate/framegate/resolver/etcdstore"
 	"github.com/framegate/framegate/resolver/plain"
 )
 
@@ -79,23 +80,23 @@ func noStore(err error) error {
 // storeProblem is what to say of an error of a store's request.
 func storeProblem(err error) error {
 	p := &problem{Message: err.Error(), cause: err}
-	var moved *resolver.ConflictError
-	var invalid *resolver.InvalidError
+	var moved *etcdclient.ConflictError
+	var invalid *etcdstore.InvalidError
 	switch {
-	case errors.As(err, new(*resolver.UnknownOutcomeError)):
+	case errors.As(err, new(*etcdclient.UnknownOutcomeError)):
 		p.status, p.Reason = http.StatusGatewayTimeout, reasonOutcomeUnknown
 		p.Message += "; get it to see"
 	case errors.As(err, &invalid):
 		return badDocument(invalid)
-	case errors.Is(err, resolver.ErrNotFound):
+	case errors.Is(err, etcdstore.ErrNotFound):
 		p.status, p.Reason = http.StatusNotFound, reasonNotFound
 	case errors.As(err, &moved):
 		p.status, p.Reason = http.StatusPreconditionFailed, reasonConflict
-	case errors.Is(err, resolver.ErrConflict):
+	case errors.Is(err, etcdclient.ErrConflict):
 		p.status, p.Reason = http.StatusConflict, reasonConflict
 	case errors.Is(err, rpctypes.ErrRequestTooLarge):
 		p.status, p.Reason = http.StatusRequestEntityTooLarge, reasonTooLarge
-	case resolver.IsUnavailable(err), errors.Is(err, context.Canceled):
+	case etcdclient.IsUnavailable(err), errors.Is(err, context.Canceled):
 		p.status, p.Reason = http.StatusServiceUnavailable, reasonEtcdUnavailable
 	default:
 		p.status, p.Reason = http.StatusBadGateway, reasonEtcdRefused

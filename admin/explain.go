@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 // explainAnswer is which route a call gets, why, and where it would go.
@@ -36,13 +37,13 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) error {
 }
 
 // callOf reads the call that the query describes.
-func callOf(r *http.Request) (req resolver.Request, err error) {
+func callOf(r *http.Request) (req spec.Request, err error) {
 	for name, to := range map[string]*string{"method": &req.Method, "listener": &req.Listener, "authority": &req.Authority} {
 		if *to, err = queryValue(r, name); err != nil {
 			return req, err
 		}
 	}
-	if p, err := resolver.ParsePattern(req.Method); err != nil || p.Kind != resolver.KindExact {
+	if p, err := spec.ParsePattern(req.Method); err != nil || p.Kind != spec.KindExact {
 		return req, badParameter("method: %q, want /pkg.Service/Method", req.Method)
 	}
 	req.Header = map[string][]string{}

@@ -7,6 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/cluster"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 const tenantRoute = `
@@ -19,14 +21,14 @@ backends: [{name: vip, endpoints: [{address: "127.0.0.1:9002"}]}]
 func explainAPI(t *testing.T) *client {
 	t.Helper()
 	r := resolver.New()
-	var routes []*resolver.Route
+	var routes []*spec.Route
 	for _, doc := range []string{echoRoute, tenantRoute} {
-		route, err := resolver.ParseRoute([]byte(doc))
+		route, err := spec.ParseRoute([]byte(doc))
 		require.NoError(t, err)
 		routes = append(routes, route)
 	}
 	r.Apply("test", resolver.Bind(routes...))
-	return startAPI(t, Config{Control: Control{Explain: func(req resolver.Request) (resolver.Explanation, resolver.Target, bool) {
+	return startAPI(t, Config{Control: Control{Explain: func(req spec.Request) (resolver.Explanation, cluster.Target, bool) {
 		target, ok := r.Preview(req)
 		return r.Explain(req), target, ok
 	}}})

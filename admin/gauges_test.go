@@ -12,7 +12,7 @@ import (
 
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/budget"
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/cluster"
 )
 
 func TestMetrics_OfTheProcess(t *testing.T) {
@@ -23,8 +23,8 @@ func TestMetrics_OfTheProcess(t *testing.T) {
 		},
 		AccessLogDropped: func() int64 { return 9 },
 		Lookups:          func() (answered, absent, failed uint64) { return 5, 6, 7 },
-		Loads: func() []resolver.RouteLoad {
-			return []resolver.RouteLoad{
+		Loads: func() []cluster.RouteLoad {
+			return []cluster.RouteLoad{
 				{Source: "etcd", Route: "a", Budget: true, Retries: 2}, {Source: "file", Route: "a", Budget: true, Retries: 3}, {Route: "b", Calls: 4},
 			}
 		},
@@ -99,13 +99,13 @@ func TestMetrics_MemoryOfMessages(t *testing.T) {
 func TestMetrics_HaveHelpAndNamesAsPrometheusWantsThem(t *testing.T) {
 	m := NewMetrics(MetricsConfig{
 		Connections: func() map[string]int { return map[string]int{"127.0.0.1:1": 2} },
-		Groups: func() ([]resolver.GroupState, []resolver.EndpointState) {
-			return []resolver.GroupState{{GroupName: resolver.GroupName{Service: "s"}}}, nil
+		Groups: func() ([]cluster.State, []cluster.EndpointState) {
+			return []cluster.State{{ID: cluster.ID{Service: "s"}}}, nil
 		},
 		Config: func() ConfigStats { return ConfigStats{} }, AccessLogDropped: func() int64 { return 0 },
 		Draining: func() bool { return false }, HealthWatches: func() (int, int64) { return 0, 0 },
 		Listeners: func() []ListenerStats { return []ListenerStats{{Name: "main", SentAway: map[string]int64{"r": 1}}} },
-		Loads:     func() []resolver.RouteLoad { return []resolver.RouteLoad{{Route: "r", Budget: true}} },
+		Loads:     func() []cluster.RouteLoad { return []cluster.RouteLoad{{Route: "r", Budget: true}} },
 		Decoding:  func() budget.Stats { return budget.Stats{} },
 		Lookups:   func() (answered, absent, failed uint64) { return 1, 0, 0 },
 	})

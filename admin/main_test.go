@@ -23,7 +23,12 @@ import (
 
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/cluster"
+	"github.com/framegate/framegate/resolver/etcdclient"
 	"github.com/framegate/framegate/resolver/etcdserver"
+	"github.com/framegate/framegate/resolver/etcdsource"
+	"github.com/framegate/framegate/resolver/etcdstore"
+	"github.com/framegate/framegate/resolver/spec"
 	"github.com/framegate/framegate/test/together"
 )
 
@@ -201,10 +206,10 @@ func (c *client) fails(code int, reason, method, path, body string, edits ...edi
 type etcd struct {
 	server   *etcdserver.Server
 	resolver *resolver.Resolver
-	source   *resolver.EtcdSource
-	routes   *resolver.RouteStore
-	services *resolver.ServiceStore
-	schemas  *resolver.SchemaStore
+	source   *etcdsource.Source
+	routes   *etcdstore.Routes
+	services *etcdstore.Services
+	schemas  *etcdstore.Schemas
 }
 
 func startEtcd(t *testing.T) *etcd {
@@ -225,18 +230,18 @@ func startEtcd(t *testing.T) *etcd {
 // follow follows the etcd at an endpoint, which need not be there.
 func follow(t *testing.T, endpoint string) *etcd {
 	t.Helper()
-	config := resolver.EtcdClientConfig{Endpoints: []string{endpoint}}
-	cli, err := resolver.NewEtcdClient(config)
+	config := etcdclient.Config{Endpoints: []string{endpoint}}
+	cli, err := etcdclient.New(config)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = cli.Close() })
 	e := &etcd{
 		resolver: resolver.New(),
-		routes:   resolver.NewRouteStore(cli, resolver.DefaultPrefix, handler.CompileRoute),
-		services: resolver.NewServiceStore(cli, resolver.DefaultServicePrefix),
-		schemas:  resolver.NewSchemaStore(cli, resolver.DefaultPrefix, handler.CompileRoute),
+		routes:   etcdstore.NewRoutes(cli, etcdstore.DefaultPrefix, handler.CompileRoute),
+		services: etcdstore.NewServices(cli, etcdstore.DefaultServicePrefix),
+		schemas:  etcdstore.NewSchemas(cli, etcdstore.DefaultPrefix, handler.CompileRoute),
 	}
-	follow := resolver.EtcdConfig{Client: config, Prefix: resolver.DefaultPrefix, ServicePrefix: resolver.DefaultServicePrefix, Compile: handler.CompileRoute}
-	e.source = resolver.NewEtcdSource(follow, e.resolver, slog.New(slog.DiscardHandler))
+	follow := etcdsource.Config{Client: config, Prefix: etcdstore.DefaultPrefix, ServicePrefix: etcdstore.DefaultServicePrefix, Compile: handler.CompileRoute}
+	e.source = etcdsource.New(follow, e.resolver, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { e.source.Run(ctx) })
@@ -251,12 +256,12 @@ func (e *etcd) control() Control {
 		Routes:    e.source.Routes,
 		Source:    e.source.Status,
 		Instances: e.resolver.Instances,
-		Explain: func(req resolver.Request) (resolver.Explanation, resolver.Target, bool) {
+		Explain: func(req spec.Request) (resolver.Explanation, cluster.Target, bool) {
 			target, ok := e.resolver.Preview(req)
 			return e.resolver.Explain(req), target, ok
 		},
 		Bypasses:     e.resolver.Bypasses,
-		RouteStore:   func() (*resolver.RouteStore, error) { return e.routes, nil },
+		RouteStore:   func() (*etcdstore.Routes, error) { return e.routes, nil },
 		ServiceStore: func() (ServiceStore, error) { return e.services, nil },
 	}
 }

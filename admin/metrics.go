@@ -12,7 +12,7 @@ import (
 
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/budget"
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/plain"
 )
 
@@ -21,8 +21,8 @@ import (
 type MetricsConfig struct {
 	Routes           func() map[string]RouteNames // the routes in force, by name; the series of all else are dropped. nil drops none
 	Connections      func() map[string]int        // open connections by endpoint
-	Groups           func() ([]resolver.GroupState, []resolver.EndpointState)
-	Loads            func() []resolver.RouteLoad
+	Groups           func() ([]cluster.State, []cluster.EndpointState)
+	Loads            func() []cluster.RouteLoad
 	Config           func() ConfigStats
 	AccessLogDropped func() int64
 	Lookups          func() (answered, absent, failed uint64) // of names of endpoints

@@ -23,7 +23,7 @@ import (
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/handlertest"
 	"github.com/framegate/framegate/handler/rule"
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/cluster"
 )
 
 // scrape is what a scrape answered, by name of the metric.
@@ -89,11 +89,11 @@ func TestMetrics_OfRealCalls(t *testing.T) {
 	})
 	_, cc := handlertest.Start(t, handler.Config{
 		Observers: []handler.Observer{m},
-		Router: handlertest.RouterFunc(func(method string) (resolver.Target, bool) {
-			to := resolver.Target{Route: "echo", Pattern: "/echo.Echo/*", Backend: "stable", Address: backend}
+		Router: handlertest.RouterFunc(func(method string) (cluster.Target, bool) {
+			to := cluster.Target{Route: "echo", Pattern: "/echo.Echo/*", Backend: "stable", Address: backend}
 			switch method {
 			case "/none/m":
-				return resolver.Target{}, false
+				return cluster.Target{}, false
 			case "/echo.Echo/Say":
 				to.Pattern = method
 			case "/echo.Echo/Off":

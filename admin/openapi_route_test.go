@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"gopkg.in/yaml.v3"
 
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 func routeSchema(t *testing.T) *openapi3.Schema {
@@ -22,7 +22,7 @@ func routeSchema(t *testing.T) *openapi3.Schema {
 }
 
 func TestOpenAPI_RouteHasEveryKeyOfADocumentWithItsType(t *testing.T) {
-	requireKeys(t, "route", reflect.TypeFor[resolver.Route](), routeSchema(t))
+	requireKeys(t, "route", reflect.TypeFor[spec.Route](), routeSchema(t))
 }
 
 // requireKeys wants the schema to describe what a document that is decoded into that type may hold.
@@ -33,7 +33,7 @@ func requireKeys(t *testing.T, path string, of reflect.Type, schema *openapi3.Sc
 	case of == reflect.TypeFor[time.Duration]():
 		is("string")
 		require.Contains(t, schema.Description, "A Go duration", path)
-	case of == reflect.TypeFor[resolver.RuleFields]():
+	case of == reflect.TypeFor[spec.RuleFields]():
 		require.Len(t, schema.OneOf, 2, path)
 	case of.Kind() == reflect.Pointer:
 		requireKeys(t, path, of.Elem(), schema)
@@ -143,7 +143,7 @@ func TestOpenAPI_BoundsOfARouteAreThoseOfTheServer(t *testing.T) {
 		parse := func() error {
 			text, err := json.Marshal(doc)
 			require.NoError(t, err)
-			_, err = resolver.ParseRoute(text)
+			_, err = spec.ParseRoute(text)
 			return err
 		}
 		require.NoError(t, parse())

@@ -6,7 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/etcdclient"
 )
 
 // Neither answers to bad documents nor the state of those in etcd have passwords of URLs in them.
@@ -14,7 +14,7 @@ func TestRoutes_ErrorsHaveNoPasswordsOfURLs(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)
 	c := startAPI(t, Config{Control: e.control()})
-	cli, err := resolver.NewEtcdClient(resolver.EtcdClientConfig{Endpoints: []string{e.server.Endpoint()}})
+	cli, err := etcdclient.New(etcdclient.Config{Endpoints: []string{e.server.Endpoint()}})
 	require.NoError(t, err)
 	defer cli.Close()
 	for _, doc := range []string{

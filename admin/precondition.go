@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/etcdstore"
 )
 
 // precondition is what a request wants of a route before it changes it (RFC 9110 §13.1). The ETag of a route is its
@@ -48,21 +48,21 @@ func preconditionOf(r *http.Request) (precondition, error) {
 }
 
 // options returns the precondition as options of a write of the route.
-func (p precondition) options(ctx context.Context, store *resolver.RouteStore, name string) ([]resolver.WriteOption, error) {
+func (p precondition) options(ctx context.Context, store *etcdstore.Routes, name string) ([]etcdstore.WriteOption, error) {
 	if !p.conditional {
 		return nil, nil
 	}
 	if p.revision != anyRevision {
-		return []resolver.WriteOption{resolver.IfRevision(p.revision)}, nil
+		return []etcdstore.WriteOption{etcdstore.IfRevision(p.revision)}, nil
 	}
-	var bad *resolver.DocumentError
+	var bad *etcdstore.DocumentError
 	stored, err := store.Get(ctx, name)
 	switch {
 	case err == nil:
-		return []resolver.WriteOption{resolver.IfRevision(stored.Revision)}, nil
+		return []etcdstore.WriteOption{etcdstore.IfRevision(stored.Revision)}, nil
 	case errors.As(err, &bad):
-		return []resolver.WriteOption{resolver.IfRevision(bad.Revision)}, nil
-	case errors.Is(err, resolver.ErrNotFound):
+		return []etcdstore.WriteOption{etcdstore.IfRevision(bad.Revision)}, nil
+	case errors.Is(err, etcdstore.ErrNotFound):
 		return nil, &problem{status: http.StatusPreconditionFailed, Reason: reasonConflict, Message: "if-match: *: " + err.Error()}
 	}
 	return nil, storeProblem(err)

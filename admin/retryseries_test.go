@@ -14,16 +14,18 @@ import (
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/handlertest"
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/filesource"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 // routed returns a real resolver with the routes of a document.
 func routed(t *testing.T, doc string) *resolver.Resolver {
 	t.Helper()
-	routes, err := resolver.ParseRoutes([]byte(doc))
+	routes, err := spec.ParseRoutes([]byte(doc))
 	require.NoError(t, err)
 	r := resolver.New()
 	t.Cleanup(r.Close)
-	r.Apply(resolver.SourceFile, resolver.Bind(routes...))
+	r.Apply(filesource.Name, resolver.Bind(routes...))
 	return r
 }
 

@@ -10,7 +10,11 @@ import (
 	"time"
 
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/etcdsource"
+	"github.com/framegate/framegate/resolver/etcdstore"
+	"github.com/framegate/framegate/resolver/match"
 	"github.com/framegate/framegate/resolver/plain"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 // The statuses of a route.
@@ -23,13 +27,13 @@ const (
 
 // routeAnswer is what became of one route.
 type routeAnswer struct {
-	Name           string          `json:"name"`
-	Source         string          `json:"source"`
-	Status         string          `json:"status"`
-	Revision       int64           `json:"revision"`        // of the version in force; 0 if none is, and for a file
-	LatestRevision int64           `json:"latest_revision"` // of the last version; 0 for a file
-	Error          string          `json:"error,omitempty"` // what is wrong with the last version
-	Route          *resolver.Route `json:"route,omitempty"` // in force; or pending
+	Name           string      `json:"name"`
+	Source         string      `json:"source"`
+	Status         string      `json:"status"`
+	Revision       int64       `json:"revision"`        // of the version in force; 0 if none is, and for a file
+	LatestRevision int64       `json:"latest_revision"` // of the last version; 0 for a file
+	Error          string      `json:"error,omitempty"` // what is wrong with the last version
+	Route          *spec.Route `json:"route,omitempty"` // in force; or pending
 }
 
 func newRouteAnswer(st resolver.RouteStatus) routeAnswer {
@@ -92,7 +96,7 @@ func (s *Server) getRoute(w http.ResponseWriter, r *http.Request) error {
 	name := r.PathValue("name")
 	known, inMemory := s.routeInMemory(name)
 	answer := newRouteAnswer(known)
-	if !inMemory || known.Source == resolver.SourceEtcd {
+	if !inMemory || known.Source == etcdsource.Name {
 		switch found, err := s.routeInEtcd(r.Context(), name, &answer); {
 		case err == nil && found:
 			inMemory = true
@@ -114,7 +118,7 @@ func (s *Server) getRoute(w http.ResponseWriter, r *http.Request) error {
 // routeInMemory returns the status of a route of etcd, or else of another source.
 func (s *Server) routeInMemory(name string) (found resolver.RouteStatus, ok bool) {
 	for _, st := range s.cfg.Control.Routes() {
-		if st.Name == name && (!ok || st.Source == resolver.SourceEtcd) {
+		if st.Name == name && (!ok || st.Source == etcdsource.Name) {
 			found, ok = st, true
 		}
 	}
@@ -136,12 +140,12 @@ func (s *Server) routeInEtcd(ctx context.Context, name string, a *routeAnswer) (
 	ctx, cancel := context.WithTimeout(ctx, etcdTimeout)
 	defer cancel()
 	stored, err := store.Get(ctx, name)
-	var bad *resolver.DocumentError
+	var bad *etcdstore.DocumentError
 	switch {
-	case errors.Is(err, resolver.ErrNotFound):
+	case errors.Is(err, etcdstore.ErrNotFound):
 		return false, nil
 	case errors.As(err, &bad):
-		*a = newRouteAnswer(resolver.RouteStatus{Name: name, Source: resolver.SourceEtcd, Route: a.Route, Revision: a.Revision, Latest: bad.Revision, Err: bad.Err})
+		*a = newRouteAnswer(resolver.RouteStatus{Name: name, Source: etcdsource.Name, Route: a.Route, Revision: a.Revision, Latest: bad.Revision, Err: bad.Err})
 		return true, nil
 	case err != nil:
 		return false, storeProblem(err)
@@ -149,7 +153,7 @@ func (s *Server) routeInEtcd(ctx context.Context, name string, a *routeAnswer) (
 	if a.LatestRevision == stored.Revision && a.Error != "" { // the document is good; it does not fit its schema, say
 		return true, nil
 	}
-	latest := newRouteAnswer(resolver.RouteStatus{Name: name, Source: resolver.SourceEtcd, Route: stored.Route, Revision: a.Revision, Latest: stored.Revision})
+	latest := newRouteAnswer(resolver.RouteStatus{Name: name, Source: etcdsource.Name, Route: stored.Route, Revision: a.Revision, Latest: stored.Revision})
 	if a.Revision != stored.Revision {
 		latest.Status = statusPending
 	}
@@ -159,19 +163,19 @@ func (s *Server) routeInEtcd(ctx context.Context, name string, a *routeAnswer) (
 
 // putAnswer is what a PUT of a route did, or would do.
 type putAnswer struct {
-	Name     string           `json:"name"`
-	Outcome  resolver.Outcome `json:"outcome"`
-	Revision int64            `json:"revision,omitempty"`
-	DryRun   bool             `json:"dry_run,omitempty"`
-	Plan     *resolver.Plan   `json:"plan,omitempty"`
+	Name     string        `json:"name"`
+	Outcome  match.Outcome `json:"outcome"`
+	Revision int64         `json:"revision,omitempty"`
+	DryRun   bool          `json:"dry_run,omitempty"`
+	Plan     *match.Plan   `json:"plan,omitempty"`
 
 	// Of the route, now stored; those of a dry run are in its plan.
-	Bypasses          []resolver.Bypass      `json:"bypasses,omitempty"`
-	UnreachableHealth []resolver.Unreachable `json:"unreachable_health,omitempty"`
+	Bypasses          []match.Bypass      `json:"bypasses,omitempty"`
+	UnreachableHealth []match.Unreachable `json:"unreachable_health,omitempty"`
 }
 
 // outcomeValid is that of a dry run that etcd has not been asked about.
-const outcomeValid resolver.Outcome = "valid"
+const outcomeValid match.Outcome = "valid"
 
 func (s *Server) putRoute(w http.ResponseWriter, r *http.Request) error {
 	want, err := preconditionOf(r)
@@ -182,7 +186,7 @@ func (s *Server) putRoute(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	var route *resolver.Route
+	var route *spec.Route
 	if err := s.readDocument(r, func(doc []byte) (err error) {
 		route, err = parseRoute(r.PathValue("name"), doc)
 		return err
@@ -206,11 +210,11 @@ func (s *Server) putRoute(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return storeProblem(err)
 	}
-	if result.Outcome != resolver.Unchanged {
+	if result.Outcome != match.Unchanged {
 		s.log.Info("admin: route put", "route", result.Name, "outcome", string(result.Outcome), "revision", result.Revision, "from", r.RemoteAddr)
 	}
 	status := http.StatusOK
-	if result.Outcome == resolver.Created {
+	if result.Outcome == match.Created {
 		status = http.StatusCreated
 	}
 	answer := putAnswer{Name: result.Name, Outcome: result.Outcome, Revision: result.Revision}
@@ -223,8 +227,8 @@ func (s *Server) putRoute(w http.ResponseWriter, r *http.Request) error {
 }
 
 // parseRoute returns the route in doc, which must be of that name and can be stored.
-func parseRoute(name string, doc []byte) (*resolver.Route, error) {
-	route, err := resolver.ParseRoute(doc)
+func parseRoute(name string, doc []byte) (*spec.Route, error) {
+	route, err := spec.ParseRoute(doc)
 	if err != nil {
 		return nil, err
 	}
@@ -235,11 +239,11 @@ func parseRoute(name string, doc []byte) (*resolver.Route, error) {
 	if err != nil {
 		return nil, err
 	}
-	return resolver.ParseRoute(stored) // it may have grown too long
+	return spec.ParseRoute(stored) // it may have grown too long
 }
 
 // planRoute answers a dry run: the document is valid, and what putting it would do, if etcd can tell.
-func (s *Server) planRoute(w http.ResponseWriter, r *http.Request, route *resolver.Route, want precondition) error {
+func (s *Server) planRoute(w http.ResponseWriter, r *http.Request, route *spec.Route, want precondition) error {
 	answer := putAnswer{Name: route.Name, Outcome: outcomeValid, DryRun: true}
 	store, err := s.routeStore()
 	if err != nil {
@@ -252,7 +256,7 @@ func (s *Server) planRoute(w http.ResponseWriter, r *http.Request, route *resolv
 	if err != nil {
 		return err
 	}
-	answer.Plan, err = store.Plan(ctx, resolver.Change{Put: []*resolver.Route{route}}, opts...)
+	answer.Plan, err = store.Plan(ctx, match.Change{Put: []*spec.Route{route}}, opts...)
 	if err != nil {
 		return storeProblem(err)
 	}
@@ -262,9 +266,9 @@ func (s *Server) planRoute(w http.ResponseWriter, r *http.Request, route *resolv
 }
 
 // unreachableHealth says which match entries of a route get no health checks here. It is not nil.
-func (s *Server) unreachableHealth(route *resolver.Route) []resolver.Unreachable {
+func (s *Server) unreachableHealth(route *spec.Route) []match.Unreachable {
 	if s.cfg.Control.UnreachableHealth == nil {
-		return []resolver.Unreachable{}
+		return []match.Unreachable{}
 	}
 	return s.cfg.Control.UnreachableHealth(route)
 }

@@ -13,6 +13,11 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/etcdclient"
+	"github.com/framegate/framegate/resolver/etcdstore"
+	"github.com/framegate/framegate/resolver/filesource"
+	"github.com/framegate/framegate/resolver/match"
+	"github.com/framegate/framegate/resolver/spec"
 	"github.com/framegate/framegate/test/testlog"
 )
 
@@ -66,7 +71,7 @@ func TestRoutes_PutGetListDelete(t *testing.T) {
 	require.Equal(t, 201, a.code, a.body)
 	var put putAnswer
 	a.into(t, &put)
-	require.Equal(t, putAnswer{Name: "echo", Outcome: resolver.Created, Revision: put.Revision}, put)
+	require.Equal(t, putAnswer{Name: "echo", Outcome: match.Created, Revision: put.Revision}, put)
 	require.Equal(t, fmt.Sprintf("%q", fmt.Sprint(put.Revision)), a.header.Get("ETag"))
 	require.Contains(t, log.String(), "admin: route put")
 
@@ -81,7 +86,7 @@ func TestRoutes_PutGetListDelete(t *testing.T) {
 	again := c.do("PUT", "/v1/routes/echo", string(seen.Route), header("Content-Type", "application/json; charset=utf-8"))
 	require.Equal(t, 200, again.code, again.body)
 	again.into(t, &put)
-	require.Equal(t, resolver.Unchanged, put.Outcome, "what GET shows can be put")
+	require.Equal(t, match.Unchanged, put.Outcome, "what GET shows can be put")
 
 	for _, media := range []string{"application/yaml", "text/yaml"} {
 		require.Equal(t, 200, c.do("PUT", "/v1/routes/echo", echoRoute, header("Content-Type", media)).code)
@@ -186,7 +191,7 @@ func TestRoutes_PutTellsOfBypasses(t *testing.T) {
 	guard := `{name: guard, match: [{method: /e.E/*}], mode: struct, schema: {reflection: true}, struct: {rules: [{on: request, action: reject}]}, backends: [{service: e}]}`
 	require.Equal(t, 201, c.do("PUT", "/v1/routes/guard", guard).code)
 	c.untilInForce("guard")
-	want := []resolver.Bypass{{Route: "all", Method: "*", Guard: "guard", Guards: "/e.E/*", Target: "service e"}}
+	want := []match.Bypass{{Route: "all", Method: "*", Guard: "guard", Guards: "/e.E/*", Target: "service e"}}
 	var dry, put, other putAnswer
 	c.do("PUT", "/v1/routes/all?dry_run=1", all).into(t, &dry)
 	require.Equal(t, want, dry.Plan.Bypasses)
@@ -213,14 +218,14 @@ func TestRoutes_DryRunTellsAndWritesNothing(t *testing.T) {
 		require.Len(t, put.Plan.Routes, 1)
 		return put
 	}
-	require.Equal(t, resolver.Created, dry(echoRoute).Outcome)
+	require.Equal(t, match.Created, dry(echoRoute).Outcome)
 	_, err := e.routes.Get(t.Context(), "echo")
-	require.ErrorIs(t, err, resolver.ErrNotFound)
+	require.ErrorIs(t, err, etcdstore.ErrNotFound)
 
 	tag := c.do("PUT", "/v1/routes/echo", echoRoute).header.Get("ETag")
-	require.Equal(t, resolver.Unchanged, dry(echoRoute).Outcome)
+	require.Equal(t, match.Unchanged, dry(echoRoute).Outcome)
 	changed := dry(strings.ReplaceAll(slower("2s"), "/echo.Echo/*", "/echo.Echo/Say"), header("If-Match", tag))
-	require.Equal(t, resolver.Updated, changed.Outcome)
+	require.Equal(t, match.Updated, changed.Outcome)
 	require.Equal(t, []string{"match", "timeout"}, changed.Plan.Routes[0].Keys)
 	require.Equal(t, tag, etag(changed.Revision))
 	require.NotEmpty(t, changed.Plan.Calls)
@@ -235,13 +240,13 @@ func TestRoutes_ShowsBadDocumentsOfOthers(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)
 	c := startAPI(t, Config{Control: e.control()})
-	cli, err := resolver.NewEtcdClient(resolver.EtcdClientConfig{Endpoints: []string{e.server.Endpoint()}})
+	cli, err := etcdclient.New(etcdclient.Config{Endpoints: []string{e.server.Endpoint()}})
 	require.NoError(t, err)
 	defer cli.Close()
 	require.Equal(t, 201, c.do("PUT", "/v1/routes/echo", echoRoute).code)
 	good := c.untilInForce("echo")
 	for _, name := range []string{"echo", "other"} {
-		_, err := cli.Put(t.Context(), resolver.DefaultPrefix+"/routes/"+name, "name: "+name, clientv3.WithPrevKV())
+		_, err := cli.Put(t.Context(), etcdstore.DefaultPrefix+"/routes/"+name, "name: "+name, clientv3.WithPrevKV())
 		require.NoError(t, err)
 	}
 	seen, got := c.getRoute("echo")
@@ -267,13 +272,13 @@ func TestRoutes_ShowsBadDocumentsOfOthers(t *testing.T) {
 }
 
 func TestRoutes_OfAFileAreShownAndNotChanged(t *testing.T) {
-	route, err := resolver.ParseRoute([]byte(echoRoute))
+	route, err := spec.ParseRoute([]byte(echoRoute))
 	require.NoError(t, err)
 	c := startAPI(t, Config{Control: Control{
 		Routes: func() []resolver.RouteStatus {
-			return []resolver.RouteStatus{{Name: "echo", Source: resolver.SourceFile, Route: route}}
+			return []resolver.RouteStatus{{Name: "echo", Source: filesource.Name, Route: route}}
 		},
-		RouteStore: func() (*resolver.RouteStore, error) { return nil, fmt.Errorf("etcd.endpoints: none: %w", ErrNoEtcd) },
+		RouteStore: func() (*etcdstore.Routes, error) { return nil, fmt.Errorf("etcd.endpoints: none: %w", ErrNoEtcd) },
 	}})
 	seen, a := c.getRoute("echo")
 	require.Equal(t, statusInForce, seen.Status)
@@ -303,7 +308,7 @@ func TestRoutes_WhileEtcdIsAway(t *testing.T) {
 func TestRoutes_NoClientOfEtcdYet(t *testing.T) {
 	c := startAPI(t, Config{Control: Control{
 		Routes:       func() []resolver.RouteStatus { return nil },
-		RouteStore:   func() (*resolver.RouteStore, error) { return nil, errors.New("etcd: no token yet") },
+		RouteStore:   func() (*etcdstore.Routes, error) { return nil, errors.New("etcd: no token yet") },
 		ServiceStore: func() (ServiceStore, error) { return nil, errors.New("etcd: no token yet") },
 	}})
 	for _, path := range []string{"/v1/routes/echo", "/v1/services/echo/instances/127.0.0.1:1"} {

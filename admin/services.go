@@ -9,7 +9,10 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/etcdsource"
+	"github.com/framegate/framegate/resolver/etcdstore"
+	"github.com/framegate/framegate/resolver/match"
+	"github.com/framegate/framegate/resolver/spec"
 	"github.com/framegate/framegate/resolver/strict"
 )
 
@@ -23,13 +26,13 @@ type serviceAnswer struct {
 }
 
 type instanceAnswer struct {
-	resolver.Instance
+	spec.Instance
 	Refused   string     `json:"refused,omitempty"`    // why it gets no calls
 	KeptUntil *time.Time `json:"kept_until,omitempty"` // it is registered no more, and kept until then
 }
 
 // serviceOf puts the instances of a service with what is refused and kept of them.
-func serviceOf(name string, instances []resolver.Instance, refused map[string]string, kept []resolver.KeptInstance) serviceAnswer {
+func serviceOf(name string, instances []spec.Instance, refused map[string]string, kept []etcdsource.KeptInstance) serviceAnswer {
 	a := serviceAnswer{Name: name, Instances: make([]instanceAnswer, len(instances))}
 	for i, in := range instances {
 		a.Instances[i] = instanceAnswer{Instance: in, Refused: refused[in.Address]}
@@ -42,7 +45,7 @@ func serviceOf(name string, instances []resolver.Instance, refused map[string]st
 	return a
 }
 
-func (s *Server) kept() []resolver.KeptInstance {
+func (s *Server) kept() []etcdsource.KeptInstance {
 	if s.cfg.Control.Kept == nil {
 		return nil
 	}
@@ -94,16 +97,16 @@ type heartbeatDocument struct {
 
 // heartbeatAnswer is what a heartbeat did.
 type heartbeatAnswer struct {
-	Service  string           `json:"service"`
-	Address  string           `json:"address"`
-	Outcome  resolver.Outcome `json:"outcome"`
-	Revision int64            `json:"revision"`
-	Lease    string           `json:"lease"` // in hexadecimal, as etcdctl has it
-	TTL      string           `json:"ttl"`
+	Service  string        `json:"service"`
+	Address  string        `json:"address"`
+	Outcome  match.Outcome `json:"outcome"`
+	Revision int64         `json:"revision"`
+	Lease    string        `json:"lease"` // in hexadecimal, as etcdctl has it
+	TTL      string        `json:"ttl"`
 }
 
 func (s *Server) putInstance(w http.ResponseWriter, r *http.Request) error {
-	doc := heartbeatDocument{Weight: resolver.DefaultInstanceWeight, TTL: defaultTTL}
+	doc := heartbeatDocument{Weight: spec.DefaultInstanceWeight, TTL: defaultTTL}
 	if err := s.readDocument(r, func(body []byte) error {
 		if len(body) > maxHeartbeatBytes {
 			return fmt.Errorf("document of %d bytes, want at most %d", len(body), maxHeartbeatBytes)
@@ -113,7 +116,7 @@ func (s *Server) putInstance(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	service := r.PathValue("name")
-	in := resolver.Instance{Address: r.PathValue("address"), Weight: doc.Weight, Tags: doc.Tags}
+	in := spec.Instance{Address: r.PathValue("address"), Weight: doc.Weight, Tags: doc.Tags}
 	if err := validateHeartbeat(service, in, doc.TTL); err != nil {
 		return badDocument(err)
 	}
@@ -128,10 +131,10 @@ func (s *Server) putInstance(w http.ResponseWriter, r *http.Request) error {
 		return storeProblem(err)
 	}
 	status := http.StatusOK
-	if hb.Outcome == resolver.Created {
+	if hb.Outcome == match.Created {
 		status = http.StatusCreated
 	}
-	if hb.Outcome != resolver.Unchanged {
+	if hb.Outcome != match.Unchanged {
 		s.log.Info("admin: instance registered", "service", service, "address", in.Address, "outcome", string(hb.Outcome), "from", r.RemoteAddr)
 	}
 	return writeJSON(w, status, heartbeatAnswer{
@@ -140,15 +143,15 @@ func (s *Server) putInstance(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
-func validateHeartbeat(service string, in resolver.Instance, ttl time.Duration) error {
+func validateHeartbeat(service string, in spec.Instance, ttl time.Duration) error {
 	var errs []error
-	if err := resolver.ValidServiceName(service); err != nil {
+	if err := spec.ValidServiceName(service); err != nil {
 		errs = append(errs, fmt.Errorf("service: %w", err))
 	}
 	if err := in.Validate(); err != nil {
 		errs = append(errs, err)
 	}
-	if err := resolver.ValidateInstanceTTL(ttl); err != nil {
+	if err := etcdstore.ValidateInstanceTTL(ttl); err != nil {
 		errs = append(errs, fmt.Errorf("ttl: %w", err))
 	}
 	return errors.Join(errs...)

@@ -9,7 +9,10 @@ import (
 	"github.com/stretchr/testify/require"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/etcdclient"
+	"github.com/framegate/framegate/resolver/etcdsource"
+	"github.com/framegate/framegate/resolver/match"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 func instancePath(service, address string) string {
@@ -35,16 +38,16 @@ func TestServices_HeartbeatRegistersAndKeeps(t *testing.T) {
 
 	code, first := c.beat("echo", "127.0.0.1:9001", "")
 	require.Equal(t, 201, code)
-	require.Equal(t, heartbeatAnswer{Service: "echo", Address: "127.0.0.1:9001", Outcome: resolver.Created, Revision: first.Revision, Lease: first.Lease, TTL: "10s"}, first)
+	require.Equal(t, heartbeatAnswer{Service: "echo", Address: "127.0.0.1:9001", Outcome: match.Created, Revision: first.Revision, Lease: first.Lease, TTL: "10s"}, first)
 	code, again := c.beat("echo", "127.0.0.1:9001", `{"weight": 10, "ttl": "10s"}`)
 	require.Equal(t, 200, code)
-	first.Outcome = resolver.Unchanged
+	first.Outcome = match.Unchanged
 	require.Equal(t, first, again, "the same again changes nothing")
 
 	_, changed := c.beat("echo", "127.0.0.1:9001", "{weight: 5, tags: {cluster: a}, ttl: 1m}")
-	require.Equal(t, resolver.Updated, changed.Outcome)
+	require.Equal(t, match.Updated, changed.Outcome)
 	require.Equal(t, "1m0s", changed.TTL)
-	cli, err := resolver.NewEtcdClient(resolver.EtcdClientConfig{Endpoints: []string{e.server.Endpoint()}})
+	cli, err := etcdclient.New(etcdclient.Config{Endpoints: []string{e.server.Endpoint()}})
 	require.NoError(t, err)
 	defer cli.Close()
 	lease, err := strconv.ParseInt(changed.Lease, 16, 64)
@@ -57,8 +60,8 @@ func TestServices_HeartbeatRegistersAndKeeps(t *testing.T) {
 	_, unix := c.beat("echo", "unix:/tmp/echo.sock", "{}")
 	require.Equal(t, "unix:/tmp/echo.sock", unix.Address)
 	want := serviceAnswer{"echo", []instanceAnswer{
-		{Instance: resolver.Instance{Address: "127.0.0.1:9001", Weight: 5, Tags: map[string]string{"cluster": "a"}}},
-		{Instance: resolver.Instance{Address: "unix:/tmp/echo.sock", Weight: 10}},
+		{Instance: spec.Instance{Address: "127.0.0.1:9001", Weight: 5, Tags: map[string]string{"cluster": "a"}}},
+		{Instance: spec.Instance{Address: "unix:/tmp/echo.sock", Weight: 10}},
 	}}
 	var got serviceAnswer
 	eventually(t, "both instances", func() bool {
@@ -117,11 +120,11 @@ func TestServices_WhileEtcdIsAway(t *testing.T) {
 func TestServices_KeptInstancesAreMarked(t *testing.T) {
 	until := time.Unix(1_700_000_000, 0).UTC()
 	c := startAPI(t, Config{Control: Control{
-		Instances: func() map[string][]resolver.Instance {
-			return map[string][]resolver.Instance{"echo": {{Address: "h:1", Weight: 1}, {Address: "h:2", Weight: 2}}, "other": {{Address: "h:1", Weight: 3}}}
+		Instances: func() map[string][]spec.Instance {
+			return map[string][]spec.Instance{"echo": {{Address: "h:1", Weight: 1}, {Address: "h:2", Weight: 2}}, "other": {{Address: "h:1", Weight: 3}}}
 		},
-		Kept: func() []resolver.KeptInstance {
-			return []resolver.KeptInstance{{Service: "echo", Address: "h:1", Until: until}}
+		Kept: func() []etcdsource.KeptInstance {
+			return []etcdsource.KeptInstance{{Service: "echo", Address: "h:1", Until: until}}
 		},
 	}})
 	echo := `{"name":"echo","instances":[{"address":"h:1","weight":1,"kept_until":"2023-11-14T22:13:20Z"},{"address":"h:2","weight":2}]}`

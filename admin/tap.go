@@ -10,8 +10,8 @@ import (
 
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/tap"
-	"github.com/framegate/framegate/resolver"
 	"github.com/framegate/framegate/resolver/plain"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 const (
@@ -83,14 +83,14 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request) error {
 }
 
 // tapQuery reads what is to be shown.
-func tapQuery(r *http.Request) (pattern resolver.Pattern, where string, rate, count int, err error) {
+func tapQuery(r *http.Request) (pattern spec.Pattern, where string, rate, count int, err error) {
 	values := map[string]string{}
 	for _, name := range []string{"method", "where", "rate", "count"} {
 		if values[name], err = queryValue(r, name); err != nil {
 			return pattern, "", 0, 0, err
 		}
 	}
-	if pattern, err = resolver.ParsePattern(values["method"]); err != nil {
+	if pattern, err = spec.ParsePattern(values["method"]); err != nil {
 		return pattern, "", 0, 0, badParameter("method: %v", err)
 	}
 	if rate, err = queryCount("rate", values["rate"], tap.DefaultRate, tap.MaxRate); err == nil {

@@ -10,6 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/etcdsource"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 // hostile is text that a terminal acts on, or shows as what it is not.
@@ -19,11 +21,11 @@ const hostile = "a\x1b[2J\x7f\u009b31m\u202e\u2066\u200b\U000e0041\n"
 func TestServer_AnswersHaveNothingThatATerminalActsOn(t *testing.T) {
 	metrics := NewMetrics(MetricsConfig{Connections: func() map[string]int { return map[string]int{hostile + "\xff": 1} }})
 	c := startAPI(t, Config{Metrics: metrics.Handler(), Control: Control{
-		Instances: func() map[string][]resolver.Instance {
-			return map[string][]resolver.Instance{"echo": {{Address: "127.0.0.1:1", Weight: 1, Tags: map[string]string{hostile: hostile}}}}
+		Instances: func() map[string][]spec.Instance {
+			return map[string][]spec.Instance{"echo": {{Address: "127.0.0.1:1", Weight: 1, Tags: map[string]string{hostile: hostile}}}}
 		},
 		Routes: func() []resolver.RouteStatus {
-			return []resolver.RouteStatus{{Name: hostile, Source: resolver.SourceEtcd, Latest: 1, Err: fmt.Errorf("line 1: %s: unknown key", hostile)}}
+			return []resolver.RouteStatus{{Name: hostile, Source: etcdsource.Name, Latest: 1, Err: fmt.Errorf("line 1: %s: unknown key", hostile)}}
 		},
 	}})
 	for _, a := range []answer{

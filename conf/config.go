@@ -14,8 +14,11 @@ import (
 	"github.com/framegate/framegate/handler/tracing"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/pool/h2conn"
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/cluster"
+	"github.com/framegate/framegate/resolver/etcdclient"
 	"github.com/framegate/framegate/resolver/etcdserver"
+	"github.com/framegate/framegate/resolver/etcdstore"
+	"github.com/framegate/framegate/resolver/spec"
 	"github.com/framegate/framegate/resolver/strict"
 )
 
@@ -33,19 +36,19 @@ const (
 
 // Config is the whole configuration. See framegate.yaml for what each key means.
 type Config struct {
-	Listeners   []Listener          `yaml:"listeners"`
-	Admin       Admin               `yaml:"admin"`
-	Routes      Routes              `yaml:"routes"`
-	Etcd        Etcd                `yaml:"etcd"`
-	Services    Services            `yaml:"services"`
-	Upstream    resolver.PoolPolicy `yaml:"upstream"` // of backends that have none of their own
-	Limits      Limits              `yaml:"limits"`
-	Compression []string            `yaml:"compression"`
-	Register    Register            `yaml:"register"`
-	Drain       Drain               `yaml:"drain"`
-	Log         Log                 `yaml:"log"`
-	AccessLog   AccessLog           `yaml:"access_log"`
-	Tracing     Tracing             `yaml:"tracing"`
+	Listeners   []Listener      `yaml:"listeners"`
+	Admin       Admin           `yaml:"admin"`
+	Routes      Routes          `yaml:"routes"`
+	Etcd        Etcd            `yaml:"etcd"`
+	Services    Services        `yaml:"services"`
+	Upstream    spec.PoolPolicy `yaml:"upstream"` // of backends that have none of their own
+	Limits      Limits          `yaml:"limits"`
+	Compression []string        `yaml:"compression"`
+	Register    Register        `yaml:"register"`
+	Drain       Drain           `yaml:"drain"`
+	Log         Log             `yaml:"log"`
+	AccessLog   AccessLog       `yaml:"access_log"`
+	Tracing     Tracing         `yaml:"tracing"`
 }
 
 // Listener is one address that clients connect to.
@@ -136,8 +139,8 @@ type Services struct {
 }
 
 // Client returns the configuration of a client of an external etcd.
-func (e Etcd) Client() resolver.EtcdClientConfig {
-	return resolver.EtcdClientConfig{
+func (e Etcd) Client() etcdclient.Config {
+	return etcdclient.Config{
 		Endpoints: e.Endpoints, Username: e.Username, Password: e.Password,
 		CAFile: e.CAFile, CertFile: e.CertFile, KeyFile: e.KeyFile, DialTimeout: e.DialTimeout,
 	}
@@ -153,7 +156,7 @@ func (e Etcd) Server() etcdserver.Config {
 }
 
 // PoolConfig returns the configuration of a pool with that policy.
-func PoolConfig(u resolver.PoolPolicy) pool.Config {
+func PoolConfig(u spec.PoolPolicy) pool.Config {
 	return pool.Config{
 		MinConnections:       u.Connections.Min,
 		MaxConnections:       u.Connections.Max,
@@ -227,21 +230,21 @@ func Default() *Config {
 		Routes:    Routes{ReloadInterval: 500 * time.Millisecond},
 		Etcd: Etcd{
 			Endpoints:     []string{Embedded},
-			Prefix:        resolver.DefaultPrefix,
-			ServicePrefix: resolver.DefaultServicePrefix,
+			Prefix:        etcdstore.DefaultPrefix,
+			ServicePrefix: etcdstore.DefaultServicePrefix,
 			Snapshot:      "./framegate-data/last-good.json",
 			DialTimeout:   5 * time.Second,
 			Embedded:      EmbeddedEtcd{Dir: "./framegate-data", Address: "127.0.0.1:2379"},
 		},
-		Services: Services{Allow: slices.Clone(resolver.DefaultAllow), KeepOnLoss: 5 * time.Minute},
-		Upstream: resolver.PoolPolicy{
-			Connections:          resolver.Connections{Max: pool.DefaultMaxConnections},
+		Services: Services{Allow: slices.Clone(cluster.DefaultAllow), KeepOnLoss: 5 * time.Minute},
+		Upstream: spec.PoolPolicy{
+			Connections:          spec.Connections{Max: pool.DefaultMaxConnections},
 			StreamsPerConnection: pool.DefaultStreamsPerConnection,
-			WhenFull:             resolver.WhenFull(pool.DefaultWhenFull),
+			WhenFull:             spec.WhenFull(pool.DefaultWhenFull),
 			ConnectTimeout:       pool.DefaultConnectTimeout,
 			IdleTimeout:          pool.DefaultIdleTimeout,
-			Backoff:              resolver.Backoff{Base: pool.DefaultBackoffBase, Max: pool.DefaultBackoffMax},
-			Keepalive:            resolver.Keepalive{Time: pool.DefaultKeepaliveTime, Timeout: pool.DefaultKeepaliveTimeout},
+			Backoff:              spec.Backoff{Base: pool.DefaultBackoffBase, Max: pool.DefaultBackoffMax},
+			Keepalive:            spec.Keepalive{Time: pool.DefaultKeepaliveTime, Timeout: pool.DefaultKeepaliveTimeout},
 			StreamWindow:         pool.DefaultStreamWindow,
 			ConnectionWindow:     pool.DefaultConnectionWindow,
 			MaxHeaderBytes:       pool.DefaultMaxHeaderBytes,

@@ -16,8 +16,10 @@ import (
 	"github.com/framegate/framegate/handler/budget"
 	"github.com/framegate/framegate/handler/transserver"
 	"github.com/framegate/framegate/pool"
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/cluster"
+	"github.com/framegate/framegate/resolver/etcdstore"
 	"github.com/framegate/framegate/resolver/plain"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 // Validate reports every value that cannot be used, by its key.
@@ -97,7 +99,7 @@ func (c *Config) validateListeners(p *problems) {
 	names, addresses := map[string]bool{}, map[string]bool{}
 	for i, l := range c.Listeners {
 		key := fmt.Sprintf("listeners[%d]", i)
-		if err := resolver.ValidateName(l.Name); err != nil {
+		if err := spec.ValidateName(l.Name); err != nil {
 			p.check(false, "%s.name: %w", key, err)
 		}
 		p.check(!names[l.Name], "%s.name: %q, want a name that no other listener has", key, l.Name)
@@ -130,10 +132,10 @@ func (c *Config) validateEtcd(p *problems) {
 	if e.External() {
 		p.add("etcd", e.Client().Validate())
 	}
-	if err := resolver.ValidatePrefix(e.Prefix); err != nil {
+	if err := etcdstore.ValidatePrefix(e.Prefix); err != nil {
 		p.check(false, "etcd.prefix: %v", err)
 	}
-	if err := resolver.ValidateServicePrefix(e.ServicePrefix); err != nil {
+	if err := etcdstore.ValidateServicePrefix(e.ServicePrefix); err != nil {
 		p.check(false, "etcd.service_prefix: %v", err)
 	}
 	p.duration("etcd.dial_timeout", e.DialTimeout, minTimeout)
@@ -155,7 +157,7 @@ func (c *Config) validateEtcd(p *problems) {
 
 func (c *Config) validateServices(p *problems) {
 	p.check(len(c.Services.Allow) > 0, "services.allow: empty, want at least one network or unix:/path: instances can be nowhere else")
-	if _, err := resolver.ParseAllow(c.Services.Allow); err != nil {
+	if _, err := cluster.ParseAllow(c.Services.Allow); err != nil {
 		p.check(false, "services.allow%w", err)
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"github.com/framegate/framegate/pool"
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/cluster"
 )
 
 // attempt is one try of a call at an endpoint:
@@ -22,7 +22,7 @@ import (
 // another reads meanwhile are atomic.
 type attempt struct {
 	*pool.Stream // nil until it is open
-	picked       resolver.Attempt
+	picked       cluster.Attempt
 	extra        bool          // counted by the route's retry budget; endExtra ends that
 	waited       bool          // for room at an endpoint: any of its connections will do
 	overPending  bool          // it was not to wait for a connection, because too many calls do
@@ -97,7 +97,7 @@ func (c *call) open(ctx context.Context, a *attempt, hdr *grpc.CallHdr, avoid *p
 	}
 	o := outcome{late: a.late.Load(), code: codes.Unavailable}
 	e := openError(c.ctx, err)
-	result := resolver.Unknown
+	result := cluster.Unknown
 	var dial *pool.DialError
 	switch {
 	case a.overPending:
@@ -106,16 +106,16 @@ func (c *call) open(ctx context.Context, a *attempt, hdr *grpc.CallHdr, avoid *p
 	case o.late:
 		o.unseen, e = true, errTimeout
 		if errors.As(err, &dial) { // and not for a stream on a connection that is full
-			result = resolver.Failed
+			result = cluster.Failed
 		}
 	case c.ctxErr() != nil:
 		if errors.As(err, &dial) && time.Since(a.picked.Began) >= minSilence {
-			result = resolver.Failed // it could not be connected to in all that time
+			result = cluster.Failed // it could not be connected to in all that time
 		}
 	case errors.As(err, &dial):
 		o.unseen, o.resting = true, dial.Resting
 		if !dial.Resting { // which says nothing new
-			result = resolver.Failed
+			result = cluster.Failed
 		}
 	case errors.As(err, new(*pool.FullError)):
 		o.unseen, o.code = true, codes.ResourceExhausted
@@ -126,7 +126,7 @@ func (c *call) open(ctx context.Context, a *attempt, hdr *grpc.CallHdr, avoid *p
 
 // overPending is the error of a call that is not to wait.
 func (c *call) overPending() *localError {
-	return targetError(&c.target, &resolver.OverloadError{Limit: "limits.pending", RetryAfter: pendingHint})
+	return targetError(&c.target, &cluster.OverloadError{Limit: "limits.pending", RetryAfter: pendingHint})
 }
 
 // pendingHint is how long a client should wait when too many calls wait for connections.
@@ -158,14 +158,14 @@ func (c *call) outcome(a *attempt) (o outcome, ok bool) {
 }
 
 // result says what an attempt that did not become the call's result tells of its endpoint.
-func (o outcome) result() resolver.Result {
+func (o outcome) result() cluster.Result {
 	switch {
 	case o.away, o.lost, o.full, o.late && o.waiting:
-		return resolver.Unknown // it goes in order, was not waited for, or does as much as it can
+		return cluster.Unknown // it goes in order, was not waited for, or does as much as it can
 	case o.late, o.code == codes.Unavailable:
-		return resolver.Failed
+		return cluster.Failed
 	}
-	return resolver.Succeeded
+	return cluster.Succeeded
 }
 
 // refused reports whether the endpoint refused the stream alone, and not as all that comes after its GOAWAY.
@@ -176,7 +176,7 @@ func (a *attempt) refused() bool {
 
 // closeAttempt ends an attempt that was picked: what it took of the endpoint, of its connection and of the budget is given
 // back. It may be called more than once.
-func (c *call) closeAttempt(a *attempt, r resolver.Result) {
+func (c *call) closeAttempt(a *attempt, r cluster.Result) {
 	if a.closed.Swap(true) {
 		return
 	}
@@ -203,23 +203,23 @@ func (c *call) endExtra(a *attempt) {
 }
 
 // finalResult says what a result of the call with that code and reason tells of the endpoint of its last attempt.
-func (c *call) finalResult(code codes.Code, reason Reason) resolver.Result {
+func (c *call) finalResult(code codes.Code, reason Reason) cluster.Result {
 	a := c.current
 	switch reason {
 	case "":
 		if code == codes.Unavailable {
-			return resolver.Failed
+			return cluster.Failed
 		}
-		return resolver.Succeeded
+		return cluster.Succeeded
 	case ReasonUpstreamReset, ReasonBadResponseFraming:
 		if a.Stream != nil && a.Unprocessed() && !a.refused() {
-			return resolver.Unknown // it went away in order
+			return cluster.Unknown // it went away in order
 		}
-		return resolver.Failed
+		return cluster.Failed
 	case ReasonTimeout:
 		if a.Stream != nil && !c.answerHere && c.requested.Load() && (a.late.Load() || c.routeTimedOut() || a.Silent() && time.Since(a.picked.Began) >= minSilence) {
-			return resolver.Failed
+			return cluster.Failed
 		}
 	}
-	return resolver.Unknown
+	return cluster.Unknown
 }

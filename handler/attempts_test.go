@@ -18,6 +18,8 @@ import (
 	"github.com/framegate/framegate/handler/handlertest"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/cluster"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 // routed is a Proxy with routes as they are in force in a gateway.
@@ -31,7 +33,7 @@ type routed struct {
 // startRouted starts a Proxy with a route; opener, unless it is nil, comes before the pool.
 func startRouted(t testing.TB, route string, opener func(handler.Opener) handler.Opener) routed {
 	t.Helper()
-	doc, err := resolver.ParseRoute([]byte(route))
+	doc, err := spec.ParseRoute([]byte(route))
 	require.NoError(t, err)
 	r := resolver.New(handlertest.Listener)
 	t.Cleanup(r.Close)
@@ -54,9 +56,9 @@ func (r routed) requireIdle(t testing.TB) {
 	require.Eventually(t, func() bool { return r.Entrance(handlertest.Listener).Calls == 0 }, patience, 2*time.Millisecond, "calls")
 	require.EventuallyWithT(t, func(t *assert.CollectT) {
 		for _, l := range r.resolver.Loads() {
-			want := resolver.RouteLoad{Source: l.Source, Route: l.Route, Budget: l.Budget}
+			want := cluster.RouteLoad{Source: l.Source, Route: l.Route, Budget: l.Budget}
 			for _, b := range l.Backends {
-				want.Backends = append(want.Backends, resolver.BackendLoad{Backend: b.Backend})
+				want.Backends = append(want.Backends, cluster.BackendLoad{Backend: b.Backend})
 			}
 			assert.Equal(t, want, l)
 		}

@@ -13,7 +13,8 @@ import (
 
 	"github.com/framegate/framegate/handler/tap"
 	"github.com/framegate/framegate/pool"
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/cluster"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 // call is one call in frame mode: two directions, each copied by one goroutine at a time. The request direction ends with
@@ -25,7 +26,7 @@ type call struct {
 	proxy    *Proxy
 	entrance *entrance // where it is counted; nil when it no longer is. Owned by the handler's goroutine
 	down     serverStream
-	target   resolver.Target
+	target   cluster.Target
 	ctx      context.Context // the client's stream: its deadline, metadata and cancellation
 	hdr      *grpc.CallHdr
 	idle     *idleWatch // nil without an idle timeout
@@ -234,7 +235,7 @@ func (c *call) newRequest() {
 }
 
 // shown returns a writer in front of dst that shows the messages to those who watch the call.
-func (c *call) shown(dst frameWriter, d resolver.Direction, encoding string) frameWriter {
+func (c *call) shown(dst frameWriter, d spec.Direction, encoding string) frameWriter {
 	if c.taps == nil {
 		return dst
 	}
@@ -243,7 +244,7 @@ func (c *call) shown(dst frameWriter, d resolver.Direction, encoding string) fra
 
 // startRequest forwards the request. A request that is wholly here and small needs no goroutine of its own.
 func (c *call) startRequest() {
-	c.request.dst = c.shown((*replayWriter)(c), resolver.OnRequest, c.down.s.RecvCompress())
+	c.request.dst = c.shown((*replayWriter)(c), spec.OnRequest, c.down.s.RecvCompress())
 	if c.empty {
 		c.endRequest(nil)
 		return
@@ -316,7 +317,7 @@ func (c *call) forwardResponse() error {
 		}
 	}
 	c.response = redirect{
-		src: up.Stream, dst: c.shown(&c.down, resolver.OnResponse, encoding), maxBytes: c.proxy.maxMessageBytes.Load(), idle: c.idle,
+		src: up.Stream, dst: c.shown(&c.down, spec.OnResponse, encoding), maxBytes: c.proxy.maxMessageBytes.Load(), idle: c.idle,
 	}
 	if c.struc != nil {
 		c.struc.response.encoding = encoding

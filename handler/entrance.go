@@ -6,8 +6,8 @@ import (
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 
-	"github.com/framegate/framegate/resolver"
 	"github.com/framegate/framegate/resolver/limit"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 // entrance is where the calls of one listener come in, and bounds how many are under way.
@@ -88,7 +88,7 @@ func (p *Proxy) Gate(listener, ownPackage string) func(tr grpc.ServerTransport, 
 	return func(tr grpc.ServerTransport, s *grpc.Stream, crowded bool) bool {
 		down := serverStream{tr: tr, s: s}
 		switch {
-		case !resolver.ValidMethod(s.Method()):
+		case !spec.ValidMethod(s.Method()):
 			p.serve(e, down)
 		case crowded && p.structures.linger(tr):
 			e.refused.Add(1)

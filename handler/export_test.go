@@ -1,9 +1,11 @@
 package handler
 
-import "github.com/framegate/framegate/resolver"
+import (
+	"github.com/framegate/framegate/resolver/spec"
+)
 
 // SetRoomBackoff sets roomBackoff until restore is called.
-func SetRoomBackoff(b resolver.Backoff) (restore func()) {
+func SetRoomBackoff(b spec.Backoff) (restore func()) {
 	before := roomBackoff
 	roomBackoff = b
 	return func() { roomBackoff = before }

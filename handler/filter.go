@@ -8,7 +8,7 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
 
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 // Filter sees each message of one method as its generated type: Req and Resp are types of Kitex, generated from a .proto
@@ -42,7 +42,7 @@ type MethodFilter struct {
 // generated type that keeps the fields it does not know.
 func NewFilter[Req, Resp any](method string, f Filter[Req, Resp]) (MethodFilter, error) {
 	var err3 error
-	if p, err := resolver.ParsePattern(method); err != nil || p.Kind != resolver.KindExact {
+	if p, err := spec.ParsePattern(method); err != nil || p.Kind != spec.KindExact {
 		err3 = fmt.Errorf("method: %q, want /pkg.Service/Method", method)
 	}
 	request, err := newMessageFilter(f.Request)

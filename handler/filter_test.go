@@ -24,18 +24,19 @@ import (
 	"github.com/framegate/framegate/handler/handlertest"
 	"github.com/framegate/framegate/kitex_gen/echo"
 	v1 "github.com/framegate/framegate/kitex_gen/grpc/health/v1"
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/cluster"
+	"github.com/framegate/framegate/resolver/spec"
 	"github.com/framegate/framegate/test/testlog"
 )
 
 // startFiltered runs a Proxy for a route in struct mode without schema and rules, in front of h.
 func startFiltered(t testing.TB, h func(grpc.ServerStream) error, cfg handler.Config) *grpc.ClientConn {
 	t.Helper()
-	doc, err := resolver.ParseRoute([]byte("name: r\nmode: struct\nmatch: [{method: /echo.Echo/*}]\nbackends: [{endpoints: [{address: \"h:1\"}]}]\n"))
+	doc, err := spec.ParseRoute([]byte("name: r\nmode: struct\nmatch: [{method: /echo.Echo/*}]\nbackends: [{endpoints: [{address: \"h:1\"}]}]\n"))
 	require.NoError(t, err)
 	prog, err := handler.CompileRoute(doc, nil)
 	require.NoError(t, err)
-	cfg.Router = handlertest.To(resolver.Target{Route: "r", Mode: resolver.ModeStruct, Program: prog, Address: handlertest.Backend(t, h)})
+	cfg.Router = handlertest.To(cluster.Target{Route: "r", Mode: spec.ModeStruct, Program: prog, Address: handlertest.Backend(t, h)})
 	_, cc := handlertest.Start(t, cfg)
 	return cc
 }
@@ -379,12 +380,12 @@ func TestFilter_ContextHasTheTimeoutOfTheRoute(t *testing.T) {
 		},
 	})
 	require.NoError(t, err)
-	doc, err := resolver.ParseRoute([]byte(`{name: r, mode: struct, match: [{method: "*"}], backends: [{endpoints: [{address: "h:1"}]}]}`))
+	doc, err := spec.ParseRoute([]byte(`{name: r, mode: struct, match: [{method: "*"}], backends: [{endpoints: [{address: "h:1"}]}]}`))
 	require.NoError(t, err)
 	prog, err := handler.CompileRoute(doc, nil)
 	require.NoError(t, err)
-	_, cc := handlertest.Start(t, handler.Config{Filters: []handler.MethodFilter{f}, Router: handlertest.To(resolver.Target{
-		Route: "r", Mode: resolver.ModeStruct, Program: prog, Address: handlertest.Backend(t, handlertest.Echo), Timeout: time.Minute,
+	_, cc := handlertest.Start(t, handler.Config{Filters: []handler.MethodFilter{f}, Router: handlertest.To(cluster.Target{
+		Route: "r", Mode: spec.ModeStruct, Program: prog, Address: handlertest.Backend(t, handlertest.Echo), Timeout: time.Minute,
 	})})
 	_, err = handlertest.Unary(context.Background(), cc, "/echo.Echo/Say", request("x"))
 	require.NoError(t, err)

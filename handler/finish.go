@@ -11,7 +11,7 @@ import (
 
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/pool/h2conn"
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/cluster"
 )
 
 // finish ends the call at the client. err is the result of the response direction.
@@ -118,7 +118,7 @@ func tooLargeHeaders(up *pool.Stream) bool {
 // closeAttempts closes what a panic left open.
 func (c *call) closeAttempts() {
 	for a := c.last; a != nil; a = a.earlier {
-		c.closeAttempt(a, resolver.Unknown)
+		c.closeAttempt(a, cluster.Unknown)
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
 
 	"github.com/framegate/framegate/pool"
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/cluster"
 )
 
 // hedge is a call with a second attempt beside a slow first one. Each is opened, and its answer waited for, by a goroutine;
@@ -197,7 +197,7 @@ func (c *call) settle(h *hedge, winner *attempt) {
 			if loser.Stream != nil {
 				loser.picked.Answered() // so long it would have taken at least
 			}
-			c.closeAttempt(loser, resolver.Unknown)
+			c.closeAttempt(loser, cluster.Unknown)
 		})
 	}
 	if e := c.failure.Load(); e != nil {

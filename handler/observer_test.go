@@ -21,7 +21,7 @@ import (
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/handlertest"
 	"github.com/framegate/framegate/pool"
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/cluster"
 )
 
 // recorder is an Observer that keeps records.
@@ -116,7 +116,7 @@ func TestObserver_EachEndOfACallMakesOneRecord(t *testing.T) {
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	require.NoError(t, closed.Close())
-	target := resolver.Target{Route: "r", Pattern: "/s/*", Backend: "b", Address: backend}
+	target := cluster.Target{Route: "r", Pattern: "/s/*", Backend: "b", Address: backend}
 
 	rec, second := newRecorder(), newRecorder()
 	pl := pool.New(pool.Config{}, discard)
@@ -126,11 +126,11 @@ func TestObserver_EachEndOfACallMakesOneRecord(t *testing.T) {
 		Observers:       []handler.Observer{nobody{}, rec, second},
 		Pool:            panickingPool{pl.Default()},
 		Log:             discard,
-		Router: handlertest.RouterFunc(func(method string) (resolver.Target, bool) {
+		Router: handlertest.RouterFunc(func(method string) (cluster.Target, bool) {
 			to := target
 			switch method {
 			case "/s/NoRoute":
-				return resolver.Target{}, false
+				return cluster.Target{}, false
 			case "/s/NoEndpoint":
 				to.Address = ""
 			case "/s/Refused":
@@ -231,7 +231,7 @@ func TestObserver_CountsMessagesAndBytesOfStreams(t *testing.T) {
 	rec := newRecorder()
 	_, cc := handlertest.Start(t, handler.Config{
 		Observers: []handler.Observer{rec},
-		Router:    handlertest.To(resolver.Target{Route: "r", Address: handlertest.Backend(t, handlertest.Echo)}),
+		Router:    handlertest.To(cluster.Target{Route: "r", Address: handlertest.Backend(t, handlertest.Echo)}),
 	})
 	s, err := handlertest.Open(timeout(t), cc, "/s/Chat")
 	require.NoError(t, err)
@@ -271,7 +271,7 @@ func TestObserver_EndpointThatDiesIsUpstreamReset(t *testing.T) {
 	t.Cleanup(s.Stop)
 	_, cc := handlertest.Start(t, handler.Config{
 		Observers: []handler.Observer{rec},
-		Router:    handlertest.To(resolver.Target{Route: "r", Address: ln.Addr().String()}),
+		Router:    handlertest.To(cluster.Target{Route: "r", Address: ln.Addr().String()}),
 	})
 	call, err := handlertest.Open(timeout(t), cc, "/s/Hang")
 	require.NoError(t, err)
@@ -291,7 +291,7 @@ func TestObserver_DoesNotHearOfOwnServices(t *testing.T) {
 	rec := newRecorder()
 	_, cc := handlertest.Start(t, handler.Config{
 		Observers: []handler.Observer{rec},
-		Router:    handlertest.To(resolver.Target{Route: "r", Address: handlertest.Backend(t, handlertest.Echo)}),
+		Router:    handlertest.To(cluster.Target{Route: "r", Address: handlertest.Backend(t, handlertest.Echo)}),
 	})
 	_, err := handlertest.Unary(timeout(t), cc, "/grpc.health.v1.Health/Check", nil)
 	require.NoError(t, err)
@@ -325,7 +325,7 @@ func TestObserver_PanicStaysWithItsCall(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			_, cc := handlertest.Start(t, handler.Config{
 				Observers: []handler.Observer{c.o},
-				Router:    handlertest.To(resolver.Target{Route: "r", Address: backend}),
+				Router:    handlertest.To(cluster.Target{Route: "r", Address: backend}),
 			})
 			for range 3 {
 				_, err := handlertest.Unary(timeout(t), cc, "/s/m", nil)

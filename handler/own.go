@@ -13,7 +13,7 @@ import (
 	"github.com/cloudwego/kitex/pkg/streaming"
 
 	"github.com/framegate/framegate/handler/compress"
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 // maxOwnRequest bounds a message to framegate's own services, before and after decompression.
@@ -35,7 +35,7 @@ func (p *Proxy) OwnService(listener, pkg string) sep.StreamMiddleware {
 			if err != nil {
 				return err
 			}
-			if pkg == "" || rpcinfo.GetRPCInfo(ctx).Invocation().PackageName() != pkg || !resolver.ValidMethod(down.s.Method()) {
+			if pkg == "" || rpcinfo.GetRPCInfo(ctx).Invocation().PackageName() != pkg || !spec.ValidMethod(down.s.Method()) {
 				p.serve(e, down)
 				return nil
 			}

@@ -8,16 +8,17 @@ import (
 	"github.com/framegate/framegate/handler/rule"
 	"github.com/framegate/framegate/resolver"
 	"github.com/framegate/framegate/resolver/schema"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 // program is what a route in struct mode does to messages. It is immutable.
 type program struct {
-	rules     *rule.Program   // nil without a schema, or when that is asked from the endpoints
-	reflected *resolver.Route // the route, if the schema is asked from the endpoints
-	key       string          // of what is made of their answers: another for another document
-	pass      bool            // what cannot be decoded is forwarded as it came
-	redacts   bool            // some rule redacts
-	headers   []string        // that rules set
+	rules     *rule.Program // nil without a schema, or when that is asked from the endpoints
+	reflected *spec.Route   // the route, if the schema is asked from the endpoints
+	key       string        // of what is made of their answers: another for another document
+	pass      bool          // what cannot be decoded is forwarded as it came
+	redacts   bool          // some rule redacts
+	headers   []string      // that rules set
 }
 
 var _ resolver.Compiler = CompileRoute
@@ -25,11 +26,11 @@ var _ resolver.Compiler = CompileRoute
 // CompileRoute is the resolver.Compiler whose programs Proxy runs. It fails if the rules of a valid route do not fit its
 // schema; the error names every rule and field. Without the schema that a route names, it says what can be said of the
 // rules alone, and the program is of no use.
-func CompileRoute(r *resolver.Route, s *schema.Schema) (any, error) {
-	p := &program{pass: r.Struct != nil && r.Struct.OnDecodeError == resolver.DecodeErrorPass}
+func CompileRoute(r *spec.Route, s *schema.Schema) (any, error) {
+	p := &program{pass: r.Struct != nil && r.Struct.OnDecodeError == spec.DecodeErrorPass}
 	if r.Struct != nil {
 		for _, r := range r.Struct.Rules {
-			p.redacts = p.redacts || r.Action == resolver.ActionRedact
+			p.redacts = p.redacts || r.Action == spec.ActionRedact
 			p.headers = slices.AppendSeq(p.headers, maps.Keys(r.Set))
 		}
 	}

@@ -29,13 +29,14 @@ import (
 	"github.com/framegate/framegate/handler/rule"
 	"github.com/framegate/framegate/handler/tap"
 	"github.com/framegate/framegate/pool"
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/health"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 // Router chooses where a call goes. It neither blocks nor fails.
 type Router interface {
-	Resolve(req resolver.Request) (resolver.Target, bool)
+	Resolve(req spec.Request) (cluster.Target, bool)
 }
 
 // Opener opens streams to endpoints; see pool.Group.
@@ -54,7 +55,7 @@ type Config struct {
 	Router          Router
 	Ready           func() bool // reports whether Router has its first routes, and so whether a call that it has none for is final; nil means yes
 	Pool            Opener
-	PoolOf          func(*resolver.PoolPolicy) Opener // of backends with a policy of their own; nil means that Pool serves them too
+	PoolOf          func(*spec.PoolPolicy) Opener // of backends with a policy of their own; nil means that Pool serves them too
 	Log             *slog.Logger
 	MaxMessageBytes int64          // of one message's payload, in struct mode also of the decoded one; 0 means no limit
 	MaxHops         int            // framegates that a call may have passed; 0 sends no via and counts none
@@ -71,7 +72,7 @@ type Proxy struct {
 	ready           func() bool
 	wasReady        atomic.Bool // ready was true once
 	pool            Opener
-	poolOf          func(*resolver.PoolPolicy) Opener
+	poolOf          func(*spec.PoolPolicy) Opener
 	log             *slog.Logger
 	maxMessageBytes atomic.Int64
 	maxHops         int
@@ -137,7 +138,7 @@ func (p *Proxy) serve(e *entrance, down serverStream) {
 	md, _ := metadata.FromIncomingContext(down.s.Context())
 	authority := requestAuthority(md)
 	c := p.newCall(down)
-	valid := resolver.ValidMethod(down.s.Method()) // else it is not counted
+	valid := spec.ValidMethod(down.s.Method()) // else it is not counted
 	if valid && (e.gated(down.s.Method()) || e.enter()) {
 		c.entrance = e
 	}
@@ -157,7 +158,7 @@ func (p *Proxy) serve(e *entrance, down serverStream) {
 		return
 	}
 	defer c.closeAttempts() // run does so before, unless it is not come to
-	req := resolver.Request{Listener: e.listener, Method: down.s.Method(), Authority: authority, Header: md, Peer: down.tr.RemoteAddr()}
+	req := spec.Request{Listener: e.listener, Method: down.s.Method(), Authority: authority, Header: md, Peer: down.tr.RemoteAddr()}
 	if e := c.route(req); e != nil {
 		c.giveUp(e)
 		return
@@ -175,7 +176,7 @@ func (p *Proxy) serve(e *entrance, down serverStream) {
 	defer c.bound()()
 	p.calls.add(c)
 	defer p.calls.remove(c)
-	if target.Mode == resolver.ModeStruct {
+	if target.Mode == spec.ModeStruct {
 		defer c.freeRoom()
 		if md == nil {
 			md = metadata.MD{}
@@ -216,7 +217,7 @@ func (p *Proxy) serve(e *entrance, down serverStream) {
 }
 
 // route finds the call's target, or the reason why there is none.
-func (c *call) route(req resolver.Request) *localError {
+func (c *call) route(req spec.Request) *localError {
 	p := c.proxy
 	ready := p.wasReady.Load() // before Resolve, which then knows all
 	var ok bool
@@ -236,7 +237,7 @@ func (c *call) route(req resolver.Request) *localError {
 }
 
 // openerOf returns what opens streams to the endpoints of a call.
-func (p *Proxy) openerOf(t *resolver.Target) Opener {
+func (p *Proxy) openerOf(t *cluster.Target) Opener {
 	if policy := t.Pool(); policy != nil && p.poolOf != nil {
 		return p.poolOf(policy)
 	}

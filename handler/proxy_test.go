@@ -22,7 +22,8 @@ import (
 	v1 "github.com/framegate/framegate/kitex_gen/grpc/health/v1"
 	healthsvc "github.com/framegate/framegate/kitex_gen/grpc/health/v1/health"
 	"github.com/framegate/framegate/pool"
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/cluster"
+	"github.com/framegate/framegate/resolver/spec"
 	"github.com/framegate/framegate/test/testlog"
 )
 
@@ -91,9 +92,9 @@ func invoke(t *testing.T, cc *grpc.ClientConn, method string) (reply []byte, tra
 }
 
 // routerFunc is a Router.
-type routerFunc func(method string) (resolver.Target, bool)
+type routerFunc func(method string) (cluster.Target, bool)
 
-func (f routerFunc) Resolve(req resolver.Request) (resolver.Target, bool) { return f(req.Method) }
+func (f routerFunc) Resolve(req spec.Request) (cluster.Target, bool) { return f(req.Method) }
 
 // panickingPool panics on /panic/Open, and on /panic/Write makes the call's own goroutines panic.
 type panickingPool struct{ Opener }
@@ -116,11 +117,11 @@ func TestProxy_PanicEndsOneCallWithInternalAndIsLoggedOnce(t *testing.T) {
 	t.Cleanup(pl.Close)
 	var logged testlog.Buffer
 	cc := startProxy(t, New(Config{
-		Router: routerFunc(func(method string) (resolver.Target, bool) {
+		Router: routerFunc(func(method string) (cluster.Target, bool) {
 			if method == "/panic/Resolve" {
 				panic("resolve")
 			}
-			return resolver.Target{Route: "r", Address: backend}, true
+			return cluster.Target{Route: "r", Address: backend}, true
 		}),
 		Pool: panickingPool{pl.Default()},
 		Log:  slog.New(slog.NewTextHandler(&logged, nil)),
@@ -159,7 +160,7 @@ func TestProxy_EndCallsEndsThemWithDraining(t *testing.T) {
 	pl := pool.New(pool.Config{}, slog.New(slog.DiscardHandler))
 	t.Cleanup(pl.Close)
 	p := New(Config{
-		Router: routerFunc(func(string) (resolver.Target, bool) { return resolver.Target{Route: "r", Address: backend}, true }),
+		Router: routerFunc(func(string) (cluster.Target, bool) { return cluster.Target{Route: "r", Address: backend}, true }),
 		Pool:   pl.Default(), Log: slog.New(slog.DiscardHandler),
 	})
 	cc := startProxy(t, p)
@@ -182,7 +183,7 @@ func TestProxy_FullEndpointMeansOverloaded(t *testing.T) {
 	pl := pool.New(pool.Config{MaxConnections: 1, StreamsPerConnection: 1, WhenFull: pool.WhenFullFail}, slog.New(slog.DiscardHandler))
 	t.Cleanup(pl.Close)
 	cc := startProxy(t, New(Config{
-		Router: routerFunc(func(string) (resolver.Target, bool) { return resolver.Target{Route: "r", Address: backend}, true }),
+		Router: routerFunc(func(string) (cluster.Target, bool) { return cluster.Target{Route: "r", Address: backend}, true }),
 		Pool:   pl.Default(), Log: slog.New(slog.DiscardHandler),
 	}))
 	first := make(chan error, 1)

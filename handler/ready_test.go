@@ -10,7 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/framegate/framegate/pool"
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/cluster"
 )
 
 // Routes that come into force between the two questions are not missed.
@@ -21,8 +21,8 @@ func TestProxy_RoutesThatComeDuringACallAreTaken(t *testing.T) {
 	var ready, known atomic.Bool
 	asked := 0
 	cc := startProxy(t, New(Config{
-		Router: routerFunc(func(method string) (resolver.Target, bool) {
-			return resolver.Target{Route: "r", Address: backend}, known.Load() && method == "/s/known"
+		Router: routerFunc(func(method string) (cluster.Target, bool) {
+			return cluster.Target{Route: "r", Address: backend}, known.Load() && method == "/s/known"
 		}),
 		Ready: func() bool {
 			asked++

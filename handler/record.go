@@ -8,7 +8,7 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/cluster"
 )
 
 // Record is what is known of one call. It belongs to the call: an observer copies what it keeps. Text from the client
@@ -66,7 +66,7 @@ func (r *Record) start(listener string, down serverStream, md metadata.MD, autho
 }
 
 // resolved fills in where the call goes.
-func (r *Record) resolved(t *resolver.Target) {
+func (r *Record) resolved(t *cluster.Target) {
 	r.Pattern, r.Route, r.Backend, r.Endpoint = t.Pattern, t.Route, t.Backend, t.Address
 }
 

@@ -17,6 +17,8 @@ import (
 	"github.com/framegate/framegate/handler/handlertest"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/filesource"
+	"github.com/framegate/framegate/resolver/spec"
 	"github.com/framegate/framegate/test/refusing"
 )
 
@@ -35,11 +37,11 @@ func routedBy(t *testing.T, keys, backend string, endpoints ...string) *resolver
 		weight, _, _ = strings.Cut(weight, " ")
 		list = append(list, fmt.Sprintf("{address: %q, weight: %s}", address, weight))
 	}
-	route, err := resolver.ParseRoute(fmt.Appendf(nil, "{name: r, match: [{method: '*'}], backends: [{name: b, endpoints: [%s], %s}], %s}", strings.Join(list, ", "), backend, keys))
+	route, err := spec.ParseRoute(fmt.Appendf(nil, "{name: r, match: [{method: '*'}], backends: [{name: b, endpoints: [%s], %s}], %s}", strings.Join(list, ", "), backend, keys))
 	require.NoError(t, err)
 	r := resolver.New()
 	t.Cleanup(r.Close)
-	r.Apply(resolver.SourceFile, resolver.Bind(route))
+	r.Apply(filesource.Name, resolver.Bind(route))
 	return r
 }
 

@@ -15,18 +15,18 @@ import (
 	"github.com/framegate/framegate/handler/reflection"
 	"github.com/framegate/framegate/handler/rule"
 	"github.com/framegate/framegate/pool"
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/health"
 	"github.com/framegate/framegate/resolver/schema"
 )
 
 // rulesOf returns the rules of a program for a call: nil without a schema. A schema that is to be asked from the
 // endpoints of the call's backend is waited for.
-func (p *Proxy) rulesOf(ctx context.Context, prog *program, target *resolver.Target, method string) (*rule.Program, *localError) {
+func (p *Proxy) rulesOf(ctx context.Context, prog *program, target *cluster.Target, method string) (*rule.Program, *localError) {
 	if prog.reflected == nil {
 		return prog.rules, nil
 	}
-	if err := target.Draw(); err != nil {
+	if err := target.ChooseBackend(); err != nil {
 		return nil, targetError(target, err)
 	}
 	rules, err := p.reflections.Get(ctx, prog.key+target.Backend, method, func(ctx context.Context) (*rule.Program, error) {
@@ -57,7 +57,7 @@ type misfitError struct{ err error }
 func (e *misfitError) Error() string { return e.err.Error() }
 
 // askEndpoint asks an endpoint for the schema of a method's service and compiles the rules for it.
-func (p *Proxy) askEndpoint(ctx context.Context, prog *program, target *resolver.Target, method string) (*rule.Program, error) {
+func (p *Proxy) askEndpoint(ctx context.Context, prog *program, target *cluster.Target, method string) (*rule.Program, error) {
 	service, _, _ := strings.Cut(strings.TrimPrefix(method, "/"), "/")
 	address, name, err := target.Probe()
 	if err != nil {

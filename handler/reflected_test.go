@@ -16,7 +16,8 @@ import (
 
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/handlertest"
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/cluster"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 // A route takes its types from the endpoint: rules apply without a schema of one's own, and the endpoint is asked once.
@@ -33,12 +34,12 @@ func TestStruct_AsksTheEndpointForItsSchema(t *testing.T) {
 	go func() { _ = svr.Serve(ln) }()
 	t.Cleanup(svr.Stop)
 
-	doc, err := resolver.ParseRoute([]byte(`{name: r, mode: struct, schema: {reflection: true}, match: [{method: "*"}], backends: [{endpoints: [{address: "h:1"}]}],
+	doc, err := spec.ParseRoute([]byte(`{name: r, mode: struct, schema: {reflection: true}, match: [{method: "*"}], backends: [{endpoints: [{address: "h:1"}]}],
 struct: {rules: [{on: request, method: /grpc.testing.TestService/UnaryCall, when: 'message.response_size == 7', action: reject}, {on: request, method: /other.Service/*, when: 'message.x == 1', action: drop}]}}`))
 	require.NoError(t, err)
 	prog, err := handler.CompileRoute(doc, nil)
 	require.NoError(t, err)
-	_, cc := handlertest.Start(t, handler.Config{Router: handlertest.To(resolver.Target{Route: "r", Mode: resolver.ModeStruct, Program: prog, Address: ln.Addr().String()})})
+	_, cc := handlertest.Start(t, handler.Config{Router: handlertest.To(cluster.Target{Route: "r", Mode: spec.ModeStruct, Program: prog, Address: ln.Addr().String()})})
 	refused, err := proto.Marshal(&testgrpc.SimpleRequest{ResponseSize: 7})
 	require.NoError(t, err)
 	const call = "/grpc.testing.TestService/UnaryCall"

@@ -7,7 +7,7 @@ import (
 
 	"github.com/framegate/framegate/handler/budget"
 	"github.com/framegate/framegate/pool"
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 // maxKept bounds what is kept of a request for another attempt unless the route says otherwise. It is less than what a
@@ -36,10 +36,10 @@ type replay struct {
 func (c *call) keep() {
 	switch t := &c.target; {
 	case t.Hedge != nil:
-		c.fork = newFork(cmp.Or(t.Hedge.BufferBytes, resolver.DefaultBufferBytes), c.recoverPanic)
+		c.fork = newFork(cmp.Or(t.Hedge.BufferBytes, spec.DefaultBufferBytes), c.recoverPanic)
 		c.fork.room.Of(c.proxy.budget)
 	case t.Retry != nil:
-		c.replay.most = cmp.Or(t.Retry.BufferBytes, resolver.DefaultBufferBytes)
+		c.replay.most = cmp.Or(t.Retry.BufferBytes, spec.DefaultBufferBytes)
 	default:
 		c.replay.most = maxKept
 	}

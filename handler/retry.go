@@ -9,7 +9,8 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 
 	"github.com/framegate/framegate/pool"
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/cluster"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 // openFirst opens the current attempt, or another in its place if its endpoint cannot be reached.
@@ -55,7 +56,7 @@ func (c *call) retry(a *attempt) *attempt {
 			continue
 		}
 		if !c.join(b) {
-			c.closeAttempt(b, resolver.Unknown)
+			c.closeAttempt(b, cluster.Unknown)
 			break
 		}
 		c.current = b
@@ -111,7 +112,7 @@ func (c *call) pickNext(b *attempt, o outcome) *attempt {
 		return nil
 	}
 	if o.resting && b.picked.Again {
-		c.closeAttempt(b, resolver.Unknown) // all others rest too
+		c.closeAttempt(b, cluster.Unknown) // all others rest too
 		return nil
 	}
 	return b
@@ -165,7 +166,7 @@ func (c *call) retryAfter(o outcome) (wait time.Duration, ok bool) {
 }
 
 // isFor reports whether an attempt that ended so is one after which r tries again.
-func (o outcome) isFor(r *resolver.Retry) bool {
+func (o outcome) isFor(r *spec.Retry) bool {
 	switch {
 	case o.unseen:
 		return true

@@ -5,11 +5,11 @@ import (
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
 
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 // roomBackoff is how long a call waits before it asks for a stream again that an endpoint has refused.
-var roomBackoff = resolver.Backoff{Base: 10 * time.Millisecond, Max: 250 * time.Millisecond}
+var roomBackoff = spec.Backoff{Base: 10 * time.Millisecond, Max: 250 * time.Millisecond}
 
 var errNoStream = localErrorf(codes.DeadlineExceeded, ReasonTimeout, "deadline exceeded: no endpoint had room for the stream")
 

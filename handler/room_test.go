@@ -18,7 +18,7 @@ import (
 
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/handlertest"
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/spec"
 	"github.com/framegate/framegate/test/race"
 )
 
@@ -88,7 +88,7 @@ func heap() int64 {
 func TestRoom_TriesThatAreOverAreNotKept(t *testing.T) {
 	for _, policy := range []string{"", ", hedge: {delay: 1h}"} {
 		t.Run(policy, func(t *testing.T) {
-			defer handler.SetRoomBackoff(resolver.Backoff{Base: time.Millisecond, Max: time.Millisecond})()
+			defer handler.SetRoomBackoff(spec.Backoff{Base: time.Millisecond, Max: time.Millisecond})()
 			server := startRefuser(t)
 			r := startRouted(t, fmt.Sprintf("{name: a, match: [{method: '*'}], backends: [{endpoints: [{address: %q}]}]%s}", server.addr, policy), nil)
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)

@@ -17,7 +17,7 @@ import (
 	"github.com/framegate/framegate/handler/transserver"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/pool/h2conn"
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/plain"
 )
 
@@ -126,8 +126,8 @@ var (
 var ErrManyWatches error = &localError{codes.ResourceExhausted, ReasonOverloaded, "there are as many health watches as there may be", overloadedHint, "max_health_watches"}
 
 // targetError is the local error of a call that its target does not admit, or has no endpoint for.
-func targetError(t *resolver.Target, err error) *localError {
-	var over *resolver.OverloadError
+func targetError(t *cluster.Target, err error) *localError {
+	var over *cluster.OverloadError
 	if errors.As(err, &over) {
 		e := localErrorf(codes.ResourceExhausted, ReasonOverloaded, "route %s is over %s", t.Route, over.Limit)
 		e.pushback, e.limit = over.RetryAfter, over.Limit
@@ -156,7 +156,7 @@ func errBadPath(path string) *localError {
 }
 
 // errNoMethod is the local error of a call in struct mode whose method is not in the schema.
-func errNoMethod(t *resolver.Target, method string) *localError {
+func errNoMethod(t *cluster.Target, method string) *localError {
 	return localErrorf(codes.Unimplemented, ReasonDecodeFailed, "the schema of route %s has no method %s", t.Route, printable(method))
 }
 

@@ -26,6 +26,7 @@ import (
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/handlertest"
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/filesource"
 	"github.com/framegate/framegate/resolver/schema"
 )
 
@@ -289,7 +290,7 @@ func startRoutes(t testing.TB, source, routes string, filters ...handler.MethodF
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "order.proto"), []byte(source), 0o600))
 	require.NoError(t, os.WriteFile(path, []byte(routes), 0o600))
 	r := resolver.New()
-	_, err := resolver.OpenFile(t.Context(), path, r, handler.CompileRoute, slog.New(slog.DiscardHandler))
+	_, err := filesource.Open(t.Context(), path, r, handler.CompileRoute, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	return handlertest.Start(t, handler.Config{Router: r, Filters: filters})
 }

@@ -20,7 +20,8 @@ import (
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/budget"
 	"github.com/framegate/framegate/handler/handlertest"
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/cluster"
+	"github.com/framegate/framegate/resolver/spec"
 	"github.com/framegate/framegate/test/race"
 	"github.com/framegate/framegate/test/testbed"
 )
@@ -226,7 +227,7 @@ func TestStruct_CallsThatHoldRequestAndAnswerGoOn(t *testing.T) {
 	cfg.MaxDecodedBytes = budget.MinBytes
 	prog, err := handler.CompileRoute(parseRoute(t, bothWays), orders(t))
 	require.NoError(t, err)
-	cfg.Router = handlertest.To(resolver.Target{Route: "r", Mode: resolver.ModeStruct, Program: prog, Address: handlertest.Backend(t, handlertest.Echo)})
+	cfg.Router = handlertest.To(cluster.Target{Route: "r", Mode: spec.ModeStruct, Program: prog, Address: handlertest.Backend(t, handlertest.Echo)})
 	p, cc := handlertest.Start(t, cfg)
 	large := order(t, orders(t), map[string]any{"name": "hit", "card": strings.Repeat("x", 1<<20)})
 	var wg sync.WaitGroup

@@ -17,8 +17,9 @@ import (
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/compress"
 	"github.com/framegate/framegate/handler/handlertest"
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/schema"
+	"github.com/framegate/framegate/resolver/spec"
 	"github.com/framegate/framegate/test/testbed"
 )
 
@@ -38,7 +39,7 @@ func startRawShop(t testing.TB, rules string, cfg handler.Config) rawShop {
 	s, doc := orders(t), parseRoute(t, rules)
 	prog, err := handler.CompileRoute(doc, s)
 	require.NoError(t, err)
-	target := resolver.Target{Route: "r", Mode: resolver.ModeStruct, Program: prog, Address: server.Addr, Timeout: doc.Timeout}
+	target := cluster.Target{Route: "r", Mode: spec.ModeStruct, Program: prog, Address: server.Addr, Timeout: doc.Timeout}
 	cfg.Router = handlertest.To(target)
 	p, cc := handlertest.Start(t, cfg)
 	client := testbed.DialH2(t, strings.TrimPrefix(cc.Target(), "passthrough:///"))
@@ -46,9 +47,9 @@ func startRawShop(t testing.TB, rules string, cfg handler.Config) rawShop {
 }
 
 // parseRoute is a route in struct mode with those rules.
-func parseRoute(t testing.TB, rules string) *resolver.Route {
+func parseRoute(t testing.TB, rules string) *spec.Route {
 	t.Helper()
-	doc, err := resolver.ParseRoute([]byte("name: r\nmode: struct\nschema: {name: shop}\nmatch: [{method: /shop.Shop/*}]\n" +
+	doc, err := spec.ParseRoute([]byte("name: r\nmode: struct\nschema: {name: shop}\nmatch: [{method: /shop.Shop/*}]\n" +
 		"backends: [{name: main, endpoints: [{address: \"h:1\"}]}]\n" + rules))
 	require.NoError(t, err)
 	return doc

@@ -53,7 +53,7 @@ func (c *call) decide(seen, md metadata.MD) *localError {
 		c.empty = end
 	}
 	if backend := c.struc.backend; backend != "" {
-		c.target.To(backend)
+		c.target.UseBackend(backend)
 	}
 	for _, h := range c.struc.headers {
 		md[h.Name] = []string{h.Value}

@@ -15,8 +15,8 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 
 	"github.com/framegate/framegate/handler/budget"
-	"github.com/framegate/framegate/resolver"
 	"github.com/framegate/framegate/resolver/schema"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 // twentyFields returns a schema whose method /b.B/Say takes and gives messages of 20 fields, and one of 1 KiB.
@@ -48,7 +48,7 @@ func twentyFields(t testing.TB) (*schema.Schema, []byte) {
 // fieldsDirection is the request direction of a call with that rule, for messages of twentyFields.
 func fieldsDirection(t testing.TB, ctx context.Context, s *schema.Schema, rule string) *direction {
 	t.Helper()
-	route, err := resolver.ParseRoute([]byte("{name: r, mode: struct, schema: {name: s}, match: [{method: \"*\"}], backends: [{endpoints: [{address: \"h:1\"}]}], struct: {rules: [{on: request, " + rule + "}]}}"))
+	route, err := spec.ParseRoute([]byte("{name: r, mode: struct, schema: {name: s}, match: [{method: \"*\"}], backends: [{endpoints: [{address: \"h:1\"}]}], struct: {rules: [{on: request, " + rule + "}]}}"))
 	require.NoError(t, err)
 	p, err := CompileRoute(route, s)
 	require.NoError(t, err)

@@ -14,7 +14,7 @@ import (
 	"github.com/framegate/framegate/handler/compress"
 	"github.com/framegate/framegate/handler/rule"
 	"github.com/framegate/framegate/handler/tap"
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 // ErrNotWatched means that the proxy has no taps.
@@ -32,7 +32,7 @@ type Watcher struct {
 type conditionKey struct {
 	rules     *rule.Program
 	method    string
-	direction resolver.Direction
+	direction spec.Direction
 }
 
 // condition is nil where it does not fit the messages.
@@ -40,25 +40,25 @@ type condition struct{ *rule.Condition }
 
 // Shown is a message for people: as it was forwarded, but for what redact rules of its route hide.
 type Shown struct {
-	Time      time.Time          `json:"time"`
-	Method    string             `json:"method"`
-	Route     string             `json:"route"`
-	Backend   string             `json:"backend,omitempty"`
-	Endpoint  string             `json:"endpoint"`
-	Peer      string             `json:"peer"`
-	Direction resolver.Direction `json:"direction"`
-	Index     int64              `json:"index"`             // position in its stream, from 0
-	Length    int64              `json:"length"`            // of the payload in bytes, as it was forwarded
-	Message   json.RawMessage    `json:"message,omitempty"` // in ProtoJSON with the names of the schema; absent if it could not be decoded
-	Reason    string             `json:"reason,omitempty"`  // why it could not be
-	Payload   []byte             `json:"payload,omitempty"` // the beginning of one that could not be; absent if rules may hide something of it
+	Time      time.Time       `json:"time"`
+	Method    string          `json:"method"`
+	Route     string          `json:"route"`
+	Backend   string          `json:"backend,omitempty"`
+	Endpoint  string          `json:"endpoint"`
+	Peer      string          `json:"peer"`
+	Direction spec.Direction  `json:"direction"`
+	Index     int64           `json:"index"`             // position in its stream, from 0
+	Length    int64           `json:"length"`            // of the payload in bytes, as it was forwarded
+	Message   json.RawMessage `json:"message,omitempty"` // in ProtoJSON with the names of the schema; absent if it could not be decoded
+	Reason    string          `json:"reason,omitempty"`  // why it could not be
+	Payload   []byte          `json:"payload,omitempty"` // the beginning of one that could not be; absent if rules may hide something of it
 }
 
 // Watch starts to show messages of calls that begin from now on and whose method the pattern matches, at most perSecond
 // of them a second (1 to tap.MaxRate). With where, a CEL condition that sees what rules see, it shows those that meet it;
 // what cannot be decoded, or has another type than where needs, does not. The error is ErrNotWatched, tap.ErrTooMany or
 // what is wrong with where. The caller closes the watcher.
-func (p *Proxy) Watch(pattern resolver.Pattern, perSecond int, where string) (*Watcher, error) {
+func (p *Proxy) Watch(pattern spec.Pattern, perSecond int, where string) (*Watcher, error) {
 	if p.taps == nil {
 		return nil, ErrNotWatched
 	}
@@ -95,7 +95,7 @@ func (w *Watcher) Show(ctx context.Context, m tap.Message) (Shown, bool) {
 	if program != nil {
 		if method := program.Method(m.Call.Method); method != nil {
 			rules = method.Request
-			if m.Direction == resolver.OnResponse {
+			if m.Direction == spec.OnResponse {
 				rules = method.Response
 			}
 		}

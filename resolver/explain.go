@@ -1,34 +1,78 @@
 package resolver
 
-import "cmp"
+import (
+	"fmt"
+	"slices"
 
-// Considered is one match entry of one route beside a call.
-type Considered struct {
-	Route    string `json:"route" yaml:"route"`
-	Priority int    `json:"priority" yaml:"priority"`
-	Match    string `json:"match" yaml:"match"`                       // see Match.String
-	Reason   string `json:"reason,omitempty" yaml:"reason,omitempty"` // the first thing that does not fit, with what was wanted; empty if everything does
+	"github.com/framegate/framegate/resolver/match"
+	"github.com/framegate/framegate/resolver/spec"
+)
+
+// Explanation says which route a call gets and why those that would have come first do not take it.
+type Explanation struct {
+	Chosen   *match.Considered  `json:"chosen" yaml:"chosen"`     // nil when no route matches
+	Stronger []match.Considered `json:"stronger" yaml:"stronger"` // that match the method but not the call, strongest first; all of them when nothing is chosen
+	Backends []string           `json:"backends" yaml:"backends"` // of the chosen route, for people (see Backend.String)
+
+	// What names among the endpoints of the chosen route stand for, and which endpoints get no calls, for people.
+	Endpoints []string `json:"endpoints,omitempty" yaml:"endpoints,omitempty"`
+
+	// Own says that no route gets the call, or may not, since the listener answers it itself; empty for any other call.
+	Own string `json:"own,omitempty" yaml:"own,omitempty"`
+
+	// Of a chosen route in struct mode or with a schema.
+	Mode   spec.Mode `json:"mode,omitempty" yaml:"mode,omitempty"`
+	Schema string    `json:"schema,omitempty" yaml:"schema,omitempty"` // where it comes from, see SchemaRef.String
+	Rules  []string  `json:"rules,omitempty" yaml:"rules,omitempty"`   // that messages of the method meet, in order, see Rule.String
+
+	Bypasses []match.Bypass `json:"bypasses,omitempty" yaml:"bypasses,omitempty"` // that the chosen route is part of
 }
 
-// Reasons say for people why a call gets its route.
-type Reasons struct {
-	Chosen   *Considered  // nil when no route matches
-	Stronger []Considered // that match the method but not the call, strongest first; all of them when nothing is chosen
-}
-
-func (t *table) explain(req *Request, never string) (chosen *candidate, why Reasons) {
-	why.Stronger = []Considered{}
-	for _, c := range t.all {
-		if !c.pattern.Match(req.Method) {
-			continue
-		}
-		r := c.route
-		got := Considered{Route: r.Name, Priority: r.Priority, Match: r.Match[c.index].String(), Reason: cmp.Or(never, c.mismatch(req))}
-		if got.Reason == "" {
-			why.Chosen = &got
-			return c, why
-		}
-		why.Stronger = append(why.Stronger, got)
+// Explain says why Resolve chooses as it does. It looks at every match entry: it is for people, not for calls.
+func (r *Resolver) Explain(req spec.Request) Explanation {
+	x := Explanation{Backends: []string{}, Own: r.ownReason(&req)}
+	e, why := r.current.Load().Explain(&req, x.Own)
+	if x.Chosen, x.Stronger = why.Chosen, why.Stronger; e == nil {
+		return x
 	}
-	return nil, why
+	route := e.Route
+	for _, b := range route.Backends {
+		x.Backends = append(x.Backends, b.String())
+	}
+	x.Endpoints = e.With.Explain()
+	if route.Mode == spec.ModeStruct || route.Schema != nil {
+		x.Mode, x.Rules = route.Mode, route.RulesFor(req.Method)
+	}
+	x.Bypasses = r.Bypasses(route)
+	if route.Schema != nil {
+		x.Schema = route.Schema.String()
+	}
+	return x
+}
+
+// Bypasses returns the bypasses that a route put beside those in force would be part of.
+func (r *Resolver) Bypasses(put *spec.Route) []match.Bypass {
+	return match.Bypasses(r.current.Load().Routes(), []*spec.Route{put})
+}
+
+// UnreachableHealth returns the match entries of a route that are for health checks, and do not get them here: of the
+// listeners that the route is for, some answer them themselves; see SetOwnHealth.
+func (r *Resolver) UnreachableHealth(route *spec.Route) []match.Unreachable {
+	return match.UnreachableHealthWhere([]*spec.Route{route}, func(route *spec.Route) ([]string, bool) {
+		var own []string
+		for _, l := range r.ownHealth {
+			if route.Listens(l) {
+				own = append(own, l)
+			}
+		}
+		return own, len(own) > 0
+	})
+}
+
+// ownReason says for people why no route gets a call, or "" if that depends on the routes.
+func (r *Resolver) ownReason(req *spec.Request) string {
+	if !match.OwnMethod(req.Method) || !slices.Contains(r.ownHealth, req.Listener) {
+		return ""
+	}
+	return fmt.Sprintf("listener %s answers it itself (health: own)", req.Listener)
 }

@@ -1,44 +1,23 @@
 package resolver
 
 import (
-	"fmt"
-	"os"
 	"sync"
 	"testing"
-	"time"
 
-	"go.uber.org/goleak"
-
-	"github.com/framegate/framegate/test/together"
+	"github.com/framegate/framegate/resolver/spec"
+	"github.com/framegate/framegate/test/leak"
 )
 
-// TestMain checks, when all tests and their cleanups are over, that no goroutine is left.
-func TestMain(m *testing.M) {
-	together.Wait(8) // most tests wait for an etcd
-	code := m.Run()
-	if code == 0 {
-		var err error
-		for began := time.Now(); time.Since(began) < soon; {
-			if err = goleak.Find(); err == nil {
-				break
-			}
-		}
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
-		}
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { leak.Main(m, 8) }
 
 // bindings of routes without programs, by route.
 var boundRoutes sync.Map
 
 // bound returns what comes into force of routes, the same for one route whenever it is asked for.
-func bound(routes ...*Route) (all []*BoundRoute) {
+func bound(routes ...*spec.Route) (all []*Route) {
 	for _, r := range routes {
-		b, _ := boundRoutes.LoadOrStore(r, &BoundRoute{Route: r})
-		all = append(all, b.(*BoundRoute))
+		b, _ := boundRoutes.LoadOrStore(r, &Route{Route: r})
+		all = append(all, b.(*Route))
 	}
 	return all
 }

@@ -6,17 +6,21 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"github.com/framegate/framegate/resolver/cluster"
+	"github.com/framegate/framegate/resolver/match"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 // Resolver holds the routes in force, and the clusters of endpoints that their calls go to. Resolve may be called by any
 // number of goroutines while sources change both; a change swaps what it concerns, and calls keep the answer they got.
 type Resolver struct {
-	*groups
+	*cluster.Set
 
-	current atomic.Pointer[Table[*Backends]]
+	current atomic.Pointer[match.Table[*cluster.Backends]]
 
-	mu      sync.Mutex                                   // guards what follows, and the order of swaps; taken within a change of the clusters
-	sources map[string]map[*BoundRoute]*Entry[*Backends] // by the name of the source
+	mu      sync.Mutex                                            // guards what follows, and the order of swaps; taken within a change of the clusters
+	sources map[string]map[*Route]*match.Entry[*cluster.Backends] // by the name of the source
 
 	listeners []string // set once; see New
 	ownHealth []string // set once; see SetOwnHealth
@@ -26,7 +30,7 @@ type Resolver struct {
 // which costs a table for each. The caller closes it: routes stay in force with their endpoints as they are then, and
 // Apply, Update and SetInstances do nothing any more.
 func New(listeners ...string) *Resolver {
-	r := &Resolver{groups: NewSet(), sources: map[string]map[*BoundRoute]*Entry[*Backends]{}, listeners: listeners}
+	r := &Resolver{Set: cluster.NewSet(), sources: map[string]map[*Route]*match.Entry[*cluster.Backends]{}, listeners: listeners}
 	r.rebuildLocked()
 	return r
 }
@@ -37,7 +41,7 @@ func (r *Resolver) SetOwnHealth(listeners ...string) { r.ownHealth = listeners }
 
 // Resolve returns the target of a call, and false if no route matches. It neither blocks nor, except in regular
 // expressions, allocates.
-func (r *Resolver) Resolve(req Request) (t Target, ok bool) {
+func (r *Resolver) Resolve(req spec.Request) (t cluster.Target, ok bool) {
 	e, pattern := r.current.Load().Lookup(&req)
 	if e != nil {
 		e.With.Aim(&t, pattern, &req)
@@ -47,7 +51,7 @@ func (r *Resolver) Resolve(req Request) (t Target, ok bool) {
 
 // Preview is Resolve for people: the target has an Address that the call may get, which is empty if no endpoint may be
 // used. Nothing is counted.
-func (r *Resolver) Preview(req Request) (Target, bool) {
+func (r *Resolver) Preview(req spec.Request) (cluster.Target, bool) {
 	t, ok := r.Resolve(req)
 	if ok {
 		t.Address, t.Name, _ = t.Probe()
@@ -58,7 +62,7 @@ func (r *Resolver) Preview(req Request) (Target, bool) {
 // Apply replaces the routes of one source, named by the caller ("file", "etcd"), and leaves those of others. The routes
 // must be valid (ParseRoute) and not be changed afterwards. Where two sources have a route of one name, both are in force;
 // where they match alike, that of the source whose name sorts first wins.
-func (r *Resolver) Apply(source string, routes []*BoundRoute) {
+func (r *Resolver) Apply(source string, routes []*Route) {
 	use := r.Begin()
 	if use == nil {
 		return
@@ -67,11 +71,11 @@ func (r *Resolver) Apply(source string, routes []*BoundRoute) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	before := r.sources[source]
-	now := make(map[*BoundRoute]*Entry[*Backends], len(routes))
+	now := make(map[*Route]*match.Entry[*cluster.Backends], len(routes))
 	for _, route := range routes {
 		e := before[route]
 		if e == nil {
-			e = NewEntry(route.Route, source, use.Acquire(route.Route, source, route.Program))
+			e = match.NewEntry(route.Route, source, use.Acquire(route.Route, source, route.Program))
 		}
 		now[route] = e
 	}
@@ -86,7 +90,7 @@ func (r *Resolver) Apply(source string, routes []*BoundRoute) {
 
 // Update is Apply for a change of some of a source's routes: it removes those that are in force and gone, and adds others.
 // It costs little however many routes there are.
-func (r *Resolver) Update(source string, gone, added []*BoundRoute) {
+func (r *Resolver) Update(source string, gone, added []*Route) {
 	use := r.Begin()
 	if use == nil {
 		return
@@ -96,10 +100,10 @@ func (r *Resolver) Update(source string, gone, added []*BoundRoute) {
 	defer r.mu.Unlock()
 	routes := r.sources[source]
 	if routes == nil {
-		routes = map[*BoundRoute]*Entry[*Backends]{}
+		routes = map[*Route]*match.Entry[*cluster.Backends]{}
 		r.sources[source] = routes
 	}
-	var removed, come []*Entry[*Backends]
+	var removed, come []*match.Entry[*cluster.Backends]
 	for _, route := range gone {
 		if e := routes[route]; e != nil {
 			removed = append(removed, e)
@@ -107,7 +111,7 @@ func (r *Resolver) Update(source string, gone, added []*BoundRoute) {
 		}
 	}
 	for _, route := range added {
-		e := NewEntry(route.Route, source, use.Acquire(route.Route, source, route.Program))
+		e := match.NewEntry(route.Route, source, use.Acquire(route.Route, source, route.Program))
 		routes[route] = e
 		come = append(come, e)
 	}
@@ -123,11 +127,11 @@ func (r *Resolver) Update(source string, gone, added []*BoundRoute) {
 
 // rebuildLocked puts a new table of all routes in force.
 func (r *Resolver) rebuildLocked() {
-	var entries []*Entry[*Backends]
+	var entries []*match.Entry[*cluster.Backends]
 	for _, routes := range r.sources {
 		entries = slices.AppendSeq(entries, maps.Values(routes))
 	}
-	next := NewTable(entries, r.listeners)
+	next := match.NewTable(entries, r.listeners)
 	r.current.Store(&next)
 }
 
@@ -145,15 +149,15 @@ func (r *Resolver) Documents() (n int) {
 }
 
 // Routes returns the routes in force, by name. The caller must not change them.
-func (r *Resolver) Routes() []*Route {
+func (r *Resolver) Routes() []*spec.Route {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var all []*Route
+	var all []*spec.Route
 	for _, source := range slices.Sorted(maps.Keys(r.sources)) {
 		for route := range r.sources[source] {
 			all = append(all, route.Route)
 		}
 	}
-	slices.SortStableFunc(all, func(a, b *Route) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortStableFunc(all, func(a, b *spec.Route) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }

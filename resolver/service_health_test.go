@@ -5,6 +5,9 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/framegate/framegate/resolver/match"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 const gone = "backends: [{service: nobody}]"
@@ -35,37 +38,37 @@ func TestServiceHealth_IsThatOfTheRoutesThatTakeItsCalls(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := New("main", "other")
 			t.Cleanup(r.Close)
-			routes, err := ParseRoutes([]byte("routes: " + c.routes))
+			routes, err := spec.ParseRoutes([]byte("routes: " + c.routes))
 			require.NoError(t, err)
 			r.Apply("test", bound(routes...))
-			req := Request{Listener: "main", Authority: "a.example.com:1", Header: map[string][]string{"x-tier": {"gold"}}}
+			req := spec.Request{Listener: "main", Authority: "a.example.com:1", Header: map[string][]string{"x-tier": {"gold"}}}
 			h := r.ServiceHealth("s.S", req, ServiceHealth{})
 			require.Equal(t, []bool{c.known, c.serving}, []bool{h.Known(), h.Serving()})
 		})
 	}
 	r := New()
 	t.Cleanup(r.Close)
-	all, err := ParseRoutes([]byte("routes: [{name: a, match: [{method: '*'}], " + there + "}]"))
+	all, err := spec.ParseRoutes([]byte("routes: [{name: a, match: [{method: '*'}], " + there + "}]"))
 	require.NoError(t, err)
 	r.Apply("test", bound(all...))
 	for _, service := range []string{"", "/", "s.S/", "s.S/M", "a b", "*", "..", "\x00"} {
-		require.False(t, r.ServiceHealth(service, Request{}, ServiceHealth{}).Known(), "%q is no service", service)
+		require.False(t, r.ServiceHealth(service, spec.Request{}, ServiceHealth{}).Known(), "%q is no service", service)
 	}
 }
 
 func TestServiceHealth_FollowsInstancesAndRoutes(t *testing.T) {
 	r := New()
 	t.Cleanup(r.Close)
-	routes, err := ParseRoutes([]byte("routes: [{name: a, match: [{method: /s.S/*}], " + gone + "}]"))
+	routes, err := spec.ParseRoutes([]byte("routes: [{name: a, match: [{method: /s.S/*}], " + gone + "}]"))
 	require.NoError(t, err)
 	r.Apply("test", bound(routes...))
-	h := r.ServiceHealth("s.S", Request{}, ServiceHealth{})
+	h := r.ServiceHealth("s.S", spec.Request{}, ServiceHealth{})
 	require.False(t, h.Serving())
-	r.SetInstances("nobody", []Instance{{Address: "127.0.0.1:1", Weight: 1}})
+	r.SetInstances("nobody", []spec.Instance{{Address: "127.0.0.1:1", Weight: 1}})
 	require.True(t, h.Serving())
-	require.Equal(t, h, r.ServiceHealth("s.S", Request{}, h))
+	require.Equal(t, h, r.ServiceHealth("s.S", spec.Request{}, h))
 	r.Apply("test", nil)
-	h = r.ServiceHealth("s.S", Request{}, h)
+	h = r.ServiceHealth("s.S", spec.Request{}, h)
 	require.False(t, h.Known())
 }
 
@@ -73,12 +76,12 @@ func TestServiceHealth_FollowsInstancesAndRoutes(t *testing.T) {
 func TestServiceHealth_IsNotThatOfWhatCannotBeConnectedTo(t *testing.T) {
 	r := New()
 	t.Cleanup(r.Close)
-	routes, err := ParseRoutes([]byte(`routes: [{name: a, match: [{method: /s.S/*}], backends: [{pool: {connections: {max: 2}}, endpoints: [{address: "127.0.0.1:1"}, {address: "127.0.0.1:2"}, {address: "127.0.0.1:3", weight: 0}]}]}]`))
+	routes, err := spec.ParseRoutes([]byte(`routes: [{name: a, match: [{method: /s.S/*}], backends: [{pool: {connections: {max: 2}}, endpoints: [{address: "127.0.0.1:1"}, {address: "127.0.0.1:2"}, {address: "127.0.0.1:3", weight: 0}]}]}]`))
 	require.NoError(t, err)
 	r.Apply("test", bound(routes...))
-	h := r.ServiceHealth("s.S", Request{}, ServiceHealth{})
+	h := r.ServiceHealth("s.S", spec.Request{}, ServiceHealth{})
 	tried := func() (all []string) {
-		h.Unreachable(func(p *PoolPolicy, address string) {
+		h.Unreachable(func(p *spec.PoolPolicy, address string) {
 			require.Equal(t, routes[0].Backends[0].Pool, p)
 			all = append(all, address)
 		})
@@ -107,22 +110,22 @@ func TestUnreachableHealth_NamesEntriesThatGetNoHealthChecks(t *testing.T) {
 		"/grpc.health.v1.Health/List": false, "/grpc.*": false, "*": false, "/my.Health/*": false, "/my.Health/Check": false,
 	} {
 		for listeners, answering := range map[string][]string{"": {"main"}, "listeners: [main, side], ": {"main"}, "listeners: [side], ": nil} {
-			routes, err := ParseRoutes([]byte("{name: hc, " + listeners + "match: [{method: '" + pattern + "'}, {method: /s.S/*}], " + backends + "}"))
+			routes, err := spec.ParseRoutes([]byte("{name: hc, " + listeners + "match: [{method: '" + pattern + "'}, {method: /s.S/*}], " + backends + "}"))
 			require.NoError(t, err)
-			all := UnreachableHealth(routes)
+			all := match.UnreachableHealth(routes)
 			here := r.UnreachableHealth(routes[0])
 			if !want {
 				require.Empty(t, all, pattern)
 				require.Empty(t, here, pattern)
 				continue
 			}
-			require.Equal(t, []Unreachable{{Route: "hc", Match: pattern}}, all)
+			require.Equal(t, []match.Unreachable{{Route: "hc", Match: pattern}}, all)
 			require.Contains(t, all[0].String(), "health: routed")
 			if answering == nil {
 				require.Empty(t, here, pattern)
 				continue
 			}
-			require.Equal(t, []Unreachable{{Route: "hc", Match: pattern, Listeners: answering}}, here)
+			require.Equal(t, []match.Unreachable{{Route: "hc", Match: pattern, Listeners: answering}}, here)
 			require.Contains(t, here[0].String(), "listener main,")
 		}
 	}
@@ -132,15 +135,15 @@ func TestExplain_SaysThatAListenerAnswersHealthChecksItself(t *testing.T) {
 	r := New("main", "side")
 	t.Cleanup(r.Close)
 	r.SetOwnHealth("main")
-	routes, err := ParseRoutes([]byte(`routes: [{name: all, match: [{method: '*'}], backends: [{endpoints: [{address: "127.0.0.1:1"}]}]}]`))
+	routes, err := spec.ParseRoutes([]byte(`routes: [{name: all, match: [{method: '*'}], backends: [{endpoints: [{address: "127.0.0.1:1"}]}]}]`))
 	require.NoError(t, err)
 	r.Apply("test", bound(routes...))
-	x := r.Explain(Request{Listener: "main", Method: "/grpc.health.v1.Health/Check"})
+	x := r.Explain(spec.Request{Listener: "main", Method: "/grpc.health.v1.Health/Check"})
 	require.Nil(t, x.Chosen)
 	require.Equal(t, "listener main answers it itself (health: own)", x.Own)
 	require.Len(t, x.Stronger, 1)
 	require.Equal(t, x.Own, x.Stronger[0].Reason)
-	for _, req := range []Request{{Listener: "side", Method: "/grpc.health.v1.Health/Check"}, {Listener: "main", Method: "/grpc.health.v1.Health/List"}, {Listener: "main", Method: "/s.S/M"}} {
+	for _, req := range []spec.Request{{Listener: "side", Method: "/grpc.health.v1.Health/Check"}, {Listener: "main", Method: "/grpc.health.v1.Health/List"}, {Listener: "main", Method: "/s.S/M"}} {
 		x = r.Explain(req)
 		require.NotNil(t, x.Chosen, req)
 		require.Empty(t, x.Own)

@@ -4,16 +4,17 @@ import (
 	"time"
 
 	"github.com/framegate/framegate/resolver/schema"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 // RouteStatus says what became of one document of routes, of whatever source.
 type RouteStatus struct {
 	Name     string
-	Source   string // SourceEtcd, SourceFile
-	Route    *Route // in force; nil if no version of the document is
-	Revision int64  // etcd's, of the version in force; 0 for other sources
-	Latest   int64  // etcd's, of the last version, good or bad
-	Err      error  // what is wrong with the last version; nil if it is in force
+	Source   string      // SourceEtcd, SourceFile
+	Route    *spec.Route // in force; nil if no version of the document is
+	Revision int64       // etcd's, of the version in force; 0 for other sources
+	Latest   int64       // etcd's, of the last version, good or bad
+	Err      error       // what is wrong with the last version; nil if it is in force
 }
 
 // SchemaStatus says what became of one document of schemas.

@@ -8,7 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/test/testbed"
 )
 
@@ -92,7 +92,7 @@ func (u *upstreams) requireUncounted(t testing.TB) {
 	testbed.Poll(t, func() error { return noUpstreamBut(u.proxy, 0) })
 	testbed.Poll(t, func() error {
 		for _, l := range u.proxy.Loads() {
-			at := slices.ContainsFunc(l.Backends, func(b resolver.BackendLoad) bool { return b.Calls != 0 || b.Pending != 0 })
+			at := slices.ContainsFunc(l.Backends, func(b cluster.BackendLoad) bool { return b.Calls != 0 || b.Pending != 0 })
 			if at || l.Calls != 0 || l.Pending != 0 || l.Budgeted != 0 || l.Retries != 0 {
 				return fmt.Errorf("counted as under way: %+v", l)
 			}

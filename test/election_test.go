@@ -15,7 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/framegate/framegate/cmd/framegate/app"
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/etcdstore"
+	"github.com/framegate/framegate/resolver/spec"
 	"github.com/framegate/framegate/test/etcdfront"
 	"github.com/framegate/framegate/test/testbed"
 )
@@ -70,8 +71,8 @@ func TestElection_CommandsThatChangeSomethingWaitForIt(t *testing.T) {
 	}
 	ok("route", "put", "-f", routeFile(t, "gone", "/a.B/Gone"))
 	ok("schema", "put", "gone", "-f", schemaFile(t, "Gone"))
-	store := resolver.NewServiceStore(testbed.DialEtcd(t, cluster.Members[0].Endpoint), resolver.DefaultServicePrefix)
-	_, err := store.Heartbeat(patient(t), "echo", resolver.Instance{Address: "h:1", Weight: 1}, time.Hour)
+	store := etcdstore.NewServices(testbed.DialEtcd(t, cluster.Members[0].Endpoint), etcdstore.DefaultServicePrefix)
+	_, err := store.Heartbeat(patient(t), "echo", spec.Instance{Address: "h:1", Weight: 1}, time.Hour)
 	require.NoError(t, err)
 
 	for _, c := range []struct {
@@ -113,7 +114,7 @@ func TestElection_OutcomeThatNobodyTellsIsSaidToBeUnknown(t *testing.T) {
 		{[]string{"schema", "put", "s", "-f", schemaFile(t, "M")}, "schema s: etcd at FRONT did not say what became of the change (no answer within 2s): it may or may not have been made; look with framegate schema get s"},
 		{[]string{"service", "deregister", "--name", "echo", "--address", "h:1"}, "look with framegate service list echo"},
 	} {
-		_, err := resolver.NewServiceStore(testbed.DialEtcd(t, etcd.Endpoint), resolver.DefaultServicePrefix).Heartbeat(patient(t), "echo", resolver.Instance{Address: "h:1", Weight: 1}, time.Hour)
+		_, err := etcdstore.NewServices(testbed.DialEtcd(t, etcd.Endpoint), etcdstore.DefaultServicePrefix).Heartbeat(patient(t), "echo", spec.Instance{Address: "h:1", Weight: 1}, time.Hour)
 		require.NoError(t, err)
 		front := etcdfront.New(t, etcd.Endpoint)
 		front.Lose(etcdfront.Silence)

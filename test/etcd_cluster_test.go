@@ -16,17 +16,19 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/framegate/framegate/conf"
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/etcdclient"
+	"github.com/framegate/framegate/resolver/etcdstore"
+	"github.com/framegate/framegate/resolver/spec"
 	"github.com/framegate/framegate/test/testbed"
 )
 
 // registerAt keeps an instance of the service echo registered, as "framegate service register" does, until the test ends.
 func registerAt(t *testing.T, endpoints []string, address string, ttl time.Duration) {
 	t.Helper()
-	cli, err := resolver.NewEtcdClient(resolver.EtcdClientConfig{Endpoints: endpoints})
+	cli, err := etcdclient.New(etcdclient.Config{Endpoints: endpoints})
 	require.NoError(t, err)
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
-	r := resolver.NewRegistration(resolver.NewServiceStore(cli, resolver.DefaultServicePrefix), "echo", resolver.Instance{Address: address, Weight: 10}, ttl, log)
+	r := etcdstore.NewRegistration(etcdstore.NewServices(cli, etcdstore.DefaultServicePrefix), "echo", spec.Instance{Address: address, Weight: 10}, ttl, log)
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { r.Run(ctx) })
@@ -111,7 +113,7 @@ func TestEtcdCluster_OneMemberThatHangsCostsNothing(t *testing.T) {
 			})
 			took := awaitAnswer(t, cc, method, "one")
 			require.Less(t, took, testbed.Patience/2, "a change %s after member %d stopped: 2s, and what a busy machine takes", time.Since(began), i)
-			services, _, err := resolver.NewServiceStore(living.cli, resolver.DefaultServicePrefix).List(patient(t))
+			services, _, err := etcdstore.NewServices(living.cli, etcdstore.DefaultServicePrefix).List(patient(t))
 			require.NoError(t, err)
 			require.Len(t, services[0].Instances, 4, "%s after a member stopped", time.Since(began))
 			steady.requireNoneLost(t, fmt.Sprintf("member %d stopped", i))

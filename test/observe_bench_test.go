@@ -13,7 +13,7 @@ import (
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/accesslog"
 	"github.com/framegate/framegate/handler/handlertest"
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/cluster"
 )
 
 // BenchmarkObserve makes unary calls through a proxy with nothing measured, and with metrics and an access log of 1 call
@@ -22,7 +22,7 @@ import (
 func BenchmarkObserve(b *testing.B) {
 	for _, measured := range []bool{false, true} {
 		b.Run(map[bool]string{false: "nothing", true: "metrics and log"}[measured], func(b *testing.B) {
-			cfg := handler.Config{Router: handlertest.To(resolver.Target{
+			cfg := handler.Config{Router: handlertest.To(cluster.Target{
 				Route: "r", Pattern: "*", Backend: "b", Address: handlertest.Backend(b, handlertest.Echo)})}
 			if measured {
 				log := accesslog.New(io.Discard, accesslog.Config{Sample: 0.01, Errors: true})

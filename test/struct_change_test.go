@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/encoding/protowire"
 
-	"github.com/framegate/framegate/resolver"
 	"github.com/framegate/framegate/resolver/schema"
+	"github.com/framegate/framegate/resolver/spec"
 	"github.com/framegate/framegate/test/testbed"
 )
 
@@ -165,7 +165,7 @@ struct: {rules: [{on: request, action: set, fields: {%s: '"new"'}}]}}`, method, 
 
 	_, err := etcd.schemas.Put(patient(t), "shop", schemaOf(t, fmt.Sprintf(source, "title")))
 	require.ErrorContains(t, err, `struct.rules[0].fields["name"]: shop.Order has no field "name"`)
-	wrong, err := resolver.ParseRoute([]byte(document("title")))
+	wrong, err := spec.ParseRoute([]byte(document("title")))
 	require.NoError(t, err)
 	_, err = etcd.routes.Put(patient(t), wrong)
 	require.ErrorContains(t, err, `struct.rules[0].fields["title"]: shop.Order has no field "title"`)

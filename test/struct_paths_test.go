@@ -9,8 +9,9 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/framegate/framegate/handler"
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/etcdstore"
 	"github.com/framegate/framegate/resolver/schema"
+	"github.com/framegate/framegate/resolver/spec"
 	"github.com/framegate/framegate/test/testbed"
 )
 
@@ -48,8 +49,8 @@ func structuredByEtcd(t testing.TB, backend string) string {
 type structEtcd struct {
 	t       testing.TB
 	cli     *clientv3.Client
-	routes  *resolver.RouteStore
-	schemas *resolver.SchemaStore
+	routes  *etcdstore.Routes
+	schemas *etcdstore.Schemas
 }
 
 func newStructEtcd(t testing.TB, proxy *testbed.Proxy) structEtcd {
@@ -58,8 +59,8 @@ func newStructEtcd(t testing.TB, proxy *testbed.Proxy) structEtcd {
 	return structEtcd{
 		t:       t,
 		cli:     cli,
-		routes:  resolver.NewRouteStore(cli, "/framegate", handler.CompileRoute),
-		schemas: resolver.NewSchemaStore(cli, "/framegate", handler.CompileRoute),
+		routes:  etcdstore.NewRoutes(cli, "/framegate", handler.CompileRoute),
+		schemas: etcdstore.NewSchemas(cli, "/framegate", handler.CompileRoute),
 	}
 }
 
@@ -72,7 +73,7 @@ func (e structEtcd) putSchema(name string, s *schema.Schema) (revision int64) {
 
 func (e structEtcd) putRoute(document string) (revision int64) {
 	e.t.Helper()
-	r, err := resolver.ParseRoute([]byte(document))
+	r, err := spec.ParseRoute([]byte(document))
 	require.NoError(e.t, err)
 	result, err := e.routes.Put(patient(e.t), r)
 	require.NoError(e.t, err)

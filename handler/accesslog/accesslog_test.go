@@ -19,7 +19,7 @@ import (
 
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/handlertest"
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/test/testlog"
 )
 
@@ -47,8 +47,8 @@ func TestLog_WritesALineForEachCall(t *testing.T) {
 	backend := handlertest.Backend(t, handlertest.Echo)
 	_, cc := handlertest.Start(t, handler.Config{
 		Observers: []handler.Observer{l},
-		Router: handlertest.RouterFunc(func(method string) (resolver.Target, bool) {
-			return resolver.Target{Route: "r", Pattern: "/s/*", Backend: "b", Address: backend}, method == "/s/Say"
+		Router: handlertest.RouterFunc(func(method string) (cluster.Target, bool) {
+			return cluster.Target{Route: "r", Pattern: "/s/*", Backend: "b", Address: backend}, method == "/s/Say"
 		}),
 	})
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)

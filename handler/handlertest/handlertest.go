@@ -23,20 +23,21 @@ import (
 	v1 "github.com/framegate/framegate/kitex_gen/grpc/health/v1"
 	healthsvc "github.com/framegate/framegate/kitex_gen/grpc/health/v1/health"
 	"github.com/framegate/framegate/pool"
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/cluster"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 // Listener is the name of the listener that calls come in through.
 const Listener = "main"
 
 // RouterFunc is a handler.Router that looks at the method alone.
-type RouterFunc func(method string) (resolver.Target, bool)
+type RouterFunc func(method string) (cluster.Target, bool)
 
 // Resolve implements handler.Router.
-func (f RouterFunc) Resolve(req resolver.Request) (resolver.Target, bool) { return f(req.Method) }
+func (f RouterFunc) Resolve(req spec.Request) (cluster.Target, bool) { return f(req.Method) }
 
 // To sends every call to a target.
-func To(t resolver.Target) RouterFunc { return func(string) (resolver.Target, bool) { return t, true } }
+func To(t cluster.Target) RouterFunc { return func(string) (cluster.Target, bool) { return t, true } }
 
 // Main runs the tests of a package without Kitex's log.
 func Main(m *testing.M) {

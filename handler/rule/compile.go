@@ -13,7 +13,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/dynamicpb"
 
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/spec"
 	"github.com/framegate/framegate/resolver/strict"
 )
 
@@ -48,18 +48,18 @@ type header struct {
 // Compile type-checks the rules of r against every method of files that the route's match patterns and the rule's own
 // select. The error names every mistake, up to strict.MaxErrors. r.Struct may be nil. It is also an error if the schema
 // has no method that the route matches, or none that a rule is for.
-func Compile(r *resolver.Route, files *protoregistry.Files) (*Program, error) {
+func Compile(r *spec.Route, files *protoregistry.Files) (*Program, error) {
 	return compileRoute(r, files, (*compiler).unused)
 }
 
 // CompileService is Compile for files that are a part of the schema, such as one service of an endpoint: the route and
 // its rules may be for others.
-func CompileService(r *resolver.Route, files *protoregistry.Files) (*Program, error) {
-	return compileRoute(r, files, func(*compiler, *resolver.Route, []method) {})
+func CompileService(r *spec.Route, files *protoregistry.Files) (*Program, error) {
+	return compileRoute(r, files, func(*compiler, *spec.Route, []method) {})
 }
 
 // compileRoute compiles a route; unused notes what it has for nothing.
-func compileRoute(r *resolver.Route, files *protoregistry.Files, unused func(*compiler, *resolver.Route, []method)) (*Program, error) {
+func compileRoute(r *spec.Route, files *protoregistry.Files, unused func(*compiler, *spec.Route, []method)) (*Program, error) {
 	env, err := newEnvironment(files)
 	if err != nil {
 		return nil, err
@@ -75,8 +75,8 @@ func compileRoute(r *resolver.Route, files *protoregistry.Files, unused func(*co
 		}
 		p.methods[m.path] = &Method{
 			Descriptor: m.desc,
-			Request:    c.rules(m, resolver.OnRequest, m.desc.Input(), types),
-			Response:   c.rules(m, resolver.OnResponse, m.desc.Output(), types),
+			Request:    c.rules(m, spec.OnRequest, m.desc.Input(), types),
+			Response:   c.rules(m, spec.OnResponse, m.desc.Output(), types),
 		}
 	}
 	unused(c, r, methods)
@@ -146,10 +146,10 @@ func (c *compiler) wrong(method, key, format string, args ...any) {
 }
 
 // methods returns the methods of files that the route matches, by name.
-func (c *compiler) methods(r *resolver.Route, files *protoregistry.Files) []method {
-	var patterns []resolver.Pattern
+func (c *compiler) methods(r *spec.Route, files *protoregistry.Files) []method {
+	var patterns []spec.Pattern
 	for i, m := range r.Match {
-		p, err := resolver.ParsePattern(m.Method)
+		p, err := spec.ParsePattern(m.Method)
 		if err != nil {
 			c.fail(fmt.Sprintf("match[%d].method", i), "%v", err)
 			continue
@@ -163,7 +163,7 @@ func (c *compiler) methods(r *resolver.Route, files *protoregistry.Files) []meth
 			for j := range service.Methods().Len() {
 				desc := service.Methods().Get(j)
 				path := "/" + string(service.FullName()) + "/" + string(desc.Name())
-				if slices.ContainsFunc(patterns, func(p resolver.Pattern) bool { return p.Match(path) }) {
+				if slices.ContainsFunc(patterns, func(p spec.Pattern) bool { return p.Match(path) }) {
 					methods = append(methods, method{path, desc})
 				}
 			}
@@ -175,12 +175,12 @@ func (c *compiler) methods(r *resolver.Route, files *protoregistry.Files) []meth
 }
 
 // concerns reports whether the rule is for the messages of a method that go in a direction.
-func (d *draft) concerns(method string, on resolver.Direction) bool {
+func (d *draft) concerns(method string, on spec.Direction) bool {
 	return d.doc.On == on && (d.pattern == nil || d.pattern.Match(method))
 }
 
 // unused reports rules that no method is concerned by.
-func (c *compiler) unused(r *resolver.Route, methods []method) {
+func (c *compiler) unused(r *spec.Route, methods []method) {
 	if len(methods) == 0 {
 		written := make([]string, len(r.Match))
 		for i, m := range r.Match {
@@ -200,7 +200,7 @@ func (c *compiler) unused(r *resolver.Route, methods []method) {
 }
 
 // rules compiles the rules for the messages of one direction of a method.
-func (c *compiler) rules(m method, on resolver.Direction, md protoreflect.MessageDescriptor,
+func (c *compiler) rules(m method, on spec.Direction, md protoreflect.MessageDescriptor,
 	types map[protoreflect.FullName]protoreflect.MessageType) *Rules {
 	typ := types[md.FullName()]
 	if typ == nil {

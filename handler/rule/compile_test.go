@@ -7,7 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 // both is what an error says of a mistake that both methods of shop.Orders have.
@@ -88,7 +88,7 @@ struct.rules[3].when: 1:5: found no matching overload for '_+_' applied to '(tim
 struct.rules[6].when: 1:5: undeclared reference to 'nope'
 struct.rules[7].when: 1:18: matches of a pattern that is computed, want one in quotes
 struct.rules[8].set.a: 1:1: a value of type int, want string`)
-	require.NoError(t, Check(&resolver.Route{}))
+	require.NoError(t, Check(&spec.Route{}))
 }
 
 func TestCompile_NamesMistakesInTypesWithTheMethod(t *testing.T) {
@@ -141,7 +141,7 @@ func TestCompile_NamesMistakesInTypesWithTheMethod(t *testing.T) {
 func TestCompile_NamesTheMethodsThatARuleIsWrongFor(t *testing.T) {
 	r := routeOf(t, `- {on: request, when: 'message.amount > 1', action: reject}
 - {on: request, method: /shop.Others/Do, when: 'message.amount > 1', action: reject}`)
-	r.Match = append(r.Match, resolver.Match{Method: "/shop.Others/*"})
+	r.Match = append(r.Match, spec.Match{Method: "/shop.Others/*"})
 	_, err := Compile(r, shop(t))
 	require.EqualError(t, err, "struct.rules[0].when: 1:8: undefined field 'amount' (/shop.Others/Do)\n"+
 		"struct.rules[1].when: 1:8: undefined field 'amount' (/shop.Others/Do)")

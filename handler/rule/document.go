@@ -9,7 +9,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/spec"
 	"github.com/framegate/framegate/resolver/strict"
 )
 
@@ -20,10 +20,10 @@ const (
 
 // draft is a rule of a document whose own mistakes have been looked for.
 type draft struct {
-	doc     *resolver.Rule
+	doc     *spec.Rule
 	key     string // struct.rules[i]
 	faulty  bool   // it cannot be compiled
-	pattern *resolver.Pattern
+	pattern *spec.Pattern
 	action  Action
 
 	code    codes.Code
@@ -60,7 +60,7 @@ func (d *drafter) fail(key, format string, args ...any) {
 
 // Check reports what is wrong with the rules of r as far as that can be said without a schema: the documents, the syntax
 // of expressions and paths, and the types of what is not a part of message. r.Struct may be nil.
-func Check(r *resolver.Route) error {
+func Check(r *spec.Route) error {
 	env, err := newEnvironment(nil)
 	if err != nil {
 		return err
@@ -98,12 +98,12 @@ func (d *draft) texts() []text {
 	return append(all, d.headers...)
 }
 
-func (d *drafter) route(r *resolver.Route) {
+func (d *drafter) route(r *spec.Route) {
 	if r.Struct == nil {
 		return
 	}
 	switch r.Struct.OnDecodeError {
-	case "", resolver.DecodeErrorReject, resolver.DecodeErrorPass:
+	case "", spec.DecodeErrorReject, spec.DecodeErrorPass:
 	default:
 		d.fail("struct.on_decode_error", "%q, want reject or pass", r.Struct.OnDecodeError)
 	}
@@ -121,15 +121,15 @@ func (d *drafter) route(r *resolver.Route) {
 	}
 }
 
-func (d *drafter) rule(r *resolver.Route, draft *draft) {
+func (d *drafter) rule(r *spec.Route, draft *draft) {
 	doc := draft.doc
 	switch doc.On {
-	case resolver.OnRequest, resolver.OnResponse:
+	case spec.OnRequest, spec.OnResponse:
 	default:
 		d.fail(draft.key+".on", "%q, want request or response", doc.On)
 	}
 	if doc.Method != "" {
-		p, err := resolver.ParsePattern(doc.Method)
+		p, err := spec.ParsePattern(doc.Method)
 		if err != nil {
 			d.fail(draft.key+".method", "%v", err)
 		}
@@ -146,7 +146,7 @@ func (d *drafter) rule(r *resolver.Route, draft *draft) {
 		return
 	}
 	draft.action = Action(i)
-	if (draft.action == ActionRoute || draft.action == ActionHeader) && doc.On == resolver.OnResponse {
+	if (draft.action == ActionRoute || draft.action == ActionHeader) && doc.On == spec.OnResponse {
 		d.fail(draft.key+".on", "response, want request for the action %s", doc.Action)
 	}
 	d.keys(draft)
@@ -274,7 +274,7 @@ func (d *drafter) text(t text) {
 	}
 }
 
-func (d *drafter) backend(r *resolver.Route, draft *draft) {
+func (d *drafter) backend(r *spec.Route, draft *draft) {
 	var names []string
 	for _, b := range r.Backends {
 		if b.Name != "" {

@@ -11,7 +11,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/spec"
 	"github.com/framegate/framegate/resolver/strict"
 )
 
@@ -109,7 +109,7 @@ func shop(t testing.TB) *protoregistry.Files {
 }
 
 // routeOf parses a route for /shop.Orders/* with the given rules, as YAML list items.
-func routeOf(t testing.TB, rules string) *resolver.Route {
+func routeOf(t testing.TB, rules string) *spec.Route {
 	t.Helper()
 	doc := `
 name: shop
@@ -122,7 +122,7 @@ struct:
 	for line := range strings.Lines(rules) {
 		doc += "    " + strings.TrimLeft(line, "\t")
 	}
-	r := new(resolver.Route)
+	r := new(spec.Route)
 	require.NoError(t, strict.Decode([]byte(doc), r))
 	return r
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/encoding/protowire"
 
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 // manyPieces is a schema whose messages are small on the wire and large in memory.
@@ -48,7 +48,7 @@ func TestDecode_RefusesWhatWouldTakeTooMuchMemory(t *testing.T) {
 
 func piecesRules(t *testing.T) *Rules {
 	t.Helper()
-	p, err := Compile(&resolver.Route{Match: []resolver.Match{{Method: "*"}}}, filesOf(t, map[string]string{"p.proto": manyPieces}))
+	p, err := Compile(&spec.Route{Match: []spec.Match{{Method: "*"}}}, filesOf(t, map[string]string{"p.proto": manyPieces}))
 	require.NoError(t, err)
 	return p.Method("/p.S/Do").Request
 }
@@ -71,8 +71,8 @@ service S { rpc Do(M) returns (M); }`})
 		`message.wait > duration("1h")`:                  protowire.AppendBytes([]byte{0x12}, append(protowire.AppendVarint([]byte{8}, 9223372036), protowire.AppendVarint([]byte{16}, 1<<31-1)...)),
 		`7 in message.numbers`:                           protowire.AppendBytes([]byte{0x1a}, make([]byte, 1<<20)),
 	} {
-		p, err := Compile(&resolver.Route{
-			Match: []resolver.Match{{Method: "*"}}, Struct: &resolver.Struct{Rules: []resolver.Rule{{On: resolver.OnRequest, When: when, Action: resolver.ActionReject}}},
+		p, err := Compile(&spec.Route{
+			Match: []spec.Match{{Method: "*"}}, Struct: &spec.Struct{Rules: []spec.Rule{{On: spec.OnRequest, When: when, Action: spec.ActionReject}}},
 		}, files)
 		require.NoError(t, err)
 		rules := p.Method("/p.S/Do").Request

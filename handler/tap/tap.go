@@ -14,7 +14,8 @@ import (
 
 	"golang.org/x/time/rate"
 
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/cluster"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 // Bounds of what taps cost.
@@ -30,7 +31,7 @@ const (
 type Message struct {
 	Time      time.Time
 	Call      *Call
-	Direction resolver.Direction
+	Direction spec.Direction
 	Index     int64 // position in its stream, from 0
 	Flag      byte  // 1: compressed with the encoding of the direction
 	Encoding  string
@@ -40,7 +41,7 @@ type Message struct {
 
 // Call is what is known of the call of a message. It is not changed.
 type Call struct {
-	Target   resolver.Target
+	Target   cluster.Target
 	Method   string
 	Peer     string
 	Subtype  string            // content-subtype: "", proto, json
@@ -50,7 +51,7 @@ type Call struct {
 // Tap gets messages of the calls that one watcher wants.
 type Tap struct {
 	hub      *Hub
-	pattern  resolver.Pattern
+	pattern  spec.Pattern
 	limit    *rate.Limiter
 	messages chan Message
 	missed   atomic.Int64
@@ -68,7 +69,7 @@ var ErrTooMany = errors.New("too many taps are open")
 
 // Open starts to watch calls that begin from now on whose method the pattern matches, at most perSecond messages a
 // second (1 to MaxRate). The caller closes the tap.
-func (h *Hub) Open(pattern resolver.Pattern, perSecond int) (*Tap, error) {
+func (h *Hub) Open(pattern spec.Pattern, perSecond int) (*Tap, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	open := h.all()
@@ -131,7 +132,7 @@ type Writer struct {
 	to        frameWriter
 	taps      Taps
 	call      *Call
-	direction resolver.Direction
+	direction spec.Direction
 	encoding  string
 
 	prefix  [5]byte
@@ -143,7 +144,7 @@ type Writer struct {
 }
 
 // Writer returns a writer in front of to, of whose messages the compressed ones are in encoding.
-func (on Taps) Writer(to frameWriter, call *Call, d resolver.Direction, encoding string) *Writer {
+func (on Taps) Writer(to frameWriter, call *Call, d spec.Direction, encoding string) *Writer {
 	return &Writer{to: to, taps: on, call: call, direction: d, encoding: encoding}
 }
 

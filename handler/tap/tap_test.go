@@ -10,12 +10,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
-func pattern(t testing.TB, s string) resolver.Pattern {
+func pattern(t testing.TB, s string) spec.Pattern {
 	t.Helper()
-	p, err := resolver.ParsePattern(s)
+	p, err := spec.ParsePattern(s)
 	require.NoError(t, err)
 	return p
 }
@@ -46,7 +46,7 @@ func TestWriter_ShowsMessagesHoweverTheyAreCut(t *testing.T) {
 		tap, err := h.Open(pattern(t, "/s.S/*"), MaxRate)
 		require.NoError(t, err)
 		call, out := &Call{Method: "/s.S/M"}, &sink{}
-		w := h.Watch(call.Method).Writer(out, call, resolver.OnResponse, "gzip")
+		w := h.Watch(call.Method).Writer(out, call, spec.OnResponse, "gzip")
 		for rest := in; len(rest) > 0; {
 			n := 1 + rnd.IntN(min(len(rest), 12))
 			require.NoError(t, w.Write(rest[:n]))
@@ -56,7 +56,7 @@ func TestWriter_ShowsMessagesHoweverTheyAreCut(t *testing.T) {
 		for i, want := range payloads {
 			m := <-tap.Messages()
 			require.Equal(t, string(want), string(m.Payload))
-			require.Equal(t, Message{Time: m.Time, Call: call, Direction: resolver.OnResponse, Index: int64(i), Flag: byte(i & 1),
+			require.Equal(t, Message{Time: m.Time, Call: call, Direction: spec.OnResponse, Index: int64(i), Flag: byte(i & 1),
 				Encoding: "gzip", Length: int64(len(want)), Payload: m.Payload}, m)
 		}
 		require.Zero(t, tap.Missed())
@@ -67,7 +67,7 @@ func TestWriter_BoundsWhatItCopies(t *testing.T) {
 	h := &Hub{}
 	tap, err := h.Open(pattern(t, "*"), MaxRate)
 	require.NoError(t, err)
-	w := h.Watch("/s.S/M").Writer(&sink{}, &Call{}, resolver.OnRequest, "")
+	w := h.Watch("/s.S/M").Writer(&sink{}, &Call{}, spec.OnRequest, "")
 	require.NoError(t, w.Write(frame(0, make([]byte, 10*MaxMessageBytes))))
 	m := <-tap.Messages()
 	require.EqualValues(t, 10*MaxMessageBytes, m.Length)
@@ -80,7 +80,7 @@ func TestTap_MissesWhatItDoesNotReadAndWhatIsOverItsRate(t *testing.T) {
 	require.NoError(t, err)
 	few, err := h.Open(pattern(t, "*"), 1)
 	require.NoError(t, err)
-	w := h.Watch("/s.S/M").Writer(&sink{}, &Call{}, resolver.OnRequest, "")
+	w := h.Watch("/s.S/M").Writer(&sink{}, &Call{}, spec.OnRequest, "")
 	const n = queueLen + 100
 	for i := range n {
 		require.NoError(t, w.Write(frame(0, fmt.Append(nil, i)))) // it never waits for a watcher
@@ -126,7 +126,7 @@ func TestHub_ManyAtOnce(t *testing.T) {
 		})
 		all.Go(func() {
 			for range 200 {
-				w := h.Watch("/s.S/M").Writer(&sink{}, &Call{}, resolver.OnRequest, "")
+				w := h.Watch("/s.S/M").Writer(&sink{}, &Call{}, spec.OnRequest, "")
 				_ = w.Write(frame(0, []byte("x")))
 			}
 		})

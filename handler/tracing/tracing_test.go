@@ -23,7 +23,7 @@ import (
 
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/handlertest"
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/test/refusing"
 )
 
@@ -117,8 +117,8 @@ func TestTracer_SpansJoinTheClientsTraceWhichPassesUnchanged(t *testing.T) {
 	})
 	_, cc := handlertest.Start(t, handler.Config{
 		Observers: []handler.Observer{tracer},
-		Router: handlertest.RouterFunc(func(method string) (resolver.Target, bool) {
-			to := resolver.Target{Route: "echo", Pattern: "/echo.Echo/*", Backend: "stable", Address: backend}
+		Router: handlertest.RouterFunc(func(method string) (cluster.Target, bool) {
+			to := cluster.Target{Route: "echo", Pattern: "/echo.Echo/*", Backend: "stable", Address: backend}
 			switch method {
 			case "/echo.Echo/Exact":
 				to.Pattern = method

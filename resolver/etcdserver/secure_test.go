@@ -16,7 +16,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/etcdclient"
 	"github.com/framegate/framegate/resolver/etcdserver"
 	"github.com/framegate/framegate/test/race"
 	"github.com/framegate/framegate/test/testcert"
@@ -66,10 +66,10 @@ var everyPassword = race.Choose(true, false)
 const patience = 30 * time.Second
 
 // get asks an etcd once.
-func get(t *testing.T, cfg resolver.EtcdClientConfig) error {
+func get(t *testing.T, cfg etcdclient.Config) error {
 	t.Helper()
 	cfg.DialTimeout = cmp.Or(cfg.DialTimeout, patience)
-	cli, err := resolver.NewEtcdClient(cfg)
+	cli, err := etcdclient.New(cfg)
 	if err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func TestStart_ServesAUserOverTLS(t *testing.T) {
 	cert, key := ca.Issue(t, dir, "server")
 	cfg := etcdserver.Config{Dir: t.TempDir(), Address: ":0", CertFile: cert, KeyFile: key, Username: "gates", Password: "first"}
 	s := start(t, cfg)
-	good := resolver.EtcdClientConfig{Endpoints: []string{"https://" + s.Endpoint()}, CAFile: ca.File, Username: "gates", Password: "first"}
+	good := etcdclient.Config{Endpoints: []string{"https://" + s.Endpoint()}, CAFile: ca.File, Username: "gates", Password: "first"}
 	require.NoError(t, get(t, good))
 	nobody, wrong, other := good, good, good
 	nobody.Username, nobody.Password = "", ""
@@ -95,7 +95,7 @@ func TestStart_ServesAUserOverTLS(t *testing.T) {
 	other.Username = "guest"
 	require.ErrorIs(t, get(t, nobody), rpctypes.ErrUserEmpty)
 	if everyPassword {
-		within := resolver.EtcdClientConfig{Endpoints: []string{s.Endpoint()}, Username: "gates", Password: "first", Dial: s.Dial}
+		within := etcdclient.Config{Endpoints: []string{s.Endpoint()}, Username: "gates", Password: "first", Dial: s.Dial}
 		require.NoError(t, get(t, within), "within the process there is no TLS")
 		require.ErrorIs(t, get(t, wrong), rpctypes.ErrAuthFailed)
 		require.ErrorIs(t, get(t, other), rpctypes.ErrAuthFailed)
@@ -103,7 +103,7 @@ func TestStart_ServesAUserOverTLS(t *testing.T) {
 		plain.Endpoints, plain.CAFile, plain.DialTimeout = []string{s.Endpoint()}, "", 2*time.Second
 		require.Error(t, get(t, plain))
 	}
-	within := resolver.EtcdClientConfig{Endpoints: []string{s.Endpoint()}, Dial: s.Dial}
+	within := etcdclient.Config{Endpoints: []string{s.Endpoint()}, Dial: s.Dial}
 	require.ErrorIs(t, get(t, within), rpctypes.ErrUserEmpty)
 	require.NoError(t, s.Close())
 
@@ -125,7 +125,7 @@ func TestStart_ServesAUserOverTLS(t *testing.T) {
 	}
 	cfg.Username, cfg.Password = "root", "third"
 	s = start(t, cfg)
-	root := resolver.EtcdClientConfig{Endpoints: []string{"https://" + s.Endpoint()}, CAFile: ca.File, Username: "root", Password: "third"}
+	root := etcdclient.Config{Endpoints: []string{"https://" + s.Endpoint()}, CAFile: ca.File, Username: "root", Password: "third"}
 	require.NoError(t, get(t, root))
 }
 
@@ -136,7 +136,7 @@ func TestStart_WantsClientCertificates(t *testing.T) {
 	cert, key := ca.Issue(t, dir, "server")
 	s := start(t, etcdserver.Config{Dir: t.TempDir(), Address: anyPort, CertFile: cert, KeyFile: key, ClientCAFile: ca.File})
 	clientCert, clientKey := ca.Issue(t, dir, "root") // its name gives no rights: the user does
-	good := resolver.EtcdClientConfig{Endpoints: []string{"https://" + s.Endpoint()}, CAFile: ca.File, CertFile: clientCert, KeyFile: clientKey}
+	good := etcdclient.Config{Endpoints: []string{"https://" + s.Endpoint()}, CAFile: ca.File, CertFile: clientCert, KeyFile: clientKey}
 	require.NoError(t, get(t, good))
 
 	pem, err := os.ReadFile(ca.File)
@@ -158,10 +158,10 @@ func TestStart_WantsClientCertificates(t *testing.T) {
 func TestStart_AUserOnLoopbackNeedsNoTLS(t *testing.T) {
 	noLeaks(t)
 	s := start(t, etcdserver.Config{Dir: t.TempDir(), Address: anyPort, Username: "root", Password: "p"})
-	require.NoError(t, get(t, resolver.EtcdClientConfig{Endpoints: []string{s.Endpoint()}, Username: "root", Password: "p"}))
-	require.ErrorIs(t, get(t, resolver.EtcdClientConfig{Endpoints: []string{s.Endpoint()}}), rpctypes.ErrUserEmpty)
+	require.NoError(t, get(t, etcdclient.Config{Endpoints: []string{s.Endpoint()}, Username: "root", Password: "p"}))
+	require.ErrorIs(t, get(t, etcdclient.Config{Endpoints: []string{s.Endpoint()}}), rpctypes.ErrUserEmpty)
 	// Watches and leases too, which a framegate that follows it and a service that registers need.
-	cli, err := resolver.NewEtcdClient(resolver.EtcdClientConfig{Endpoints: []string{s.Endpoint()}, Username: "root", Password: "p"})
+	cli, err := etcdclient.New(etcdclient.Config{Endpoints: []string{s.Endpoint()}, Username: "root", Password: "p"})
 	require.NoError(t, err)
 	defer cli.Close()
 	events := cli.Watch(t.Context(), "k", clientv3.WithCreatedNotify())
@@ -177,14 +177,14 @@ func TestStart_AUserOnLoopbackNeedsNoTLS(t *testing.T) {
 func TestStart_AUserOfAnotherNameTakesThePlaceOfTheOneBefore(t *testing.T) {
 	noLeaks(t)
 	dir := t.TempDir()
-	as := func(s *etcdserver.Server, name, password string) resolver.EtcdClientConfig {
-		return resolver.EtcdClientConfig{Endpoints: []string{s.Endpoint()}, Username: name, Password: password}
+	as := func(s *etcdserver.Server, name, password string) etcdclient.Config {
+		return etcdclient.Config{Endpoints: []string{s.Endpoint()}, Username: name, Password: password}
 	}
 	begin := func(name, password string) *etcdserver.Server {
 		return start(t, etcdserver.Config{Dir: dir, Address: anyPort, Username: name, Password: password})
 	}
 	s := begin("a", "one")
-	cli, err := resolver.NewEtcdClient(as(s, "a", "one"))
+	cli, err := etcdclient.New(as(s, "a", "one"))
 	require.NoError(t, err)
 	_, err = cli.UserAdd(t.Context(), "operator", "o")
 	require.NoError(t, err)
@@ -230,6 +230,6 @@ func TestStart_HasABoundOfConnections(t *testing.T) {
 		}
 	}
 	require.Equal(t, 8, refused)
-	within := resolver.EtcdClientConfig{Endpoints: []string{s.Endpoint()}, Dial: s.Dial}
+	within := etcdclient.Config{Endpoints: []string{s.Endpoint()}, Dial: s.Dial}
 	require.NoError(t, get(t, within), "the process itself has its own connection")
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/framegate/framegate/cmd/framegate/gateway"
 	"github.com/framegate/framegate/conf"
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/cluster"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 // listener is the name of a Proxy's only listener.
@@ -148,8 +150,8 @@ func (p *Proxy) EtcdEndpoint() string { return p.gateway.EtcdEndpoints()[0] }
 func (p *Proxy) Source() resolver.SourceStatus { return p.gateway.SourceStatus() }
 
 // Resolve returns where a call of a method would go now, and false if no route matches.
-func (p *Proxy) Resolve(method string) (resolver.Target, bool) {
-	return p.gateway.Resolve(resolver.Request{Listener: listener, Method: method})
+func (p *Proxy) Resolve(method string) (cluster.Target, bool) {
+	return p.gateway.Resolve(spec.Request{Listener: listener, Method: method})
 }
 
 // UpstreamConnections returns how many connections to endpoints are open.
@@ -159,7 +161,7 @@ func (p *Proxy) UpstreamConnections() int { return p.gateway.PoolStats().Connect
 func (p *Proxy) UpstreamStreams() int { return p.gateway.PoolStats().Streams }
 
 // Loads returns what is under way of the calls of each route.
-func (p *Proxy) Loads() []resolver.RouteLoad { return p.gateway.Loads() }
+func (p *Proxy) Loads() []cluster.RouteLoad { return p.gateway.Loads() }
 
 // RouteTo returns a routes document that sends every call to addr.
 func RouteTo(addr string) string { return RouteWith(addr, "") }

@@ -12,8 +12,9 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/framegate/framegate/handler"
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/etcdclient"
 	"github.com/framegate/framegate/resolver/etcdserver"
+	"github.com/framegate/framegate/resolver/etcdstore"
 )
 
 // etcdPasswordEnv holds the password of --etcd-user: unlike a flag, other users of the machine do not see it.
@@ -21,7 +22,7 @@ const etcdPasswordEnv = "FRAMEGATE_ETCD_PASSWORD"
 
 // etcdConnection is the flags of a command that say how to reach etcd.
 type etcdConnection struct {
-	client  resolver.EtcdClientConfig
+	client  etcdclient.Config
 	timeout time.Duration
 }
 
@@ -71,12 +72,12 @@ type etcdFlags struct {
 
 func (f *etcdFlags) register(cmd *cobra.Command) {
 	f.etcdConnection.register(cmd)
-	cmd.Flags().StringVar(&f.prefix, "prefix", resolver.DefaultPrefix, "what framegate's keys in etcd start with")
+	cmd.Flags().StringVar(&f.prefix, "prefix", etcdstore.DefaultPrefix, "what framegate's keys in etcd start with")
 }
 
 func (f *etcdFlags) complete() error {
 	var prefix error
-	if err := resolver.ValidatePrefix(f.prefix); err != nil {
+	if err := etcdstore.ValidatePrefix(f.prefix); err != nil {
 		prefix = usageErrorf("--prefix: %v", err)
 	}
 	return errors.Join(prefix, f.etcdConnection.complete())
@@ -87,9 +88,9 @@ func (f *etcdFlags) notFound(route string) error {
 }
 
 // withRoutes is withEtcd with the routes in etcd.
-func withRoutes(cmd *cobra.Command, f *etcdFlags, out *outputFlag, do func(context.Context, *resolver.RouteStore) error) error {
+func withRoutes(cmd *cobra.Command, f *etcdFlags, out *outputFlag, do func(context.Context, *etcdstore.Routes) error) error {
 	return withEtcd(cmd, f, out, func(ctx context.Context, cli *clientv3.Client) error {
-		return do(ctx, resolver.NewRouteStore(cli, f.prefix, handler.CompileRoute))
+		return do(ctx, etcdstore.NewRoutes(cli, f.prefix, handler.CompileRoute))
 	})
 }
 
@@ -114,11 +115,11 @@ func withEtcd(cmd *cobra.Command, flags connectionFlags, out *outputFlag, do fun
 	}
 	defer cli.Close()
 	err = do(ctx, cli)
-	var unknown *resolver.UnknownOutcomeError
+	var unknown *etcdclient.UnknownOutcomeError
 	switch {
 	case errors.As(err, &unknown):
 		return f.unknown(ctx, unknown)
-	case resolver.IsUnavailable(err):
+	case etcdclient.IsUnavailable(err):
 		return f.unserved(ctx, cli, err)
 	}
 	return err
@@ -128,7 +129,7 @@ func withEtcd(cmd *cobra.Command, flags connectionFlags, out *outputFlag, do fun
 func (f *etcdConnection) connect(ctx context.Context) (*clientv3.Client, error) {
 	anonymous := f.client
 	anonymous.Username, anonymous.Password = "", ""
-	cli, err := resolver.NewEtcdClient(anonymous)
+	cli, err := etcdclient.New(anonymous)
 	if err != nil {
 		return nil, err
 	}
@@ -145,8 +146,8 @@ func (f *etcdConnection) connect(ctx context.Context) (*clientv3.Client, error) 
 		if end, ok := ctx.Deadline(); ok {
 			known.DialTimeout = max(time.Until(end), etcdRetry)
 		}
-		user, err := resolver.NewEtcdClient(known)
-		if !resolver.IsUnavailable(err) {
+		user, err := etcdclient.New(known)
+		if !etcdclient.IsUnavailable(err) {
 			return user, err
 		}
 		select {
@@ -171,7 +172,7 @@ func reach(ctx context.Context, cli *clientv3.Client) error {
 	tick := time.NewTicker(etcdRetry)
 	defer tick.Stop()
 	for {
-		err := resolver.ReachEtcd(ctx, cli)
+		err := etcdclient.Reach(ctx, cli)
 		if err == nil {
 			return nil
 		}
@@ -200,7 +201,7 @@ func (f *etcdConnection) unserved(ctx context.Context, cli *clientv3.Client, err
 	}
 	look, cancel := context.WithTimeout(context.WithoutCancel(ctx), startPatience)
 	defer cancel()
-	if gone := resolver.ReachEtcd(look, cli); gone != nil {
+	if gone := etcdclient.Reach(look, cli); gone != nil {
 		return f.unavailable(ctx, gone)
 	}
 	return fmt.Errorf("etcd at %s takes calls but did not serve this one (%s), so that nothing was changed: it may be electing a leader; try again, or with a longer --timeout",
@@ -208,7 +209,7 @@ func (f *etcdConnection) unserved(ctx context.Context, cli *clientv3.Client, err
 }
 
 // unknown is the error of a command that may have changed something or not.
-func (f *etcdConnection) unknown(ctx context.Context, unknown *resolver.UnknownOutcomeError) error {
+func (f *etcdConnection) unknown(ctx context.Context, unknown *etcdclient.UnknownOutcomeError) error {
 	what, look := fmt.Sprintf("%s %s", unknown.Kind, unknown.Name), fmt.Sprintf("%s get %s", unknown.Kind, unknown.Name)
 	switch {
 	case unknown.Name == "":

@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/etcdstore"
 )
 
 // newRouteCommand returns `framegate route`. Its subcommands work on the routes in etcd, which every framegate that
@@ -44,7 +44,7 @@ A file holds one route, or several under "routes:".`,
 // routeRun is one run of a command on the routes in etcd.
 type routeRun struct {
 	cmd   *cobra.Command
-	store *resolver.RouteStore
+	store *etcdstore.Routes
 	out   *outputFlag
 }
 
@@ -55,9 +55,9 @@ func onRoute(cmd *cobra.Command, format string, do func(ctx context.Context, run
 	var out outputFlag
 	cmd.Args = oneName
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return withRoutes(cmd, &etcd, &out, func(ctx context.Context, s *resolver.RouteStore) error {
+		return withRoutes(cmd, &etcd, &out, func(ctx context.Context, s *etcdstore.Routes) error {
 			err := do(ctx, routeRun{cmd: cmd, store: s, out: &out}, args[0])
-			if errors.Is(err, resolver.ErrNotFound) {
+			if errors.Is(err, etcdstore.ErrNotFound) {
 				return etcd.notFound(args[0])
 			}
 			return err

@@ -7,25 +7,27 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/etcdstore"
+	"github.com/framegate/framegate/resolver/match"
 	"github.com/framegate/framegate/resolver/plain"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 // warnOf tells on standard error what is doubtful about routes that were put.
-func warnOf(ctx context.Context, cmd *cobra.Command, s *resolver.RouteStore, put []*resolver.Route) {
-	writeUnreachable(cmd.ErrOrStderr(), "framegate: warning: ", resolver.UnreachableHealth(put))
+func warnOf(ctx context.Context, cmd *cobra.Command, s *etcdstore.Routes, put []*spec.Route) {
+	writeUnreachable(cmd.ErrOrStderr(), "framegate: warning: ", match.UnreachableHealth(put))
 	warnBypasses(ctx, cmd, s, put)
 }
 
 // writeUnreachable writes a line for each, after a prefix.
-func writeUnreachable(w io.Writer, prefix string, found []resolver.Unreachable) {
+func writeUnreachable(w io.Writer, prefix string, found []match.Unreachable) {
 	for _, u := range found {
 		fmt.Fprintf(w, "%s%s\n", prefix, plain.Line(u.String()))
 	}
 }
 
 // warnBypasses tells on standard error of the bypasses that routes which were put are part of.
-func warnBypasses(ctx context.Context, cmd *cobra.Command, s *resolver.RouteStore, put []*resolver.Route) {
+func warnBypasses(ctx context.Context, cmd *cobra.Command, s *etcdstore.Routes, put []*spec.Route) {
 	found, err := s.Bypasses(ctx, put)
 	if err != nil { // what was put is stored all the same
 		fmt.Fprintf(cmd.ErrOrStderr(), "framegate: warning: not compared with other routes: %s\n", oneLine(err))
@@ -35,7 +37,7 @@ func warnBypasses(ctx context.Context, cmd *cobra.Command, s *resolver.RouteStor
 }
 
 // writeBypasses writes a line for each, after a prefix.
-func writeBypasses(w io.Writer, prefix string, found []resolver.Bypass) {
+func writeBypasses(w io.Writer, prefix string, found []match.Bypass) {
 	for _, b := range found {
 		fmt.Fprintf(w, "%s%s\n", prefix, plain.Line(b.String()))
 	}

@@ -6,7 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/match"
 )
 
 const (
@@ -24,9 +24,9 @@ func TestRoute_WarnsOfCallsPastTheRulesOfAnotherRoute(t *testing.T) {
 	dry := "route all: would be created\n*: no route -> all (service e)\n" + bypassLine
 	require.Equal(t, dry, c.ok("put", "-f", all, "--dry-run"))
 	require.Equal(t, dry, c.ok("validate", "-f", all))
-	var plan resolver.Plan
+	var plan match.Plan
 	require.NoError(t, json.Unmarshal([]byte(c.ok("put", "-f", all, "--dry-run", "-o", "json")), &plan))
-	require.Equal(t, []resolver.Bypass{{Route: "all", Method: "*", Guard: "guard", Guards: "/e.E/*", Target: "service e"}}, plan.Bypasses)
+	require.Equal(t, []match.Bypass{{Route: "all", Method: "*", Guard: "guard", Guards: "/e.E/*", Target: "service e"}}, plan.Bypasses)
 
 	warns := func(want string, args ...string) {
 		t.Helper()

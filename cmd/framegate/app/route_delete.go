@@ -5,12 +5,13 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/etcdstore"
+	"github.com/framegate/framegate/resolver/match"
 )
 
 func newRouteDeleteCommand() *cobra.Command {
 	var revision revisionFlag
-	var conditions []resolver.WriteOption
+	var conditions []etcdstore.WriteOption
 	var dryRun bool
 	cmd := onRoute(&cobra.Command{
 		Use:   "delete NAME",
@@ -20,14 +21,14 @@ func newRouteDeleteCommand() *cobra.Command {
   framegate route rollback echo        # brings it back`,
 	}, outputTable, func(ctx context.Context, run routeRun, name string) error {
 		if dryRun {
-			return planChange(ctx, run.cmd, run.store, run.out, resolver.Change{Delete: []string{name}}, conditions...)
+			return planChange(ctx, run.cmd, run.store, run.out, match.Change{Delete: []string{name}}, conditions...)
 		}
 		found, err := run.store.Delete(ctx, name, conditions...)
 		if err != nil {
 			return err
 		}
 		if !found {
-			return resolver.ErrNotFound
+			return etcdstore.ErrNotFound
 		}
 		return run.out.writeDelete(run.cmd.OutOrStdout(), name)
 	})

@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 func addFileFlag(cmd *cobra.Command, file *string) {
@@ -17,7 +17,7 @@ func addFileFlag(cmd *cobra.Command, file *string) {
 const maxDocumentBytes = 64 << 20
 
 // readRoutes reads and validates the routes of the file that -f names. There is at least one.
-func readRoutes(cmd *cobra.Command, file string) ([]*resolver.Route, error) {
+func readRoutes(cmd *cobra.Command, file string) ([]*spec.Route, error) {
 	name, in := file, cmd.InOrStdin()
 	switch file {
 	case "":
@@ -39,7 +39,7 @@ func readRoutes(cmd *cobra.Command, file string) ([]*resolver.Route, error) {
 	if len(doc) > maxDocumentBytes {
 		return nil, fmt.Errorf("%s: more than %d bytes", name, maxDocumentBytes)
 	}
-	routes, err := resolver.ParseDocument(name, doc)
+	routes, err := spec.ParseDocument(name, doc)
 	if err == nil && len(routes) == 0 {
 		return nil, fmt.Errorf("%s: routes: empty, want at least one", name)
 	}

@@ -13,7 +13,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/etcdstore"
+	"github.com/framegate/framegate/resolver/match"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 func newRouteEditCommand() *cobra.Command {
@@ -34,11 +36,11 @@ last two cases the text stays in a file that the message names. --timeout is for
 			name := args[0]
 			var text []byte
 			var revision int64
-			err := withRoutes(cmd, &etcd, &out, func(ctx context.Context, s *resolver.RouteStore) (err error) {
+			err := withRoutes(cmd, &etcd, &out, func(ctx context.Context, s *etcdstore.Routes) (err error) {
 				text, revision, err = documentOf(ctx, s, name)
 				return err
 			})
-			if errors.Is(err, resolver.ErrNotFound) {
+			if errors.Is(err, etcdstore.ErrNotFound) {
 				return etcd.notFound(name)
 			}
 			if err != nil {
@@ -54,14 +56,14 @@ last two cases the text stays in a file that the message names. --timeout is for
 			}
 			if bytes.Equal(edited, text) {
 				d.drop()
-				return out.writeChanges(cmd.OutOrStdout(), []routeChange{{name, string(resolver.Unchanged), revision}})
+				return out.writeChanges(cmd.OutOrStdout(), []routeChange{{name, string(match.Unchanged), revision}})
 			}
 			result, err := storeDraft(cmd, &etcd, &out, name, edited, revision)
 			if err != nil {
 				return d.keep(err)
 			}
 			d.drop()
-			return out.writePut(cmd.OutOrStdout(), []resolver.PutResult{result})
+			return out.writePut(cmd.OutOrStdout(), []etcdstore.PutResult{result})
 		},
 	}
 	etcd.register(cmd)
@@ -70,9 +72,9 @@ last two cases the text stays in a file that the message names. --timeout is for
 }
 
 // documentOf returns the text of a route in etcd, good or bad, and its revision.
-func documentOf(ctx context.Context, s *resolver.RouteStore, name string) ([]byte, int64, error) {
+func documentOf(ctx context.Context, s *etcdstore.Routes, name string) ([]byte, int64, error) {
 	r, err := s.Get(ctx, name)
-	var bad *resolver.DocumentError
+	var bad *etcdstore.DocumentError
 	if errors.As(err, &bad) {
 		return bad.Document, bad.Revision, nil
 	}
@@ -84,17 +86,17 @@ func documentOf(ctx context.Context, s *resolver.RouteStore, name string) ([]byt
 }
 
 // storeDraft puts the route that text is, if nobody changed it since revision.
-func storeDraft(cmd *cobra.Command, etcd *etcdFlags, out *outputFlag, name string, text []byte, revision int64) (result resolver.PutResult, err error) {
-	r, err := resolver.ParseRoute(text)
+func storeDraft(cmd *cobra.Command, etcd *etcdFlags, out *outputFlag, name string, text []byte, revision int64) (result etcdstore.PutResult, err error) {
+	r, err := spec.ParseRoute(text)
 	if err == nil && r.Name != name {
 		err = fmt.Errorf("name: %q, want %q: to rename a route, put it under the new name and delete the old one", r.Name, name)
 	}
 	if err != nil {
 		return result, fmt.Errorf("route %s: %w", name, err)
 	}
-	err = withRoutes(cmd, etcd, out, func(ctx context.Context, s *resolver.RouteStore) error {
-		if result, err = s.Put(ctx, r, resolver.IfRevision(revision)); err == nil {
-			warnOf(ctx, cmd, s, []*resolver.Route{r})
+	err = withRoutes(cmd, etcd, out, func(ctx context.Context, s *etcdstore.Routes) error {
+		if result, err = s.Put(ctx, r, etcdstore.IfRevision(revision)); err == nil {
+			warnOf(ctx, cmd, s, []*spec.Route{r})
 		}
 		return err
 	})

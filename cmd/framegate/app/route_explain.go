@@ -12,7 +12,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/etcdstore"
+	"github.com/framegate/framegate/resolver/filesource"
+	"github.com/framegate/framegate/resolver/match"
 	"github.com/framegate/framegate/resolver/plain"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 // defaultListener is the name of a listener that the configuration gives none.
@@ -61,7 +65,7 @@ Exit code 1 says that no route takes the call: its client gets UNIMPLEMENTED.`,
 					return err
 				}
 			default:
-				err := withRoutes(cmd, &etcd, &out, func(ctx context.Context, s *resolver.RouteStore) error {
+				err := withRoutes(cmd, &etcd, &out, func(ctx context.Context, s *etcdstore.Routes) error {
 					routes, err := goodRoutes(ctx, cmd, s)
 					x.Explanation = explain(routes, req)
 					return err
@@ -90,7 +94,7 @@ Exit code 1 says that no route takes the call: its client gets UNIMPLEMENTED.`,
 // oneMethod wants the full name of a method.
 func oneMethod(cmd *cobra.Command, args []string) error {
 	if len(args) == 1 {
-		if p, err := resolver.ParsePattern(args[0]); err == nil && p.Kind == resolver.KindExact {
+		if p, err := spec.ParsePattern(args[0]); err == nil && p.Kind == spec.KindExact {
 			return nil
 		}
 	}
@@ -111,9 +115,9 @@ func (f *callFlags) register(cmd *cobra.Command) {
 }
 
 // request returns the call, or a usage error.
-func (f *callFlags) request(method string) (resolver.Request, error) {
-	req := resolver.Request{Listener: f.listener, Method: method, Authority: f.authority, Header: map[string][]string{}}
-	if !resolver.ValidName(f.listener) {
+func (f *callFlags) request(method string) (spec.Request, error) {
+	req := spec.Request{Listener: f.listener, Method: method, Authority: f.authority, Header: map[string][]string{}}
+	if !spec.ValidName(f.listener) {
 		return req, usageErrorf("--listener: %q, want the name of a listener", f.listener)
 	}
 	for _, h := range f.headers {
@@ -128,7 +132,7 @@ func (f *callFlags) request(method string) (resolver.Request, error) {
 }
 
 // explain asks the framegate which route a call gets there, and waits for the answer for at most timeout.
-func (f *adminFlags) explain(ctx context.Context, timeout time.Duration, req resolver.Request) (x explanation, err error) {
+func (f *adminFlags) explain(ctx context.Context, timeout time.Duration, req spec.Request) (x explanation, err error) {
 	u, err := f.path("/v1/explain")
 	if err != nil {
 		return x, err
@@ -159,18 +163,18 @@ type explainedTarget struct {
 	Name    string `json:"name" yaml:"name,omitempty"`
 }
 
-func explain(routes []*resolver.Route, req resolver.Request) resolver.Explanation {
+func explain(routes []*spec.Route, req spec.Request) resolver.Explanation {
 	r := resolver.New()
-	r.Apply(resolver.SourceFile, resolver.Bind(routes...))
+	r.Apply(filesource.Name, resolver.Bind(routes...))
 	x := r.Explain(req)
-	if resolver.OwnMethod(req.Method) {
+	if match.OwnMethod(req.Method) {
 		x.Own = "a listener answers it itself unless its configuration says health: routed"
 	}
 	return x
 }
 
 // goodRoutes returns the routes in etcd, and tells on standard error of those that are bad.
-func goodRoutes(ctx context.Context, cmd *cobra.Command, s *resolver.RouteStore) ([]*resolver.Route, error) {
+func goodRoutes(ctx context.Context, cmd *cobra.Command, s *etcdstore.Routes) ([]*spec.Route, error) {
 	stored, bad, err := s.List(ctx)
 	if err != nil {
 		return nil, err
@@ -178,7 +182,7 @@ func goodRoutes(ctx context.Context, cmd *cobra.Command, s *resolver.RouteStore)
 	for _, b := range bad {
 		fmt.Fprintf(cmd.ErrOrStderr(), "framegate: %s; a framegate may have an earlier version in force, see --admin\n", oneLine(b))
 	}
-	routes := make([]*resolver.Route, len(stored))
+	routes := make([]*spec.Route, len(stored))
 	for i, r := range stored {
 		routes[i] = r.Route
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"gopkg.in/yaml.v3"
 
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 const explainRoutes = `routes:
@@ -84,7 +84,7 @@ func TestRoute_ExplainSaysWhichRouteACallGetsAndWhy(t *testing.T) {
 // adminServer answers as the admin server of a framegate with explainRoutes does, and wants the token "secret".
 func adminServer(t *testing.T, seen *url.Values) string {
 	t.Helper()
-	routes, err := resolver.ParseRoutes([]byte(explainRoutes))
+	routes, err := spec.ParseRoutes([]byte(explainRoutes))
 	require.NoError(t, err)
 	refuse := func(w http.ResponseWriter, status int, reason, message string) {
 		w.WriteHeader(status)
@@ -108,7 +108,7 @@ func adminServer(t *testing.T, seen *url.Values) string {
 			if seen.Get("method") == "/host.S/M" {
 				address = ""
 			}
-			x := explain(routes, resolver.Request{Listener: "main", Method: r.URL.Query().Get("method")})
+			x := explain(routes, spec.Request{Listener: "main", Method: r.URL.Query().Get("method")})
 			_ = json.NewEncoder(w).Encode(map[string]any{
 				"chosen": x.Chosen, "stronger": x.Stronger, "backends": x.Backends,
 				"target": map[string]string{"backend": "stable", "address": address},

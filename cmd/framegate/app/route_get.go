@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/etcdstore"
 )
 
 func newRouteGetCommand() *cobra.Command {
@@ -36,7 +36,7 @@ document that can be put: bad routes are not in it, and are named on standard er
   framegate route list -o yaml > routes.yaml`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withRoutes(cmd, &etcd, &out, func(ctx context.Context, s *resolver.RouteStore) error {
+			return withRoutes(cmd, &etcd, &out, func(ctx context.Context, s *etcdstore.Routes) error {
 				routes, bad, err := s.List(ctx)
 				if err != nil {
 					return err

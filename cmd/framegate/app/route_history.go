@@ -8,8 +8,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/etcdstore"
 	"github.com/framegate/framegate/resolver/plain"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 func newRouteHistoryCommand() *cobra.Command {
@@ -49,7 +50,7 @@ any other: the next rollback undoes it.`,
 			return err
 		}
 		if stored, err := run.store.Get(ctx, name); err == nil {
-			warnOf(ctx, run.cmd, run.store, []*resolver.Route{stored.Route})
+			warnOf(ctx, run.cmd, run.store, []*spec.Route{stored.Route})
 		}
 		return run.out.writeRollback(run.cmd.OutOrStdout(), result)
 	})
@@ -71,13 +72,13 @@ type historyDoc struct {
 }
 
 type versionDoc struct {
-	Revision int64           `yaml:"revision"`
-	Change   string          `yaml:"change"`
-	Route    *resolver.Route `yaml:"route,omitempty"`
-	Error    string          `yaml:"error,omitempty"`
+	Revision int64       `yaml:"revision"`
+	Change   string      `yaml:"change"`
+	Route    *spec.Route `yaml:"route,omitempty"`
+	Error    string      `yaml:"error,omitempty"`
 }
 
-func (o *outputFlag) writeHistory(w io.Writer, h *resolver.History) error {
+func (o *outputFlag) writeHistory(w io.Writer, h *etcdstore.History) error {
 	doc := historyDoc{Name: h.Name, Compacted: h.Compacted}
 	for _, v := range h.Versions {
 		version := versionDoc{Revision: v.Revision, Change: string(v.Change), Route: v.Route}
@@ -108,7 +109,7 @@ func (o *outputFlag) writeHistory(w io.Writer, h *resolver.History) error {
 	return err
 }
 
-func (o *outputFlag) writeRollback(w io.Writer, r resolver.RollbackResult) error {
+func (o *outputFlag) writeRollback(w io.Writer, r etcdstore.RollbackResult) error {
 	if o.format != outputTable {
 		return o.write(w, struct {
 			Name     string `yaml:"name"`

@@ -9,8 +9,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/etcdstore"
 	"github.com/framegate/framegate/resolver/plain"
+	"github.com/framegate/framegate/resolver/spec"
 	"github.com/framegate/framegate/resolver/strict"
 )
 
@@ -65,7 +66,7 @@ type routeChange struct {
 	Revision int64  `yaml:"revision,omitempty"`
 }
 
-func (o *outputFlag) writePut(w io.Writer, results []resolver.PutResult) error {
+func (o *outputFlag) writePut(w io.Writer, results []etcdstore.PutResult) error {
 	changes := make([]routeChange, len(results))
 	for i, r := range results {
 		changes[i] = routeChange{Name: r.Name, Outcome: string(r.Outcome), Revision: r.Revision}
@@ -98,18 +99,18 @@ func inRevision(revision int64) string {
 }
 
 // writeRoute prints a route; as JSON or YAML it is a document that can be put.
-func (o *outputFlag) writeRoute(w io.Writer, r *resolver.StoredRoute) error {
+func (o *outputFlag) writeRoute(w io.Writer, r *etcdstore.StoredRoute) error {
 	if o.format != outputTable {
 		return o.write(w, r.Route)
 	}
-	return writeTable(w, []*resolver.StoredRoute{r}, nil)
+	return writeTable(w, []*etcdstore.StoredRoute{r}, nil)
 }
 
 // writeRoutes prints routes as JSON or YAML: a document that can be put.
-func (o *outputFlag) writeRoutes(w io.Writer, routes []*resolver.StoredRoute) error {
+func (o *outputFlag) writeRoutes(w io.Writer, routes []*etcdstore.StoredRoute) error {
 	list := struct {
-		Routes []*resolver.Route `yaml:"routes"`
-	}{Routes: []*resolver.Route{}}
+		Routes []*spec.Route `yaml:"routes"`
+	}{Routes: []*spec.Route{}}
 	for _, r := range routes {
 		list.Routes = append(list.Routes, r.Route)
 	}
@@ -117,7 +118,7 @@ func (o *outputFlag) writeRoutes(w io.Writer, routes []*resolver.StoredRoute) er
 }
 
 // writeTable prints a row for each route and each bad document, by name.
-func writeTable(w io.Writer, routes []*resolver.StoredRoute, bad []*resolver.DocumentError) error {
+func writeTable(w io.Writer, routes []*etcdstore.StoredRoute, bad []*etcdstore.DocumentError) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "NAME\tMODE\tPRIORITY\tREVISION\tROUTE")
 	for len(routes) > 0 || len(bad) > 0 {
@@ -135,7 +136,7 @@ func writeTable(w io.Writer, routes []*resolver.StoredRoute, bad []*resolver.Doc
 
 // plainName is the name of a document by other hands, in quotes if no route can have it.
 func plainName(name string) string {
-	if resolver.ValidName(name) {
+	if spec.ValidName(name) {
 		return name
 	}
 	return strconv.Quote(name)

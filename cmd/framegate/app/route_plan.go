@@ -13,8 +13,11 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/framegate/framegate/handler"
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/etcdstore"
+	"github.com/framegate/framegate/resolver/filesource"
+	"github.com/framegate/framegate/resolver/match"
 	"github.com/framegate/framegate/resolver/plain"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 func newRouteValidateCommand() *cobra.Command {
@@ -36,8 +39,8 @@ checks those for a schema in that etcd, and prints what a put of the file would 
 				return err
 			}
 			if etcdNamed(cmd) {
-				return withRoutes(cmd, &etcd, &out, func(ctx context.Context, s *resolver.RouteStore) error {
-					return planChange(ctx, cmd, s, &out, resolver.Change{Put: routes})
+				return withRoutes(cmd, &etcd, &out, func(ctx context.Context, s *etcdstore.Routes) error {
+					return planChange(ctx, cmd, s, &out, match.Change{Put: routes})
 				})
 			}
 			if err := out.validate(); err != nil {
@@ -46,8 +49,8 @@ checks those for a schema in that etcd, and prints what a put of the file would 
 			if err := checkRules(cmd.Context(), file, routes); err != nil {
 				return err
 			}
-			writeUnreachable(cmd.ErrOrStderr(), "framegate: warning: ", resolver.UnreachableHealth(routes))
-			writeBypasses(cmd.ErrOrStderr(), "framegate: warning: ", resolver.Bypasses(nil, routes))
+			writeUnreachable(cmd.ErrOrStderr(), "framegate: warning: ", match.UnreachableHealth(routes))
+			writeBypasses(cmd.ErrOrStderr(), "framegate: warning: ", match.Bypasses(nil, routes))
 			valid := make([]routeChange, len(routes))
 			for i, r := range routes {
 				valid[i] = routeChange{Name: r.Name, Outcome: "valid"}
@@ -62,10 +65,10 @@ checks those for a schema in that etcd, and prints what a put of the file would 
 }
 
 // checkRules says what is wrong with the rules of the routes of a file.
-func checkRules(ctx context.Context, file string, routes []*resolver.Route) error {
+func checkRules(ctx context.Context, file string, routes []*spec.Route) error {
 	var errs []error
 	for _, r := range routes {
-		s, err := resolver.LoadSchema(ctx, filepath.Dir(file), r)
+		s, err := filesource.LoadSchema(ctx, filepath.Dir(file), r)
 		if err == nil {
 			_, err = handler.CompileRoute(r, s)
 		}
@@ -89,27 +92,27 @@ func addDryRunFlag(cmd *cobra.Command, dryRun *bool) {
 }
 
 // planChange prints what change would do. A deletion of a route that does not exist is resolver.ErrNotFound.
-func planChange(ctx context.Context, cmd *cobra.Command, s *resolver.RouteStore, out *outputFlag, change resolver.Change, conditions ...resolver.WriteOption) error {
+func planChange(ctx context.Context, cmd *cobra.Command, s *etcdstore.Routes, out *outputFlag, change match.Change, conditions ...etcdstore.WriteOption) error {
 	plan, err := s.Plan(ctx, change, conditions...)
 	if err != nil {
 		return err
 	}
 	for _, r := range plan.Routes {
-		if r.Outcome == resolver.NotFound {
-			return resolver.ErrNotFound
+		if r.Outcome == match.NotFound {
+			return etcdstore.ErrNotFound
 		}
 	}
 	return out.writePlan(cmd.OutOrStdout(), plan)
 }
 
-func (o *outputFlag) writePlan(w io.Writer, plan *resolver.Plan) error {
+func (o *outputFlag) writePlan(w io.Writer, plan *match.Plan) error {
 	if o.format != outputTable {
 		return o.write(w, plan)
 	}
 	var b strings.Builder
 	for _, r := range plan.Routes {
 		what := "would be " + string(r.Outcome)
-		if r.Outcome == resolver.Unchanged {
+		if r.Outcome == match.Unchanged {
 			what = string(r.Outcome)
 		}
 		if len(r.Keys) > 0 {
@@ -133,7 +136,7 @@ func (o *outputFlag) writePlan(w io.Writer, plan *resolver.Plan) error {
 	return err
 }
 
-func takersLine(takers []resolver.Taker) string {
+func takersLine(takers []match.Taker) string {
 	if len(takers) == 0 {
 		return "no route"
 	}

@@ -5,7 +5,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/etcdstore"
+	"github.com/framegate/framegate/resolver/match"
 )
 
 func newRoutePutCommand() *cobra.Command {
@@ -41,9 +42,9 @@ that take its calls now -> then, strongest first; a route that no call would eve
 			if err != nil {
 				return err
 			}
-			return withRoutes(cmd, &etcd, &out, func(ctx context.Context, s *resolver.RouteStore) error {
+			return withRoutes(cmd, &etcd, &out, func(ctx context.Context, s *etcdstore.Routes) error {
 				if dryRun {
-					return planChange(ctx, cmd, s, &out, resolver.Change{Put: routes}, conditions...)
+					return planChange(ctx, cmd, s, &out, match.Change{Put: routes}, conditions...)
 				}
 				results, err := s.PutAll(ctx, routes, conditions...)
 				if err != nil {
@@ -72,12 +73,12 @@ func (r *revisionFlag) register(cmd *cobra.Command, usage string) {
 }
 
 // conditions returns the condition that the flag states, if it was given.
-func (r *revisionFlag) conditions(cmd *cobra.Command) ([]resolver.WriteOption, error) {
+func (r *revisionFlag) conditions(cmd *cobra.Command) ([]etcdstore.WriteOption, error) {
 	if !cmd.Flags().Changed(revisionFlagName) {
 		return nil, nil
 	}
 	if r.revision < 0 {
 		return nil, usageErrorf("--%s: %d, want a revision as in route list", revisionFlagName, r.revision)
 	}
-	return []resolver.WriteOption{resolver.IfRevision(r.revision)}, nil
+	return []etcdstore.WriteOption{etcdstore.IfRevision(r.revision)}, nil
 }

@@ -17,7 +17,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"gopkg.in/yaml.v3"
 
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/etcdclient"
 	"github.com/framegate/framegate/resolver/etcdserver"
 )
 
@@ -52,7 +52,7 @@ func (c *routeCLI) ok(args ...string) string {
 
 func (c *routeCLI) client() *clientv3.Client {
 	c.t.Helper()
-	cli, err := resolver.NewEtcdClient(resolver.EtcdClientConfig{Endpoints: []string{c.endpoint}})
+	cli, err := etcdclient.New(etcdclient.Config{Endpoints: []string{c.endpoint}})
 	require.NoError(c.t, err)
 	c.t.Cleanup(func() { _ = cli.Close() })
 	return cli

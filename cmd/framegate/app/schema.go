@@ -10,8 +10,10 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/framegate/framegate/handler"
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/etcdstore"
+	"github.com/framegate/framegate/resolver/match"
 	"github.com/framegate/framegate/resolver/schema"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 // newSchemaCommand returns `framegate schema`. Its subcommands work on the schemas in etcd, which routes name with
@@ -35,14 +37,14 @@ A route in struct mode names one with "schema: {name: NAME}"; a change applies t
 }
 
 // withSchemas is withEtcd with the schemas in etcd.
-func withSchemas(cmd *cobra.Command, f *etcdFlags, out *outputFlag, do func(context.Context, *resolver.SchemaStore) error) error {
+func withSchemas(cmd *cobra.Command, f *etcdFlags, out *outputFlag, do func(context.Context, *etcdstore.Schemas) error) error {
 	return withEtcd(cmd, f, out, func(ctx context.Context, cli *clientv3.Client) error {
-		return do(ctx, resolver.NewSchemaStore(cli, f.prefix, handler.CompileRoute))
+		return do(ctx, etcdstore.NewSchemas(cli, f.prefix, handler.CompileRoute))
 	})
 }
 
 // onSchema makes cmd a command that does something with one schema in etcd, as onRoute does with a route.
-func onSchema(cmd *cobra.Command, do func(ctx context.Context, s *resolver.SchemaStore, out *outputFlag, name string) error) *cobra.Command {
+func onSchema(cmd *cobra.Command, do func(ctx context.Context, s *etcdstore.Schemas, out *outputFlag, name string) error) *cobra.Command {
 	var etcd etcdFlags
 	var out outputFlag
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
@@ -52,9 +54,9 @@ func onSchema(cmd *cobra.Command, do func(ctx context.Context, s *resolver.Schem
 		return nil
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return withSchemas(cmd, &etcd, &out, func(ctx context.Context, s *resolver.SchemaStore) error {
+		return withSchemas(cmd, &etcd, &out, func(ctx context.Context, s *etcdstore.Schemas) error {
 			err := do(ctx, s, &out, args[0])
-			if errors.Is(err, resolver.ErrNotFound) {
+			if errors.Is(err, etcdstore.ErrNotFound) {
 				return fmt.Errorf("schema %s: not found in etcd at %s", args[0], etcd.endpoints())
 			}
 			return err
@@ -77,7 +79,7 @@ does not fit it: the rule and the field are named.`,
   framegate schema put shop -f shop/v1/shop.proto -I proto
   framegate schema put shop -f shop.binpb`,
 	}
-	onSchema(cmd, func(ctx context.Context, s *resolver.SchemaStore, out *outputFlag, name string) error {
+	onSchema(cmd, func(ctx context.Context, s *etcdstore.Schemas, out *outputFlag, name string) error {
 		doc, err := schema.Load(ctx, files, imports)
 		if err != nil {
 			return err
@@ -92,7 +94,7 @@ does not fit it: the rule and the field are named.`,
 		if len(files) == 0 {
 			return usageErrorf("--file: missing, want a .proto file or a FileDescriptorSet")
 		}
-		if err := resolver.ValidateName(args[0]); err != nil {
+		if err := spec.ValidateName(args[0]); err != nil {
 			return usageErrorf("NAME: %v", err)
 		}
 		return nil
@@ -110,7 +112,7 @@ func newSchemaGetCommand() *cobra.Command {
 		Example: `  framegate schema get shop
   framegate schema get shop --descriptors shop.binpb`,
 	}
-	onSchema(cmd, func(ctx context.Context, s *resolver.SchemaStore, out *outputFlag, name string) error {
+	onSchema(cmd, func(ctx context.Context, s *etcdstore.Schemas, out *outputFlag, name string) error {
 		st, err := s.Get(ctx, name)
 		if err != nil {
 			return err
@@ -136,7 +138,7 @@ func newSchemaListCommand() *cobra.Command {
 		Example: "  framegate schema list",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withSchemas(cmd, &etcd, &out, func(ctx context.Context, s *resolver.SchemaStore) error {
+			return withSchemas(cmd, &etcd, &out, func(ctx context.Context, s *etcdstore.Schemas) error {
 				all, err := s.List(ctx)
 				if err != nil {
 					return err
@@ -162,14 +164,14 @@ func newSchemaDeleteCommand() *cobra.Command {
 		Short:   "Remove a schema that no route uses from etcd",
 		Example: "  framegate schema delete shop",
 	}
-	return onSchema(cmd, func(ctx context.Context, s *resolver.SchemaStore, out *outputFlag, name string) error {
+	return onSchema(cmd, func(ctx context.Context, s *etcdstore.Schemas, out *outputFlag, name string) error {
 		found, err := s.Delete(ctx, name)
 		if err == nil && !found {
-			err = resolver.ErrNotFound
+			err = etcdstore.ErrNotFound
 		}
 		if err != nil {
 			return err
 		}
-		return out.writeSchemaChange(cmd.OutOrStdout(), schemaChange{Name: name, Outcome: resolver.Deleted})
+		return out.writeSchemaChange(cmd.OutOrStdout(), schemaChange{Name: name, Outcome: match.Deleted})
 	})
 }

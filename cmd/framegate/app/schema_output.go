@@ -5,15 +5,16 @@ import (
 	"io"
 	"text/tabwriter"
 
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/etcdstore"
+	"github.com/framegate/framegate/resolver/match"
 	"github.com/framegate/framegate/resolver/plain"
 )
 
 // schemaChange is what became of a schema.
 type schemaChange struct {
-	Name     string           `yaml:"name"`
-	Outcome  resolver.Outcome `yaml:"outcome"`
-	Revision int64            `yaml:"revision,omitempty"`
+	Name     string        `yaml:"name"`
+	Outcome  match.Outcome `yaml:"outcome"`
+	Revision int64         `yaml:"revision,omitempty"`
 }
 
 func (o *outputFlag) writeSchemaChange(w io.Writer, c schemaChange) error {
@@ -31,12 +32,12 @@ type listedSchema struct {
 	Methods  []string `yaml:"methods"`
 }
 
-func listSchema(st resolver.StoredSchema) listedSchema {
+func listSchema(st etcdstore.StoredSchema) listedSchema {
 	return listedSchema{Name: st.Name, Revision: st.Revision, Methods: st.Schema.Methods()}
 }
 
 // writeSchema prints the methods of a good schema.
-func (o *outputFlag) writeSchema(w io.Writer, st resolver.StoredSchema) error {
+func (o *outputFlag) writeSchema(w io.Writer, st etcdstore.StoredSchema) error {
 	if o.format != outputTable {
 		return o.write(w, listSchema(st))
 	}
@@ -57,7 +58,7 @@ func streamMark(streaming bool) string {
 }
 
 // writeSchemas prints the good schemas.
-func (o *outputFlag) writeSchemas(w io.Writer, all []resolver.StoredSchema) error {
+func (o *outputFlag) writeSchemas(w io.Writer, all []etcdstore.StoredSchema) error {
 	if o.format != outputTable {
 		list := struct {
 			Schemas []listedSchema `yaml:"schemas"`

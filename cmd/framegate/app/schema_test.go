@@ -9,7 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/etcdstore"
 	"github.com/framegate/framegate/resolver/schema"
 )
 
@@ -86,7 +86,7 @@ func (c *schemaCLI) fails(code int, args ...string) string {
 
 func (c *schemaCLI) putRaw(name string, doc []byte) {
 	c.t.Helper()
-	_, err := c.client().Put(c.t.Context(), resolver.DefaultPrefix+"/schemas/"+name, string(doc))
+	_, err := c.client().Put(c.t.Context(), etcdstore.DefaultPrefix+"/schemas/"+name, string(doc))
 	require.NoError(c.t, err)
 }
 

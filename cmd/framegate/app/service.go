@@ -8,7 +8,8 @@ import (
 	"github.com/spf13/cobra"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/etcdstore"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 // newServiceCommand returns `framegate service`. Its subcommands work on the instances of services in etcd, which
@@ -46,21 +47,21 @@ func (f *serviceFlags) register(cmd *cobra.Command) {
 }
 
 func (f *serviceFlags) registerPrefix(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.prefix, "service-prefix", resolver.DefaultServicePrefix, "what the keys of services in etcd start with")
+	cmd.Flags().StringVar(&f.prefix, "service-prefix", etcdstore.DefaultServicePrefix, "what the keys of services in etcd start with")
 }
 
 func (f *serviceFlags) complete() error {
 	var prefix error
-	if err := resolver.ValidateServicePrefix(f.prefix); err != nil {
+	if err := etcdstore.ValidateServicePrefix(f.prefix); err != nil {
 		prefix = usageErrorf("--service-prefix: %v", err)
 	}
 	return errors.Join(prefix, f.etcdConnection.complete())
 }
 
 // withServices is withEtcd with the services in etcd.
-func withServices(cmd *cobra.Command, f *serviceFlags, out *outputFlag, do func(context.Context, *resolver.ServiceStore) error) error {
+func withServices(cmd *cobra.Command, f *serviceFlags, out *outputFlag, do func(context.Context, *etcdstore.Services) error) error {
 	return withEtcd(cmd, f, out, func(ctx context.Context, cli *clientv3.Client) error {
-		return do(ctx, resolver.NewServiceStore(cli, f.prefix))
+		return do(ctx, etcdstore.NewServices(cli, f.prefix))
 	})
 }
 
@@ -74,7 +75,7 @@ func newServiceListCommand() *cobra.Command {
   framegate service list echo -o json`,
 		Args: atMostOneService,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withServices(cmd, &etcd, &out, func(ctx context.Context, s *resolver.ServiceStore) error {
+			return withServices(cmd, &etcd, &out, func(ctx context.Context, s *etcdstore.Services) error {
 				services, bad, err := s.List(ctx)
 				if err != nil {
 					return err
@@ -101,14 +102,14 @@ func newServiceListCommand() *cobra.Command {
 }
 
 // ofService returns what belongs to the service of that name.
-func ofService(name, prefix string, services []resolver.ServiceInstances, bad []*resolver.InstanceError) (of []resolver.ServiceInstances, badOf []*resolver.InstanceError) {
+func ofService(name, prefix string, services []etcdstore.ServiceInstances, bad []*etcdstore.InstanceError) (of []etcdstore.ServiceInstances, badOf []*etcdstore.InstanceError) {
 	for _, s := range services {
 		if s.Service == name {
 			of = append(of, s)
 		}
 	}
 	for _, b := range bad {
-		if service, _, _ := resolver.SplitServiceKey(prefix, b.Key); service == name {
+		if service, _, _ := etcdstore.SplitServiceKey(prefix, b.Key); service == name {
 			badOf = append(badOf, b)
 		}
 	}
@@ -116,7 +117,7 @@ func ofService(name, prefix string, services []resolver.ServiceInstances, bad []
 }
 
 func atMostOneService(cmd *cobra.Command, args []string) error {
-	if len(args) > 1 || len(args) == 1 && resolver.ValidServiceName(args[0]) != nil {
+	if len(args) > 1 || len(args) == 1 && spec.ValidServiceName(args[0]) != nil {
 		return usageErrorf("%s: arguments %q, want the NAME of one service or nothing", cmd.CommandPath(), args)
 	}
 	return nil
@@ -137,7 +138,7 @@ it again: stop that instead.`,
 			if err := errors.Join(checkServiceName(name), checkAddress(address)); err != nil {
 				return err
 			}
-			return withServices(cmd, &etcd, &out, func(ctx context.Context, s *resolver.ServiceStore) error {
+			return withServices(cmd, &etcd, &out, func(ctx context.Context, s *etcdstore.Services) error {
 				found, err := s.Deregister(ctx, name, address)
 				if err != nil {
 					return err
@@ -161,7 +162,7 @@ func addInstanceFlags(cmd *cobra.Command, name, address *string) {
 }
 
 func checkServiceName(name string) error {
-	if err := resolver.ValidServiceName(name); err != nil {
+	if err := spec.ValidServiceName(name); err != nil {
 		return usageErrorf("--name: %v", err)
 	}
 	return nil

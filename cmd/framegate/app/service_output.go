@@ -9,8 +9,9 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/etcdstore"
 	"github.com/framegate/framegate/resolver/plain"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 // instanceChange is what became of an instance.
@@ -54,13 +55,13 @@ type listedService struct {
 }
 
 type listedInstance struct {
-	resolver.Instance `yaml:",inline"`
-	TTL               time.Duration `yaml:"ttl,omitempty"` // left
-	Revision          int64         `yaml:"revision"`
+	spec.Instance `yaml:",inline"`
+	TTL           time.Duration `yaml:"ttl,omitempty"` // left
+	Revision      int64         `yaml:"revision"`
 }
 
 // writeServices prints services with what their leases have left.
-func (o *outputFlag) writeServices(w io.Writer, services []resolver.ServiceInstances) error {
+func (o *outputFlag) writeServices(w io.Writer, services []etcdstore.ServiceInstances) error {
 	if o.format == outputTable {
 		return writeServiceTable(w, services)
 	}
@@ -77,7 +78,7 @@ func (o *outputFlag) writeServices(w io.Writer, services []resolver.ServiceInsta
 	return o.write(w, list)
 }
 
-func writeServiceTable(w io.Writer, services []resolver.ServiceInstances) error {
+func writeServiceTable(w io.Writer, services []etcdstore.ServiceInstances) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "SERVICE\tADDRESS\tWEIGHT\tTTL\tTAGS")
 	for _, s := range services {
@@ -89,7 +90,7 @@ func writeServiceTable(w io.Writer, services []resolver.ServiceInstances) error 
 }
 
 // shownTTL is "none" for an instance that stays until it is removed.
-func shownTTL(in resolver.RegisteredInstance) string {
+func shownTTL(in etcdstore.RegisteredInstance) string {
 	if in.Lease == 0 {
 		return "none"
 	}

@@ -16,7 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/spec"
 	"github.com/framegate/framegate/test/loopback"
 	"github.com/framegate/framegate/test/testlog"
 )
@@ -67,14 +67,14 @@ func (c *serviceCLI) eventually(instances int) {
 }
 
 // stay checks for a while that the instance is there.
-func (c *serviceCLI) stay(long time.Duration, want resolver.Instance) {
+func (c *serviceCLI) stay(long time.Duration, want spec.Instance) {
 	c.t.Helper()
 	for until := time.Now().Add(long); time.Now().Before(until); time.Sleep(20 * time.Millisecond) {
-		require.Equal(c.t, []resolver.Instance{want}, c.instances())
+		require.Equal(c.t, []spec.Instance{want}, c.instances())
 	}
 }
 
-var echoAt9001 = resolver.Instance{Address: "127.0.0.1:9001", Weight: 10}
+var echoAt9001 = spec.Instance{Address: "127.0.0.1:9001", Weight: 10}
 
 func TestServiceRegister_StaysUntilSIGTERM(t *testing.T) {
 	t.Parallel()
@@ -84,7 +84,7 @@ func TestServiceRegister_StaysUntilSIGTERM(t *testing.T) {
 			c := newServiceCLI(t)
 			p := startRegister(t, c.endpoint, "--weight", "20", "--tags", "cluster=a,zone=1", "--ttl", "4s")
 			require.Equal(t, "service echo: 127.0.0.1:9001 registered (revision 2)\n", p.line(t))
-			c.stay(9*time.Second, resolver.Instance{Address: "127.0.0.1:9001", Weight: 20, Tags: map[string]string{"cluster": "a", "zone": "1"}})
+			c.stay(9*time.Second, spec.Instance{Address: "127.0.0.1:9001", Weight: 20, Tags: map[string]string{"cluster": "a", "zone": "1"}})
 			require.NoError(t, p.cmd.Process.Signal(sig))
 			require.Zero(t, p.end(t))
 			require.Empty(t, c.instances())

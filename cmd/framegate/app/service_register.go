@@ -11,8 +11,10 @@ import (
 	"github.com/spf13/cobra"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/etcdclient"
+	"github.com/framegate/framegate/resolver/etcdstore"
 	"github.com/framegate/framegate/resolver/plain"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 func newServiceRegisterCommand() *cobra.Command {
@@ -48,7 +50,7 @@ and ` + adminTokenEnv + ` in its environment.`,
 		},
 	}
 	addInstanceFlags(cmd, &f.name, &f.instance.Address)
-	cmd.Flags().IntVar(&f.instance.Weight, "weight", resolver.DefaultInstanceWeight, "share of the service's calls, beside the weights of its other instances")
+	cmd.Flags().IntVar(&f.instance.Weight, "weight", spec.DefaultInstanceWeight, "share of the service's calls, beside the weights of its other instances")
 	cmd.Flags().StringToStringVar(&f.instance.Tags, "tags", nil, "tags that backends select by, k=v,k=v")
 	cmd.Flags().DurationVar(&f.ttl, "ttl", 10*time.Second, "how long the instance stays registered after this process died, 1s to 24h in whole seconds")
 	f.etcd.registerClient(cmd)
@@ -73,7 +75,7 @@ type registerFlags struct {
 	etcd     serviceFlags
 	out      outputFlag
 	name     string
-	instance resolver.Instance
+	instance spec.Instance
 	ttl      time.Duration
 }
 
@@ -83,7 +85,7 @@ func (f *registerFlags) complete() error {
 	if err := f.instance.Validate(); err != nil {
 		errs = append(errs, usageErrorf("%v", err))
 	}
-	if err := resolver.ValidateInstanceTTL(f.ttl); err != nil {
+	if err := etcdstore.ValidateInstanceTTL(f.ttl); err != nil {
 		errs = append(errs, usageErrorf("--ttl: %v", err))
 	}
 	return errors.Join(errs...)
@@ -96,7 +98,7 @@ func (f *registerFlags) keep(ctx context.Context, log *slog.Logger, out io.Write
 		return
 	}
 	defer cli.Close()
-	r := resolver.NewRegistration(resolver.NewServiceStore(cli, f.etcd.prefix), f.name, f.instance, f.ttl, log)
+	r := etcdstore.NewRegistration(etcdstore.NewServices(cli, f.etcd.prefix), f.name, f.instance, f.ttl, log)
 	done := make(chan struct{})
 	var teller sync.WaitGroup
 	teller.Go(func() {
@@ -120,7 +122,7 @@ const clientRetry = time.Second
 // client returns a client of etcd, nil if ctx ends before there is one. An etcd with users has to be there for that.
 func (f *registerFlags) client(ctx context.Context, log *slog.Logger) *clientv3.Client {
 	for logged := false; ; logged = true {
-		cli, err := resolver.NewEtcdClient(f.etcd.client)
+		cli, err := etcdclient.New(f.etcd.client)
 		if err == nil {
 			return cli
 		}

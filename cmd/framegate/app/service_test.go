@@ -8,8 +8,10 @@ import (
 	"github.com/stretchr/testify/require"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/etcdclient"
 	"github.com/framegate/framegate/resolver/etcdserver"
+	"github.com/framegate/framegate/resolver/etcdstore"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 // serviceCLI runs `framegate service ...` against an etcd of its own.
@@ -18,7 +20,7 @@ type serviceCLI struct {
 	endpoint string
 	server   *etcdserver.Server
 	cli      *clientv3.Client
-	store    *resolver.ServiceStore
+	store    *etcdstore.Services
 }
 
 func newServiceCLI(t *testing.T) *serviceCLI {
@@ -26,25 +28,25 @@ func newServiceCLI(t *testing.T) *serviceCLI {
 	s, err := etcdserver.Start(t.Context(), etcdserver.Config{Dir: t.TempDir(), Address: "127.0.0.1:0"})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
-	cli, err := resolver.NewEtcdClient(resolver.EtcdClientConfig{Endpoints: []string{s.Endpoint()}})
+	cli, err := etcdclient.New(etcdclient.Config{Endpoints: []string{s.Endpoint()}})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = cli.Close() })
-	return &serviceCLI{t: t, endpoint: s.Endpoint(), server: s, cli: cli, store: resolver.NewServiceStore(cli, resolver.DefaultServicePrefix)}
+	return &serviceCLI{t: t, endpoint: s.Endpoint(), server: s, cli: cli, store: etcdstore.NewServices(cli, etcdstore.DefaultServicePrefix)}
 }
 
-func (c *serviceCLI) put(service string, in resolver.Instance, ttl time.Duration) {
+func (c *serviceCLI) put(service string, in spec.Instance, ttl time.Duration) {
 	c.t.Helper()
 	_, err := c.store.Heartbeat(c.t.Context(), service, in, ttl)
 	require.NoError(c.t, err)
 }
 
 // instances returns what is registered for the service echo.
-func (c *serviceCLI) instances() []resolver.Instance {
+func (c *serviceCLI) instances() []spec.Instance {
 	c.t.Helper()
 	services, bad, err := c.store.List(c.t.Context())
 	require.NoError(c.t, err)
 	require.Empty(c.t, bad)
-	var in []resolver.Instance
+	var in []spec.Instance
 	for _, s := range services {
 		if s.Service == "echo" {
 			for _, i := range s.Instances {
@@ -78,9 +80,9 @@ func TestService_ListPrintsInstances(t *testing.T) {
 	c := newServiceCLI(t)
 	require.Equal(t, "SERVICE  ADDRESS  WEIGHT  TTL  TAGS\n", c.ok("list"))
 	require.JSONEq(t, `{"services": []}`, c.ok("list", "-o", "json"))
-	c.put("echo", resolver.Instance{Address: "127.0.0.1:9001", Weight: 20, Tags: map[string]string{"zone": "1", "cluster": "a"}}, time.Hour)
-	c.put("echo", resolver.Instance{Address: "unix:/run/echo.sock", Weight: 1, Tags: map[string]string{"a": "\x1b[2J\t"}}, time.Hour)
-	_, err := c.cli.Put(t.Context(), resolver.ServiceKey(resolver.DefaultServicePrefix, "shop", "h:1"), `{"network":"tcp","address":"h:1"}`)
+	c.put("echo", spec.Instance{Address: "127.0.0.1:9001", Weight: 20, Tags: map[string]string{"zone": "1", "cluster": "a"}}, time.Hour)
+	c.put("echo", spec.Instance{Address: "unix:/run/echo.sock", Weight: 1, Tags: map[string]string{"a": "\x1b[2J\t"}}, time.Hour)
+	_, err := c.cli.Put(t.Context(), etcdstore.ServiceKey(etcdstore.DefaultServicePrefix, "shop", "h:1"), `{"network":"tcp","address":"h:1"}`)
 	require.NoError(t, err)
 
 	require.Regexp(t, `^SERVICE  ADDRESS              WEIGHT  TTL\s+TAGS
@@ -110,8 +112,8 @@ $`, c.ok("list"))
 func TestService_ListNamesBadDocuments(t *testing.T) {
 	t.Parallel()
 	c := newServiceCLI(t)
-	c.put("shop", resolver.Instance{Address: "h:1", Weight: 1}, time.Hour)
-	_, err := c.cli.Put(t.Context(), resolver.ServiceKey(resolver.DefaultServicePrefix, "echo", "bad"), `{"network":"tcp","address":"nowhere"}`)
+	c.put("shop", spec.Instance{Address: "h:1", Weight: 1}, time.Hour)
+	_, err := c.cli.Put(t.Context(), etcdstore.ServiceKey(etcdstore.DefaultServicePrefix, "echo", "bad"), `{"network":"tcp","address":"nowhere"}`)
 	require.NoError(t, err)
 	const want = "framegate: instance kitex/registry-etcd/echo/bad: bad document at revision 3: address: \"nowhere\", want host:port or unix:/path; remove it\n"
 	stdout, stderr, _, err := c.run("list")
@@ -135,7 +137,7 @@ func TestService_ListNamesBadDocuments(t *testing.T) {
 func TestService_Deregister(t *testing.T) {
 	t.Parallel()
 	c := newServiceCLI(t)
-	in := resolver.Instance{Address: "127.0.0.1:9001", Weight: 1}
+	in := spec.Instance{Address: "127.0.0.1:9001", Weight: 1}
 	c.put("echo", in, time.Hour)
 	args := []string{"deregister", "--name", "echo", "--address", in.Address}
 	require.JSONEq(t, `{"service":"echo","address":"127.0.0.1:9001","outcome":"deregistered"}`, c.ok(append(args, "-o", "json")...))
@@ -148,11 +150,11 @@ func TestService_Deregister(t *testing.T) {
 func TestService_Weight(t *testing.T) {
 	t.Parallel()
 	c := newServiceCLI(t)
-	in := resolver.Instance{Address: "127.0.0.1:9001", Weight: 10, Tags: map[string]string{"a": "b"}}
+	in := spec.Instance{Address: "127.0.0.1:9001", Weight: 10, Tags: map[string]string{"a": "b"}}
 	c.put("echo", in, time.Hour)
 	require.Equal(t, "service echo: 127.0.0.1:9001 updated, weight 10 -> 3 (revision 3)\n", c.ok("weight", "echo", in.Address, "3"))
 	in.Weight = 3
-	require.Equal(t, []resolver.Instance{in}, c.instances())
+	require.Equal(t, []spec.Instance{in}, c.instances())
 	require.JSONEq(t, `{"service":"echo","address":"127.0.0.1:9001","outcome":"unchanged","was":3,"weight":3,"revision":3}`, c.ok("weight", "echo", in.Address, "3", "-o", "json"))
 	_, _, code, err := c.run("weight", "echo", "127.0.0.1:9002", "3")
 	require.Equal(t, exitFailed, code)
@@ -166,11 +168,11 @@ func TestService_IPv6InstancesAreFoundHoweverTheyAreWritten(t *testing.T) {
 	for _, given := range []string{"[::1]:9001", "::1:9001"} {
 		_, err := c.cli.Put(t.Context(), "kitex/registry-etcd/echo/::1:9001", `{"network":"tcp","address":"::1:9001","weight":10}`)
 		require.NoError(t, err)
-		require.Equal(t, []resolver.Instance{{Address: "[::1]:9001", Weight: 10}}, c.instances())
+		require.Equal(t, []spec.Instance{{Address: "[::1]:9001", Weight: 10}}, c.instances())
 		require.Contains(t, c.ok("weight", "echo", given, "3"), "service echo: [::1]:9001 updated, weight 10 -> 3")
-		require.Equal(t, []resolver.Instance{{Address: "[::1]:9001", Weight: 3}}, c.instances())
+		require.Equal(t, []spec.Instance{{Address: "[::1]:9001", Weight: 3}}, c.instances())
 		require.Contains(t, c.ok("list"), "[::1]:9001")
-		c.put("echo", resolver.Instance{Address: "[::1]:9001", Weight: 1}, time.Hour)
+		c.put("echo", spec.Instance{Address: "[::1]:9001", Weight: 1}, time.Hour)
 		require.Equal(t, "service echo: "+given+" deregistered\n", c.ok("deregister", "--name", "echo", "--address", given))
 		require.Empty(t, c.instances(), "both are gone")
 	}
@@ -179,8 +181,8 @@ func TestService_IPv6InstancesAreFoundHoweverTheyAreWritten(t *testing.T) {
 func TestService_KeepsToItsPrefix(t *testing.T) {
 	t.Parallel()
 	c := newServiceCLI(t)
-	c.store = resolver.NewServiceStore(c.cli, "/other/services")
-	c.put("echo", resolver.Instance{Address: "h:1", Weight: 1}, time.Hour)
+	c.store = etcdstore.NewServices(c.cli, "/other/services")
+	c.put("echo", spec.Instance{Address: "h:1", Weight: 1}, time.Hour)
 	require.NotContains(t, c.ok("list"), "echo")
 	require.Contains(t, c.ok("list", "--service-prefix", "/other/services"), "echo")
 }

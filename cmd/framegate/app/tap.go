@@ -16,8 +16,8 @@ import (
 
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/tap"
-	"github.com/framegate/framegate/resolver"
 	"github.com/framegate/framegate/resolver/plain"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 // defaultAdmin is where the admin server of a framegate without configuration is.
@@ -42,7 +42,7 @@ too fast are left out and counted.`,
   framegate tap /shop.Shop/Price --where 'message.item == "tea"' --count 10 --json`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
-				if _, err := resolver.ParsePattern(args[0]); err == nil {
+				if _, err := spec.ParsePattern(args[0]); err == nil {
 					return nil
 				}
 			}
@@ -135,7 +135,7 @@ func printTap(cmd *cobra.Command, body io.Reader, asJSON bool) (shown int, err e
 // shownLine is a message on one line. Text of strangers is shown as package plain does.
 func shownLine(s handler.Shown) string {
 	arrow := "->"
-	if s.Direction == resolver.OnResponse {
+	if s.Direction == spec.OnResponse {
 		arrow = "<-"
 	}
 	var b strings.Builder

@@ -18,7 +18,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/framegate/framegate/conf"
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/etcdstore"
 	"github.com/framegate/framegate/test/testlog"
 )
 
@@ -51,14 +51,14 @@ func TestTerminal_TextInEtcd(t *testing.T) {
   backends: [{name: main, service: echo, tags: {%s: %s}}],
   struct: {rules: [{on: request, when: 'metadata["x"] == "%s"', action: reject, status: {code: NOT_FOUND, message: %s}}]}}`,
 		quoted, quoted, strings.NewReplacer("\n", `\n`, "\t", " ", "\x1b", " ", "\x7f", "", "\u009b", "").Replace(hostile), quoted)
-	put(resolver.DefaultPrefix+"/routes/good", good)
-	put(resolver.DefaultPrefix+"/routes/bad", fmt.Sprintf("{name: bad, %s: 1, match: [{method: %s}]}", quoted, quoted))
-	put(resolver.DefaultPrefix+"/routes/"+hostile+"\xff", good)
-	put(resolver.DefaultPrefix+"/routes/none", "\xff"+hostile)
-	put(resolver.DefaultPrefix+"/schemas/"+hostile+"\xff", hostile)
-	put(resolver.ServiceKey(resolver.DefaultServicePrefix, "echo", "127.0.0.1:1"), fmt.Sprintf(`{"network":"tcp","address":"127.0.0.1:1","weight":1,"tags":{%s:%s}}`, inJSON, inJSON))
-	put(resolver.ServiceKey(resolver.DefaultServicePrefix, "echo", hostile+"\xff"), fmt.Sprintf(`{"network":"tcp","address":%s}`, inJSON))
-	put(resolver.ServiceKey(resolver.DefaultServicePrefix, hostile, "127.0.0.1:2"), `{"network":"tcp","address":"127.0.0.1:2"}`)
+	put(etcdstore.DefaultPrefix+"/routes/good", good)
+	put(etcdstore.DefaultPrefix+"/routes/bad", fmt.Sprintf("{name: bad, %s: 1, match: [{method: %s}]}", quoted, quoted))
+	put(etcdstore.DefaultPrefix+"/routes/"+hostile+"\xff", good)
+	put(etcdstore.DefaultPrefix+"/routes/none", "\xff"+hostile)
+	put(etcdstore.DefaultPrefix+"/schemas/"+hostile+"\xff", hostile)
+	put(etcdstore.ServiceKey(etcdstore.DefaultServicePrefix, "echo", "127.0.0.1:1"), fmt.Sprintf(`{"network":"tcp","address":"127.0.0.1:1","weight":1,"tags":{%s:%s}}`, inJSON, inJSON))
+	put(etcdstore.ServiceKey(etcdstore.DefaultServicePrefix, "echo", hostile+"\xff"), fmt.Sprintf(`{"network":"tcp","address":%s}`, inJSON))
+	put(etcdstore.ServiceKey(etcdstore.DefaultServicePrefix, hostile, "127.0.0.1:2"), `{"network":"tcp","address":"127.0.0.1:2"}`)
 
 	for _, command := range []string{
 		"route list", "route get good", "route get bad", "route get none", "route history good", "route history bad", "route explain /echo.Echo/Say", "route rollback bad",

@@ -19,8 +19,10 @@ import (
 	"github.com/framegate/framegate/conf"
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/idl"
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/etcdclient"
+	"github.com/framegate/framegate/resolver/etcdstore"
 	"github.com/framegate/framegate/resolver/schema"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 // Config says where the demo listens. Its zero value takes free ports.
@@ -34,8 +36,8 @@ type world struct {
 	dir      string
 	services []*service
 	gateway  *gateway.Gateway
-	store    *resolver.RouteStore
-	schemas  *resolver.SchemaStore
+	store    *etcdstore.Routes
+	schemas  *etcdstore.Schemas
 	close    []func()
 }
 
@@ -151,13 +153,13 @@ func (w *world) startGateway(ctx context.Context, cfg Config) error {
 		return err
 	}
 	w.close = append(w.close, func() { w.gateway.Shutdown(context.WithoutCancel(ctx)) })
-	cli, err := resolver.NewEtcdClient(resolver.EtcdClientConfig{Endpoints: w.gateway.EtcdEndpoints()})
+	cli, err := etcdclient.New(etcdclient.Config{Endpoints: w.gateway.EtcdEndpoints()})
 	if err != nil {
 		return err
 	}
 	w.close = append(w.close, func() { _ = cli.Close() })
-	w.store = resolver.NewRouteStore(cli, c.Etcd.Prefix, handler.CompileRoute)
-	w.schemas = resolver.NewSchemaStore(cli, c.Etcd.Prefix, handler.CompileRoute)
+	w.store = etcdstore.NewRoutes(cli, c.Etcd.Prefix, handler.CompileRoute)
+	w.schemas = etcdstore.NewSchemas(cli, c.Etcd.Prefix, handler.CompileRoute)
 	return nil
 }
 
@@ -180,7 +182,7 @@ func echoRoute(s *service) demoRoute {
 
 // put stores a route, waits until the proxy follows it and returns how long that took.
 func (w *world) put(ctx context.Context, d demoRoute) (time.Duration, error) {
-	r, err := resolver.ParseRoute(fmt.Appendf(nil, "name: %s\nmatch: [{method: %q}]\nbackends: [{endpoints: [{address: %q}]}]\n%s", d.name, d.pattern, d.addr, d.more))
+	r, err := spec.ParseRoute(fmt.Appendf(nil, "name: %s\nmatch: [{method: %q}]\nbackends: [{endpoints: [{address: %q}]}]\n%s", d.name, d.pattern, d.addr, d.more))
 	if err != nil {
 		return 0, err
 	}
@@ -193,7 +195,7 @@ func (w *world) put(ctx context.Context, d demoRoute) (time.Duration, error) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for {
-		if t, ok := w.gateway.Resolve(resolver.Request{Listener: "main", Method: d.method}); ok && t.Route == d.name && t.Address == d.addr {
+		if t, ok := w.gateway.Resolve(spec.Request{Listener: "main", Method: d.method}); ok && t.Route == d.name && t.Address == d.addr {
 			return time.Since(start), nil
 		}
 		select {
@@ -224,8 +226,8 @@ func (w *world) show(ctx context.Context, c clients, calls []demoCall, out io.Wr
 			status = "WRONG"
 			failed = append(failed, fmt.Errorf("%s: answer %q, want %q", call.method, o.answer, call.want))
 		}
-		route, mode := "none", resolver.Mode("-")
-		if t, ok := w.gateway.Resolve(resolver.Request{Listener: "main", Method: call.method}); ok {
+		route, mode := "none", spec.Mode("-")
+		if t, ok := w.gateway.Resolve(spec.Request{Listener: "main", Method: call.method}); ok {
 			route, mode = t.Route, t.Mode
 		}
 		fmt.Fprintf(tab, "  %s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\n", call.method, call.kind, route, mode, status, o.sent, o.received, took.Round(10*time.Microsecond), o.answer)

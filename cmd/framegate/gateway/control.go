@@ -11,6 +11,10 @@ import (
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/transserver"
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/cluster"
+	"github.com/framegate/framegate/resolver/etcdsource"
+	"github.com/framegate/framegate/resolver/etcdstore"
+	"github.com/framegate/framegate/resolver/spec"
 	"github.com/framegate/framegate/resolver/strict"
 )
 
@@ -62,25 +66,25 @@ func (g *Gateway) control() admin.Control {
 		return c
 	}
 	c.Schemas = g.sources.etcd.Schemas
-	c.Kept = func() []resolver.KeptInstance {
+	c.Kept = func() []etcdsource.KeptInstance {
 		now, _ := g.sources.etcd.Kept()
 		return now
 	}
-	c.RouteStore = func() (*resolver.RouteStore, error) {
+	c.RouteStore = func() (*etcdstore.Routes, error) {
 		cli, err := g.sources.etcd.Client()
 		if err != nil {
 			return nil, err
 		}
-		return resolver.NewRouteStore(cli, g.conf().Etcd.Prefix, handler.CompileRoute), nil
+		return etcdstore.NewRoutes(cli, g.conf().Etcd.Prefix, handler.CompileRoute), nil
 	}
 	var once sync.Once
-	var services *resolver.ServiceStore // one: it remembers the shortest lease that etcd gives
+	var services *etcdstore.Services // one: it remembers the shortest lease that etcd gives
 	c.ServiceStore = func() (admin.ServiceStore, error) {
 		cli, err := g.sources.etcd.Client()
 		if err != nil {
 			return nil, err
 		}
-		once.Do(func() { services = resolver.NewServiceStore(cli, g.conf().Etcd.ServicePrefix) })
+		once.Do(func() { services = etcdstore.NewServices(cli, g.conf().Etcd.ServicePrefix) })
 		return services, nil
 	}
 	return c
@@ -99,7 +103,7 @@ func (g *Gateway) endpoints() []admin.EndpointStatus {
 }
 
 // groups says how the endpoints of the routes in force do.
-func (g *Gateway) groups() ([]resolver.GroupState, []resolver.EndpointState) {
+func (g *Gateway) groups() ([]cluster.State, []cluster.EndpointState) {
 	endpoints := g.resolver.Endpoints()
 	if g.sources == nil || g.sources.etcd == nil {
 		return g.resolver.Groups(), endpoints
@@ -118,7 +122,7 @@ func (g *Gateway) groups() ([]resolver.GroupState, []resolver.EndpointState) {
 	return g.resolver.Groups(), endpoints
 }
 
-func (g *Gateway) explain(req resolver.Request) (resolver.Explanation, resolver.Target, bool) {
+func (g *Gateway) explain(req spec.Request) (resolver.Explanation, cluster.Target, bool) {
 	x := g.resolver.Explain(req)
 	target, ok := g.Resolve(req)
 	return x, target, ok && x.Own == ""

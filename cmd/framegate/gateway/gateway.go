@@ -26,7 +26,9 @@ import (
 	"github.com/framegate/framegate/handler/transserver"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/dns"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 // Gateway is a running framegate.
@@ -137,13 +139,13 @@ func (g *Gateway) start(ctx context.Context) (err error) {
 	g.health.watches.SetMax(g.conf().Limits.MaxHealthWatches)
 	g.resolver.SetLog(g.log)
 	g.resolver.SetNames(dns.New(g.lookup, g.log))
-	allow, err := resolver.ParseAllow(g.conf().Services.Allow)
+	allow, err := cluster.ParseAllow(g.conf().Services.Allow)
 	if err != nil {
 		return fmt.Errorf("services.allow%w", err)
 	}
 	g.resolver.SetAllow(allow)
 	g.resolver.SetOwnHealth(g.conf().OwnHealth()...)
-	g.resolver.SetDepartures(g.departures(g.upstream))
+	g.resolver.SetEndpointHooks(g.departures(g.upstream))
 	g.pool.SetReach(g.reach)
 	if g.sources, err = startSources(ctx, g.conf(), g.resolver, g.log); err != nil {
 		return err
@@ -241,12 +243,12 @@ func (g *Gateway) Ready() error {
 
 // Resolve returns where a call would go now, with an Address that it may get; that is empty if there is no endpoint that
 // may be used.
-func (g *Gateway) Resolve(req resolver.Request) (resolver.Target, bool) {
+func (g *Gateway) Resolve(req spec.Request) (cluster.Target, bool) {
 	return g.resolver.Preview(req)
 }
 
 // Loads returns what is under way of the calls of each route.
-func (g *Gateway) Loads() []resolver.RouteLoad { return g.resolver.Loads() }
+func (g *Gateway) Loads() []cluster.RouteLoad { return g.resolver.Loads() }
 
 // Failed gives the error of a listener that ended by itself.
 func (g *Gateway) Failed() <-chan error { return g.failed }

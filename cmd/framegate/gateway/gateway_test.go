@@ -31,7 +31,7 @@ import (
 	"github.com/framegate/framegate/conf"
 	v1 "github.com/framegate/framegate/kitex_gen/grpc/health/v1"
 	healthsvc "github.com/framegate/framegate/kitex_gen/grpc/health/v1/health"
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/etcdstore"
 	"github.com/framegate/framegate/test/loopback"
 )
 
@@ -341,7 +341,7 @@ func TestRegister_IPv6AddressHasItsBrackets(t *testing.T) {
 	require.Eventually(t, func() bool { return len(g.resolver.Instances()["framegate"]) == 1 }, waitLimit, 10*time.Millisecond, "it is no bad document")
 	require.Zero(t, g.SourceStatus().Rejected)
 
-	store := resolver.NewServiceStore(cli, resolver.DefaultServicePrefix)
+	store := etcdstore.NewServices(cli, etcdstore.DefaultServicePrefix)
 	_, err = store.SetWeight(testContext(t), "framegate", addr, 3) // somebody else writes the key, but not on a lease of his own
 	require.NoError(t, err)
 	require.Equal(t, clientv3.EventTypePut, (<-changed).Events[0].Type)

@@ -16,6 +16,7 @@ import (
 	v1 "github.com/framegate/framegate/kitex_gen/grpc/health/v1"
 	"github.com/framegate/framegate/resolver"
 	"github.com/framegate/framegate/resolver/limit"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 // health is what framegate's own grpc.health.v1.Health says of the whole server, which the empty service name stands for.
@@ -90,7 +91,7 @@ const healthPoll = 200 * time.Millisecond
 // it. before is what serviceStatus returned earlier, or the zero value.
 func (h *listenerHealth) serviceStatus(ctx context.Context, service string, before resolver.ServiceHealth) (v1.HealthCheckResponse_ServingStatus, resolver.ServiceHealth) {
 	md, _ := metadata.FromIncomingContext(ctx)
-	req := resolver.Request{Listener: h.listener, Header: md}
+	req := spec.Request{Listener: h.listener, Header: md}
 	if authority := md.Get(":authority"); len(authority) > 0 {
 		req.Authority = authority[0]
 	}
@@ -102,7 +103,7 @@ func (h *listenerHealth) serviceStatus(ctx context.Context, service string, befo
 		return v1.HealthCheckResponse_SERVING, now
 	}
 	// Who hears this may send no calls, and it takes a connection for it to change.
-	now.Unreachable(func(p *resolver.PoolPolicy, address string) { h.gateway.upstream.groupOf(p).Try(address) })
+	now.Unreachable(func(p *spec.PoolPolicy, address string) { h.gateway.upstream.groupOf(p).Try(address) })
 	return v1.HealthCheckResponse_NOT_SERVING, now
 }
 

@@ -15,13 +15,13 @@ import (
 
 	"github.com/framegate/framegate/conf"
 	"github.com/framegate/framegate/handler/transserver"
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/etcdclient"
 )
 
 // registration keeps this framegate registered in etcd as a Kitex service. The registry itself renews its lease and
 // takes a lost one again.
 type registration struct {
-	etcd   resolver.EtcdClientConfig
+	etcd   etcdclient.Config
 	prefix string // of the service's keys
 	info   *registry.Info
 	log    *slog.Logger
@@ -37,7 +37,7 @@ const registerRetry = time.Second
 
 // startRegistration registers, in the background, the address of the configuration or else the listener's, once ready is
 // closed: no client is to come before there are routes.
-func startRegistration(cfg conf.Register, listener net.Addr, etcd resolver.EtcdClientConfig, prefix string, reuse transserver.Reuse, ready <-chan struct{}, log *slog.Logger) *registration {
+func startRegistration(cfg conf.Register, listener net.Addr, etcd etcdclient.Config, prefix string, reuse transserver.Reuse, ready <-chan struct{}, log *slog.Logger) *registration {
 	addr := listener
 	if cfg.Address != "" {
 		addr = utils.NewNetAddr("tcp", cfg.Address)

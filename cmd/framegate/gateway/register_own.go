@@ -9,14 +9,15 @@ import (
 	"github.com/cloudwego/kitex/pkg/registry"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/etcdclient"
+	"github.com/framegate/framegate/resolver/etcdstore"
 )
 
 // ownKey is the key of a registration that is deleted here and not by registry-etcd, which would delete it whosever it is: a
 // new process may have written the same key while this one drains, and for half a minute, until it looked again, nobody would
 // be registered. Nor does registry-etcd find a key whose address was fixed.
 type ownKey struct {
-	etcd  resolver.EtcdClientConfig
+	etcd  etcdclient.Config
 	key   string
 	lease clientv3.LeaseID // of our registration; NoLease if it is not known
 }
@@ -25,14 +26,14 @@ type ownKey struct {
 const ownKeyTimeout = 3 * time.Second
 
 // newOwnKey returns nil where the key cannot be known: registry-etcd puts in an address of its own.
-func newOwnKey(etcd resolver.EtcdClientConfig, prefix string, info *registry.Info, fixed net.Addr) *ownKey {
+func newOwnKey(etcd etcdclient.Config, prefix string, info *registry.Info, fixed net.Addr) *ownKey {
 	addr := info.Addr.String()
 	if fixed != nil {
 		addr = fixed.String()
 	} else if host, _, err := net.SplitHostPort(addr); err != nil || host == "" || host == "::" || os.Getenv("KITEX_IP_TO_REGISTRY")+os.Getenv("KITEX_PORT_TO_REGISTRY") != "" {
 		return nil
 	}
-	return &ownKey{etcd: etcd, key: resolver.ServiceKey(prefix, info.ServiceName, addr)}
+	return &ownKey{etcd: etcd, key: etcdstore.ServiceKey(prefix, info.ServiceName, addr)}
 }
 
 // remember notes that the key is ours. It comes right after it was written.
@@ -73,7 +74,7 @@ func (k *ownKey) remove(reg registry.Registry, info *registry.Info) error {
 }
 
 func (k *ownKey) do(ctx context.Context, f func(context.Context, *clientv3.Client) error) error {
-	cli, err := resolver.NewEtcdClient(k.etcd)
+	cli, err := etcdclient.New(k.etcd)
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,7 @@ import (
 
 	"github.com/framegate/framegate/conf"
 	"github.com/framegate/framegate/handler/accesslog"
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/cluster"
 )
 
 // errReloadDraining says that it is too late for another configuration.
@@ -60,7 +60,7 @@ func (g *Gateway) prepare(ctx context.Context, cfg *conf.Config) (commit func(),
 	if err != nil {
 		return nil, err
 	}
-	allow, err := resolver.ParseAllow(cfg.Services.Allow)
+	allow, err := cluster.ParseAllow(cfg.Services.Allow)
 	if err != nil {
 		return nil, fmt.Errorf("services.allow%w", err)
 	}

@@ -18,7 +18,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/framegate/framegate/conf"
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/spec"
 	"github.com/framegate/framegate/test/loopback"
 	"github.com/framegate/framegate/test/testlog"
 )
@@ -211,7 +211,7 @@ func TestReload_ChangesWhereInstancesMayBe(t *testing.T) {
 	cfg := fileConfig(t, "routes: [{name: all, match: [{method: '*'}], backends: [{service: s}]}]")
 	g := start(t, cfg)
 	cc := dial(t, g.Addr("main"))
-	g.resolver.SetInstances("s", []resolver.Instance{{Address: b.addr, Weight: 10}})
+	g.resolver.SetInstances("s", []spec.Instance{{Address: b.addr, Weight: 10}})
 	for range 2 {
 		require.NoError(t, cc.Invoke(testContext(t), "/s/m", &emptypb.Empty{}, &emptypb.Empty{}))
 		require.NoError(t, g.Reload(testContext(t), copied(cfg, func(c *conf.Config) { c.Services.Allow = []string{"10.0.0.0/8"} })))

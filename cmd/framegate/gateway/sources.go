@@ -10,7 +10,10 @@ import (
 	"github.com/framegate/framegate/conf"
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/etcdclient"
 	"github.com/framegate/framegate/resolver/etcdserver"
+	"github.com/framegate/framegate/resolver/etcdsource"
+	"github.com/framegate/framegate/resolver/filesource"
 )
 
 // sources are where routes come from: a file, etcd, or both; and the etcd itself when it is embedded.
@@ -22,14 +25,14 @@ type sources struct {
 	wg            sync.WaitGroup
 	embedded      *etcdserver.Server // nil unless etcd is embedded
 	etcdEndpoints []string           // none without etcd
-	etcdClient    resolver.EtcdClientConfig
-	etcd          *resolver.EtcdSource       // nil without etcd
+	etcdClient    etcdclient.Config
+	etcd          *etcdsource.Source         // nil without etcd
 	file          atomic.Pointer[routesFile] // nil without a routes file
 }
 
 // routesFile is a routes file that is followed.
 type routesFile struct {
-	*resolver.FileSource
+	*filesource.Source
 	cancel context.CancelFunc
 	done   chan struct{} // closed when nobody follows it any more
 }
@@ -69,22 +72,22 @@ func (s *sources) start(ctx context.Context, cfg *conf.Config) error {
 	if _, err := client.ClientConfig(); err != nil {
 		return fmt.Errorf("etcd: %w", err)
 	}
-	follow := resolver.EtcdConfig{Client: client, Prefix: cfg.Etcd.Prefix, ServicePrefix: cfg.Etcd.ServicePrefix, KeepOnLoss: cfg.Services.KeepOnLoss, Compile: handler.CompileRoute}
+	follow := etcdsource.Config{Client: client, Prefix: cfg.Etcd.Prefix, ServicePrefix: cfg.Etcd.ServicePrefix, KeepOnLoss: cfg.Services.KeepOnLoss, Compile: handler.CompileRoute}
 	if !cfg.Etcd.Is(conf.Embedded) { // which keeps its own data
 		follow.Snapshot = cfg.Etcd.Snapshot
 	}
 	s.etcdClient = client
-	s.etcd = resolver.NewEtcdSource(follow, s.resolver, s.log)
+	s.etcd = etcdsource.New(follow, s.resolver, s.log)
 	s.wg.Go(func() { s.etcd.Run(s.run) })
 	return nil
 }
 
 // loadFile reads the routes file, if there is one; else it returns nil.
-func (s *sources) loadFile(ctx context.Context, cfg conf.Routes) (*resolver.FileSource, error) {
+func (s *sources) loadFile(ctx context.Context, cfg conf.Routes) (*filesource.Source, error) {
 	if cfg.File == "" {
 		return nil, nil
 	}
-	file, err := resolver.LoadFile(ctx, cfg.File, s.resolver, handler.CompileRoute, s.log)
+	file, err := filesource.Load(ctx, cfg.File, s.resolver, handler.CompileRoute, s.log)
 	if err != nil {
 		return nil, fmt.Errorf("routes.file: %w", err)
 	}
@@ -94,18 +97,18 @@ func (s *sources) loadFile(ctx context.Context, cfg conf.Routes) (*resolver.File
 
 // follow puts the routes of a file, nil for none, in force in the place of those of the one before, and follows it. It
 // must not be called during stop.
-func (s *sources) follow(file *resolver.FileSource) {
+func (s *sources) follow(file *filesource.Source) {
 	if before := s.file.Load(); before != nil {
 		before.cancel()
 		<-before.done
 	}
 	if file == nil {
 		s.file.Store(nil)
-		s.resolver.Apply(resolver.SourceFile, nil)
+		s.resolver.Apply(filesource.Name, nil)
 		return
 	}
 	run, cancel := context.WithCancel(s.run)
-	f := &routesFile{FileSource: file, cancel: cancel, done: make(chan struct{})}
+	f := &routesFile{Source: file, cancel: cancel, done: make(chan struct{})}
 	file.Apply()
 	s.file.Store(f)
 	s.wg.Go(func() {

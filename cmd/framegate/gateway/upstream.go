@@ -6,34 +6,35 @@ import (
 	"github.com/framegate/framegate/conf"
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/pool"
-	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/cluster"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 // upstream has the connections to endpoints: those of each policy that backends of routes have.
 type upstream struct {
 	pool   *pool.Pool
-	base   resolver.PoolPolicy // of what a backend leaves out
-	groups sync.Map            // *resolver.PoolPolicy -> *pool.Group; equal policies have one address
+	base   spec.PoolPolicy // of what a backend leaves out
+	groups sync.Map        // *resolver.PoolPolicy -> *pool.Group; equal policies have one address
 }
 
 // openerOf returns what opens streams to endpoints of backends with that policy.
-func (u *upstream) openerOf(p *resolver.PoolPolicy) handler.Opener { return u.groupOf(p) }
+func (u *upstream) openerOf(p *spec.PoolPolicy) handler.Opener { return u.groupOf(p) }
 
 // groupOf returns the connections of backends with that policy; nil is that of the gateway.
-func (u *upstream) groupOf(p *resolver.PoolPolicy) *pool.Group {
+func (u *upstream) groupOf(p *spec.PoolPolicy) *pool.Group {
 	if p == nil {
 		return u.pool.Default()
 	}
 	if g, ok := u.groups.Load(p); ok {
 		return g.(*pool.Group)
 	}
-	g := u.pool.Group(conf.PoolConfig(p.Over(u.base)))
+	g := u.pool.Group(conf.PoolConfig(p.WithDefaultsFrom(u.base)))
 	u.groups.Store(p, g)
 	return g
 }
 
 // forget closes the connections of a policy that no route has any more, if no other has the same.
-func (u *upstream) forget(p *resolver.PoolPolicy) {
+func (u *upstream) forget(p *spec.PoolPolicy) {
 	gone, ok := u.groups.LoadAndDelete(p)
 	shared := !ok || gone == u.pool.Default()
 	u.groups.Range(func(_, g any) bool {
@@ -46,8 +47,8 @@ func (u *upstream) forget(p *resolver.PoolPolicy) {
 }
 
 // departures says what becomes of endpoints that leave: idle connections are closed at once, calls after the grace.
-func (g *Gateway) departures(u *upstream) resolver.Departures {
-	return resolver.Departures{Left: g.pool.Leave, Grace: g.conf().Drain.EndpointTimeout, Over: g.proxy.EndCallsAt, Unused: u.forget}
+func (g *Gateway) departures(u *upstream) cluster.EndpointHooks {
+	return cluster.EndpointHooks{Left: g.pool.Leave, Grace: g.conf().Drain.EndpointTimeout, Over: g.proxy.EndCallsAt, Unused: u.forget}
 }
 
 // reach hears which endpoints can be connected to.

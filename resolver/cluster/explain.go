@@ -1,0 +1,45 @@
+package cluster
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// mostExplained is how many addresses of a name are listed, and mostLines how many names, and endpoints that get no calls.
+const (
+	mostExplained = 10
+	mostLines     = 50
+)
+
+// explain says what names among the endpoints stand for, and which endpoints get no calls.
+func (g *Cluster) explain() (lines []string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	of := map[string][]string{}
+	for _, m := range g.members {
+		if m.name != "" {
+			of[m.name] = append(of[m.name], m.host.Address())
+		}
+	}
+	names := slices.Sorted(maps.Keys(of))
+	for _, name := range names[:min(len(names), mostLines)] {
+		all := of[name]
+		line := name + " = " + strings.Join(all[:min(len(all), mostExplained)], ", ")
+		if more := len(all) - mostExplained; more > 0 {
+			line += fmt.Sprintf(" and %d more", more)
+		}
+		lines = append(lines, line)
+	}
+	if more := len(names) - mostLines; more > 0 {
+		lines = append(lines, fmt.Sprintf("%d more names", more))
+	}
+	for _, b := range g.excluded[:min(len(g.excluded), mostLines)] {
+		lines = append(lines, fmt.Sprintf("%s %s: %s", b.address, b.as, b.why()))
+	}
+	if more := len(g.excluded) - mostLines; more > 0 {
+		lines = append(lines, fmt.Sprintf("%d more that get no calls", more))
+	}
+	return lines
+}

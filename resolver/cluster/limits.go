@@ -1,0 +1,159 @@
+package cluster
+
+import (
+	"maps"
+	"sync/atomic"
+
+	"github.com/framegate/framegate/resolver/balance"
+	"github.com/framegate/framegate/resolver/limit"
+	"github.com/framegate/framegate/resolver/spec"
+)
+
+// RouteLoad is what is under way of the calls of a route, as its limits and its retry budget count it. It is that of one
+// moment only as far as nothing changes meanwhile.
+type RouteLoad struct {
+	Source, Route string
+	Calls         int  // admitted
+	Pending       int  // of these, calls that wait for a connection or a stream, if limits.pending is set somewhere
+	Budget        bool // the route has a retry budget
+	Budgeted      int  // calls that it counts
+	Retries       int  // further attempts, of retry or hedge, that wait for their answers
+	Backends      []BackendLoad
+}
+
+// BackendLoad is the part of a RouteLoad at one backend.
+type BackendLoad struct {
+	Backend        string // its name, or #0 and so on by its place in the route
+	Calls, Pending int
+}
+
+// routeLimits is what counts the calls of a route against its limits. It stays while the route's document changes. The lock
+// of the Resolver guards refs, backends and turns; calls use the rest.
+type routeLimits struct {
+	key      string
+	refs     int
+	route    limits
+	budget   atomic.Pointer[budget] // of further attempts; nil without Retry and Hedge
+	backends map[string]*limits     // by Backend.key
+	turns    balance.Picker         // of backends, of the newest version with round_robin; nil if there was none
+}
+
+// limits is Limits at work.
+type limits struct {
+	concurrent limit.Concurrency
+	pending    limit.Concurrency
+	rate       atomic.Pointer[rate] // nil without a rate
+}
+
+// rate is the token bucket of Limits, or the buckets.
+type rate struct {
+	doc     limit.Rate
+	per     spec.CallKey // of buckets
+	whole   *limit.Bucket
+	buckets *limit.Buckets
+}
+
+// budget is RetryBudget at work.
+type budget struct {
+	*limit.Budget
+	doc spec.RetryBudget
+}
+
+// maxBuckets bounds the token buckets of one route.
+const maxBuckets = 10_000
+
+// configure puts limits in force; nil is none. What is under way counts on.
+func (l *limits) configure(doc *spec.Limits) {
+	if doc == nil {
+		doc = &spec.Limits{}
+	}
+	l.concurrent.SetMax(doc.Concurrent)
+	l.pending.SetMax(doc.Pending)
+	if doc.CallsPerSecond == 0 {
+		l.rate.Store(nil)
+		return
+	}
+	next := &rate{doc: doc.Rate()}
+	if doc.Per != nil {
+		next.per = *doc.Per
+	}
+	if now := l.rate.Load(); now != nil && now.doc == next.doc && now.per == next.per {
+		return
+	}
+	if doc.Per != nil {
+		next.buckets = limit.NewBuckets(next.doc, maxBuckets)
+	} else {
+		next.whole = limit.NewBucket(next.doc)
+	}
+	l.rate.Store(next)
+}
+
+// allLimits are those of the routes in force, by source and name.
+type allLimits map[string]*routeLimits
+
+// acquire returns the standing of a route, with the limits of its document in force. Each acquire has one release.
+func (s allLimits) acquire(r *spec.Route, source string) *routeLimits {
+	key := userOf(r, source)
+	st := s[key]
+	if st == nil {
+		st = &routeLimits{key: key, backends: map[string]*limits{}}
+		s[key] = st
+	}
+	st.refs++
+	st.route.configure(r.Limits)
+	st.configureBudget(r)
+	named := map[string]bool{}
+	for i := range r.Backends {
+		named[r.Backends[i].Key(i)] = true
+		st.backend(r, i).configure(r.Backends[i].Limits)
+	}
+	maps.DeleteFunc(st.backends, func(name string, _ *limits) bool { return !named[name] })
+	return st
+}
+
+func (st *routeLimits) configureBudget(r *spec.Route) {
+	var doc spec.RetryBudget
+	switch {
+	case r.Retry != nil:
+		doc = r.Retry.Budget
+	case r.Hedge != nil:
+		doc = r.Hedge.Budget
+	default:
+		st.budget.Store(nil)
+		return
+	}
+	if now := st.budget.Load(); now == nil || now.doc != doc {
+		st.budget.Store(&budget{limit.NewBudget(doc.Percent, doc.Min), doc})
+	}
+}
+
+// backend returns the limits of the i-th backend of a version of the route.
+func (st *routeLimits) backend(r *spec.Route, i int) *limits {
+	name := r.Backends[i].Key(i)
+	l := st.backends[name]
+	if l == nil {
+		l = &limits{}
+		st.backends[name] = l
+	}
+	return l
+}
+
+func (s allLimits) release(st *routeLimits) {
+	if st.refs--; st.refs == 0 {
+		delete(s, st.key)
+	}
+}
+
+// load is what is under way of the calls of a version of the route.
+func (st *routeLimits) load(r *spec.Route, source string) RouteLoad {
+	load := RouteLoad{Source: source, Route: r.Name, Calls: st.route.concurrent.Active(), Pending: st.route.pending.Active()}
+	if b := st.budget.Load(); b != nil {
+		load.Budget = true
+		load.Budgeted, load.Retries = b.Active()
+	}
+	for i := range r.Backends {
+		l := st.backend(r, i)
+		load.Backends = append(load.Backends, BackendLoad{r.Backends[i].Key(i), l.concurrent.Active(), l.pending.Active()})
+	}
+	return load
+}

@@ -1,0 +1,243 @@
+package cluster
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/framegate/framegate/resolver/dns"
+	"github.com/framegate/framegate/resolver/spec"
+)
+
+// Exclusion says why an endpoint that is written down, or registered, gets no call.
+type Exclusion string
+
+// The bars.
+const (
+	ExcludedRefused    Exclusion = "refused"    // it may not be an endpoint: see EndpointState.Reason
+	ExcludedUnresolved Exclusion = "unresolved" // it is a name without an address, as far as is known
+)
+
+// excluded is an endpoint that gets no call, whatever its health is.
+type excluded struct {
+	weighted
+	as     Exclusion
+	reason string
+	more   int // if it stands for that many addresses of its name
+}
+
+// why is the reason, for people.
+func (b excluded) why() string {
+	if b.more > 0 {
+		return fmt.Sprintf("%d more addresses: %s", b.more, b.reason)
+	}
+	return b.reason
+}
+
+// written is an endpoint as it is written or registered: an address, or a name that stands for any number of them.
+type written struct {
+	weighted
+	at  spec.Address
+	err error // what is wrong with it; nil as a rule, since documents are checked
+}
+
+// setMembers gives a group its endpoints as they are written.
+func (s *Set) setMembers(g *Cluster, all []weighted) {
+	g.written = make([]written, len(all))
+	for i, w := range all {
+		w.address = strings.TrimPrefix(w.address, spec.DNSPrefix)
+		at, err := spec.ParseAddress(w.address)
+		g.written[i] = written{w, at, err}
+	}
+	s.followNames(g)
+	s.renewMembers(g)
+}
+
+// renewMembers makes the members of a group from what is written, as it is now.
+func (s *Set) renewMembers(g *Cluster) {
+	g.stale.Store(false)
+	m := membership{members: make([]weighted, 0, len(g.written)), place: make(map[string]int, len(g.written)), registered: g.Service != ""}
+	for _, w := range g.written {
+		if s.names == nil || !w.at.IsName() {
+			one, at := w.weighted, s.guard.narrowed(w.at, m.registered)
+			if at != w.at {
+				one.address, one.name = at.HostPort(), w.address
+			}
+			m.add(s.guard, one, at, w.err)
+			continue
+		}
+		m.addName(s.guard, w, s.names.Known(w.at.Host))
+	}
+	if m.beyond != nil {
+		m.excluded = append(m.excluded, *m.beyond)
+	}
+	came, gone := g.setMembers(m.members, s.tracker.unreachable)
+	g.setExcluded(m.excluded)
+	s.tracker.came(came)
+	s.tracker.gone(gone)
+}
+
+func unresolved(a dns.Answer) string {
+	if a.Err != nil {
+		return a.Err.Error()
+	}
+	return "not looked up yet"
+}
+
+// membership is the members of a group in the making.
+type membership struct {
+	members    []weighted
+	place      map[string]int // of an address in members
+	excluded   []excluded
+	beyond     *excluded // those that would be too many; nil if none would
+	registered bool      // they are instances of a service
+}
+
+// mostRefused is how many addresses of a name that are refused are told one by one.
+const mostRefused = 10
+
+// addName adds the addresses of a name, but what is more than a group has endpoints.
+func (m *membership) addName(guard *addressGuard, w written, a dns.Answer) {
+	name := func(bar Exclusion, reason string, more int) excluded {
+		return excluded{weighted{w.address, w.weight, w.address}, bar, reason, more}
+	}
+	if len(a.Addresses) == 0 {
+		m.excluded = append(m.excluded, name(ExcludedUnresolved, unresolved(a), 0))
+		return
+	}
+	before, refused := len(m.excluded), 0
+	for i, ip := range a.Addresses {
+		if len(m.members) >= spec.MaxEndpoints {
+			if m.beyond == nil {
+				beyond := name(ExcludedRefused, fmt.Sprintf("a backend has at most %d endpoints", spec.MaxEndpoints), 0)
+				m.beyond = &beyond
+			}
+			m.beyond.more += len(a.Addresses) - i + a.Omitted
+			a.Omitted = 0
+			break
+		}
+		at := spec.Address{IP: ip, Port: w.at.Port}
+		one := weighted{at.HostPort(), w.weight, w.address}
+		var err error
+		if !spec.Callable(ip) {
+			err = fmt.Errorf("%s is the address of no host or of many", ip)
+		}
+		m.add(guard, one, at, err)
+		if len(m.excluded) > before+mostRefused {
+			m.excluded = m.excluded[:before+mostRefused]
+			refused++
+		}
+	}
+	if refused > 0 {
+		m.excluded = append(m.excluded, name(ExcludedRefused, "refused too", refused))
+	}
+	if a.Omitted > 0 {
+		m.excluded = append(m.excluded, name(ExcludedRefused, fmt.Sprintf("a name has at most %d endpoints", dns.MostAddresses), a.Omitted))
+	}
+}
+
+// add adds an endpoint to the members or, with an error or if the guard refuses it, to those that get no calls.
+func (m *membership) add(guard *addressGuard, w weighted, at spec.Address, err error) {
+	reason := ""
+	if err != nil {
+		reason = err.Error()
+	} else {
+		reason = guard.refusal(at, m.registered)
+	}
+	if reason != "" {
+		m.excluded = append(m.excluded, excluded{w, ExcludedRefused, reason, 0})
+		return
+	}
+	i, ok := m.place[w.address]
+	switch {
+	case !ok:
+		m.place[w.address] = len(m.members)
+		m.members = append(m.members, w)
+	case m.registered: // as instances of one address
+		m.members[i].weight = max(m.members[i].weight, w.weight)
+	default: // as endpoints that are listed twice
+		m.members[i].weight += w.weight
+	}
+}
+
+// setExcluded notes what gets no calls, and tells the log of what is new; instances that are refused are told of once for
+// all groups of their service, see refuse.
+func (g *Cluster) setExcluded(off []excluded) {
+	g.mu.Lock()
+	defer g.unlock()
+	known := make(map[excluded]bool, len(g.excluded))
+	for _, b := range g.excluded {
+		b.more = 0
+		known[b] = true
+	}
+	g.excluded = off
+	for _, b := range off {
+		more := b.more
+		b.more = 0
+		if b.as != ExcludedRefused || g.Service != "" && b.name == "" || known[b] {
+			continue
+		}
+		args := []any{"endpoint", b.address, "reason", b.reason}
+		if more > 0 {
+			args = append(args, "addresses", more)
+		}
+		g.news = append(g.news, news{g.log.Warn, "endpoint refused: it gets no calls", args})
+	}
+}
+
+// refuse notes which instances of a service the guard refuses, and tells the log of those that are new.
+func (s *Set) refuse(name string, sv *service) {
+	before := sv.refused
+	sv.refused = nil
+	for _, in := range sv.instances {
+		a, err := spec.ParseAddress(in.Address)
+		if err != nil {
+			continue // instances are valid
+		}
+		reason := s.guard.refusal(a, true)
+		if reason == "" {
+			continue
+		}
+		if sv.refused == nil {
+			sv.refused = map[string]string{}
+		}
+		sv.refused[in.Address] = reason
+		if before[in.Address] != reason {
+			s.log.Warn("instance refused: it gets no calls", "service", name, "address", in.Address, "reason", reason)
+		}
+	}
+}
+
+// recheck asks the guard again about every endpoint.
+func (s *Set) recheck() {
+	s.guard.changed = false
+	for _, name := range slices.Sorted(maps.Keys(s.Services)) {
+		s.refuse(name, s.Services[name])
+	}
+	for _, g := range s.byKey {
+		s.renewMembers(g)
+	}
+}
+
+// recheckInterval is how often the machine is asked for its addresses though nothing else changes: one may have moved here.
+const recheckInterval = time.Minute
+
+// recheckLater has the guard asked again, and again, if what it says may change by itself.
+func (s *Set) recheckLater() {
+	if s.rechecks != nil || !s.guard.isEverywhere() {
+		return
+	}
+	s.rechecks = time.AfterFunc(s.recheckEvery, func() {
+		s.mu.Lock()
+		defer s.tracker.unlock()
+		if s.closed {
+			return
+		}
+		if s.guard.ask(); s.guard.changed {
+			s.recheck()
+		}
+		s.rechecks.Reset(s.recheckEvery)
+	})
+}

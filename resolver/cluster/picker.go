@@ -1,0 +1,133 @@
+package cluster
+
+import (
+	"math/rand/v2"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/framegate/framegate/resolver/balance"
+	"github.com/framegate/framegate/resolver/spec"
+)
+
+// pickerKey is a way to balance.
+type pickerKey struct {
+	policy    balance.Policy
+	slowStart time.Duration
+}
+
+// picker chooses among the endpoints of a group in one way. One that no route uses any longer, but a call, stays as it
+// is.
+type picker struct {
+	cluster *Cluster
+	key     pickerKey
+	refs    int // backends of routes in force that use it; guarded by the group's mu
+	current atomic.Pointer[choice]
+}
+
+// choice is what a picker chooses from. It is immutable but for what balance counts.
+type choice struct {
+	balance.Picker
+	usable bool            // there is an endpoint to choose
+	panic  bool            // all endpoints are used, since too few may be
+	spares []*balance.Host // ejected, and healthy as far as is known: see Target.Pick
+}
+
+// spare returns a spare that is not in tried, or nil.
+func (c *choice) spare(tried []*balance.Host) *balance.Host {
+	if len(c.spares) == 0 {
+		return nil
+	}
+	first := rand.IntN(len(c.spares))
+	for i := range c.spares {
+		if h := c.spares[(first+i)%len(c.spares)]; !slices.Contains(tried, h) {
+			return h
+		}
+	}
+	return nil
+}
+
+// trialShare is the part of its weight that an endpoint on trial has: if it still fails, few calls do.
+const trialShare = 1.0 / 20
+
+// rampSteps is in how many steps the weight of an endpoint grows in its slow start.
+const (
+	rampSteps = 20
+)
+
+// picker returns the picker of a way to balance, which it makes if need be. Each has one dropPicker.
+func (g *Cluster) picker(k pickerKey) *picker {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	p := g.pickers[k]
+	if p == nil {
+		now := time.Now()
+		p = &picker{cluster: g, key: k}
+		g.pickers[k] = p
+		p.renewLocked(now)
+		g.rampLocked(now)
+	}
+	p.refs++
+	return p
+}
+
+func (g *Cluster) dropPicker(p *picker) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if p.refs--; p.refs == 0 {
+		delete(g.pickers, p.key)
+	}
+}
+
+// rampLocked sees to the next step of slow starts, if any is under way.
+func (g *Cluster) rampLocked(now time.Time) {
+	if g.ramp != nil {
+		g.ramp.Stop()
+		g.ramp = nil
+	}
+	var step time.Duration
+	for k := range g.pickers {
+		for _, m := range g.members {
+			if now.Sub(m.since) < k.slowStart && (step == 0 || k.slowStart/rampSteps < step) {
+				step = k.slowStart / rampSteps
+			}
+		}
+	}
+	if step > 0 {
+		g.ramp = time.AfterFunc(max(step, spec.MinSlowStartStep), g.update)
+	}
+}
+
+// renewLocked makes the picker's choice anew. The group's mu is held.
+func (p *picker) renewLocked(now time.Time) {
+	g := p.cluster
+	members := make([]balance.Member, 0, len(g.members))
+	next := &choice{panic: g.panicked}
+	for _, m := range g.members {
+		up := m.usable || g.panicked
+		next.usable = next.usable || up && m.weight > 0
+		if !up && m.check.Healthy && m.weight > 0 {
+			next.spares = append(next.spares, m.host)
+		}
+		members = append(members, balance.Member{Host: m.host, Weight: p.weight(m, now), Down: !up})
+	}
+	var before balance.Picker
+	if c := p.current.Load(); c != nil {
+		before = c.Picker
+	}
+	next.Picker = balance.New(p.key.policy, members, before)
+	p.current.Store(next)
+}
+
+// weight returns the weight that a member has now. The group's mu is held.
+func (p *picker) weight(m *member, now time.Time) float64 {
+	weight := float64(m.weight)
+	if age := now.Sub(m.since); age < p.key.slowStart {
+		weight = balance.Ramp(weight, age, p.key.slowStart)
+	}
+	// In panic all share the load, or those that are left would have nearly all of it; keys of consistent_hash must not move.
+	if m.trial.Load() && !p.cluster.panicked && p.key.policy.Kind != balance.ConsistentHash {
+		weight *= trialShare
+	}
+	return weight
+}

@@ -1,0 +1,209 @@
+package cluster
+
+import (
+	"cmp"
+	"log/slog"
+	"maps"
+	"net"
+	"slices"
+	"time"
+
+	"github.com/framegate/framegate/resolver/dns"
+	"github.com/framegate/framegate/resolver/health"
+	"github.com/framegate/framegate/resolver/spec"
+)
+
+// SetLog says where it is logged that endpoints become unhealthy, are ejected and come back; without it, nowhere. It comes
+// before the first route.
+func (s *Set) SetLog(log *slog.Logger) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.checker, s.log, s.guard.log = health.NewChecker(log), log, log
+}
+
+// SetEndpointHooks says who hears of endpoints that leave. It comes before the first route.
+func (s *Set) SetEndpointHooks(d EndpointHooks) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tracker.hooks = d
+}
+
+// SetGrace changes Departures.Grace, for endpoints that leave from now on. It may be called at any time.
+func (s *Set) SetGrace(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tracker.hooks.Grace = d
+}
+
+// SetNames says who looks up the names of endpoints; without it a name is one endpoint, which is looked up by whoever
+// connects to it. Close closes names, too. It comes before the first route.
+func (s *Set) SetNames(names *dns.Names) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.names = names
+}
+
+// Close ends health checks, look-ups and timers, and waits for those under way and for Departures. Endpoints stay as they
+// are; nothing changes them any more. It may be called more than once.
+func (s *Set) Close() {
+	s.mu.Lock()
+	s.close()
+	s.mu.Unlock()
+	s.tracker.telling.Wait()
+	s.checker.Close()
+	if s.names != nil {
+		s.names.Close()
+	}
+}
+
+// Use is a change of what routes use of the clusters.
+type Use struct{ set *Set }
+
+// Begin begins a change, which no other meets; nil if the set is closed. The caller ends it.
+func (s *Set) Begin() *Use {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	return &Use{s}
+}
+
+// End ends a change, and tells which endpoints have left: in one change an address may go from one cluster to another.
+func (u *Use) End() { u.set.tracker.unlock() }
+
+// SetInstances replaces the instances of a service; none means that it has none. Of several with one address, that of the
+// greatest weight counts. The instances must be valid (ParseInstance) and not be changed afterwards.
+func (s *Set) SetInstances(service string, instances []spec.Instance) {
+	sorted := slices.SortedFunc(slices.Values(instances), func(a, b spec.Instance) int {
+		return cmp.Or(cmp.Compare(a.Address, b.Address), cmp.Compare(b.Weight, a.Weight))
+	})
+	sorted = slices.CompactFunc(sorted, func(a, b spec.Instance) bool { return a.Address == b.Address })
+	if use := s.Begin(); use != nil {
+		defer use.End()
+		s.setInstances(service, sorted)
+	}
+}
+
+// Instances returns the instances of every service that has any. The caller must not change them.
+func (s *Set) Instances() map[string][]spec.Instance {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make(map[string][]spec.Instance, len(s.Services))
+	for name, sv := range s.Services {
+		if len(sv.instances) > 0 {
+			all[name] = sv.instances
+		}
+	}
+	return all
+}
+
+// Own tells that this process listens at an address: it is an endpoint no more, whatever names it. what says for people
+// who listens there, such as "listener main". It may be called at any time, and should be before anybody can connect.
+func (s *Set) Own(what string, addr net.Addr) {
+	s.mu.Lock()
+	defer s.tracker.unlock()
+	if s.guard.add(what, addr) && !s.closed {
+		s.recheck()
+		s.recheckLater()
+	}
+}
+
+// SetAllow says at which addresses instances of services may be; without it they may be at any. It may be called at any
+// time.
+func (s *Set) SetAllow(allow Allow) {
+	s.mu.Lock()
+	defer s.tracker.unlock()
+	s.guard.allow = &allow
+	if !s.closed {
+		s.recheck()
+	}
+}
+
+// Refusal says why an instance at an address gets no calls, "" if it may get some.
+func (s *Set) Refusal(addr string) string {
+	a, err := spec.ParseAddress(addr)
+	if err != nil {
+		return err.Error()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.guard.refusal(a, true)
+}
+
+// Refused returns the addresses of the registered instances that get no calls, with the reason, by service.
+func (s *Set) Refused() map[string]map[string]string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := map[string]map[string]string{}
+	for name, sv := range s.Services {
+		if len(sv.refused) > 0 {
+			all[name] = maps.Clone(sv.refused)
+		}
+	}
+	return all
+}
+
+// SetReachable says that no connection can be made to an endpoint, and why, or that one was made: with nil. Calls go by it
+// no further than the pool lets them; it is for people: see EndpointState.Unreachable.
+func (s *Set) SetReachable(address string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.setReachable(address, err)
+}
+
+// Endpoints says what is known of the endpoints of all routes in force, by cluster and address.
+func (s *Set) Endpoints() []EndpointState {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []EndpointState
+	for _, g := range s.byKey {
+		all = g.appendEndpoints(all)
+	}
+	if s.names != nil {
+		s.addLookupErrors(all)
+	}
+	slices.SortStableFunc(all, func(a, b EndpointState) int {
+		return cmp.Or(a.ID.Compare(b.ID), cmp.Compare(a.Address, b.Address))
+	})
+	return all
+}
+
+// Names returns who looks up names, nil if nobody does, and which of the addresses are looked up: their hosts, each once.
+func (s *Set) Names(addresses []string) (names *dns.Names, hosts []string) {
+	s.mu.Lock()
+	names = s.names
+	s.mu.Unlock()
+	if names == nil {
+		return nil, nil
+	}
+	for _, a := range addresses {
+		if at, err := spec.ParseAddress(a); err == nil && at.IsName() {
+			hosts = append(hosts, at.Host)
+		}
+	}
+	slices.Sort(hosts)
+	return names, slices.Compact(hosts)
+}
+
+// Lookups counts the look-ups of names: how many gave addresses, how many said that there are none, and how many failed.
+func (s *Set) Lookups() (answered, absent, failed uint64) {
+	names, _ := s.Names(nil)
+	if names == nil {
+		return 0, 0, 0
+	}
+	return names.Counts()
+}
+
+// NamesWait bounds how long routes and instances wait for their names.
+const NamesWait = time.Second
+
+// AwaitNames returns when the names among addresses that are about to come into force were looked up, or after NamesWait:
+// their first calls are to find endpoints. release is called when they are in force.
+func (s *Set) AwaitNames(addresses []string) (release func()) {
+	names, hosts := s.Names(addresses)
+	if len(hosts) == 0 {
+		return func() {}
+	}
+	return names.Await(hosts, NamesWait)
+}

@@ -1,0 +1,116 @@
+package cluster
+
+import (
+	"cmp"
+	"time"
+)
+
+// ID says which endpoints a group has: the instances of a service, or those that a backend of a route lists.
+type ID struct {
+	Service string // empty for endpoints that a backend lists
+	Tags    string // that the instances must have, such as a=b,c=d; empty for any
+
+	// The backend that lists them; empty beside Service.
+	Source  string // of the route, such as SourceEtcd
+	Route   string
+	Backend string // its name, or #0 and so on by its place in the route
+}
+
+// State is what becomes of the calls of a group of endpoints. Backends of one service share a group if they say the
+// same of its tags, health checks, ejection and panic; else there are several groups of one GroupName, which differ in
+// Routes.
+type State struct {
+	ID
+	Routes    []string // names of the routes that use it, sorted
+	Endpoints int      // that have a weight
+	Usable    int      // of these; see EndpointState
+	Panic     bool     // too few are usable, so that calls go to all
+
+	// Counted since the group is there: one that goes and comes begins anew from 0.
+	PanicCalls         uint64 // attempts that were balanced in panic
+	Ejections          uint64
+	EjectionsPrevented uint64 // because as many endpoints were ejected as may be
+}
+
+// EndpointState is what is known of an endpoint of a group. An address that several groups have is there for each.
+type EndpointState struct {
+	ID
+	Address string
+	Name    string // host:port that the address was looked up of; empty if it is as written
+	Weight  int    // as written; 0 takes no calls
+	Active  int    // attempts under way
+	Usable  bool   // healthy, not ejected, and not Unreachable; calls may try one that is no more than that
+
+	Healthy      bool      // as far as is known; true without checks
+	Checked      time.Time // when the last health check ended; zero if there was none
+	HealthError  error     // why it failed; nil if it did not
+	EjectedUntil time.Time // zero if it is not ejected
+	Unreachable  error     // why no connection could be made the last time; nil if one was, or none was wanted
+	KeptUntil    time.Time // it is registered no more, and goes then at the latest; zero if it is. See EtcdSource.Kept
+	Trial        bool      // it is back from an ejection and gets few calls until it answers one
+
+	LookupError error // why the last look-up of Name failed: Address is of an earlier one; nil if it did not
+
+	Exclusion Exclusion // why it gets no calls whatever else is known of it; empty if it may
+	Reason    string    // of the bar, for people
+}
+
+func (n ID) Compare(o ID) int {
+	return cmp.Or(
+		cmp.Compare(n.Service, o.Service), cmp.Compare(n.Tags, o.Tags),
+		cmp.Compare(n.Source, o.Source), cmp.Compare(n.Route, o.Route), cmp.Compare(n.Backend, o.Backend),
+	)
+}
+
+func (g *Cluster) State() State {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s := State{ID: g.ID, Panic: g.panicked, PanicCalls: g.panics.Load()}
+	ejections, prevented := g.ejector.Counts()
+	s.Ejections, s.EjectionsPrevented = g.ejections+ejections, g.prevented+prevented
+	for _, m := range g.members {
+		if m.weight == 0 {
+			continue
+		}
+		s.Endpoints++
+		if m.usable && m.unreachable == nil {
+			s.Usable++
+		}
+	}
+	return s
+}
+
+// unreachable returns the members that would be usable if they could be connected to.
+func (g *Cluster) unreachable() (all []string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, m := range g.members {
+		if m.weight > 0 && m.usable && m.unreachable != nil {
+			all = append(all, m.host.Address())
+		}
+	}
+	return all
+}
+
+func (g *Cluster) appendEndpoints(all []EndpointState) []EndpointState {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, m := range g.members {
+		s := EndpointState{
+			ID: g.ID, Address: m.host.Address(), Name: m.name, Weight: m.weight, Active: m.host.Active(),
+			Usable: m.usable && m.unreachable == nil, Healthy: m.check.Healthy, Unreachable: m.unreachable, Trial: m.trial.Load() && !m.ejected(),
+		}
+		if m.watch != nil {
+			status, _ := g.checker.Status(s.Address, m.checks(g.settings.health))
+			s.Checked, s.HealthError = status.Checked, status.Err
+		}
+		if e := m.ejection.Load(); e != nil {
+			s.EjectedUntil = e.Until()
+		}
+		all = append(all, s)
+	}
+	for _, b := range g.excluded {
+		all = append(all, EndpointState{ID: g.ID, Address: b.address, Name: b.name, Weight: b.weight, Healthy: true, Exclusion: b.as, Reason: b.why()})
+	}
+	return all
+}

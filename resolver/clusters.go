@@ -1,0 +1,33 @@
+package resolver
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/framegate/framegate/resolver/cluster"
+)
+
+// Groups says how the endpoints of all routes in force do. It is for people and metrics: it looks at all routes.
+func (r *Resolver) Groups() []cluster.State {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	routes := map[*cluster.Cluster][]string{}
+	for _, entries := range r.sources {
+		for route, e := range entries {
+			for _, g := range e.With.Clusters() {
+				routes[g] = append(routes[g], route.Name)
+			}
+		}
+	}
+	all := make([]cluster.State, 0, len(routes))
+	for g, names := range routes {
+		slices.Sort(names)
+		state := g.State()
+		state.Routes = slices.Compact(names) // two sources may have a route of one name
+		all = append(all, state)
+	}
+	slices.SortFunc(all, func(a, b cluster.State) int {
+		return cmp.Or(a.ID.Compare(b.ID), slices.Compare(a.Routes, b.Routes))
+	})
+	return all
+}

@@ -1,0 +1,50 @@
+package etcdsource
+
+import (
+	"io"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/framegate/framegate/resolver/spec"
+	"github.com/framegate/framegate/test/testlog"
+)
+
+func TestOutage_LogsAtMostOnceAMinute(t *testing.T) {
+	log := &testlog.Buffer{}
+	o := newOutage(log.Logger(), "etcd:2379")
+	for range 100 {
+		o.failed(t.Context(), "routes", io.ErrUnexpectedEOF)
+		o.failed(t.Context(), "instances", io.ErrUnexpectedEOF)
+	}
+	require.Equal(t, 1, log.Count("etcd cannot be used"))
+	require.Equal(t, "unexpected EOF", o.reason())
+	o.over("routes")
+	require.Zero(t, log.Count("etcd can be used again"), "half of it cannot")
+	require.Equal(t, "unexpected EOF", o.reason())
+	o.over("instances")
+	o.over("instances")
+	require.Equal(t, 1, log.Count("etcd can be used again"))
+	require.Empty(t, o.reason())
+	o.failed(t.Context(), "routes", io.ErrUnexpectedEOF)
+	o.over("routes")
+	require.Equal(t, 1, log.Count("etcd cannot be used"), "a flapping etcd")
+	require.Equal(t, 1, log.Count("etcd can be used again"), "only the end of what was logged is logged")
+	o.logged = o.logged.Add(-outageLogInterval)
+	o.failed(t.Context(), "routes", io.ErrUnexpectedEOF)
+	require.Equal(t, 2, log.Count("etcd cannot be used"))
+}
+
+// While etcd is down nobody reads that all is read again.
+func TestFollower_TellsThatItReadAllAgainWhenItHas(t *testing.T) {
+	log := &testlog.Buffer{}
+	f := newFollower[*spec.Route]("routes", "/p/", newOutage(log.Logger(), "e"), log.Logger())
+	f.readAgain()
+	f.ended(t.Context(), errReplaced)
+	f.ended(t.Context(), errDue)
+	require.Empty(t, log.String())
+	f.readAgain()
+	f.readAgain()
+	require.Equal(t, 1, log.Count("all routes in etcd were read again"), log.String())
+	require.Contains(t, log.String(), errReplaced.Error())
+}

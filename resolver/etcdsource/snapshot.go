@@ -1,0 +1,112 @@
+package etcdsource
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// snapshot is the last good state of etcd's documents, kept on disk for a start without etcd.
+type snapshot struct {
+	Format        int          `json:"format"`            // snapshotFormat
+	Saved         time.Time    `json:"saved"`             // when etcd last said that there was nothing newer
+	Endpoints     []string     `json:"endpoints"`         // under which etcd was reached
+	Members       []string     `json:"members,omitempty"` // where its members serve clients, host:port
+	Cluster       uint64       `json:"cluster"`
+	Prefix        string       `json:"prefix"`
+	ServicePrefix string       `json:"service_prefix"`
+	Schemas       snapshotPart `json:"schemas"`
+	Routes        snapshotPart `json:"routes"`
+	Instances     snapshotPart `json:"instances"`
+}
+
+// snapshotPart is one prefix: its documents by name.
+type snapshotPart struct {
+	Revision  int64                       `json:"revision"`
+	Documents map[string]snapshotDocument `json:"documents"`
+}
+
+type snapshotDocument struct {
+	Revision int64  `json:"revision"`
+	Value    []byte `json:"value"`
+}
+
+const (
+	snapshotFormat   = 1
+	maxSnapshotBytes = 1 << 30
+)
+
+// write replaces the file in one step: whoever reads it, also after a crash, finds the old content or the new.
+func (s *snapshot) write(path string) error {
+	doc, err := json.Marshal(s)
+	if err != nil {
+		return fmt.Errorf("snapshot %s: %w", path, err)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp") // mode 0600
+	if err != nil {
+		return err
+	}
+	_, err = tmp.Write(doc)
+	err = errors.Join(err, tmp.Sync(), tmp.Close())
+	if err == nil {
+		err = os.Rename(tmp.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(tmp.Name())
+	}
+	return err
+}
+
+// readSnapshot reads a file that write made. The error is fs.ErrNotExist if there is none, and else says why the file
+// cannot be used: damaged, or of another etcd or prefix than cfg's.
+func readSnapshot(path string, cfg Config) (*snapshot, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	doc, err := io.ReadAll(io.LimitReader(file, maxSnapshotBytes))
+	if err != nil {
+		return nil, err
+	}
+	var s snapshot
+	if err := json.Unmarshal(doc, &s); err != nil {
+		return nil, fmt.Errorf("%s is damaged: %w", path, err)
+	}
+	switch {
+	case s.Format != snapshotFormat:
+		return nil, fmt.Errorf("%s: format %d, want %d", path, s.Format, snapshotFormat)
+	case s.Prefix != cfg.Prefix || s.ServicePrefix != cfg.ServicePrefix:
+		return nil, fmt.Errorf("%s: of prefixes %q and %q, want %q and %q", path, s.Prefix, s.ServicePrefix, cfg.Prefix, cfg.ServicePrefix)
+	}
+	return &s, nil
+}
+
+// save returns the good documents of a follower.
+func (f *follower[T]) save() snapshotPart {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := snapshotPart{Revision: f.revision, Documents: make(map[string]snapshotDocument, len(f.docs))}
+	f.good(func(name string, d *document[T]) {
+		p.Documents[name] = snapshotDocument{Revision: d.revision, Value: d.raw}
+	})
+	return p
+}
+
+// restore puts the documents of a snapshot in force where there are none yet.
+func (f *follower[T]) restore(snap *snapshot, p snapshotPart) {
+	f.mu.Lock()
+	for name, d := range p.Documents {
+		f.putLocked(name, d.Value, d.Revision, unknownLease)
+	}
+	f.cluster, f.revision, f.confirmed = snap.Cluster, p.Revision, snap.Saved
+	f.mu.Unlock()
+	f.applyPending()
+}

@@ -1,0 +1,294 @@
+package filesource
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/spec"
+)
+
+// Name is the name under which FileSource applies its routes.
+const Name = "file"
+
+// DefaultInterval is the time between two looks at a routes file.
+const DefaultInterval = 500 * time.Millisecond
+
+const (
+	maxFileBytes = 64 << 20
+
+	// settle is how long a file must stay as it is before it is read: whoever writes it in place may be at it still, and
+	// the beginning of a list of routes is a valid list.
+	settle = 50 * time.Millisecond
+
+	// coarse is how far apart two changes can be and yet leave the same time on the file, on file systems in use.
+	coarse = 2 * time.Second
+)
+
+// Source keeps the routes of a file in force. Whatever happens to the file later, the routes of its last good
+// content stay.
+type Source struct {
+	interval atomic.Int64  // see SetInterval
+	lookNow  chan struct{} // has one when Run is to look at once; capacity 1
+
+	path     string
+	resolver *resolver.Resolver
+	compiler resolver.Compiler
+	log      *slog.Logger
+
+	// owned by Run
+	schemas fileSchemas
+	seen    os.FileInfo // what the file was when last read
+	content []byte      // that was last read, good or bad
+	trouble string      // why the file could not be read, "" if it could; it was logged
+
+	mu         sync.Mutex        // guards what follows, which only Run changes
+	routes     []*resolver.Route // in force
+	loaded     time.Time         // when they were read
+	err        error             // why the file as it is now is not in force; nil if it is
+	rejections int64             // contents that were refused
+}
+
+// Open is LoadFile and Apply.
+func Open(ctx context.Context, path string, r *resolver.Resolver, compile resolver.Compiler, log *slog.Logger) (*Source, error) {
+	f, err := Load(ctx, path, r, compile, log)
+	if err == nil {
+		f.Apply()
+	}
+	return f, err
+}
+
+// Load reads the file, and the schemas of its routes in struct mode, and returns the source, whose routes Apply puts in
+// force and Run keeps up to date. The error names the file, the line and the key.
+func Load(ctx context.Context, path string, r *resolver.Resolver, compile resolver.Compiler, log *slog.Logger) (*Source, error) {
+	f := &Source{path: path, resolver: r, compiler: compile, log: log, lookNow: make(chan struct{}, 1), schemas: fileSchemas{dir: filepath.Dir(path)}}
+	if err := f.read(); err != nil {
+		return nil, err
+	}
+	routes, _, err := f.compile(ctx)
+	if err != nil {
+		return nil, err
+	}
+	f.routes, f.loaded = routes, time.Now()
+	return f, nil
+}
+
+// Apply puts the routes that LoadFile has read in force, in the place of all others of a file. It comes before Run.
+func (f *Source) Apply() {
+	defer f.resolver.AwaitNames(boundAddresses(f.routes))()
+	f.resolver.Apply(Name, f.routes)
+}
+
+// SetInterval sets the time between two looks at the file; 0 means DefaultFileInterval. The next look comes at once. It may
+// be called at any time.
+func (f *Source) SetInterval(d time.Duration) {
+	f.interval.Store(int64(d))
+	select {
+	case f.lookNow <- struct{}{}:
+	default:
+	}
+}
+
+func (f *Source) untilNextLook() time.Duration {
+	return time.Duration(cmp.Or(f.interval.Load(), int64(DefaultInterval)))
+}
+
+// Run looks for changes of the file, and of the files of its schemas, until ctx ends: a write, a rename, a symbolic link
+// that points elsewhere. Good content replaces all routes of the source; bad content and a file that cannot be read are
+// logged once and change nothing. Call it at most once.
+func (f *Source) Run(ctx context.Context) {
+	look := time.NewTimer(f.untilNextLook())
+	defer look.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-look.C:
+		case <-f.lookNow:
+		}
+		if f.changed() && f.settled(ctx) {
+			f.reload(ctx)
+		}
+		look.Reset(f.untilNextLook())
+	}
+}
+
+// Routes says what became of each route of the file. It may be called at any time.
+func (f *Source) Routes() []resolver.RouteStatus {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	all := make([]resolver.RouteStatus, len(f.routes))
+	for i, r := range f.routes {
+		all[i] = resolver.RouteStatus{Name: r.Name, Source: Name, Route: r.Route, Err: f.err}
+	}
+	return all
+}
+
+// Status may be called at any time. A file has no revision.
+func (f *Source) Status() resolver.SourceStatus {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	st := resolver.SourceStatus{Confirmed: f.loaded, Rejections: f.rejections}
+	if f.err != nil {
+		st.Stale, st.Reason, st.Rejected = true, f.err.Error(), 1
+	}
+	return st
+}
+
+// changed reports whether the file may have changed since it was read. Where the file's time cannot tell, it says yes.
+func (f *Source) changed() bool {
+	now, err := os.Stat(f.path)
+	if err != nil {
+		f.unreadable(err)
+		return false
+	}
+	return f.trouble != "" || !sameFile(f.seen, now) || time.Since(now.ModTime()) < coarse || f.schemas.changed()
+}
+
+// settled returns when the files have not changed for a moment, and false if the routes file went away or ctx ended.
+func (f *Source) settled(ctx context.Context) bool {
+	before, err := f.look()
+	for err == nil {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(settle):
+		}
+		var now map[string]os.FileInfo
+		if now, err = f.look(); err == nil && sameFiles(before, now) {
+			return true
+		}
+		before = now
+	}
+	f.unreadable(err)
+	return false
+}
+
+// look returns what the routes file, and those of the schemas, are now.
+func (f *Source) look() (map[string]os.FileInfo, error) {
+	now := look(f.schemas.seen)
+	var err error
+	now[f.path], err = os.Stat(f.path)
+	return now, err
+}
+
+func sameFile(a, b os.FileInfo) bool {
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
+}
+
+func (f *Source) reload(ctx context.Context) {
+	before, unchanged := f.content, !f.schemas.changed()
+	if err := f.read(); err != nil {
+		f.unreadable(err)
+		return
+	}
+	sameContent := bytes.Equal(before, f.content)
+	if f.trouble != "" {
+		f.trouble = ""
+		f.log.Info("routes file can be read again", "path", f.path)
+	} else if sameContent && unchanged {
+		return
+	}
+	routes, sameSchemas, err := f.compile(ctx)
+	switch last := f.err; {
+	case ctx.Err() != nil: // which may be the error
+	case err != nil:
+		if !sameContent || last == nil || last.Error() != err.Error() {
+			f.refuse(err)
+			f.log.Error("routes file is bad; the routes of its last good content stay in force", "path", f.path, "error", err)
+		}
+	case last != nil || !sameContent || !sameSchemas:
+		f.apply(routes)
+		f.log.Info("routes file loaded", "path", f.path, "routes", len(routes))
+	}
+}
+
+// read sets seen and content.
+func (f *Source) read() error {
+	info, err := os.Stat(f.path)
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() { // opening a pipe would wait for its writer
+		return fmt.Errorf("%s: want a regular file", f.path)
+	}
+	file, err := os.Open(f.path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if info, err = file.Stat(); err != nil {
+		return err
+	}
+	content, err := io.ReadAll(io.LimitReader(file, maxFileBytes+1))
+	if err != nil {
+		return err
+	}
+	if len(content) > maxFileBytes {
+		return fmt.Errorf("%s: more than %d bytes", f.path, maxFileBytes)
+	}
+	f.seen, f.content = info, content
+	return nil
+}
+
+// compile returns the routes of the content with their programs, and whether their schemas are those in force.
+func (f *Source) compile(ctx context.Context) ([]*resolver.Route, bool, error) {
+	documents, err := spec.ParseDocument(f.path, f.content)
+	if err != nil {
+		return nil, false, err
+	}
+	routes, same, err := f.schemas.compile(ctx, f.compiler, documents)
+	if err != nil {
+		return nil, false, fmt.Errorf("%s: %w", f.path, err)
+	}
+	return routes, same, nil
+}
+
+// unreadable logs why the file cannot be read, once per reason.
+func (f *Source) unreadable(err error) {
+	if f.trouble == err.Error() {
+		return
+	}
+	f.trouble = err.Error()
+	f.refuse(err)
+	msg := "routes file cannot be read; the routes of its last good content stay in force"
+	if errors.Is(err, os.ErrNotExist) {
+		msg = "routes file is gone; the routes of its last good content stay in force"
+	}
+	f.log.Error(msg, "path", f.path, "error", err)
+}
+
+// apply puts routes in force.
+func (f *Source) apply(routes []*resolver.Route) {
+	defer f.resolver.AwaitNames(boundAddresses(routes))()
+	f.resolver.Apply(Name, routes)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.routes, f.loaded, f.err = routes, time.Now(), nil
+}
+
+// refuse keeps why the file as it is now is not in force.
+func (f *Source) refuse(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.err = err
+	f.rejections++
+}
+
+// boundAddresses returns the addresses of the endpoints that the routes list.
+func boundAddresses(routes []*resolver.Route) (all []string) {
+	for _, r := range routes {
+		all = append(all, spec.ListedAddresses(r.Route)...)
+	}
+	return all
+}

@@ -1,0 +1,248 @@
+package spec
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/framegate/framegate/resolver/dns"
+	"github.com/framegate/framegate/resolver/eject"
+	"github.com/framegate/framegate/resolver/health"
+	"github.com/framegate/framegate/resolver/strict"
+)
+
+// Mode says what a route does with the messages of its calls.
+type Mode string
+
+// The modes.
+const (
+	ModeFrame  Mode = "frame"  // forwards gRPC frames as they are; the default
+	ModeStruct Mode = "struct" // decodes each message, applies the rules of Struct and encodes what they changed
+)
+
+// Route is the document that people write: which calls it matches and where they go. It is stored in etcd under
+// <prefix>/routes/<name> or listed under "routes:" in a file. A Route that is in a table is never changed.
+type Route struct {
+	Name      string     `yaml:"name"`                // [a-z0-9][a-z0-9.-]{0,62}
+	Listeners []string   `yaml:"listeners,omitempty"` // names; none means all
+	Match     []Match    `yaml:"match"`               // any of them
+	Priority  int        `yaml:"priority,omitempty"`  // higher wins, before anything else; -1e6 to 1e6
+	Mode      Mode       `yaml:"mode"`                // empty means frame
+	Authority string     `yaml:"authority,omitempty"` // replaces :authority; empty keeps the client's
+	Schema    *SchemaRef `yaml:"schema,omitempty"`    // of the messages
+	Struct    *Struct    `yaml:"struct,omitempty"`    // of mode struct
+	Backends  []Backend  `yaml:"backends"`
+
+	// What is done about load and failure. The times are of one call; 0 means none beyond the client's deadline.
+	Balancer     *Balancer     `yaml:"balancer,omitempty"`
+	Timeout      time.Duration `yaml:"timeout,omitempty"`        // of the whole call
+	IdleTimeout  time.Duration `yaml:"idle_timeout,omitempty"`   // without a frame either way
+	MaxStreamAge time.Duration `yaml:"max_stream_age,omitempty"` // of the whole call, give or take a tenth, so that streams do not end all at once
+	Retry        *Retry        `yaml:"retry,omitempty"`
+	Hedge        *Hedge        `yaml:"hedge,omitempty"` // instead of Retry
+	Limits       *Limits       `yaml:"limits,omitempty"`
+}
+
+// Match is one entry of a route: a call must meet all of its conditions.
+type Match struct {
+	Method    string        `yaml:"method"`              // see Pattern
+	Authority string        `yaml:"authority,omitempty"` // host, host:port or *.domain; without a port any; letter case does not matter
+	Headers   []HeaderMatch `yaml:"headers,omitempty"`
+}
+
+// HeaderMatch is a condition on one request header. Exactly one of the four is set. Of a header that was sent more than
+// once, any value may meet it.
+type HeaderMatch struct {
+	Name    string  `yaml:"name"` // in lower case
+	Exact   *string `yaml:"exact,omitempty"`
+	Prefix  *string `yaml:"prefix,omitempty"`
+	Regex   *string `yaml:"regex,omitempty"` // RE2 (package regexp/syntax), of a whole value of up to 1024 bytes
+	Present *bool   `yaml:"present,omitempty"`
+}
+
+// Backend is a weighted group of endpoints: fixed ones, or the registered instances of a service.
+type Backend struct {
+	Name      string            `yaml:"name,omitempty"`
+	Weight    *int              `yaml:"weight,omitempty"`  // nil means 1; 0 takes no calls
+	Service   string            `yaml:"service,omitempty"` // instead of Endpoints
+	Tags      map[string]string `yaml:"tags,omitempty"`    // that an instance of Service must have, these and maybe others
+	Endpoints []Endpoint        `yaml:"endpoints,omitempty"`
+	DNS       *dns.Config       `yaml:"dns,omitempty"` // of the names among the addresses; nil means its defaults
+
+	Pool         *PoolPolicy    `yaml:"pool,omitempty"`
+	Health       *health.Config `yaml:"health,omitempty"`        // nil means that endpoints are not checked
+	Ejection     *eject.Config  `yaml:"ejection,omitempty"`      // nil means its defaults
+	PanicPercent *int           `yaml:"panic_percent,omitempty"` // with fewer usable endpoints, of those with a weight, all are used; nil means 50, 0 never
+	Limits       *Limits        `yaml:"limits,omitempty"`        // of the route's calls to this backend
+}
+
+// Endpoint is one upstream address.
+type Endpoint struct {
+	Address string `yaml:"address"`          // host:port, dns:///host:port or unix:/path; each address of a host is an endpoint
+	Weight  *int   `yaml:"weight,omitempty"` // nil means 1; 0 takes no calls
+}
+
+// MaxWeight bounds the weight of a backend and of an endpoint.
+const MaxWeight = 1_000_000
+
+const maxRouteBytes = 1 << 20
+
+var namePattern = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,62}$`)
+
+// ValidName reports whether s can name a route or a listener.
+func ValidName(s string) bool { return namePattern.MatchString(s) }
+
+// ValidateName reports what is wrong with the name of a route, a listener, a backend or a schema.
+func ValidateName(s string) error {
+	if !ValidName(s) {
+		return fmt.Errorf("%q, want 1 to %d of a-z 0-9 . - with a letter or digit first", s, maxNameLen)
+	}
+	return nil
+}
+
+// ParseRoute decodes one route document, YAML or JSON, and validates it. The error names every mistake,
+// up to strict.MaxErrors.
+func ParseRoute(data []byte) (*Route, error) {
+	if len(data) > maxRouteBytes {
+		return nil, fmt.Errorf("document of %d bytes, want at most %d", len(data), maxRouteBytes)
+	}
+	if !utf8.Valid(data) {
+		return nil, errors.New("document is not UTF-8, want UTF-8")
+	}
+	var r Route
+	if err := strict.Decode(data, &r); err != nil {
+		return nil, err
+	}
+	if errs := r.normalize(); len(errs) > 0 {
+		return nil, strict.Join(errs)
+	}
+	return &r, nil
+}
+
+type routeList struct {
+	Routes []Route `yaml:"routes"`
+}
+
+// ParseRoutes decodes a document that is one route or has a list of them under "routes:". The error names every
+// mistake of every route. An empty document is no routes.
+func ParseRoutes(data []byte) ([]*Route, error) {
+	var doc yaml.Node
+	if err := yaml.Unmarshal(data, &doc); err != nil {
+		return nil, errors.New(strings.TrimPrefix(err.Error(), "yaml: "))
+	}
+	if len(doc.Content) == 0 {
+		return nil, nil
+	}
+	if !hasKey(doc.Content[0], "routes") {
+		r, err := ParseRoute(data)
+		if err != nil {
+			return nil, err
+		}
+		return []*Route{r}, nil
+	}
+	var list routeList
+	if err := strict.Decode(data, &list); err != nil {
+		return nil, err
+	}
+	routes := make([]*Route, 0, len(list.Routes))
+	names := map[string]bool{}
+	var errs []error
+	for i := range list.Routes {
+		r := &list.Routes[i]
+		for _, err := range r.normalize() {
+			errs = append(errs, fmt.Errorf("routes[%d] (%s): %w", i, r.Name, err))
+		}
+		if names[r.Name] {
+			errs = append(errs, fmt.Errorf("routes[%d].name: %q, want a name that no other route has", i, r.Name))
+		}
+		names[r.Name] = true
+		routes = append(routes, r)
+	}
+	return routes, strict.Join(errs)
+}
+
+func hasKey(n *yaml.Node, key string) bool {
+	if n.Kind != yaml.MappingNode {
+		return false
+	}
+	for i := 0; i < len(n.Content); i += 2 {
+		if n.Content[i].Value == key {
+			return true
+		}
+	}
+	return false
+}
+
+// Encode returns the canonical YAML document of the route: ParseRoute of it gives the same route.
+func (r *Route) Encode() ([]byte, error) {
+	var b bytes.Buffer
+	enc := yaml.NewEncoder(&b)
+	enc.SetIndent(2)
+	if err := enc.Encode(r); err != nil {
+		return nil, fmt.Errorf("encode route %s: %w", r.Name, err)
+	}
+	return b.Bytes(), nil
+}
+
+// MarshalJSON returns the document as JSON, with the keys and the durations that people write.
+func (r *Route) MarshalJSON() ([]byte, error) {
+	type plain Route // without this method
+	doc, err := strict.JSON((*plain)(r))
+	if err != nil {
+		return nil, fmt.Errorf("encode route %s: %w", r.Name, err)
+	}
+	return doc, nil
+}
+
+// ListedAddresses returns the addresses of the endpoints that the routes list.
+func ListedAddresses(routes ...*Route) (all []string) {
+	for _, r := range routes {
+		for _, b := range r.Backends {
+			for _, e := range b.Endpoints {
+				all = append(all, e.Address)
+			}
+		}
+	}
+	return all
+}
+
+// Listens reports whether the route takes calls of a listener.
+func (r *Route) Listens(listener string) bool {
+	return len(r.Listeners) == 0 || slices.Contains(r.Listeners, listener)
+}
+
+// Key tells a backend, the i-th of its route, from the others.
+func (b *Backend) Key(i int) string {
+	if b.Name != "" {
+		return b.Name
+	}
+	return fmt.Sprintf("#%d", i)
+}
+
+// SchemaName returns the name of the schema in etcd that the route's program is made of, or "".
+func (r *Route) SchemaName() string {
+	if r.Schema == nil {
+		return ""
+	}
+	return r.Schema.Name
+}
+
+// ParseDocument is ParseRoutes for a document that somebody names, such as a file: the error starts with the name, and
+// a document without anything in it is an error (routes: [] says that there are none).
+func ParseDocument(name string, doc []byte) ([]*Route, error) {
+	routes, err := ParseRoutes(doc)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if routes == nil {
+		return nil, fmt.Errorf("%s: empty, want a route or routes: [...]", name)
+	}
+	return routes, nil
+}

@@ -1,0 +1,77 @@
+package spec
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Summary says in one line what a route does, for people.
+func (r *Route) Summary() string {
+	var matches, backends []string
+	for _, m := range r.Match {
+		matches = append(matches, m.String())
+	}
+	for _, b := range r.Backends {
+		backends = append(backends, b.String())
+	}
+	return fmt.Sprintf("%s -> %s", strings.Join(matches, ", "), strings.Join(backends, ", "))
+}
+
+// String is the backend on one line, for people: its endpoints or its service, and its weight unless that is 1.
+func (b Backend) String() string {
+	var parts []string
+	if b.Weight != nil && *b.Weight != 1 {
+		parts = append(parts, fmt.Sprintf("%d x", *b.Weight))
+	}
+	if b.Service != "" {
+		parts = append(parts, "service "+b.Service)
+		for _, k := range slices.Sorted(maps.Keys(b.Tags)) {
+			parts = append(parts, k+"="+b.Tags[k])
+		}
+	}
+	for _, e := range b.Endpoints {
+		parts = append(parts, e.Address)
+	}
+	return strings.Join(parts, " ")
+}
+
+// String says for people what the condition wants of the header's value.
+func (h HeaderMatch) String() string {
+	switch {
+	case h.Exact != nil:
+		return fmt.Sprintf("exactly %q", *h.Exact)
+	case h.Prefix != nil:
+		return fmt.Sprintf("something that starts with %q", *h.Prefix)
+	case h.Regex != nil:
+		return fmt.Sprintf("a match of %q", *h.Regex)
+	case h.Present != nil && *h.Present:
+		return "any value"
+	}
+	return "none"
+}
+
+// String is the entry on one line, for people: the method and what else a call must meet.
+func (m Match) String() string {
+	var b strings.Builder
+	b.WriteString(m.Method)
+	if m.Authority != "" {
+		b.WriteString(" authority=" + m.Authority)
+	}
+	for _, h := range m.Headers {
+		switch {
+		case h.Exact != nil:
+			fmt.Fprintf(&b, " %s=%s", h.Name, *h.Exact)
+		case h.Prefix != nil:
+			fmt.Fprintf(&b, " %s=%s*", h.Name, *h.Prefix)
+		case h.Regex != nil:
+			fmt.Fprintf(&b, " %s~%s", h.Name, *h.Regex)
+		case h.Present != nil && *h.Present:
+			b.WriteString(" " + h.Name)
+		default:
+			b.WriteString(" !" + h.Name)
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,119 @@
+package etcdtest
+
+import (
+	"net/url"
+
+	etcdregistry "github.com/kitex-contrib/registry-etcd"
+
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
+
+	"github.com/framegate/framegate/resolver/etcdserver"
+	"github.com/framegate/framegate/test/loopback"
+)
+
+// Soon is how long what takes no second may take on a busy machine.
+const Soon = 20 * time.Second
+
+// Eventually polls until ok, for at most limit, and returns how long it took.
+func Eventually(t *testing.T, limit time.Duration, what string, ok func() bool) time.Duration {
+	t.Helper()
+	began := time.Now()
+	for !ok() {
+		took := time.Since(began)
+		if took > limit {
+			t.Fatalf("not within %s: %s", limit, what)
+		}
+		time.Sleep(min(max(took/20, time.Millisecond), 20*time.Millisecond)) // ok may cost something
+	}
+	return time.Since(began)
+}
+
+// StartEtcd starts an etcd with nothing in it. Another may be started at its address when it is closed.
+func StartEtcd(t *testing.T) *etcdserver.Server {
+	t.Helper()
+	return StartEtcdAt(t, t.TempDir(), loopback.Address(t))
+}
+
+func StartEtcdAt(t *testing.T, dir, address string) *etcdserver.Server {
+	t.Helper()
+	s, err := etcdserver.Start(t.Context(), etcdserver.Config{Dir: dir, Address: address})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	return s
+}
+
+// PutRaw writes a document past all checks, as other hands may.
+func PutRaw(t *testing.T, cli *clientv3.Client, key string, doc []byte) int64 {
+	t.Helper()
+	resp, err := cli.Put(t.Context(), "/framegate"+key, string(doc))
+	require.NoError(t, err)
+	return resp.Header.Revision
+}
+
+// CloseEtcdClient closes the client that registry-etcd makes and never closes.
+func CloseEtcdClient(of any) {
+	field := reflect.ValueOf(of).Elem().FieldByName("etcdClient")
+	_ = (*(**clientv3.Client)(field.Addr().UnsafePointer())).Close()
+}
+
+func QuietRegistry(c *etcdregistry.Config) { c.EtcdConfig.Logger = zap.NewNop() }
+
+// EnableAuth makes etcd ask for users: root, and reader, who may read the keys of instances and nothing else. The
+// password of both is p.
+func EnableAuth(t *testing.T, cli *clientv3.Client) {
+	t.Helper()
+	ctx := t.Context()
+	for _, do := range []func() error{
+		func() error { _, err := cli.RoleAdd(ctx, "reader"); return err },
+		func() error {
+			_, err := cli.RoleGrantPermission(ctx, "reader", "kitex/", clientv3.GetPrefixRangeEnd("kitex/"), clientv3.PermissionType(clientv3.PermRead))
+			return err
+		},
+		func() error { _, err := cli.UserAdd(ctx, "reader", "p"); return err },
+		func() error { _, err := cli.UserGrantRole(ctx, "reader", "reader"); return err },
+		func() error { _, err := cli.RoleAdd(ctx, "root"); return err },
+		func() error { _, err := cli.UserAdd(ctx, "root", "p"); return err },
+		func() error { _, err := cli.UserGrantRole(ctx, "root", "root"); return err },
+		func() error { _, err := cli.AuthEnable(ctx); return err },
+	} {
+		require.NoError(t, do())
+	}
+}
+
+// StartEtcdForUsers runs an etcd that is quick with passwords: under the race detector one costs a processor
+// a second otherwise.
+func StartEtcdForUsers(t *testing.T) (endpoint string) {
+	t.Helper()
+	return StartStock(t, "http", func(c *embed.Config) { c.BcryptCost = 4 })
+}
+
+// StartStock runs an etcd as it is, but for what change says.
+func StartStock(t *testing.T, scheme string, change func(*embed.Config)) (endpoint string) {
+	t.Helper()
+	c := embed.NewConfig()
+	c.Dir = t.TempDir()
+	c.ListenPeerUrls = nil
+	c.ListenClientUrls = []url.URL{{Scheme: scheme, Host: "127.0.0.1:0"}}
+	c.AdvertiseClientUrls = c.ListenClientUrls
+	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
+	change(c)
+	e, err := embed.StartEtcd(c)
+	require.NoError(t, err)
+	t.Cleanup(e.Close)
+	<-e.Server.ReadyNotify()
+	return e.Clients[0].Addr().String()
+}
+
+func Leases(t *testing.T, cli *clientv3.Client) int {
+	t.Helper()
+	resp, err := cli.Leases(t.Context())
+	require.NoError(t, err)
+	return len(resp.Leases)
+}

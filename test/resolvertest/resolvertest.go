@@ -1,0 +1,55 @@
+package resolvertest
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/cluster"
+	"github.com/framegate/framegate/resolver/etcdclient"
+	"github.com/framegate/framegate/resolver/schema"
+	"github.com/framegate/framegate/resolver/spec"
+	"github.com/framegate/framegate/test/routetest"
+)
+
+func Resolves(r *resolver.Resolver, method, route string) func() bool {
+	return func() bool {
+		target, _ := r.Resolve(spec.Request{Listener: "main", Method: method})
+		return target.Route == route
+	}
+}
+
+func AddressOf(r *resolver.Resolver, method, address string) func() bool {
+	return func() bool {
+		target, ok := r.Preview(spec.Request{Method: method})
+		return ok && target.Address == address
+	}
+}
+
+// Buy resolves a call of /shop.Shop/Buy that only the route of that name takes.
+func Buy(r *resolver.Resolver, route string) cluster.Target {
+	target, _ := r.Preview(spec.Request{Method: "/shop.Shop/Buy", Header: map[string][]string{"x-route": {route}}})
+	return target
+}
+
+// ProgramOf returns the program that calls of a route get, nil if the route is not in force.
+func ProgramOf(r *resolver.Resolver, route string) *routetest.TestProgram {
+	p, _ := Buy(r, route).Program.(*routetest.TestProgram)
+	return p
+}
+
+// MadeOf reports whether the route of that name is in force with a program made of a schema with the same content.
+func MadeOf(r *resolver.Resolver, route string, s *schema.Schema) bool {
+	p := ProgramOf(r, route)
+	return p != nil && p.Route == route && string(p.Schema.Encode()) == string(s.Encode())
+}
+
+func EtcdClient(t *testing.T, endpoint string) *clientv3.Client {
+	t.Helper()
+	cli, err := etcdclient.New(etcdclient.Config{Endpoints: []string{endpoint}})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = cli.Close() })
+	return cli
+}
