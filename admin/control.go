@@ -20,7 +20,7 @@ type Control struct {
 	Source    func() resolver.SourceStatus  // of etcd
 	Schemas   func() []resolver.SchemaStatus
 	Instances func() map[string][]spec.Instance
-	Kept      func() []etcdsource.KeptInstance    // see resolver.EtcdSource.Kept; nil: none are
+	Kept      func() []etcdsource.KeptInstance    // see etcdsource.Source.Kept; nil: none are
 	Refused   func() map[string]map[string]string // see resolver.Resolver.Refused; nil: none are
 	Endpoints func() []EndpointStatus             // what is open, by endpoint
 	Groups    func() ([]cluster.State, []cluster.EndpointState)
@@ -45,7 +45,7 @@ type Control struct {
 	ServiceStore func() (ServiceStore, error)
 }
 
-// ServiceStore writes the registered instances of services; see resolver.ServiceStore.
+// ServiceStore writes the registered instances of services; see etcdstore.Services.
 type ServiceStore interface {
 	Heartbeat(ctx context.Context, service string, in spec.Instance, ttl time.Duration) (etcdstore.Heartbeat, error)
 	Deregister(ctx context.Context, service, address string) (bool, error)

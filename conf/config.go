@@ -135,7 +135,7 @@ type EmbeddedEtcd struct {
 // Services says what is done with the registered instances of services.
 type Services struct {
 	Allow      []string      `yaml:"allow"`        // see resolver.ParseAllow
-	KeepOnLoss time.Duration `yaml:"keep_on_loss"` // see resolver.EtcdConfig
+	KeepOnLoss time.Duration `yaml:"keep_on_loss"` // see etcdsource.Config
 }
 
 // Client returns the configuration of a client of an external etcd.

@@ -1,10 +1,16 @@
 // Package resolver answers, from memory and without blocking, which route a call takes and which endpoint it gets.
 //
-// Enter at Resolver.Resolve; then table.go, bucket.go and match.go (matching); target.go (what is asked for a call),
-// balance.go and picker.go (choosing a backend and an endpoint), group.go and groups.go (which endpoints there are and may
-// be used), group_written.go, group_names.go and address_guard.go (how what is written becomes endpoints), standing.go
-// (limits) and departures.go (endpoints that leave). Routes and instances come in through Resolver.Apply and SetInstances
-// from the sources: file.go, and etcd.go with follower.go and snapshot.go. route.go is the document that people write;
-// store.go, put.go, plan.go and history.go read and change the routes in etcd, service_store.go and registration.go the
-// instances.
+// Enter at Resolver.Resolve. Its parts are rooms of their own, and none knows those below it in this list:
+//
+//	spec        the documents that people write: routes, backends and their policies, instances
+//	match       which route a call gets: tables of match entries, explanations, plans of changes
+//	cluster     which endpoint a call gets: clusters of endpoints, their health, limits, Target and Attempt
+//	resolver    the three joined: Resolver, and the programs of its routes
+//	filesource  routes of a file
+//	etcdclient  how etcd is reached, and how something is changed there
+//	etcdstore   what is in etcd: routes, schemas and instances, read and changed
+//	etcdsource  routes and instances of etcd, followed
+//
+// Routes and instances come in through Resolver.Apply, Update and SetInstances. What is in force is what calls that begin
+// now go by; a change takes the place of what was in force in one step, and calls keep what they began with.
 package resolver

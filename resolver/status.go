@@ -10,7 +10,7 @@ import (
 // RouteStatus says what became of one document of routes, of whatever source.
 type RouteStatus struct {
 	Name     string
-	Source   string      // SourceEtcd, SourceFile
+	Source   string      // etcdsource.Name, filesource.Name
 	Route    *spec.Route // in force; nil if no version of the document is
 	Revision int64       // etcd's, of the version in force; 0 for other sources
 	Latest   int64       // etcd's, of the last version, good or bad

@@ -13,12 +13,18 @@ import (
 
 const module = "github.com/framegate/framegate/"
 
-// layers lists the packages from the bottom up: a package imports only those above it in this list, and its own
-// subpackages.
+// layers lists the packages from the bottom up: a package imports only those in layers above its own in this list, and those
+// of its own room, which is the longest path here that it is under.
 var layers = [][]string{
-	{"kitex_gen", "idl", "pool/dial"},
-	{"resolver", "pool"},
+	{"kitex_gen", "idl", "pool/dial", "resolver/strict", "resolver/plain"},
+	{"pool", "resolver/balance", "resolver/dns", "resolver/eject", "resolver/health", "resolver/limit", "resolver/schema", "resolver/etcdserver"},
+	{"resolver/spec"},
+	{"resolver/match", "resolver/cluster"},
+	{"resolver"},
 	{"handler", "relay"},
+	{"resolver/etcdclient"},
+	{"resolver/etcdstore"},
+	{"resolver/etcdsource", "resolver/filesource"},
 	{"admin"},
 	{"conf"},
 	{"cmd"},
@@ -65,4 +71,16 @@ func TestLayers_ImportsPointOneWay(t *testing.T) {
 		}
 	}
 	require.Greater(t, seen, 10)
+}
+
+// What a call goes through knows nothing of etcd.
+func TestLayers_CallsDoWithoutEtcd(t *testing.T) {
+	t.Parallel()
+	out, err := exec.Command("go", "list", "-deps", module+"handler/...", module+"resolver", module+"pool/...").Output()
+	require.NoError(t, err)
+	require.Contains(t, string(out), module+"resolver/cluster\n")
+	for dep := range strings.Lines(string(out)) {
+		require.NotContains(t, dep, "go.etcd.io/")
+		require.NotContains(t, dep, "/etcd")
+	}
 }

@@ -13,7 +13,7 @@ import (
 
 // addressGuard says which addresses may not be endpoints, wherever they come from: those at which this process listens itself,
 // since a call there would come back, or reach what only operators may; and of registered instances those that are not
-// allowed. The Resolver's mu guards it.
+// allowed. The set's mu guards it.
 type addressGuard struct {
 	log   *slog.Logger
 	own   []ownAddress

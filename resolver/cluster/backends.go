@@ -162,11 +162,11 @@ func (b *routeBackend) well() bool {
 // usable reports whether the backend has an endpoint that may be used.
 func (b *routeBackend) usable() bool { return b.picker.current.Load().usable }
 
-// Clusters returns the groups of endpoints that the backends have, each once.
+// Clusters returns the clusters of endpoints that the backends have, each once.
 func (b *Backends) Clusters() (all []*Cluster) {
 	for i := range b.all {
-		if g := b.all[i].picker.cluster; !slices.Contains(all, g) {
-			all = append(all, g)
+		if c := b.all[i].picker.cluster; !slices.Contains(all, c) {
+			all = append(all, c)
 		}
 	}
 	return all

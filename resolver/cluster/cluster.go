@@ -16,33 +16,33 @@ import (
 )
 
 // Cluster is the endpoints of a backend at work: which there are, with what weight, and which of them may be used. Backends
-// that say the same of one service share a group; those that list endpoints have one each, which stays while the route's
+// that say the same of one service share a cluster; those that list endpoints have one each, which stays while the route's
 // document changes. Its pickers, one for each way to balance, are what calls read.
 //
 //	health check ──┐
 //	ejection ──────┼─> update ─> a new choice in every picker
 //	members, ramp ─┘
 //
-// Locks are taken in this order: the Resolver's mu, the group's, those of the health checker and of the detector. Both of
+// Locks are taken in this order: the set's mu, the cluster's, those of the health checker and of the detector. Both of
 // these call update without a lock of theirs.
 type Cluster struct {
 	ID
-	tags    map[string]string // that an instance must have; of a service's group
+	tags    map[string]string // that an instance must have; of a service's cluster
 	checker *health.Checker
 	log     *slog.Logger
 
-	// guarded by the Resolver's mu
+	// guarded by the set's mu
 	users     map[string]int // how many backends of each route in force use it; see userOf
 	ejector   *eject.Detector
 	ejections uint64               // counted by detectors before this one
 	prevented uint64               // the same
-	written   []written            // the endpoints as they are written, of which members and barred are made
+	written   []written            // the endpoints as they are written, of which members and excluded are made
 	names     map[string]nameWatch // by name: those among written
 
 	panics atomic.Uint64 // attempts that were balanced in panic
 	stale  atomic.Bool   // names were looked up since members was made of written
 
-	mu       sync.Mutex // guards the fields below; spec and members are changed with the Resolver's mu held, too
+	mu       sync.Mutex // guards the fields below; settings and members are changed with the set's mu held, too
 	settings settings
 	members  []*member  // by address
 	excluded []excluded // what is written and gets no calls, in the order in which it is
@@ -55,13 +55,13 @@ type Cluster struct {
 	closed   bool
 }
 
-// clusterKey is the same for backends that share a group.
+// clusterKey is the same for backends that share a cluster.
 type clusterKey struct {
 	ID
-	settings settings // of a service's group; the zero value where endpoints are listed, so that the group stays when it changes
+	settings settings // of a service's cluster; the zero value where endpoints are listed, so that the cluster stays when it changes
 }
 
-// key returns the key that the group has as long as its spec is s.
+// key returns the key that the cluster has as long as its settings are s.
 func (n ID) key(s settings) clusterKey {
 	if n.Service == "" {
 		s = settings{}
@@ -69,7 +69,7 @@ func (n ID) key(s settings) clusterKey {
 	return clusterKey{n, s}
 }
 
-// settings is what a backend says of its endpoints, but for which they are. Specs can be compared with ==.
+// settings are what a backend says of its endpoints, but for which they are. They can be compared with ==.
 type settings struct {
 	health  health.Config // the zero value for no checks
 	eject   eject.Config
@@ -96,14 +96,14 @@ func settingsOf(b *spec.Backend) settings {
 	return s
 }
 
-// member is an endpoint of a group.
+// member is an endpoint of a cluster.
 type member struct {
 	host     *balance.Host // whose Owner it is
 	name     string        // host:port that its address was looked up of; empty if it is as written
 	ejection atomic.Pointer[eject.Member]
 	trial    atomic.Bool // it is back from an ejection and has not answered yet: it gets few calls
 
-	// guarded by the group's mu; weight is changed with the Resolver's mu held, too
+	// guarded by the cluster's mu; weight is changed with the set's mu held, too
 	weight int // 0 takes no calls
 	watch  *watch
 	check  health.Status // as of its last change; healthy while nothing is known
@@ -130,48 +130,48 @@ type weighted struct {
 }
 
 func newCluster(name ID, tags map[string]string, s settings, checker *health.Checker, log *slog.Logger) *Cluster {
-	g := &Cluster{ID: name, tags: tags, checker: checker, log: log, settings: s, users: map[string]int{}, pickers: map[pickerKey]*picker{}}
-	g.ejector = eject.New(s.eject, g.update)
-	return g
+	c := &Cluster{ID: name, tags: tags, checker: checker, log: log, settings: s, users: map[string]int{}, pickers: map[pickerKey]*picker{}}
+	c.ejector = eject.New(s.eject, c.update)
+	return c
 }
 
-// configure puts a spec in force. What is known of the members stays, but for ejections if it changes what they go by.
-func (g *Cluster) configure(s settings) {
-	g.mu.Lock()
-	old := g.settings
-	g.settings = s
+// configure puts settings in force. What is known of the members stays, but for ejections if it changes what they go by.
+func (c *Cluster) configure(s settings) {
+	c.mu.Lock()
+	old := c.settings
+	c.settings = s
 	if old.health != s.health {
-		for _, m := range g.members {
-			g.watchLocked(m)
+		for _, m := range c.members {
+			c.watchLocked(m)
 		}
 	}
-	g.mu.Unlock()
+	c.mu.Unlock()
 	if old.eject != s.eject {
-		before := g.ejector
-		g.ejector = eject.New(s.eject, g.update)
-		g.setEjection()
+		before := c.ejector
+		c.ejector = eject.New(s.eject, c.update)
+		c.setEjection()
 		before.Close()
 		ejections, prevented := before.Counts()
-		g.ejections += ejections
-		g.prevented += prevented
+		c.ejections += ejections
+		c.prevented += prevented
 	}
 	if old != s {
-		g.update()
+		c.update()
 	}
 }
 
 // setMembers replaces the endpoints; no address is there twice. It takes all over, and returns the addresses that came
 // and those that have gone. unreachable has those that cannot be connected to.
-func (g *Cluster) setMembers(all []weighted, unreachable map[string]error) (came, gone []string) {
+func (c *Cluster) setMembers(all []weighted, unreachable map[string]error) (came, gone []string) {
 	slices.SortFunc(all, func(a, b weighted) int { return cmp.Compare(a.address, b.address) })
-	g.mu.Lock()
-	if slices.EqualFunc(all, g.members, func(w weighted, m *member) bool { return w == weighted{m.host.Address(), m.weight, m.name} }) {
-		g.mu.Unlock()
+	c.mu.Lock()
+	if slices.EqualFunc(all, c.members, func(w weighted, m *member) bool { return w == weighted{m.host.Address(), m.weight, m.name} }) {
+		c.mu.Unlock()
 		return nil, nil
 	}
-	old := make(map[string]*member, len(g.members))
+	old := make(map[string]*member, len(c.members))
 	inUse := false
-	for _, m := range g.members {
+	for _, m := range c.members {
 		old[m.host.Address()] = m
 		inUse = inUse || m.weight > 0
 	}
@@ -180,11 +180,11 @@ func (g *Cluster) setMembers(all []weighted, unreachable map[string]error) (came
 		m := old[w.address]
 		switch {
 		case m == nil:
-			m = g.newMemberLocked(w, unreachable[w.address])
+			m = c.newMemberLocked(w, unreachable[w.address])
 			came = append(came, w.address)
 		case m.name != w.name: // calls that have it go on with the name it had
 			before := m
-			m = g.newMemberLocked(w, before.unreachable)
+			m = c.newMemberLocked(w, before.unreachable)
 			m.weight, m.since = before.weight, before.since
 			before.unwatch()
 		}
@@ -199,44 +199,44 @@ func (g *Cluster) setMembers(all []weighted, unreachable map[string]error) (came
 		m.unwatch()
 		gone = append(gone, address)
 	}
-	g.members = members
-	g.mu.Unlock()
-	g.setEjection()
-	g.update()
+	c.members = members
+	c.mu.Unlock()
+	c.setEjection()
+	c.update()
 	return came, gone
 }
 
-func (g *Cluster) newMemberLocked(w weighted, unreachable error) *member {
+func (c *Cluster) newMemberLocked(w weighted, unreachable error) *member {
 	m := &member{host: balance.NewHost(w.address), name: w.name, check: health.Status{Healthy: true}, usable: true, unreachable: unreachable}
 	m.host.Owner = m
-	g.watchLocked(m)
+	c.watchLocked(m)
 	return m
 }
 
 // setEjection tells the detector which members take calls. It may call update.
-func (g *Cluster) setEjection() {
-	addresses := make([]string, 0, len(g.members))
-	for _, m := range g.members {
+func (c *Cluster) setEjection() {
+	addresses := make([]string, 0, len(c.members))
+	for _, m := range c.members {
 		if m.weight > 0 {
 			addresses = append(addresses, m.host.Address())
 		}
 	}
-	g.ejector.SetMembers(addresses)
-	for _, m := range g.members {
-		m.ejection.Store(g.ejector.Member(m.host.Address()))
+	c.ejector.SetMembers(addresses)
+	for _, m := range c.members {
+		m.ejection.Store(c.ejector.Member(m.host.Address()))
 	}
 }
 
 // watchLocked begins the health checks of a member, in place of those before.
-func (g *Cluster) watchLocked(m *member) {
+func (c *Cluster) watchLocked(m *member) {
 	before := m.watch
 	m.watch = nil
-	if g.settings.health == (health.Config{}) {
+	if c.settings.health == (health.Config{}) {
 		m.check = health.Status{Healthy: true}
 	} else {
 		w := &watch{}
 		m.watch = w
-		w.stop = g.checker.Watch(m.host.Address(), m.checks(g.settings.health), func(s health.Status) { g.checked(m, w, s) })
+		w.stop = c.checker.Watch(m.host.Address(), m.checks(c.settings.health), func(s health.Status) { c.checked(m, w, s) })
 	}
 	if before != nil {
 		before.stop()
@@ -260,44 +260,44 @@ func (m *member) unwatch() {
 
 // checked hears what the checks of a member have shown. A watch that has ended may still say something, which no longer
 // counts.
-func (g *Cluster) checked(m *member, w *watch, s health.Status) {
-	g.mu.Lock()
-	defer g.unlock()
+func (c *Cluster) checked(m *member, w *watch, s health.Status) {
+	c.mu.Lock()
+	defer c.unlock()
 	if m.watch != w {
 		return
 	}
 	changed := m.check.Healthy != s.Healthy
 	m.check = s
 	if changed {
-		g.updateLocked(time.Now())
+		c.updateLocked(time.Now())
 	}
 }
 
 // update makes every picker anew from the state of the members.
-func (g *Cluster) update() {
-	g.mu.Lock()
-	defer g.unlock()
-	g.updateLocked(time.Now())
+func (c *Cluster) update() {
+	c.mu.Lock()
+	defer c.unlock()
+	c.updateLocked(time.Now())
 }
 
 // news is a line of the log.
 type news struct {
-	log  func(msg string, args ...any) // of the group's log, at the level of the line
+	log  func(msg string, args ...any) // of the cluster's log, at the level of the line
 	text string
 	args []any
 }
 
 // unlock unlocks mu, and then logs what is new.
-func (g *Cluster) unlock() {
-	all := g.news
-	g.news = nil
-	g.mu.Unlock()
+func (c *Cluster) unlock() {
+	all := c.news
+	c.news = nil
+	c.mu.Unlock()
 	for _, n := range all {
-		n.log(n.text, append(n.args, g.args()...)...)
+		n.log(n.text, append(n.args, c.args()...)...)
 	}
 }
 
-// args name the group in the log.
+// args name the cluster in the log.
 func (n ID) args() []any {
 	if n.Service != "" {
 		return []any{"service", n.Service}
@@ -305,23 +305,23 @@ func (n ID) args() []any {
 	return []any{"route", n.Route, "backend", n.Backend}
 }
 
-func (g *Cluster) updateLocked(now time.Time) {
-	if g.closed {
+func (c *Cluster) updateLocked(now time.Time) {
+	if c.closed {
 		return
 	}
 	taking, usable := 0, 0 // members that take calls, and those of them that may be used
-	for _, m := range g.members {
+	for _, m := range c.members {
 		ejected := m.ejected()
 		if ejected {
 			m.trial.Store(true)
 		}
 		if ejected != m.out {
 			m.out = ejected
-			n := news{g.log.Info, "endpoint is back from its ejection", []any{"endpoint", m.host.Address()}}
+			n := news{c.log.Info, "endpoint is back from its ejection", []any{"endpoint", m.host.Address()}}
 			if ejected {
-				n.log, n.text = g.log.Warn, "endpoint ejected: it failed too many calls"
+				n.log, n.text = c.log.Warn, "endpoint ejected: it failed too many calls"
 			}
-			g.news = append(g.news, n)
+			c.news = append(c.news, n)
 		}
 		was := m.usable
 		m.usable = m.check.Healthy && !ejected
@@ -335,41 +335,41 @@ func (g *Cluster) updateLocked(now time.Time) {
 			}
 		}
 	}
-	if panicked := usable*100 < g.settings.panicAt*taking; panicked != g.panicked {
-		g.panicked = panicked
-		n := news{g.log.Info, "enough endpoints are usable again", []any{"usable", usable, "of", taking}}
+	if panicked := usable*100 < c.settings.panicAt*taking; panicked != c.panicked {
+		c.panicked = panicked
+		n := news{c.log.Info, "enough endpoints are usable again", []any{"usable", usable, "of", taking}}
 		if panicked {
-			n.log, n.text = g.log.Warn, "too few endpoints are usable: calls go to all"
+			n.log, n.text = c.log.Warn, "too few endpoints are usable: calls go to all"
 		}
-		g.news = append(g.news, n)
+		c.news = append(c.news, n)
 	}
-	g.countLocked(now)
-	for _, p := range g.pickers {
+	c.countLocked(now)
+	for _, p := range c.pickers {
 		p.renewLocked(now)
 	}
-	g.rampLocked(now)
+	c.rampLocked(now)
 }
 
 // succeeded hears of each attempt that a member answered.
-func (g *Cluster) succeeded(m *member) {
+func (c *Cluster) succeeded(m *member) {
 	if m.trial.Load() && !m.ejected() && m.trial.CompareAndSwap(true, false) {
-		g.update()
+		c.update()
 	}
 }
 
-// close ends the group's checks and timers, and returns the addresses of its members. Calls that use it go on. It may be
+// close ends the cluster's checks and timers, and returns the addresses of its members. Calls that use it go on. It may be
 // called more than once.
-func (g *Cluster) close() (gone []string) {
-	g.mu.Lock()
-	g.closed = true
-	if g.ramp != nil {
-		g.ramp.Stop()
+func (c *Cluster) close() (gone []string) {
+	c.mu.Lock()
+	c.closed = true
+	if c.ramp != nil {
+		c.ramp.Stop()
 	}
-	for _, m := range g.members {
+	for _, m := range c.members {
 		m.unwatch()
 		gone = append(gone, m.host.Address())
 	}
-	g.mu.Unlock()
-	g.ejector.Close()
+	c.mu.Unlock()
+	c.ejector.Close()
 	return gone
 }

@@ -40,7 +40,7 @@ func fail(t testing.TB, r *router, address string, n int) {
 	}
 }
 
-// endpoint returns what is known of an address that one group has.
+// endpoint returns what is known of an address that one cluster has.
 func endpoint(t testing.TB, r *router, address string) EndpointState {
 	t.Helper()
 	for _, e := range r.Endpoints() {
@@ -70,8 +70,8 @@ func TestSlowStart_RaisesTheWeightOfANewEndpoint(t *testing.T) {
 		time.Sleep(17 * time.Second)
 		require.InDelta(t, 1, shareAfter(32*time.Second), 0.001)
 		synctest.Wait()
-		for _, g := range r.Set.byKey {
-			require.Nil(t, g.ramp, "nothing is left to be done")
+		for _, c := range r.Set.byKey {
+			require.Nil(t, c.ramp, "nothing is left to be done")
 		}
 	})
 }
@@ -101,8 +101,8 @@ func TestSlowStart_IsNotForTheFirst(t *testing.T) {
 		r.Apply("etcd", []*spec.Route{routetest.MustRoute(t, `{name: found, match: [{method: "/f.S/*"}], balancer: {slow_start: 30s}, backends: [{service: s}]}`)})
 		r.SetInstances("s", nil)
 		r.SetInstances("s", instances("f:1")) // may come long after the route
-		for _, g := range r.Set.byKey {
-			require.Nil(t, g.ramp, g.key)
+		for _, c := range r.Set.byKey {
+			require.Nil(t, c.ramp, c.key)
 		}
 		r.Apply("file", []*spec.Route{routetest.MustRoute(t, fmt.Sprintf(doc, `{address: "a:1"}, {address: "a:2"}`))})
 		got := calls(t, r, anyCall, 1000)
@@ -117,12 +117,12 @@ func TestSlowStart_EndsWithTheRoute(t *testing.T) {
 		r.Apply("file", []*spec.Route{routetest.MustRoute(t, `{name: r, match: [{method: "*"}], balancer: {slow_start: 30s}, backends: [{service: s}]}`)})
 		r.SetInstances("s", instances("a:1"))
 		r.SetInstances("s", instances("a:1", "a:2"))
-		var g *Cluster
-		for _, g = range r.Set.byKey {
-			require.NotNil(t, g.ramp)
+		var c *Cluster
+		for _, c = range r.Set.byKey {
+			require.NotNil(t, c.ramp)
 		}
 		r.Apply("file", nil)
-		require.False(t, g.ramp.Stop(), "the timer runs on")
+		require.False(t, c.ramp.Stop(), "the timer runs on")
 	})
 }
 
@@ -196,9 +196,9 @@ func TestEjection_AtMostItsShareIsOut(t *testing.T) {
 			fail(t, r, address, 5)
 		}
 		require.Equal(t, map[string]int{"a:3": 100}, calls(t, r, anyCall, 100))
-		g := r.Groups()[0]
-		require.Equal(t, []uint64{2, 1}, []uint64{g.Ejections, g.EjectionsPrevented})
-		require.Equal(t, []int{3, 1}, []int{g.Endpoints, g.Usable})
+		c := r.Groups()[0]
+		require.Equal(t, []uint64{2, 1}, []uint64{c.Ejections, c.EjectionsPrevented})
+		require.Equal(t, []int{3, 1}, []int{c.Endpoints, c.Usable})
 	})
 }
 
@@ -289,10 +289,10 @@ func TestPanic_TooFewUsableMeansAllAreUsedAndCounted(t *testing.T) {
 		for address, n := range calls(t, r, anyCall, 300) {
 			require.InDelta(t, 100, n, 50, "the share of %s: those that are ejected have theirs", address)
 		}
-		g := r.Groups()[0]
-		require.True(t, g.Panic)
-		require.Equal(t, 1, g.Usable)
-		require.Equal(t, uint64(300), g.PanicCalls)
+		c := r.Groups()[0]
+		require.True(t, c.Panic)
+		require.Equal(t, 1, c.Usable)
+		require.Equal(t, uint64(300), c.PanicCalls)
 		require.False(t, endpoint(t, r, "a:2").Usable)
 
 		time.Sleep(10 * time.Second)
@@ -408,9 +408,9 @@ backends:
 		require.Zero(t, retries)
 	}
 	require.Len(t, r.Set.byKey, 2)
-	for _, g := range r.Set.byKey {
-		require.Equal(t, 1, len(g.users))
-		require.Len(t, g.pickers, 1)
+	for _, c := range r.Set.byKey {
+		require.Equal(t, 1, len(c.users))
+		require.Len(t, c.pickers, 1)
 	}
 	require.Len(t, r.Set.Services, 1)
 }
@@ -486,16 +486,16 @@ func TestEjection_BackendsOfOneServiceInOneRouteHaveWhatEachSays(t *testing.T) {
 	defer r.Close()
 	r.SetInstances("s", instances("a:1", "a:2", "a:3"))
 	specs := func() (all []int) {
-		for key, g := range r.Set.byKey {
-			require.Equal(t, key, g.key(g.settings))
-			all = append(all, g.settings.eject.ConsecutiveFailures)
+		for key, c := range r.Set.byKey {
+			require.Equal(t, key, c.key(c.settings))
+			all = append(all, c.settings.eject.ConsecutiveFailures)
 		}
 		slices.Sort(all)
 		return all
 	}
 	ejections := func() (n uint64) {
-		for _, g := range r.Groups() {
-			n += g.Ejections
+		for _, c := range r.Groups() {
+			n += c.Ejections
 		}
 		return n
 	}

@@ -15,7 +15,7 @@ import (
 )
 
 // Set are the endpoints of all backends of the routes in force, and the registered instances that backends with
-// "service:" use. A change of instances reaches calls by a swap in the pickers of the groups that use them; the table
+// "service:" use. A change of instances reaches calls by a swap in the pickers of the clusters that use them; the table
 // stays.
 type Set struct {
 	mu       sync.Mutex // guards all of it
@@ -35,7 +35,7 @@ type Set struct {
 	Services map[string]*service
 }
 
-// service is the instances of a service, and the groups that they are members of.
+// service is the instances of a service, and the clusters that they are members of.
 type service struct {
 	instances []spec.Instance   // sorted by address
 	refused   map[string]string // those that the guard refuses, with the reason; nil if there are none
@@ -93,60 +93,60 @@ func (s *Set) service(name string) *service {
 	return sv
 }
 
-// acquire returns the group of a route's i-th backend, which it makes if there is none, with what the backend says of it
+// acquire returns the cluster of a route's i-th backend, which it makes if there is none, with what the backend says of it
 // in force. Each acquire has one release.
 func (s *Set) acquire(route *spec.Route, source string, i int) *Cluster {
 	b := &route.Backends[i]
 	name, says, user := clusterName(route, source, i), settingsOf(b), userOf(route, source)
 	key := name.key(says)
-	g := s.byKey[key]
-	if g == nil && b.Service != "" {
-		if g = s.ownCluster(route, source, name); g != nil {
-			delete(s.byKey, name.key(g.settings))
-			s.byKey[key] = g
+	c := s.byKey[key]
+	if c == nil && b.Service != "" {
+		if c = s.ownCluster(route, source, name); c != nil {
+			delete(s.byKey, name.key(c.settings))
+			s.byKey[key] = c
 		}
 	}
-	if g == nil {
-		g = newCluster(name, b.Tags, says, s.checker, s.log)
-		s.byKey[key] = g
+	if c == nil {
+		c = newCluster(name, b.Tags, says, s.checker, s.log)
+		s.byKey[key] = c
 		if b.Service != "" {
 			sv := s.service(b.Service)
-			sv.clusters[g] = true
-			s.setMembers(g, g.selectFrom(sv.instances))
+			sv.clusters[c] = true
+			s.setMembers(c, c.selectFrom(sv.instances))
 		}
 	}
-	g.users[user]++
-	again := g.settings.dns != says.dns
-	g.configure(says)
+	c.users[user]++
+	again := c.settings.dns != says.dns
+	c.configure(says)
 	if again {
-		s.followNames(g)
+		s.followNames(c)
 	}
 	if b.Service == "" {
-		s.setMembers(g, listed(b.Endpoints))
+		s.setMembers(c, listed(b.Endpoints))
 	}
-	return g
+	return c
 }
 
-// ownCluster returns the group of that name, of a service, that nothing but the route uses, and of which its document says
+// ownCluster returns the cluster of that name, of a service, that nothing but the route uses, and of which its document says
 // something else now: what is known of its endpoints stays. It returns nil if there is none, or more than one.
 func (s *Set) ownCluster(route *spec.Route, source string, name ID) (own *Cluster) {
 	user := userOf(route, source)
-	for g := range s.service(name.Service).clusters {
-		if g.ID != name || len(g.users) != 1 || g.users[user] == 0 || wants(route, source, g) {
+	for c := range s.service(name.Service).clusters {
+		if c.ID != name || len(c.users) != 1 || c.users[user] == 0 || wants(route, source, c) {
 			continue
 		}
 		if own != nil {
 			return nil
 		}
-		own = g
+		own = c
 	}
 	return own
 }
 
-// wants reports whether a backend of the route has the group as it is.
-func wants(route *spec.Route, source string, g *Cluster) bool {
+// wants reports whether a backend of the route has the cluster as it is.
+func wants(route *spec.Route, source string, c *Cluster) bool {
 	for i := range route.Backends {
-		if clusterName(route, source, i).key(settingsOf(&route.Backends[i])) == g.key(g.settings) {
+		if clusterName(route, source, i).key(settingsOf(&route.Backends[i])) == c.key(c.settings) {
 			return true
 		}
 	}
@@ -195,21 +195,21 @@ func listed(endpoints []spec.Endpoint) []weighted {
 	return all
 }
 
-// release ends one use of a group by a route; see userOf.
-func (s *Set) release(g *Cluster, user string) {
-	if g.users[user]--; g.users[user] == 0 {
-		delete(g.users, user)
+// release ends one use of a cluster by a route; see userOf.
+func (s *Set) release(c *Cluster, user string) {
+	if c.users[user]--; c.users[user] == 0 {
+		delete(c.users, user)
 	}
-	if len(g.users) > 0 {
+	if len(c.users) > 0 {
 		return
 	}
-	delete(s.byKey, g.key(g.settings))
-	if name := g.Service; name != "" {
-		delete(s.Services[name].clusters, g)
+	delete(s.byKey, c.key(c.settings))
+	if name := c.Service; name != "" {
+		delete(s.Services[name].clusters, c)
 		s.forgetEmpty(name)
 	}
-	g.forgetNames()
-	s.tracker.gone(g.close())
+	c.forgetNames()
+	s.tracker.gone(c.close())
 }
 
 func (s *Set) forgetEmpty(name string) {
@@ -223,17 +223,17 @@ func (s *Set) setInstances(name string, instances []spec.Instance) {
 	sv := s.service(name)
 	sv.instances = instances
 	s.refuse(name, sv)
-	for g := range sv.clusters {
-		s.setMembers(g, g.selectFrom(instances))
+	for c := range sv.clusters {
+		s.setMembers(c, c.selectFrom(instances))
 	}
 	s.forgetEmpty(name)
 }
 
-// selectFrom returns the instances that a service's group is of.
-func (g *Cluster) selectFrom(instances []spec.Instance) []weighted {
+// selectFrom returns the instances that a service's cluster is of.
+func (c *Cluster) selectFrom(instances []spec.Instance) []weighted {
 	all := make([]weighted, 0, len(instances))
 	for _, in := range instances {
-		if hasTags(in, g.tags) {
+		if hasTags(in, c.tags) {
 			all = append(all, weighted{address: in.Address, weight: in.Weight})
 		}
 	}
@@ -249,14 +249,14 @@ func hasTags(in spec.Instance, tags map[string]string) bool {
 	return true
 }
 
-// close ends all that runs for the groups, but the checker. Nothing may be acquired or changed afterwards.
+// close ends all that runs for the clusters, but the checker. Nothing may be acquired or changed afterwards.
 func (s *Set) close() {
 	s.closed = true
 	if s.rechecks != nil {
 		s.rechecks.Stop()
 	}
 	s.tracker.close()
-	for _, g := range s.byKey {
-		g.close()
+	for _, c := range s.byKey {
+		c.close()
 	}
 }

@@ -18,13 +18,13 @@ type EndpointHooks struct {
 	Unused func(*spec.PoolPolicy) // no backend of a route has a policy that equals this one any more
 }
 
-// endpointTracker knows in how many groups an address is an endpoint, and tells when that is none any longer:
+// endpointTracker knows in how many clusters an address is an endpoint, and tells when that is none any longer:
 //
-//	present ── the last group loses it ──> leaving ── Grace passes ──> forgotten
+//	present ── the last cluster loses it ──> leaving ── Grace passes ──> forgotten
 //	   ^                                      │
-//	   └───────── a group has it again ───────┘
+//	   └───────── a cluster has it again ───────┘
 //
-// The Resolver's mu guards all of it.
+// The set's mu guards all of it.
 type endpointTracker struct {
 	mu    *sync.Mutex // the Resolver's
 	hooks EndpointHooks
@@ -44,7 +44,7 @@ func newEndpointTracker(mu *sync.Mutex) *endpointTracker {
 	return &endpointTracker{mu: mu, clusters: map[string]int{}, unreachable: map[string]error{}, lost: map[string]bool{}, leaving: map[string]*departure{}}
 }
 
-// came notes that one more group has the addresses.
+// came notes that one more cluster has the addresses.
 func (p *endpointTracker) came(addresses []string) {
 	for _, address := range addresses {
 		p.clusters[address]++
@@ -56,8 +56,8 @@ func (p *endpointTracker) came(addresses []string) {
 	}
 }
 
-// gone notes that one group has the addresses no more. What that means is told by unlock: in one change an address may
-// go from one group to another.
+// gone notes that one cluster has the addresses no more. What that means is told by unlock: in one change an address may
+// go from one cluster to another.
 func (p *endpointTracker) gone(addresses []string) {
 	for _, address := range addresses {
 		if p.clusters[address]--; p.clusters[address] == 0 {
@@ -67,7 +67,7 @@ func (p *endpointTracker) gone(addresses []string) {
 	}
 }
 
-// unlock unlocks the Resolver's mu at the end of a change, and tells which endpoints have left.
+// unlock unlocks the set's mu at the end of a change, and tells which endpoints have left.
 func (p *endpointTracker) unlock() {
 	lost, unused := p.lost, p.unused
 	p.unused = nil

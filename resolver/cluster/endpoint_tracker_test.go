@@ -15,7 +15,7 @@ import (
 
 const grace = 10 * time.Second
 
-// departuresOf collects what a Resolver's Departures hear, in a synctest bubble. The function returned waits until nothing
+// departuresOf collects what a Resolver's EndpointHooks hear, in a synctest bubble. The function returned waits until nothing
 // more happens at this moment, and returns what was heard since its last call, as "left a:1" and "over a:1".
 func departuresOf(r *router) (heard func() []string) {
 	events := make(chan string, 100)
@@ -111,7 +111,7 @@ func TestDepartures_NotWhileAnotherGroupHasIt(t *testing.T) {
 	})
 }
 
-// In one change an address may go from one group to another, in any order.
+// In one change an address may go from one cluster to another, in any order.
 func TestDepartures_NotWhenItChangesGroups(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRouter()
@@ -119,7 +119,7 @@ func TestDepartures_NotWhenItChangesGroups(t *testing.T) {
 		heard := departuresOf(r)
 		const tagged = `{name: %[1]s, match: [{method: "/%[1]s.S/*"}], backends: [{service: s, tags: {zone: %[1]s}}]}`
 		r.Apply("file", []*spec.Route{routetest.MustRoute(t, fmt.Sprintf(tagged, "a")), routetest.MustRoute(t, fmt.Sprintf(tagged, "b"))})
-		for i := range 20 { // the groups are visited in any order
+		for i := range 20 { // the clusters are visited in any order
 			r.SetInstances("s", []spec.Instance{{Address: "a:1", Weight: 1, Tags: map[string]string{"zone": []string{"a", "b"}[i%2]}}})
 		}
 		require.Empty(t, heard())

@@ -14,11 +14,11 @@ const (
 )
 
 // explain says what names among the endpoints stand for, and which endpoints get no calls.
-func (g *Cluster) explain() (lines []string) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+func (c *Cluster) explain() (lines []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	of := map[string][]string{}
-	for _, m := range g.members {
+	for _, m := range c.members {
 		if m.name != "" {
 			of[m.name] = append(of[m.name], m.host.Address())
 		}
@@ -35,10 +35,10 @@ func (g *Cluster) explain() (lines []string) {
 	if more := len(names) - mostLines; more > 0 {
 		lines = append(lines, fmt.Sprintf("%d more names", more))
 	}
-	for _, b := range g.excluded[:min(len(g.excluded), mostLines)] {
+	for _, b := range c.excluded[:min(len(c.excluded), mostLines)] {
 		lines = append(lines, fmt.Sprintf("%s %s: %s", b.address, b.as, b.why()))
 	}
-	if more := len(g.excluded) - mostLines; more > 0 {
+	if more := len(c.excluded) - mostLines; more > 0 {
 		lines = append(lines, fmt.Sprintf("%d more that get no calls", more))
 	}
 	return lines

@@ -156,12 +156,12 @@ func TestHealth_LateWordOfAnEndedWatchIsNotHeard(t *testing.T) {
 	t.Parallel()
 	h := newHealthServer(t)
 	r := routed(t, fmt.Sprintf(`{name: r, match: [{method: "*"}], backends: [{health: {type: grpc, interval: 1h}, endpoints: [{address: %q}]}]}`, h.address))
-	for _, g := range r.Set.byKey {
-		m := g.members[0]
+	for _, c := range r.Set.byKey {
+		m := c.members[0]
 		before := m.watch
 		require.NotNil(t, before)
-		g.configure(settings{panicAt: 0})
-		g.checked(m, before, health.Status{})
+		c.configure(settings{panicAt: 0})
+		c.checked(m, before, health.Status{})
 		require.True(t, endpoint(t, r, h.address).Healthy)
 	}
 }

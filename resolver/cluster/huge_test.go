@@ -59,13 +59,13 @@ func TestNames_HugeAnswersHoldNobodyUp(t *testing.T) {
 	require.LessOrEqual(t, len(r.explain(anyCall)), 2*mostLines+2)
 
 	r.Set.mu.Lock()
-	var g *Cluster
-	for _, g = range r.Set.byKey {
+	var c *Cluster
+	for _, c = range r.Set.byKey {
 	}
 	took := time.Hour // of the quickest: the machine is shared
 	for range 5 {
 		began := time.Now()
-		r.Set.renewMembers(g)
+		r.Set.renewMembers(c)
 		took = min(took, time.Since(began))
 	}
 	r.Set.tracker.unlock()

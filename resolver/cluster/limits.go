@@ -91,7 +91,7 @@ func (l *limits) configure(doc *spec.Limits) {
 // allLimits are those of the routes in force, by source and name.
 type allLimits map[string]*routeLimits
 
-// acquire returns the standing of a route, with the limits of its document in force. Each acquire has one release.
+// acquire returns the limits of a route, with the limits of its document in force. Each acquire has one release.
 func (s allLimits) acquire(r *spec.Route, source string) *routeLimits {
 	key := userOf(r, source)
 	st := s[key]

@@ -43,23 +43,23 @@ type written struct {
 	err error // what is wrong with it; nil as a rule, since documents are checked
 }
 
-// setMembers gives a group its endpoints as they are written.
-func (s *Set) setMembers(g *Cluster, all []weighted) {
-	g.written = make([]written, len(all))
+// setMembers gives a cluster its endpoints as they are written.
+func (s *Set) setMembers(c *Cluster, all []weighted) {
+	c.written = make([]written, len(all))
 	for i, w := range all {
 		w.address = strings.TrimPrefix(w.address, spec.DNSPrefix)
 		at, err := spec.ParseAddress(w.address)
-		g.written[i] = written{w, at, err}
+		c.written[i] = written{w, at, err}
 	}
-	s.followNames(g)
-	s.renewMembers(g)
+	s.followNames(c)
+	s.renewMembers(c)
 }
 
-// renewMembers makes the members of a group from what is written, as it is now.
-func (s *Set) renewMembers(g *Cluster) {
-	g.stale.Store(false)
-	m := membership{members: make([]weighted, 0, len(g.written)), place: make(map[string]int, len(g.written)), registered: g.Service != ""}
-	for _, w := range g.written {
+// renewMembers makes the members of a cluster from what is written, as it is now.
+func (s *Set) renewMembers(c *Cluster) {
+	c.stale.Store(false)
+	m := membership{members: make([]weighted, 0, len(c.written)), place: make(map[string]int, len(c.written)), registered: c.Service != ""}
+	for _, w := range c.written {
 		if s.names == nil || !w.at.IsName() {
 			one, at := w.weighted, s.guard.narrowed(w.at, m.registered)
 			if at != w.at {
@@ -73,8 +73,8 @@ func (s *Set) renewMembers(g *Cluster) {
 	if m.beyond != nil {
 		m.excluded = append(m.excluded, *m.beyond)
 	}
-	came, gone := g.setMembers(m.members, s.tracker.unreachable)
-	g.setExcluded(m.excluded)
+	came, gone := c.setMembers(m.members, s.tracker.unreachable)
+	c.setExcluded(m.excluded)
 	s.tracker.came(came)
 	s.tracker.gone(gone)
 }
@@ -86,7 +86,7 @@ func unresolved(a dns.Answer) string {
 	return "not looked up yet"
 }
 
-// membership is the members of a group in the making.
+// membership is the members of a cluster in the making.
 type membership struct {
 	members    []weighted
 	place      map[string]int // of an address in members
@@ -98,7 +98,7 @@ type membership struct {
 // mostRefused is how many addresses of a name that are refused are told one by one.
 const mostRefused = 10
 
-// addName adds the addresses of a name, but what is more than a group has endpoints.
+// addName adds the addresses of a name, but what is more than a cluster has endpoints.
 func (m *membership) addName(guard *addressGuard, w written, a dns.Answer) {
 	name := func(bar Exclusion, reason string, more int) excluded {
 		return excluded{weighted{w.address, w.weight, w.address}, bar, reason, more}
@@ -163,27 +163,27 @@ func (m *membership) add(guard *addressGuard, w weighted, at spec.Address, err e
 }
 
 // setExcluded notes what gets no calls, and tells the log of what is new; instances that are refused are told of once for
-// all groups of their service, see refuse.
-func (g *Cluster) setExcluded(off []excluded) {
-	g.mu.Lock()
-	defer g.unlock()
-	known := make(map[excluded]bool, len(g.excluded))
-	for _, b := range g.excluded {
+// all clusters of their service, see refuse.
+func (c *Cluster) setExcluded(off []excluded) {
+	c.mu.Lock()
+	defer c.unlock()
+	known := make(map[excluded]bool, len(c.excluded))
+	for _, b := range c.excluded {
 		b.more = 0
 		known[b] = true
 	}
-	g.excluded = off
+	c.excluded = off
 	for _, b := range off {
 		more := b.more
 		b.more = 0
-		if b.as != ExcludedRefused || g.Service != "" && b.name == "" || known[b] {
+		if b.as != ExcludedRefused || c.Service != "" && b.name == "" || known[b] {
 			continue
 		}
 		args := []any{"endpoint", b.address, "reason", b.reason}
 		if more > 0 {
 			args = append(args, "addresses", more)
 		}
-		g.news = append(g.news, news{g.log.Warn, "endpoint refused: it gets no calls", args})
+		c.news = append(c.news, news{c.log.Warn, "endpoint refused: it gets no calls", args})
 	}
 }
 
@@ -216,8 +216,8 @@ func (s *Set) recheck() {
 	for _, name := range slices.Sorted(maps.Keys(s.Services)) {
 		s.refuse(name, s.Services[name])
 	}
-	for _, g := range s.byKey {
-		s.renewMembers(g)
+	for _, c := range s.byKey {
+		s.renewMembers(c)
 	}
 }
 

@@ -16,12 +16,12 @@ type pickerKey struct {
 	slowStart time.Duration
 }
 
-// picker chooses among the endpoints of a group in one way. One that no route uses any longer, but a call, stays as it
+// picker chooses among the endpoints of a cluster in one way. One that no route uses any longer, but a call, stays as it
 // is.
 type picker struct {
 	cluster *Cluster
 	key     pickerKey
-	refs    int // backends of routes in force that use it; guarded by the group's mu
+	refs    int // backends of routes in force that use it; guarded by the cluster's mu
 	current atomic.Pointer[choice]
 }
 
@@ -56,55 +56,55 @@ const (
 )
 
 // picker returns the picker of a way to balance, which it makes if need be. Each has one dropPicker.
-func (g *Cluster) picker(k pickerKey) *picker {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	p := g.pickers[k]
+func (c *Cluster) picker(k pickerKey) *picker {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.pickers[k]
 	if p == nil {
 		now := time.Now()
-		p = &picker{cluster: g, key: k}
-		g.pickers[k] = p
+		p = &picker{cluster: c, key: k}
+		c.pickers[k] = p
 		p.renewLocked(now)
-		g.rampLocked(now)
+		c.rampLocked(now)
 	}
 	p.refs++
 	return p
 }
 
-func (g *Cluster) dropPicker(p *picker) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+func (c *Cluster) dropPicker(p *picker) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if p.refs--; p.refs == 0 {
-		delete(g.pickers, p.key)
+		delete(c.pickers, p.key)
 	}
 }
 
 // rampLocked sees to the next step of slow starts, if any is under way.
-func (g *Cluster) rampLocked(now time.Time) {
-	if g.ramp != nil {
-		g.ramp.Stop()
-		g.ramp = nil
+func (c *Cluster) rampLocked(now time.Time) {
+	if c.ramp != nil {
+		c.ramp.Stop()
+		c.ramp = nil
 	}
 	var step time.Duration
-	for k := range g.pickers {
-		for _, m := range g.members {
+	for k := range c.pickers {
+		for _, m := range c.members {
 			if now.Sub(m.since) < k.slowStart && (step == 0 || k.slowStart/rampSteps < step) {
 				step = k.slowStart / rampSteps
 			}
 		}
 	}
 	if step > 0 {
-		g.ramp = time.AfterFunc(max(step, spec.MinSlowStartStep), g.update)
+		c.ramp = time.AfterFunc(max(step, spec.MinSlowStartStep), c.update)
 	}
 }
 
-// renewLocked makes the picker's choice anew. The group's mu is held.
+// renewLocked makes the picker's choice anew. The cluster's mu is held.
 func (p *picker) renewLocked(now time.Time) {
-	g := p.cluster
-	members := make([]balance.Member, 0, len(g.members))
-	next := &choice{panic: g.panicked}
-	for _, m := range g.members {
-		up := m.usable || g.panicked
+	c := p.cluster
+	members := make([]balance.Member, 0, len(c.members))
+	next := &choice{panic: c.panicked}
+	for _, m := range c.members {
+		up := m.usable || c.panicked
 		next.usable = next.usable || up && m.weight > 0
 		if !up && m.check.Healthy && m.weight > 0 {
 			next.spares = append(next.spares, m.host)
@@ -112,14 +112,14 @@ func (p *picker) renewLocked(now time.Time) {
 		members = append(members, balance.Member{Host: m.host, Weight: p.weight(m, now), Down: !up})
 	}
 	var before balance.Picker
-	if c := p.current.Load(); c != nil {
-		before = c.Picker
+	if choice := p.current.Load(); choice != nil {
+		before = choice.Picker
 	}
 	next.Picker = balance.New(p.key.policy, members, before)
 	p.current.Store(next)
 }
 
-// weight returns the weight that a member has now. The group's mu is held.
+// weight returns the weight that a member has now. The cluster's mu is held.
 func (p *picker) weight(m *member, now time.Time) float64 {
 	weight := float64(m.weight)
 	if age := now.Sub(m.since); age < p.key.slowStart {

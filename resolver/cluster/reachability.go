@@ -14,12 +14,12 @@ func (s *Set) setReachable(address string, err error) {
 	if delete(p.unreachable, address); err != nil {
 		p.unreachable[address] = err
 	}
-	told := map[string]int{} // groups, by the text of their line
+	told := map[string]int{} // clusters, by the text of their line
 	var last news
-	for _, g := range s.byKey {
-		for _, n := range g.setReachable(address, err) {
+	for _, c := range s.byKey {
+		for _, n := range c.setReachable(address, err) {
 			if last = n; told[n.text] < mostReachLines {
-				n.log(n.text, append(n.args, g.args()...)...)
+				n.log(n.text, append(n.args, c.args()...)...)
 			}
 			told[n.text]++
 		}
@@ -29,30 +29,30 @@ func (s *Set) setReachable(address string, err error) {
 	}
 }
 
-// mostReachLines is how many groups are named in the log when one address is lost, or is back, that all of them have.
+// mostReachLines is how many clusters are named in the log when one address is lost, or is back, that all of them have.
 const mostReachLines = 10
 
-// setReachable is for any address; the Resolver's mu is held. It returns what the log is to be told.
-func (g *Cluster) setReachable(address string, err error) (all []news) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	i, ok := slices.BinarySearchFunc(g.members, address, func(m *member, address string) int { return strings.Compare(m.host.Address(), address) })
+// setReachable is for any address; the set's mu is held. It returns what the log is to be told.
+func (c *Cluster) setReachable(address string, err error) (all []news) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i, ok := slices.BinarySearchFunc(c.members, address, func(m *member, address string) int { return strings.Compare(m.host.Address(), address) })
 	if ok {
-		g.members[i].unreachable = err
-		g.countLocked(time.Now())
+		c.members[i].unreachable = err
+		c.countLocked(time.Now())
 	}
-	all, g.news = g.news, nil
+	all, c.news = c.news, nil
 	return all
 }
 
-// countLocked notes in the log when the group loses its last endpoint that works as far as is known, and when it has one
+// countLocked notes in the log when the cluster loses its last endpoint that works as far as is known, and when it has one
 // again.
-func (g *Cluster) countLocked(now time.Time) {
-	if g.closed {
+func (c *Cluster) countLocked(now time.Time) {
+	if c.closed {
 		return
 	}
 	var taking, working, unhealthy, ejected, unreachable int
-	for _, m := range g.members {
+	for _, m := range c.members {
 		if m.weight == 0 {
 			continue
 		}
@@ -69,12 +69,12 @@ func (g *Cluster) countLocked(now time.Time) {
 		}
 	}
 	switch {
-	case working > 0 && !g.lost.IsZero():
-		g.news = append(g.news, news{g.log.Info, "an endpoint is usable again", []any{"usable", working, "of", taking, "lost_for", now.Sub(g.lost).Round(time.Millisecond)}})
-		g.lost = time.Time{}
-	case working == 0 && g.had && g.lost.IsZero():
-		g.news = append(g.news, news{g.log.Warn, "the last usable endpoint is lost", []any{"endpoints", taking, "unhealthy", unhealthy, "ejected", ejected, "unreachable", unreachable}})
-		g.lost = now
+	case working > 0 && !c.lost.IsZero():
+		c.news = append(c.news, news{c.log.Info, "an endpoint is usable again", []any{"usable", working, "of", taking, "lost_for", now.Sub(c.lost).Round(time.Millisecond)}})
+		c.lost = time.Time{}
+	case working == 0 && c.had && c.lost.IsZero():
+		c.news = append(c.news, news{c.log.Warn, "the last usable endpoint is lost", []any{"endpoints", taking, "unhealthy", unhealthy, "ejected", ejected, "unreachable", unreachable}})
+		c.lost = now
 	}
-	g.had = g.had || working > 0
+	c.had = c.had || working > 0
 }

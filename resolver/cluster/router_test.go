@@ -86,7 +86,7 @@ func (r *router) backends(source string, route *spec.Route) *Backends {
 	return r.routes[source][route]
 }
 
-// Groups returns the states of all clusters.
+// Clusters returns the states of all clusters.
 func (r *router) Groups() (all []State) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -28,7 +28,7 @@ func (s *Set) SetEndpointHooks(d EndpointHooks) {
 	s.tracker.hooks = d
 }
 
-// SetGrace changes Departures.Grace, for endpoints that leave from now on. It may be called at any time.
+// SetGrace changes EndpointHooks.Grace, for endpoints that leave from now on. It may be called at any time.
 func (s *Set) SetGrace(d time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -43,7 +43,7 @@ func (s *Set) SetNames(names *dns.Names) {
 	s.names = names
 }
 
-// Close ends health checks, look-ups and timers, and waits for those under way and for Departures. Endpoints stay as they
+// Close ends health checks, look-ups and timers, and waits for those under way and for hooks. Endpoints stay as they
 // are; nothing changes them any more. It may be called more than once.
 func (s *Set) Close() {
 	s.mu.Lock()
@@ -157,8 +157,8 @@ func (s *Set) Endpoints() []EndpointState {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var all []EndpointState
-	for _, g := range s.byKey {
-		all = g.appendEndpoints(all)
+	for _, c := range s.byKey {
+		all = c.appendEndpoints(all)
 	}
 	if s.names != nil {
 		s.addLookupErrors(all)

@@ -5,19 +5,19 @@ import (
 	"time"
 )
 
-// ID says which endpoints a group has: the instances of a service, or those that a backend of a route lists.
+// ID says which endpoints a cluster has: the instances of a service, or those that a backend of a route lists.
 type ID struct {
 	Service string // empty for endpoints that a backend lists
 	Tags    string // that the instances must have, such as a=b,c=d; empty for any
 
 	// The backend that lists them; empty beside Service.
-	Source  string // of the route, such as SourceEtcd
+	Source  string // of the route, such as etcd
 	Route   string
 	Backend string // its name, or #0 and so on by its place in the route
 }
 
-// State is what becomes of the calls of a group of endpoints. Backends of one service share a group if they say the
-// same of its tags, health checks, ejection and panic; else there are several groups of one GroupName, which differ in
+// State is what becomes of the calls of a cluster of endpoints. Backends of one service share a cluster if they say the
+// same of its tags, health checks, ejection and panic; else there are several clusters of one ID, which differ in
 // Routes.
 type State struct {
 	ID
@@ -26,13 +26,13 @@ type State struct {
 	Usable    int      // of these; see EndpointState
 	Panic     bool     // too few are usable, so that calls go to all
 
-	// Counted since the group is there: one that goes and comes begins anew from 0.
+	// Counted since the cluster is there: one that goes and comes begins anew from 0.
 	PanicCalls         uint64 // attempts that were balanced in panic
 	Ejections          uint64
 	EjectionsPrevented uint64 // because as many endpoints were ejected as may be
 }
 
-// EndpointState is what is known of an endpoint of a group. An address that several groups have is there for each.
+// EndpointState is what is known of an endpoint of a cluster. An address that several clusters have is there for each.
 type EndpointState struct {
 	ID
 	Address string
@@ -46,7 +46,7 @@ type EndpointState struct {
 	HealthError  error     // why it failed; nil if it did not
 	EjectedUntil time.Time // zero if it is not ejected
 	Unreachable  error     // why no connection could be made the last time; nil if one was, or none was wanted
-	KeptUntil    time.Time // it is registered no more, and goes then at the latest; zero if it is. See EtcdSource.Kept
+	KeptUntil    time.Time // it is registered no more, and goes then at the latest; zero if it is. See etcdsource.Source.Kept
 	Trial        bool      // it is back from an ejection and gets few calls until it answers one
 
 	LookupError error // why the last look-up of Name failed: Address is of an earlier one; nil if it did not
@@ -62,13 +62,13 @@ func (n ID) Compare(o ID) int {
 	)
 }
 
-func (g *Cluster) State() State {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	s := State{ID: g.ID, Panic: g.panicked, PanicCalls: g.panics.Load()}
-	ejections, prevented := g.ejector.Counts()
-	s.Ejections, s.EjectionsPrevented = g.ejections+ejections, g.prevented+prevented
-	for _, m := range g.members {
+func (c *Cluster) State() State {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := State{ID: c.ID, Panic: c.panicked, PanicCalls: c.panics.Load()}
+	ejections, prevented := c.ejector.Counts()
+	s.Ejections, s.EjectionsPrevented = c.ejections+ejections, c.prevented+prevented
+	for _, m := range c.members {
 		if m.weight == 0 {
 			continue
 		}
@@ -81,10 +81,10 @@ func (g *Cluster) State() State {
 }
 
 // unreachable returns the members that would be usable if they could be connected to.
-func (g *Cluster) unreachable() (all []string) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, m := range g.members {
+func (c *Cluster) unreachable() (all []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, m := range c.members {
 		if m.weight > 0 && m.usable && m.unreachable != nil {
 			all = append(all, m.host.Address())
 		}
@@ -92,16 +92,16 @@ func (g *Cluster) unreachable() (all []string) {
 	return all
 }
 
-func (g *Cluster) appendEndpoints(all []EndpointState) []EndpointState {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, m := range g.members {
+func (c *Cluster) appendEndpoints(all []EndpointState) []EndpointState {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, m := range c.members {
 		s := EndpointState{
-			ID: g.ID, Address: m.host.Address(), Name: m.name, Weight: m.weight, Active: m.host.Active(),
+			ID: c.ID, Address: m.host.Address(), Name: m.name, Weight: m.weight, Active: m.host.Active(),
 			Usable: m.usable && m.unreachable == nil, Healthy: m.check.Healthy, Unreachable: m.unreachable, Trial: m.trial.Load() && !m.ejected(),
 		}
 		if m.watch != nil {
-			status, _ := g.checker.Status(s.Address, m.checks(g.settings.health))
+			status, _ := c.checker.Status(s.Address, m.checks(c.settings.health))
 			s.Checked, s.HealthError = status.Checked, status.Err
 		}
 		if e := m.ejection.Load(); e != nil {
@@ -109,8 +109,8 @@ func (g *Cluster) appendEndpoints(all []EndpointState) []EndpointState {
 		}
 		all = append(all, s)
 	}
-	for _, b := range g.excluded {
-		all = append(all, EndpointState{ID: g.ID, Address: b.address, Name: b.name, Weight: b.weight, Healthy: true, Exclusion: b.as, Reason: b.why()})
+	for _, b := range c.excluded {
+		all = append(all, EndpointState{ID: c.ID, Address: b.address, Name: b.name, Weight: b.weight, Healthy: true, Exclusion: b.as, Reason: b.why()})
 	}
 	return all
 }

@@ -112,7 +112,7 @@ func TestTarget_WholeCallDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// A change of one service reaches the routes that use it by their groups, however many there are.
+// A change of one service reaches the routes that use it by their clusters, however many there are.
 func BenchmarkSetInstances_OfManyRoutes(b *testing.B) {
 	for _, policy := range benchPolicies {
 		b.Run(policy, func(b *testing.B) {
@@ -138,8 +138,8 @@ func BenchmarkSetInstances_OfManyRoutes(b *testing.B) {
 func TestGroup_AThousandEjectionsTakeNoSecond(t *testing.T) {
 	r := thousand(t, "round_robin")
 	began := time.Now()
-	for _, g := range r.Set.byKey {
-		for _, m := range g.members {
+	for _, c := range r.Set.byKey {
+		for _, m := range c.members {
 			for range 5 {
 				if e := m.ejection.Load(); e != nil {
 					e.Report(true)
@@ -149,9 +149,9 @@ func TestGroup_AThousandEjectionsTakeNoSecond(t *testing.T) {
 	}
 	require.Less(t, time.Since(began), 5*time.Second)
 	t.Log(time.Since(began))
-	for _, g := range r.Groups() {
-		if g.Endpoints == 1000 {
-			require.Equal(t, uint64(500), g.Ejections)
+	for _, c := range r.Groups() {
+		if c.Endpoints == 1000 {
+			require.Equal(t, uint64(500), c.Ejections)
 		}
 	}
 }

@@ -26,7 +26,7 @@ const (
 type aliveCredentials struct {
 	credentials.TransportCredentials
 	silence time.Duration
-	silent  func(address string) // see EtcdClientConfig
+	silent  func(address string) // see Config
 }
 
 // ClientHandshake implements credentials.TransportCredentials.

@@ -122,14 +122,14 @@ func Reach(ctx context.Context, cli *clientv3.Client) error {
 
 const mostReachTime = 10 * time.Second
 
-// ReachWithin is ReachEtcd that takes no longer than within.
+// ReachWithin is Reach that takes no longer than within.
 func ReachWithin(ctx context.Context, cli *clientv3.Client, within time.Duration) error {
 	q := Question{Within: within, Patience: NextMember, Max: MaxAsked}
 	_, err := AskMembers(ctx, q, func(ctx context.Context) (struct{}, error) { return struct{}{}, ReachOne(ctx, cli) })
 	return err
 }
 
-// ReachOne is ReachEtcd that asks one endpoint.
+// ReachOne is Reach that asks one endpoint.
 func ReachOne(ctx context.Context, cli *clientv3.Client) error {
 	_, err := grpc_health_v1.NewHealthClient(cli.ActiveConnection()).
 		Check(ctx, &grpc_health_v1.HealthCheckRequest{}, grpc.WaitForReady(false))

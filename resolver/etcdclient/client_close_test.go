@@ -13,7 +13,7 @@ import (
 	"github.com/framegate/framegate/test/etcdtest"
 )
 
-// A client may be left with a watch that hears nothing of its end, see closeClient. Whoever closes it goes on all the same.
+// A client may be left with a watch that hears nothing of its end, see Close. Whoever closes it goes on all the same.
 func TestCloseClient_DoesNotWaitForAWatchThatNeverEnds(t *testing.T) {
 	t.Parallel()
 	e := etcdtest.StartEtcd(t)

@@ -19,10 +19,10 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// Name is the name under which EtcdSource applies its routes.
+// Name is the name under which Source applies its routes.
 const Name = "etcd"
 
-// Config says what an EtcdSource follows.
+// Config says what a Source follows.
 type Config struct {
 	Client        etcdclient.Config
 	Prefix        string        // what framegate's own keys start with

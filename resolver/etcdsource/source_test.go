@@ -20,7 +20,7 @@ import (
 	"github.com/framegate/framegate/test/testlog"
 )
 
-// runSource runs an EtcdSource until the test ends and returns once it is ready.
+// runSource runs a Source until the test ends and returns once it is ready.
 func runSource(t *testing.T, endpoint string) (*resolver.Resolver, *testlog.Buffer) {
 	t.Helper()
 	r, log := resolver.New(), &testlog.Buffer{}

@@ -30,7 +30,7 @@ func SplitServiceKey(prefix, key string) (service, address string, ok bool) {
 	return service, address, true
 }
 
-// IsForeign reports whether a key, which is name behind serviceKeys, is none of ours. Without a prefix all keys of etcd that
+// IsForeign reports whether a key, which is name behind ServiceKeys, is none of ours. Without a prefix all keys of etcd that
 // begin with a slash are looked at, framegate's own too: those that do not end like the key of an instance are somebody
 // else's. With a prefix none is.
 func IsForeign(prefix, name string) bool {

@@ -65,7 +65,7 @@ type StoredRoute struct {
 	Revision int64 // etcd's, of the last change of this route
 }
 
-// DocumentError is a document in etcd that is no valid route of its name. Somebody else put it there: RouteStore does
+// DocumentError is a document in etcd that is no valid route of its name. Somebody else put it there: Routes does
 // not store such a thing. Put the route again, or delete it.
 type DocumentError struct {
 	Name     string // from its key

@@ -83,7 +83,7 @@ func (s *Schemas) List(ctx context.Context) ([]StoredSchema, error) {
 
 // Put stores a schema under a valid name, if every route in etcd that uses it fits it; the error names the routes and
 // rules that do not. A route that does not fit what is stored now either is none of them: somebody put it there past
-// RouteStore, and no put makes it worse.
+// Routes, and no put makes it worse.
 func (s *Schemas) Put(ctx context.Context, name string, doc *schema.Schema) (PutResult, error) {
 	if err := spec.ValidateName(name); err != nil {
 		return PutResult{}, fmt.Errorf("put schema: name: %w", err)

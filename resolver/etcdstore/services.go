@@ -95,7 +95,7 @@ type ServiceInstances struct {
 	Instances []RegisteredInstance // at least one
 }
 
-// InstanceError is a document in etcd that is no instance. Somebody else put it there: ServiceStore does not write such
+// InstanceError is a document in etcd that is no instance. Somebody else put it there: Services does not write such
 // a thing. Remove its key.
 type InstanceError struct {
 	Key      string

@@ -18,7 +18,7 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// Name is the name under which FileSource applies its routes.
+// Name is the name under which Source applies its routes.
 const Name = "file"
 
 // DefaultInterval is the time between two looks at a routes file.
@@ -59,7 +59,7 @@ type Source struct {
 	rejections int64             // contents that were refused
 }
 
-// Open is LoadFile and Apply.
+// Open is Load and Apply.
 func Open(ctx context.Context, path string, r *resolver.Resolver, compile resolver.Compiler, log *slog.Logger) (*Source, error) {
 	f, err := Load(ctx, path, r, compile, log)
 	if err == nil {
@@ -83,7 +83,7 @@ func Load(ctx context.Context, path string, r *resolver.Resolver, compile resolv
 	return f, nil
 }
 
-// Apply puts the routes that LoadFile has read in force, in the place of all others of a file. It comes before Run.
+// Apply puts the routes that Load has read in force, in the place of all others of a file. It comes before Run.
 func (f *Source) Apply() {
 	defer f.resolver.AwaitNames(boundAddresses(f.routes))()
 	f.resolver.Apply(Name, f.routes)

@@ -7,14 +7,14 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// takers tells for a pattern which match entries may get calls of it. It is for people: it looks at many entries.
-type takers struct {
+// coverage tells for a pattern which match entries may get calls of it. It is for people: it looks at many entries.
+type coverage struct {
 	byPattern map[spec.Pattern][]*candidate // strongest first
 }
 
-// newTakers takes valid routes.
-func newTakers(routes []*spec.Route) *takers {
-	t := &takers{byPattern: map[spec.Pattern][]*candidate{}}
+// newCoverage takes valid routes.
+func newCoverage(routes []*spec.Route) *coverage {
+	t := &coverage{byPattern: map[spec.Pattern][]*candidate{}}
 	for _, r := range routes {
 		for _, c := range candidatesOf(r, "", nil) {
 			t.byPattern[c.pattern] = append(t.byPattern[c.pattern], c)
@@ -29,7 +29,7 @@ func newTakers(routes []*spec.Route) *takers {
 // of returns the entries that may get calls of every method of p, strongest first: up to the first that takes whatever
 // call is left, and without those that another always takes the calls from, which come second, each with that other.
 // Entries of narrower patterns, which get some of the methods, are not looked at.
-func (t *takers) of(p spec.Pattern) (taking []*candidate, idle []idleCandidate) {
+func (t *coverage) of(p spec.Pattern) (taking []*candidate, idle []idleCandidate) {
 	var all []*candidate
 	for _, q := range p.Enclosing() {
 		all = append(all, t.byPattern[q]...)

@@ -98,7 +98,7 @@ func NewPlan(now []*spec.Route, change Change) *Plan {
 	}
 	p.UnreachableHealth = UnreachableHealth(change.Put)
 	p.Bypasses = Bypasses(slices.Collect(maps.Values(then)), change.Put)
-	p.compare(newTakers(now), newTakers(slices.Collect(maps.Values(then))), patternsOf(changed), patternsOf(change.Put))
+	p.compare(newCoverage(now), newCoverage(slices.Collect(maps.Values(then))), patternsOf(changed), patternsOf(change.Put))
 	return p
 }
 
@@ -127,7 +127,7 @@ func topLevel(r *spec.Route) map[string]any {
 
 func patternsOf(routes []*spec.Route) map[spec.Pattern]bool {
 	set := map[spec.Pattern]bool{}
-	for p := range newTakers(routes).byPattern {
+	for p := range newCoverage(routes).byPattern {
 		set[p] = true
 	}
 	return set
@@ -135,7 +135,7 @@ func patternsOf(routes []*spec.Route) map[spec.Pattern]bool {
 
 // compare fills Calls and Unreached. The patterns of changed versions are looked at whatever comes of it, those of the
 // routes put for entries that are out of reach.
-func (p *Plan) compare(now, then *takers, changed, put map[spec.Pattern]bool) {
+func (p *Plan) compare(now, then *coverage, changed, put map[spec.Pattern]bool) {
 	for _, pattern := range concerned(now, then, changed, put) {
 		takeNow, _ := now.of(pattern)
 		takeThen, idle := then.of(pattern)
@@ -155,12 +155,12 @@ func (p *Plan) compare(now, then *takers, changed, put map[spec.Pattern]bool) {
 }
 
 // concerned returns the patterns to look at, by text: those given, and those in use that are narrower than a changed one.
-func concerned(now, then *takers, changed, put map[spec.Pattern]bool) []spec.Pattern {
+func concerned(now, then *coverage, changed, put map[spec.Pattern]bool) []spec.Pattern {
 	set := map[spec.Pattern]bool{}
 	for _, patterns := range []map[spec.Pattern]bool{changed, put} {
 		maps.Copy(set, patterns)
 	}
-	for _, t := range []*takers{now, then} {
+	for _, t := range []*coverage{now, then} {
 		for pattern := range t.byPattern {
 			if slices.ContainsFunc(pattern.Enclosing(), func(q spec.Pattern) bool { return changed[q] }) {
 				set[pattern] = true

@@ -127,7 +127,7 @@ func TestPlan_PointsOutARouteThatWouldNeverBeReached(t *testing.T) {
 	require.Empty(t, same.Calls)
 }
 
-// What a plan says of takers must be what calls get: the first of them whose conditions a call meets is the one that
+// What a plan says of coverage must be what calls get: the first of them whose conditions a call meets is the one that
 // takes it, and an entry out of reach takes none.
 func TestCoverage_AgreesWithTheTable(t *testing.T) {
 	w := world{rand.New(rand.NewPCG(3, 4))}
@@ -137,7 +137,7 @@ func TestCoverage_AgreesWithTheTable(t *testing.T) {
 		routes := w.routes(6 + 30*(w.IntN(8)/7))
 		r := newTables()
 		r.Apply("a", routes)
-		all := newTakers(routes)
+		all := newCoverage(routes)
 		idle := map[string]idleCandidate{}
 		for p := range all.byPattern {
 			_, list := all.of(p)
