@@ -12,13 +12,11 @@ import (
 	"github.com/framegate/framegate/admin"
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/tracing"
-	"github.com/framegate/framegate/pool"
-	"github.com/framegate/framegate/pool/h2conn"
+	"github.com/framegate/framegate/pool/policy"
 	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/etcdclient"
 	"github.com/framegate/framegate/resolver/etcdserver"
 	"github.com/framegate/framegate/resolver/etcdstore"
-	"github.com/framegate/framegate/resolver/spec"
 	"github.com/framegate/framegate/resolver/strict"
 )
 
@@ -36,19 +34,19 @@ const (
 
 // Config is the whole configuration. See framegate.yaml for what each key means.
 type Config struct {
-	Listeners   []Listener      `yaml:"listeners"`
-	Admin       Admin           `yaml:"admin"`
-	Routes      Routes          `yaml:"routes"`
-	Etcd        Etcd            `yaml:"etcd"`
-	Services    Services        `yaml:"services"`
-	Upstream    spec.PoolPolicy `yaml:"upstream"` // of backends that have none of their own
-	Limits      Limits          `yaml:"limits"`
-	Compression []string        `yaml:"compression"`
-	Register    Register        `yaml:"register"`
-	Drain       Drain           `yaml:"drain"`
-	Log         Log             `yaml:"log"`
-	AccessLog   AccessLog       `yaml:"access_log"`
-	Tracing     Tracing         `yaml:"tracing"`
+	Listeners   []Listener    `yaml:"listeners"`
+	Admin       Admin         `yaml:"admin"`
+	Routes      Routes        `yaml:"routes"`
+	Etcd        Etcd          `yaml:"etcd"`
+	Services    Services      `yaml:"services"`
+	Upstream    policy.Policy `yaml:"upstream"` // of backends that have none of their own
+	Limits      Limits        `yaml:"limits"`
+	Compression []string      `yaml:"compression"`
+	Register    Register      `yaml:"register"`
+	Drain       Drain         `yaml:"drain"`
+	Log         Log           `yaml:"log"`
+	AccessLog   AccessLog     `yaml:"access_log"`
+	Tracing     Tracing       `yaml:"tracing"`
 }
 
 // Listener is one address that clients connect to.
@@ -155,24 +153,6 @@ func (e Etcd) Server() etcdserver.Config {
 	}
 }
 
-// PoolConfig returns the configuration of a pool with that policy.
-func PoolConfig(u spec.PoolPolicy) pool.Config {
-	return pool.Config{
-		MinConnections:       u.Connections.Min,
-		MaxConnections:       u.Connections.Max,
-		StreamsPerConnection: u.StreamsPerConnection,
-		WhenFull:             pool.WhenFull(u.WhenFull),
-		ConnectTimeout:       u.ConnectTimeout,
-		IdleTimeout:          u.IdleTimeout,
-		MaxAge:               u.MaxAge,
-		Backoff:              pool.Backoff{Base: u.Backoff.Base, Max: u.Backoff.Max},
-		Keepalive:            h2conn.Keepalive{Time: u.Keepalive.Time, Timeout: u.Keepalive.Timeout},
-		StreamWindow:         u.StreamWindow,
-		ConnectionWindow:     u.ConnectionWindow,
-		MaxHeaderBytes:       u.MaxHeaderBytes,
-	}
-}
-
 // Limits bound what one call may ask for.
 type Limits struct {
 	MaxMessageBytes int64 `yaml:"max_message_bytes"`
@@ -236,19 +216,8 @@ func Default() *Config {
 			DialTimeout:   5 * time.Second,
 			Embedded:      EmbeddedEtcd{Dir: "./framegate-data", Address: "127.0.0.1:2379"},
 		},
-		Services: Services{Allow: slices.Clone(cluster.DefaultAllow), KeepOnLoss: 5 * time.Minute},
-		Upstream: spec.PoolPolicy{
-			Connections:          spec.Connections{Max: pool.DefaultMaxConnections},
-			StreamsPerConnection: pool.DefaultStreamsPerConnection,
-			WhenFull:             spec.WhenFull(pool.DefaultWhenFull),
-			ConnectTimeout:       pool.DefaultConnectTimeout,
-			IdleTimeout:          pool.DefaultIdleTimeout,
-			Backoff:              spec.Backoff{Base: pool.DefaultBackoffBase, Max: pool.DefaultBackoffMax},
-			Keepalive:            spec.Keepalive{Time: pool.DefaultKeepaliveTime, Timeout: pool.DefaultKeepaliveTimeout},
-			StreamWindow:         pool.DefaultStreamWindow,
-			ConnectionWindow:     pool.DefaultConnectionWindow,
-			MaxHeaderBytes:       pool.DefaultMaxHeaderBytes,
-		},
+		Services:    Services{Allow: slices.Clone(cluster.DefaultAllow), KeepOnLoss: 5 * time.Minute},
+		Upstream:    policy.Default(),
 		Limits:      Limits{MaxMessageBytes: handler.DefaultMaxMessageBytes, MaxHops: handler.DefaultMaxHops, MaxHealthWatches: 10_000},
 		Compression: []string{"br", "lz4"},
 		Register:    Register{Weight: 10},

@@ -15,7 +15,7 @@ import (
 	"github.com/framegate/framegate/handler/accesslog"
 	"github.com/framegate/framegate/handler/budget"
 	"github.com/framegate/framegate/handler/transserver"
-	"github.com/framegate/framegate/pool"
+	"github.com/framegate/framegate/pool/policy"
 	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/etcdstore"
 	"github.com/framegate/framegate/resolver/plain"
@@ -35,7 +35,7 @@ func (c *Config) Validate() error {
 	p.duration("routes.reload_interval", c.Routes.ReloadInterval, minReloadInterval)
 	c.validateEtcd(&p)
 	c.validateServices(&p)
-	p.add("upstream", PoolConfig(c.Upstream).Validate())
+	p.add("upstream", c.Upstream.Validate())
 	p.check(c.Limits.MaxHops >= 0 && c.Limits.MaxHops <= 100, "limits.max_hops: %d, want 0 (not counted) to 100", c.Limits.MaxHops)
 	p.check(c.Limits.MaxMessageBytes >= 0 && c.Limits.MaxMessageBytes <= 1<<32-1, "limits.max_message_bytes: %d, want 0 (no limit) to %d", c.Limits.MaxMessageBytes, int64(1<<32-1))
 	p.check(c.Limits.MaxDecodedBytes == 0 || c.Limits.MaxDecodedBytes >= budget.MinBytes, "limits.max_decoded_bytes: %d, want 0 (a quarter of the memory) or at least %d", c.Limits.MaxDecodedBytes, budget.MinBytes)
@@ -113,8 +113,8 @@ func (c *Config) validateListeners(p *problems) {
 		p.check(l.MaxCalls >= 0, "%s.max_calls: %d, want 0 (no bound) or more", key, l.MaxCalls)
 		p.check(l.MaxConcurrentStreams >= 1, "%s.max_concurrent_streams: %d, want at least 1", key, l.MaxConcurrentStreams)
 		p.check(l.MaxHeaderBytes >= 4096, "%s.max_header_bytes: %d, want at least 4096", key, l.MaxHeaderBytes)
-		p.check(l.StreamWindow >= pool.MinWindow && l.StreamWindow <= pool.MaxWindow, "%s.stream_window: %d, want %d to %d", key, l.StreamWindow, pool.MinWindow, pool.MaxWindow)
-		p.check(l.ConnectionWindow >= l.StreamWindow && l.ConnectionWindow <= pool.MaxWindow, "%s.connection_window: %d, want stream_window (%d) to %d", key, l.ConnectionWindow, l.StreamWindow, pool.MaxWindow)
+		p.check(l.StreamWindow >= policy.MinWindow && l.StreamWindow <= policy.MaxWindow, "%s.stream_window: %d, want %d to %d", key, l.StreamWindow, policy.MinWindow, policy.MaxWindow)
+		p.check(l.ConnectionWindow >= l.StreamWindow && l.ConnectionWindow <= policy.MaxWindow, "%s.connection_window: %d, want stream_window (%d) to %d", key, l.ConnectionWindow, l.StreamWindow, policy.MaxWindow)
 		p.duration(key+".keepalive.time", l.Keepalive.Time, minKeepalive)
 		p.duration(key+".keepalive.timeout", l.Keepalive.Timeout, minKeepalive)
 		p.duration(key+".keepalive.min_ping_interval", l.Keepalive.MinPingInterval, minTimeout)

@@ -29,6 +29,7 @@ import (
 	"github.com/framegate/framegate/handler/rule"
 	"github.com/framegate/framegate/handler/tap"
 	"github.com/framegate/framegate/pool"
+	"github.com/framegate/framegate/pool/policy"
 	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/health"
 	"github.com/framegate/framegate/resolver/spec"
@@ -55,7 +56,7 @@ type Config struct {
 	Router          Router
 	Ready           func() bool // reports whether Router has its first routes, and so whether a call that it has none for is final; nil means yes
 	Pool            Opener
-	PoolOf          func(*spec.PoolPolicy) Opener // of backends with a policy of their own; nil means that Pool serves them too
+	PoolOf          func(*policy.Policy) Opener // of backends with a policy of their own; nil means that Pool serves them too
 	Log             *slog.Logger
 	MaxMessageBytes int64          // of one message's payload, in struct mode also of the decoded one; 0 means no limit
 	MaxHops         int            // framegates that a call may have passed; 0 sends no via and counts none
@@ -72,7 +73,7 @@ type Proxy struct {
 	ready           func() bool
 	wasReady        atomic.Bool // ready was true once
 	pool            Opener
-	poolOf          func(*spec.PoolPolicy) Opener
+	poolOf          func(*policy.Policy) Opener
 	log             *slog.Logger
 	maxMessageBytes atomic.Int64
 	maxHops         int

@@ -22,6 +22,7 @@ import (
 	v1 "github.com/framegate/framegate/kitex_gen/grpc/health/v1"
 	healthsvc "github.com/framegate/framegate/kitex_gen/grpc/health/v1/health"
 	"github.com/framegate/framegate/pool"
+	"github.com/framegate/framegate/pool/policy"
 	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/spec"
 	"github.com/framegate/framegate/test/testlog"
@@ -180,7 +181,7 @@ func TestProxy_FullEndpointMeansOverloaded(t *testing.T) {
 		<-release
 		return status.Error(codes.NotFound, "done")
 	})
-	pl := pool.New(pool.Config{MaxConnections: 1, StreamsPerConnection: 1, WhenFull: pool.WhenFullFail}, slog.New(slog.DiscardHandler))
+	pl := pool.New(pool.Config{Connections: policy.Connections{Max: 1}, StreamsPerConnection: 1, WhenFull: policy.WhenFullFail}, slog.New(slog.DiscardHandler))
 	t.Cleanup(pl.Close)
 	cc := startProxy(t, New(Config{
 		Router: routerFunc(func(string) (cluster.Target, bool) { return cluster.Target{Route: "r", Address: backend}, true }),

@@ -16,6 +16,7 @@ import (
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/handlertest"
 	"github.com/framegate/framegate/pool"
+	"github.com/framegate/framegate/pool/policy"
 	"github.com/framegate/framegate/resolver"
 	"github.com/framegate/framegate/resolver/filesource"
 	"github.com/framegate/framegate/resolver/spec"
@@ -103,7 +104,7 @@ func TestRecord_CountsAttemptsByWhyTheyWereMade(t *testing.T) {
 
 func TestRecord_EndpointThatIsLeftAloneIsNoAttempt(t *testing.T) {
 	dead, good := refusing.Address(t), handlertest.Backend(t, handlertest.Echo)
-	pl := pool.New(pool.Config{Backoff: pool.Backoff{Base: time.Minute, Max: time.Minute}}, discard)
+	pl := pool.New(pool.Config{Backoff: policy.Backoff{Base: time.Minute, Max: time.Minute}}, discard)
 	t.Cleanup(pl.Close)
 	rec := newRecorder()
 	_, cc := handlertest.Start(t, handler.Config{
@@ -167,7 +168,7 @@ func TestRecord_NamesTheLimitThatACallWasOver(t *testing.T) {
 		"rate of the route":     {keys: "limits: {calls_per_second: 0.01, burst: 1}", limit: "limits.calls_per_second"},
 		"calls of the backend":  {backend: "limits: {concurrent: 1}", limit: "backends.limits.concurrent"},
 		"rate of the backend":   {backend: "limits: {calls_per_second: 0.01, burst: 1}", limit: "backends.limits.calls_per_second"},
-		"streams":               {pool: pool.Config{MaxConnections: 1, StreamsPerConnection: 1, WhenFull: pool.WhenFullFail}, limit: "when_full"},
+		"streams":               {pool: pool.Config{Connections: policy.Connections{Max: 1}, StreamsPerConnection: 1, WhenFull: policy.WhenFullFail}, limit: "when_full"},
 		"calls of the listener": {maxCalls: 1, limit: "max_calls"},
 	} {
 		t.Run(name, func(t *testing.T) {

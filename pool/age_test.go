@@ -7,17 +7,19 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/framegate/framegate/pool/policy"
 )
 
 func TestMaxAge_ConnectionsAreReplacedUnderLoadWithoutAFailedOpen(t *testing.T) {
 	const age = 100 * time.Millisecond
-	for _, policy := range []WhenFull{WhenFullWait, WhenFullFail} {
-		t.Run(string(policy), func(t *testing.T) {
+	for _, whenFull := range []policy.WhenFull{policy.WhenFullWait, policy.WhenFullFail} {
+		t.Run(string(whenFull), func(t *testing.T) {
 			server := startServer(t, func(s *server) {
 				s.onHeaders = func(c *serverConn, stream uint32) { c.finish(stream) }
 			})
 			p := newPool(t, func(c *Config) {
-				c.MaxConnections, c.StreamsPerConnection, c.WhenFull, c.MaxAge = 2, 8, policy, age
+				c.Connections.Max, c.StreamsPerConnection, c.WhenFull, c.MaxAge = 2, 8, whenFull, age
 			})
 			stop := time.Now().Add(12 * age)
 			var calls atomic.Int64
@@ -84,7 +86,7 @@ func TestMaxAge_WaitsForAReplacement(t *testing.T) {
 	server := flaky(t, &down)
 	p := newPool(t, func(c *Config) {
 		fastBackoff(c)
-		c.MaxAge, c.MaxConnections, c.WhenFull = age, 1, WhenFullWait
+		c.MaxAge, c.Connections.Max, c.WhenFull = age, 1, policy.WhenFullWait
 	})
 	s := open(t, p, server.addr)
 	down.Store(true)
@@ -104,7 +106,7 @@ func TestMaxAge_IsSpread(t *testing.T) {
 
 	const age, n = time.Second, 12
 	server := startServer(t, nil)
-	p := newPool(t, func(c *Config) { c.MaxAge, c.MinConnections, c.MaxConnections = age, n, n })
+	p := newPool(t, func(c *Config) { c.MaxAge, c.Connections.Min, c.Connections.Max = age, n, n })
 	open(t, p, server.addr).Close()
 	conns := usable(t, p, server.addr, n)
 	ages := make(chan time.Duration, n)
@@ -129,11 +131,11 @@ func TestMaxAge_IsSpread(t *testing.T) {
 	usable(t, p, server.addr, n)
 }
 
-// Those that WhenFullGrow has made beyond MaxConnections are not replaced.
+// Those that policy.WhenFullGrow has made beyond MaxConnections are not replaced.
 func TestMaxAge_ConnectionsBeyondMaxAreNotReplaced(t *testing.T) {
 	const age = 100 * time.Millisecond
 	server := startServer(t, nil)
-	p := newPool(t, func(c *Config) { c.MaxConnections, c.StreamsPerConnection, c.MaxAge = 1, 1, age })
+	p := newPool(t, func(c *Config) { c.Connections.Max, c.StreamsPerConnection, c.MaxAge = 1, 1, age })
 	var streams []*Stream
 	for range 3 {
 		streams = append(streams, open(t, p, server.addr))
@@ -157,8 +159,8 @@ func TestMaxAge_ReplacementsThatTakeNoStreamsAreFew(t *testing.T) {
 		}
 	})
 	p := newPool(t, func(c *Config) {
-		c.MaxConnections, c.MaxAge = most, age
-		c.Backoff = Backoff{Base: time.Millisecond, Max: time.Millisecond}
+		c.Connections.Max, c.MaxAge = most, age
+		c.Backoff = policy.Backoff{Base: time.Millisecond, Max: time.Millisecond}
 	})
 	s := open(t, p, server.addr)
 	eventually(t, "more than there may be at once", func() bool { // those without streams have their age too

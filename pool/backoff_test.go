@@ -8,20 +8,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/framegate/framegate/pool/policy"
 	"github.com/framegate/framegate/test/refusing"
 )
-
-func TestBackoff_DoublesUpToMaxAndTakesUpToAQuarterOff(t *testing.T) {
-	b := Backoff{Base: 100 * time.Millisecond, Max: 2 * time.Second}
-	for i, want := range []time.Duration{100, 200, 400, 800, 1600, 2000, 2000} {
-		want *= time.Millisecond
-		require.Equal(t, want, b.after(i+1, 0))
-		require.Equal(t, want-want/8, b.after(i+1, 0.5))
-		require.Greater(t, b.after(i+1, 0.999), want-want/4)
-	}
-	require.Equal(t, b.Max, b.after(1<<40, 0))
-	require.Equal(t, time.Duration(1<<62), Backoff{Base: 1, Max: 1 << 62}.after(100, 0))
-}
 
 // flaky is a server that hangs up at once while it is down.
 func flaky(t *testing.T, down *atomic.Bool) *server {
@@ -37,7 +26,7 @@ func flaky(t *testing.T, down *atomic.Bool) *server {
 }
 
 func fastBackoff(c *Config) {
-	c.Backoff = Backoff{Base: 80 * time.Millisecond, Max: 320 * time.Millisecond}
+	c.Backoff = policy.Backoff{Base: 80 * time.Millisecond, Max: 320 * time.Millisecond}
 }
 
 // endpointOf returns what the pool knows of an address.
@@ -58,7 +47,7 @@ func TestBackoff_OpenFailsAtOnceWithTheLastErrorMeanwhile(t *testing.T) {
 	var down atomic.Bool
 	down.Store(true)
 	server := flaky(t, &down)
-	p := newPool(t, func(c *Config) { c.Backoff = Backoff{Base: time.Minute, Max: time.Minute} })
+	p := newPool(t, func(c *Config) { c.Backoff = policy.Backoff{Base: time.Minute, Max: time.Minute} })
 	first := receive(t, "the end of Open", goOpen(t.Context(), p, server.addr))
 	want := requireDialError(t, first, server.addr, patience)
 	require.False(t, want.Resting)
@@ -77,7 +66,7 @@ func TestBackoff_DialThatFailsAtOnceWasTriedForTheCallThatAskedForIt(t *testing.
 	mayWait := OpenOptions{Wait: func() (func(), bool) { return func() {}, true }}
 	for range 300 {
 		for _, opts := range []OpenOptions{{}, mayWait} {
-			p := newPool(t, func(c *Config) { c.Backoff = Backoff{Base: time.Minute, Max: time.Minute} })
+			p := newPool(t, func(c *Config) { c.Backoff = policy.Backoff{Base: time.Minute, Max: time.Minute} })
 			got := receive(t, "the end of Open", goOpen(t.Context(), p, addr, opts))
 			require.False(t, requireDialError(t, got, addr, patience).Resting)
 			p.Close()
@@ -119,7 +108,7 @@ func TestBackoff_DialsAreFewHoweverManyCallsThereAre(t *testing.T) {
 			// At most, with a quarter off each rest: at 0, 60, 180, 420, 660 and 900 ms.
 			window, most := time.Since(start), 1
 			for at, failures := time.Duration(0), 1; ; failures++ {
-				if at += (Backoff{Base: 80 * time.Millisecond, Max: 320 * time.Millisecond}).after(failures, 1); at > window {
+				if at += (policy.Backoff{Base: 80 * time.Millisecond, Max: 320 * time.Millisecond}).After(failures, 1); at > window {
 					break
 				}
 				most++
@@ -145,7 +134,7 @@ func TestBackoff_ConnectionThatEndsUnusedIsAFailure(t *testing.T) {
 		"told to goaway": func(c *serverConn) { c.goAway(0) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := newPool(t, func(c *Config) { c.Backoff = Backoff{Base: time.Millisecond, Max: time.Minute} })
+			p := newPool(t, func(c *Config) { c.Backoff = policy.Backoff{Base: time.Millisecond, Max: time.Minute} })
 			e, err := p.Default().endpoint(server.addr)
 			require.NoError(t, err)
 			for i := range 4 {
@@ -162,7 +151,7 @@ func TestBackoff_ConnectionThatEndsUnusedIsAFailure(t *testing.T) {
 			}
 		})
 		t.Run(name+", then calls fail at once", func(t *testing.T) {
-			p := newPool(t, func(c *Config) { c.Backoff = Backoff{Base: time.Minute, Max: time.Minute} })
+			p := newPool(t, func(c *Config) { c.Backoff = policy.Backoff{Base: time.Minute, Max: time.Minute} })
 			_, err := p.Default().Open(t.Context(), server.addr, hdr, no)
 			require.Error(t, err)
 			usable(t, p, server.addr, 1)
@@ -172,7 +161,7 @@ func TestBackoff_ConnectionThatEndsUnusedIsAFailure(t *testing.T) {
 			require.ErrorIs(t, requireDialError(t, got, server.addr, patience), errGoneAtOnce)
 		})
 		t.Run(name+", but was used", func(t *testing.T) {
-			p := newPool(t, func(c *Config) { c.Backoff = Backoff{Base: time.Minute, Max: time.Minute} })
+			p := newPool(t, func(c *Config) { c.Backoff = policy.Backoff{Base: time.Minute, Max: time.Minute} })
 			open(t, p, server.addr).Close()
 			end(server.all()[len(server.all())-1])
 			usable(t, p, server.addr, 0)
@@ -185,7 +174,7 @@ func TestBackoff_SuccessResetsIt(t *testing.T) {
 	var down atomic.Bool
 	down.Store(true)
 	server := flaky(t, &down)
-	p := newPool(t, func(c *Config) { c.Backoff = Backoff{Base: time.Millisecond, Max: 2 * time.Millisecond} })
+	p := newPool(t, func(c *Config) { c.Backoff = policy.Backoff{Base: time.Millisecond, Max: 2 * time.Millisecond} })
 	eventually(t, "three failed dials", func() bool {
 		_, err := p.Default().Open(t.Context(), server.addr, hdr, OpenOptions{})
 		require.Error(t, err)
@@ -208,7 +197,7 @@ func TestBackoff_FailedGrowthOnlyDelaysGrowth(t *testing.T) {
 	server := flaky(t, &down)
 	p := newPool(t, func(c *Config) {
 		fastBackoff(c)
-		c.MaxConnections, c.WhenFull = 3, WhenFullWait
+		c.Connections.Max, c.WhenFull = 3, policy.WhenFullWait
 	})
 	open(t, p, server.addr)
 	open(t, p, server.addr)
@@ -234,7 +223,7 @@ func TestBackoff_FailedGrowthOnlyDelaysGrowth(t *testing.T) {
 
 func TestNoStreams_FailsAtOnceUntilTheLimitIsRaised(t *testing.T) {
 	server := startServer(t, func(s *server) { s.first = maxStreams(0) })
-	p := newPool(t, func(c *Config) { c.Backoff = Backoff{Base: time.Minute, Max: time.Minute} })
+	p := newPool(t, func(c *Config) { c.Backoff = policy.Backoff{Base: time.Minute, Max: time.Minute} })
 	for range 20 { // the first after a dial
 		got := receive(t, "the end of Open", goOpen(t.Context(), p, server.addr))
 		require.ErrorIs(t, requireDialError(t, got, server.addr, patience), errNoStreams)
@@ -257,7 +246,7 @@ func TestNoStreams_FailsAtOnceUntilTheLimitIsRaised(t *testing.T) {
 // Those who wait for a slot hear that there will be none.
 func TestNoStreams_EndsCallsThatWait(t *testing.T) {
 	server := startServer(t, func(s *server) { s.first = maxStreams(1) })
-	p := newPool(t, func(c *Config) { c.MaxConnections, c.WhenFull = 1, WhenFullWait })
+	p := newPool(t, func(c *Config) { c.Connections.Max, c.WhenFull = 1, policy.WhenFullWait })
 	s := open(t, p, server.addr)
 	var results []<-chan opened
 	for range 5 {
@@ -276,7 +265,7 @@ func TestEndpoints_SayWhyThereIsNoConnection(t *testing.T) {
 	var down atomic.Bool
 	down.Store(true)
 	server := flaky(t, &down)
-	p := newPool(t, func(c *Config) { c.Backoff = Backoff{Base: time.Millisecond, Max: 2 * time.Millisecond} })
+	p := newPool(t, func(c *Config) { c.Backoff = policy.Backoff{Base: time.Millisecond, Max: 2 * time.Millisecond} })
 	failure := requireDialError(t, receive(t, "the end of Open", goOpen(t.Context(), p, server.addr)), server.addr, patience)
 	require.Same(t, failure, p.Endpoints()[0].Failure)
 	down.Store(false)

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/framegate/framegate/pool/policy"
 )
 
 func BenchmarkOpenClose(b *testing.B) {
@@ -51,7 +53,7 @@ func BenchmarkHandOver(b *testing.B) {
 	for _, waiters := range []int{10, 1000} {
 		b.Run(fmt.Sprint(waiters), func(b *testing.B) {
 			server := startServer(b, nil)
-			p := New(Config{ConnectTimeout: 6 * patience, IdleTimeout: -1, MaxConnections: 1, StreamsPerConnection: 1, WhenFull: WhenFullWait}, discard)
+			p := New(Config{ConnectTimeout: 6 * patience, IdleTimeout: -1, Connections: policy.Connections{Max: 1}, StreamsPerConnection: 1, WhenFull: policy.WhenFullWait}, discard)
 			defer p.Close()
 			b.ReportAllocs()
 			var left atomic.Int64

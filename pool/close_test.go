@@ -11,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"github.com/framegate/framegate/pool/policy"
 )
 
 func descriptors(t *testing.T) int {
@@ -81,7 +83,7 @@ func (s *sharedServer) waitNoConnection(t *testing.T) {
 // Everybody who waits for a slot hears of Close, also if no stream ends.
 func TestClose_EndsCallsThatWait(t *testing.T) {
 	server := startServer(t, func(s *server) { s.first = maxStreams(1) })
-	p := newPool(t, func(c *Config) { c.MaxConnections, c.WhenFull = 1, WhenFullWait })
+	p := newPool(t, func(c *Config) { c.Connections.Max, c.WhenFull = 1, policy.WhenFullWait })
 	open(t, p, server.addr)
 	var results []<-chan opened
 	for range 20 {
@@ -100,7 +102,7 @@ func TestClose_EndsCallsThatWait(t *testing.T) {
 func TestClose_DuringDials(t *testing.T) {
 	server := startServer(t, nil)
 	for i := range 150 {
-		p := New(Config{ConnectTimeout: patience, MaxConnections: 2, StreamsPerConnection: 1}, discard)
+		p := New(Config{ConnectTimeout: patience, Connections: policy.Connections{Max: 2}, StreamsPerConnection: 1}, discard)
 		var wg sync.WaitGroup
 		for range 4 {
 			wg.Go(func() {

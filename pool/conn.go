@@ -116,7 +116,7 @@ const overGrace = time.Second
 
 // watch probes the connection until it is over, and makes sure that its transport is closed then.
 func (c *conn) watch() {
-	err := c.h2.RunKeepalive(c.h2.Over(), c.endpoint.group.cfg.Keepalive, c.streams)
+	err := c.h2.RunKeepalive(c.h2.Over(), h2conn.Keepalive(c.endpoint.group.cfg.Keepalive), c.streams)
 	if err == nil {
 		c.endpoint.retire(c)
 		grace := time.NewTimer(overGrace)

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/http2"
 
+	"github.com/framegate/framegate/pool/policy"
 	"github.com/framegate/framegate/test/refusing"
 )
 
@@ -87,7 +88,7 @@ func TestDial_DeadEndpointHoldsUpNoOther(t *testing.T) {
 // A call that waits for a slot must not wait on when its connection is gone and there can be no other.
 func TestDial_AllWhoWaitHearThatTheEndpointIsGone(t *testing.T) {
 	server := startServer(t, func(s *server) { s.first = maxStreams(1) })
-	p := newPool(t, func(c *Config) { c.MaxConnections, c.WhenFull = 1, WhenFullWait })
+	p := newPool(t, func(c *Config) { c.Connections.Max, c.WhenFull = 1, policy.WhenFullWait })
 	open(t, p, server.addr) // and not closed: it frees no slot
 	var results []<-chan opened
 	for range 10 {

@@ -55,16 +55,6 @@ func (d *dialing) succeeded() {
 	}
 }
 
-// after returns how long to rest after so many failures in a row. chance is from 0 to below 1.
-func (b Backoff) after(failures int, chance float64) time.Duration {
-	d := b.Base
-	for ; failures > 1 && d < b.Max; failures-- {
-		d *= 2
-	}
-	d = min(d, b.Max)
-	return d - time.Duration(chance*float64(d)/4)
-}
-
 // dialLocked starts a dial if a connection is wanted and none is under way.
 func (e *endpoint) dialLocked() {
 	spare := e.dial.spare
@@ -74,12 +64,12 @@ func (e *endpoint) dialLocked() {
 	}
 	cfg, fresh := &e.group.cfg, e.freshLocked()
 	switch {
-	case e.queue.first != nil && fresh < cfg.mostConnections():
-	case e.use == serving && fresh < cfg.MinConnections:
-	case spare && fresh < cfg.MaxConnections:
+	case e.queue.first != nil && fresh < mostConnections(cfg):
+	case e.use == serving && fresh < cfg.Connections.Min:
+	case spare && fresh < cfg.Connections.Max:
 	case fresh == len(*e.usable.Load()):
 		return
-	case fresh < cfg.MaxConnections: // one has reached its age
+	case fresh < cfg.Connections.Max: // one has reached its age
 	default:
 		e.retireAgedLocked() // there are enough without
 		return
@@ -178,7 +168,7 @@ func (e *endpoint) dialFailedLocked(err *DialError) {
 	d.stopRest()
 	d.setState(dialResting)
 	rest := d.rests
-	d.resting = time.AfterFunc(e.group.cfg.Backoff.after(d.failures, rand.Float64()), func() { e.rested(rest) })
+	d.resting = time.AfterFunc(e.group.cfg.Backoff.After(d.failures, rand.Float64()), func() { e.rested(rest) })
 }
 
 // dialFailure returns why the last dial failed, nil if it did not.

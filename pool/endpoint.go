@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/framegate/framegate/pool/policy"
 )
 
 // endpoint is one address in one Group, and the connections to it. It goes through
@@ -112,7 +114,7 @@ func (e *endpoint) pick(conns []*conn, avoid *conn) (picked *conn, busy bool) {
 			if least == bestBusyAt-1 {
 				calm-- // busy from now on
 			}
-			return best, calm <= 0 && len(conns) < e.group.cfg.MaxConnections
+			return best, calm <= 0 && len(conns) < e.group.cfg.Connections.Max
 		}
 		// Somebody else was faster, or it was retired.
 	}
@@ -166,9 +168,9 @@ func (e *endpoint) hopelessLocked() error {
 	case !slices.ContainsFunc(conns, (*conn).takesStreams):
 		e.dial.spare = true // another process may answer at this address by now
 		return &DialError{Address: e.addr, Err: errNoStreams}
-	case e.group.cfg.WhenFull != WhenFullFail, e.dial.state() == dialUnderWay:
+	case e.group.cfg.WhenFull != policy.WhenFullFail, e.dial.state() == dialUnderWay:
 		return nil
-	case e.dial.state() == dialIdle && e.freshLocked() < e.group.cfg.MaxConnections:
+	case e.dial.state() == dialIdle && e.freshLocked() < e.group.cfg.Connections.Max:
 		return nil // dialLocked will make one
 	}
 	return e.full(errNoStream)
@@ -241,7 +243,7 @@ func (e *endpoint) replace(c *conn) {
 	c.aged = true
 	unused := c.idleSince(time.Now().Add(-e.group.cfg.MaxAge / 2))
 	switch {
-	case unused && e.queue.first == nil && e.freshLocked() >= e.group.cfg.MinConnections:
+	case unused && e.queue.first == nil && e.freshLocked() >= e.group.cfg.Connections.Min:
 		e.retireLocked(c)
 	case e.dial.state() == dialResting:
 		e.retireAgedLocked()
@@ -280,14 +282,14 @@ func (e *endpoint) leave() {
 // nothing is left of it.
 func (e *endpoint) sweep(since time.Time) {
 	e.mu.Lock()
-	spare := len(*e.usable.Load()) - e.group.cfg.MinConnections
+	spare := len(*e.usable.Load()) - e.group.cfg.Connections.Min
 	for _, c := range *e.usable.Load() {
 		if spare > 0 && e.queue.first == nil && c.idleSince(since) && c.shut() {
 			e.retireLocked(c)
 			spare--
 		}
 	}
-	forget := e.group.cfg.MinConnections == 0 || e.asked.Before(since)
+	forget := e.group.cfg.Connections.Min == 0 || e.asked.Before(since)
 	e.unlock()
 	if forget {
 		e.forgetIfEmpty()

@@ -41,7 +41,7 @@ func (e *FullError) Unwrap() error { return e.Err }
 
 // Causes in a FullError.
 var (
-	errNoStream   = errors.New("no stream is free")          // WhenFullFail
+	errNoStream   = errors.New("no stream is free")          // policy.WhenFullFail
 	errNoStreamIn = errors.New("no stream was free in time") // of a call without a deadline
 	errMayNotWait = errors.New("no more calls may wait")     // OpenOptions.Wait said so
 )

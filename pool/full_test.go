@@ -11,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/http2"
+
+	"github.com/framegate/framegate/pool/policy"
 )
 
 // mustNotWait fails the test when a call has to wait.
@@ -24,7 +26,9 @@ func mustNotWait(t *testing.T) OpenOptions {
 func TestMax_IsKeptAndStreamsPerConnectionToo(t *testing.T) {
 	const most, perConn = 3, 2
 	server := startServer(t, nil)
-	p := newPool(t, func(c *Config) { c.MaxConnections, c.StreamsPerConnection, c.WhenFull = most, perConn, WhenFullWait })
+	p := newPool(t, func(c *Config) {
+		c.Connections.Max, c.StreamsPerConnection, c.WhenFull = most, perConn, policy.WhenFullWait
+	})
 	for range most * perConn {
 		open(t, p, server.addr)
 	}
@@ -47,7 +51,7 @@ func TestMax_IsKeptAndStreamsPerConnectionToo(t *testing.T) {
 func TestFull_GrowMakesFiveTimesMaxAndThenWaits(t *testing.T) {
 	const most = 2
 	server := startServer(t, func(s *server) { s.first = maxStreams(1) })
-	p := newPool(t, func(c *Config) { c.MaxConnections = most })
+	p := newPool(t, func(c *Config) { c.Connections.Max = most })
 	var streams []*Stream
 	for range 5 * most {
 		streams = append(streams, open(t, p, server.addr))
@@ -64,7 +68,7 @@ func TestFull_GrowMakesFiveTimesMaxAndThenWaits(t *testing.T) {
 
 func TestFull_FailFailsAtOnce(t *testing.T) {
 	server := startServer(t, nil)
-	p := newPool(t, func(c *Config) { c.MaxConnections, c.StreamsPerConnection, c.WhenFull = 2, 3, WhenFullFail })
+	p := newPool(t, func(c *Config) { c.Connections.Max, c.StreamsPerConnection, c.WhenFull = 2, 3, policy.WhenFullFail })
 	var streams []*Stream
 	for range 6 { // the first waits for a dial, which is no reason to fail
 		streams = append(streams, open(t, p, server.addr))
@@ -91,7 +95,7 @@ func TestFull_FailWaitsForAConnectionThatIsBeingMade(t *testing.T) {
 			c.settings(maxStreams(1)...)
 		}
 	})
-	p := newPool(t, func(c *Config) { c.MaxConnections, c.WhenFull = 2, WhenFullFail })
+	p := newPool(t, func(c *Config) { c.Connections.Max, c.WhenFull = 2, policy.WhenFullFail })
 	open(t, p, server.addr)
 	first, second := goOpen(t.Context(), p, server.addr), (<-chan opened)(nil)
 	waiting(t, p, server.addr, 1)
@@ -106,7 +110,7 @@ func TestFull_FailWaitsForAConnectionThatIsBeingMade(t *testing.T) {
 func TestFull_CallsAreServedInTheirOrder(t *testing.T) {
 	const waiters = 30
 	server := startServer(t, nil)
-	p := newPool(t, func(c *Config) { c.MaxConnections, c.StreamsPerConnection, c.WhenFull = 1, 1, WhenFullWait })
+	p := newPool(t, func(c *Config) { c.Connections.Max, c.StreamsPerConnection, c.WhenFull = 1, 1, policy.WhenFullWait })
 	holder := open(t, p, server.addr)
 	served := make(chan int, waiters)
 	streams := make([]*Stream, waiters)
@@ -135,7 +139,7 @@ func TestFull_CallsAreServedInTheirOrder(t *testing.T) {
 // A call that comes just when a slot becomes free leaves it to those who wait.
 func TestFull_NobodyGetsAheadOfThoseWhoWait(t *testing.T) {
 	server := startServer(t, nil)
-	p := newPool(t, func(c *Config) { c.MaxConnections, c.StreamsPerConnection, c.WhenFull = 1, 1, WhenFullWait })
+	p := newPool(t, func(c *Config) { c.Connections.Max, c.StreamsPerConnection, c.WhenFull = 1, 1, policy.WhenFullWait })
 	holder := open(t, p, server.addr)
 	first := goOpen(t.Context(), p, server.addr)
 	waiting(t, p, server.addr, 1)
@@ -189,7 +193,7 @@ func TestFull_CallThatLosesItsSlotKeepsItsPlace(t *testing.T) {
 // knows what.
 func TestFull_SlotThatWasTakenBeforeTheLimitFellIsGivenBack(t *testing.T) {
 	server := startServer(t, func(s *server) { s.first = maxStreams(2) })
-	p := newPool(t, func(c *Config) { c.MaxConnections, c.WhenFull = 1, WhenFullWait })
+	p := newPool(t, func(c *Config) { c.Connections.Max, c.WhenFull = 1, policy.WhenFullWait })
 	s, end, _ := stream(t, p, server)
 	require.True(t, s.conn.take())
 	end.settings(maxStreams(1)...)
@@ -210,7 +214,7 @@ func TestFull_SlotThatWasTakenBeforeTheLimitFellIsGivenBack(t *testing.T) {
 func TestFull_CallsThatGiveUpLoseNoSlot(t *testing.T) {
 	const limit = 3
 	server := startServer(t, nil)
-	p := newPool(t, func(c *Config) { c.MaxConnections, c.StreamsPerConnection, c.WhenFull = 1, limit, WhenFullWait })
+	p := newPool(t, func(c *Config) { c.Connections.Max, c.StreamsPerConnection, c.WhenFull = 1, limit, policy.WhenFullWait })
 	open(t, p, server.addr).Close()
 	var wg sync.WaitGroup
 	var gaveUp, got atomic.Int64
@@ -249,7 +253,7 @@ func TestFull_DeadlineBoundsTheWait(t *testing.T) {
 	const timeout = 50 * time.Millisecond
 	server := startServer(t, nil)
 	p := newPool(t, func(c *Config) {
-		c.MaxConnections, c.StreamsPerConnection, c.WhenFull, c.ConnectTimeout = 1, 1, WhenFullWait, timeout
+		c.Connections.Max, c.StreamsPerConnection, c.WhenFull, c.ConnectTimeout = 1, 1, policy.WhenFullWait, timeout
 	})
 	holder := open(t, p, server.addr)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -287,10 +291,10 @@ func limitIs(t *testing.T, c *conn, limit uint32) {
 }
 
 func TestFull_ConnectionIsNotWaitedForWhileAnotherHasRoom(t *testing.T) {
-	for _, policy := range []WhenFull{WhenFullWait, WhenFullFail, WhenFullGrow} {
-		t.Run(string(policy), func(t *testing.T) {
+	for _, whenFull := range []policy.WhenFull{policy.WhenFullWait, policy.WhenFullFail, policy.WhenFullGrow} {
+		t.Run(string(whenFull), func(t *testing.T) {
 			server := startServer(t, func(s *server) { s.first = maxStreams(10) })
-			p := newPool(t, func(c *Config) { c.MinConnections, c.MaxConnections, c.WhenFull = 2, 2, policy })
+			p := newPool(t, func(c *Config) { c.Connections.Min, c.Connections.Max, c.WhenFull = 2, 2, whenFull })
 			conns, ends := twoConnections(t, p, server)
 			open(t, p, server.addr)
 			open(t, p, server.addr)
@@ -309,7 +313,7 @@ func TestFull_ConnectionIsNotWaitedForWhileAnotherHasRoom(t *testing.T) {
 
 func TestFull_LimitsThatFallAndRiseAreFollowedOnEachConnection(t *testing.T) {
 	server := startServer(t, func(s *server) { s.first = maxStreams(10) })
-	p := newPool(t, func(c *Config) { c.MinConnections, c.MaxConnections, c.WhenFull = 2, 2, WhenFullWait })
+	p := newPool(t, func(c *Config) { c.Connections.Min, c.Connections.Max, c.WhenFull = 2, 2, policy.WhenFullWait })
 	conns, ends := twoConnections(t, p, server)
 	ends[0].settings(maxStreams(0)...)
 	limitIs(t, conns[0], 0)
@@ -340,12 +344,12 @@ func TestFull_LimitsThatFallAndRiseAreFollowedOnEachConnection(t *testing.T) {
 
 func TestFull_OneStreamAConnectionAndTenCallers(t *testing.T) {
 	for name, c := range map[string]struct {
-		policy WhenFull
+		whenFull policy.WhenFull
 		most   int
 		held   bool // every call goes on until all are open
 	}{
-		"grow": {WhenFullGrow, 2, true},
-		"wait": {WhenFullWait, 2, false},
+		"grow": {policy.WhenFullGrow, 2, true},
+		"wait": {policy.WhenFullWait, 2, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			const callers, calls = 10, 30
@@ -353,7 +357,7 @@ func TestFull_OneStreamAConnectionAndTenCallers(t *testing.T) {
 				s.first = maxStreams(1)
 				s.onHeaders = func(c *serverConn, stream uint32) { c.finish(stream) }
 			})
-			p := newPool(t, func(cfg *Config) { cfg.MaxConnections, cfg.WhenFull = c.most, c.policy })
+			p := newPool(t, func(cfg *Config) { cfg.Connections.Max, cfg.WhenFull = c.most, c.whenFull })
 			var wg, all sync.WaitGroup
 			all.Add(callers)
 			for range callers {
@@ -398,7 +402,7 @@ func TestOpen_CallsInARowNeedOneConnection(t *testing.T) {
 
 func TestWait_IsAskedOnceAndOnlyOfCallsThatMustWait(t *testing.T) {
 	server := startServer(t, nil)
-	p := newPool(t, func(c *Config) { c.MaxConnections, c.StreamsPerConnection, c.WhenFull = 1, 2, WhenFullWait })
+	p := newPool(t, func(c *Config) { c.Connections.Max, c.StreamsPerConnection, c.WhenFull = 1, 2, policy.WhenFullWait })
 	var asked, ended atomic.Int32
 	opts := OpenOptions{Wait: func() (func(), bool) {
 		asked.Add(1)
@@ -431,7 +435,7 @@ func TestWait_IsAskedOnceAndOnlyOfCallsThatMustWait(t *testing.T) {
 
 func TestWait_NoMeansFullAtOnceAndAConnectionForLaterCalls(t *testing.T) {
 	server := startServer(t, func(s *server) { s.first = []http2.Setting(maxStreams(1)) })
-	p := newPool(t, func(c *Config) { c.MaxConnections, c.WhenFull = 1, WhenFullWait })
+	p := newPool(t, func(c *Config) { c.Connections.Max, c.WhenFull = 1, policy.WhenFullWait })
 	no := OpenOptions{Wait: func() (func(), bool) { return nil, false }}
 	got := receive(t, "the end of Open", goOpen(t.Context(), p, server.addr, no))
 	require.ErrorIs(t, requireFullError(t, got, server.addr, 0), errMayNotWait)

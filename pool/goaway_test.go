@@ -13,6 +13,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"github.com/framegate/framegate/pool/h2conn"
+	"github.com/framegate/framegate/pool/policy"
 )
 
 // notEnded fails the test if a stream or connection has ended.
@@ -96,8 +97,8 @@ func TestGoAway_BelowTheStreamMeansUnprocessed(t *testing.T) {
 // was lost to a GOAWAY is made on another connection, and so is, with Avoid, a stream that was not processed.
 func TestGoAway_EveryFewStreamsFailsNoOpen(t *testing.T) {
 	const callers, calls = 16, 60
-	for _, policy := range []WhenFull{WhenFullWait, WhenFullFail, WhenFullGrow} {
-		t.Run(string(policy), func(t *testing.T) {
+	for _, whenFull := range []policy.WhenFull{policy.WhenFullWait, policy.WhenFullFail, policy.WhenFullGrow} {
+		t.Run(string(whenFull), func(t *testing.T) {
 			server := startServer(t, func(s *server) {
 				s.onHeaders = func(c *serverConn, stream uint32) {
 					if c.opened > 5 {
@@ -109,7 +110,7 @@ func TestGoAway_EveryFewStreamsFailsNoOpen(t *testing.T) {
 					c.finish(stream)
 				}
 			})
-			p := newPool(t, func(c *Config) { c.WhenFull, c.MaxConnections = policy, 4 })
+			p := newPool(t, func(c *Config) { c.WhenFull, c.Connections.Max = whenFull, 4 })
 			var again atomic.Int64
 			var wg sync.WaitGroup
 			for range callers {
@@ -168,7 +169,7 @@ func TestReopen_RefusedStream(t *testing.T) {
 		require.Equal(t, Stats{Endpoints: 1, Connections: 2}, p.Stats(), "a refused stream ends no connection")
 	})
 	t.Run("stays if there can be no other", func(t *testing.T) {
-		p := newPool(t, func(c *Config) { c.MaxConnections = 1 })
+		p := newPool(t, func(c *Config) { c.Connections.Max = 1 })
 		s := open(t, p, server.addr)
 		again, err := reopen(t.Context(), p, s)
 		require.NoError(t, err)
@@ -223,7 +224,7 @@ func TestConnection_KilledEndsItsStreamsAndIsReplaced(t *testing.T) {
 // A peer that stops answering: the keepalive ends the connection, and with it what waits on it.
 func TestConnection_KeepaliveEndsADeadOne(t *testing.T) {
 	keepalive := func(c *Config) {
-		c.Keepalive = h2conn.Keepalive{Time: 20 * time.Millisecond, Timeout: 200 * time.Millisecond}
+		c.Keepalive = policy.Keepalive{Time: 20 * time.Millisecond, Timeout: 200 * time.Millisecond}
 	}
 	t.Run("that answers no ping", func(t *testing.T) {
 		hang := make(chan struct{})

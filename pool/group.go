@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
+
+	"github.com/framegate/framegate/pool/policy"
 )
 
 // Group holds connections to endpoints that are made and kept by one policy. An address that is used in two Groups has
@@ -82,9 +84,9 @@ func (g *Group) Try(addr string) {
 }
 
 // Patience is how long a call without a deadline waits for a stream (Config.ConnectTimeout); 0 if a call does not wait for
-// one (WhenFullFail).
+// one (policy.WhenFullFail).
 func (g *Group) Patience() time.Duration {
-	if g.cfg.WhenFull == WhenFullFail {
+	if g.cfg.WhenFull == policy.WhenFullFail {
 		return 0
 	}
 	return g.cfg.ConnectTimeout

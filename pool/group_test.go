@@ -6,16 +6,16 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/framegate/framegate/pool/h2conn"
+	"github.com/framegate/framegate/pool/policy"
 )
 
 func TestGroup_IsTheSameForTheSamePolicy(t *testing.T) {
 	p := newPool(t, nil)
-	cfg := Config{ConnectTimeout: time.Second, MaxAge: time.Hour, Keepalive: h2conn.Keepalive{Time: time.Minute}}
+	cfg := Config{ConnectTimeout: time.Second, MaxAge: time.Hour, Keepalive: policy.Keepalive{Time: time.Minute}}
 	g := p.Group(cfg)
 	require.Same(t, g, p.Group(cfg))
 	same := cfg
-	same.MaxConnections, same.WhenFull, same.Backoff.Base = DefaultMaxConnections, DefaultWhenFull, DefaultBackoffBase
+	same.Connections.Max, same.WhenFull, same.Backoff.Base = policy.Default().Connections.Max, policy.Default().WhenFull, policy.Default().Backoff.Base
 	require.Same(t, g, p.Group(same), "a zero field means its default")
 	other := cfg
 	other.Backoff.Max = time.Second
@@ -25,8 +25,8 @@ func TestGroup_IsTheSameForTheSamePolicy(t *testing.T) {
 
 func TestGroup_HasConnectionsOfItsOwnAndItsPolicy(t *testing.T) {
 	server := startServer(t, nil)
-	p := newPool(t, func(c *Config) { c.MaxConnections, c.StreamsPerConnection, c.WhenFull = 1, 1, WhenFullWait })
-	other := p.Group(Config{MaxConnections: 1, StreamsPerConnection: 2, WhenFull: WhenFullFail, IdleTimeout: -1})
+	p := newPool(t, func(c *Config) { c.Connections.Max, c.StreamsPerConnection, c.WhenFull = 1, 1, policy.WhenFullWait })
+	other := p.Group(Config{Connections: policy.Connections{Max: 1}, StreamsPerConnection: 2, WhenFull: policy.WhenFullFail, IdleTimeout: -1})
 	s := open(t, p, server.addr)
 	for range 2 {
 		got := receive(t, "an open", goOpenIn(t.Context(), other, server.addr))
@@ -45,7 +45,7 @@ func TestGroup_HasConnectionsOfItsOwnAndItsPolicy(t *testing.T) {
 	p.Close()
 	_, err := other.Open(t.Context(), server.addr, hdr, OpenOptions{})
 	require.ErrorIs(t, err, ErrClosed)
-	_, err = p.Group(Config{MaxConnections: 3}).Open(t.Context(), server.addr, hdr, OpenOptions{})
+	_, err = p.Group(Config{Connections: policy.Connections{Max: 3}}).Open(t.Context(), server.addr, hdr, OpenOptions{})
 	require.ErrorIs(t, err, ErrClosed)
 	eventually(t, "no connection", func() bool { return p.Stats().Connections == 0 })
 }

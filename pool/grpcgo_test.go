@@ -18,6 +18,8 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/stats"
 	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/framegate/framegate/pool/policy"
 )
 
 // startGRPCGo starts a grpc-go server that answers each empty message with one, until the client half-closes.
@@ -133,7 +135,7 @@ func TestGRPCGo_MaxConnectionAgeCostsNoCall(t *testing.T) {
 	const age = 500 * time.Millisecond
 	var connections begun
 	_, addr := startGRPCGo(t, gogrpc.StatsHandler(&connections), gogrpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: age}))
-	p := newPool(t, func(c *Config) { c.MaxConnections, c.StreamsPerConnection = 2, 4 })
+	p := newPool(t, func(c *Config) { c.Connections.Max, c.StreamsPerConnection = 2, 4 })
 	var calls atomic.Int64
 	var wg sync.WaitGroup
 	stop := make(chan struct{})
@@ -161,7 +163,7 @@ func TestGRPCGo_MaxConnectionAgeCostsNoCall(t *testing.T) {
 // grpc-go refuses streams beyond its limit: the pool's count must be the server's, whatever way streams end.
 func TestGRPCGo_LimitIsNeverExceeded(t *testing.T) {
 	_, addr := startGRPCGo(t, gogrpc.MaxConcurrentStreams(3))
-	p := newPool(t, func(c *Config) { c.MaxConnections, c.WhenFull = 2, WhenFullWait })
+	p := newPool(t, func(c *Config) { c.Connections.Max, c.WhenFull = 2, policy.WhenFullWait })
 	var wg sync.WaitGroup
 	for g := range 20 {
 		wg.Go(func() {

@@ -4,11 +4,13 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/framegate/framegate/pool/policy"
 )
 
 func TestLeave_ClosesIdleConnectionsNow(t *testing.T) {
 	server := startServer(t, nil)
-	p := newPool(t, func(c *Config) { c.MinConnections = 2 })
+	p := newPool(t, func(c *Config) { c.Connections.Min = 2 })
 	open(t, p, server.addr).Close()
 	usable(t, p, server.addr, 2)
 	p.Default().Leave(server.addr)
@@ -51,7 +53,7 @@ func TestLeave_StreamsFinishAndLaterCallsGetOtherConnections(t *testing.T) {
 func TestLeave_CallsThatWaitAreServed(t *testing.T) {
 	t.Run("for a slot", func(t *testing.T) {
 		server := startServer(t, nil)
-		p := newPool(t, func(c *Config) { c.MaxConnections, c.StreamsPerConnection, c.WhenFull = 1, 1, WhenFullWait })
+		p := newPool(t, func(c *Config) { c.Connections.Max, c.StreamsPerConnection, c.WhenFull = 1, 1, policy.WhenFullWait })
 		s := open(t, p, server.addr)
 		first := goOpen(t.Context(), p, server.addr)
 		waiting(t, p, server.addr, 1)
@@ -106,7 +108,7 @@ func TestLeave_CallsThatWaitAreServed(t *testing.T) {
 func TestLeave_OfOneGroupOrOfAll(t *testing.T) {
 	server := startServer(t, nil)
 	p := newPool(t, nil)
-	other := p.Group(Config{IdleTimeout: -1, MaxConnections: 2})
+	other := p.Group(Config{IdleTimeout: -1, Connections: policy.Connections{Max: 2}})
 	mine := open(t, p, server.addr)
 	mine.Close()
 	got := receive(t, "an open", goOpenIn(t.Context(), other, server.addr))

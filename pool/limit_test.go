@@ -9,11 +9,13 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/framegate/framegate/pool/policy"
 )
 
 func TestLimit_OpenWaitsForASlotAndGetsIt(t *testing.T) {
 	server := startServer(t, func(s *server) { s.first = maxStreams(1) })
-	p := newPool(t, func(c *Config) { c.MaxConnections, c.WhenFull = 2, WhenFullWait })
+	p := newPool(t, func(c *Config) { c.Connections.Max, c.WhenFull = 2, policy.WhenFullWait })
 	first, second := open(t, p, server.addr), open(t, p, server.addr)
 	require.NotSame(t, first.conn, second.conn)
 	third := goOpen(t.Context(), p, server.addr)
@@ -29,7 +31,7 @@ func TestLimit_OpenWaitsForASlotAndGetsIt(t *testing.T) {
 func TestLimit_OpenWithoutADeadlineFailsWhenNoSlotBecomesFree(t *testing.T) {
 	const timeout = 200 * time.Millisecond
 	server := startServer(t, func(s *server) { s.first = maxStreams(1) })
-	p := newPool(t, func(c *Config) { c.MaxConnections, c.WhenFull, c.ConnectTimeout = 2, WhenFullWait, timeout })
+	p := newPool(t, func(c *Config) { c.Connections.Max, c.WhenFull, c.ConnectTimeout = 2, policy.WhenFullWait, timeout })
 	for range 2 {
 		open(t, p, server.addr)
 	}
@@ -46,7 +48,7 @@ func TestLimit_OpenWithoutADeadlineFailsWhenNoSlotBecomesFree(t *testing.T) {
 func TestLimit_EveryFreedSlotIsUsed(t *testing.T) {
 	const limit, rounds, waiters = 5, 20, 30
 	server := startServer(t, func(s *server) { s.first = maxStreams(limit) })
-	p := newPool(t, func(c *Config) { c.MaxConnections, c.WhenFull = 1, WhenFullWait })
+	p := newPool(t, func(c *Config) { c.Connections.Max, c.WhenFull = 1, policy.WhenFullWait })
 	for range rounds {
 		var streams []*Stream
 		for range limit {
@@ -78,7 +80,7 @@ func TestLimit_EveryFreedSlotIsUsed(t *testing.T) {
 // Calls that wait must hear when the endpoint allows more.
 func TestLimit_OpenGoesOnWhenTheLimitRises(t *testing.T) {
 	server := startServer(t, func(s *server) { s.first = maxStreams(1) })
-	p := newPool(t, func(c *Config) { c.MaxConnections, c.WhenFull = 1, WhenFullWait })
+	p := newPool(t, func(c *Config) { c.Connections.Max, c.WhenFull = 1, policy.WhenFullWait })
 	open(t, p, server.addr)
 	var results []<-chan opened
 	for range 5 {
@@ -103,7 +105,7 @@ func TestLimit_FallsInAStorm(t *testing.T) {
 		s.first = maxStreams(100)
 		s.onHeaders = func(c *serverConn, stream uint32) { c.finish(stream) }
 	})
-	p := newPool(t, func(c *Config) { c.MaxConnections, c.ConnectTimeout = 2, timeout })
+	p := newPool(t, func(c *Config) { c.Connections.Max, c.ConnectTimeout = 2, timeout })
 	open(t, p, server.addr).Close()
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
@@ -160,7 +162,7 @@ func TestLimit_OpenWaitsForASlotWhenNoFurtherConnectionCanBeMade(t *testing.T) {
 			c.settings(maxStreams(1)...)
 		}
 	})
-	p := newPool(t, func(c *Config) { c.MaxConnections, c.WhenFull = 2, WhenFullWait })
+	p := newPool(t, func(c *Config) { c.Connections.Max, c.WhenFull = 2, policy.WhenFullWait })
 	first := open(t, p, server.addr)
 	second := goOpen(t.Context(), p, server.addr)
 	waiting(t, p, server.addr, 1)

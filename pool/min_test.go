@@ -14,7 +14,7 @@ func TestMin_IsKeptWhileTheEndpointIsInUse(t *testing.T) {
 	const least, idle = 3, 40 * time.Millisecond
 	server := startServer(t, nil)
 	p := newPool(t, func(c *Config) {
-		c.MinConnections, c.MaxConnections, c.StreamsPerConnection, c.IdleTimeout = least, 6, 2, idle
+		c.Connections.Min, c.Connections.Max, c.StreamsPerConnection, c.IdleTimeout = least, 6, 2, idle
 	})
 	require.Zero(t, server.accepts.Load(), "none before the first call")
 	open(t, p, server.addr).Close()
@@ -53,7 +53,7 @@ func TestMin_IsMadeAgainAfterAFailureWithoutACall(t *testing.T) {
 	server := flaky(t, &down)
 	p := newPool(t, func(c *Config) {
 		fastBackoff(c)
-		c.MinConnections = 2
+		c.Connections.Min = 2
 	})
 	_, err := p.Default().Open(t.Context(), server.addr, hdr, OpenOptions{})
 	require.Error(t, err)
@@ -63,7 +63,7 @@ func TestMin_IsMadeAgainAfterAFailureWithoutACall(t *testing.T) {
 
 // An endpoint that is not reached, and not asked for either, is forgotten even if connections to it were to be kept.
 func TestMin_EndpointThatIsNotReachedIsForgotten(t *testing.T) {
-	p := newPool(t, func(c *Config) { c.MinConnections, c.IdleTimeout = 2, 50*time.Millisecond })
+	p := newPool(t, func(c *Config) { c.Connections.Min, c.IdleTimeout = 2, 50*time.Millisecond })
 	_, err := p.Default().Open(t.Context(), refusing.Address(t), hdr, OpenOptions{})
 	require.Error(t, err)
 	eventually(t, "no endpoint", func() bool { return p.Stats() == Stats{} })

@@ -9,6 +9,8 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/http2"
+
+	"github.com/framegate/framegate/pool/policy"
 )
 
 func TestOpen_ConcurrentCallsDialOnce(t *testing.T) {
@@ -50,7 +52,7 @@ func usable(t *testing.T, p *Pool, addr string, n int) []*conn {
 func TestOpen_GrowsBeforeCallsMustWait(t *testing.T) {
 	const perConn, most = 8, 3
 	server := startServer(t, nil)
-	p := newPool(t, func(c *Config) { c.StreamsPerConnection, c.MaxConnections = perConn, most })
+	p := newPool(t, func(c *Config) { c.StreamsPerConnection, c.Connections.Max = perConn, most })
 	for n := 1; n < most; n++ {
 		for range 5 {
 			open(t, p, server.addr)
@@ -75,7 +77,7 @@ func TestOpen_GrowsBeforeCallsMustWait(t *testing.T) {
 
 func TestOpen_PrefersTheLeastLoaded(t *testing.T) {
 	server := startServer(t, nil)
-	p := newPool(t, func(c *Config) { c.MinConnections, c.MaxConnections = 3, 3 })
+	p := newPool(t, func(c *Config) { c.Connections.Min, c.Connections.Max = 3, 3 })
 	open(t, p, server.addr).Close()
 	usable(t, p, server.addr, 3)
 	streams := map[*conn][]*Stream{}
@@ -121,7 +123,7 @@ func TestOpen_ContextEndsReturnAtOnce(t *testing.T) {
 		"while it waits for a slot": startServer(t, func(s *server) { s.first = maxStreams(1) }),
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := newPool(t, func(c *Config) { c.MaxConnections, c.WhenFull = 1, WhenFullWait })
+			p := newPool(t, func(c *Config) { c.Connections.Max, c.WhenFull = 1, policy.WhenFullWait })
 			if len(server.first) > 0 {
 				open(t, p, server.addr)
 			}
@@ -148,7 +150,7 @@ func TestOpen_ContextEndsReturnAtOnce(t *testing.T) {
 // room for another before Kitex sends an invalid one, which would break every call on it.
 func TestOpen_ConnectionIsReplacedBeforeStreamIdentifiersRunOut(t *testing.T) {
 	server := startServer(t, nil)
-	p := newPool(t, func(c *Config) { c.MaxConnections = 1 })
+	p := newPool(t, func(c *Config) { c.Connections.Max = 1 })
 	first := open(t, p, server.addr)
 	setNextStreamID(t, first.conn, 1<<31-101) // as after a thousand million calls
 	old := receive(t, "a connection", server.accepted)

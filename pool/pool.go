@@ -46,7 +46,7 @@ func (p *Pool) Default() *Group { return p.own }
 // Group returns the Group with the policy cfg, which must be valid: the same one each time. A Group without endpoints
 // costs next to nothing and is kept.
 func (p *Pool) Group(cfg Config) *Group {
-	cfg = cfg.withDefaults()
+	cfg = withDefaults(cfg)
 	if g, ok := p.groups.Load(cfg); ok {
 		return g.(*Group)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/framegate/framegate/pool/policy"
 	"github.com/framegate/framegate/test/refusing"
 )
 
@@ -18,7 +19,7 @@ func heard() (Reach, <-chan string) {
 
 func TestReach_IsToldOnceWhenItChanges(t *testing.T) {
 	server, dead := startServer(t, nil), refusing.Address(t)
-	p := newPool(t, func(c *Config) { c.Backoff = Backoff{Base: time.Millisecond, Max: time.Millisecond} })
+	p := newPool(t, func(c *Config) { c.Backoff = policy.Backoff{Base: time.Millisecond, Max: time.Millisecond} })
 	hears, told := heard()
 	p.SetReach(hears)
 	for range 5 {
@@ -47,7 +48,7 @@ func TestReach_IsToldOnceWhenItChanges(t *testing.T) {
 // A connection is made without a call: one, and none where there is one.
 func TestTry_FindsOutWhetherAnEndpointCanBeConnectedTo(t *testing.T) {
 	server, dead := startServer(t, nil), refusing.Address(t)
-	p := newPool(t, func(c *Config) { c.Backoff = Backoff{Base: time.Hour, Max: time.Hour} })
+	p := newPool(t, func(c *Config) { c.Backoff = policy.Backoff{Base: time.Hour, Max: time.Hour} })
 	hears, told := heard()
 	p.SetReach(hears)
 	p.Default().Try(dead)

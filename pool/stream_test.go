@@ -13,6 +13,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"github.com/framegate/framegate/pool/h2conn"
+	"github.com/framegate/framegate/pool/policy"
 )
 
 // stream opens a stream and returns both its ends.
@@ -186,9 +187,9 @@ func TestStream_ResetCode(t *testing.T) {
 
 // A stopped server resets everything at once; each stream must still know how it ended.
 func TestStream_ResetCodeOfAWholeConnection(t *testing.T) {
-	const n = 256 // DefaultStreamsPerConnection
+	const n = 256 // policy.Default().StreamsPerConnection
 	server := startServer(t, nil)
-	p := newPool(t, func(c *Config) { c.MaxConnections = 1 })
+	p := newPool(t, func(c *Config) { c.Connections.Max = 1 })
 	var streams []*Stream
 	var c *serverConn
 	for range n {
@@ -219,7 +220,7 @@ func TestStream_SlowReaderHoldsUpNoOther(t *testing.T) {
 	defer slow.Close()
 	c.headers(slowID)
 	chunk := bytes.Repeat([]byte("s"), 16<<10)
-	for range DefaultStreamWindow / len(chunk) { // all that the window allows
+	for range int(policy.Default().StreamWindow) / len(chunk) { // all that the window allows
 		c.write(func(fr *http2.Framer) error { return fr.WriteData(slowID, false, chunk) })
 	}
 	for range 50 {
@@ -233,7 +234,7 @@ func TestStream_SlowReaderHoldsUpNoOther(t *testing.T) {
 		require.NoError(t, err)
 		s.Close()
 	}
-	got := make([]byte, DefaultStreamWindow)
+	got := make([]byte, policy.Default().StreamWindow)
 	_, err := slow.Read(got)
 	require.NoError(t, err)
 }
@@ -249,7 +250,7 @@ func TestStream_SilentUntilSomethingComes(t *testing.T) {
 			server := startServer(t, nil)
 			p := newPool(t, func(c *Config) {
 				if come == nil {
-					c.Keepalive = h2conn.Keepalive{Time: 20 * time.Millisecond, Timeout: patience}
+					c.Keepalive = policy.Keepalive{Time: 20 * time.Millisecond, Timeout: patience}
 				}
 			})
 			other, _, otherID := stream(t, p, server)

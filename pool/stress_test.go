@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/http2"
 
-	"github.com/framegate/framegate/pool/h2conn"
+	"github.com/framegate/framegate/pool/policy"
 )
 
 // A server that sends its connections away every 50 streams, in each of the ways there are, and answers streams in each
@@ -55,8 +55,8 @@ func TestStress_ServerGoesAwayAllTheTime(t *testing.T) {
 		}
 	})
 	p := newPool(t, func(c *Config) {
-		c.MaxConnections, c.StreamsPerConnection, c.IdleTimeout = 4, 8, 50*time.Millisecond
-		c.Keepalive = h2conn.Keepalive{Time: 10 * time.Millisecond, Timeout: patience}
+		c.Connections.Max, c.StreamsPerConnection, c.IdleTimeout = 4, 8, 50*time.Millisecond
+		c.Keepalive = policy.Keepalive{Time: 10 * time.Millisecond, Timeout: patience}
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
 	defer cancel()
@@ -143,11 +143,11 @@ func TestStress_PoliciesUnderAChangingServer(t *testing.T) {
 	})
 	p := newPool(t, nil)
 	var groups []*Group
-	for _, policy := range []WhenFull{WhenFullWait, WhenFullFail, WhenFullGrow} {
+	for _, whenFull := range []policy.WhenFull{policy.WhenFullWait, policy.WhenFullFail, policy.WhenFullGrow} {
 		groups = append(groups, p.Group(Config{
-			MinConnections: 1, MaxConnections: 2, StreamsPerConnection: 3, WhenFull: policy,
+			Connections: policy.Connections{Min: 1, Max: 2}, StreamsPerConnection: 3, WhenFull: whenFull,
 			ConnectTimeout: 200 * time.Millisecond, IdleTimeout: 20 * time.Millisecond, MaxAge: 50 * time.Millisecond,
-			Backoff: Backoff{Base: time.Millisecond, Max: 5 * time.Millisecond},
+			Backoff: policy.Backoff{Base: time.Millisecond, Max: 5 * time.Millisecond},
 		}))
 	}
 	open(t, p, server.addr).Close() // so that there is a connection to disturb

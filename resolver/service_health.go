@@ -1,6 +1,7 @@
 package resolver
 
 import (
+	"github.com/framegate/framegate/pool/policy"
 	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/match"
 	"github.com/framegate/framegate/resolver/spec"
@@ -39,7 +40,7 @@ func (h ServiceHealth) Serving() bool {
 
 // Unreachable calls do for each endpoint that is not usable only because no connection could be made to it the last time,
 // with the policy of its connections: somebody has to try again, as calls do.
-func (h ServiceHealth) Unreachable(do func(pool *spec.PoolPolicy, address string)) {
+func (h ServiceHealth) Unreachable(do func(pool *policy.Policy, address string)) {
 	for _, e := range h.entries {
 		e.With.Unreachable(do)
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/framegate/framegate/pool/policy"
 	"github.com/framegate/framegate/resolver/match"
 	"github.com/framegate/framegate/resolver/spec"
 )
@@ -81,7 +82,7 @@ func TestServiceHealth_IsNotThatOfWhatCannotBeConnectedTo(t *testing.T) {
 	r.Apply("test", bound(routes...))
 	h := r.ServiceHealth("s.S", spec.Request{}, ServiceHealth{})
 	tried := func() (all []string) {
-		h.Unreachable(func(p *spec.PoolPolicy, address string) {
+		h.Unreachable(func(p *policy.Policy, address string) {
 			require.Equal(t, routes[0].Backends[0].Pool, p)
 			all = append(all, address)
 		})

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sort"
 
+	"github.com/framegate/framegate/pool/policy"
 	"github.com/framegate/framegate/resolver/balance"
 	"github.com/framegate/framegate/resolver/spec"
 )
@@ -35,7 +36,7 @@ type drawnBackend struct {
 type routeBackend struct {
 	name   string
 	picker *picker
-	pool   *spec.PoolPolicy // nil for that of the gateway
+	pool   *policy.Policy // nil for that of the gateway
 	limits *limits
 }
 
@@ -187,7 +188,7 @@ func (b *Backends) Serving() bool {
 
 // Unreachable calls do for each endpoint of a backend with a weight that is not usable only because no connection could be
 // made to it the last time, with the policy of its connections.
-func (b *Backends) Unreachable(do func(pool *spec.PoolPolicy, address string)) {
+func (b *Backends) Unreachable(do func(pool *policy.Policy, address string)) {
 	for _, d := range b.drawn {
 		for _, address := range d.picker.cluster.unreachable() {
 			do(d.pool, address)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/framegate/framegate/pool/policy"
 	"github.com/framegate/framegate/resolver/spec"
 	"github.com/framegate/framegate/test/routetest"
 	"github.com/framegate/framegate/test/testlog"
@@ -553,7 +554,7 @@ func TestGroups_SayWhenNoRouteHasAPolicyOfConnectionsAnyMore(t *testing.T) {
 	r := newRouter()
 	defer r.Close()
 	var unused []int
-	r.SetEndpointHooks(EndpointHooks{Unused: func(p *spec.PoolPolicy) { unused = append(unused, p.Connections.Min) }})
+	r.SetEndpointHooks(EndpointHooks{Unused: func(p *policy.Policy) { unused = append(unused, p.Connections.Min) }})
 	r.Apply("file", []*spec.Route{doc("r", 1), doc("other", 1)})
 	r.Apply("file", []*spec.Route{doc("r", 2), doc("other", 1)})
 	require.Empty(t, unused)

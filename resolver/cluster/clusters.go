@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/framegate/framegate/pool/policy"
 	"github.com/framegate/framegate/resolver/dns"
 	"github.com/framegate/framegate/resolver/health"
 	"github.com/framegate/framegate/resolver/spec"
@@ -31,7 +32,7 @@ type Set struct {
 
 	limits   allLimits
 	byKey    map[clusterKey]*Cluster
-	policies map[spec.PoolPolicy]*policyUse
+	policies map[policy.Policy]*policyUse
 	Services map[string]*service
 }
 
@@ -47,7 +48,7 @@ func NewSet() *Set {
 	log := slog.New(slog.DiscardHandler)
 	s := &Set{
 		checker: health.NewChecker(nil), log: log, guard: newAddressGuard(log), recheckEvery: recheckInterval, limits: allLimits{},
-		byKey: map[clusterKey]*Cluster{}, policies: map[spec.PoolPolicy]*policyUse{}, Services: map[string]*service{},
+		byKey: map[clusterKey]*Cluster{}, policies: map[policy.Policy]*policyUse{}, Services: map[string]*service{},
 	}
 	s.tracker = newEndpointTracker(&s.mu)
 	return s
@@ -55,12 +56,12 @@ func NewSet() *Set {
 
 // policyUse is a policy of connections that backends of routes in force have. Equal ones have one address.
 type policyUse struct {
-	policy *spec.PoolPolicy
+	policy *policy.Policy
 	refs   int
 }
 
 // acquirePolicy returns the policy of a backend's connections, nil for none. Each acquirePolicy has one releasePolicy.
-func (s *Set) acquirePolicy(b *spec.Backend) *spec.PoolPolicy {
+func (s *Set) acquirePolicy(b *spec.Backend) *policy.Policy {
 	if b.Pool == nil {
 		return nil
 	}
@@ -73,7 +74,7 @@ func (s *Set) acquirePolicy(b *spec.Backend) *spec.PoolPolicy {
 	return u.policy
 }
 
-func (s *Set) releasePolicy(p *spec.PoolPolicy) {
+func (s *Set) releasePolicy(p *policy.Policy) {
 	if p == nil {
 		return
 	}

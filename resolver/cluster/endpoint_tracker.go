@@ -4,7 +4,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/framegate/framegate/resolver/spec"
+	"github.com/framegate/framegate/pool/policy"
 )
 
 // EndpointHooks hears of endpoints that leave. Its functions, each of which may be nil, are called without locks, by several
@@ -15,7 +15,7 @@ type EndpointHooks struct {
 	Grace time.Duration        // see Resolver.SetGrace
 	Over  func(address string) // Grace after it left, unless it came back
 
-	Unused func(*spec.PoolPolicy) // no backend of a route has a policy that equals this one any more
+	Unused func(*policy.Policy) // no backend of a route has a policy that equals this one any more
 }
 
 // endpointTracker knows in how many clusters an address is an endpoint, and tells when that is none any longer:
@@ -33,8 +33,8 @@ type endpointTracker struct {
 	unreachable map[string]error // of the addresses that cannot be connected to, why
 	lost        map[string]bool
 	leaving     map[string]*departure
-	unused      []*spec.PoolPolicy // that nobody was told of
-	telling     sync.WaitGroup     // calls of the functions of hears
+	unused      []*policy.Policy // that nobody was told of
+	telling     sync.WaitGroup   // calls of the functions of hears
 	closed      bool
 }
 

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/framegate/framegate/pool/policy"
 	"github.com/framegate/framegate/resolver/balance"
 	"github.com/framegate/framegate/resolver/spec"
 )
@@ -101,7 +102,7 @@ func (t *Target) choose(b *routeBackend) { t.backend, t.Backend = b, b.name }
 
 // Pool is the policy of connections to the endpoints of the backend; nil for that of the gateway. Policies that are equal
 // have one address.
-func (t *Target) Pool() *spec.PoolPolicy {
+func (t *Target) Pool() *policy.Policy {
 	if t.backend == nil {
 		return nil
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/framegate/framegate/pool/policy"
 	"github.com/framegate/framegate/resolver/spec"
 	"github.com/framegate/framegate/test/routetest"
 )
@@ -253,7 +254,7 @@ func TestTarget_MadeByHandHasOneEndpointAndNoLimits(t *testing.T) {
 func TestTarget_PoliciesOfConnectionsThatAreEqualHaveOneAddress(t *testing.T) {
 	const doc = `{name: %s, match: [{method: "/%s.S/*"}], backends: [{pool: {connections: {max: %d}}, endpoints: [{address: "a:1"}]}]}`
 	r := routed(t, fmt.Sprintf(doc, "a", "a", 3), fmt.Sprintf(doc, "b", "b", 3), fmt.Sprintf(doc, "c", "c", 4))
-	pool := func(method string) *spec.PoolPolicy {
+	pool := func(method string) *policy.Policy {
 		target, _ := begin(t, r, spec.Request{Method: method})
 		return target.Pool()
 	}

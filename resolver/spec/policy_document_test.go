@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/framegate/framegate/pool/policy"
 	"github.com/framegate/framegate/resolver/eject"
 	"github.com/framegate/framegate/resolver/health"
 )
@@ -86,9 +87,9 @@ func TestPolicies_AreReadAsTheyAreWritten(t *testing.T) {
 	}, r.Retry)
 	require.Equal(t, &Limits{Concurrent: 100, Pending: 10, CallsPerSecond: 0.5, Burst: 7, Per: &CallKey{Peer: true}}, r.Limits)
 	b := r.Backends[0]
-	require.Equal(t, &PoolPolicy{
-		Connections: Connections{1, 4}, StreamsPerConnection: 50, WhenFull: WhenFullWait, ConnectTimeout: time.Second, IdleTimeout: -time.Second,
-		MaxAge: 5 * time.Minute, Backoff: Backoff{20 * time.Millisecond, 2 * time.Second}, Keepalive: Keepalive{10 * time.Second, 5 * time.Second},
+	require.Equal(t, &policy.Policy{
+		Connections: policy.Connections{Min: 1, Max: 4}, StreamsPerConnection: 50, WhenFull: policy.WhenFullWait, ConnectTimeout: time.Second, IdleTimeout: -time.Second,
+		MaxAge: 5 * time.Minute, Backoff: policy.Backoff{Base: 20 * time.Millisecond, Max: 2 * time.Second}, Keepalive: policy.Keepalive{Time: 10 * time.Second, Timeout: 5 * time.Second},
 		StreamWindow: 70000, ConnectionWindow: 80000, MaxHeaderBytes: 5000,
 	}, b.Pool)
 	require.Equal(t, &health.Config{
@@ -179,13 +180,13 @@ func TestPolicies_EachMistakeNamesKeyValueAndWant(t *testing.T) {
 		`pool: {connections: {min: 5, max: 4}}`:                  `pool.connections.min: 5, want at most connections.max (4)`,
 		`pool: {streams_per_connection: -1}`:                     `pool.streams_per_connection: -1, want 1 to 1048576`,
 		`pool: {when_full: never}`:                               `pool.when_full: "never", want wait, fail or grow`,
-		`pool: {connect_timeout: -1s}`:                           `pool.connect_timeout: -1s, want 1ms to 24h0m0s`,
-		`pool: {connect_timeout: 25h}`:                           `pool.connect_timeout: 25h0m0s, want 1ms to 24h0m0s`,
-		`pool: {idle_timeout: 1us}`:                              `pool.idle_timeout: 1µs, want 1ms to 24h0m0s`,
-		`pool: {max_age: 999ms}`:                                 `pool.max_age: 999ms, want 1s to 24h0m0s`,
-		`pool: {backoff: {base: 1us}}`:                           `pool.backoff.base: 1µs, want 1ms to 1m0s`,
-		`pool: {backoff: {base: 2s, max: 1s}}`:                   `pool.backoff.max: 1s, want base (2s) to 1m0s`,
-		`pool: {keepalive: {time: 1ms, timeout: -1s}}`:           `pool.keepalive.time: 1ms, want 1s to 24h0m0s|pool.keepalive.timeout: -1s, want 1s to 24h0m0s`,
+		`pool: {connect_timeout: -1s}`:                           `pool.connect_timeout: -1s, want 1ms to 8760h0m0s`,
+		`pool: {connect_timeout: 8761h}`:                         `pool.connect_timeout: 8761h0m0s, want 1ms to 8760h0m0s`,
+		`pool: {idle_timeout: 1us}`:                              `pool.idle_timeout: 1µs, want 1ms to 8760h0m0s, or less than 0s (never)`,
+		`pool: {max_age: 999ms}`:                                 `pool.max_age: 999ms, want 1s to 8760h0m0s, or less than 0s (never)`,
+		`pool: {backoff: {base: 1us}}`:                           `pool.backoff.base: 1µs, want 1ms to 8760h0m0s`,
+		`pool: {backoff: {base: 2s, max: 1s}}`:                   `pool.backoff.max: 1s, want backoff.base (2s) to 8760h0m0s`,
+		`pool: {keepalive: {time: 1ms, timeout: -1s}}`:           `pool.keepalive.time: 1ms, want 1s to 8760h0m0s, or less than 0s (never)|pool.keepalive.timeout: -1s, want 1s to 8760h0m0s`,
 		`pool: {stream_window: 1}`:                               `pool.stream_window: 1, want 65535 to 2147483647`,
 		`pool: {connection_window: 2147483648}`:                  `pool.connection_window: 2147483648, want 65535 to 2147483647`,
 		`pool: {stream_window: 80000, connection_window: 70000}`: `pool.connection_window: 70000, want at least stream_window (80000)`,
@@ -221,34 +222,4 @@ func TestPolicies_EachMistakeNamesKeyValueAndWant(t *testing.T) {
 	for text, wants := range inBackend {
 		check(fmt.Sprintf("name: r\nmatch: [{method: '*'}]\nbackends: [{service: s}, {service: s, %s}]", text), wants, "backends[1].")
 	}
-}
-
-func TestPoolPolicy_OverTakesWhatIsLeftOutFromTheGateway(t *testing.T) {
-	base := PoolPolicy{
-		Connections: Connections{2, 8}, StreamsPerConnection: 256, WhenFull: WhenFullGrow, ConnectTimeout: time.Second, IdleTimeout: time.Minute,
-		MaxAge: time.Hour, Backoff: Backoff{100 * time.Millisecond, 2 * time.Second}, Keepalive: Keepalive{30 * time.Second, 20 * time.Second},
-		StreamWindow: 256 << 10, ConnectionWindow: 1 << 20, MaxHeaderBytes: 64 << 10,
-	}
-	require.Equal(t, base, PoolPolicy{}.WithDefaultsFrom(base))
-	whole := *validRoute(t, goodPolicies[0]).Backends[0].Pool
-	require.Equal(t, whole, whole.WithDefaultsFrom(base))
-	for name, c := range map[string]struct{ says, changed PoolPolicy }{
-		"more at least than the gateway's most":   {PoolPolicy{Connections: Connections{Min: 9}}, PoolPolicy{Connections: Connections{9, 9}}},
-		"less at most than the gateway's least":   {PoolPolicy{Connections: Connections{Max: 1}}, PoolPolicy{Connections: Connections{1, 1}}},
-		"a base beyond the gateway's maximum":     {PoolPolicy{Backoff: Backoff{Base: 3 * time.Second}}, PoolPolicy{Backoff: Backoff{3 * time.Second, 3 * time.Second}}},
-		"a maximum below the gateway's base":      {PoolPolicy{Backoff: Backoff{Max: 50 * time.Millisecond}}, PoolPolicy{Backoff: Backoff{50 * time.Millisecond, 50 * time.Millisecond}}},
-		"a stream's window beyond a connection's": {PoolPolicy{StreamWindow: 2 << 20}, PoolPolicy{StreamWindow: 2 << 20, ConnectionWindow: 2 << 20}},
-		"a connection's window below a stream's":  {PoolPolicy{ConnectionWindow: 70_000}, PoolPolicy{StreamWindow: 70_000, ConnectionWindow: 70_000}},
-	} {
-		require.Equal(t, c.changed.WithDefaultsFrom(base), c.says.WithDefaultsFrom(base), name)
-		got := c.says.WithDefaultsFrom(base)
-		require.Empty(t, got.problems("p"), name)
-		require.LessOrEqual(t, got.Connections.Min, got.Connections.Max, name)
-		require.LessOrEqual(t, got.Backoff.Base, got.Backoff.Max, name)
-		require.LessOrEqual(t, got.StreamWindow, got.ConnectionWindow, name)
-	}
-	never := PoolPolicy{MaxAge: -1, Keepalive: Keepalive{Time: -1}, IdleTimeout: -1}.WithDefaultsFrom(base)
-	require.Zero(t, never.MaxAge, "pool's word for never is 0 here")
-	require.Zero(t, never.Keepalive.Time, "and here")
-	require.Negative(t, never.IdleTimeout, "but here it is less than 0")
 }

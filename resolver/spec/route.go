@@ -12,6 +12,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/framegate/framegate/pool/policy"
 	"github.com/framegate/framegate/resolver/dns"
 	"github.com/framegate/framegate/resolver/eject"
 	"github.com/framegate/framegate/resolver/health"
@@ -76,7 +77,7 @@ type Backend struct {
 	Endpoints []Endpoint        `yaml:"endpoints,omitempty"`
 	DNS       *dns.Config       `yaml:"dns,omitempty"` // of the names among the addresses; nil means its defaults
 
-	Pool         *PoolPolicy    `yaml:"pool,omitempty"`
+	Pool         *policy.Policy `yaml:"pool,omitempty"`
 	Health       *health.Config `yaml:"health,omitempty"`        // nil means that endpoints are not checked
 	Ejection     *eject.Config  `yaml:"ejection,omitempty"`      // nil means its defaults
 	PanicPercent *int           `yaml:"panic_percent,omitempty"` // with fewer usable endpoints, of those with a weight, all are used; nil means 50, 0 never

@@ -109,7 +109,9 @@ func durationProblems(key string, d, least, most time.Duration) []error {
 func (b Backend) policyProblems(key string) (errs []error) {
 	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(key+"."+format, args...)) }
 	if b.Pool != nil {
-		errs = append(errs, b.Pool.problems(key+".pool")...)
+		for _, err := range b.Pool.Problems() {
+			errs = append(errs, fmt.Errorf("%s.pool.%w", key, err))
+		}
 	}
 	if b.Limits != nil {
 		errs = append(errs, b.Limits.problems(key+".limits")...)

@@ -89,7 +89,7 @@ func Start(ctx context.Context, cfg *conf.Config, log *slog.Logger, opts ...Opti
 		g.taps = &tap.Hub{}
 	}
 	g.descriptors = transserver.NewDescriptors(transserver.OpenFileLimit())
-	g.pool = pool.New(conf.PoolConfig(cfg.Upstream), log)
+	g.pool = pool.New(cfg.Upstream, log)
 	if err := g.start(ctx); err != nil {
 		g.abandon(context.WithoutCancel(ctx))
 		return nil, err

@@ -14,6 +14,7 @@ import (
 
 	"github.com/framegate/framegate/handler"
 	v1 "github.com/framegate/framegate/kitex_gen/grpc/health/v1"
+	"github.com/framegate/framegate/pool/policy"
 	"github.com/framegate/framegate/resolver"
 	"github.com/framegate/framegate/resolver/limit"
 	"github.com/framegate/framegate/resolver/spec"
@@ -103,7 +104,7 @@ func (h *listenerHealth) serviceStatus(ctx context.Context, service string, befo
 		return v1.HealthCheckResponse_SERVING, now
 	}
 	// Who hears this may send no calls, and it takes a connection for it to change.
-	now.Unreachable(func(p *spec.PoolPolicy, address string) { h.gateway.upstream.groupOf(p).Try(address) })
+	now.Unreachable(func(p *policy.Policy, address string) { h.gateway.upstream.groupOf(p).Try(address) })
 	return v1.HealthCheckResponse_NOT_SERVING, now
 }
 

@@ -3,38 +3,37 @@ package gateway
 import (
 	"sync"
 
-	"github.com/framegate/framegate/conf"
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/pool"
+	"github.com/framegate/framegate/pool/policy"
 	"github.com/framegate/framegate/resolver/cluster"
-	"github.com/framegate/framegate/resolver/spec"
 )
 
 // upstream has the connections to endpoints: those of each policy that backends of routes have.
 type upstream struct {
 	pool   *pool.Pool
-	base   spec.PoolPolicy // of what a backend leaves out
-	groups sync.Map        // *resolver.PoolPolicy -> *pool.Group; equal policies have one address
+	base   policy.Policy // of what a backend leaves out
+	groups sync.Map      // *policy.Policy -> *pool.Group; equal policies have one address
 }
 
 // openerOf returns what opens streams to endpoints of backends with that policy.
-func (u *upstream) openerOf(p *spec.PoolPolicy) handler.Opener { return u.groupOf(p) }
+func (u *upstream) openerOf(p *policy.Policy) handler.Opener { return u.groupOf(p) }
 
 // groupOf returns the connections of backends with that policy; nil is that of the gateway.
-func (u *upstream) groupOf(p *spec.PoolPolicy) *pool.Group {
+func (u *upstream) groupOf(p *policy.Policy) *pool.Group {
 	if p == nil {
 		return u.pool.Default()
 	}
 	if g, ok := u.groups.Load(p); ok {
 		return g.(*pool.Group)
 	}
-	g := u.pool.Group(conf.PoolConfig(p.WithDefaultsFrom(u.base)))
+	g := u.pool.Group(p.WithDefaultsFrom(u.base))
 	u.groups.Store(p, g)
 	return g
 }
 
 // forget closes the connections of a policy that no route has any more, if no other has the same.
-func (u *upstream) forget(p *spec.PoolPolicy) {
+func (u *upstream) forget(p *policy.Policy) {
 	gone, ok := u.groups.LoadAndDelete(p)
 	shared := !ok || gone == u.pool.Default()
 	u.groups.Range(func(_, g any) bool {
