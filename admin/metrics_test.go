@@ -22,7 +22,7 @@ import (
 
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/handlertest"
-	"github.com/framegate/framegate/handler/rule"
+	"github.com/framegate/framegate/handler/structmode/rule"
 	"github.com/framegate/framegate/resolver/cluster"
 )
 

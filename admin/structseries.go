@@ -4,7 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/framegate/framegate/handler"
-	"github.com/framegate/framegate/handler/rule"
+	"github.com/framegate/framegate/handler/structmode/rule"
 )
 
 // structCounters are the metrics of struct mode.

@@ -201,7 +201,7 @@ func (c *call) sendHeaders(encoding string, md metadata.MD) error {
 	if c.ended {
 		return writeError{errEnded}
 	}
-	c.idle.moved()
+	c.idle.of().moved()
 	c.down.s.SetSendCompress(encoding)
 	if err := c.down.s.SendHeader(md); err != nil {
 		return writeError{err}
@@ -227,7 +227,7 @@ const inlineBytes = maxKept
 
 // newRequest makes the request direction ready. It must be called before the first read.
 func (c *call) newRequest() {
-	c.request = redirect{src: c.down.s, maxBytes: c.proxy.maxMessageBytes.Load(), idle: c.idle}
+	c.request = redirect{src: c.down.s, maxBytes: c.proxy.maxMessageBytes.Load(), progress: c.idle.of()}
 	if c.struc != nil {
 		c.request.taker, c.request.maxBytes, c.request.share = &c.struc.request, c.wholeLimit(), &c.struc.request.share
 	}
@@ -317,7 +317,7 @@ func (c *call) forwardResponse() error {
 		}
 	}
 	c.response = redirect{
-		src: up.Stream, dst: c.shown(&c.down, spec.OnResponse, encoding), maxBytes: c.proxy.maxMessageBytes.Load(), idle: c.idle,
+		src: up.Stream, dst: c.shown(&c.down, spec.OnResponse, encoding), maxBytes: c.proxy.maxMessageBytes.Load(), progress: c.idle.of(),
 	}
 	if c.struc != nil {
 		c.struc.response.encoding = encoding

@@ -7,8 +7,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/framegate/framegate/handler/budget"
-	"github.com/framegate/framegate/handler/compress"
-	"github.com/framegate/framegate/handler/rule"
+	"github.com/framegate/framegate/handler/structmode/compress"
+	"github.com/framegate/framegate/handler/structmode/rule"
 )
 
 // undecodableError says that a message cannot be decoded, and as what its call would end for that.

@@ -8,7 +8,7 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 
 	"github.com/framegate/framegate/handler/budget"
-	"github.com/framegate/framegate/handler/rule"
+	"github.com/framegate/framegate/handler/structmode/rule"
 )
 
 // messageCodec decodes and encodes the messages of one content-subtype (gRPC over HTTP/2, "Content-Type"). It takes what a

@@ -12,7 +12,7 @@ import (
 	"github.com/cloudwego/kitex/pkg/rpcinfo"
 	"github.com/cloudwego/kitex/pkg/streaming"
 
-	"github.com/framegate/framegate/handler/compress"
+	"github.com/framegate/framegate/handler/structmode/compress"
 	"github.com/framegate/framegate/resolver/spec"
 )
 
@@ -49,11 +49,11 @@ func (p *Proxy) OwnService(listener, pkg string) sep.StreamMiddleware {
 
 // ownError is the local error for what an own service returned.
 func ownError(err error) *localError {
-	var local *localError
+	var mine *localError
 	var st *status.Error
 	switch {
-	case errors.As(err, &local):
-		return local
+	case errors.As(err, &mine):
+		return mine
 	case errors.As(err, &st):
 		return localErrorf(st.GRPCStatus().Code(), ReasonOwnService, "%s", st.GRPCStatus().Message())
 	}

@@ -5,7 +5,7 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/framegate/framegate/handler/rule"
+	"github.com/framegate/framegate/handler/structmode/rule"
 	"github.com/framegate/framegate/resolver"
 	"github.com/framegate/framegate/resolver/schema"
 	"github.com/framegate/framegate/resolver/spec"

@@ -14,7 +14,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,8 +24,8 @@ import (
 	"github.com/cloudwego/kitex/pkg/streaming"
 
 	"github.com/framegate/framegate/handler/budget"
-	"github.com/framegate/framegate/handler/reflection"
-	"github.com/framegate/framegate/handler/rule"
+	"github.com/framegate/framegate/handler/structmode/reflection"
+	"github.com/framegate/framegate/handler/structmode/rule"
 	"github.com/framegate/framegate/handler/tap"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/pool/policy"
@@ -266,15 +265,6 @@ func (p *Proxy) EndCallsAt(address string) {
 			c.abort(errEndpointLeft)
 		}
 	})
-}
-
-// printable bounds the length of a peer's text in a message.
-func printable(s string) string {
-	const most = 256
-	if len(s) > most {
-		s = strings.ToValidUTF8(s[:most], "") + "..."
-	}
-	return s
 }
 
 // calls lists the calls under way.

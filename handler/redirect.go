@@ -2,9 +2,9 @@ package handler
 
 import (
 	"encoding/binary"
-	"errors"
 	"io"
 	"math"
+	"sync/atomic"
 
 	"github.com/framegate/framegate/handler/budget"
 )
@@ -16,24 +16,6 @@ const (
 	// With its spare bytes it is a size that mcache has.
 	pieceLen = 32<<10 - spareLen
 )
-
-// Errors of redirect.step that say what is wrong with the frames themselves.
-var (
-	errTooLarge  = errors.New("message is over the limit")
-	errBadFlag   = errors.New("compressed flag of a frame is neither 0 nor 1")
-	errTruncated = errors.New("stream ended within a message")
-)
-
-// readError and writeError tell whose stream failed.
-type (
-	readError  struct{ err error }
-	writeError struct{ err error }
-)
-
-func (e readError) Error() string  { return "read: " + e.err.Error() }
-func (e readError) Unwrap() error  { return e.err }
-func (e writeError) Error() string { return "write: " + e.err.Error() }
-func (e writeError) Unwrap() error { return e.err }
 
 // frameReader reads a stream: Read fills p, or fails with io.EOF at the clean end of the stream.
 type frameReader interface {
@@ -59,7 +41,7 @@ type redirect struct {
 	dst      frameWriter
 	taker    messageTaker // nil in frame mode
 	maxBytes int64        // of one message; 0 means no limit
-	idle     *idleWatch   // hears of what was read; nil for nobody
+	progress *progress    // hears of what was read; nil for nobody
 
 	prefix   [prefixLen]byte
 	left     int64 // payload bytes of the current message to come
@@ -99,7 +81,7 @@ func (r *redirect) step() (end bool, err error) {
 		}
 		return false, readError{err}
 	}
-	r.idle.moved()
+	r.progress.moved()
 	n := int64(binary.BigEndian.Uint32(r.prefix[1:]))
 	switch {
 	case r.prefix[0] > 1:
@@ -199,7 +181,7 @@ func (r *redirect) fill(p []byte) error {
 		}
 		return readError{err}
 	}
-	r.idle.moved()
+	r.progress.moved()
 	r.share.Moved(len(p))
 	return nil
 }
@@ -222,3 +204,16 @@ func (r *redirect) move(nprefix int) error {
 	}
 	return nil
 }
+
+// progress counts what was read to be forwarded: frames, or pieces of them.
+type progress struct{ n atomic.Uint32 }
+
+// moved notes that something was read. p may be nil.
+func (p *progress) moved() {
+	if p != nil {
+		p.n.Add(1)
+	}
+}
+
+// count returns how much was read so far, as a number that wraps around.
+func (p *progress) count() uint32 { return p.n.Load() }

@@ -12,8 +12,8 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 
 	"github.com/framegate/framegate/handler/budget"
-	"github.com/framegate/framegate/handler/reflection"
-	"github.com/framegate/framegate/handler/rule"
+	"github.com/framegate/framegate/handler/structmode/reflection"
+	"github.com/framegate/framegate/handler/structmode/rule"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/health"
@@ -33,7 +33,7 @@ func (p *Proxy) rulesOf(ctx context.Context, prog *program, target *cluster.Targ
 		return p.askEndpoint(ctx, prog, target, method)
 	}, func(rules *rule.Program, method string) bool { return rules.Method(method) != nil })
 	var misfit *misfitError
-	var local *localError
+	var mine *localError
 	switch {
 	case err == nil:
 		return rules, nil
@@ -41,8 +41,8 @@ func (p *Proxy) rulesOf(ctx context.Context, prog *program, target *cluster.Targ
 		return nil, openError(ctx, err)
 	case errors.Is(err, budget.ErrOver):
 		return nil, errNoRoom
-	case errors.As(err, &local): // an answer for which there is no room
-		return nil, local
+	case errors.As(err, &mine): // an answer for which there is no room
+		return nil, mine
 	case errors.As(err, &misfit):
 		return nil, localErrorf(codes.Internal, ReasonRuleFailed, "route %s: %s", target.Route, printable(misfit.Error()))
 	case errors.Is(err, reflection.ErrMissing):

@@ -15,8 +15,8 @@ import (
 	_ "google.golang.org/grpc/encoding/gzip" // registers gzip with grpc-go
 
 	"github.com/framegate/framegate/handler"
-	"github.com/framegate/framegate/handler/compress"
 	"github.com/framegate/framegate/handler/handlertest"
+	"github.com/framegate/framegate/handler/structmode/compress"
 	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/schema"
 	"github.com/framegate/framegate/resolver/spec"

@@ -15,7 +15,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/framegate/framegate/handler"
-	"github.com/framegate/framegate/handler/compress"
+	"github.com/framegate/framegate/handler/structmode/compress"
 	"github.com/framegate/framegate/test/testbed"
 )
 

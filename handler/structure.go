@@ -12,8 +12,8 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 
 	"github.com/framegate/framegate/handler/budget"
-	"github.com/framegate/framegate/handler/compress"
-	"github.com/framegate/framegate/handler/rule"
+	"github.com/framegate/framegate/handler/structmode/compress"
+	"github.com/framegate/framegate/handler/structmode/rule"
 )
 
 // structure is the step in the middle of a call in struct mode: each message is decoded, meets the rules of the route

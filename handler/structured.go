@@ -12,8 +12,8 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 	"google.golang.org/protobuf/types/dynamicpb"
 
-	"github.com/framegate/framegate/handler/compress"
-	"github.com/framegate/framegate/handler/rule"
+	"github.com/framegate/framegate/handler/structmode/compress"
+	"github.com/framegate/framegate/handler/structmode/rule"
 )
 
 // structured makes a call of a route in struct mode ready to run. If the first message that is forwarded decides where

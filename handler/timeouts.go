@@ -66,10 +66,10 @@ type idleWatch struct {
 	step  time.Duration
 	timer *time.Timer
 
-	frames  atomic.Uint32 // read so far, or pieces of them, in both directions
-	seen    uint32        // frames at the last look; owned by look
-	idle    int           // looks since something was forwarded; owned by look
-	stopped atomic.Bool
+	progress progress // in both directions
+	seen     uint32   // of progress at the last look; owned by look
+	idle     int      // looks since something was forwarded; owned by look
+	stopped  atomic.Bool
 }
 
 func newIdleWatch(c *call, timeout time.Duration) *idleWatch {
@@ -80,15 +80,16 @@ func newIdleWatch(c *call, timeout time.Duration) *idleWatch {
 	return w
 }
 
-// moved notes that something was read to be forwarded. w may be nil.
-func (w *idleWatch) moved() {
-	if w != nil {
-		w.frames.Add(1)
+// of returns what notes progress; nil without a watch.
+func (w *idleWatch) of() *progress {
+	if w == nil {
+		return nil
 	}
+	return &w.progress
 }
 
 func (w *idleWatch) look() {
-	if n := w.frames.Load(); n != w.seen {
+	if n := w.progress.count(); n != w.seen {
 		w.seen, w.idle = n, 0
 	} else if w.idle++; w.idle >= idleSteps {
 		w.call.abort(errIdle)

@@ -11,8 +11,8 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
-	"github.com/framegate/framegate/handler/compress"
-	"github.com/framegate/framegate/handler/rule"
+	"github.com/framegate/framegate/handler/structmode/compress"
+	"github.com/framegate/framegate/handler/structmode/rule"
 	"github.com/framegate/framegate/handler/tap"
 	"github.com/framegate/framegate/resolver/spec"
 )

@@ -8,7 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/framegate/framegate/handler/compress"
+	"github.com/framegate/framegate/handler/structmode/compress"
 	"github.com/framegate/framegate/test/testbed"
 )
 

@@ -11,7 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/framegate/framegate/handler/compress"
+	"github.com/framegate/framegate/handler/structmode/compress"
 	"github.com/framegate/framegate/test/testbed"
 )
 

@@ -16,7 +16,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/encoding/protowire"
 
-	"github.com/framegate/framegate/handler/compress"
+	"github.com/framegate/framegate/handler/structmode/compress"
 	"github.com/framegate/framegate/kitex_gen/echo"
 	"github.com/framegate/framegate/test/loopback"
 	"github.com/framegate/framegate/test/race"
