@@ -22,6 +22,7 @@ import (
 
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/handlertest"
+	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/handler/structmode/rule"
 	"github.com/framegate/framegate/resolver/cluster"
 )
@@ -242,7 +243,7 @@ func TestMetrics_DropsRoutesThatAreGone(t *testing.T) {
 		for _, pattern := range []string{"*", "/a/b"} {
 			for _, backend := range []string{"x", "y"} {
 				r := record(route, backend, pattern)
-				r.Code, r.Reason, r.Limit = codes.Unavailable, handler.ReasonConnectFailed, "limits.concurrent"
+				r.Code, r.Reason, r.Limit = codes.Unavailable, local.ReasonConnectFailed, "limits.concurrent"
 				r.Attempts = handler.Attempts{Retries: 1, OverBudget: true}
 				end(m, r)
 			}
@@ -296,7 +297,7 @@ func TestMetrics_CallsMeetARouteThatComesAndGoes(t *testing.T) {
 					return
 				default:
 					r := record("r", "b", "*")
-					r.Code, r.Reason, r.Limit, r.Attempts.Unseen = codes.Unavailable, handler.ReasonTimeout, "limits.pending", 1
+					r.Code, r.Reason, r.Limit, r.Attempts.Unseen = codes.Unavailable, local.ReasonTimeout, "limits.pending", 1
 					end(m, r)
 				}
 			}
@@ -324,9 +325,9 @@ func TestMetrics_CallsMeetARouteThatComesAndGoes(t *testing.T) {
 func TestMetrics_CallAllocatesNothing(t *testing.T) {
 	m := NewMetrics(MetricsConfig{})
 	good, bad := record("r", "b", "*"), record("", "", "")
-	bad.Code, bad.Reason = codes.Unimplemented, handler.ReasonNoRoute
+	bad.Code, bad.Reason = codes.Unimplemented, local.ReasonNoRoute
 	tried := record("r", "b", "*")
-	tried.Code, tried.Reason, tried.Limit = codes.ResourceExhausted, handler.ReasonOverloaded, "limits.concurrent"
+	tried.Code, tried.Reason, tried.Limit = codes.ResourceExhausted, local.ReasonOverloaded, "limits.concurrent"
 	tried.Attempts = handler.Attempts{Unseen: 1, Retries: 2, OverBudget: true}
 	all := []*handler.Record{good, bad, tried}
 	for _, r := range all {

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/local"
 )
 
 func TestMetrics_DropsWhatARouteNamesNoMore(t *testing.T) {
@@ -15,7 +16,7 @@ func TestMetrics_DropsWhatARouteNamesNoMore(t *testing.T) {
 	m := NewMetrics(MetricsConfig{Routes: func() map[string]RouteNames { return map[string]RouteNames{"r": names} }})
 	fail := func(backend, pattern string) *handler.Record {
 		r := record("r", backend, pattern)
-		r.Code, r.Reason = codes.Unavailable, handler.ReasonConnectFailed
+		r.Code, r.Reason = codes.Unavailable, local.ReasonConnectFailed
 		return r
 	}
 	series := func(s scrape, name string) (all []string) {
@@ -66,7 +67,7 @@ func TestMetrics_NamesThatAreNotUTF8(t *testing.T) {
 		},
 	})
 	r := record("r", "b\xff", "/s/\xff")
-	r.Code, r.Reason = codes.Unavailable, handler.ReasonConnectFailed
+	r.Code, r.Reason = codes.Unavailable, local.ReasonConnectFailed
 	end(m, r)
 	end(m, r)
 	for range 2 {

@@ -10,6 +10,7 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 	"golang.org/x/net/http2"
 
+	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/resolver/cluster"
 )
@@ -51,7 +52,7 @@ type outcome struct {
 }
 
 // pick chooses the endpoint of an attempt. If it succeeds, the attempt is closed with the call at the latest.
-func (c *call) pick(a *attempt) *localError {
+func (c *call) pick(a *attempt) *local.Error {
 	var err error
 	if a.picked, err = c.target.Pick(); err != nil {
 		return targetError(&c.target, err)
@@ -72,7 +73,7 @@ var (
 
 // open opens the stream of an attempt that was picked, on another connection than that of avoid, if there is one; avoid
 // may be nil. If it fails the attempt is closed and the outcome says how it ended; the endpoint has seen nothing of it.
-func (c *call) open(ctx context.Context, a *attempt, hdr *grpc.CallHdr, avoid *pool.Stream) (outcome, *localError) {
+func (c *call) open(ctx context.Context, a *attempt, hdr *grpc.CallHdr, avoid *pool.Stream) (outcome, *local.Error) {
 	var options pool.OpenOptions
 	if avoid != nil && !a.waited && avoid.Address() == a.picked.Address {
 		options.Avoid = avoid
@@ -125,7 +126,7 @@ func (c *call) open(ctx context.Context, a *attempt, hdr *grpc.CallHdr, avoid *p
 }
 
 // overPending is the error of a call that is not to wait.
-func (c *call) overPending() *localError {
+func (c *call) overPending() *local.Error {
 	return targetError(&c.target, &cluster.OverloadError{Limit: "limits.pending", RetryAfter: pendingHint})
 }
 
@@ -149,10 +150,10 @@ func (c *call) outcome(a *attempt) (o outcome, ok bool) {
 	unseen, refused := a.Unprocessed(), a.refused()
 	o = outcome{
 		unseen: unseen, away: unseen && !refused, full: unseen && refused && c.waitsForRoom(), late: a.late.Load(), waiting: !c.requested.Load(), lost: a.lost.Load(),
-		code: a.Status().Code(), pushback: a.Trailer()[pushbackTrailer],
+		code: a.Status().Code(), pushback: a.Trailer()[local.PushbackTrailer],
 	}
 	if code, isReset := resetOf(a.Stream); isReset {
-		o.code = resetError(code).code
+		o.code = resetError(code).Code
 	}
 	return o, true
 }
@@ -203,7 +204,7 @@ func (c *call) endExtra(a *attempt) {
 }
 
 // finalResult says what a result of the call with that code and reason tells of the endpoint of its last attempt.
-func (c *call) finalResult(code codes.Code, reason Reason) cluster.Result {
+func (c *call) finalResult(code codes.Code, reason local.Reason) cluster.Result {
 	a := c.current
 	switch reason {
 	case "":
@@ -211,12 +212,12 @@ func (c *call) finalResult(code codes.Code, reason Reason) cluster.Result {
 			return cluster.Failed
 		}
 		return cluster.Succeeded
-	case ReasonUpstreamReset, ReasonBadResponseFraming:
+	case local.ReasonUpstreamReset, local.ReasonBadResponseFraming:
 		if a.Stream != nil && a.Unprocessed() && !a.refused() {
 			return cluster.Unknown // it went away in order
 		}
 		return cluster.Failed
-	case ReasonTimeout:
+	case local.ReasonTimeout:
 		if a.Stream != nil && !c.answerHere && c.requested.Load() && (a.late.Load() || c.routeTimedOut() || a.Silent() && time.Since(a.picked.Began) >= minSilence) {
 			return cluster.Failed
 		}

@@ -11,6 +11,8 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 
+	"github.com/framegate/framegate/handler/frame"
+	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/handler/tap"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/resolver/cluster"
@@ -47,8 +49,8 @@ type call struct {
 	answerHere  bool                        // something of the upstream's answer is here
 	waits       sync.WaitGroup              // goroutines of attempts
 
-	request  redirect
-	response redirect
+	request  frame.Redirect
+	response frame.Redirect
 	empty    bool          // the client has half-closed, and there is no message of the request left to read
 	struc    *structure    // nil in frame mode
 	taps     tap.Taps      // that show its messages
@@ -58,14 +60,14 @@ type call struct {
 	fork     *fork // takes the place of replay with hedging, nil without
 
 	cancelHedge atomic.Pointer[context.CancelFunc] // ends the attempts of a hedged call that has no upstream yet
-	failure     atomic.Pointer[localError]         // the first local error; it is the call's result
+	failure     atomic.Pointer[local.Error]        // the first local error; it is the call's result
 	panicked    atomic.Bool                        // a panic was logged
 
-	endMu  sync.Mutex // guards the fields below; held while headers or the result are sent to the client
-	ended  bool       // the client was sent the result
-	code   codes.Code // of the result
-	reason Reason     // of the result; empty if it is the upstream's
-	limit  string     // that the call was over, of ReasonOverloaded
+	endMu  sync.Mutex   // guards the fields below; held while headers or the result are sent to the client
+	ended  bool         // the client was sent the result
+	code   codes.Code   // of the result
+	reason local.Reason // of the result; empty if it is the upstream's
+	limit  string       // that the call was over, of ReasonOverloaded
 
 	observation *observation // nil without observers
 
@@ -88,7 +90,7 @@ func (c *call) run() {
 
 // begin opens the upstream and starts the request. With hedging the request comes first, and the upstream is the attempt
 // that was the first to answer.
-func (c *call) begin() *localError {
+func (c *call) begin() *local.Error {
 	if c.target.Hedge != nil {
 		c.current = nil
 		return c.hedged()
@@ -151,7 +153,7 @@ func (c *call) goesTo(address string) bool {
 
 // fail ends the call with a local error unless one came before, and reports whether it did. It may come from any
 // goroutine.
-func (c *call) fail(e *localError) bool {
+func (c *call) fail(e *local.Error) bool {
 	if !c.failure.CompareAndSwap(nil, e) {
 		return false
 	}
@@ -165,7 +167,7 @@ func (c *call) fail(e *localError) bool {
 }
 
 // abort ends the call at once with a local error, also when it waits for a slow client. It may come from any goroutine.
-func (c *call) abort(e *localError) {
+func (c *call) abort(e *local.Error) {
 	defer c.recoverPanic()
 	if c.fail(e) {
 		c.endLocal(e)
@@ -173,16 +175,16 @@ func (c *call) abort(e *localError) {
 }
 
 // endLocal sends the client a local error as the result.
-func (c *call) endLocal(e *localError) {
-	c.end(e.code, e.reason, func() {
-		c.limit = e.limit
+func (c *call) endLocal(e *local.Error) {
+	c.end(e.Code, e.Reason, func() {
+		c.limit = e.Limit
 		c.down.endLocal(e)
 	})
 }
 
 // end sends the client the result of that code and reason, unless one was sent before. It returns when a result, this
 // one or the other, is on its way: only then may the handler return to Kitex, which would send one of its own.
-func (c *call) end(code codes.Code, reason Reason, send func()) {
+func (c *call) end(code codes.Code, reason local.Reason, send func()) {
 	c.endMu.Lock()
 	defer c.endMu.Unlock()
 	if !c.ended {
@@ -199,12 +201,12 @@ func (c *call) sendHeaders(encoding string, md metadata.MD) error {
 	c.endMu.Lock()
 	defer c.endMu.Unlock()
 	if c.ended {
-		return writeError{errEnded}
+		return frame.WriteError{Err: errEnded}
 	}
-	c.idle.of().moved()
+	c.idle.of().Moved()
 	c.down.s.SetSendCompress(encoding)
 	if err := c.down.s.SendHeader(md); err != nil {
-		return writeError{err}
+		return frame.WriteError{Err: err}
 	}
 	return nil
 }
@@ -227,15 +229,15 @@ const inlineBytes = maxKept
 
 // newRequest makes the request direction ready. It must be called before the first read.
 func (c *call) newRequest() {
-	c.request = redirect{src: c.down.s, maxBytes: c.proxy.maxMessageBytes.Load(), progress: c.idle.of()}
+	c.request = frame.Redirect{Src: c.down.s, MaxBytes: c.proxy.maxMessageBytes.Load(), Progress: c.idle.of()}
 	if c.struc != nil {
-		c.request.taker, c.request.maxBytes, c.request.share = &c.struc.request, c.wholeLimit(), &c.struc.request.share
+		c.request.Taker, c.request.MaxBytes, c.request.Share = &c.struc.request, c.wholeLimit(), &c.struc.request.share
 	}
 	c.empty = c.down.requestEmpty()
 }
 
 // shown returns a writer in front of dst that shows the messages to those who watch the call.
-func (c *call) shown(dst frameWriter, d spec.Direction, encoding string) frameWriter {
+func (c *call) shown(dst frame.Writer, d spec.Direction, encoding string) frame.Writer {
 	if c.taps == nil {
 		return dst
 	}
@@ -244,14 +246,14 @@ func (c *call) shown(dst frameWriter, d spec.Direction, encoding string) frameWr
 
 // startRequest forwards the request. A request that is wholly here and small needs no goroutine of its own.
 func (c *call) startRequest() {
-	c.request.dst = c.shown((*replayWriter)(c), spec.OnRequest, c.down.s.RecvCompress())
+	c.request.Dst = c.shown((*replayWriter)(c), spec.OnRequest, c.down.s.RecvCompress())
 	if c.empty {
 		c.endRequest(nil)
 		return
 	}
 	if c.fork == nil && c.down.requestEnded() {
-		for c.request.bytes+int64(len(c.request.held)) < inlineBytes {
-			if end, err := c.request.step(); end || err != nil {
+		for c.request.Bytes+int64(len(c.request.Held)) < inlineBytes {
+			if end, err := c.request.Step(); end || err != nil {
 				c.endRequest(err)
 				return
 			}
@@ -261,7 +263,7 @@ func (c *call) startRequest() {
 	go func() {
 		defer close(c.uploaded)
 		defer c.recoverPanic()
-		c.endRequest(c.request.redirectFrame())
+		c.endRequest(c.request.RedirectFrame())
 	}()
 }
 
@@ -281,11 +283,11 @@ func (c *call) endRequest(err error) {
 		c.closeSend()
 		return
 	}
-	if e := messageError(err, ReasonBadRequestFraming, "request"); e != nil {
+	if e := frame.LocalError(err, local.ReasonBadRequestFraming, "request"); e != nil {
 		c.abort(e) // there may be no upstream just now whose end would tell
 		return
 	}
-	if errors.As(err, new(readError)) && c.ctxErr() == nil {
+	if errors.As(err, new(frame.ReadError)) && c.ctxErr() == nil {
 		c.abort(errClientBroke(err))
 	}
 	// Otherwise the client's stream or the endpoint's has ended: the response direction sees it.
@@ -306,7 +308,7 @@ func (c *call) forwardResponse() error {
 	if !up.TrailersOnly() && !up.Unprocessed() {
 		md, err := up.Header()
 		if err != nil {
-			return readError{err}
+			return frame.ReadError{Err: err}
 		}
 		c.answerBegan()
 		c.answerHere = true
@@ -316,12 +318,12 @@ func (c *call) forwardResponse() error {
 			return err
 		}
 	}
-	c.response = redirect{
-		src: up.Stream, dst: c.shown(&c.down, spec.OnResponse, encoding), maxBytes: c.proxy.maxMessageBytes.Load(), progress: c.idle.of(),
+	c.response = frame.Redirect{
+		Src: up.Stream, Dst: c.shown(&c.down, spec.OnResponse, encoding), MaxBytes: c.proxy.maxMessageBytes.Load(), Progress: c.idle.of(),
 	}
 	if c.struc != nil {
 		c.struc.response.encoding = encoding
-		c.response.taker, c.response.maxBytes, c.response.share = &c.struc.response, c.wholeLimit(), &c.struc.response.share
+		c.response.Taker, c.response.MaxBytes, c.response.Share = &c.struc.response, c.wholeLimit(), &c.struc.response.share
 	}
-	return c.response.redirectFrame()
+	return c.response.RedirectFrame()
 }

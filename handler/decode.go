@@ -7,12 +7,14 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/framegate/framegate/handler/budget"
+	"github.com/framegate/framegate/handler/frame"
+	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/handler/structmode/compress"
 	"github.com/framegate/framegate/handler/structmode/rule"
 )
 
 // undecodableError says that a message cannot be decoded, and as what its call would end for that.
-type undecodableError struct{ as *localError }
+type undecodableError struct{ as *local.Error }
 
 func (e *undecodableError) Error() string { return e.as.Error() }
 
@@ -23,7 +25,7 @@ func (d *direction) decode(flag byte, payload []byte) (plain []byte, m protorefl
 	came := d.share.Held()
 	if flag == 0 && len(payload) <= smallMessage { // all at once, which costs less
 		if err := d.share.Ahead(smallGrowth*int64(len(payload)) + d.ahead(flag, payload)); err != nil {
-			return nil, nil, roomError(err, d.whose)
+			return nil, nil, local.RoomError(err, d.whose)
 		}
 	}
 	d.share.MayYield(true)
@@ -36,7 +38,7 @@ func (d *direction) decode(flag byte, payload []byte) (plain []byte, m protorefl
 		d.share.Release()
 		d.share.Give(d.share.Held() - came)
 		if err := d.share.Reserve(); err != nil {
-			return nil, nil, roomError(err, d.whose)
+			return nil, nil, local.RoomError(err, d.whose)
 		}
 	}
 }
@@ -60,9 +62,9 @@ func (d *direction) decodeOnce(flag byte, payload []byte) (plain []byte, m proto
 	case errors.Is(err, budget.ErrYield):
 		return nil, nil, err
 	case interrupts(err):
-		return nil, nil, roomError(err, d.whose)
+		return nil, nil, local.RoomError(err, d.whose)
 	case errors.Is(err, rule.ErrTooLarge):
-		return nil, nil, messageError(errTooLarge, "", d.whose)
+		return nil, nil, frame.LocalError(frame.ErrTooLarge, "", d.whose)
 	}
 	return nil, nil, &undecodableError{d.decodeError(err)}
 }
@@ -91,12 +93,12 @@ func (d *direction) ahead(flag byte, plain []byte) (n int64) {
 // decompress returns what is in a compressed message.
 func (d *direction) decompress(payload []byte) ([]byte, error) {
 	if d.encoding == "" || d.encoding == "identity" {
-		return nil, &undecodableError{localErrorf(codes.Internal, ReasonDecodeFailed, "%s: compressed without a grpc-encoding", d.whose)}
+		return nil, &undecodableError{local.Errorf(codes.Internal, local.ReasonDecodeFailed, "%s: compressed without a grpc-encoding", d.whose)}
 	}
 	codec, ok := compress.Get(d.encoding)
 	if !ok {
-		return nil, &undecodableError{localErrorf(codes.Unimplemented, ReasonDecodeFailed,
-			"%s: grpc-encoding %q is not known", d.whose, printable(d.encoding))}
+		return nil, &undecodableError{local.Errorf(codes.Unimplemented, local.ReasonDecodeFailed,
+			"%s: grpc-encoding %q is not known", d.whose, local.Printable(d.encoding))}
 	}
 	plain, err := codec.Within(&d.share).Decompress(payload, d.maxBytes)
 	switch {
@@ -105,9 +107,9 @@ func (d *direction) decompress(payload []byte) ([]byte, error) {
 	case errors.Is(err, budget.ErrYield):
 		return nil, err
 	case interrupts(err):
-		return nil, roomError(err, d.whose)
+		return nil, local.RoomError(err, d.whose)
 	case errors.Is(err, compress.ErrTooLarge):
-		return nil, messageError(errTooLarge, "", d.whose)
+		return nil, frame.LocalError(frame.ErrTooLarge, "", d.whose)
 	}
 	return nil, &undecodableError{d.decodeError(err)}
 }
@@ -118,15 +120,15 @@ func interrupts(err error) bool {
 	return err != nil && (errors.Is(err, budget.ErrOver) || errors.Is(err, budget.ErrNever) || errors.Is(err, budget.ErrEnded))
 }
 
-func (d *direction) decodeError(err error) *localError {
+func (d *direction) decodeError(err error) *local.Error {
 	if d == &d.of.response { // the reason may quote what the client must not see
-		return localErrorf(codes.InvalidArgument, ReasonDecodeFailed, "%s: cannot be decoded", d.whose)
+		return local.Errorf(codes.InvalidArgument, local.ReasonDecodeFailed, "%s: cannot be decoded", d.whose)
 	}
-	return localErrorf(codes.InvalidArgument, ReasonDecodeFailed, "%s: cannot be decoded: %s", d.whose, printable(err.Error()))
+	return local.Errorf(codes.InvalidArgument, local.ReasonDecodeFailed, "%s: cannot be decoded: %s", d.whose, local.Printable(err.Error()))
 }
 
 // undecodable decides about a message that cannot be decoded.
-func (d *direction) undecodable(payload []byte, e *localError) ([]byte, bool, error) {
+func (d *direction) undecodable(payload []byte, e *local.Error) ([]byte, bool, error) {
 	d.stats.DecodeErrors++
 	if d.of.pass {
 		return payload, true, nil

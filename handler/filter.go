@@ -8,6 +8,7 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
 
+	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/resolver/spec"
 )
 
@@ -55,24 +56,24 @@ func NewFilter[Req, Resp any](method string, f Filter[Req, Resp]) (MethodFilter,
 
 // messageFilter filters the encoding of a message. It returns what is to be forwarded, message itself if that is
 // unchanged, nil for nothing; or why the call ends.
-type messageFilter func(ctx context.Context, message []byte) ([]byte, *localError)
+type messageFilter func(ctx context.Context, message []byte) ([]byte, *local.Error)
 
 func newMessageFilter[T any](f func(context.Context, *T) (*T, error)) (messageFilter, error) {
 	g, err := generatedOf[T]()
 	if err != nil || f == nil {
 		return nil, err
 	}
-	return func(ctx context.Context, message []byte) ([]byte, *localError) {
+	return func(ctx context.Context, message []byte) ([]byte, *local.Error) {
 		if message == nil {
 			message = []byte{} // an empty message is not none
 		}
 		m := new(T)
 		if err := g.unmarshal(message, m); err != nil {
-			return nil, localErrorf(codes.InvalidArgument, ReasonDecodeFailed, "cannot be decoded: %s", printable(err.Error()))
+			return nil, local.Errorf(codes.InvalidArgument, local.ReasonDecodeFailed, "cannot be decoded: %s", local.Printable(err.Error()))
 		}
 		before, err := g.marshal(m)
 		if err != nil {
-			return nil, localErrorf(codes.Internal, ReasonRuleFailed, "filter: %s", printable(err.Error()))
+			return nil, local.Errorf(codes.Internal, local.ReasonRuleFailed, "filter: %s", local.Printable(err.Error()))
 		}
 		m, err = f(ctx, m)
 		switch {
@@ -83,7 +84,7 @@ func newMessageFilter[T any](f func(context.Context, *T) (*T, error)) (messageFi
 		}
 		after, err := g.marshal(m)
 		if err != nil {
-			return nil, localErrorf(codes.Internal, ReasonRuleFailed, "filter: %s", printable(err.Error()))
+			return nil, local.Errorf(codes.Internal, local.ReasonRuleFailed, "filter: %s", local.Printable(err.Error()))
 		}
 		if string(before) == string(after) {
 			return message, nil
@@ -96,9 +97,9 @@ func newMessageFilter[T any](f func(context.Context, *T) (*T, error)) (messageFi
 }
 
 // filterError is the local error for what a filter returned.
-func filterError(err error) *localError {
+func filterError(err error) *local.Error {
 	if st, ok := status.FromError(err); ok {
-		return localErrorf(st.Code(), ReasonRejected, "%s", st.Message())
+		return local.Errorf(st.Code(), local.ReasonRejected, "%s", st.Message())
 	}
-	return localErrorf(codes.Internal, ReasonRuleFailed, "filter: %s", printable(err.Error()))
+	return local.Errorf(codes.Internal, local.ReasonRuleFailed, "filter: %s", local.Printable(err.Error()))
 }

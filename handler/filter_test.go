@@ -22,6 +22,7 @@ import (
 
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/handlertest"
+	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/kitex_gen/echo"
 	v1 "github.com/framegate/framegate/kitex_gen/grpc/health/v1"
 	"github.com/framegate/framegate/resolver/cluster"
@@ -165,7 +166,7 @@ func TestFilter_DecidesAboutEachMessageOfItsMethod(t *testing.T) {
 				require.Equal(t, c.code, status.Convert(err).Code(), "%s: %v", c.message, err)
 				require.Contains(t, status.Convert(err).Message(), c.says)
 				require.Less(t, len(status.Convert(err).Message()), 500)
-				require.Equal(t, []string{c.reason}, stream.Trailer().Get(handler.ReasonTrailer))
+				require.Equal(t, []string{c.reason}, stream.Trailer().Get(local.ReasonTrailer))
 			}
 			require.Equal(t, 1, logged.Count("panic in a call"), logged.String())
 		})
@@ -178,7 +179,7 @@ func TestFilter_StatusMayBeWrapped(t *testing.T) {
 	var trailer metadata.MD
 	_, err := handlertest.Unary(t.Context(), cc, "/echo.Echo/Say", request("wrapped status"), grpc.Trailer(&trailer))
 	require.Equal(t, codes.ResourceExhausted, status.Convert(err).Code(), err)
-	require.Equal(t, []string{"rejected"}, trailer.Get(handler.ReasonTrailer))
+	require.Equal(t, []string{"rejected"}, trailer.Get(local.ReasonTrailer))
 }
 
 func TestFilter_OfAnotherMethodLeavesMessagesAlone(t *testing.T) {
@@ -198,7 +199,7 @@ func TestFilter_RefusesWhatItsTypeCannotRead(t *testing.T) {
 			var trailer metadata.MD
 			_, err := handlertest.Unary(t.Context(), cc, "/echo.Echo/Chat", []byte(bad), grpc.Trailer(&trailer))
 			require.Equal(t, codes.InvalidArgument, status.Convert(err).Code(), "%s: %v", name, err)
-			require.Equal(t, []string{"decode_failed"}, trailer.Get(handler.ReasonTrailer))
+			require.Equal(t, []string{"decode_failed"}, trailer.Get(local.ReasonTrailer))
 		}
 	}
 }
@@ -215,7 +216,7 @@ func TestFilter_DropOfTheOnlyMessageEndsTheCall(t *testing.T) {
 		_, err = handlertest.Unary(t.Context(), cc, "/shop.Shop/Say", request("drop"), grpc.Trailer(&trailer))
 		require.Equal(t, codes.FailedPrecondition, status.Convert(err).Code(), err)
 		require.Equal(t, "framegate: "+way+": dropped by a filter", status.Convert(err).Message())
-		require.Equal(t, []string{"rejected"}, trailer.Get(handler.ReasonTrailer))
+		require.Equal(t, []string{"rejected"}, trailer.Get(local.ReasonTrailer))
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
 	"golang.org/x/net/http2"
 
+	"github.com/framegate/framegate/handler/frame"
+	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/pool/h2conn"
 	"github.com/framegate/framegate/resolver/cluster"
@@ -25,11 +27,11 @@ func (c *call) finish(err error) {
 		c.endWithUpstream(up)
 		return
 	}
-	if errors.Is(err, errTruncated) && up.Status().Code() != codes.OK {
+	if errors.Is(err, frame.ErrTruncated) && up.Status().Code() != codes.OK {
 		c.endWithUpstream(up) // it says itself why the message is cut
 		return
 	}
-	e := messageError(err, ReasonBadResponseFraming, "response")
+	e := frame.LocalError(err, local.ReasonBadResponseFraming, "response")
 	if e == nil {
 		e = c.brokenError(err)
 	}
@@ -38,25 +40,25 @@ func (c *call) finish(err error) {
 }
 
 // brokenError is the local error for a stream that broke on either side.
-func (c *call) brokenError(err error) *localError {
+func (c *call) brokenError(err error) *local.Error {
 	var st *status.Error
 	var conn grpc.ConnectionError
 	switch {
 	case errors.Is(c.ctxErr(), context.DeadlineExceeded), c.current.late.Load():
 		return errTimeout
-	case c.ctxErr() != nil, errors.As(err, new(writeError)):
-		return localErrorf(codes.Canceled, ReasonCanceled, "canceled by the client") // which hears it no more
+	case c.ctxErr() != nil, errors.As(err, new(frame.WriteError)):
+		return local.Errorf(codes.Canceled, local.ReasonCanceled, "canceled by the client") // which hears it no more
 	case errors.As(err, &conn):
-		return localErrorf(codes.Unavailable, ReasonUpstreamReset, "the connection to %s broke: %s", c.endpoint(), conn.Desc)
+		return local.Errorf(codes.Unavailable, local.ReasonUpstreamReset, "the connection to %s broke: %s", c.endpoint(), conn.Desc)
 	case tooLargeHeaders(c.up.Load()):
 		return resetError(h2conn.HeadersTooLarge)
 	case c.up.Load().Unprocessed():
-		return localErrorf(codes.Unavailable, ReasonUpstreamReset, "%s refused the call", c.endpoint())
+		return local.Errorf(codes.Unavailable, local.ReasonUpstreamReset, "%s refused the call", c.endpoint())
 	case errors.As(err, &st):
 		// Headers that are no gRPC answer; the code is what a gRPC client makes of them.
-		return localErrorf(st.GRPCStatus().Code(), ReasonBadResponseFraming, "response of %s: %s", c.endpoint(), st.GRPCStatus().Message())
+		return local.Errorf(st.GRPCStatus().Code(), local.ReasonBadResponseFraming, "response of %s: %s", c.endpoint(), st.GRPCStatus().Message())
 	}
-	return localErrorf(codes.Unavailable, ReasonUpstreamReset, "%s: %v", c.endpoint(), err)
+	return local.Errorf(codes.Unavailable, local.ReasonUpstreamReset, "%s: %v", c.endpoint(), err)
 }
 
 // endWithUpstream passes the status and trailers of an answer that ended between two messages.
@@ -123,14 +125,14 @@ func (c *call) closeAttempts() {
 }
 
 // giveUp ends the call with a local error. It is for the handler's goroutine.
-func (c *call) giveUp(e *localError) {
-	c.handBack(e.code, e.reason)
+func (c *call) giveUp(e *local.Error) {
+	c.handBack(e.Code, e.Reason)
 	c.endLocal(e)
 }
 
 // handBack gives back what the call holds of its endpoint and of limits. It comes before the client hears the result, which
 // has that code and reason: the client's next call may need it. It may be called more than once.
-func (c *call) handBack(code codes.Code, reason Reason) {
+func (c *call) handBack(code codes.Code, reason local.Reason) {
 	if c.current != nil {
 		c.closeAttempt(c.current, c.finalResult(code, reason))
 	}

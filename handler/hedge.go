@@ -7,6 +7,7 @@ import (
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
 
+	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/resolver/cluster"
 )
@@ -33,7 +34,7 @@ type answer struct {
 	*attempt
 	outcome outcome
 	ended   bool
-	err     *localError // why it was not opened
+	err     *local.Error // why it was not opened
 }
 
 // won reports whether it is an answer for the caller, and not a reason to hope for the other attempt.
@@ -59,7 +60,7 @@ const mostHedged = 2
 
 // hedged starts the request, and makes the attempt current whose answer is that of the call. The error says why none
 // could be opened.
-func (c *call) hedged() *localError {
+func (c *call) hedged() *local.Error {
 	ctx, cancel := context.WithCancel(c.ctx)
 	c.cancelHedge.Store(&cancel) // stop calls it
 	if c.failure.Load() != nil {

@@ -13,15 +13,15 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/handlertest"
+	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/test/leak"
 )
 
 func requireDraining(t testing.TB, err error, trailer metadata.MD) {
 	t.Helper()
 	require.Equal(t, codes.Unavailable, status.Code(err), "%v", err)
-	require.Equal(t, []string{"draining"}, trailer.Get(handler.ReasonTrailer))
+	require.Equal(t, []string{"draining"}, trailer.Get(local.ReasonTrailer))
 }
 
 // Either endpoint of a call that waits for two ends it when it leaves.

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 
 	"github.com/framegate/framegate/handler/budget"
+	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/handler/structmode/rule"
 )
 
@@ -31,8 +32,8 @@ func messageCodecOf(subtype string, types *dynamicpb.Types) (messageCodec, error
 	case "json":
 		return jsonCodec{types}, nil
 	}
-	return nil, localErrorf(codes.Unimplemented, ReasonDecodeFailed,
-		"content-type application/grpc+%s cannot be decoded, want +proto or +json", printable(subtype))
+	return nil, local.Errorf(codes.Unimplemented, local.ReasonDecodeFailed,
+		"content-type application/grpc+%s cannot be decoded, want +proto or +json", local.Printable(subtype))
 }
 
 // protoCodec is the wire format of Protocol Buffers. What is missing of required fields is none of a proxy's business.

@@ -75,8 +75,8 @@ func (c *call) observeEnd() {
 	r := &c.observation.record
 	r.Duration = time.Since(r.Start)
 	r.Endpoint = c.endpoint() // the attempts may have gone to several
-	r.RequestMessages, r.RequestBytes = c.request.messages, c.request.bytes
-	r.ResponseMessages, r.ResponseBytes = c.response.messages, c.response.bytes
+	r.RequestMessages, r.RequestBytes = c.request.Messages, c.request.Bytes
+	r.ResponseMessages, r.ResponseBytes = c.response.Messages, c.response.Bytes
 	r.Attempts = c.attempts()
 	if c.struc != nil {
 		r.Struct = c.struc.stats()

@@ -20,6 +20,7 @@ import (
 
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/handlertest"
+	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/resolver/cluster"
 )
@@ -151,7 +152,7 @@ func TestObserver_EachEndOfACallMakesOneRecord(t *testing.T) {
 		method   string
 		send     []byte
 		code     kcodes.Code
-		reason   handler.Reason
+		reason   local.Reason
 		endpoint string
 		counts   counts
 		answered bool
@@ -161,17 +162,17 @@ func TestObserver_EachEndOfACallMakesOneRecord(t *testing.T) {
 		{method: "/s/NotFound", code: kcodes.NotFound, endpoint: backend, counts: up, answered: true},
 		{method: "/s/Strange", code: 4711, endpoint: backend, counts: up, answered: true},
 		{method: "/s/LateError", code: kcodes.DataLoss, endpoint: backend, counts: counts{1, 10, 1, 10}, answered: true},
-		{method: "/s/NoRoute", code: kcodes.Unimplemented, reason: handler.ReasonNoRoute},
-		{method: "/s/NoEndpoint", code: kcodes.Unavailable, reason: handler.ReasonNoEndpoint},
-		{method: "/s/Refused", code: kcodes.Unavailable, reason: handler.ReasonConnectFailed, endpoint: closed.Addr().String()},
-		{method: "/s/Timeout", code: kcodes.DeadlineExceeded, reason: handler.ReasonTimeout, endpoint: backend, counts: up},
-		{method: "/s/Echo", send: make([]byte, limit+1), code: kcodes.ResourceExhausted, reason: handler.ReasonMessageTooLarge, endpoint: backend},
-		{method: "/s/Huge", code: kcodes.ResourceExhausted, reason: handler.ReasonMessageTooLarge, endpoint: backend, counts: up, answered: true},
-		{method: "/s/Hang", code: kcodes.Canceled, reason: handler.ReasonCanceled, endpoint: backend, counts: up, during: func(cancel func()) { cancel() }},
-		{method: "/s/Hang", code: kcodes.Unavailable, reason: handler.ReasonDraining, endpoint: backend, counts: up, during: func(func()) { proxy.EndCalls() }},
-		{method: "/panic/Resolve", code: kcodes.Internal, reason: handler.ReasonInternal},
-		{method: "/panic/Open", code: kcodes.Internal, reason: handler.ReasonInternal, endpoint: backend},
-		{method: "/panic/Write", code: kcodes.Internal, reason: handler.ReasonInternal, endpoint: backend},
+		{method: "/s/NoRoute", code: kcodes.Unimplemented, reason: local.ReasonNoRoute},
+		{method: "/s/NoEndpoint", code: kcodes.Unavailable, reason: local.ReasonNoEndpoint},
+		{method: "/s/Refused", code: kcodes.Unavailable, reason: local.ReasonConnectFailed, endpoint: closed.Addr().String()},
+		{method: "/s/Timeout", code: kcodes.DeadlineExceeded, reason: local.ReasonTimeout, endpoint: backend, counts: up},
+		{method: "/s/Echo", send: make([]byte, limit+1), code: kcodes.ResourceExhausted, reason: local.ReasonMessageTooLarge, endpoint: backend},
+		{method: "/s/Huge", code: kcodes.ResourceExhausted, reason: local.ReasonMessageTooLarge, endpoint: backend, counts: up, answered: true},
+		{method: "/s/Hang", code: kcodes.Canceled, reason: local.ReasonCanceled, endpoint: backend, counts: up, during: func(cancel func()) { cancel() }},
+		{method: "/s/Hang", code: kcodes.Unavailable, reason: local.ReasonDraining, endpoint: backend, counts: up, during: func(func()) { proxy.EndCalls() }},
+		{method: "/panic/Resolve", code: kcodes.Internal, reason: local.ReasonInternal},
+		{method: "/panic/Open", code: kcodes.Internal, reason: local.ReasonInternal, endpoint: backend},
+		{method: "/panic/Write", code: kcodes.Internal, reason: local.ReasonInternal, endpoint: backend},
 	} {
 		t.Run(strings.TrimPrefix(c.method, "/")+" "+string(c.reason), func(t *testing.T) {
 			ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(timeout(t), "x-request-id", "id-1"))
@@ -282,7 +283,7 @@ func TestObserver_EndpointThatDiesIsUpstreamReset(t *testing.T) {
 	err = call.RecvMsg(&m)
 	require.Equal(t, codes.Unavailable, status.Code(err), "%v", err)
 	r := rec.one(t)
-	require.Equal(t, handler.ReasonUpstreamReset, r.Reason)
+	require.Equal(t, local.ReasonUpstreamReset, r.Reason)
 	require.Equal(t, kcodes.Unavailable, r.Code)
 	require.Positive(t, r.FirstByte, "headers had come")
 }

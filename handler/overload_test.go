@@ -15,6 +15,7 @@ import (
 
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/handlertest"
+	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/pool"
 )
 
@@ -58,7 +59,7 @@ func TestOverload_RefusedAtOnceWithAHint(t *testing.T) {
 		var trailer metadata.MD
 		require.Equal(t, codes.ResourceExhausted, r.unary(t, "/s/m", grpc.Trailer(&trailer)))
 		took = append(took, time.Since(began))
-		require.Equal(t, []string{"overloaded"}, trailer.Get(handler.ReasonTrailer))
+		require.Equal(t, []string{"overloaded"}, trailer.Get(local.ReasonTrailer))
 		require.Equal(t, []string{"100"}, trailer.Get("grpc-retry-pushback-ms"))
 	}
 	slices.Sort(took)

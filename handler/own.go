@@ -12,6 +12,8 @@ import (
 	"github.com/cloudwego/kitex/pkg/rpcinfo"
 	"github.com/cloudwego/kitex/pkg/streaming"
 
+	"github.com/framegate/framegate/handler/frame"
+	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/handler/structmode/compress"
 	"github.com/framegate/framegate/resolver/spec"
 )
@@ -48,16 +50,16 @@ func (p *Proxy) OwnService(listener, pkg string) sep.StreamMiddleware {
 }
 
 // ownError is the local error for what an own service returned.
-func ownError(err error) *localError {
-	var mine *localError
+func ownError(err error) *local.Error {
+	var mine *local.Error
 	var st *status.Error
 	switch {
 	case errors.As(err, &mine):
 		return mine
 	case errors.As(err, &st):
-		return localErrorf(st.GRPCStatus().Code(), ReasonOwnService, "%s", st.GRPCStatus().Message())
+		return local.Errorf(st.GRPCStatus().Code(), local.ReasonOwnService, "%s", st.GRPCStatus().Message())
 	}
-	return localErrorf(codes.Internal, ReasonInternal, "%v", err)
+	return local.Errorf(codes.Internal, local.ReasonInternal, "%v", err)
 }
 
 // ownServerStream hands an ownStream to the generated code of a service.
@@ -78,28 +80,28 @@ type ownStream struct {
 // RecvMsg decodes the next message into m, a generated message. It returns io.EOF at the end.
 func (s ownStream) RecvMsg(m any) error {
 	if s.down.requestEmpty() {
-		return localErrorf(codes.Internal, ReasonBadRequestFraming, "request: no message, want one")
+		return local.Errorf(codes.Internal, local.ReasonBadRequestFraming, "request: no message, want one")
 	}
 	var msg message
-	r := redirect{src: s.down.s, dst: &msg, maxBytes: maxOwnRequest}
-	end, err := r.step()
+	r := frame.Redirect{Src: s.down.s, Dst: &msg, MaxBytes: maxOwnRequest}
+	end, err := r.Step()
 	if end {
 		return io.EOF
 	}
-	if e := messageError(err, ReasonBadRequestFraming, "request"); e != nil {
+	if e := frame.LocalError(err, local.ReasonBadRequestFraming, "request"); e != nil {
 		return e
 	}
 	if err != nil {
 		return err
 	}
-	payload := []byte(msg[prefixLen:])
+	payload := []byte(msg[frame.PrefixLen:])
 	if msg[0] == 1 {
 		codec, ok := compress.Get(s.down.s.RecvCompress())
 		if !ok {
-			return localErrorf(codes.Unimplemented, ReasonBadRequestFraming, "request: grpc-encoding %q is not known", printable(s.down.s.RecvCompress()))
+			return local.Errorf(codes.Unimplemented, local.ReasonBadRequestFraming, "request: grpc-encoding %q is not known", local.Printable(s.down.s.RecvCompress()))
 		}
 		if payload, err = codec.Decompress(payload, maxOwnRequest); err != nil {
-			return localErrorf(codes.Internal, ReasonBadRequestFraming, "request: %v", err)
+			return local.Errorf(codes.Internal, local.ReasonBadRequestFraming, "request: %v", err)
 		}
 	}
 	pb, ok := m.(interface{ Unmarshal([]byte) error })
@@ -107,7 +109,7 @@ func (s ownStream) RecvMsg(m any) error {
 		return fmt.Errorf("%T is no generated message", m)
 	}
 	if err := pb.Unmarshal(payload); err != nil {
-		return localErrorf(codes.Internal, ReasonBadRequestFraming, "request: %v", err)
+		return local.Errorf(codes.Internal, local.ReasonBadRequestFraming, "request: %v", err)
 	}
 	return nil
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/cloudwego/kitex/pkg/streaming"
 
 	"github.com/framegate/framegate/handler/budget"
+	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/handler/structmode/reflection"
 	"github.com/framegate/framegate/handler/structmode/rule"
 	"github.com/framegate/framegate/handler/tap"
@@ -153,8 +154,8 @@ func (p *Proxy) serve(e *entrance, down serverStream) {
 		return
 	}
 	if c.entrance == nil {
-		c.limit = errOverloaded.limit
-		c.end(errOverloaded.code, errOverloaded.reason, down.endOverloaded)
+		c.limit = errOverloaded.Limit
+		c.end(errOverloaded.Code, errOverloaded.Reason, down.endOverloaded)
 		return
 	}
 	defer c.closeAttempts() // run does so before, unless it is not come to
@@ -181,7 +182,7 @@ func (p *Proxy) serve(e *entrance, down serverStream) {
 		if md == nil {
 			md = metadata.MD{}
 		}
-		var e *localError
+		var e *local.Error
 		if md, e = c.structured(md); e != nil {
 			c.giveUp(e)
 			return
@@ -217,7 +218,7 @@ func (p *Proxy) serve(e *entrance, down serverStream) {
 }
 
 // route finds the call's target, or the reason why there is none.
-func (c *call) route(req spec.Request) *localError {
+func (c *call) route(req spec.Request) *local.Error {
 	p := c.proxy
 	ready := p.wasReady.Load() // before Resolve, which then knows all
 	var ok bool
@@ -233,7 +234,7 @@ func (c *call) route(req spec.Request) *localError {
 			return nil
 		}
 	}
-	return localErrorf(codes.Unimplemented, ReasonNoRoute, "no route matches %s", printable(req.Method))
+	return local.Errorf(codes.Unimplemented, local.ReasonNoRoute, "no route matches %s", local.Printable(req.Method))
 }
 
 // openerOf returns what opens streams to the endpoints of a call.

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/handler/transserver"
 	v1 "github.com/framegate/framegate/kitex_gen/grpc/health/v1"
 	healthsvc "github.com/framegate/framegate/kitex_gen/grpc/health/v1/health"
@@ -136,7 +137,7 @@ func TestProxy_PanicEndsOneCallWithInternalAndIsLoggedOnce(t *testing.T) {
 		_, trailer, err := invoke(t, cc, method)
 		require.Equal(t, codes.Internal, status.Code(err), "%s: %v", method, err)
 		require.Equal(t, "framegate: internal error", status.Convert(err).Message())
-		require.Equal(t, []string{"internal"}, trailer.Get(ReasonTrailer))
+		require.Equal(t, []string{"internal"}, trailer.Get(local.ReasonTrailer))
 		require.Equal(t, i+1, logged.Count("panic in a call"), "log lines after %s", method)
 	}
 
@@ -171,7 +172,7 @@ func TestProxy_EndCallsEndsThemWithDraining(t *testing.T) {
 	}()
 	_, trailer, err := invoke(t, cc, "/s/m")
 	require.Equal(t, codes.Unavailable, status.Code(err), err)
-	require.Equal(t, []string{"draining"}, trailer.Get(ReasonTrailer))
+	require.Equal(t, []string{"draining"}, trailer.Get(local.ReasonTrailer))
 }
 
 func TestProxy_FullEndpointMeansOverloaded(t *testing.T) {
@@ -195,7 +196,7 @@ func TestProxy_FullEndpointMeansOverloaded(t *testing.T) {
 	<-started
 	_, trailer, err := invoke(t, cc, "/s/second")
 	require.Equal(t, codes.ResourceExhausted, status.Code(err), err)
-	require.Equal(t, []string{"overloaded"}, trailer.Get(ReasonTrailer))
+	require.Equal(t, []string{"overloaded"}, trailer.Get(local.ReasonTrailer))
 	require.ErrorContains(t, err, "framegate: "+backend+" is full with 1 connections")
 	close(release)
 	require.Equal(t, codes.NotFound, status.Code(<-first))

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/resolver/cluster"
 )
@@ -33,14 +34,14 @@ func TestProxy_RoutesThatComeDuringACallAreTaken(t *testing.T) {
 	}))
 	_, trailer, err := invoke(t, cc, "/s/known")
 	require.Equal(t, codes.Unavailable, status.Code(err), err)
-	require.Equal(t, []string{"not_ready"}, trailer.Get(ReasonTrailer))
+	require.Equal(t, []string{"not_ready"}, trailer.Get(local.ReasonTrailer))
 	ready.Store(true)
 	_, _, err = invoke(t, cc, "/s/known")
 	require.NoError(t, err)
 	for range 3 {
 		_, trailer, err = invoke(t, cc, "/s/unknown")
 		require.Equal(t, codes.Unimplemented, status.Code(err), err)
-		require.Equal(t, []string{"no_route"}, trailer.Get(ReasonTrailer))
+		require.Equal(t, []string{"no_route"}, trailer.Get(local.ReasonTrailer))
 	}
 	require.Equal(t, 2, asked, "not again once it was ready")
 }

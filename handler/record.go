@@ -8,6 +8,7 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 
+	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/resolver/cluster"
 )
 
@@ -25,7 +26,7 @@ type Record struct {
 
 	// Known when the call has ended.
 	Code      codes.Code    // that the client was sent; a number from an upstream may be any
-	Reason    Reason        // of a local error; empty for an upstream's status
+	Reason    local.Reason  // of a local error; empty for an upstream's status
 	Duration  time.Duration // from Start until nothing of the call was left
 	FirstByte time.Duration // from Start until the upstream's answer began, with headers or trailers; 0 if it never did
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/handlertest"
+	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/pool/policy"
 	"github.com/framegate/framegate/resolver"
@@ -195,7 +196,7 @@ func TestRecord_NamesTheLimitThatACallWasOver(t *testing.T) {
 			_, err := handlertest.Unary(ctx, cc, "/s/Refused", []byte("hello"))
 			require.Equal(t, codes.ResourceExhausted, status.Code(err), err)
 			r := rec.one(t)
-			require.Equal(t, []any{handler.ReasonOverloaded, c.limit}, []any{r.Reason, r.Limit})
+			require.Equal(t, []any{local.ReasonOverloaded, c.limit}, []any{r.Reason, r.Limit})
 			close(release)
 			require.NoError(t, <-held)
 			require.Empty(t, rec.one(t).Limit)

@@ -12,6 +12,8 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 
 	"github.com/framegate/framegate/handler/budget"
+	"github.com/framegate/framegate/handler/frame"
+	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/handler/structmode/reflection"
 	"github.com/framegate/framegate/handler/structmode/rule"
 	"github.com/framegate/framegate/pool"
@@ -22,7 +24,7 @@ import (
 
 // rulesOf returns the rules of a program for a call: nil without a schema. A schema that is to be asked from the
 // endpoints of the call's backend is waited for.
-func (p *Proxy) rulesOf(ctx context.Context, prog *program, target *cluster.Target, method string) (*rule.Program, *localError) {
+func (p *Proxy) rulesOf(ctx context.Context, prog *program, target *cluster.Target, method string) (*rule.Program, *local.Error) {
 	if prog.reflected == nil {
 		return prog.rules, nil
 	}
@@ -33,22 +35,22 @@ func (p *Proxy) rulesOf(ctx context.Context, prog *program, target *cluster.Targ
 		return p.askEndpoint(ctx, prog, target, method)
 	}, func(rules *rule.Program, method string) bool { return rules.Method(method) != nil })
 	var misfit *misfitError
-	var mine *localError
+	var mine *local.Error
 	switch {
 	case err == nil:
 		return rules, nil
 	case ctx.Err() != nil:
 		return nil, openError(ctx, err)
 	case errors.Is(err, budget.ErrOver):
-		return nil, errNoRoom
+		return nil, local.ErrNoRoom
 	case errors.As(err, &mine): // an answer for which there is no room
 		return nil, mine
 	case errors.As(err, &misfit):
-		return nil, localErrorf(codes.Internal, ReasonRuleFailed, "route %s: %s", target.Route, printable(misfit.Error()))
+		return nil, local.Errorf(codes.Internal, local.ReasonRuleFailed, "route %s: %s", target.Route, local.Printable(misfit.Error()))
 	case errors.Is(err, reflection.ErrMissing):
 		return nil, errNoMethod(target, method)
 	}
-	return nil, localErrorf(codes.Unavailable, ReasonDecodeFailed, "the schema of route %s: %s", target.Route, printable(err.Error()))
+	return nil, local.Errorf(codes.Unavailable, local.ReasonDecodeFailed, "the schema of route %s: %s", target.Route, local.Printable(err.Error()))
 }
 
 // misfitError says that rules do not fit the schema that an endpoint gave.
@@ -75,7 +77,7 @@ func (p *Proxy) askEndpoint(ctx context.Context, prog *program, target *cluster.
 			return nil, err
 		}
 		s := &reflectionStream{up: up, room: room}
-		s.redirect = redirect{src: up.Stream, taker: s, maxBytes: reflection.MaxBytes, share: &room.receiving}
+		s.redirect = frame.Redirect{Src: up.Stream, Taker: s, MaxBytes: reflection.MaxBytes, Share: &room.receiving}
 		return s, nil
 	}, service)
 	if err != nil {
@@ -97,22 +99,22 @@ func (p *Proxy) askEndpoint(ctx context.Context, prog *program, target *cluster.
 type reflectionStream struct {
 	up       *pool.Stream
 	room     *answerRoom
-	redirect redirect
+	redirect frame.Redirect
 	got      []byte
 }
 
 // Send implements reflection.Stream.
 func (s *reflectionStream) Send(msg []byte) error {
-	p := keptPiece(prefixLen + len(msg))
+	p := frame.KeptPiece(frame.PrefixLen + len(msg))
 	p[0] = 0
 	binary.BigEndian.PutUint32(p[1:], uint32(len(msg)))
-	copy(p[prefixLen:], msg)
+	copy(p[frame.PrefixLen:], msg)
 	return s.up.Write(p)
 }
 
 // Recv implements reflection.Stream.
 func (s *reflectionStream) Recv() ([]byte, error) {
-	switch end, err := s.redirect.step(); {
+	switch end, err := s.redirect.Step(); {
 	case err != nil:
 		return nil, err
 	case end:
@@ -124,10 +126,10 @@ func (s *reflectionStream) Recv() ([]byte, error) {
 	return s.got, nil
 }
 
-// take keeps a message, for Recv.
-func (s *reflectionStream) take(flag byte, payload []byte) ([]byte, bool, error) {
+// TakeMessage keeps a message, for Recv.
+func (s *reflectionStream) TakeMessage(flag byte, payload []byte) ([]byte, bool, error) {
 	if flag != 0 {
-		return nil, false, errBadFlag // compression was not offered
+		return nil, false, frame.ErrBadFlag // compression was not offered
 	}
 	if err := s.Take(int64(len(payload))); err != nil {
 		return nil, false, err

@@ -8,6 +8,7 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 	"golang.org/x/net/http2/hpack"
 
+	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/handler/transserver"
 )
 
@@ -17,21 +18,21 @@ func (p *Proxy) Refuse(listener string) transserver.Refuse {
 	return func(r *transserver.Refusal) transserver.Answer {
 		e, status := refusalError(r)
 		p.observeRefusal(listener, r, e)
-		fields := []hpack.HeaderField{{Name: ReasonTrailer, Value: string(e.reason)}}
+		fields := []hpack.HeaderField{{Name: local.ReasonTrailer, Value: string(e.Reason)}}
 		if status == http.StatusMethodNotAllowed {
 			fields = append(fields, hpack.HeaderField{Name: "allow", Value: http.MethodPost}) // RFC 9110 §15.5.6
 		}
-		return transserver.Answer{Status: status, Code: int(e.code), Message: e.Error(), Fields: fields}
+		return transserver.Answer{Status: status, Code: int(e.Code), Message: e.Error(), Fields: fields}
 	}
 }
 
 // observeRefusal tells the observers of a request that was refused.
-func (p *Proxy) observeRefusal(listener string, r *transserver.Refusal, e *localError) {
+func (p *Proxy) observeRefusal(listener string, r *transserver.Refusal, e *local.Error) {
 	hearing := *p.observers.Load()
 	if len(hearing) == 0 {
 		return
 	}
-	rec := &Record{Start: time.Now(), Listener: listener, Code: e.code, Reason: e.reason, client: r.Client, md: metadata.MD{}}
+	rec := &Record{Start: time.Now(), Listener: listener, Code: e.Code, Reason: e.Reason, client: r.Client, md: metadata.MD{}}
 	for _, f := range r.Fields {
 		if f.Name == ":path" {
 			rec.Method = f.Value

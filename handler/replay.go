@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/framegate/framegate/handler/budget"
+	"github.com/framegate/framegate/handler/frame"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/resolver/spec"
 )
@@ -100,9 +101,9 @@ type replayWriter call
 // Piece returns n bytes for Write. What goes to two attempts is recycled by neither.
 func (w *replayWriter) Piece(n int) []byte {
 	if w.fork != nil || w.replay.keeps(n) {
-		return keptPiece(n)
+		return frame.KeptPiece(n)
 	}
-	return recycledPiece(n)
+	return frame.RecycledPiece(n)
 }
 
 // Write sends p, and keeps it if there may be another attempt. An error is final: no attempt takes what follows.

@@ -8,13 +8,14 @@ import (
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 
+	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/spec"
 )
 
 // openFirst opens the current attempt, or another in its place if its endpoint cannot be reached.
-func (c *call) openFirst() *localError {
+func (c *call) openFirst() *local.Error {
 	for {
 		a := c.current
 		o, e := c.open(c.retryContext(c.ctx), a, c.hdr, nil)
@@ -48,7 +49,7 @@ func (c *call) retry(a *attempt) *attempt {
 		if b == nil {
 			break
 		}
-		var e *localError
+		var e *local.Error
 		if o, e = c.open(c.retryContext(c.ctx), b, c.hdr, avoid); e != nil {
 			if o.barred {
 				c.fail(e)

@@ -5,13 +5,14 @@ import (
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
 
+	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/resolver/spec"
 )
 
 // roomBackoff is how long a call waits before it asks for a stream again that an endpoint has refused.
 var roomBackoff = spec.Backoff{Base: 10 * time.Millisecond, Max: 250 * time.Millisecond}
 
-var errNoStream = localErrorf(codes.DeadlineExceeded, ReasonTimeout, "deadline exceeded: no endpoint had room for the stream")
+var errNoStream = local.Errorf(codes.DeadlineExceeded, local.ReasonTimeout, "deadline exceeded: no endpoint had room for the stream")
 
 // room is what a call remembers of its waits for endpoints that refuse its stream: they may have a limit on streams that
 // they have not announced yet. No endpoint has seen anything of the call by then.

@@ -10,6 +10,8 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
 	"github.com/cloudwego/kitex/pkg/streaming"
+
+	"github.com/framegate/framegate/handler/frame"
 )
 
 // serverStream is the client's side of a call: the stream and the transport of the connection it came on. Kitex keeps
@@ -109,7 +111,7 @@ func (d serverStream) requestEmpty() bool {
 }
 
 // Piece returns n bytes for Write.
-func (d *serverStream) Piece(n int) []byte { return recycledPiece(n) }
+func (d *serverStream) Piece(n int) []byte { return frame.RecycledPiece(n) }
 
 // Write sends p as DATA, blocking while the client's window is full. It takes p over.
 func (d *serverStream) Write(p []byte) error { return d.tr.Write(d.s, nil, p, nil) }

@@ -10,6 +10,7 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
 	"golang.org/x/net/http2"
 
+	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/handler/transserver"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/pool/h2conn"
@@ -17,15 +18,15 @@ import (
 )
 
 // endLocal ends the call with a local error.
-func (d serverStream) endLocal(e *localError) {
-	_ = d.s.SetTrailer(e.trailer())
-	d.end(status.New(e.code, e.Error()))
+func (d serverStream) endLocal(e *local.Error) {
+	_ = d.s.SetTrailer(e.Trailer())
+	d.end(status.New(e.Code, e.Error()))
 }
 
 // What endOverloaded sends, made once: to refuse must cost little.
 var (
-	overloadedTrailer = errOverloaded.trailer()
-	overloadedStatus  = status.New(errOverloaded.code, errOverloaded.Error())
+	overloadedTrailer = errOverloaded.Trailer()
+	overloadedStatus  = status.New(errOverloaded.Code, errOverloaded.Error())
 )
 
 // endOverloaded ends the call with errOverloaded and a hint when to come again.
@@ -36,88 +37,88 @@ func (d serverStream) endOverloaded() {
 
 // Errors that end a call from outside its two directions.
 var (
-	errDraining = localErrorf(codes.Unavailable, ReasonDraining, "the server is shutting down")
-	errNotReady = localErrorf(codes.Unavailable, ReasonNotReady, "the server has just started and does not know its routes yet")
-	errPanic    = localErrorf(codes.Internal, ReasonInternal, "internal error")
-	errTimeout  = localErrorf(codes.DeadlineExceeded, ReasonTimeout, "deadline exceeded")
+	errDraining = local.Errorf(codes.Unavailable, local.ReasonDraining, "the server is shutting down")
+	errNotReady = local.Errorf(codes.Unavailable, local.ReasonNotReady, "the server has just started and does not know its routes yet")
+	errPanic    = local.Errorf(codes.Internal, local.ReasonInternal, "internal error")
+	errTimeout  = local.Errorf(codes.DeadlineExceeded, local.ReasonTimeout, "deadline exceeded")
 
-	errOverloaded   = &localError{codes.ResourceExhausted, ReasonOverloaded, "the listener has as many calls as it takes", overloadedHint, "max_calls"}
-	errIdle         = localErrorf(codes.DeadlineExceeded, ReasonIdleTimeout, "no message for as long as the route allows")
-	errMaxStreamAge = localErrorf(codes.Unavailable, ReasonMaxStreamAge, "the call has lasted as long as the route allows")
-	errEndpointLeft = localErrorf(codes.Unavailable, ReasonDraining, "the endpoint has left")
+	errOverloaded   = &local.Error{Code: codes.ResourceExhausted, Reason: local.ReasonOverloaded, Message: "the listener has as many calls as it takes", Pushback: local.OverloadedHint, Limit: "max_calls"}
+	errIdle         = local.Errorf(codes.DeadlineExceeded, local.ReasonIdleTimeout, "no message for as long as the route allows")
+	errMaxStreamAge = local.Errorf(codes.Unavailable, local.ReasonMaxStreamAge, "the call has lasted as long as the route allows")
+	errEndpointLeft = local.Errorf(codes.Unavailable, local.ReasonDraining, "the endpoint has left")
 )
 
 // ErrManyWatches is what framegate's own health service returns for a watch for which there is no room.
-var ErrManyWatches error = &localError{codes.ResourceExhausted, ReasonOverloaded, "there are as many health watches as there may be", overloadedHint, "max_health_watches"}
+var ErrManyWatches error = &local.Error{Code: codes.ResourceExhausted, Reason: local.ReasonOverloaded, Message: "there are as many health watches as there may be", Pushback: local.OverloadedHint, Limit: "max_health_watches"}
 
 // targetError is the local error of a call that its target does not admit, or has no endpoint for.
-func targetError(t *cluster.Target, err error) *localError {
+func targetError(t *cluster.Target, err error) *local.Error {
 	var over *cluster.OverloadError
 	if errors.As(err, &over) {
-		e := localErrorf(codes.ResourceExhausted, ReasonOverloaded, "route %s is over %s", t.Route, over.Limit)
-		e.pushback, e.limit = over.RetryAfter, over.Limit
+		e := local.Errorf(codes.ResourceExhausted, local.ReasonOverloaded, "route %s is over %s", t.Route, over.Limit)
+		e.Pushback, e.Limit = over.RetryAfter, over.Limit
 		return e
 	}
-	return localErrorf(codes.Unavailable, ReasonNoEndpoint, "route %s has no endpoint that may be used", t.Route)
+	return local.Errorf(codes.Unavailable, local.ReasonNoEndpoint, "route %s has no endpoint that may be used", t.Route)
 }
 
 // refusalError is the local error of a request that is no call, and the HTTP status that goes with it.
-func refusalError(r *transserver.Refusal) (e *localError, status int) {
+func refusalError(r *transserver.Refusal) (e *local.Error, status int) {
 	switch r.Fault {
 	case transserver.NotPOST:
-		return localErrorf(codes.Internal, ReasonBadRequest, "%s", r.Detail), http.StatusMethodNotAllowed
+		return local.Errorf(codes.Internal, local.ReasonBadRequest, "%s", r.Detail), http.StatusMethodNotAllowed
 	case transserver.NotGRPC:
 		// gRPC over HTTP/2: so that no other client takes a status of 200 for a success.
-		return localErrorf(codes.InvalidArgument, ReasonBadRequest, "%s", r.Detail), http.StatusUnsupportedMediaType
+		return local.Errorf(codes.InvalidArgument, local.ReasonBadRequest, "%s", r.Detail), http.StatusUnsupportedMediaType
 	case transserver.HeadersTooLarge:
-		return localErrorf(codes.ResourceExhausted, ReasonHeadersTooLarge, "request: the headers are longer than the listener's max_header_bytes"), http.StatusOK
+		return local.Errorf(codes.ResourceExhausted, local.ReasonHeadersTooLarge, "request: the headers are longer than the listener's max_header_bytes"), http.StatusOK
 	}
-	return localErrorf(codes.Internal, ReasonBadRequest, "request: %s", r.Detail), http.StatusOK
+	return local.Errorf(codes.Internal, local.ReasonBadRequest, "request: %s", r.Detail), http.StatusOK
 }
 
 // errBadPath is the local error of a call whose path names no method.
-func errBadPath(path string) *localError {
-	return localErrorf(codes.InvalidArgument, ReasonBadRequest, "path %q, want /pkg.Service/Method with names of letters, digits and _ - $", printable(path))
+func errBadPath(path string) *local.Error {
+	return local.Errorf(codes.InvalidArgument, local.ReasonBadRequest, "path %q, want /pkg.Service/Method with names of letters, digits and _ - $", local.Printable(path))
 }
 
 // errNoMethod is the local error of a call in struct mode whose method is not in the schema.
-func errNoMethod(t *cluster.Target, method string) *localError {
-	return localErrorf(codes.Unimplemented, ReasonDecodeFailed, "the schema of route %s has no method %s", t.Route, printable(method))
+func errNoMethod(t *cluster.Target, method string) *local.Error {
+	return local.Errorf(codes.Unimplemented, local.ReasonDecodeFailed, "the schema of route %s has no method %s", t.Route, local.Printable(method))
 }
 
 // errClientBroke is the local error of a call whose request cannot be read to its end.
-func errClientBroke(err error) *localError {
-	return localErrorf(codes.Canceled, ReasonCanceled, "the client's stream broke: %v", err)
+func errClientBroke(err error) *local.Error {
+	return local.Errorf(codes.Canceled, local.ReasonCanceled, "the client's stream broke: %v", err)
 }
 
 // openError is the local error for a stream that could not be opened.
-func openError(ctx context.Context, err error) *localError {
+func openError(ctx context.Context, err error) *local.Error {
 	var header *pool.HeaderError
 	switch {
 	case expired(ctx):
 		return errTimeout
 	case ctx.Err() != nil:
-		return localErrorf(codes.Canceled, ReasonCanceled, "canceled") // nobody hears it
+		return local.Errorf(codes.Canceled, local.ReasonCanceled, "canceled") // nobody hears it
 	case errors.As(err, &header):
-		return localErrorf(codes.ResourceExhausted, ReasonHeadersTooLarge, "%v", err)
+		return local.Errorf(codes.ResourceExhausted, local.ReasonHeadersTooLarge, "%v", err)
 	case errors.As(err, new(*pool.FullError)):
-		e := localErrorf(codes.ResourceExhausted, ReasonOverloaded, "%v", err)
-		e.limit, e.pushback = "when_full", pendingHint
+		e := local.Errorf(codes.ResourceExhausted, local.ReasonOverloaded, "%v", err)
+		e.Limit, e.Pushback = "when_full", pendingHint
 		return e
 	case errors.Is(err, pool.ErrClosed):
 		return errDraining
 	}
-	return localErrorf(codes.Unavailable, ReasonConnectFailed, "%v", err)
+	return local.Errorf(codes.Unavailable, local.ReasonConnectFailed, "%v", err)
 }
 
 // resetError is the local error for an upstream's RST_STREAM, with the code that a gRPC client would give it (gRPC over
 // HTTP/2, "Errors").
-func resetError(code http2.ErrCode) *localError {
+func resetError(code http2.ErrCode) *local.Error {
 	switch code {
 	case h2conn.BareEnd:
-		return localErrorf(codes.Internal, ReasonBadResponseFraming, "response: the endpoint ended the stream without trailers")
+		return local.Errorf(codes.Internal, local.ReasonBadResponseFraming, "response: the endpoint ended the stream without trailers")
 	case h2conn.HeadersTooLarge:
-		return localErrorf(codes.ResourceExhausted, ReasonHeadersTooLarge, "response: the endpoint's headers or trailers are longer than max_header_bytes")
+		return local.Errorf(codes.ResourceExhausted, local.ReasonHeadersTooLarge, "response: the endpoint's headers or trailers are longer than max_header_bytes")
 	}
 	c := codes.Internal
 	switch code {
@@ -130,7 +131,7 @@ func resetError(code http2.ErrCode) *localError {
 	case http2.ErrCodeInadequateSecurity:
 		c = codes.PermissionDenied
 	}
-	return localErrorf(c, ReasonUpstreamReset, "the endpoint reset the stream: %v", code)
+	return local.Errorf(c, local.ReasonUpstreamReset, "the endpoint reset the stream: %v", code)
 }
 
 // expired reports whether ctx ended because its deadline passed.

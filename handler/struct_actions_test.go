@@ -25,6 +25,7 @@ import (
 
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/handlertest"
+	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/resolver"
 	"github.com/framegate/framegate/resolver/filesource"
 	"github.com/framegate/framegate/resolver/schema"
@@ -131,7 +132,7 @@ func TestStruct_ActionsOnTheMessageOfAUnaryCall(t *testing.T) {
 				out, err = handlertest.Unary(t.Context(), cc, "/shop.Shop/Say", in, grpc.Trailer(&trailer))
 				if a.code == codes.OK {
 					require.NoError(t, err)
-					require.Empty(t, trailer.Get(handler.ReasonTrailer))
+					require.Empty(t, trailer.Get(local.ReasonTrailer))
 					require.Equal(t, a.after, decoded(t, s, out))
 				} else {
 					requireRefused(t, a.code, a.message, direction, err, trailer)
@@ -161,14 +162,14 @@ func requireRefused(t *testing.T, code codes.Code, message, direction string, er
 	st := status.Convert(err)
 	require.Equal(t, code, st.Code(), st.Message())
 	if message == "" {
-		require.Equal(t, []string{"rule_failed"}, trailer.Get(handler.ReasonTrailer))
+		require.Equal(t, []string{"rule_failed"}, trailer.Get(local.ReasonTrailer))
 		require.Contains(t, st.Message(), "framegate: "+direction+": ")
 		if direction == "request" { // what is wrong with an answer is none of the client's business: it may quote it
 			require.Contains(t, st.Message(), "division by zero")
 		}
 		return
 	}
-	require.Equal(t, []string{"rejected"}, trailer.Get(handler.ReasonTrailer))
+	require.Equal(t, []string{"rejected"}, trailer.Get(local.ReasonTrailer))
 	if message == "framegate: %s refused by a rule" {
 		message = fmt.Sprintf(message, direction)
 	}
@@ -229,7 +230,7 @@ func TestStruct_ActionsOnAMessageOfAStream(t *testing.T) {
 					require.NoError(t, stream.CloseSend())
 					var more []byte
 					require.ErrorIs(t, stream.RecvMsg(&more), io.EOF)
-					require.Empty(t, stream.Trailer().Get(handler.ReasonTrailer))
+					require.Empty(t, stream.Trailer().Get(local.ReasonTrailer))
 					require.Equal(t, sent, backend.messages())
 					if a.dropped {
 						require.Len(t, got, 4)
@@ -402,13 +403,13 @@ func TestStruct_FirstMessageThatIsRefusedOpensNothing(t *testing.T) {
 		var trailer metadata.MD
 		_, err := handlertest.Unary(t.Context(), cc, method, order(t, s, map[string]any{"name": "x"}), grpc.Trailer(&trailer))
 		require.Equal(t, codes.PermissionDenied, status.Code(err))
-		require.Equal(t, []string{"rejected"}, trailer.Get(handler.ReasonTrailer))
+		require.Equal(t, []string{"rejected"}, trailer.Get(local.ReasonTrailer))
 		_, err = handlertest.Unary(t.Context(), cc, method, order(t, s, map[string]any{"name": "\n"}), grpc.Trailer(&trailer))
 		require.Equal(t, codes.Internal, status.Code(err), "no value of a header")
-		require.Equal(t, []string{"rule_failed"}, trailer.Get(handler.ReasonTrailer))
+		require.Equal(t, []string{"rule_failed"}, trailer.Get(local.ReasonTrailer))
 		_, err = handlertest.Unary(t.Context(), cc, method, []byte{0xff}, grpc.Trailer(&trailer))
 		require.Equal(t, codes.InvalidArgument, status.Code(err))
-		require.Equal(t, []string{"decode_failed"}, trailer.Get(handler.ReasonTrailer))
+		require.Equal(t, []string{"decode_failed"}, trailer.Get(local.ReasonTrailer))
 	}
 	require.Zero(t, connections.Load())
 }

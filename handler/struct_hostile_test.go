@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/handler/structmode/compress"
 	"github.com/framegate/framegate/test/testbed"
 )
@@ -143,7 +144,7 @@ func TestStruct_ClientThatGivesUpBeforeItsFirstMessageLeavesNothing(t *testing.T
 		}
 		cs.Reset(http2.ErrCodeCancel)
 		r := testbed.Await(t, ended, "the end of the call")
-		require.Equal(t, handler.ReasonCanceled, r.Reason)
+		require.Equal(t, local.ReasonCanceled, r.Reason)
 		require.Zero(t, r.RequestBytes)
 		require.Empty(t, shop.server.Conns(), "connections to the endpoint")
 	}
@@ -156,7 +157,7 @@ func TestStruct_ConnectionThatEndsBeforeTheFirstMessageLeavesNothing(t *testing.
 	shop.refused(t, chat(), testbed.Message{Payload: []byte{0xff}}) // so the one before has come in
 	testbed.Await(t, ended, "the end of the refused call")
 	shop.client.Close()
-	require.Equal(t, handler.ReasonCanceled, testbed.Await(t, ended, "the end of the call").Reason)
+	require.Equal(t, local.ReasonCanceled, testbed.Await(t, ended, "the end of the call").Reason)
 	require.Empty(t, shop.server.Conns())
 }
 
@@ -182,7 +183,7 @@ func TestStruct_TimeoutsHoldBeforeTheFirstMessage(t *testing.T) {
 				requireLocal(t, o, codes.DeadlineExceeded, "timeout")
 				require.GreaterOrEqual(t, o.At.Sub(began), limit-5*time.Millisecond)
 				require.Less(t, o.At.Sub(began), limit+5*time.Second)
-				require.Equal(t, handler.ReasonTimeout, testbed.Await(t, ended, "the end of the call").Reason)
+				require.Equal(t, local.ReasonTimeout, testbed.Await(t, ended, "the end of the call").Reason)
 				require.Empty(t, shop.server.Conns())
 			})
 		}
@@ -204,7 +205,7 @@ func TestStruct_EndCallsEndsThoseThatWaitForTheirFirstMessage(t *testing.T) {
 		}
 	})
 	requireLocal(t, cs.Outcome(), codes.Unavailable, "draining")
-	require.Equal(t, handler.ReasonDraining, r.Reason)
+	require.Equal(t, local.ReasonDraining, r.Reason)
 	require.Empty(t, shop.server.Conns())
 }
 

@@ -12,6 +12,8 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 
 	"github.com/framegate/framegate/handler/budget"
+	"github.com/framegate/framegate/handler/frame"
+	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/handler/structmode/compress"
 	"github.com/framegate/framegate/handler/structmode/rule"
 )
@@ -75,9 +77,9 @@ func (s *structure) stats() *StructStats {
 	return &sum
 }
 
-// take returns what is to be forwarded of a message: its flag stays. forward is false if nothing is. payload is not
+// TakeMessage returns what is to be forwarded of a message: its flag stays. forward is false if nothing is. payload is not
 // changed. The error is a *localError, which ends the call, or says that the call has ended.
-func (d *direction) take(flag byte, payload []byte) (out []byte, forward bool, err error) {
+func (d *direction) TakeMessage(flag byte, payload []byte) (out []byte, forward bool, err error) {
 	if !d.of.work.begin() {
 		return nil, false, errEnded
 	}
@@ -103,7 +105,7 @@ func (d *direction) decide() {
 	}
 }
 
-// through is take without what is done around it.
+// through is TakeMessage without what is done around it.
 func (d *direction) through(flag byte, payload []byte) (out []byte, forward bool, err error) {
 	plain, m, err := d.decode(flag, payload)
 	if err != nil {
@@ -136,7 +138,7 @@ func (d *direction) through(flag byte, payload []byte) (out []byte, forward bool
 			// such as a message in two parts.
 			filterable, err = d.codec.encode(m, plain, &d.share)
 			if interrupts(err) {
-				return nil, false, roomError(err, d.whose)
+				return nil, false, local.RoomError(err, d.whose)
 			}
 			if err != nil { // it would be wrong to pass what the rules changed
 				d.stats.DecodeErrors++
@@ -149,16 +151,16 @@ func (d *direction) through(flag byte, payload []byte) (out []byte, forward bool
 	}
 	if d.filter != nil {
 		if err := d.share.Take(filterGrowth * int64(len(filterable))); err != nil {
-			return nil, false, roomError(err, d.whose)
+			return nil, false, local.RoomError(err, d.whose)
 		}
 		filtered, verdict := d.filter(d.of.ctx, filterable)
 		switch {
-		case verdict != nil && verdict.reason == ReasonDecodeFailed && !changed:
+		case verdict != nil && verdict.Reason == local.ReasonDecodeFailed && !changed:
 			return d.undecodable(payload, verdict)
 		case verdict != nil:
 			return nil, false, verdict
 		case filtered == nil && d.single:
-			return nil, false, localErrorf(codes.FailedPrecondition, ReasonRejected, "%s: dropped by a filter", d.whose)
+			return nil, false, local.Errorf(codes.FailedPrecondition, local.ReasonRejected, "%s: dropped by a filter", d.whose)
 		case filtered == nil:
 			return nil, false, nil
 		}
@@ -170,16 +172,16 @@ func (d *direction) through(flag byte, payload []byte) (out []byte, forward bool
 		return payload, true, nil
 	}
 	if d.maxBytes > 0 && int64(len(plain)) > d.maxBytes {
-		return nil, false, messageError(errTooLarge, "", d.whose)
+		return nil, false, frame.LocalError(frame.ErrTooLarge, "", d.whose)
 	}
 	if flag == 1 {
 		codec, _ := compress.Get(d.encoding) // which decode has found
 		plain, err = codec.Within(&d.share).Compress(nil, plain)
 		if interrupts(err) {
-			return nil, false, roomError(err, d.whose)
+			return nil, false, local.RoomError(err, d.whose)
 		}
 		if err != nil {
-			return nil, false, localErrorf(codes.Internal, ReasonInternal, "%s: %v", d.whose, err)
+			return nil, false, local.Errorf(codes.Internal, local.ReasonInternal, "%s: %v", d.whose, err)
 		}
 	}
 	return plain, true, nil
@@ -195,21 +197,21 @@ func sameBytes(a, b []byte) bool {
 }
 
 // ruleError is the local error of a rule that could not be evaluated.
-func (d *direction) ruleError(err error) *localError {
+func (d *direction) ruleError(err error) *local.Error {
 	var failed *rule.EvalError
 	if d == &d.of.response && errors.As(err, &failed) {
-		return localErrorf(codes.Internal, ReasonRuleFailed, "%s: %s cannot be evaluated", d.whose, failed.Key)
+		return local.Errorf(codes.Internal, local.ReasonRuleFailed, "%s: %s cannot be evaluated", d.whose, failed.Key)
 	}
-	return localErrorf(codes.Internal, ReasonRuleFailed, "%s: %v", d.whose, err)
+	return local.Errorf(codes.Internal, local.ReasonRuleFailed, "%s: %v", d.whose, err)
 }
 
 // rejected is the local error of the rule that fired.
-func (d *direction) rejected() *localError {
+func (d *direction) rejected() *local.Error {
 	msg := d.result.Message
 	if msg == "" {
 		msg = d.whose + " refused by a rule"
 	}
-	return localErrorf(codes.Code(d.result.Code), ReasonRejected, "%s", msg)
+	return local.Errorf(codes.Code(d.result.Code), local.ReasonRejected, "%s", msg)
 }
 
 // metadataOf returns the request's metadata as rules see it. Binary values are base64, as on the wire.

@@ -12,6 +12,8 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 	"google.golang.org/protobuf/types/dynamicpb"
 
+	"github.com/framegate/framegate/handler/frame"
+	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/handler/structmode/compress"
 	"github.com/framegate/framegate/handler/structmode/rule"
 )
@@ -19,7 +21,7 @@ import (
 // structured makes a call of a route in struct mode ready to run. If the first message that is forwarded decides where
 // the call goes, it is waited for, and the target changed by what it decides. It returns the metadata to send: without what
 // the client sent under the names that header rules set, and with what they set. The error is the call's result.
-func (c *call) structured(seen metadata.MD) (metadata.MD, *localError) {
+func (c *call) structured(seen metadata.MD) (metadata.MD, *local.Error) {
 	dropHopByHop(seen) // rules see what the endpoint does
 	md := seen
 	if prog, ok := c.target.Program.(*program); ok && len(prog.headers) > 0 {
@@ -33,7 +35,7 @@ func (c *call) structured(seen metadata.MD) (metadata.MD, *localError) {
 }
 
 // decide is structured without what does not depend on messages.
-func (c *call) decide(seen, md metadata.MD) *localError {
+func (c *call) decide(seen, md metadata.MD) *local.Error {
 	if e := c.newStructure(seen); e != nil {
 		return e
 	}
@@ -45,8 +47,8 @@ func (c *call) decide(seen, md metadata.MD) *localError {
 	if c.struc == nil || !c.struc.deferred || c.empty {
 		return nil
 	}
-	for c.request.held == nil && !c.empty {
-		end, err := c.request.step()
+	for c.request.Held == nil && !c.empty {
+		end, err := c.request.Step()
 		if err != nil {
 			return c.requestError(err)
 		}
@@ -62,8 +64,8 @@ func (c *call) decide(seen, md metadata.MD) *localError {
 }
 
 // requestError is the local error for a request that broke before an upstream was opened.
-func (c *call) requestError(err error) *localError {
-	if e := messageError(err, ReasonBadRequestFraming, "request"); e != nil {
+func (c *call) requestError(err error) *local.Error {
+	if e := frame.LocalError(err, local.ReasonBadRequestFraming, "request"); e != nil {
 		return e
 	}
 	if errors.Is(c.ctxErr(), context.DeadlineExceeded) {
@@ -75,17 +77,17 @@ func (c *call) requestError(err error) *localError {
 // newStructure fills in c.struc. It stays nil where messages are forwarded without a look at them: there is nothing to
 // do for them, or they cannot be decoded and the route passes those. The error is the same with and without something to
 // do.
-func (c *call) newStructure(md metadata.MD) *localError {
+func (c *call) newStructure(md metadata.MD) *local.Error {
 	target := &c.target
 	prog, ok := target.Program.(*program)
 	if !ok {
-		return localErrorf(codes.Internal, ReasonInternal, "route %s has no program for struct mode", target.Route)
+		return local.Errorf(codes.Internal, local.ReasonInternal, "route %s has no program for struct mode", target.Route)
 	}
 	method, filter := c.down.s.Method(), c.proxy.filters[c.down.s.Method()]
 	var types *dynamicpb.Types
 	var rules *rule.Method
 	compiled, e := c.proxy.rulesOf(c.ctx, prog, target, method)
-	if e != nil && !(prog.pass && e.code == codes.Unimplemented) { // pass is for what is not in a schema
+	if e != nil && !(prog.pass && e.Code == codes.Unimplemented) { // pass is for what is not in a schema
 		return e
 	}
 	if compiled != nil {
@@ -95,7 +97,7 @@ func (c *call) newStructure(md metadata.MD) *localError {
 		}
 	}
 	codec, err := messageCodecOf(c.down.s.ContentSubtype(), types)
-	if e, ok := err.(*localError); ok {
+	if e, ok := err.(*local.Error); ok {
 		if prog.pass {
 			return nil
 		}
@@ -119,7 +121,7 @@ func (c *call) newStructure(md metadata.MD) *localError {
 	}
 	if filter.method != "" {
 		if _, ok := codec.(protoCodec); !ok && !prog.pass {
-			return localErrorf(codes.Unimplemented, ReasonDecodeFailed, "method %s has a filter, which reads application/grpc+proto only", printable(method))
+			return local.Errorf(codes.Unimplemented, local.ReasonDecodeFailed, "method %s has a filter, which reads application/grpc+proto only", local.Printable(method))
 		} else if ok {
 			s.request.filter, s.response.filter = filter.request, filter.response
 		}

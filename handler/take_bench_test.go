@@ -66,7 +66,7 @@ func BenchmarkTake(b *testing.B) {
 	b.ReportAllocs()
 	b.SetBytes(int64(len(msg)))
 	for b.Loop() {
-		if _, forward, err := d.take(0, msg); err != nil || !forward {
+		if _, forward, err := d.TakeMessage(0, msg); err != nil || !forward {
 			b.Fatal(err)
 		}
 		d.share.Free() // as redirect does

@@ -28,12 +28,12 @@ func TestStruct_CallThatEndsWhileRulesRunEndsAsItDid(t *testing.T) {
 	const rule = `when: '[1, 2, 3, 4, 5, 6, 7, 8, 9].exists(a, [1, 2, 3, 4, 5, 6, 7, 8, 9].exists(b, message.n1 == a + b))', action: reject`
 	ctx := &endsAt{Context: t.Context(), n: 1 << 30}
 	d := fieldsDirection(t, ctx, s, rule)
-	_, forward, err := d.take(0, msg)
+	_, forward, err := d.TakeMessage(0, msg)
 	require.NoError(t, err)
 	require.True(t, forward)
 	require.Greater(t, ctx.asked, 10)
 	for n := range ctx.asked {
-		_, forward, err := fieldsDirection(t, &endsAt{Context: t.Context(), n: n}, s, rule).take(0, msg)
+		_, forward, err := fieldsDirection(t, &endsAt{Context: t.Context(), n: n}, s, rule).TakeMessage(0, msg)
 		require.ErrorIs(t, err, budget.ErrEnded)
 		require.False(t, forward)
 	}

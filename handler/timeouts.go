@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
+
+	"github.com/framegate/framegate/handler/frame"
 )
 
 // bound puts the times of the call's route in force: it sets c.ctx. The caller calls the returned function when the call
@@ -66,9 +68,9 @@ type idleWatch struct {
 	step  time.Duration
 	timer *time.Timer
 
-	progress progress // in both directions
-	seen     uint32   // of progress at the last look; owned by look
-	idle     int      // looks since something was forwarded; owned by look
+	progress frame.Progress // in both directions
+	seen     uint32         // of progress at the last look; owned by look
+	idle     int            // looks since something was forwarded; owned by look
 	stopped  atomic.Bool
 }
 
@@ -81,7 +83,7 @@ func newIdleWatch(c *call, timeout time.Duration) *idleWatch {
 }
 
 // of returns what notes progress; nil without a watch.
-func (w *idleWatch) of() *progress {
+func (w *idleWatch) of() *frame.Progress {
 	if w == nil {
 		return nil
 	}
@@ -89,7 +91,7 @@ func (w *idleWatch) of() *progress {
 }
 
 func (w *idleWatch) look() {
-	if n := w.progress.count(); n != w.seen {
+	if n := w.progress.Count(); n != w.seen {
 		w.seen, w.idle = n, 0
 	} else if w.idle++; w.idle >= idleSteps {
 		w.call.abort(errIdle)

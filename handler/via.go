@@ -5,6 +5,8 @@ import (
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
+
+	"github.com/framegate/framegate/handler/local"
 )
 
 // DefaultMaxHops is the default of Config.MaxHops.
@@ -20,7 +22,7 @@ const (
 
 // checkHops returns the local error of a call that has passed too many framegates: their routes lead to each other, or that
 // of one to itself, and would hand it on for ever.
-func (p *Proxy) checkHops(md metadata.MD) *localError {
+func (p *Proxy) checkHops(md metadata.MD) *local.Error {
 	via := md[viaField]
 	if p.maxHops == 0 || len(via) == 0 {
 		return nil
@@ -29,8 +31,8 @@ func (p *Proxy) checkHops(md metadata.MD) *localError {
 	if n <= p.maxHops {
 		return nil
 	}
-	e := localErrorf(codes.Internal, ReasonLoopDetected, "the call has passed %d framegates, more than max_hops %d: their routes lead to each other", n, p.maxHops)
-	e.pushback = noRetry // by the framegates that it came through: each would send it round again
+	e := local.Errorf(codes.Internal, local.ReasonLoopDetected, "the call has passed %d framegates, more than max_hops %d: their routes lead to each other", n, p.maxHops)
+	e.Pushback = local.NoRetry // by the framegates that it came through: each would send it round again
 	return e
 }
 

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/handler/structmode/compress"
 	"github.com/framegate/framegate/handler/structmode/rule"
 	"github.com/framegate/framegate/handler/tap"
@@ -152,7 +153,7 @@ func decodeShown(m tap.Message, program *rule.Program, rules *rule.Rules) (proto
 	if m.Flag == 1 {
 		codec, ok := compress.Get(m.Encoding)
 		if !ok {
-			return nil, fmt.Errorf("grpc-encoding %q is not known", printable(m.Encoding))
+			return nil, fmt.Errorf("grpc-encoding %q is not known", local.Printable(m.Encoding))
 		}
 		var err error
 		if plain, err = codec.Decompress(plain, maxShownBytes); err != nil {

@@ -7,6 +7,7 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 
 	"github.com/framegate/framegate/handler/budget"
+	"github.com/framegate/framegate/handler/local"
 )
 
 // work counts the directions of a call whose message is being worked on. What is counted of the call, in limits of calls,
@@ -39,7 +40,7 @@ func (w *work) over() bool { return w.state.Or(overBit)&^overBit == 0 }
 var _ budget.Owner = (*structure)(nil)
 
 // Evict implements budget.Owner.
-func (s *structure) Evict() { s.of.abort(errNoRoom) }
+func (s *structure) Evict() { s.of.abort(local.ErrNoRoom) }
 
 // openRoom lets the call take from the proxy's budget, and makes it known to its connection; freeRoom ends both.
 func (s *structure) openRoom() {

@@ -345,8 +345,8 @@ func TestFull_LimitsThatFallAndRiseAreFollowedOnEachConnection(t *testing.T) {
 func TestFull_OneStreamAConnectionAndTenCallers(t *testing.T) {
 	for name, c := range map[string]struct {
 		whenFull policy.WhenFull
-		most   int
-		held   bool // every call goes on until all are open
+		most     int
+		held     bool // every call goes on until all are open
 	}{
 		"grow": {policy.WhenFullGrow, 2, true},
 		"wait": {policy.WhenFullWait, 2, false},

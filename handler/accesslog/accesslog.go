@@ -15,6 +15,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/local"
 )
 
 // DefaultBuffer is the default of Config.Buffer.
@@ -133,7 +134,7 @@ func (l *Log) wants(r *handler.Record) bool {
 	if c.Sample > 0 && (c.Sample >= 1 || rand.Float64() < c.Sample) {
 		return true
 	}
-	return c.Errors && r.Reason != "" && r.Reason != handler.ReasonCanceled && l.extra.Allow()
+	return c.Errors && r.Reason != "" && r.Reason != local.ReasonCanceled && l.extra.Allow()
 }
 
 // Dropped returns how many calls that were to be logged were not, because the writer was too slow or failed.

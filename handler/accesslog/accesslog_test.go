@@ -19,6 +19,7 @@ import (
 
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/handlertest"
+	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/test/testlog"
 )
@@ -126,8 +127,8 @@ func TestLog_HasNothingThatATerminalActsOn(t *testing.T) {
 func TestLog_SamplesAndAlwaysLogsErrorsIfTold(t *testing.T) {
 	const calls = 4000
 	timedOut, canceled, upstream := ok(), ok(), ok()
-	timedOut.Code, timedOut.Reason = codes.DeadlineExceeded, handler.ReasonTimeout
-	canceled.Code, canceled.Reason = codes.Canceled, handler.ReasonCanceled
+	timedOut.Code, timedOut.Reason = codes.DeadlineExceeded, local.ReasonTimeout
+	canceled.Code, canceled.Reason = codes.Canceled, local.ReasonCanceled
 	upstream.Code = codes.Internal
 	for name, c := range map[string]struct {
 		cfg       Config

@@ -1,4 +1,4 @@
-package handler
+package frame
 
 import (
 	"encoding/binary"
@@ -15,11 +15,11 @@ const (
 	recycleMark = 0xBADC0DEBADC0DEFF
 )
 
-// keptPiece returns n bytes that stay valid after Kitex has sent them.
-func keptPiece(n int) []byte { return make([]byte, n, n+spareLen) }
+// KeptPiece returns n bytes that stay valid after Kitex has sent them.
+func KeptPiece(n int) []byte { return make([]byte, n, n+spareLen) }
 
-// recycledPiece returns n bytes that Kitex recycles when it has sent them: whoever writes them must not touch them again.
-func recycledPiece(n int) []byte {
+// RecycledPiece returns n bytes that Kitex recycles when it has sent them: whoever writes them must not touch them again.
+func RecycledPiece(n int) []byte {
 	b := mcache.Malloc(n + spareLen)
 	binary.NativeEndian.PutUint64(b[:cap(b)][cap(b)-spareLen:], recycleMark)
 	return b[:n]

@@ -1,4 +1,4 @@
-package handler
+package local
 
 import (
 	"errors"
@@ -17,8 +17,8 @@ import (
 // ReasonTrailer is the trailer that every status made by framegate carries, and no other.
 const ReasonTrailer = "framegate-error"
 
-// pushbackTrailer says when to try again, in milliseconds (gRFC A6).
-const pushbackTrailer = "grpc-retry-pushback-ms"
+// PushbackTrailer says when to try again, in milliseconds (gRFC A6).
+const PushbackTrailer = "grpc-retry-pushback-ms"
 
 // Reason is the value of ReasonTrailer.
 type Reason string
@@ -49,53 +49,53 @@ const (
 	ReasonInternal           Reason = "internal"
 )
 
-// noRetry as a pushback says that trying again does not help.
-const noRetry = time.Duration(-1)
+// NoRetry as a pushback says that trying again does not help.
+const NoRetry = time.Duration(-1)
 
-// localError is a status that framegate makes itself.
-type localError struct {
-	code     codes.Code
-	reason   Reason
-	msg      string        // without the prefix
-	pushback time.Duration // how long the client should wait before it tries again; 0 says nothing, noRetry never to
-	limit    string        // the key of the limit that the call was over, of ReasonOverloaded
+// Error is a status that framegate makes itself.
+type Error struct {
+	Code     codes.Code
+	Reason   Reason
+	Message  string        // without the prefix
+	Pushback time.Duration // how long the client should wait before it tries again; 0 says nothing, noRetry never to
+	Limit    string        // the key of the limit that the call was over, of ReasonOverloaded
 }
 
-func (e *localError) Error() string { return "framegate: " + e.msg }
+func (e *Error) Error() string { return "framegate: " + e.Message }
 
-func localErrorf(code codes.Code, reason Reason, format string, args ...any) *localError {
-	return &localError{code: code, reason: reason, msg: plain.Line(fmt.Sprintf(format, args...))}
+func Errorf(code codes.Code, reason Reason, format string, args ...any) *Error {
+	return &Error{Code: code, Reason: reason, Message: plain.Line(fmt.Sprintf(format, args...))}
 }
 
-// overloadedHint is how long clients of a listener that has too many calls should wait: retries that come at once would
+// OverloadedHint is how long clients of a listener that has too many calls should wait: retries that come at once would
 // keep it full.
-const overloadedHint = time.Second
+const OverloadedHint = time.Second
 
-// trailer returns what the error's status carries.
-func (e *localError) trailer() metadata.MD {
-	md := metadata.MD{ReasonTrailer: {string(e.reason)}}
+// Trailer returns what the error's status carries.
+func (e *Error) Trailer() metadata.MD {
+	md := metadata.MD{ReasonTrailer: {string(e.Reason)}}
 	switch {
-	case e.pushback == noRetry:
-		md[pushbackTrailer] = []string{"-1"}
-	case e.pushback > 0:
-		md[pushbackTrailer] = []string{strconv.FormatInt((e.pushback + time.Millisecond - 1).Milliseconds(), 10)}
+	case e.Pushback == NoRetry:
+		md[PushbackTrailer] = []string{"-1"}
+	case e.Pushback > 0:
+		md[PushbackTrailer] = []string{strconv.FormatInt((e.Pushback + time.Millisecond - 1).Milliseconds(), 10)}
 	}
 	return md
 }
 
-// roomError is the local error of a message for which the budget has no room. Any other error is returned as it is.
-func roomError(err error, whose string) error {
+// RoomError is the local error of a message for which the budget has no room. Any other error is returned as it is.
+func RoomError(err error, whose string) error {
 	switch {
 	case errors.Is(err, budget.ErrOver):
-		return errNoRoom
+		return ErrNoRoom
 	case errors.Is(err, budget.ErrNever):
-		return localErrorf(codes.ResourceExhausted, ReasonMessageTooLarge, "%s takes more memory than there is for all", whose)
+		return Errorf(codes.ResourceExhausted, ReasonMessageTooLarge, "%s takes more memory than there is for all", whose)
 	}
 	return err
 }
 
-// printable bounds the length of a peer's text in a message.
-func printable(s string) string {
+// Printable bounds the length of a peer's text in a message.
+func Printable(s string) string {
 	const most = 256
 	if len(s) > most {
 		s = strings.ToValidUTF8(s[:most], "") + "..."
@@ -103,5 +103,5 @@ func printable(s string) string {
 	return s
 }
 
-// errNoRoom ends a call for whose messages there is no memory.
-var errNoRoom = &localError{codes.ResourceExhausted, ReasonOverloaded, "the messages of other calls take all memory that there is for them", overloadedHint, "max_decoded_bytes"}
+// ErrNoRoom ends a call for whose messages there is no memory.
+var ErrNoRoom = &Error{codes.ResourceExhausted, ReasonOverloaded, "the messages of other calls take all memory that there is for them", OverloadedHint, "max_decoded_bytes"}

@@ -1,4 +1,4 @@
-package handler
+package frame
 
 import (
 	"bytes"
@@ -29,9 +29,9 @@ type pieces struct {
 func (w *pieces) Piece(n int) []byte {
 	w.recycled = !w.recycled
 	if w.recycled {
-		return recycledPiece(n)
+		return RecycledPiece(n)
 	}
-	return keptPiece(n)
+	return KeptPiece(n)
 }
 
 func (w *pieces) Write(p []byte) error {
@@ -51,16 +51,16 @@ func frame(flag byte, payload []byte) []byte {
 	return append(b, payload...)
 }
 
-func redirectBytes(t testing.TB, in []byte, maxBytes int64) (*redirect, *pieces, error) {
+func redirectBytes(t testing.TB, in []byte, maxBytes int64) (*Redirect, *pieces, error) {
 	out := &pieces{t: t}
-	r := &redirect{src: fullReader{bytes.NewReader(in)}, dst: out, maxBytes: maxBytes}
-	return r, out, r.redirectFrame()
+	r := &Redirect{Src: fullReader{bytes.NewReader(in)}, Dst: out, MaxBytes: maxBytes}
+	return r, out, r.RedirectFrame()
 }
 
 func TestRedirectFrame_CopiesFramesUnchangedInPieces(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 4))
 	var in []byte
-	sizes := []int{0, 1, pieceLen - prefixLen, pieceLen - prefixLen + 1, pieceLen, pieceLen + 1, 2 * pieceLen, 200_000, 5}
+	sizes := []int{0, 1, pieceLen - PrefixLen, pieceLen - PrefixLen + 1, pieceLen, pieceLen + 1, 2 * pieceLen, 200_000, 5}
 	for _, n := range sizes {
 		payload := make([]byte, n)
 		for i := range payload {
@@ -72,8 +72,8 @@ func TestRedirectFrame_CopiesFramesUnchangedInPieces(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, bytes.Equal(in, out.got.Bytes()))
 	require.LessOrEqual(t, out.most, pieceLen)
-	require.EqualValues(t, len(sizes), r.messages)
-	require.EqualValues(t, len(in), r.bytes)
+	require.EqualValues(t, len(sizes), r.Messages)
+	require.EqualValues(t, len(in), r.Bytes)
 }
 
 func TestRedirectFrame_ForwardsNothingBehindAnError(t *testing.T) {
@@ -83,18 +83,18 @@ func TestRedirectFrame_ForwardsNothingBehindAnError(t *testing.T) {
 		tail io.Reader
 		want error
 	}{
-		"bad flag":             {bytes.NewReader([]byte{2, 0, 0, 0, 1, 'x'}), errBadFlag},
-		"over the limit":       {bytes.NewReader([]byte{0, 0, 0, 4, 1}), errTooLarge},
-		"largest length":       {bytes.NewReader([]byte{0, 0xff, 0xff, 0xff, 0xff}), errTooLarge},
-		"end in the prefix":    {bytes.NewReader([]byte{0, 0}), errTruncated},
-		"end after the prefix": {bytes.NewReader([]byte{0, 0, 0, 0, 9}), errTruncated},
-		"end in the payload":   {bytes.NewReader([]byte{0, 0, 0, 0, 9, 'x'}), errTruncated},
+		"bad flag":             {bytes.NewReader([]byte{2, 0, 0, 0, 1, 'x'}), ErrBadFlag},
+		"over the limit":       {bytes.NewReader([]byte{0, 0, 0, 4, 1}), ErrTooLarge},
+		"largest length":       {bytes.NewReader([]byte{0, 0xff, 0xff, 0xff, 0xff}), ErrTooLarge},
+		"end in the prefix":    {bytes.NewReader([]byte{0, 0}), ErrTruncated},
+		"end after the prefix": {bytes.NewReader([]byte{0, 0, 0, 0, 9}), ErrTruncated},
+		"end in the payload":   {bytes.NewReader([]byte{0, 0, 0, 0, 9, 'x'}), ErrTruncated},
 		"read error":           {errReader{broken}, broken},
 	} {
 		t.Run(name, func(t *testing.T) {
 			out := &pieces{t: t}
-			r := &redirect{src: fullReader{io.MultiReader(bytes.NewReader(whole), c.tail)}, dst: out, maxBytes: 1024}
-			require.ErrorIs(t, r.redirectFrame(), c.want)
+			r := &Redirect{Src: fullReader{io.MultiReader(bytes.NewReader(whole), c.tail)}, Dst: out, MaxBytes: 1024}
+			require.ErrorIs(t, r.RedirectFrame(), c.want)
 			require.Equal(t, whole, out.got.Bytes())
 		})
 	}
@@ -115,7 +115,7 @@ func FuzzRedirectFrame(f *testing.F) {
 		if err == nil {
 			require.Equal(t, len(in), out.got.Len())
 		}
-		if maxBytes > 0 && errors.Is(err, errTooLarge) {
+		if maxBytes > 0 && errors.Is(err, ErrTooLarge) {
 			at := out.got.Len()
 			require.Greater(t, int64(binary.BigEndian.Uint32(in[at+1:])), maxBytes)
 		}
@@ -124,7 +124,7 @@ func FuzzRedirectFrame(f *testing.F) {
 
 type nowhere struct{}
 
-func (nowhere) Piece(n int) []byte { return recycledPiece(n) }
+func (nowhere) Piece(n int) []byte { return RecycledPiece(n) }
 func (nowhere) Write(p []byte) error {
 	mcache.Free(p) // as Kitex does
 	return nil
@@ -137,10 +137,10 @@ func BenchmarkRedirectStep(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(len(in)))
 			src := bytes.NewReader(in)
-			r := &redirect{src: fullReader{src}, dst: nowhere{}}
+			r := &Redirect{Src: fullReader{src}, Dst: nowhere{}}
 			for b.Loop() {
 				src.Reset(in)
-				if err := r.redirectFrame(); err != nil {
+				if err := r.RedirectFrame(); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -151,20 +151,20 @@ func BenchmarkRedirectStep(b *testing.B) {
 // passTaker forwards every message as it came.
 type passTaker struct{}
 
-func (passTaker) take(_ byte, payload []byte) ([]byte, bool, error) { return payload, true, nil }
+func (passTaker) TakeMessage(_ byte, payload []byte) ([]byte, bool, error) { return payload, true, nil }
 
 func TestRedirect_HoldsNoLargeMessageBetweenTwo(t *testing.T) {
 	small, large := frame(0, make([]byte, 100)), frame(0, make([]byte, 4*wholeKept))
 	in := append(append([]byte{}, small...), large...)
 	out := &pieces{t: t}
-	r := redirect{src: fullReader{bytes.NewReader(in)}, dst: out, taker: passTaker{}}
+	r := Redirect{Src: fullReader{bytes.NewReader(in)}, Dst: out, Taker: passTaker{}}
 	for _, kept := range []bool{true, false} {
 		for range 2 { // taken, forwarded
-			_, err := r.step()
+			_, err := r.Step()
 			require.NoError(t, err)
 		}
 		require.Equal(t, kept, r.whole != nil)
-		require.Nil(t, r.held)
+		require.Nil(t, r.Held)
 	}
 	require.Equal(t, in, out.got.Bytes())
 	require.LessOrEqual(t, out.most, pieceLen)

@@ -1,0 +1,44 @@
+package frame
+
+import (
+	"errors"
+
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
+
+	"github.com/framegate/framegate/handler/local"
+)
+
+// Errors of redirect.step that say what is wrong with the frames themselves.
+var (
+	ErrTooLarge  = errors.New("message is over the limit")
+	ErrBadFlag   = errors.New("compressed flag of a frame is neither 0 nor 1")
+	ErrTruncated = errors.New("stream ended within a message")
+)
+
+// ReadError and writeError tell whose stream failed.
+type (
+	ReadError  struct{ Err error }
+	WriteError struct{ Err error }
+)
+
+func (e ReadError) Error() string { return "read: " + e.Err.Error() }
+
+func (e ReadError) Unwrap() error { return e.Err }
+
+func (e WriteError) Error() string { return "write: " + e.Err.Error() }
+
+func (e WriteError) Unwrap() error { return e.Err }
+
+// LocalError is the local error for messages that redirect or its taker refused, or nil for other errors.
+func LocalError(err error, framing local.Reason, whose string) *local.Error {
+	var known *local.Error
+	switch {
+	case errors.As(err, &known):
+		return known
+	case errors.Is(err, ErrTooLarge):
+		return local.Errorf(codes.ResourceExhausted, local.ReasonMessageTooLarge, "%s %v", whose, err)
+	case errors.Is(err, ErrBadFlag), errors.Is(err, ErrTruncated):
+		return local.Errorf(codes.Internal, framing, "%s: %v", whose, err)
+	}
+	return nil
+}
