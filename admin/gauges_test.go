@@ -10,9 +10,9 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/stretchr/testify/require"
 
-	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/budget"
 	"github.com/framegate/framegate/handler/local"
+	"github.com/framegate/framegate/handler/structmode"
 	"github.com/framegate/framegate/resolver/cluster"
 )
 
@@ -111,7 +111,7 @@ func TestMetrics_HaveHelpAndNamesAsPrometheusWantsThem(t *testing.T) {
 		Lookups:   func() (answered, absent, failed uint64) { return 1, 0, 0 },
 	})
 	r := record("r", "b", "*")
-	r.Reason, r.Limit, r.Attempts.Retries, r.Struct = local.ReasonOverloaded, "limits.concurrent", 1, &handler.StructStats{}
+	r.Reason, r.Limit, r.Attempts.Retries, r.Struct = local.ReasonOverloaded, "limits.concurrent", 1, &structmode.Stats{}
 	end(m, r)
 	described := make(chan *prometheus.Desc, 1000)
 	m.registry.Describe(described)

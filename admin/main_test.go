@@ -21,7 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/structmode"
 	"github.com/framegate/framegate/resolver"
 	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/etcdclient"
@@ -236,11 +236,11 @@ func follow(t *testing.T, endpoint string) *etcd {
 	t.Cleanup(func() { _ = cli.Close() })
 	e := &etcd{
 		resolver: resolver.New(),
-		routes:   etcdstore.NewRoutes(cli, etcdstore.DefaultPrefix, handler.CompileRoute),
+		routes:   etcdstore.NewRoutes(cli, etcdstore.DefaultPrefix, structmode.CompileRoute),
 		services: etcdstore.NewServices(cli, etcdstore.DefaultServicePrefix),
-		schemas:  etcdstore.NewSchemas(cli, etcdstore.DefaultPrefix, handler.CompileRoute),
+		schemas:  etcdstore.NewSchemas(cli, etcdstore.DefaultPrefix, structmode.CompileRoute),
 	}
-	follow := etcdsource.Config{Client: config, Prefix: etcdstore.DefaultPrefix, ServicePrefix: etcdstore.DefaultServicePrefix, Compile: handler.CompileRoute}
+	follow := etcdsource.Config{Client: config, Prefix: etcdstore.DefaultPrefix, ServicePrefix: etcdstore.DefaultServicePrefix, Compile: structmode.CompileRoute}
 	e.source = etcdsource.New(follow, e.resolver, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup

@@ -23,6 +23,7 @@ import (
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/handlertest"
 	"github.com/framegate/framegate/handler/local"
+	"github.com/framegate/framegate/handler/structmode"
 	"github.com/framegate/framegate/handler/structmode/rule"
 	"github.com/framegate/framegate/resolver/cluster"
 )
@@ -189,7 +190,7 @@ func TestMetrics_CountWhatStructModeDid(t *testing.T) {
 	routes := map[string]RouteNames{"shop": {Backends: []string{"main"}, Patterns: []string{"*"}}}
 	m := NewMetrics(MetricsConfig{Routes: func() map[string]RouteNames { return routes }})
 	r := record("shop", "main", "*")
-	r.Struct = &handler.StructStats{DecodeErrors: 2, DecodeTime: time.Second}
+	r.Struct = &structmode.Stats{DecodeErrors: 2, DecodeTime: time.Second}
 	r.Struct.Hits[rule.ActionDrop], r.Struct.Hits[rule.ActionSet] = 3, 1
 	end(m, r)
 	end(m, r)

@@ -3,7 +3,7 @@ package admin
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/structmode"
 	"github.com/framegate/framegate/handler/structmode/rule"
 )
 
@@ -48,7 +48,7 @@ type structTraffic struct {
 	decodeErrors, decodeTime prometheus.Counter
 }
 
-func (t *structTraffic) add(s *handler.StructStats) {
+func (t *structTraffic) add(s *structmode.Stats) {
 	for a, n := range s.Hits {
 		if n > 0 {
 			t.hits[a].Add(float64(n))

@@ -105,7 +105,7 @@ func (c *call) open(ctx context.Context, a *attempt, hdr *grpc.CallHdr, avoid *p
 		o.barred = true
 		e = c.overPending()
 	case o.late:
-		o.unseen, e = true, errTimeout
+		o.unseen, e = true, local.ErrTimeout
 		if errors.As(err, &dial) { // and not for a stream on a connection that is full
 			result = cluster.Failed
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/framegate/framegate/handler/frame"
 	"github.com/framegate/framegate/handler/local"
+	"github.com/framegate/framegate/handler/structmode"
 	"github.com/framegate/framegate/handler/tap"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/resolver/cluster"
@@ -51,11 +52,11 @@ type call struct {
 
 	request  frame.Redirect
 	response frame.Redirect
-	empty    bool          // the client has half-closed, and there is no message of the request left to read
-	struc    *structure    // nil in frame mode
-	taps     tap.Taps      // that show its messages
-	tapped   *tap.Call     // nil without taps
-	uploaded chan struct{} // closed when the request direction's goroutine ended; nil if it needed none
+	empty    bool                  // the client has half-closed, and there is no message of the request left to read
+	struc    *structmode.Structure // nil in frame mode
+	taps     tap.Taps              // that show its messages
+	tapped   *tap.Call             // nil without taps
+	uploaded chan struct{}         // closed when the request direction's goroutine ended; nil if it needed none
 	replay   replay
 	fork     *fork // takes the place of replay with hedging, nil without
 
@@ -193,15 +194,12 @@ func (c *call) end(code codes.Code, reason local.Reason, send func()) {
 	}
 }
 
-// errEnded says that the client has the result already.
-var errEnded = errors.New("the call has ended")
-
 // sendHeaders sends the headers of the answer.
 func (c *call) sendHeaders(encoding string, md metadata.MD) error {
 	c.endMu.Lock()
 	defer c.endMu.Unlock()
 	if c.ended {
-		return frame.WriteError{Err: errEnded}
+		return frame.WriteError{Err: frame.ErrEnded}
 	}
 	c.idle.of().Moved()
 	c.down.s.SetSendCompress(encoding)
@@ -231,7 +229,7 @@ const inlineBytes = maxKept
 func (c *call) newRequest() {
 	c.request = frame.Redirect{Src: c.down.s, MaxBytes: c.proxy.maxMessageBytes.Load(), Progress: c.idle.of()}
 	if c.struc != nil {
-		c.request.Taker, c.request.MaxBytes, c.request.Share = &c.struc.request, c.wholeLimit(), &c.struc.request.share
+		c.struc.TakeRequest(&c.request)
 	}
 	c.empty = c.down.requestEmpty()
 }
@@ -322,8 +320,7 @@ func (c *call) forwardResponse() error {
 		Src: up.Stream, Dst: c.shown(&c.down, spec.OnResponse, encoding), MaxBytes: c.proxy.maxMessageBytes.Load(), Progress: c.idle.of(),
 	}
 	if c.struc != nil {
-		c.struc.response.encoding = encoding
-		c.response.Taker, c.response.MaxBytes, c.response.Share = &c.struc.response, c.wholeLimit(), &c.struc.response.share
+		c.struc.TakeResponse(&c.response, encoding)
 	}
 	return c.response.RedirectFrame()
 }

@@ -90,7 +90,7 @@ func (p *Proxy) Gate(listener, ownPackage string) func(tr grpc.ServerTransport, 
 		switch {
 		case !spec.ValidMethod(s.Method()):
 			p.serve(e, down)
-		case crowded && p.structures.linger(tr):
+		case crowded && p.structs.Linger(tr):
 			e.refused.Add(1)
 			down.endOverloaded()
 		case !e.gated(s.Method()) || e.enter():

@@ -17,14 +17,14 @@ import (
 
 	"github.com/framegate/framegate/cmd/framegate/gateway"
 	"github.com/framegate/framegate/conf"
-	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/structmode"
 	"github.com/framegate/framegate/kitex_gen/echo"
 	echosvc "github.com/framegate/framegate/kitex_gen/echo/echo"
 )
 
 // A filter is written against the types that Kitex generated, and given to the gateway of a binary of one's own.
 func ExampleFilter() {
-	filter, err := handler.NewFilter("/echo.Echo/Say", handler.Filter[echo.Request, echo.Reply]{
+	filter, err := structmode.NewFilter("/echo.Echo/Say", structmode.Filter[echo.Request, echo.Reply]{
 		Request: func(_ context.Context, m *echo.Request) (*echo.Request, error) {
 			if m.Message == "" {
 				return nil, status.Err(codes.InvalidArgument, "say something")

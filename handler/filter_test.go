@@ -23,6 +23,7 @@ import (
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/handlertest"
 	"github.com/framegate/framegate/handler/local"
+	"github.com/framegate/framegate/handler/structmode"
 	"github.com/framegate/framegate/kitex_gen/echo"
 	v1 "github.com/framegate/framegate/kitex_gen/grpc/health/v1"
 	"github.com/framegate/framegate/resolver/cluster"
@@ -35,7 +36,7 @@ func startFiltered(t testing.TB, h func(grpc.ServerStream) error, cfg handler.Co
 	t.Helper()
 	doc, err := spec.ParseRoute([]byte("name: r\nmode: struct\nmatch: [{method: /echo.Echo/*}]\nbackends: [{endpoints: [{address: \"h:1\"}]}]\n"))
 	require.NoError(t, err)
-	prog, err := handler.CompileRoute(doc, nil)
+	prog, err := structmode.CompileRoute(doc, nil)
 	require.NoError(t, err)
 	cfg.Router = handlertest.To(cluster.Target{Route: "r", Mode: spec.ModeStruct, Program: prog, Address: handlertest.Backend(t, h)})
 	_, cc := handlertest.Start(t, cfg)
@@ -99,20 +100,20 @@ func protobufFilter(ctx context.Context, m *wrapperspb.StringValue) (*wrapperspb
 }
 
 // filters returns the filter above for one direction of a method, with types of either generator.
-func filters(t testing.TB, method string) map[string]handler.MethodFilter {
+func filters(t testing.TB, method string) map[string]structmode.MethodFilter {
 	t.Helper()
-	all := map[string]handler.MethodFilter{}
-	add := func(name string, f handler.MethodFilter, err error) {
+	all := map[string]structmode.MethodFilter{}
+	add := func(name string, f structmode.MethodFilter, err error) {
 		require.NoError(t, err)
 		all[name] = f
 	}
-	f, err := handler.NewFilter(method, handler.Filter[echo.Request, echo.Reply]{Request: kitexFilter})
+	f, err := structmode.NewFilter(method, structmode.Filter[echo.Request, echo.Reply]{Request: kitexFilter})
 	add("kitex request", f, err)
-	f, err = handler.NewFilter(method, handler.Filter[echo.Request, echo.Reply]{Response: kitexReplyFilter})
+	f, err = structmode.NewFilter(method, structmode.Filter[echo.Request, echo.Reply]{Response: kitexReplyFilter})
 	add("kitex response", f, err)
-	f, err = handler.NewFilter(method, handler.Filter[wrapperspb.StringValue, wrapperspb.StringValue]{Request: protobufFilter})
+	f, err = structmode.NewFilter(method, structmode.Filter[wrapperspb.StringValue, wrapperspb.StringValue]{Request: protobufFilter})
 	add("protobuf request", f, err)
-	f, err = handler.NewFilter(method, handler.Filter[wrapperspb.StringValue, wrapperspb.StringValue]{Response: protobufFilter})
+	f, err = structmode.NewFilter(method, structmode.Filter[wrapperspb.StringValue, wrapperspb.StringValue]{Response: protobufFilter})
 	add("protobuf response", f, err)
 	return all
 }
@@ -122,7 +123,7 @@ func TestFilter_DecidesAboutEachMessageOfItsMethod(t *testing.T) {
 	for name, f := range filters(t, method) {
 		t.Run(name, func(t *testing.T) {
 			var logged testlog.Buffer
-			cc := startFiltered(t, handlertest.Echo, handler.Config{Filters: []handler.MethodFilter{f}, Log: logged.Logger()})
+			cc := startFiltered(t, handlertest.Echo, handler.Config{Filters: []structmode.MethodFilter{f}, Log: logged.Logger()})
 			stream, err := handlertest.Open(t.Context(), cc, method)
 			require.NoError(t, err)
 			for _, m := range []string{"same", "change", "drop", "empty", "same again"} {
@@ -175,7 +176,7 @@ func TestFilter_DecidesAboutEachMessageOfItsMethod(t *testing.T) {
 
 func TestFilter_StatusMayBeWrapped(t *testing.T) {
 	f := filters(t, "/echo.Echo/Say")["kitex request"]
-	cc := startFiltered(t, handlertest.Echo, handler.Config{Filters: []handler.MethodFilter{f}})
+	cc := startFiltered(t, handlertest.Echo, handler.Config{Filters: []structmode.MethodFilter{f}})
 	var trailer metadata.MD
 	_, err := handlertest.Unary(t.Context(), cc, "/echo.Echo/Say", request("wrapped status"), grpc.Trailer(&trailer))
 	require.Equal(t, codes.ResourceExhausted, status.Convert(err).Code(), err)
@@ -184,7 +185,7 @@ func TestFilter_StatusMayBeWrapped(t *testing.T) {
 
 func TestFilter_OfAnotherMethodLeavesMessagesAlone(t *testing.T) {
 	f := filters(t, "/echo.Echo/Say")["kitex request"]
-	cc := startFiltered(t, handlertest.Echo, handler.Config{Filters: []handler.MethodFilter{f}})
+	cc := startFiltered(t, handlertest.Echo, handler.Config{Filters: []structmode.MethodFilter{f}})
 	for _, in := range [][]byte{request("panic"), {0xff}} {
 		out, err := handlertest.Unary(t.Context(), cc, "/echo.Echo/Chat", in)
 		require.NoError(t, err)
@@ -194,7 +195,7 @@ func TestFilter_OfAnotherMethodLeavesMessagesAlone(t *testing.T) {
 
 func TestFilter_RefusesWhatItsTypeCannotRead(t *testing.T) {
 	for name, f := range filters(t, "/echo.Echo/Chat") {
-		cc := startFiltered(t, handlertest.Echo, handler.Config{Filters: []handler.MethodFilter{f}})
+		cc := startFiltered(t, handlertest.Echo, handler.Config{Filters: []structmode.MethodFilter{f}})
 		for _, bad := range []string{"\xff", "\x0a\x05x", "\x0a"} {
 			var trailer metadata.MD
 			_, err := handlertest.Unary(t.Context(), cc, "/echo.Echo/Chat", []byte(bad), grpc.Trailer(&trailer))
@@ -206,9 +207,9 @@ func TestFilter_RefusesWhatItsTypeCannotRead(t *testing.T) {
 
 func TestFilter_DropOfTheOnlyMessageEndsTheCall(t *testing.T) {
 	for _, way := range []string{"request", "response"} {
-		f, err := handler.NewFilter("/shop.Shop/Say", handler.Filter[wrapperspb.StringValue, wrapperspb.StringValue]{Request: protobufFilter})
+		f, err := structmode.NewFilter("/shop.Shop/Say", structmode.Filter[wrapperspb.StringValue, wrapperspb.StringValue]{Request: protobufFilter})
 		if way == "response" {
-			f, err = handler.NewFilter("/shop.Shop/Say", handler.Filter[wrapperspb.StringValue, wrapperspb.StringValue]{Response: protobufFilter})
+			f, err = structmode.NewFilter("/shop.Shop/Say", structmode.Filter[wrapperspb.StringValue, wrapperspb.StringValue]{Response: protobufFilter})
 		}
 		require.NoError(t, err)
 		_, cc := startShop(t, "", handlertest.Echo, f)
@@ -221,7 +222,7 @@ func TestFilter_DropOfTheOnlyMessageEndsTheCall(t *testing.T) {
 }
 
 func TestFilter_SeesWhatRulesMadeOfAMessage(t *testing.T) {
-	f, err := handler.NewFilter("/shop.Shop/Say", handler.Filter[wrapperspb.StringValue, wrapperspb.StringValue]{
+	f, err := structmode.NewFilter("/shop.Shop/Say", structmode.Filter[wrapperspb.StringValue, wrapperspb.StringValue]{
 		Request: func(_ context.Context, m *wrapperspb.StringValue) (*wrapperspb.StringValue, error) {
 			m.Value += " and a filter"
 			return m, nil
@@ -235,7 +236,7 @@ func TestFilter_SeesWhatRulesMadeOfAMessage(t *testing.T) {
 }
 
 func TestFilter_HasTheContextOfTheCall(t *testing.T) {
-	f, err := handler.NewFilter("/echo.Echo/Say", handler.Filter[echo.Request, echo.Reply]{
+	f, err := structmode.NewFilter("/echo.Echo/Say", structmode.Filter[echo.Request, echo.Reply]{
 		Request: func(ctx context.Context, m *echo.Request) (*echo.Request, error) {
 			md, _ := kmetadata.FromIncomingContext(ctx)
 			_, deadline := ctx.Deadline()
@@ -244,7 +245,7 @@ func TestFilter_HasTheContextOfTheCall(t *testing.T) {
 		},
 	})
 	require.NoError(t, err)
-	cc := startFiltered(t, handlertest.Echo, handler.Config{Filters: []handler.MethodFilter{f}})
+	cc := startFiltered(t, handlertest.Echo, handler.Config{Filters: []structmode.MethodFilter{f}})
 	ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(t.Context(), "x-tenant", "acme"), patience)
 	defer cancel()
 	out, err := handlertest.Unary(ctx, cc, "/echo.Echo/Say", request("x"))
@@ -256,7 +257,7 @@ func TestFilter_HasTheContextOfTheCall(t *testing.T) {
 func TestFilter_MessagesAreItsOwn(t *testing.T) {
 	var mu sync.Mutex
 	var kept []*echo.Request
-	f, err := handler.NewFilter("/echo.Echo/Chat", handler.Filter[echo.Request, echo.Reply]{
+	f, err := structmode.NewFilter("/echo.Echo/Chat", structmode.Filter[echo.Request, echo.Reply]{
 		Request: func(_ context.Context, m *echo.Request) (*echo.Request, error) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -268,7 +269,7 @@ func TestFilter_MessagesAreItsOwn(t *testing.T) {
 		},
 	})
 	require.NoError(t, err)
-	cc := startFiltered(t, handlertest.Echo, handler.Config{Filters: []handler.MethodFilter{f}})
+	cc := startFiltered(t, handlertest.Echo, handler.Config{Filters: []structmode.MethodFilter{f}})
 	stream, err := handlertest.Open(t.Context(), cc, "/echo.Echo/Chat")
 	require.NoError(t, err)
 	for i := range 20 {
@@ -291,11 +292,11 @@ func TestFilter_MessagesAreItsOwn(t *testing.T) {
 
 func TestNewFilter_RefusesTypesThatWereNotGenerated(t *testing.T) {
 	type own struct{ A int }
-	_, err := handler.NewFilter("/a.B/C", handler.Filter[own, echo.Reply]{
+	_, err := structmode.NewFilter("/a.B/C", structmode.Filter[own, echo.Reply]{
 		Request: func(_ context.Context, m *own) (*own, error) { return m, nil },
 	})
 	require.ErrorContains(t, err, "filter of /a.B/C: handler_test.own, want a type that Kitex or protoc-gen-go generated")
-	_, err = handler.NewFilter("/a.B/C", handler.Filter[own, echo.Reply]{})
+	_, err = structmode.NewFilter("/a.B/C", structmode.Filter[own, echo.Reply]{})
 	require.Error(t, err, "though no function needs it")
 }
 
@@ -334,33 +335,33 @@ func TestNewFilter_RefusesTypesThatForgetFields(t *testing.T) {
 		t.Helper()
 		require.EqualError(t, err, "filter of /s.S/M: "+name+", "+want)
 	}
-	_, err := handler.NewFilter("/s.S/M", handler.Filter[v1.HealthCheckRequest, echo.Reply]{Request: passAll[v1.HealthCheckRequest]})
+	_, err := structmode.NewFilter("/s.S/M", structmode.Filter[v1.HealthCheckRequest, echo.Reply]{Request: passAll[v1.HealthCheckRequest]})
 	refuses("v1.HealthCheckRequest", err)
-	_, err = handler.NewFilter("/s.S/M", handler.Filter[keeping[*lossy], echo.Reply]{})
+	_, err = structmode.NewFilter("/s.S/M", structmode.Filter[keeping[*lossy], echo.Reply]{})
 	refuses("handler_test.lossy", err)
-	_, err = handler.NewFilter("/s.S/M", handler.Filter[echo.Request, keeping[[]*lossy]]{})
+	_, err = structmode.NewFilter("/s.S/M", structmode.Filter[echo.Request, keeping[[]*lossy]]{})
 	refuses("handler_test.lossy", err)
-	_, err = handler.NewFilter("/s.S/M", handler.Filter[keeping[map[string]*keeping[*lossy]], echo.Reply]{})
+	_, err = structmode.NewFilter("/s.S/M", structmode.Filter[keeping[map[string]*keeping[*lossy]], echo.Reply]{})
 	refuses("handler_test.lossy", err)
-	_, err = handler.NewFilter("/s.S/M", handler.Filter[keeping[*choosing], echo.Reply]{})
+	_, err = structmode.NewFilter("/s.S/M", structmode.Filter[keeping[*choosing], echo.Reply]{})
 	refuses("handler_test.lossy", err)
-	_, err = handler.NewFilter("/s.S/M", handler.Filter[keeping[map[string][]byte], keeping[*keeping[string]]]{})
+	_, err = structmode.NewFilter("/s.S/M", structmode.Filter[keeping[map[string][]byte], keeping[*keeping[string]]]{})
 	require.NoError(t, err)
 }
 
 func passAll[T any](_ context.Context, m *T) (*T, error) { return m, nil }
 
 func TestNewFilter_ChecksBothTypesAndTheMethod(t *testing.T) {
-	_, err := handler.NewFilter("/s.S/M", handler.Filter[int, echo.Reply]{Response: passAll[echo.Reply]})
+	_, err := structmode.NewFilter("/s.S/M", structmode.Filter[int, echo.Reply]{Response: passAll[echo.Reply]})
 	require.EqualError(t, err, "filter of /s.S/M: int, want a type that Kitex or protoc-gen-go generated")
-	_, err = handler.NewFilter("s.S/M", handler.Filter[echo.Request, echo.Reply]{})
+	_, err = structmode.NewFilter("s.S/M", structmode.Filter[echo.Request, echo.Reply]{})
 	require.EqualError(t, err, `filter of s.S/M: method: "s.S/M", want /pkg.Service/Method`)
 }
 
 func TestFilter_PassesEmptyMessages(t *testing.T) {
-	f, err := handler.NewFilter("/echo.Echo/Chat", handler.Filter[echo.Request, echo.Reply]{Request: passAll[echo.Request], Response: passAll[echo.Reply]})
+	f, err := structmode.NewFilter("/echo.Echo/Chat", structmode.Filter[echo.Request, echo.Reply]{Request: passAll[echo.Request], Response: passAll[echo.Reply]})
 	require.NoError(t, err)
-	cc := startFiltered(t, handlertest.Echo, handler.Config{Filters: []handler.MethodFilter{f}})
+	cc := startFiltered(t, handlertest.Echo, handler.Config{Filters: []structmode.MethodFilter{f}})
 	stream, err := handlertest.Open(t.Context(), cc, "/echo.Echo/Chat")
 	require.NoError(t, err)
 	for _, m := range [][]byte{{}, request("x"), {}} {
@@ -373,7 +374,7 @@ func TestFilter_PassesEmptyMessages(t *testing.T) {
 
 func TestFilter_ContextHasTheTimeoutOfTheRoute(t *testing.T) {
 	deadlines := make(chan bool, 1)
-	f, err := handler.NewFilter("/echo.Echo/Say", handler.Filter[echo.Request, echo.Reply]{
+	f, err := structmode.NewFilter("/echo.Echo/Say", structmode.Filter[echo.Request, echo.Reply]{
 		Request: func(ctx context.Context, m *echo.Request) (*echo.Request, error) {
 			_, ok := ctx.Deadline()
 			deadlines <- ok
@@ -383,9 +384,9 @@ func TestFilter_ContextHasTheTimeoutOfTheRoute(t *testing.T) {
 	require.NoError(t, err)
 	doc, err := spec.ParseRoute([]byte(`{name: r, mode: struct, match: [{method: "*"}], backends: [{endpoints: [{address: "h:1"}]}]}`))
 	require.NoError(t, err)
-	prog, err := handler.CompileRoute(doc, nil)
+	prog, err := structmode.CompileRoute(doc, nil)
 	require.NoError(t, err)
-	_, cc := handlertest.Start(t, handler.Config{Filters: []handler.MethodFilter{f}, Router: handlertest.To(cluster.Target{
+	_, cc := handlertest.Start(t, handler.Config{Filters: []structmode.MethodFilter{f}, Router: handlertest.To(cluster.Target{
 		Route: "r", Mode: spec.ModeStruct, Program: prog, Address: handlertest.Backend(t, handlertest.Echo), Timeout: time.Minute,
 	})})
 	_, err = handlertest.Unary(context.Background(), cc, "/echo.Echo/Say", request("x"))

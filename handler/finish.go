@@ -45,7 +45,7 @@ func (c *call) brokenError(err error) *local.Error {
 	var conn grpc.ConnectionError
 	switch {
 	case errors.Is(c.ctxErr(), context.DeadlineExceeded), c.current.late.Load():
-		return errTimeout
+		return local.ErrTimeout
 	case c.ctxErr() != nil, errors.As(err, new(frame.WriteError)):
 		return local.Errorf(codes.Canceled, local.ReasonCanceled, "canceled by the client") // which hears it no more
 	case errors.As(err, &conn):
@@ -69,7 +69,7 @@ func (c *call) endWithUpstream(up *pool.Stream) {
 			e := resetError(code)
 			switch {
 			case code == http2.ErrCodeCancel && nearlyExpired(c.ctx):
-				e = errTimeout // the endpoint gave up for the same deadline
+				e = local.ErrTimeout // the endpoint gave up for the same deadline
 			case code == http2.ErrCodeRefusedStream && expired(c.ctx):
 				e = errNoStream
 			}
@@ -143,7 +143,7 @@ func (c *call) handBack(code codes.Code, reason local.Reason) {
 // more when nothing runs for the call. It may be called more than once.
 func (c *call) leave() {
 	if e := c.entrance; e != nil {
-		if c.struc != nil && !c.struc.work.over() {
+		if c.struc != nil && !c.struc.Over() {
 			return
 		}
 		c.entrance = nil

@@ -79,7 +79,7 @@ func (c *call) observeEnd() {
 	r.ResponseMessages, r.ResponseBytes = c.response.Messages, c.response.Bytes
 	r.Attempts = c.attempts()
 	if c.struc != nil {
-		r.Struct = c.struc.stats()
+		r.Struct = c.struc.Stats()
 	}
 	c.endMu.Lock() // for those who come too late to end the call
 	r.Code, r.Reason, r.Limit = c.code, c.reason, c.limit

@@ -25,8 +25,7 @@ import (
 
 	"github.com/framegate/framegate/handler/budget"
 	"github.com/framegate/framegate/handler/local"
-	"github.com/framegate/framegate/handler/structmode/reflection"
-	"github.com/framegate/framegate/handler/structmode/rule"
+	"github.com/framegate/framegate/handler/structmode"
 	"github.com/framegate/framegate/handler/tap"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/pool/policy"
@@ -58,13 +57,13 @@ type Config struct {
 	Pool            Opener
 	PoolOf          func(*policy.Policy) Opener // of backends with a policy of their own; nil means that Pool serves them too
 	Log             *slog.Logger
-	MaxMessageBytes int64          // of one message's payload, in struct mode also of the decoded one; 0 means no limit
-	MaxHops         int            // framegates that a call may have passed; 0 sends no via and counts none
-	MaxDecodedBytes int64          // of all messages that are decoded or held whole; 0 means no bound
-	MaxCalls        map[string]int // under way, by listener; 0 or no entry means no bound
-	Observers       []Observer     // hear of every call; at most 4
-	Taps            *tap.Hub       // who watches messages; nil for nobody
-	Filters         []MethodFilter // of methods on routes in struct mode; of several for one method the last counts
+	MaxMessageBytes int64                     // of one message's payload, in struct mode also of the decoded one; 0 means no limit
+	MaxHops         int                       // framegates that a call may have passed; 0 sends no via and counts none
+	MaxDecodedBytes int64                     // of all messages that are decoded or held whole; 0 means no bound
+	MaxCalls        map[string]int            // under way, by listener; 0 or no entry means no bound
+	Observers       []Observer                // hear of every call; at most 4
+	Taps            *tap.Hub                  // who watches messages; nil for nobody
+	Filters         []structmode.MethodFilter // of methods on routes in struct mode; of several for one method the last counts
 }
 
 // Proxy forwards calls. It is safe for concurrent use.
@@ -79,10 +78,8 @@ type Proxy struct {
 	maxHops         int
 	observers       atomic.Pointer[[]Observer]
 	taps            *tap.Hub
-	filters         map[string]MethodFilter
-	structures      structures
-	budget          *budget.Budget                   // nil for no bound
-	reflections     *reflection.Cache[*rule.Program] // rules for schemas that endpoints gave
+	structs         *structmode.Mode
+	budget          *budget.Budget // nil for no bound
 	calls           calls
 
 	entrancesMu sync.Mutex // guards what follows
@@ -94,16 +91,13 @@ type Proxy struct {
 func New(cfg Config) *Proxy {
 	p := &Proxy{
 		router: cfg.Router, pool: cfg.Pool, poolOf: cfg.PoolOf, log: cfg.Log, maxHops: cfg.MaxHops, taps: cfg.Taps,
-		filters: make(map[string]MethodFilter, len(cfg.Filters)), reflections: reflection.NewCache[*rule.Program](reflection.CacheConfig{}),
 		ready: cfg.Ready, maxCalls: cfg.MaxCalls, entrances: map[string]*entrance{},
 	}
 	p.wasReady.Store(cfg.Ready == nil)
 	if cfg.MaxDecodedBytes > 0 {
 		p.budget = budget.New(cfg.MaxDecodedBytes)
 	}
-	for _, f := range cfg.Filters {
-		p.filters[f.method] = f
-	}
+	p.structs = structmode.New(structmode.Config{Filters: cfg.Filters, Budget: p.budget, MaxBytes: p.maxMessageBytes.Load, Log: cfg.Log, Open: p.openOf})
 	p.SetObservers(cfg.Observers)
 	p.SetMaxMessageBytes(cfg.MaxMessageBytes)
 	return p
@@ -178,7 +172,7 @@ func (p *Proxy) serve(e *entrance, down serverStream) {
 	p.calls.add(c)
 	defer p.calls.remove(c)
 	if target.Mode == spec.ModeStruct {
-		defer c.freeRoom()
+		defer func() { c.struc.Close() }()
 		if md == nil {
 			md = metadata.MD{}
 		}
@@ -207,11 +201,11 @@ func (p *Proxy) serve(e *entrance, down serverStream) {
 	p.addVia(md)
 	c.keep()
 	if c.struc != nil {
-		c.struc.acceptKnown(md)
+		c.struc.AcceptKnown(md)
 	}
 	if c.taps = p.taps.Watch(down.s.Method()); c.taps != nil {
 		c.tapped = &tap.Call{
-			Target: *target, Method: down.s.Method(), Peer: peerOf(down.tr), Subtype: down.s.ContentSubtype(), Metadata: metadataOf(md),
+			Target: *target, Method: down.s.Method(), Peer: peerOf(down.tr), Subtype: down.s.ContentSubtype(), Metadata: structmode.MetadataOf(md),
 		}
 	}
 	c.run()
@@ -245,6 +239,11 @@ func (p *Proxy) openerOf(t *cluster.Target) Opener {
 	return p.pool
 }
 
+// openOf opens a stream to an endpoint of a call's backend for something else than the call.
+func (p *Proxy) openOf(ctx context.Context, t *cluster.Target, address string, hdr *grpc.CallHdr) (*pool.Stream, error) {
+	return p.openerOf(t).Open(ctx, address, hdr, pool.OpenOptions{})
+}
+
 // Decoding returns what messages take of Config.MaxDecodedBytes; nothing without a bound.
 func (p *Proxy) Decoding() budget.Stats {
 	if p.budget == nil {
@@ -254,7 +253,7 @@ func (p *Proxy) Decoding() budget.Stats {
 }
 
 // Close ends what the proxy does beside calls. Calls of routes whose schema is asked from endpoints fail from now on.
-func (p *Proxy) Close() { p.reflections.Close() }
+func (p *Proxy) Close() { p.structs.Close() }
 
 // EndCalls ends every call under way with UNAVAILABLE "draining". Whoever accepts calls has stopped to do so.
 func (p *Proxy) EndCalls() { p.calls.each(func(c *call) { c.abort(errDraining) }) }

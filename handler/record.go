@@ -9,6 +9,7 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 
 	"github.com/framegate/framegate/handler/local"
+	"github.com/framegate/framegate/handler/structmode"
 	"github.com/framegate/framegate/resolver/cluster"
 )
 
@@ -39,7 +40,7 @@ type Record struct {
 	RequestMessages, RequestBytes   int64
 	ResponseMessages, ResponseBytes int64
 
-	Struct *StructStats // of a call in struct mode; nil otherwise
+	Struct *structmode.Stats // of a call in struct mode; nil otherwise
 
 	md        metadata.MD // of the request
 	authority string

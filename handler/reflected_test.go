@@ -16,6 +16,7 @@ import (
 
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/handlertest"
+	"github.com/framegate/framegate/handler/structmode"
 	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/spec"
 )
@@ -37,7 +38,7 @@ func TestStruct_AsksTheEndpointForItsSchema(t *testing.T) {
 	doc, err := spec.ParseRoute([]byte(`{name: r, mode: struct, schema: {reflection: true}, match: [{method: "*"}], backends: [{endpoints: [{address: "h:1"}]}],
 struct: {rules: [{on: request, method: /grpc.testing.TestService/UnaryCall, when: 'message.response_size == 7', action: reject}, {on: request, method: /other.Service/*, when: 'message.x == 1', action: drop}]}}`))
 	require.NoError(t, err)
-	prog, err := handler.CompileRoute(doc, nil)
+	prog, err := structmode.CompileRoute(doc, nil)
 	require.NoError(t, err)
 	_, cc := handlertest.Start(t, handler.Config{Router: handlertest.To(cluster.Target{Route: "r", Mode: spec.ModeStruct, Program: prog, Address: ln.Addr().String()})})
 	refused, err := proto.Marshal(&testgrpc.SimpleRequest{ResponseSize: 7})

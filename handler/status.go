@@ -40,7 +40,6 @@ var (
 	errDraining = local.Errorf(codes.Unavailable, local.ReasonDraining, "the server is shutting down")
 	errNotReady = local.Errorf(codes.Unavailable, local.ReasonNotReady, "the server has just started and does not know its routes yet")
 	errPanic    = local.Errorf(codes.Internal, local.ReasonInternal, "internal error")
-	errTimeout  = local.Errorf(codes.DeadlineExceeded, local.ReasonTimeout, "deadline exceeded")
 
 	errOverloaded   = &local.Error{Code: codes.ResourceExhausted, Reason: local.ReasonOverloaded, Message: "the listener has as many calls as it takes", Pushback: local.OverloadedHint, Limit: "max_calls"}
 	errIdle         = local.Errorf(codes.DeadlineExceeded, local.ReasonIdleTimeout, "no message for as long as the route allows")
@@ -81,11 +80,6 @@ func errBadPath(path string) *local.Error {
 	return local.Errorf(codes.InvalidArgument, local.ReasonBadRequest, "path %q, want /pkg.Service/Method with names of letters, digits and _ - $", local.Printable(path))
 }
 
-// errNoMethod is the local error of a call in struct mode whose method is not in the schema.
-func errNoMethod(t *cluster.Target, method string) *local.Error {
-	return local.Errorf(codes.Unimplemented, local.ReasonDecodeFailed, "the schema of route %s has no method %s", t.Route, local.Printable(method))
-}
-
 // errClientBroke is the local error of a call whose request cannot be read to its end.
 func errClientBroke(err error) *local.Error {
 	return local.Errorf(codes.Canceled, local.ReasonCanceled, "the client's stream broke: %v", err)
@@ -95,10 +89,8 @@ func errClientBroke(err error) *local.Error {
 func openError(ctx context.Context, err error) *local.Error {
 	var header *pool.HeaderError
 	switch {
-	case expired(ctx):
-		return errTimeout
 	case ctx.Err() != nil:
-		return local.Errorf(codes.Canceled, local.ReasonCanceled, "canceled") // nobody hears it
+		return local.ContextError(ctx)
 	case errors.As(err, &header):
 		return local.Errorf(codes.ResourceExhausted, local.ReasonHeadersTooLarge, "%v", err)
 	case errors.As(err, new(*pool.FullError)):

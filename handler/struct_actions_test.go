@@ -26,6 +26,7 @@ import (
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/handlertest"
 	"github.com/framegate/framegate/handler/local"
+	"github.com/framegate/framegate/handler/structmode"
 	"github.com/framegate/framegate/resolver"
 	"github.com/framegate/framegate/resolver/filesource"
 	"github.com/framegate/framegate/resolver/schema"
@@ -284,14 +285,14 @@ message Order {
 service Shop { rpc Say(Order) returns (Order); }`
 
 // startRoutes runs a Proxy with a routes file, whose routes may name the schema file order.proto.
-func startRoutes(t testing.TB, source, routes string, filters ...handler.MethodFilter) (*handler.Proxy, *grpc.ClientConn) {
+func startRoutes(t testing.TB, source, routes string, filters ...structmode.MethodFilter) (*handler.Proxy, *grpc.ClientConn) {
 	t.Helper()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "routes.yaml")
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "order.proto"), []byte(source), 0o600))
 	require.NoError(t, os.WriteFile(path, []byte(routes), 0o600))
 	r := resolver.New()
-	_, err := filesource.Open(t.Context(), path, r, handler.CompileRoute, slog.New(slog.DiscardHandler))
+	_, err := filesource.Open(t.Context(), path, r, structmode.CompileRoute, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	return handlertest.Start(t, handler.Config{Router: r, Filters: filters})
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/budget"
 	"github.com/framegate/framegate/handler/handlertest"
+	"github.com/framegate/framegate/handler/structmode"
 	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/spec"
 	"github.com/framegate/framegate/test/race"
@@ -28,7 +29,7 @@ import (
 
 // holder is a filter of /shop.Shop/Say that keeps messages, and all that they take, until it is released.
 type holder struct {
-	filter  handler.MethodFilter
+	filter  structmode.MethodFilter
 	holding chan struct{} // a message has come
 	release chan struct{}
 }
@@ -37,7 +38,7 @@ func newHolder(t testing.TB) *holder {
 	t.Helper()
 	h := &holder{holding: make(chan struct{}, 100), release: make(chan struct{})}
 	var err error
-	h.filter, err = handler.NewFilter("/shop.Shop/Say", handler.Filter[wrapperspb.StringValue, wrapperspb.StringValue]{
+	h.filter, err = structmode.NewFilter("/shop.Shop/Say", structmode.Filter[wrapperspb.StringValue, wrapperspb.StringValue]{
 		Request: func(_ context.Context, m *wrapperspb.StringValue) (*wrapperspb.StringValue, error) {
 			h.holding <- struct{}{}
 			<-h.release
@@ -94,7 +95,7 @@ func TestStruct_MessagesThatFindNoRoomWait(t *testing.T) {
 				t.Parallel()
 				ended, cfg := observed()
 				hold := newHolder(t)
-				cfg.MaxDecodedBytes, cfg.Filters = budget.MinBytes, []handler.MethodFilter{hold.filter}
+				cfg.MaxDecodedBytes, cfg.Filters = budget.MinBytes, []structmode.MethodFilter{hold.filter}
 				shop := startRawShop(t, bothWays, cfg)
 				blocker, _, _ := shop.open(t, say())
 				blocker.Send(testbed.Frame(order(t, shop.schema, map[string]any{"name": "large", "card": strings.Repeat("x", 1<<20)})))
@@ -172,7 +173,7 @@ func TestStruct_CallIsCountedUntilItsWorkHasEnded(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ended, cfg := observed()
 			hold := newHolder(t)
-			cfg.MaxDecodedBytes, cfg.Filters, cfg.MaxCalls = budget.MinBytes, []handler.MethodFilter{hold.filter}, map[string]int{handlertest.Listener: 1}
+			cfg.MaxDecodedBytes, cfg.Filters, cfg.MaxCalls = budget.MinBytes, []structmode.MethodFilter{hold.filter}, map[string]int{handlertest.Listener: 1}
 			shop := startRawShop(t, bothWays, cfg)
 			cs, ss, _ := shop.open(t, say())
 			cs.Send(testbed.Frame(order(t, shop.schema, map[string]any{"name": "a"})))
@@ -197,7 +198,7 @@ func TestStruct_CallIsCountedUntilItsWorkHasEnded(t *testing.T) {
 func TestStruct_CallThatEndsWaitsNoLonger(t *testing.T) {
 	ended, cfg := observed()
 	hold := newHolder(t)
-	cfg.MaxDecodedBytes, cfg.Filters = budget.MinBytes, []handler.MethodFilter{hold.filter}
+	cfg.MaxDecodedBytes, cfg.Filters = budget.MinBytes, []structmode.MethodFilter{hold.filter}
 	shop := startRawShop(t, bothWays, cfg)
 	blocker, _, _ := shop.open(t, say())
 	large := testbed.Frame(order(t, shop.schema, map[string]any{"name": "large", "card": strings.Repeat("x", 1<<20)}))
@@ -225,7 +226,7 @@ func TestStruct_CallsThatHoldRequestAndAnswerGoOn(t *testing.T) {
 	calls := race.Choose(12, 8)
 	_, cfg := observed()
 	cfg.MaxDecodedBytes = budget.MinBytes
-	prog, err := handler.CompileRoute(parseRoute(t, bothWays), orders(t))
+	prog, err := structmode.CompileRoute(parseRoute(t, bothWays), orders(t))
 	require.NoError(t, err)
 	cfg.Router = handlertest.To(cluster.Target{Route: "r", Mode: spec.ModeStruct, Program: prog, Address: handlertest.Backend(t, handlertest.Echo)})
 	p, cc := handlertest.Start(t, cfg)

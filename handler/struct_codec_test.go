@@ -16,6 +16,7 @@ import (
 
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/handlertest"
+	"github.com/framegate/framegate/handler/structmode"
 	"github.com/framegate/framegate/handler/structmode/compress"
 	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/schema"
@@ -37,7 +38,7 @@ func startRawShop(t testing.TB, rules string, cfg handler.Config) rawShop {
 	handler.RegisterEncodings(nil)
 	server := testbed.NewH2Server(t)
 	s, doc := orders(t), parseRoute(t, rules)
-	prog, err := handler.CompileRoute(doc, s)
+	prog, err := structmode.CompileRoute(doc, s)
 	require.NoError(t, err)
 	target := cluster.Target{Route: "r", Mode: spec.ModeStruct, Program: prog, Address: server.Addr, Timeout: doc.Timeout}
 	cfg.Router = handlertest.To(target)

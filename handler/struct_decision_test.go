@@ -12,6 +12,7 @@ import (
 
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/handlertest"
+	"github.com/framegate/framegate/handler/structmode"
 	"github.com/framegate/framegate/test/testbed"
 )
 
@@ -55,7 +56,7 @@ func TestStruct_FirstMessageThatIsForwardedDecides(t *testing.T) {
 					sent = append(sent, order(t, s, m))
 				}
 			}
-			filter, err := handler.NewFilter("/shop.Shop/Chat", handler.Filter[wrapperspb.StringValue, wrapperspb.StringValue]{
+			filter, err := structmode.NewFilter("/shop.Shop/Chat", structmode.Filter[wrapperspb.StringValue, wrapperspb.StringValue]{
 				Request: func(_ context.Context, m *wrapperspb.StringValue) (*wrapperspb.StringValue, error) {
 					if m.Value == "f" { // the name
 						return nil, nil

@@ -18,6 +18,7 @@ import (
 
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/handlertest"
+	"github.com/framegate/framegate/handler/structmode"
 	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/schema"
 	"github.com/framegate/framegate/resolver/spec"
@@ -62,13 +63,13 @@ func order(t testing.TB, s *schema.Schema, fields map[string]any) []byte {
 }
 
 // startShop runs a Proxy for a route in struct mode with those rules, in front of h.
-func startShop(t testing.TB, rules string, h func(grpc.ServerStream) error, filters ...handler.MethodFilter) (*schema.Schema, *grpc.ClientConn) {
+func startShop(t testing.TB, rules string, h func(grpc.ServerStream) error, filters ...structmode.MethodFilter) (*schema.Schema, *grpc.ClientConn) {
 	t.Helper()
 	s := orders(t)
 	doc, err := spec.ParseRoute([]byte("name: r\nmode: struct\nschema: {name: shop}\nmatch: [{method: /shop.Shop/*}]\n" +
 		"backends: [{name: main, endpoints: [{address: \"h:1\"}]}, {name: gold, weight: 0, endpoints: [{address: \"h:2\"}]}]\n" + rules))
 	require.NoError(t, err)
-	prog, err := handler.CompileRoute(doc, s)
+	prog, err := structmode.CompileRoute(doc, s)
 	require.NoError(t, err)
 	target := cluster.Target{Route: "r", Mode: spec.ModeStruct, Program: prog, Address: handlertest.Backend(t, h)}
 	_, cc := handlertest.Start(t, handler.Config{Router: handlertest.To(target), Filters: filters})

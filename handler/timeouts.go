@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/framegate/framegate/handler/frame"
+	"github.com/framegate/framegate/handler/local"
 )
 
 // bound puts the times of the call's route in force: it sets c.ctx. The caller calls the returned function when the call
@@ -23,7 +24,7 @@ func (c *call) bound() (stop func()) {
 		ctx, cancel := context.WithTimeout(c.ctx, t.Timeout)
 		unhook := context.AfterFunc(ctx, func() {
 			if expired(ctx) {
-				c.abort(errTimeout)
+				c.abort(local.ErrTimeout)
 			}
 		})
 		c.ctx = ctx

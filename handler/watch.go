@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/framegate/framegate/handler/local"
+	"github.com/framegate/framegate/handler/structmode"
 	"github.com/framegate/framegate/handler/structmode/compress"
 	"github.com/framegate/framegate/handler/structmode/rule"
 	"github.com/framegate/framegate/handler/tap"
@@ -124,22 +125,13 @@ func (w *Watcher) Show(ctx context.Context, m tap.Message) (Shown, bool) {
 
 // rulesOf returns the rules of the call's route, nil without a schema.
 func (w *Watcher) rulesOf(ctx context.Context, c *tap.Call) (*rule.Program, error) {
-	prog, ok := c.Target.Program.(*program)
-	if !ok {
-		return nil, nil
-	}
 	target := c.Target
-	rules, e := w.proxy.rulesOf(ctx, prog, &target, c.Method)
-	if e != nil {
-		return nil, e
-	}
-	return rules, nil
+	return w.proxy.structs.Rules(ctx, &target, c.Method)
 }
 
 // mayShowBytes reports whether no rule hides anything of the messages of the call's route.
 func (w *Watcher) mayShowBytes(m tap.Message) bool {
-	prog, ok := m.Call.Target.Program.(*program)
-	return !ok || !prog.redacts
+	return !structmode.Redacts(m.Call.Target.Program)
 }
 
 func decodeShown(m tap.Message, program *rule.Program, rules *rule.Rules) (protoreflect.Message, error) {
@@ -160,11 +152,7 @@ func decodeShown(m tap.Message, program *rule.Program, rules *rule.Rules) (proto
 			return nil, err
 		}
 	}
-	codec, err := messageCodecOf(m.Call.Subtype, program.Types())
-	if err != nil {
-		return nil, err
-	}
-	return codec.decode(plain, rules, nil)
+	return structmode.Decode(plain, m.Call.Subtype, program, rules)
 }
 
 // maxShownBytes bounds a decompressed message.

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/structmode"
 	"github.com/framegate/framegate/resolver/etcdstore"
 	"github.com/framegate/framegate/resolver/schema"
 	"github.com/framegate/framegate/resolver/spec"
@@ -59,8 +59,8 @@ func newStructEtcd(t testing.TB, proxy *testbed.Proxy) structEtcd {
 	return structEtcd{
 		t:       t,
 		cli:     cli,
-		routes:  etcdstore.NewRoutes(cli, "/framegate", handler.CompileRoute),
-		schemas: etcdstore.NewSchemas(cli, "/framegate", handler.CompileRoute),
+		routes:  etcdstore.NewRoutes(cli, "/framegate", structmode.CompileRoute),
+		schemas: etcdstore.NewSchemas(cli, "/framegate", structmode.CompileRoute),
 	}
 }
 

@@ -42,3 +42,6 @@ func LocalError(err error, framing local.Reason, whose string) *local.Error {
 	}
 	return nil
 }
+
+// ErrEnded says that the call has ended, so that nothing is forwarded any more.
+var ErrEnded = errors.New("the call has ended")

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
@@ -105,3 +106,14 @@ func Printable(s string) string {
 
 // ErrNoRoom ends a call for whose messages there is no memory.
 var ErrNoRoom = &Error{codes.ResourceExhausted, ReasonOverloaded, "the messages of other calls take all memory that there is for them", OverloadedHint, "max_decoded_bytes"}
+
+// ErrTimeout ends a call whose deadline has passed.
+var ErrTimeout = Errorf(codes.DeadlineExceeded, ReasonTimeout, "deadline exceeded")
+
+// ContextError is the local error of a call whose context has ended.
+func ContextError(ctx context.Context) *Error {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return ErrTimeout
+	}
+	return Errorf(codes.Canceled, ReasonCanceled, "canceled") // nobody hears it
+}

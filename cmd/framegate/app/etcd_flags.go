@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/structmode"
 	"github.com/framegate/framegate/resolver/etcdclient"
 	"github.com/framegate/framegate/resolver/etcdserver"
 	"github.com/framegate/framegate/resolver/etcdstore"
@@ -90,7 +90,7 @@ func (f *etcdFlags) notFound(route string) error {
 // withRoutes is withEtcd with the routes in etcd.
 func withRoutes(cmd *cobra.Command, f *etcdFlags, out *outputFlag, do func(context.Context, *etcdstore.Routes) error) error {
 	return withEtcd(cmd, f, out, func(ctx context.Context, cli *clientv3.Client) error {
-		return do(ctx, etcdstore.NewRoutes(cli, f.prefix, handler.CompileRoute))
+		return do(ctx, etcdstore.NewRoutes(cli, f.prefix, structmode.CompileRoute))
 	})
 }
 

@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/structmode"
 	"github.com/framegate/framegate/resolver/etcdstore"
 	"github.com/framegate/framegate/resolver/filesource"
 	"github.com/framegate/framegate/resolver/match"
@@ -70,7 +70,7 @@ func checkRules(ctx context.Context, file string, routes []*spec.Route) error {
 	for _, r := range routes {
 		s, err := filesource.LoadSchema(ctx, filepath.Dir(file), r)
 		if err == nil {
-			_, err = handler.CompileRoute(r, s)
+			_, err = structmode.CompileRoute(r, s)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("route %s: %w", r.Name, err))

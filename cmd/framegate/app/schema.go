@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/structmode"
 	"github.com/framegate/framegate/resolver/etcdstore"
 	"github.com/framegate/framegate/resolver/match"
 	"github.com/framegate/framegate/resolver/schema"
@@ -39,7 +39,7 @@ A route in struct mode names one with "schema: {name: NAME}"; a change applies t
 // withSchemas is withEtcd with the schemas in etcd.
 func withSchemas(cmd *cobra.Command, f *etcdFlags, out *outputFlag, do func(context.Context, *etcdstore.Schemas) error) error {
 	return withEtcd(cmd, f, out, func(ctx context.Context, cli *clientv3.Client) error {
-		return do(ctx, etcdstore.NewSchemas(cli, f.prefix, handler.CompileRoute))
+		return do(ctx, etcdstore.NewSchemas(cli, f.prefix, structmode.CompileRoute))
 	})
 }
 

@@ -17,7 +17,7 @@ import (
 
 	"github.com/framegate/framegate/cmd/framegate/gateway"
 	"github.com/framegate/framegate/conf"
-	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/structmode"
 	"github.com/framegate/framegate/idl"
 	"github.com/framegate/framegate/resolver/etcdclient"
 	"github.com/framegate/framegate/resolver/etcdstore"
@@ -158,8 +158,8 @@ func (w *world) startGateway(ctx context.Context, cfg Config) error {
 		return err
 	}
 	w.close = append(w.close, func() { _ = cli.Close() })
-	w.store = etcdstore.NewRoutes(cli, c.Etcd.Prefix, handler.CompileRoute)
-	w.schemas = etcdstore.NewSchemas(cli, c.Etcd.Prefix, handler.CompileRoute)
+	w.store = etcdstore.NewRoutes(cli, c.Etcd.Prefix, structmode.CompileRoute)
+	w.schemas = etcdstore.NewSchemas(cli, c.Etcd.Prefix, structmode.CompileRoute)
 	return nil
 }
 

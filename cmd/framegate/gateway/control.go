@@ -8,7 +8,7 @@ import (
 
 	"github.com/framegate/framegate/admin"
 	"github.com/framegate/framegate/conf"
-	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/structmode"
 	"github.com/framegate/framegate/handler/transserver"
 	"github.com/framegate/framegate/resolver"
 	"github.com/framegate/framegate/resolver/cluster"
@@ -75,7 +75,7 @@ func (g *Gateway) control() admin.Control {
 		if err != nil {
 			return nil, err
 		}
-		return etcdstore.NewRoutes(cli, g.conf().Etcd.Prefix, handler.CompileRoute), nil
+		return etcdstore.NewRoutes(cli, g.conf().Etcd.Prefix, structmode.CompileRoute), nil
 	}
 	var once sync.Once
 	var services *etcdstore.Services // one: it remembers the shortest lease that etcd gives

@@ -22,6 +22,7 @@ import (
 	"github.com/framegate/framegate/conf"
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/budget"
+	"github.com/framegate/framegate/handler/structmode"
 	"github.com/framegate/framegate/handler/tap"
 	"github.com/framegate/framegate/handler/transserver"
 	"github.com/framegate/framegate/pool"
@@ -45,7 +46,7 @@ type Gateway struct {
 	sources   *sources
 	register  *registration // nil when off
 	observers observers
-	filters   []handler.MethodFilter
+	filters   []structmode.MethodFilter
 	lookup    *net.Resolver // nil for net.DefaultResolver
 	taps      *tap.Hub      // nil when off
 
@@ -62,7 +63,7 @@ type Gateway struct {
 type Option func(*Gateway)
 
 // WithFilters adds typed filters for methods on routes in struct mode; see handler.Filter.
-func WithFilters(filters ...handler.MethodFilter) Option {
+func WithFilters(filters ...structmode.MethodFilter) Option {
 	return func(g *Gateway) { g.filters = append(g.filters, filters...) }
 }
 

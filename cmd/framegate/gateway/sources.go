@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/framegate/framegate/conf"
-	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/structmode"
 	"github.com/framegate/framegate/resolver"
 	"github.com/framegate/framegate/resolver/etcdclient"
 	"github.com/framegate/framegate/resolver/etcdserver"
@@ -72,7 +72,7 @@ func (s *sources) start(ctx context.Context, cfg *conf.Config) error {
 	if _, err := client.ClientConfig(); err != nil {
 		return fmt.Errorf("etcd: %w", err)
 	}
-	follow := etcdsource.Config{Client: client, Prefix: cfg.Etcd.Prefix, ServicePrefix: cfg.Etcd.ServicePrefix, KeepOnLoss: cfg.Services.KeepOnLoss, Compile: handler.CompileRoute}
+	follow := etcdsource.Config{Client: client, Prefix: cfg.Etcd.Prefix, ServicePrefix: cfg.Etcd.ServicePrefix, KeepOnLoss: cfg.Services.KeepOnLoss, Compile: structmode.CompileRoute}
 	if !cfg.Etcd.Is(conf.Embedded) { // which keeps its own data
 		follow.Snapshot = cfg.Etcd.Snapshot
 	}
@@ -87,7 +87,7 @@ func (s *sources) loadFile(ctx context.Context, cfg conf.Routes) (*filesource.So
 	if cfg.File == "" {
 		return nil, nil
 	}
-	file, err := filesource.Load(ctx, cfg.File, s.resolver, handler.CompileRoute, s.log)
+	file, err := filesource.Load(ctx, cfg.File, s.resolver, structmode.CompileRoute, s.log)
 	if err != nil {
 		return nil, fmt.Errorf("routes.file: %w", err)
 	}

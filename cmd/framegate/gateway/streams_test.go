@@ -20,7 +20,7 @@ import (
 
 	"github.com/framegate/framegate/cmd/framegate/gateway"
 	"github.com/framegate/framegate/conf"
-	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/structmode"
 	"github.com/framegate/framegate/kitex_gen/echo"
 	"github.com/framegate/framegate/test/testbed"
 )
@@ -36,7 +36,7 @@ func TestListener_StreamsAreCountedUntilTheirWorkHasEnded(t *testing.T) {
 func testStreamsAreCounted(t *testing.T, size int) {
 	const most = 2
 	holding, release := make(chan struct{}, 10), make(chan struct{})
-	filter, err := handler.NewFilter("/echo.Echo/Chat", handler.Filter[echo.Request, echo.Reply]{
+	filter, err := structmode.NewFilter("/echo.Echo/Chat", structmode.Filter[echo.Request, echo.Reply]{
 		Request: func(_ context.Context, m *echo.Request) (*echo.Request, error) {
 			holding <- struct{}{}
 			<-release

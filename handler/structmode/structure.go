@@ -1,4 +1,4 @@
-package handler
+package structmode
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 
 	"github.com/framegate/framegate/handler/budget"
@@ -18,22 +19,24 @@ import (
 	"github.com/framegate/framegate/handler/structmode/rule"
 )
 
-// structure is the step in the middle of a call in struct mode: each message is decoded, meets the rules of the route
+// Structure is the step in the middle of a call in struct mode: each message is decoded, meets the rules of the route
 // and the filter of the method, and is encoded again if they changed it. What they did not change is forwarded byte for
 // byte.
-type structure struct {
+type Structure struct {
 	pass     bool // what cannot be decoded is forwarded as it came
 	deferred bool // the first message that is forwarded decides where the call goes
 	request  direction
 	response direction
 
-	of   *call
-	ctx  context.Context // of the call
-	call rule.Call
-	room budget.Call
-	work work
+	mode      *Mode
+	ctx       context.Context // of the call
+	transport grpc.ServerTransport
+	evict     func()
+	call      rule.Call
+	room      budget.Call
+	work      work
 
-	prev, next *structure // of those of its connection; guarded by the proxy's structures
+	prev, next *Structure // of those of its connection; guarded by the registry
 
 	// Decided by the first message of the request that is forwarded.
 	backend string // empty for the balancer's choice
@@ -42,7 +45,7 @@ type structure struct {
 
 // direction is one direction of a call in struct mode. It is used by one goroutine at a time.
 type direction struct {
-	of       *structure
+	of       *Structure
 	whose    string // "request" or "response", for people
 	rules    *rule.Rules
 	codec    messageCodec
@@ -56,18 +59,18 @@ type direction struct {
 	index   int64 // of the next message
 	decided bool  // a message was forwarded: what decides about the call has been decided
 	result  rule.Result
-	stats   StructStats
+	stats   Stats
 }
 
-// StructStats says what struct mode did in a call.
-type StructStats struct {
+// Stats says what struct mode did in a call.
+type Stats struct {
 	Hits         [rule.NumActions]int64 // rules that fired, by action
 	DecodeErrors int64                  // messages that could not be decoded
 	DecodeTime   time.Duration          // spent on decoding, rules and encoding
 }
 
-// stats returns what was done in both directions, which have ended.
-func (s *structure) stats() *StructStats {
+// Stats returns what was done in both directions, which have ended.
+func (s *Structure) Stats() *Stats {
 	sum := s.request.stats
 	for i, n := range s.response.stats.Hits {
 		sum.Hits[i] += n
@@ -81,7 +84,7 @@ func (s *structure) stats() *StructStats {
 // changed. The error is a *localError, which ends the call, or says that the call has ended.
 func (d *direction) TakeMessage(flag byte, payload []byte) (out []byte, forward bool, err error) {
 	if !d.of.work.begin() {
-		return nil, false, errEnded
+		return nil, false, frame.ErrEnded
 	}
 	defer d.of.work.end()
 	d.of.room.Begin()
@@ -214,8 +217,8 @@ func (d *direction) rejected() *local.Error {
 	return local.Errorf(codes.Code(d.result.Code), local.ReasonRejected, "%s", msg)
 }
 
-// metadataOf returns the request's metadata as rules see it. Binary values are base64, as on the wire.
-func metadataOf(md metadata.MD) map[string]string {
+// MetadataOf returns the request's metadata as rules see it. Binary values are base64, as on the wire.
+func MetadataOf(md metadata.MD) map[string]string {
 	all := make(map[string]string, len(md))
 	for name, values := range md {
 		if strings.HasPrefix(name, "grpc-") { // framegate's own to write

@@ -1,4 +1,4 @@
-package handler
+package structmode
 
 import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
@@ -91,4 +91,13 @@ func (c jsonCodec) encode(m protoreflect.Message, from []byte, share *budget.Sha
 func (c jsonCodec) growth(from []byte) int64 {
 	weight, _ := rule.WeighJSON(from) // which decode has found to be in bounds
 	return int64(weight) + jsonGrowth*int64(len(from)) + usualChange
+}
+
+// Decode returns a message of a content-subtype, decompressed, for people.
+func Decode(plain []byte, subtype string, program *rule.Program, rules *rule.Rules) (protoreflect.Message, error) {
+	codec, err := messageCodecOf(subtype, program.Types())
+	if err != nil {
+		return nil, err
+	}
+	return codec.decode(plain, rules, nil)
 }

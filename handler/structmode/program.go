@@ -1,12 +1,14 @@
-package handler
+package structmode
 
 import (
+	"context"
 	"crypto/sha256"
 	"maps"
 	"slices"
 
 	"github.com/framegate/framegate/handler/structmode/rule"
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/schema"
 	"github.com/framegate/framegate/resolver/spec"
 )
@@ -52,4 +54,32 @@ func CompileRoute(r *spec.Route, s *schema.Schema) (any, error) {
 		}
 	}
 	return p, nil
+}
+
+// HeadersSet returns the names of the headers that rules of a program set, which clients cannot send.
+func HeadersSet(compiled any) []string {
+	if p, ok := compiled.(*program); ok {
+		return p.headers
+	}
+	return nil
+}
+
+// Redacts reports whether a rule of a program hides something of messages.
+func Redacts(compiled any) bool {
+	p, ok := compiled.(*program)
+	return ok && p.redacts
+}
+
+// Rules returns the rules of a program for a call, nil without a schema. A schema that is to be asked from the endpoints of
+// the call's backend is waited for.
+func (m *Mode) Rules(ctx context.Context, t *cluster.Target, method string) (*rule.Program, error) {
+	p, ok := t.Program.(*program)
+	if !ok {
+		return nil, nil
+	}
+	rules, e := m.rulesOf(ctx, p, t, method)
+	if e != nil {
+		return nil, e
+	}
+	return rules, nil
 }

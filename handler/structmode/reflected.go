@@ -1,4 +1,4 @@
-package handler
+package structmode
 
 import (
 	"cmp"
@@ -24,15 +24,15 @@ import (
 
 // rulesOf returns the rules of a program for a call: nil without a schema. A schema that is to be asked from the
 // endpoints of the call's backend is waited for.
-func (p *Proxy) rulesOf(ctx context.Context, prog *program, target *cluster.Target, method string) (*rule.Program, *local.Error) {
+func (m *Mode) rulesOf(ctx context.Context, prog *program, target *cluster.Target, method string) (*rule.Program, *local.Error) {
 	if prog.reflected == nil {
 		return prog.rules, nil
 	}
-	if err := target.ChooseBackend(); err != nil {
-		return nil, targetError(target, err)
+	if target.ChooseBackend() != nil {
+		return nil, local.Errorf(codes.Unavailable, local.ReasonNoEndpoint, "route %s has no endpoint that may be used", target.Route)
 	}
-	rules, err := p.reflections.Get(ctx, prog.key+target.Backend, method, func(ctx context.Context) (*rule.Program, error) {
-		return p.askEndpoint(ctx, prog, target, method)
+	rules, err := m.reflections.Get(ctx, prog.key+target.Backend, method, func(ctx context.Context) (*rule.Program, error) {
+		return m.askEndpoint(ctx, prog, target, method)
 	}, func(rules *rule.Program, method string) bool { return rules.Method(method) != nil })
 	var misfit *misfitError
 	var mine *local.Error
@@ -40,7 +40,7 @@ func (p *Proxy) rulesOf(ctx context.Context, prog *program, target *cluster.Targ
 	case err == nil:
 		return rules, nil
 	case ctx.Err() != nil:
-		return nil, openError(ctx, err)
+		return nil, local.ContextError(ctx)
 	case errors.Is(err, budget.ErrOver):
 		return nil, local.ErrNoRoom
 	case errors.As(err, &mine): // an answer for which there is no room
@@ -59,7 +59,7 @@ type misfitError struct{ err error }
 func (e *misfitError) Error() string { return e.err.Error() }
 
 // askEndpoint asks an endpoint for the schema of a method's service and compiles the rules for it.
-func (p *Proxy) askEndpoint(ctx context.Context, prog *program, target *cluster.Target, method string) (*rule.Program, error) {
+func (m *Mode) askEndpoint(ctx context.Context, prog *program, target *cluster.Target, method string) (*rule.Program, error) {
 	service, _, _ := strings.Cut(strings.TrimPrefix(method, "/"), "/")
 	address, name, err := target.Probe()
 	if err != nil {
@@ -68,11 +68,11 @@ func (p *Proxy) askEndpoint(ctx context.Context, prog *program, target *cluster.
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	room := new(answerRoom)
-	room.open(ctx, p.budget, cancel)
+	room.open(ctx, m.cfg.Budget, cancel)
 	defer room.free()
 	set, err := reflection.Fetch(ctx, func(ctx context.Context, method string) (reflection.Stream, error) {
 		host := cmp.Or(target.Authority, name, health.AuthorityOf(address))
-		up, err := p.openerOf(target).Open(ctx, address, &grpc.CallHdr{Host: host, Method: method}, pool.OpenOptions{})
+		up, err := m.cfg.Open(ctx, target, address, &grpc.CallHdr{Host: host, Method: method})
 		if err != nil {
 			return nil, err
 		}
@@ -89,7 +89,7 @@ func (p *Proxy) askEndpoint(ctx context.Context, prog *program, target *cluster.
 	}
 	rules, err := rule.CompileService(prog.reflected, s.Files())
 	if err != nil {
-		p.log.Error("the rules of a route do not fit the schema of its endpoint", "route", target.Route, "endpoint", address, "error", err)
+		m.cfg.Log.Error("the rules of a route do not fit the schema of its endpoint", "route", target.Route, "endpoint", address, "error", err)
 		return nil, &misfitError{err}
 	}
 	return rules, nil
@@ -164,4 +164,9 @@ func (r *answerRoom) Evict() { r.cancel(budget.ErrOver) }
 func (r *answerRoom) free() {
 	r.receiving.Free()
 	r.kept.Free()
+}
+
+// errNoMethod is the local error of a call in struct mode whose method is not in the schema.
+func errNoMethod(t *cluster.Target, method string) *local.Error {
+	return local.Errorf(codes.Unimplemented, local.ReasonDecodeFailed, "the schema of route %s has no method %s", t.Route, local.Printable(method))
 }

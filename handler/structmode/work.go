@@ -1,4 +1,4 @@
-package handler
+package structmode
 
 import (
 	"sync"
@@ -7,7 +7,6 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 
 	"github.com/framegate/framegate/handler/budget"
-	"github.com/framegate/framegate/handler/local"
 )
 
 // work counts the directions of a call whose message is being worked on. What is counted of the call, in limits of calls,
@@ -37,57 +36,60 @@ func (w *work) underWay() bool { return w.state.Load()&^overBit != 0 }
 // over lets no further work begin, and reports whether none is under way.
 func (w *work) over() bool { return w.state.Or(overBit)&^overBit == 0 }
 
-var _ budget.Owner = (*structure)(nil)
+var _ budget.Owner = (*Structure)(nil)
 
 // Evict implements budget.Owner.
-func (s *structure) Evict() { s.of.abort(local.ErrNoRoom) }
+func (s *Structure) Evict() { s.evict() }
 
-// openRoom lets the call take from the proxy's budget, and makes it known to its connection; freeRoom ends both.
-func (s *structure) openRoom() {
-	s.of.proxy.structures.add(s)
-	s.room.Open(s.ctx, s.of.proxy.budget, s)
+// openRoom lets the call take from the budget, and makes it known to its connection; Close ends both.
+func (s *Structure) openRoom() {
+	s.mode.registry.add(s)
+	s.room.Open(s.ctx, s.mode.cfg.Budget, s)
 	s.request.share.Of(&s.room)
 	s.response.share.Of(&s.room)
 }
 
-// freeRoom, deferred, gives back what the call has taken of the budget. Nothing runs for the call any more.
-func (c *call) freeRoom() {
-	if c.struc != nil {
-		c.struc.request.share.Free()
-		c.struc.response.share.Free()
-		c.proxy.structures.remove(c.struc)
+// Close gives back what the call has taken of the budget. Nothing runs for the call any more. s may be nil.
+func (s *Structure) Close() {
+	if s != nil {
+		s.request.share.Free()
+		s.response.share.Free()
+		s.mode.registry.remove(s)
 	}
 }
 
-// structures are the calls in struct mode, by the connection that they came on.
-type structures struct {
+// Over lets no further message be worked on, and reports whether none is.
+func (s *Structure) Over() bool { return s.work.over() }
+
+// registry are the calls in struct mode, by the connection that they came on.
+type registry struct {
 	mu    sync.Mutex // guards first, and the prev and next of every structure
-	first map[grpc.ServerTransport]*structure
+	first map[grpc.ServerTransport]*Structure
 }
 
-func (l *structures) add(s *structure) {
+func (l *registry) add(s *Structure) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.first == nil {
-		l.first = map[grpc.ServerTransport]*structure{}
+		l.first = map[grpc.ServerTransport]*Structure{}
 	}
-	s.next = l.first[s.of.down.tr]
+	s.next = l.first[s.transport]
 	if s.next != nil {
 		s.next.prev = s
 	}
-	l.first[s.of.down.tr] = s
+	l.first[s.transport] = s
 }
 
-func (l *structures) remove(s *structure) {
+func (l *registry) remove(s *Structure) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
 	case s.prev != nil:
 		s.prev.next = s.next
 	case s.next != nil:
-		l.first[s.of.down.tr] = s.next
+		l.first[s.transport] = s.next
 	default:
-		delete(l.first, s.of.down.tr)
+		delete(l.first, s.transport)
 	}
 	if s.next != nil {
 		s.next.prev = s.prev
@@ -96,7 +98,7 @@ func (l *structures) remove(s *structure) {
 
 // linger reports whether a message of a call on a connection is still being worked on though its client has left: to HTTP/2
 // the call has ended.
-func (l *structures) linger(tr grpc.ServerTransport) bool {
+func (l *registry) linger(tr grpc.ServerTransport) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for s := l.first[tr]; s != nil; s = s.next {

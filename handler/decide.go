@@ -1,0 +1,74 @@
+package handler
+
+import (
+	"context"
+	"errors"
+	"maps"
+
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
+
+	"github.com/framegate/framegate/handler/frame"
+	"github.com/framegate/framegate/handler/local"
+	"github.com/framegate/framegate/handler/structmode"
+)
+
+// structured makes a call of a route in struct mode ready to run. If the first message that is forwarded decides where
+// the call goes, it is waited for, and the target changed by what it decides. It returns the metadata to send: without what
+// the client sent under the names that header rules set, and with what they set. The error is the call's result.
+func (c *call) structured(seen metadata.MD) (metadata.MD, *local.Error) {
+	dropHopByHop(seen) // rules see what the endpoint does
+	md := seen
+	if set := structmode.HeadersSet(c.target.Program); len(set) > 0 {
+		md = maps.Clone(seen)
+		for _, name := range set {
+			delete(md, name)
+		}
+	}
+	e := c.decide(seen, md)
+	return md, e
+}
+
+// decide is structured without what does not depend on messages.
+func (c *call) decide(seen, md metadata.MD) *local.Error {
+	var e *local.Error
+	if c.struc, e = c.proxy.structs.Begin(structmode.Call{
+		Context: c.ctx, Target: &c.target, Method: c.down.s.Method(), Subtype: c.down.s.ContentSubtype(), Encoding: c.down.s.RecvCompress(),
+		Peer: peerOf(c.down.tr), Metadata: seen, Transport: c.down.tr, Evict: func() { c.abort(local.ErrNoRoom) },
+	}); e != nil {
+		return e
+	}
+	c.newRequest()
+	if c.struc != nil { // rules see what the endpoint does
+		dropBodyFields(seen)
+		dropBodyFields(md)
+	}
+	if c.struc == nil || !c.struc.Decides() || c.empty {
+		return nil
+	}
+	for c.request.Held == nil && !c.empty {
+		end, err := c.request.Step()
+		if err != nil {
+			return c.requestError(err)
+		}
+		c.empty = end
+	}
+	backend, headers := c.struc.Decision()
+	if backend != "" {
+		c.target.UseBackend(backend)
+	}
+	for _, h := range headers {
+		md[h.Name] = []string{h.Value}
+	}
+	return nil
+}
+
+// requestError is the local error for a request that broke before an upstream was opened.
+func (c *call) requestError(err error) *local.Error {
+	if e := frame.LocalError(err, local.ReasonBadRequestFraming, "request"); e != nil {
+		return e
+	}
+	if errors.Is(c.ctxErr(), context.DeadlineExceeded) {
+		return local.ErrTimeout
+	}
+	return errClientBroke(err)
+}
