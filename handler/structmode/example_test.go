@@ -1,4 +1,4 @@
-package handler_test
+package structmode_test
 
 import (
 	"context"
