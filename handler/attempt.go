@@ -3,6 +3,7 @@ package handler
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,6 +15,29 @@ import (
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/resolver/cluster"
 )
+
+// attempts are the tries of a call at endpoints, of which one at a time, or two with hedging, are under way. What is not
+// atomic is owned by the handler's goroutine.
+type attempts struct {
+	call    *call
+	addr    atomic.Pointer[string]      // of the endpoint that the last attempt goes to; nil before the first
+	beside  atomic.Pointer[string]      // of that of a hedged call's attempt beside it; nil for none
+	up      atomic.Pointer[pool.Stream] // the upstream in use
+	current *attempt                    // whose upstream it is; nil if there is none
+	last    *attempt                    // that was picked
+	first   attempt                     // room for the first one
+
+	transparent  bool           // a transparent retry was made: for an attempt that its endpoint did not see (gRFC A6)
+	backoffSkips int            // endpoints that were passed by because they are left alone after a failure
+	away         int            // attempts that were made because a connection was told to go away beneath another
+	room         room           // of endpoints that refuse its stream
+	retries      int            // attempts that were made since the route says so
+	overBudget   bool           // one more was not made, for the route's budget
+	answered     bool           // something of the upstream's answer is here
+	waits        sync.WaitGroup // goroutines of attempts
+
+	cancelHedge atomic.Pointer[context.CancelFunc] // ends the attempts of a hedged call that has no upstream yet
+}
 
 // attempt is one try of a call at an endpoint:
 //
@@ -52,16 +76,16 @@ type outcome struct {
 }
 
 // pick chooses the endpoint of an attempt. If it succeeds, the attempt is closed with the call at the latest.
-func (c *call) pick(a *attempt) *local.Error {
+func (at *attempts) pick(a *attempt) *local.Error {
 	var err error
-	if a.picked, err = c.target.Pick(); err != nil {
-		return targetError(&c.target, err)
+	if a.picked, err = at.call.target.Pick(); err != nil {
+		return targetError(&at.call.target, err)
 	}
-	for c.last != nil && c.last.closed.Load() {
-		c.last = c.last.earlier // there is no end of attempts while a call waits for room
+	for at.last != nil && at.last.closed.Load() {
+		at.last = at.last.earlier // there is no end of attempts while a call waits for room
 	}
-	a.earlier, c.last = c.last, a
-	c.addr.Store(&a.picked.Address)
+	a.earlier, at.last = at.last, a
+	at.addr.Store(&a.picked.Address)
 	return nil
 }
 
@@ -73,43 +97,43 @@ var (
 
 // open opens the stream of an attempt that was picked, on another connection than that of avoid, if there is one; avoid
 // may be nil. If it fails the attempt is closed and the outcome says how it ended; the endpoint has seen nothing of it.
-func (c *call) open(ctx context.Context, a *attempt, hdr *grpc.CallHdr, avoid *pool.Stream) (outcome, *local.Error) {
+func (at *attempts) open(ctx context.Context, a *attempt, hdr *grpc.CallHdr, avoid *pool.Stream) (outcome, *local.Error) {
 	var options pool.OpenOptions
 	if avoid != nil && !a.waited && avoid.Address() == a.picked.Address {
 		options.Avoid = avoid
 	}
-	if c.target.BoundsWaiting() {
+	if at.call.target.BoundsWaiting() {
 		options.Wait = func() (func(), bool) {
-			a.overPending = !c.target.Wait()
-			return c.target.WaitEnd, !a.overPending
+			a.overPending = !at.call.target.Wait()
+			return at.call.target.WaitEnd, !a.overPending
 		}
 	}
-	if r := c.target.Retry; r != nil && r.PerTryTimeout > 0 {
+	if r := at.call.target.Retry; r != nil && r.PerTryTimeout > 0 {
 		ctx, a.cancel = context.WithCancel(ctx) // hedging, which has one too, is not beside retry
 		a.timer = time.AfterFunc(r.PerTryTimeout, func() {
 			a.late.Store(true)
 			a.cancel()
 		})
 	}
-	up, err := c.proxy.openerOf(&c.target).Open(ctx, a.picked.Address, hdr, options)
+	up, err := at.call.proxy.openerOf(&at.call.target).Open(ctx, a.picked.Address, hdr, options)
 	if err == nil {
 		a.Stream = up
 		return outcome{}, nil
 	}
 	o := outcome{late: a.late.Load(), code: codes.Unavailable}
-	e := openError(c.ctx, err)
+	e := openError(at.call.ctx, err)
 	result := cluster.Unknown
 	var dial *pool.DialError
 	switch {
 	case a.overPending:
 		o.barred = true
-		e = c.overPending()
+		e = at.overPending()
 	case o.late:
 		o.unseen, e = true, local.ErrTimeout
 		if errors.As(err, &dial) { // and not for a stream on a connection that is full
 			result = cluster.Failed
 		}
-	case c.ctxErr() != nil:
+	case at.call.ctxErr() != nil:
 		if errors.As(err, &dial) && time.Since(a.picked.Began) >= minSilence {
 			result = cluster.Failed // it could not be connected to in all that time
 		}
@@ -121,13 +145,13 @@ func (c *call) open(ctx context.Context, a *attempt, hdr *grpc.CallHdr, avoid *p
 	case errors.As(err, new(*pool.FullError)):
 		o.unseen, o.code = true, codes.ResourceExhausted
 	}
-	c.closeAttempt(a, result)
+	at.end(a, result)
 	return o, e
 }
 
 // overPending is the error of a call that is not to wait.
-func (c *call) overPending() *local.Error {
-	return targetError(&c.target, &cluster.OverloadError{Limit: "limits.pending", RetryAfter: pendingHint})
+func (at *attempts) overPending() *local.Error {
+	return targetError(&at.call.target, &cluster.OverloadError{Limit: "limits.pending", RetryAfter: pendingHint})
 }
 
 // pendingHint is how long a client should wait when too many calls wait for connections.
@@ -138,7 +162,7 @@ const minSilence = time.Second
 
 // outcome returns how an attempt ended; ok is false if its answer has begun. It waits for either. It may be called once,
 // and again when the attempt has ended.
-func (c *call) outcome(a *attempt) (o outcome, ok bool) {
+func (at *attempts) outcome(a *attempt) (o outcome, ok bool) {
 	if !a.TrailersOnly() && !a.Unprocessed() {
 		if a.timer == nil || a.timer.Stop() {
 			return outcome{}, false
@@ -149,7 +173,7 @@ func (c *call) outcome(a *attempt) (o outcome, ok bool) {
 	<-a.Stream.Done() // is near; only then is there a status to read
 	unseen, refused := a.Unprocessed(), a.refused()
 	o = outcome{
-		unseen: unseen, away: unseen && !refused, full: unseen && refused && c.waitsForRoom(), late: a.late.Load(), waiting: !c.requested.Load(), lost: a.lost.Load(),
+		unseen: unseen, away: unseen && !refused, full: unseen && refused && at.waitsForRoom(), late: a.late.Load(), waiting: !at.call.upload.sent.Load(), lost: a.lost.Load(),
 		code: a.Status().Code(), pushback: a.Trailer()[local.PushbackTrailer],
 	}
 	if code, isReset := resetOf(a.Stream); isReset {
@@ -177,7 +201,7 @@ func (a *attempt) refused() bool {
 
 // closeAttempt ends an attempt that was picked: what it took of the endpoint, of its connection and of the budget is given
 // back. It may be called more than once.
-func (c *call) closeAttempt(a *attempt, r cluster.Result) {
+func (at *attempts) end(a *attempt, r cluster.Result) {
 	if a.closed.Swap(true) {
 		return
 	}
@@ -191,21 +215,21 @@ func (c *call) closeAttempt(a *attempt, r cluster.Result) {
 		a.cancel()
 	}
 	a.picked.Done(r)
-	c.endExtra(a)
+	at.endBudgeted(a)
 }
 
 // endExtra gives back what a further attempt took of the route's retry budget. It may be called more than once, and for
 // any attempt.
-func (c *call) endExtra(a *attempt) {
+func (at *attempts) endBudgeted(a *attempt) {
 	if a.extra {
 		a.extra = false
-		c.target.RetryEnd()
+		at.call.target.RetryEnd()
 	}
 }
 
 // finalResult says what a result of the call with that code and reason tells of the endpoint of its last attempt.
-func (c *call) finalResult(code codes.Code, reason local.Reason) cluster.Result {
-	a := c.current
+func (at *attempts) finalResult(code codes.Code, reason local.Reason) cluster.Result {
+	a := at.current
 	switch reason {
 	case "":
 		if code == codes.Unavailable {
@@ -218,9 +242,53 @@ func (c *call) finalResult(code codes.Code, reason local.Reason) cluster.Result 
 		}
 		return cluster.Failed
 	case local.ReasonTimeout:
-		if a.Stream != nil && !c.answerHere && c.requested.Load() && (a.late.Load() || c.routeTimedOut() || a.Silent() && time.Since(a.picked.Began) >= minSilence) {
+		if a.Stream != nil && !at.answered && at.call.upload.sent.Load() && (a.late.Load() || routeTimedOut(at.call) || a.Silent() && time.Since(a.picked.Began) >= minSilence) {
 			return cluster.Failed
 		}
 	}
 	return cluster.Unknown
+}
+
+// endpoint returns the address of the endpoint that the last attempt goes to, or "".
+func (at *attempts) endpoint() string {
+	if addr := at.addr.Load(); addr != nil {
+		return *addr
+	}
+	return ""
+}
+
+// goesTo reports whether an attempt is under way at the endpoint of that address. It may be called from any goroutine.
+func (at *attempts) goesTo(address string) bool {
+	beside := at.beside.Load()
+	return at.endpoint() == address || beside != nil && *beside == address
+}
+
+// closeAttempts closes what a panic left open.
+func (at *attempts) endAll() {
+	for a := at.last; a != nil; a = a.earlier {
+		at.end(a, cluster.Unknown)
+	}
+}
+
+// attempts counts the attempts of a call that has ended.
+func (at *attempts) count() Attempts {
+	a := Attempts{Unseen: at.away + at.room.asked, OverBudget: at.overBudget}
+	if at.transparent {
+		a.Unseen++
+	}
+	if at.call.target.Hedge != nil { // which is not beside retry
+		a.Hedges = at.retries
+	} else {
+		a.Retries = at.retries
+	}
+	return a
+}
+
+// mayRetry asks the budget of the route for a further attempt; each true needs one RetryEnd of the target.
+func (at *attempts) mayRetry() bool {
+	if at.call.target.MayRetry() {
+		return true
+	}
+	at.overBudget = true
+	return false
 }

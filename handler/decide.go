@@ -37,20 +37,20 @@ func (c *call) decide(seen, md metadata.MD) *local.Error {
 	}); e != nil {
 		return e
 	}
-	c.newRequest()
+	c.upload.ready()
 	if c.struc != nil { // rules see what the endpoint does
 		dropBodyFields(seen)
 		dropBodyFields(md)
 	}
-	if c.struc == nil || !c.struc.Decides() || c.empty {
+	if c.struc == nil || !c.struc.Decides() || c.upload.empty {
 		return nil
 	}
-	for c.request.Held == nil && !c.empty {
-		end, err := c.request.Step()
+	for c.upload.frames.Held == nil && !c.upload.empty {
+		end, err := c.upload.frames.Step()
 		if err != nil {
 			return c.requestError(err)
 		}
-		c.empty = end
+		c.upload.empty = end
 	}
 	backend, headers := c.struc.Decision()
 	if backend != "" {

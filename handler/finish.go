@@ -13,13 +13,12 @@ import (
 	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/pool/h2conn"
-	"github.com/framegate/framegate/resolver/cluster"
 )
 
 // finish ends the call at the client. err is the result of the response direction.
 func (c *call) finish(err error) {
-	up := c.up.Load()
-	if e := c.failure.Load(); e != nil {
+	up := c.attempts.up.Load()
+	if e := c.ending.failure.Load(); e != nil {
 		c.giveUp(e)
 		return
 	}
@@ -36,7 +35,7 @@ func (c *call) finish(err error) {
 		e = c.brokenError(err)
 	}
 	c.fail(e)
-	c.giveUp(c.failure.Load())
+	c.giveUp(c.ending.failure.Load())
 }
 
 // brokenError is the local error for a stream that broke on either side.
@@ -44,21 +43,21 @@ func (c *call) brokenError(err error) *local.Error {
 	var st *status.Error
 	var conn grpc.ConnectionError
 	switch {
-	case errors.Is(c.ctxErr(), context.DeadlineExceeded), c.current.late.Load():
+	case errors.Is(c.ctxErr(), context.DeadlineExceeded), c.attempts.current.late.Load():
 		return local.ErrTimeout
 	case c.ctxErr() != nil, errors.As(err, new(frame.WriteError)):
 		return local.Errorf(codes.Canceled, local.ReasonCanceled, "canceled by the client") // which hears it no more
 	case errors.As(err, &conn):
-		return local.Errorf(codes.Unavailable, local.ReasonUpstreamReset, "the connection to %s broke: %s", c.endpoint(), conn.Desc)
-	case tooLargeHeaders(c.up.Load()):
+		return local.Errorf(codes.Unavailable, local.ReasonUpstreamReset, "the connection to %s broke: %s", c.attempts.endpoint(), conn.Desc)
+	case tooLargeHeaders(c.attempts.up.Load()):
 		return resetError(h2conn.HeadersTooLarge)
-	case c.up.Load().Unprocessed():
-		return local.Errorf(codes.Unavailable, local.ReasonUpstreamReset, "%s refused the call", c.endpoint())
+	case c.attempts.up.Load().Unprocessed():
+		return local.Errorf(codes.Unavailable, local.ReasonUpstreamReset, "%s refused the call", c.attempts.endpoint())
 	case errors.As(err, &st):
 		// Headers that are no gRPC answer; the code is what a gRPC client makes of them.
-		return local.Errorf(st.GRPCStatus().Code(), local.ReasonBadResponseFraming, "response of %s: %s", c.endpoint(), st.GRPCStatus().Message())
+		return local.Errorf(st.GRPCStatus().Code(), local.ReasonBadResponseFraming, "response of %s: %s", c.attempts.endpoint(), st.GRPCStatus().Message())
 	}
-	return local.Errorf(codes.Unavailable, local.ReasonUpstreamReset, "%s: %v", c.endpoint(), err)
+	return local.Errorf(codes.Unavailable, local.ReasonUpstreamReset, "%s: %v", c.attempts.endpoint(), err)
 }
 
 // endWithUpstream passes the status and trailers of an answer that ended between two messages.
@@ -117,13 +116,6 @@ func tooLargeHeaders(up *pool.Stream) bool {
 	return ok && code == h2conn.HeadersTooLarge
 }
 
-// closeAttempts closes what a panic left open.
-func (c *call) closeAttempts() {
-	for a := c.last; a != nil; a = a.earlier {
-		c.closeAttempt(a, cluster.Unknown)
-	}
-}
-
 // giveUp ends the call with a local error. It is for the handler's goroutine.
 func (c *call) giveUp(e *local.Error) {
 	c.handBack(e.Code, e.Reason)
@@ -133,8 +125,8 @@ func (c *call) giveUp(e *local.Error) {
 // handBack gives back what the call holds of its endpoint and of limits. It comes before the client hears the result, which
 // has that code and reason: the client's next call may need it. It may be called more than once.
 func (c *call) handBack(code codes.Code, reason local.Reason) {
-	if c.current != nil {
-		c.closeAttempt(c.current, c.finalResult(code, reason))
+	if c.attempts.current != nil {
+		c.attempts.end(c.attempts.current, c.attempts.finalResult(code, reason))
 	}
 	c.leave()
 }

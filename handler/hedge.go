@@ -60,104 +60,104 @@ const mostHedged = 2
 
 // hedged starts the request, and makes the attempt current whose answer is that of the call. The error says why none
 // could be opened.
-func (c *call) hedged() *local.Error {
-	ctx, cancel := context.WithCancel(c.ctx)
-	c.cancelHedge.Store(&cancel) // stop calls it
-	if c.failure.Load() != nil {
+func (at *attempts) hedged() *local.Error {
+	ctx, cancel := context.WithCancel(at.call.ctx)
+	at.cancelHedge.Store(&cancel) // stop calls it
+	if at.call.ending.failure.Load() != nil {
 		cancel() // abort came before
 	}
 	h := &hedge{ctx: ctx, answers: make(chan answer, mostHedged)}
-	c.await(h, &c.firstTry, nil)
-	c.startRequest()
-	timer := time.NewTimer(c.target.Hedge.Delay)
+	at.await(h, &at.first, nil)
+	at.call.upload.start()
+	timer := time.NewTimer(at.call.target.Hedge.Delay)
 	defer timer.Stop()
 	over := ctx.Done()
 	for len(h.waiting) > 0 || h.delayed || h.room != nil {
 		select {
 		case <-over:
 			h.delayed, over = false, nil // what waits will answer at once
-			c.endRoom(h, true)
+			at.endRoom(h, true)
 		case <-h.room:
-			c.endRoom(h, false)
-			if b := c.pickNext(&attempt{waited: true}, outcome{}); b != nil {
-				c.await(h, b, nil)
+			at.endRoom(h, false)
+			if b := at.pickNext(&attempt{waited: true}, outcome{}); b != nil {
+				at.await(h, b, nil)
 			}
 		case <-timer.C:
-			c.beginSecond(h)
+			at.beginSecond(h)
 		case a := <-h.answers:
 			h.waiting = slices.DeleteFunc(h.waiting, func(b *attempt) bool { return b == a.attempt })
-			if a.won() && c.fork.choose(a.attempt) {
-				c.endRoom(h, true)
-				c.settle(h, a.attempt)
+			if a.won() && at.call.upload.hedgeBuffer.choose(a.attempt) {
+				at.endRoom(h, true)
+				at.settle(h, a.attempt)
 				return nil
 			}
-			c.closeAttempt(a.attempt, a.outcome.result())
-			c.fork.leave(a.attempt)
+			at.end(a.attempt, a.outcome.result())
+			at.call.upload.hedgeBuffer.leave(a.attempt)
 			if a.rank() >= h.best.rank() {
 				h.best = a
 			}
-			c.follow(h, a, timer)
+			at.follow(h, a, timer)
 		}
 	}
 	if h.best.Stream == nil {
 		return h.best.err
 	}
-	c.settle(h, h.best.attempt)
+	at.settle(h, h.best.attempt)
 	return nil
 }
 
 // endRoom ends the wait for room, if there is one; over says that the call has ended.
-func (c *call) endRoom(h *hedge, over bool) {
+func (at *attempts) endRoom(h *hedge, over bool) {
 	if h.room != nil {
 		h.room = nil
-		c.leaveRoom(over)
+		at.leaveRoom(over)
 	}
 }
 
 // await has a goroutine open the attempt, and wait for its answer. avoid is as for open.
-func (c *call) await(h *hedge, a *attempt, avoid *pool.Stream) {
+func (at *attempts) await(h *hedge, a *attempt, avoid *pool.Stream) {
 	h.waiting = append(h.waiting, a)
-	ctx, cancel := context.WithCancel(c.retryContext(h.ctx))
+	ctx, cancel := context.WithCancel(at.retryContext(h.ctx))
 	a.cancel, a.ready = cancel, make(chan struct{})
-	c.waits.Go(func() {
+	at.waits.Go(func() {
 		result := answer{attempt: a, ended: true, outcome: outcome{lost: true}, err: errPanic}
 		defer close(a.ready)
 		defer func() { h.answers <- result }()
-		defer c.recoverPanic()
-		if result.outcome, result.err = c.open(ctx, a, c.hdr, avoid); result.err != nil {
+		defer at.call.recoverPanic()
+		if result.outcome, result.err = at.open(ctx, a, at.call.hdr, avoid); result.err != nil {
 			return
 		}
-		if !c.join(a) {
+		if !at.call.upload.join(a) {
 			result.outcome.lost = true
 			return
 		}
-		result.outcome, result.ended = c.outcome(a)
+		result.outcome, result.ended = at.outcome(a)
 	})
 }
 
 // follow begins the attempt that follows one that ended without an answer, if there is one, or sets the timer for it.
-func (c *call) follow(h *hedge, a answer, timer *time.Timer) {
-	if !c.mayGoOn(a.outcome) {
+func (at *attempts) follow(h *hedge, a answer, timer *time.Timer) {
+	if !at.mayGoOn(a.outcome) {
 		return
 	}
-	if c.tryUnseen(a.outcome) {
-		c.beside.Store(nil)
+	if at.mayTryTransparently(a.outcome) {
+		at.beside.Store(nil)
 		if len(h.waiting) > 0 {
-			c.beside.Store(&h.waiting[0].picked.Address)
+			at.beside.Store(&h.waiting[0].picked.Address)
 		}
-		if b := c.pickNext(&attempt{}, a.outcome); b != nil {
-			c.await(h, b, a.Stream)
+		if b := at.pickNext(&attempt{}, a.outcome); b != nil {
+			at.await(h, b, a.Stream)
 		}
 		return
 	}
-	if len(h.waiting) == 0 && h.room == nil && c.mayAwaitRoom(a.outcome) {
-		if wait, ok := c.enterRoom(); ok {
+	if len(h.waiting) == 0 && h.room == nil && at.mayAwaitRoom(a.outcome) {
+		if wait, ok := at.enterRoom(); ok {
 			h.room = time.After(wait)
 		}
 		return
 	}
 	if len(a.outcome.pushback) == 0 || h.begun {
-		c.beginSecond(h)
+		at.beginSecond(h)
 		return
 	}
 	wait, ok := pushback(a.outcome.pushback)
@@ -166,42 +166,42 @@ func (c *call) follow(h *hedge, a answer, timer *time.Timer) {
 }
 
 // beginSecond begins the second attempt, once, if there is a budget for it.
-func (c *call) beginSecond(h *hedge) {
+func (at *attempts) beginSecond(h *hedge) {
 	h.delayed = false
 	if h.begun {
 		return
 	}
 	h.begun = true
-	if !c.mayGoOn(outcome{}) || !c.mayRetry() {
+	if !at.mayGoOn(outcome{}) || !at.mayRetry() {
 		return
 	}
-	beside := c.addr.Load()
-	a := c.pickNext(&attempt{extra: true}, outcome{})
+	beside := at.addr.Load()
+	a := at.pickNext(&attempt{extra: true}, outcome{})
 	if a == nil {
 		return
 	}
-	c.beside.Store(beside)
-	c.retries++
-	c.await(h, a, nil)
+	at.beside.Store(beside)
+	at.retries++
+	at.await(h, a, nil)
 }
 
 // settle makes the attempt whose answer is that of the call the current one, and closes the others.
-func (c *call) settle(h *hedge, winner *attempt) {
-	c.current = winner
-	c.up.Store(winner.Stream)
-	c.addr.Store(&winner.picked.Address)
-	c.beside.Store(nil)
+func (at *attempts) settle(h *hedge, winner *attempt) {
+	at.current = winner
+	at.up.Store(winner.Stream)
+	at.addr.Store(&winner.picked.Address)
+	at.beside.Store(nil)
 	for _, loser := range h.waiting {
 		loser.cancel()
-		c.waits.Go(func() {
+		at.waits.Go(func() {
 			<-loser.ready
 			if loser.Stream != nil {
 				loser.picked.Answered() // so long it would have taken at least
 			}
-			c.closeAttempt(loser, cluster.Unknown)
+			at.end(loser, cluster.Unknown)
 		})
 	}
-	if e := c.failure.Load(); e != nil {
+	if e := at.call.ending.failure.Load(); e != nil {
 		winner.Reset(e) // abort came before there was anything to reset
 	}
 }

@@ -32,15 +32,23 @@ type observation struct {
 func (p *Proxy) newCall(down serverStream) *call {
 	hearing := *p.observers.Load()
 	if len(hearing) == 0 {
-		return &call{proxy: p, down: down}
+		return new(call).of(p, down)
 	}
 	both := &struct { // one allocation
 		call
 		observation
-	}{call: call{proxy: p, down: down}}
+	}{}
+	both.call.of(p, down)
 	both.hearing = hearing
 	both.call.observation = &both.observation
 	return &both.call
+}
+
+// of makes a call one of the proxy's, of that stream.
+func (c *call) of(p *Proxy, down serverStream) *call {
+	c.proxy, c.down = p, down
+	c.upload.call, c.attempts.call = c, c
+	return c
 }
 
 // recordTarget notes what is known of where the call goes.
@@ -74,42 +82,19 @@ func (c *call) observeEnd() {
 	c.observeStart() // if it did not come so far
 	r := &c.observation.record
 	r.Duration = time.Since(r.Start)
-	r.Endpoint = c.endpoint() // the attempts may have gone to several
-	r.RequestMessages, r.RequestBytes = c.request.Messages, c.request.Bytes
+	r.Endpoint = c.attempts.endpoint() // the attempts may have gone to several
+	r.RequestMessages, r.RequestBytes = c.upload.frames.Messages, c.upload.frames.Bytes
 	r.ResponseMessages, r.ResponseBytes = c.response.Messages, c.response.Bytes
-	r.Attempts = c.attempts()
+	r.Attempts = c.attempts.count()
 	if c.struc != nil {
 		r.Struct = c.struc.Stats()
 	}
-	c.endMu.Lock() // for those who come too late to end the call
-	r.Code, r.Reason, r.Limit = c.code, c.reason, c.limit
-	c.endMu.Unlock()
+	c.ending.mu.Lock() // for those who come too late to end the call
+	r.Code, r.Reason, r.Limit = c.ending.code, c.ending.reason, c.ending.limit
+	c.ending.mu.Unlock()
 	for _, e := range c.observation.enders {
 		if e != nil {
 			e.CallEnded(r)
 		}
 	}
-}
-
-// attempts counts the attempts of a call that has ended.
-func (c *call) attempts() Attempts {
-	a := Attempts{Unseen: c.away + c.room.asked, OverBudget: c.overBudget}
-	if c.triedUnseen {
-		a.Unseen++
-	}
-	if c.target.Hedge != nil { // which is not beside retry
-		a.Hedges = c.retries
-	} else {
-		a.Retries = c.retries
-	}
-	return a
-}
-
-// mayRetry asks the budget of the route for a further attempt; each true needs one RetryEnd of the target.
-func (c *call) mayRetry() bool {
-	if c.target.MayRetry() {
-		return true
-	}
-	c.overBudget = true
-	return false
 }

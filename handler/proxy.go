@@ -148,13 +148,13 @@ func (p *Proxy) serve(e *entrance, down serverStream) {
 		return
 	}
 	if c.entrance == nil {
-		c.limit = errOverloaded.Limit
+		c.ending.limit = errOverloaded.Limit
 		c.end(errOverloaded.Code, errOverloaded.Reason, down.endOverloaded)
 		return
 	}
-	defer c.closeAttempts() // run does so before, unless it is not come to
+	defer c.attempts.endAll() // run does so before, unless it is not come to
 	req := spec.Request{Listener: e.listener, Method: down.s.Method(), Authority: authority, Header: md, Peer: down.tr.RemoteAddr()}
-	if e := c.route(req); e != nil {
+	if e := p.route(c, req); e != nil {
 		c.giveUp(e)
 		return
 	}
@@ -168,7 +168,7 @@ func (p *Proxy) serve(e *entrance, down serverStream) {
 		c.giveUp(targetError(target, err))
 		return
 	}
-	defer c.bound()()
+	defer limitTime(c)()
 	p.calls.add(c)
 	defer p.calls.remove(c)
 	if target.Mode == spec.ModeStruct {
@@ -182,9 +182,9 @@ func (p *Proxy) serve(e *entrance, down serverStream) {
 			return
 		}
 	} else {
-		c.newRequest()
+		c.upload.ready()
 	}
-	unpicked := c.pick(&c.firstTry)
+	unpicked := c.attempts.pick(&c.attempts.first)
 	c.recordTarget()
 	if c.observation != nil {
 		c.observeStart()
@@ -193,18 +193,18 @@ func (p *Proxy) serve(e *entrance, down serverStream) {
 		c.giveUp(unpicked)
 		return
 	}
-	c.current = &c.firstTry
+	c.attempts.current = &c.attempts.first
 	if md == nil {
 		md = metadata.MD{}
 	}
 	c.ctx, c.hdr = upstreamRequest(c.ctx, down, md, cmp.Or(target.Authority, authority, target.Name, health.AuthorityOf(target.Address)))
 	p.addVia(md)
-	c.keep()
+	c.upload.keep()
 	if c.struc != nil {
 		c.struc.AcceptKnown(md)
 	}
-	if c.taps = p.taps.Watch(down.s.Method()); c.taps != nil {
-		c.tapped = &tap.Call{
+	if c.tapping.taps = p.taps.Watch(down.s.Method()); c.tapping.taps != nil {
+		c.tapping.call = &tap.Call{
 			Target: *target, Method: down.s.Method(), Peer: peerOf(down.tr), Subtype: down.s.ContentSubtype(), Metadata: structmode.MetadataOf(md),
 		}
 	}
@@ -212,8 +212,7 @@ func (p *Proxy) serve(e *entrance, down serverStream) {
 }
 
 // route finds the call's target, or the reason why there is none.
-func (c *call) route(req spec.Request) *local.Error {
-	p := c.proxy
+func (p *Proxy) route(c *call, req spec.Request) *local.Error {
 	ready := p.wasReady.Load() // before Resolve, which then knows all
 	var ok bool
 	if c.target, ok = p.router.Resolve(req); ok {
@@ -261,7 +260,7 @@ func (p *Proxy) EndCalls() { p.calls.each(func(c *call) { c.abort(errDraining) }
 // EndCallsAt ends every call under way whose endpoint has that address with UNAVAILABLE "draining".
 func (p *Proxy) EndCallsAt(address string) {
 	p.calls.each(func(c *call) {
-		if c.goesTo(address) {
+		if c.attempts.goesTo(address) {
 			c.abort(errEndpointLeft)
 		}
 	})

@@ -1,14 +1,11 @@
 package handler
 
 import (
-	"cmp"
 	"sync"
 	"sync/atomic"
 
 	"github.com/framegate/framegate/handler/budget"
-	"github.com/framegate/framegate/handler/frame"
 	"github.com/framegate/framegate/pool"
-	"github.com/framegate/framegate/resolver/spec"
 )
 
 // maxKept bounds what is kept of a request for another attempt unless the route says otherwise. It is less than what a
@@ -33,86 +30,8 @@ type replay struct {
 	sending sync.WaitGroup // of send in a goroutine
 }
 
-// keep sets how much of the request is kept.
-func (c *call) keep() {
-	switch t := &c.target; {
-	case t.Hedge != nil:
-		c.fork = newFork(cmp.Or(t.Hedge.BufferBytes, spec.DefaultBufferBytes), c.recoverPanic)
-		c.fork.room.Of(c.proxy.budget)
-	case t.Retry != nil:
-		c.replay.most = cmp.Or(t.Retry.BufferBytes, spec.DefaultBufferBytes)
-	default:
-		c.replay.most = maxKept
-	}
-	c.replay.room.Of(c.proxy.budget)
-}
-
 // kept returns what n bytes of a request that are kept take of the budget. So much as a stream's window is no part of it.
 func kept(n int) int64 { return int64(max(0, n-maxKept)) }
-
-// give gives further attempts up.
-func (c *call) give() {
-	if c.fork != nil {
-		c.fork.give()
-		return
-	}
-	c.replay.given.Store(true)
-	if c.replay.mu.TryLock() { // else the writer drops what is kept when it is through
-		c.replay.forgetLocked()
-		c.replay.mu.Unlock()
-	}
-}
-
-// tooLong reports that the request cannot be sent to a further attempt. Without hedging it is for when the attempt has
-// ended.
-func (c *call) tooLong() bool {
-	if c.fork != nil {
-		return !c.fork.whole()
-	}
-	c.replay.mu.Lock()
-	defer c.replay.mu.Unlock()
-	return c.replay.tooLong
-}
-
-// join has the request sent to an attempt, from its beginning, and reports false if that is not possible any more. Without
-// hedging it is for when the attempt before has ended.
-func (c *call) join(a *attempt) bool {
-	if c.fork != nil {
-		return c.fork.join(a)
-	}
-	return c.replay.join(a.Stream, c.recoverPanic)
-}
-
-// closeSend ends the request.
-func (c *call) closeSend() {
-	if c.fork != nil {
-		c.fork.end()
-		return
-	}
-	c.replay.mu.Lock()
-	defer c.replay.mu.Unlock()
-	c.replay.ended = true
-	_ = c.replay.live.CloseSend() // fails only when the stream has ended
-}
-
-// replayWriter is the upstream's side of a call's request direction.
-type replayWriter call
-
-// Piece returns n bytes for Write. What goes to two attempts is recycled by neither.
-func (w *replayWriter) Piece(n int) []byte {
-	if w.fork != nil || w.replay.keeps(n) {
-		return frame.KeptPiece(n)
-	}
-	return frame.RecycledPiece(n)
-}
-
-// Write sends p, and keeps it if there may be another attempt. An error is final: no attempt takes what follows.
-func (w *replayWriter) Write(p []byte) error {
-	if w.fork != nil {
-		return w.fork.write(p)
-	}
-	return w.replay.write(p)
-}
 
 // keeps reports whether n further bytes will be kept, and gives further attempts up if not.
 func (r *replay) keeps(n int) bool {

@@ -15,16 +15,16 @@ import (
 )
 
 // openFirst opens the current attempt, or another in its place if its endpoint cannot be reached.
-func (c *call) openFirst() *local.Error {
+func (at *attempts) openFirst() *local.Error {
 	for {
-		a := c.current
-		o, e := c.open(c.retryContext(c.ctx), a, c.hdr, nil)
+		a := at.current
+		o, e := at.open(at.retryContext(at.call.ctx), a, at.call.hdr, nil)
 		if e == nil {
-			c.up.Store(a.Stream)
-			c.replay.live = a.Stream
+			at.up.Store(a.Stream)
+			at.call.upload.replay.live = a.Stream
 			return nil
 		}
-		if c.current = c.another(a, o); c.current == nil {
+		if at.current = at.another(a, o); at.current == nil {
 			return e
 		}
 	}
@@ -32,8 +32,8 @@ func (c *call) openFirst() *local.Error {
 
 // retry returns the attempt that takes the place of a, with the request so far sent to it, or nil if how a went is the
 // result of the call.
-func (c *call) retry(a *attempt) *attempt {
-	o, ended := c.outcome(a)
+func (at *attempts) retry(a *attempt) *attempt {
+	o, ended := at.outcome(a)
 	if !ended {
 		return nil
 	}
@@ -45,83 +45,83 @@ func (c *call) retry(a *attempt) *attempt {
 		avoid = a.Stream
 	}
 	for {
-		b := c.another(a, o)
+		b := at.another(a, o)
 		if b == nil {
 			break
 		}
 		var e *local.Error
-		if o, e = c.open(c.retryContext(c.ctx), b, c.hdr, avoid); e != nil {
+		if o, e = at.open(at.retryContext(at.call.ctx), b, at.call.hdr, avoid); e != nil {
 			if o.barred {
-				c.fail(e)
+				at.call.fail(e)
 			}
 			continue
 		}
-		if !c.join(b) {
-			c.closeAttempt(b, cluster.Unknown)
+		if !at.call.upload.join(b) {
+			at.end(b, cluster.Unknown)
 			break
 		}
-		c.current = b
-		c.up.Store(b.Stream)
-		if e := c.failure.Load(); e != nil {
+		at.current = b
+		at.up.Store(b.Stream)
+		if e := at.call.ending.failure.Load(); e != nil {
 			b.Reset(e) // abort came before there was anything to reset
 		}
 		return b
 	}
-	c.addr.Store(&a.picked.Address)
+	at.addr.Store(&a.picked.Address)
 	return nil
 }
 
 // another returns an attempt that is to follow a, which ended so: with its endpoint picked, and after as long a wait as
 // there should be. It is nil for none. If there may be another, a is closed first: the next one may need its slot or its
 // share of the budget.
-func (c *call) another(a *attempt, o outcome) *attempt {
-	if !c.mayGoOn(o) {
+func (at *attempts) another(a *attempt, o outcome) *attempt {
+	if !at.mayGoOn(o) {
 		return nil
 	}
-	if c.tryUnseen(o) {
-		c.closeAttempt(a, o.result())
-		return c.pickNext(&attempt{}, o)
+	if at.mayTryTransparently(o) {
+		at.end(a, o.result())
+		return at.pickNext(&attempt{}, o)
 	}
-	if c.mayAwaitRoom(o) {
-		c.closeAttempt(a, o.result())
-		if !c.awaitRoom() {
+	if at.mayAwaitRoom(o) {
+		at.end(a, o.result())
+		if !at.awaitRoom() {
 			return nil
 		}
-		return c.pickNext(&attempt{waited: true}, o)
+		return at.pickNext(&attempt{waited: true}, o)
 	}
-	wait, ok := c.retryAfter(o)
+	wait, ok := at.retryAfter(o)
 	if !ok {
 		return nil
 	}
-	c.closeAttempt(a, o.result())
-	if !c.mayRetry() {
+	at.end(a, o.result())
+	if !at.mayRetry() {
 		return nil
 	}
-	if !c.sleep(wait) {
-		c.target.RetryEnd()
+	if !at.sleep(wait) {
+		at.call.target.RetryEnd()
 		return nil
 	}
-	c.retries++
-	return c.pickNext(&attempt{extra: true}, o)
+	at.retries++
+	return at.pickNext(&attempt{extra: true}, o)
 }
 
 // pickNext picks the endpoint of b, which is to follow an attempt that ended so. It returns nil, with b's share of the
 // budget given back, if there is none.
-func (c *call) pickNext(b *attempt, o outcome) *attempt {
-	if c.pick(b) != nil {
-		c.endExtra(b)
+func (at *attempts) pickNext(b *attempt, o outcome) *attempt {
+	if at.pick(b) != nil {
+		at.endBudgeted(b)
 		return nil
 	}
 	if o.resting && b.picked.Again {
-		c.closeAttempt(b, cluster.Unknown) // all others rest too
+		at.end(b, cluster.Unknown) // all others rest too
 		return nil
 	}
 	return b
 }
 
 // mayGoOn reports whether there is anything to try again for a call whose last attempt ended so.
-func (c *call) mayGoOn(o outcome) bool {
-	return !o.barred && c.ctxErr() == nil && c.failure.Load() == nil && !c.tooLong()
+func (at *attempts) mayGoOn(o outcome) bool {
+	return !o.barred && at.call.ctxErr() == nil && at.call.ending.failure.Load() == nil && !at.call.upload.tooLong()
 }
 
 // mostRested bounds the endpoints that a call passes by because they are left alone after a failure.
@@ -133,14 +133,14 @@ const mostAway = 3
 
 // tryUnseen reports, and notes, that an attempt is made because the last one certainly did not reach its endpoint. No
 // route need say so, and no budget.
-func (c *call) tryUnseen(o outcome) bool {
+func (at *attempts) mayTryTransparently(o outcome) bool {
 	switch {
-	case o.resting && c.rested < mostRested:
-		c.rested++
-	case o.away && c.away < mostAway:
-		c.away++
-	case o.unseen && !c.triedUnseen:
-		c.triedUnseen = true
+	case o.resting && at.backoffSkips < mostRested:
+		at.backoffSkips++
+	case o.away && at.away < mostAway:
+		at.away++
+	case o.unseen && !at.transparent:
+		at.transparent = true
 	default:
 		return false
 	}
@@ -149,18 +149,18 @@ func (c *call) tryUnseen(o outcome) bool {
 
 // retryAfter reports whether the route wants a call to be tried again whose last attempt ended so, and how long to wait
 // before that. The deadline of the call leaves time for it.
-func (c *call) retryAfter(o outcome) (wait time.Duration, ok bool) {
-	r := c.target.Retry
-	if r == nil || c.retries+1 >= r.Attempts || !o.isFor(r) {
+func (at *attempts) retryAfter(o outcome) (wait time.Duration, ok bool) {
+	r := at.call.target.Retry
+	if r == nil || at.retries+1 >= r.Attempts || !o.isFor(r) {
 		return 0, false
 	}
-	wait = r.Backoff.Wait(c.retries + 1)
+	wait = r.Backoff.Wait(at.retries + 1)
 	if len(o.pushback) > 0 {
 		if wait, ok = pushback(o.pushback); !ok {
 			return 0, false
 		}
 	}
-	if d, ok := c.ctx.Deadline(); ok && time.Until(d) <= wait {
+	if d, ok := at.call.ctx.Deadline(); ok && time.Until(d) <= wait {
 		return 0, false
 	}
 	return wait, true
@@ -189,17 +189,17 @@ func pushback(values []string) (time.Duration, bool) {
 }
 
 // sleep waits, and reports false if the call ended meanwhile.
-func (c *call) sleep(d time.Duration) bool {
+func (at *attempts) sleep(d time.Duration) bool {
 	if d > 0 {
 		t := time.NewTimer(d)
 		defer t.Stop()
 		select {
 		case <-t.C:
-		case <-c.ctx.Done():
+		case <-at.call.ctx.Done():
 			return false
 		}
 	}
-	return c.ctxErr() == nil && c.failure.Load() == nil
+	return at.call.ctxErr() == nil && at.call.ending.failure.Load() == nil
 }
 
 const previousAttempts = "grpc-previous-rpc-attempts"
@@ -209,8 +209,8 @@ const mostPrevious = 1_000_000
 
 // retryContext returns the context of an attempt, made of ctx: its metadata says how many the route had made before (gRFC
 // A6), those of the client included.
-func (c *call) retryContext(ctx context.Context) context.Context {
-	if c.retries == 0 {
+func (at *attempts) retryContext(ctx context.Context) context.Context {
+	if at.retries == 0 {
 		return ctx
 	}
 	md, added, _ := metadata.FromOutgoingContextRaw(ctx)
@@ -221,7 +221,7 @@ func (c *call) retryContext(ctx context.Context) context.Context {
 			n = sent
 		}
 	}
-	md[previousAttempts] = []string{strconv.Itoa(n + c.retries)}
+	md[previousAttempts] = []string{strconv.Itoa(n + at.retries)}
 	ctx = metadata.NewOutgoingContext(ctx, md)
 	for _, kv := range added {
 		ctx = metadata.AppendToOutgoingContext(ctx, kv...)

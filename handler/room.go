@@ -22,56 +22,58 @@ type room struct {
 }
 
 // waitsForRoom reports whether the route's calls wait for streams.
-func (c *call) waitsForRoom() bool { return c.proxy.openerOf(&c.target).Patience() > 0 }
+func (at *attempts) waitsForRoom() bool {
+	return at.call.proxy.openerOf(&at.call.target).Patience() > 0
+}
 
 // mayAwaitRoom reports whether a call whose last attempt ended so is to wait for room, and ask again then. That goes on
 // until its deadline, or for Opener.Patience without one.
-func (c *call) mayAwaitRoom(o outcome) bool {
+func (at *attempts) mayAwaitRoom(o outcome) bool {
 	if !o.full {
 		return false
 	}
-	if _, bounded := c.ctx.Deadline(); bounded {
+	if _, bounded := at.call.ctx.Deadline(); bounded {
 		return true
 	}
 	now := time.Now()
-	if c.room.until.IsZero() {
-		c.room.until = now.Add(c.proxy.openerOf(&c.target).Patience())
+	if at.room.until.IsZero() {
+		at.room.until = now.Add(at.call.proxy.openerOf(&at.call.target).Patience())
 	}
-	return now.Before(c.room.until)
+	return now.Before(at.room.until)
 }
 
 // enterRoom begins a wait, which is longer each time, and counts the call as one of the route's that wait for a stream;
 // leaveRoom ends both. If no more calls may wait, it ends the call and returns false.
-func (c *call) enterRoom() (wait time.Duration, ok bool) {
-	if !c.target.Wait() {
-		c.fail(c.overPending())
+func (at *attempts) enterRoom() (wait time.Duration, ok bool) {
+	if !at.call.target.Wait() {
+		at.call.fail(at.overPending())
 		return 0, false
 	}
-	wait = roomBackoff.Wait(c.room.asked + 1)
-	if !c.room.until.IsZero() {
-		wait = min(wait, time.Until(c.room.until))
+	wait = roomBackoff.Wait(at.room.asked + 1)
+	if !at.room.until.IsZero() {
+		wait = min(wait, time.Until(at.room.until))
 	}
 	return wait, true
 }
 
 // leaveRoom is for the end of a wait; over says that it was the call's end.
-func (c *call) leaveRoom(over bool) {
-	c.target.WaitEnd()
+func (at *attempts) leaveRoom(over bool) {
+	at.call.target.WaitEnd()
 	switch {
 	case !over:
-		c.room.asked++
-	case expired(c.ctx):
-		c.fail(errNoStream)
+		at.room.asked++
+	case expired(at.call.ctx):
+		at.call.fail(errNoStream)
 	}
 }
 
 // awaitRoom waits, and reports false if the call has ended.
-func (c *call) awaitRoom() bool {
-	wait, ok := c.enterRoom()
+func (at *attempts) awaitRoom() bool {
+	wait, ok := at.enterRoom()
 	if !ok {
 		return false
 	}
-	ok = c.sleep(wait)
-	c.leaveRoom(!ok)
+	ok = at.sleep(wait)
+	at.leaveRoom(!ok)
 	return ok
 }

@@ -11,9 +11,9 @@ import (
 	"github.com/framegate/framegate/handler/local"
 )
 
-// bound puts the times of the call's route in force: it sets c.ctx. The caller calls the returned function when the call
+// limitTime puts the times of the call's route in force: it sets c.ctx. The caller calls the returned function when the call
 // has ended.
-func (c *call) bound() (stop func()) {
+func limitTime(c *call) (stop func()) {
 	c.ctx = c.down.s.Context()
 	t := &c.target
 	if t.Timeout == 0 && t.IdleTimeout == 0 && t.MaxStreamAge == 0 {
@@ -46,7 +46,7 @@ func (c *call) bound() (stop func()) {
 }
 
 // routeTimedOut reports, of a call that has timed out, whether that was the route's time and not the client's.
-func (c *call) routeTimedOut() bool {
+func routeTimedOut(c *call) bool {
 	if c.target.Timeout == 0 {
 		return false
 	}

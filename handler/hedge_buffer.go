@@ -8,7 +8,7 @@ import (
 	"github.com/framegate/framegate/handler/budget"
 )
 
-// fork is the request of a hedged call on its way to several attempts, to each at its own pace: a slow one holds up no
+// hedgeBuffer is the request of a hedged call on its way to several attempts, to each at its own pace: a slow one holds up no
 // other.
 //
 //	client --> pieces --> feed --> attempt
@@ -17,7 +17,7 @@ import (
 // All pieces are kept while there may be a further attempt; then those that a feed has still to send. They are never
 // more than most bytes, or one piece: the writer waits for the fastest attempt, and gives up the others if they have not
 // kept up when there is no room.
-type fork struct {
+type hedgeBuffer struct {
 	most         int            // bytes
 	recoverPanic func()         // deferred by goroutines
 	feeds        sync.WaitGroup // goroutines
@@ -40,24 +40,24 @@ type feed struct {
 	next int // number of the piece that is sent next
 }
 
-// errForkOver says that no attempt takes what follows.
-var errForkOver = errors.New("handler: no attempt takes the request")
+// errNoAttempt says that no attempt takes what follows.
+var errNoAttempt = errors.New("handler: no attempt takes the request")
 
-func newFork(most int, recoverPanic func()) *fork {
-	f := &fork{most: most, recoverPanic: recoverPanic}
+func newHedgeBuffer(most int, recoverPanic func()) *hedgeBuffer {
+	f := &hedgeBuffer{most: most, recoverPanic: recoverPanic}
 	f.changed.L = &f.mu
 	return f
 }
 
 // write takes p over. It may wait. An error is final.
-func (f *fork) write(p []byte) error {
+func (f *hedgeBuffer) write(p []byte) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for {
 		full := f.bytes > 0 && (f.bytes+len(p) > f.most || !f.room.Hold(kept(f.bytes+len(p))))
 		switch {
 		case f.stopped, f.given && len(f.live) == 0:
-			return errForkOver
+			return errNoAttempt
 		case !full:
 			f.pieces = append(f.pieces, p)
 			f.bytes += len(p)
@@ -70,7 +70,7 @@ func (f *fork) write(p []byte) error {
 }
 
 // makeRoomLocked drops pieces that the fastest attempt has, and reports whether it did.
-func (f *fork) makeRoomLocked() bool {
+func (f *hedgeBuffer) makeRoomLocked() bool {
 	end := f.first + len(f.pieces)
 	if !slices.ContainsFunc(f.live, func(d *feed) bool { return d.next == end }) {
 		return false
@@ -89,7 +89,7 @@ func (f *fork) makeRoomLocked() bool {
 }
 
 // trimLocked drops the pieces that nobody needs any more.
-func (f *fork) trimLocked() {
+func (f *hedgeBuffer) trimLocked() {
 	if !f.given {
 		return
 	}
@@ -106,7 +106,7 @@ func (f *fork) trimLocked() {
 }
 
 // join has the request sent to an attempt from its beginning, and reports false if not all of it is here any more.
-func (f *fork) join(a *attempt) bool {
+func (f *hedgeBuffer) join(a *attempt) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.given || f.stopped {
@@ -122,7 +122,7 @@ func (f *fork) join(a *attempt) bool {
 }
 
 // run is the goroutine of a feed. It ends with the attempt's stream, with the request, or with the call.
-func (f *fork) run(d *feed) {
+func (f *hedgeBuffer) run(d *feed) {
 	for {
 		p := f.nextOf(d)
 		if p == nil {
@@ -140,7 +140,7 @@ func (f *fork) run(d *feed) {
 }
 
 // nextOf waits for the next piece of a feed; it returns nil when there is none any more.
-func (f *fork) nextOf(d *feed) []byte {
+func (f *hedgeBuffer) nextOf(d *feed) []byte {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for !f.stopped && slices.Contains(f.live, d) {
@@ -156,12 +156,12 @@ func (f *fork) nextOf(d *feed) []byte {
 	return nil
 }
 
-func (f *fork) dropLocked(a *attempt) {
+func (f *hedgeBuffer) dropLocked(a *attempt) {
 	f.live = slices.DeleteFunc(f.live, func(d *feed) bool { return d.attempt == a })
 }
 
 // leave is for an attempt that has ended.
-func (f *fork) leave(a *attempt) {
+func (f *hedgeBuffer) leave(a *attempt) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.dropLocked(a)
@@ -170,7 +170,7 @@ func (f *fork) leave(a *attempt) {
 }
 
 // choose makes a the only attempt. It reports false if that was given up before.
-func (f *fork) choose(a *attempt) bool {
+func (f *hedgeBuffer) choose(a *attempt) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if a.lost.Load() {
@@ -182,27 +182,27 @@ func (f *fork) choose(a *attempt) bool {
 }
 
 // give gives further attempts up.
-func (f *fork) give() {
+func (f *hedgeBuffer) give() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.giveLocked()
 }
 
-func (f *fork) giveLocked() {
+func (f *hedgeBuffer) giveLocked() {
 	f.given = true
 	f.trimLocked()
 	f.changed.Broadcast()
 }
 
 // whole reports whether a further attempt may join.
-func (f *fork) whole() bool {
+func (f *hedgeBuffer) whole() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return !f.given && !f.stopped
 }
 
 // end says that the request has ended.
-func (f *fork) end() {
+func (f *hedgeBuffer) end() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.ended = true
@@ -210,7 +210,7 @@ func (f *fork) end() {
 }
 
 // stop returns when nothing is sent any more. The streams of all attempts have ended.
-func (f *fork) stop() {
+func (f *hedgeBuffer) stop() {
 	f.mu.Lock()
 	f.stopped = true
 	f.changed.Broadcast()

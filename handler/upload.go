@@ -1,0 +1,154 @@
+package handler
+
+import (
+	"cmp"
+	"errors"
+	"sync/atomic"
+
+	"github.com/framegate/framegate/handler/frame"
+	"github.com/framegate/framegate/handler/local"
+	"github.com/framegate/framegate/resolver/spec"
+)
+
+// upload is the request direction of a call: it ends with the client's half-close. What was sent is kept until the call is
+// committed to an attempt, because it may be sent to another until then: by replay or, with hedging, by hedgeBuffer.
+type upload struct {
+	call        *call
+	frames      frame.Redirect
+	empty       bool          // the client has half-closed, and there is no message of the request left to read
+	sent        atomic.Bool   // the whole request was sent
+	done        chan struct{} // closed when the goroutine of the direction ended; nil if it needed none
+	replay      replay
+	hedgeBuffer *hedgeBuffer // nil without hedging
+}
+
+// inlineBytes is how much of a request the handler's goroutine forwards before it looks for the answer. A new stream
+// takes so much without waiting for the endpoint.
+const inlineBytes = maxKept
+
+// newRequest makes the request direction ready. It must be called before the first read.
+func (u *upload) ready() {
+	u.frames = frame.Redirect{Src: u.call.down.s, MaxBytes: u.call.proxy.maxMessageBytes.Load(), Progress: u.call.idle.of()}
+	if u.call.struc != nil {
+		u.call.struc.TakeRequest(&u.frames)
+	}
+	u.empty = u.call.down.requestEmpty()
+}
+
+// startRequest forwards the request. A request that is wholly here and small needs no goroutine of its own.
+func (u *upload) start() {
+	u.frames.Dst = u.call.shown((*requestWriter)(u), spec.OnRequest, u.call.down.s.RecvCompress())
+	if u.empty {
+		u.end(nil)
+		return
+	}
+	if u.hedgeBuffer == nil && u.call.down.requestEnded() {
+		for u.frames.Bytes+int64(len(u.frames.Held)) < inlineBytes {
+			if end, err := u.frames.Step(); end || err != nil {
+				u.end(err)
+				return
+			}
+		}
+	}
+	u.done = make(chan struct{})
+	go func() {
+		defer close(u.done)
+		defer u.call.recoverPanic()
+		u.end(u.frames.RedirectFrame())
+	}()
+}
+
+// endRequest acts on the result of the request direction.
+func (u *upload) end(err error) {
+	if err == nil {
+		u.sent.Store(true)
+		u.closeSend()
+		return
+	}
+	if e := frame.LocalError(err, local.ReasonBadRequestFraming, "request"); e != nil {
+		u.call.abort(e) // there may be no upstream just now whose end would tell
+		return
+	}
+	if errors.As(err, new(frame.ReadError)) && u.call.ctxErr() == nil {
+		u.call.abort(errClientBroke(err))
+	}
+	// Otherwise the client's stream or the endpoint's has ended: the response direction sees it.
+}
+
+// keep sets how much of the request is kept.
+func (u *upload) keep() {
+	switch t := &u.call.target; {
+	case t.Hedge != nil:
+		u.hedgeBuffer = newHedgeBuffer(cmp.Or(t.Hedge.BufferBytes, spec.DefaultBufferBytes), u.call.recoverPanic)
+		u.hedgeBuffer.room.Of(u.call.proxy.budget)
+	case t.Retry != nil:
+		u.replay.most = cmp.Or(t.Retry.BufferBytes, spec.DefaultBufferBytes)
+	default:
+		u.replay.most = maxKept
+	}
+	u.replay.room.Of(u.call.proxy.budget)
+}
+
+// give gives further attempts up.
+func (u *upload) commit() {
+	if u.hedgeBuffer != nil {
+		u.hedgeBuffer.give()
+		return
+	}
+	u.replay.given.Store(true)
+	if u.replay.mu.TryLock() { // else the writer drops what is kept when it is through
+		u.replay.forgetLocked()
+		u.replay.mu.Unlock()
+	}
+}
+
+// tooLong reports that the request cannot be sent to a further attempt. Without hedging it is for when the attempt has
+// ended.
+func (u *upload) tooLong() bool {
+	if u.hedgeBuffer != nil {
+		return !u.hedgeBuffer.whole()
+	}
+	u.replay.mu.Lock()
+	defer u.replay.mu.Unlock()
+	return u.replay.tooLong
+}
+
+// join has the request sent to an attempt, from its beginning, and reports false if that is not possible any more. Without
+// hedging it is for when the attempt before has ended.
+func (u *upload) join(a *attempt) bool {
+	if u.hedgeBuffer != nil {
+		return u.hedgeBuffer.join(a)
+	}
+	return u.replay.join(a.Stream, u.call.recoverPanic)
+}
+
+// closeSend ends the request.
+func (u *upload) closeSend() {
+	if u.hedgeBuffer != nil {
+		u.hedgeBuffer.end()
+		return
+	}
+	u.replay.mu.Lock()
+	defer u.replay.mu.Unlock()
+	u.replay.ended = true
+	_ = u.replay.live.CloseSend() // fails only when the stream has ended
+}
+
+// requestWriter is the upstream's side of the request direction.
+type requestWriter upload
+
+// Piece returns n bytes for Write. What goes to two attempts is recycled by neither.
+func (w *requestWriter) Piece(n int) []byte {
+	if w.hedgeBuffer != nil || w.replay.keeps(n) {
+		return frame.KeptPiece(n)
+	}
+	return frame.RecycledPiece(n)
+}
+
+// Write sends p, and keeps it if there may be another attempt. An error is final: no attempt takes what follows.
+func (w *requestWriter) Write(p []byte) error {
+	if w.hedgeBuffer != nil {
+		return w.hedgeBuffer.write(p)
+	}
+	return w.replay.write(p)
+}
