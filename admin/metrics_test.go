@@ -298,7 +298,7 @@ func TestMetrics_CallsMeetARouteThatComesAndGoes(t *testing.T) {
 					return
 				default:
 					r := record("r", "b", "*")
-					r.Code, r.Reason, r.Limit, r.Attempts.Unseen = codes.Unavailable, local.ReasonTimeout, "limits.pending", 1
+					r.Code, r.Reason, r.Limit, r.Attempts.Transparent = codes.Unavailable, local.ReasonTimeout, "limits.pending", 1
 					end(m, r)
 				}
 			}
@@ -329,7 +329,7 @@ func TestMetrics_CallAllocatesNothing(t *testing.T) {
 	bad.Code, bad.Reason = codes.Unimplemented, local.ReasonNoRoute
 	tried := record("r", "b", "*")
 	tried.Code, tried.Reason, tried.Limit = codes.ResourceExhausted, local.ReasonOverloaded, "limits.concurrent"
-	tried.Attempts = handler.Attempts{Unseen: 1, Retries: 2, OverBudget: true}
+	tried.Attempts = handler.Attempts{Transparent: 1, Retries: 2, OverBudget: true}
 	all := []*handler.Record{good, bad, tried}
 	for _, r := range all {
 		end(m, r)

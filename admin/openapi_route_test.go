@@ -94,7 +94,7 @@ backends:
     connect_timeout: 1s
     idle_timeout: 1s
     max_age: 1s
-    backoff: {base: 1ms, max: 1m}
+    backoff: {base: 1ms, max: 8760h}
     keepalive: {time: 1s, timeout: 1s}
     stream_window: 65535
     connection_window: 2147483647

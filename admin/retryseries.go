@@ -19,13 +19,13 @@ type retryCounters struct {
 type attemptKind int
 
 const (
-	kindUnseen attemptKind = iota
+	kindTransparent attemptKind = iota
 	kindRetry
 	kindHedge
 	numAttemptKinds
 )
 
-var attemptKindNames = [numAttemptKinds]string{"unseen", "retry", "hedge"}
+var attemptKindNames = [numAttemptKinds]string{"transparent", "retry", "hedge"}
 
 func (k attemptKind) String() string { return attemptKindNames[k] }
 
@@ -33,7 +33,7 @@ func (c *retryCounters) init(registry prometheus.Registerer) {
 	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, append([]string{"route", "backend"}, labels...))
 	}
-	c.attempts = counters("framegate_retries_total", "Attempts beyond the first of their call, at its end: by kind (unseen: the endpoint before did not see the call; retry; hedge), and by the code that the call ended with.", "kind", "code")
+	c.attempts = counters("framegate_retries_total", "Attempts beyond the first of their call, at its end: by kind (transparent: the endpoint before did not see the call; retry; hedge), and by the code that the call ended with.", "kind", "code")
 	c.overBudget = counters("framegate_retries_over_budget_total", "Retries and hedges that were not made, because the route had as many under way as its budget allows.")
 	registry.MustRegister(c.attempts, c.overBudget)
 }
@@ -52,7 +52,7 @@ type retryTraffic struct {
 }
 
 func (t *retryTraffic) add(r *handler.Record) {
-	for kind, n := range [numAttemptKinds]int{kindUnseen: r.Attempts.Unseen, kindRetry: r.Attempts.Retries, kindHedge: r.Attempts.Hedges} {
+	for kind, n := range [numAttemptKinds]int{kindTransparent: r.Attempts.Transparent, kindRetry: r.Attempts.Retries, kindHedge: r.Attempts.Hedges} {
 		if n > 0 {
 			t.counter(attemptKind(kind), r.Code).Add(float64(n))
 		}

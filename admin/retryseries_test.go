@@ -77,7 +77,7 @@ func TestMetrics_CountAttemptsAndLimitsOfRealCalls(t *testing.T) {
 		s = scrapeOf(t, m)
 		return s.value("framegate_calls_total", "route", "held", "backend", "b", "method", "/held.*", "code", "OK") == 1 &&
 			s.value("framegate_overloaded_total", "route", "held", "backend", "", "limit", "limits.concurrent") == 1 &&
-			s.value("framegate_retries_total", "route", "moved", "backend", "b", "kind", "unseen", "code", "OK") == 1
+			s.value("framegate_retries_total", "route", "moved", "backend", "b", "kind", "transparent", "code", "OK") == 1
 	})
 	require.EqualValues(t, 2, s.value("framegate_retries_total", "route", "flaky", "backend", "b", "kind", "retry", "code", "OK"))
 	require.EqualValues(t, 2, s.value("framegate_retries_total", "route", "bad", "backend", "b", "kind", "retry", "code", "UNAVAILABLE"))
@@ -90,12 +90,12 @@ func TestMetrics_RetriesAreOfAsManySeriesAsKindsAndCodes(t *testing.T) {
 	m := NewMetrics(MetricsConfig{})
 	for i := range 1000 {
 		r := record("r", "b", "*")
-		r.Code, r.Attempts = codes.Code(i), handler.Attempts{Unseen: 1, Retries: 2, Hedges: 3, OverBudget: true}
+		r.Code, r.Attempts = codes.Code(i), handler.Attempts{Transparent: 1, Retries: 2, Hedges: 3, OverBudget: true}
 		end(m, r)
 	}
 	s := scrapeOf(t, m)
 	require.Len(t, s["framegate_retries_total"].Metric, 3*codeSlots)
-	for kind, n := range map[string]int{"unseen": 1, "retry": 2, "hedge": 3} {
+	for kind, n := range map[string]int{"transparent": 1, "retry": 2, "hedge": 3} {
 		require.EqualValues(t, n, s.value("framegate_retries_total", "route", "r", "backend", "b", "kind", kind, "code", "OK"), kind)
 		require.EqualValues(t, n*(1000-17), s.value("framegate_retries_total", "route", "r", "backend", "b", "kind", kind, "code", "other"), kind)
 	}

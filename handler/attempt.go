@@ -48,7 +48,7 @@ type attempts struct {
 type attempt struct {
 	*pool.Stream // nil until it is open
 	picked       cluster.Attempt
-	extra        bool          // counted by the route's retry budget; endExtra ends that
+	budgeted     bool          // counted by the route's retry budget; endExtra ends that
 	waited       bool          // for room at an endpoint: any of its connections will do
 	overPending  bool          // it was not to wait for a connection, because too many calls do
 	closed       atomic.Bool   // also read by the goroutine of the call while another opens it
@@ -63,16 +63,16 @@ type attempt struct {
 
 // outcome is how an attempt ended whose answer had not begun.
 type outcome struct {
-	unseen   bool       // the endpoint certainly did not see it
-	away     bool       // it was unseen because the endpoint told the whole connection to go away
-	full     bool       // it was unseen because the endpoint refused its stream alone, and calls wait until there is room
-	resting  bool       // it was unseen because the endpoint was left alone after an earlier failure
-	late     bool       // its per-try timeout has passed
-	waiting  bool       // the endpoint may wait for the rest of the request: that it said nothing is no failure
-	lost     bool       // it was given up, because the request went on with another
-	barred   bool       // a limit of the route is reached: no other attempt helps
-	code     codes.Code // of its status
-	pushback []string   // the endpoint's grpc-retry-pushback-ms (gRFC A6)
+	unprocessed bool       // the endpoint certainly did not see it
+	away        bool       // it was not processed because the endpoint told the whole connection to go away
+	full        bool       // it was not processed because the endpoint refused its stream alone, and calls wait until there is room
+	inBackoff   bool       // it was not processed because the endpoint was left alone after an earlier failure
+	late        bool       // its per-try timeout has passed
+	waiting     bool       // the endpoint may wait for the rest of the request: that it said nothing is no failure
+	lost        bool       // it was given up, because the request went on with another
+	barred      bool       // a limit of the route is reached: no other attempt helps
+	code        codes.Code // of its status
+	pushback    []string   // the endpoint's grpc-retry-pushback-ms (gRFC A6)
 }
 
 // pick chooses the endpoint of an attempt. If it succeeds, the attempt is closed with the call at the latest.
@@ -129,7 +129,7 @@ func (at *attempts) open(ctx context.Context, a *attempt, hdr *grpc.CallHdr, avo
 		o.barred = true
 		e = at.overPending()
 	case o.late:
-		o.unseen, e = true, local.ErrTimeout
+		o.unprocessed, e = true, local.ErrTimeout
 		if errors.As(err, &dial) { // and not for a stream on a connection that is full
 			result = cluster.Failed
 		}
@@ -138,12 +138,12 @@ func (at *attempts) open(ctx context.Context, a *attempt, hdr *grpc.CallHdr, avo
 			result = cluster.Failed // it could not be connected to in all that time
 		}
 	case errors.As(err, &dial):
-		o.unseen, o.resting = true, dial.Resting
-		if !dial.Resting { // which says nothing new
+		o.unprocessed, o.inBackoff = true, dial.InBackoff
+		if !dial.InBackoff { // which says nothing new
 			result = cluster.Failed
 		}
 	case errors.As(err, new(*pool.FullError)):
-		o.unseen, o.code = true, codes.ResourceExhausted
+		o.unprocessed, o.code = true, codes.ResourceExhausted
 	}
 	at.end(a, result)
 	return o, e
@@ -171,9 +171,9 @@ func (at *attempts) outcome(a *attempt) (o outcome, ok bool) {
 		a.Reset(errLate)
 	}
 	<-a.Stream.Done() // is near; only then is there a status to read
-	unseen, refused := a.Unprocessed(), a.refused()
+	unprocessed, refused := a.Unprocessed(), a.refused()
 	o = outcome{
-		unseen: unseen, away: unseen && !refused, full: unseen && refused && at.waitsForRoom(), late: a.late.Load(), waiting: !at.call.upload.sent.Load(), lost: a.lost.Load(),
+		unprocessed: unprocessed, away: unprocessed && !refused, full: unprocessed && refused && at.waitsForRoom(), late: a.late.Load(), waiting: !at.call.upload.sent.Load(), lost: a.lost.Load(),
 		code: a.Status().Code(), pushback: a.Trailer()[local.PushbackTrailer],
 	}
 	if code, isReset := resetOf(a.Stream); isReset {
@@ -221,8 +221,8 @@ func (at *attempts) end(a *attempt, r cluster.Result) {
 // endExtra gives back what a further attempt took of the route's retry budget. It may be called more than once, and for
 // any attempt.
 func (at *attempts) endBudgeted(a *attempt) {
-	if a.extra {
-		a.extra = false
+	if a.budgeted {
+		a.budgeted = false
 		at.call.target.RetryEnd()
 	}
 }
@@ -272,9 +272,9 @@ func (at *attempts) endAll() {
 
 // attempts counts the attempts of a call that has ended.
 func (at *attempts) count() Attempts {
-	a := Attempts{Unseen: at.away + at.room.asked, OverBudget: at.overBudget}
+	a := Attempts{Transparent: at.away + at.room.asked, OverBudget: at.overBudget}
 	if at.transparent {
-		a.Unseen++
+		a.Transparent++
 	}
 	if at.call.target.Hedge != nil { // which is not beside retry
 		a.Hedges = at.retries

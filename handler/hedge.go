@@ -39,7 +39,7 @@ type answer struct {
 
 // won reports whether it is an answer for the caller, and not a reason to hope for the other attempt.
 func (a answer) won() bool {
-	return !a.ended || a.Stream != nil && !a.outcome.unseen && !a.outcome.lost && a.outcome.code != codes.Unavailable
+	return !a.ended || a.Stream != nil && !a.outcome.unprocessed && !a.outcome.lost && a.outcome.code != codes.Unavailable
 }
 
 // rank says how much there is to learn from an attempt that ended: more from one that the endpoint has seen.
@@ -49,14 +49,14 @@ func (a answer) rank() int {
 		return 0
 	case a.Stream == nil:
 		return 1
-	case a.outcome.unseen, a.outcome.lost:
+	case a.outcome.unprocessed, a.outcome.lost:
 		return 2
 	}
 	return 3
 }
 
-// mostHedged is how many attempts there can be at once: the first and the second, or what follows one that ended.
-const mostHedged = 2
+// maxHedged is how many attempts there can be at once: the first and the second, or what follows one that ended.
+const maxHedged = 2
 
 // hedged starts the request, and makes the attempt current whose answer is that of the call. The error says why none
 // could be opened.
@@ -66,7 +66,7 @@ func (at *attempts) hedged() *local.Error {
 	if at.call.ending.failure.Load() != nil {
 		cancel() // abort came before
 	}
-	h := &hedge{ctx: ctx, answers: make(chan answer, mostHedged)}
+	h := &hedge{ctx: ctx, answers: make(chan answer, maxHedged)}
 	at.await(h, &at.first, nil)
 	at.call.upload.start()
 	timer := time.NewTimer(at.call.target.Hedge.Delay)
@@ -176,7 +176,7 @@ func (at *attempts) beginSecond(h *hedge) {
 		return
 	}
 	beside := at.addr.Load()
-	a := at.pickNext(&attempt{extra: true}, outcome{})
+	a := at.pickNext(&attempt{budgeted: true}, outcome{})
 	if a == nil {
 		return
 	}

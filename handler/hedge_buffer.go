@@ -22,16 +22,16 @@ type hedgeBuffer struct {
 	recoverPanic func()         // deferred by goroutines
 	feeds        sync.WaitGroup // goroutines
 
-	mu      sync.Mutex // guards the fields below
-	changed sync.Cond  // with mu
-	live    []*feed    // whose attempts take more
-	pieces  [][]byte
-	first   int // number of the first of pieces, in the request
-	bytes   int // of pieces
-	room    budget.Keep
-	given   bool // there will be no further attempt, and pieces are dropped
-	ended   bool // the request has ended with the last of pieces
-	stopped bool // the call has ended
+	mu        sync.Mutex // guards the fields below
+	changed   sync.Cond  // with mu
+	live      []*feed    // whose attempts take more
+	pieces    [][]byte
+	first     int // number of the first of pieces, in the request
+	bytes     int // of pieces
+	room      budget.Keep
+	committed bool // there will be no further attempt, and pieces are dropped
+	ended     bool // the request has ended with the last of pieces
+	stopped   bool // the call has ended
 }
 
 // feed sends the request to an attempt.
@@ -56,7 +56,7 @@ func (f *hedgeBuffer) write(p []byte) error {
 	for {
 		full := f.bytes > 0 && (f.bytes+len(p) > f.most || !f.room.Hold(kept(f.bytes+len(p))))
 		switch {
-		case f.stopped, f.given && len(f.live) == 0:
+		case f.stopped, f.committed && len(f.live) == 0:
 			return errNoAttempt
 		case !full:
 			f.pieces = append(f.pieces, p)
@@ -83,14 +83,14 @@ func (f *hedgeBuffer) makeRoomLocked() bool {
 		d.Reset(errLost)
 		return true
 	})
-	f.given = true
+	f.committed = true
 	f.trimLocked()
 	return true
 }
 
 // trimLocked drops the pieces that nobody needs any more.
 func (f *hedgeBuffer) trimLocked() {
-	if !f.given {
+	if !f.committed {
 		return
 	}
 	need := f.first + len(f.pieces)
@@ -109,7 +109,7 @@ func (f *hedgeBuffer) trimLocked() {
 func (f *hedgeBuffer) join(a *attempt) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.given || f.stopped {
+	if f.committed || f.stopped {
 		return false
 	}
 	d := &feed{attempt: a}
@@ -177,19 +177,19 @@ func (f *hedgeBuffer) choose(a *attempt) bool {
 		return false
 	}
 	f.live = slices.DeleteFunc(f.live, func(d *feed) bool { return d.attempt != a })
-	f.giveLocked()
+	f.commitLocked()
 	return true
 }
 
-// give gives further attempts up.
-func (f *hedgeBuffer) give() {
+// commit gives further attempts up.
+func (f *hedgeBuffer) commit() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.giveLocked()
+	f.commitLocked()
 }
 
-func (f *hedgeBuffer) giveLocked() {
-	f.given = true
+func (f *hedgeBuffer) commitLocked() {
+	f.committed = true
 	f.trimLocked()
 	f.changed.Broadcast()
 }
@@ -198,7 +198,7 @@ func (f *hedgeBuffer) giveLocked() {
 func (f *hedgeBuffer) whole() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return !f.given && !f.stopped
+	return !f.committed && !f.stopped
 }
 
 // end says that the request has ended.

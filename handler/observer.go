@@ -17,14 +17,14 @@ type EndObserver interface {
 	CallEnded(r *Record)
 }
 
-// mostObservers is how many observers a Proxy may have.
-const mostObservers = 4
+// maxObservers is how many observers a Proxy may have.
+const maxObservers = 4
 
 // observation is what a call keeps for its observers. It is owned by the handler's goroutine.
 type observation struct {
 	record  Record
 	hearing []Observer // of this call
-	enders  [mostObservers]EndObserver
+	enders  [maxObservers]EndObserver
 	started bool
 }
 

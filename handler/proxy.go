@@ -105,8 +105,8 @@ func New(cfg Config) *Proxy {
 
 // SetObservers says who hears of the calls that begin from now on; see Config.Observers. It may be called at any time.
 func (p *Proxy) SetObservers(all []Observer) {
-	if len(all) > mostObservers {
-		panic(fmt.Sprintf("handler: %d observers, want at most %d", len(all), mostObservers))
+	if len(all) > maxObservers {
+		panic(fmt.Sprintf("handler: %d observers, want at most %d", len(all), maxObservers))
 	}
 	p.observers.Store(&all)
 }

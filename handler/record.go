@@ -51,15 +51,15 @@ type Record struct {
 type Attempts struct {
 	// Those beyond the first, by why they were made. One for which no endpoint was left counts too, but not one that was
 	// passed on at once because its endpoint is left alone after a failure (pool.DialError.Resting).
-	Unseen  int // an endpoint certainly did not see the one before: it could not be reached, refused it, each time anew, or went away
-	Retries int // the route's retry says so
-	Hedges  int // the route's hedge says so
+	Transparent int // an endpoint certainly did not see the one before: it could not be reached, refused it, each time anew, or went away
+	Retries     int // the route's retry says so
+	Hedges      int // the route's hedge says so
 
 	OverBudget bool // a retry or a hedge was not made, because the route had as many under way as its budget allows
 }
 
 // Further returns how many attempts there were beyond the first.
-func (a Attempts) Further() int { return a.Unseen + a.Retries + a.Hedges }
+func (a Attempts) Further() int { return a.Transparent + a.Retries + a.Hedges }
 
 // start fills in what is known of a call that has come in.
 func (r *Record) start(listener string, down serverStream, md metadata.MD, authority string) {

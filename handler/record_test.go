@@ -81,7 +81,7 @@ func TestRecord_CountsAttemptsByWhyTheyWereMade(t *testing.T) {
 		last      string // endpoint
 	}{
 		"one":             {"", []string{slow}, kcodes.DeadlineExceeded, handler.Attempts{}, slow},
-		"not connected":   {"", []string{closed + " 1000000", flaky + " 1"}, kcodes.Unavailable, handler.Attempts{Unseen: 1}, flaky},
+		"not connected":   {"", []string{closed + " 1000000", flaky + " 1"}, kcodes.Unavailable, handler.Attempts{Transparent: 1}, flaky},
 		"retries":         {"retry: {attempts: 4, codes: [UNAVAILABLE], backoff: {base: 1ms}}", []string{flaky}, kcodes.OK, handler.Attempts{Retries: 2}, flaky},
 		"too few retries": {"retry: {attempts: 2, codes: [UNAVAILABLE], backoff: {base: 1ms}}", []string{flaky}, kcodes.Unavailable, handler.Attempts{Retries: 1}, flaky},
 		"hedge":           {"hedge: {delay: 20ms}", []string{slow}, kcodes.OK, handler.Attempts{Hedges: 1}, slow},
@@ -112,7 +112,7 @@ func TestRecord_EndpointThatIsLeftAloneIsNoAttempt(t *testing.T) {
 		Observers: []handler.Observer{rec}, Pool: pl.Default(),
 		Router: routedBy(t, "", "ejection: {consecutive_failures: -1}", dead+" 1000000", good+" 1"),
 	})
-	for _, want := range []handler.Attempts{{Unseen: 1}, {}, {}} {
+	for _, want := range []handler.Attempts{{Transparent: 1}, {}, {}} {
 		_, err := handlertest.Unary(timeout(t), cc, "/s/Say", []byte("hello"))
 		require.NoError(t, err)
 		r := rec.one(t)

@@ -42,7 +42,7 @@ func (p *Proxy) observeRefusal(listener string, r *transserver.Refusal, e *local
 		}
 	}
 	rec.authority = requestAuthority(rec.md)
-	var enders [mostObservers]EndObserver
+	var enders [maxObservers]EndObserver
 	for i, o := range hearing {
 		enders[i] = o.CallStarted(rec)
 	}

@@ -15,7 +15,7 @@ const maxKept = 60 << 10
 // replay keeps the start of a request until something of the answer has come, because the call may be sent to another
 // endpoint until then. With hedging, fork does.
 type replay struct {
-	given atomic.Bool // no further attempt any more; set once
+	committed atomic.Bool // no further attempt any more; set once
 
 	mu      sync.Mutex   // guards the fields below; a writer holds it while it waits for the window of the attempt
 	live    *pool.Stream // of the attempt
@@ -37,7 +37,7 @@ func kept(n int) int64 { return int64(max(0, n-maxKept)) }
 func (r *replay) keeps(n int) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.given.Load() || r.bytes+n > r.most || !r.tooLong && !r.room.Hold(kept(r.bytes+n)) {
+	if r.committed.Load() || r.bytes+n > r.most || !r.tooLong && !r.room.Hold(kept(r.bytes+n)) {
 		r.forgetLocked()
 	}
 	return !r.tooLong
@@ -61,7 +61,7 @@ func (r *replay) write(p []byte) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.keepLocked(p)
-	if err := r.live.Write(p); err != nil && (r.tooLong || r.given.Load()) {
+	if err := r.live.Write(p); err != nil && (r.tooLong || r.committed.Load()) {
 		return err
 	}
 	return nil // or another attempt will be made, with this piece
@@ -83,7 +83,7 @@ func (r *replay) keepLocked(p []byte) {
 // recoverPanic.
 func (r *replay) join(up *pool.Stream, recoverPanic func()) bool {
 	r.mu.Lock() // what was live has ended: no writer waits with it
-	if r.tooLong || r.given.Load() {
+	if r.tooLong || r.committed.Load() {
 		r.mu.Unlock()
 		return false
 	}

@@ -41,7 +41,7 @@ func (at *attempts) retry(a *attempt) *attempt {
 		a.picked.Answered() // so long it would have taken at least
 	}
 	var avoid *pool.Stream
-	if o.unseen || o.late {
+	if o.unprocessed || o.late {
 		avoid = a.Stream
 	}
 	for {
@@ -102,7 +102,7 @@ func (at *attempts) another(a *attempt, o outcome) *attempt {
 		return nil
 	}
 	at.retries++
-	return at.pickNext(&attempt{extra: true}, o)
+	return at.pickNext(&attempt{budgeted: true}, o)
 }
 
 // pickNext picks the endpoint of b, which is to follow an attempt that ended so. It returns nil, with b's share of the
@@ -112,7 +112,7 @@ func (at *attempts) pickNext(b *attempt, o outcome) *attempt {
 		at.endBudgeted(b)
 		return nil
 	}
-	if o.resting && b.picked.Again {
+	if o.inBackoff && b.picked.Again {
 		at.end(b, cluster.Unknown) // all others rest too
 		return nil
 	}
@@ -124,22 +124,22 @@ func (at *attempts) mayGoOn(o outcome) bool {
 	return !o.barred && at.call.ctxErr() == nil && at.call.ending.failure.Load() == nil && !at.call.upload.tooLong()
 }
 
-// mostRested bounds the endpoints that a call passes by because they are left alone after a failure.
-const mostRested = 8
+// maxBackoffSkips bounds the endpoints that a call passes by because they are left alone after a failure.
+const maxBackoffSkips = 8
 
-// mostAway bounds the attempts that a call makes because connections were told to go away beneath it. That is nobody's
+// maxAway bounds the attempts that a call makes because connections were told to go away beneath it. That is nobody's
 // failure, and a service that ends its connections often may do it to one call twice.
-const mostAway = 3
+const maxAway = 3
 
 // tryUnseen reports, and notes, that an attempt is made because the last one certainly did not reach its endpoint. No
 // route need say so, and no budget.
 func (at *attempts) mayTryTransparently(o outcome) bool {
 	switch {
-	case o.resting && at.backoffSkips < mostRested:
+	case o.inBackoff && at.backoffSkips < maxBackoffSkips:
 		at.backoffSkips++
-	case o.away && at.away < mostAway:
+	case o.away && at.away < maxAway:
 		at.away++
-	case o.unseen && !at.transparent:
+	case o.unprocessed && !at.transparent:
 		at.transparent = true
 	default:
 		return false
@@ -169,7 +169,7 @@ func (at *attempts) retryAfter(o outcome) (wait time.Duration, ok bool) {
 // isFor reports whether an attempt that ended so is one after which r tries again.
 func (o outcome) isFor(r *spec.Retry) bool {
 	switch {
-	case o.unseen:
+	case o.unprocessed:
 		return true
 	case o.late:
 		return r.OnLate()
@@ -177,15 +177,15 @@ func (o outcome) isFor(r *spec.Retry) bool {
 	return r.On(uint32(o.code))
 }
 
-// mostPushback bounds how long an endpoint may have a call wait here.
-const mostPushback = time.Minute
+// maxPushback bounds how long an endpoint may have a call wait here.
+const maxPushback = time.Minute
 
 // pushback returns how long an endpoint wants to be left alone before another attempt; false is for no other attempt, which
 // is what anything but one number means (gRFC A6), and one that is too large.
 func pushback(values []string) (time.Duration, bool) {
 	ms, err := strconv.ParseUint(values[0], 10, 31)
 	d := time.Duration(ms) * time.Millisecond
-	return d, err == nil && len(values) == 1 && d <= mostPushback
+	return d, err == nil && len(values) == 1 && d <= maxPushback
 }
 
 // sleep waits, and reports false if the call ended meanwhile.
@@ -204,8 +204,8 @@ func (at *attempts) sleep(d time.Duration) bool {
 
 const previousAttempts = "grpc-previous-rpc-attempts"
 
-// mostPrevious bounds the attempts that a client is believed to have made.
-const mostPrevious = 1_000_000
+// maxPrevious bounds the attempts that a client is believed to have made.
+const maxPrevious = 1_000_000
 
 // retryContext returns the context of an attempt, made of ctx: its metadata says how many the route had made before (gRFC
 // A6), those of the client included.
@@ -217,7 +217,7 @@ func (at *attempts) retryContext(ctx context.Context) context.Context {
 	md = maps.Clone(md)
 	n := 0
 	if v := md[previousAttempts]; len(v) > 0 {
-		if sent, err := strconv.Atoi(v[0]); err == nil && sent > 0 && sent < mostPrevious {
+		if sent, err := strconv.Atoi(v[0]); err == nil && sent > 0 && sent < maxPrevious {
 			n = sent
 		}
 	}

@@ -92,10 +92,10 @@ func (u *upload) keep() {
 // give gives further attempts up.
 func (u *upload) commit() {
 	if u.hedgeBuffer != nil {
-		u.hedgeBuffer.give()
+		u.hedgeBuffer.commit()
 		return
 	}
-	u.replay.given.Store(true)
+	u.replay.committed.Store(true)
 	if u.replay.mu.TryLock() { // else the writer drops what is kept when it is through
 		u.replay.forgetLocked()
 		u.replay.mu.Unlock()

@@ -50,11 +50,11 @@ func TestBackoff_OpenFailsAtOnceWithTheLastErrorMeanwhile(t *testing.T) {
 	p := newPool(t, func(c *Config) { c.Backoff = policy.Backoff{Base: time.Minute, Max: time.Minute} })
 	first := receive(t, "the end of Open", goOpen(t.Context(), p, server.addr))
 	want := requireDialError(t, first, server.addr, patience)
-	require.False(t, want.Resting)
+	require.False(t, want.InBackoff)
 	down.Store(false) // which nobody looks at now
 	for range 20 {
 		got := receive(t, "the end of Open", goOpen(t.Context(), p, server.addr, mustNotWait(t)))
-		require.Equal(t, &DialError{Address: want.Address, Err: want.Err, Resting: true}, got.err)
+		require.Equal(t, &DialError{Address: want.Address, Err: want.Err, InBackoff: true}, got.err)
 		require.Less(t, got.took, slack)
 	}
 	require.EqualValues(t, 1, server.accepts.Load())
@@ -68,7 +68,7 @@ func TestBackoff_DialThatFailsAtOnceWasTriedForTheCallThatAskedForIt(t *testing.
 		for _, opts := range []OpenOptions{{}, mayWait} {
 			p := newPool(t, func(c *Config) { c.Backoff = policy.Backoff{Base: time.Minute, Max: time.Minute} })
 			got := receive(t, "the end of Open", goOpen(t.Context(), p, addr, opts))
-			require.False(t, requireDialError(t, got, addr, patience).Resting)
+			require.False(t, requireDialError(t, got, addr, patience).InBackoff)
 			p.Close()
 		}
 	}

@@ -17,8 +17,8 @@ func withDefaults(c Config) Config {
 	return c
 }
 
-// mostConnections is how many connections to one endpoint there may be for calls that would wait otherwise.
-func mostConnections(c *Config) int {
+// maxConnections is how many connections to one endpoint there may be for calls that would wait otherwise.
+func maxConnections(c *Config) int {
 	if c.WhenFull == policy.WhenFullGrow {
 		return growFactor * c.Connections.Max
 	}

@@ -64,7 +64,7 @@ func (e *endpoint) dialLocked() {
 	}
 	cfg, fresh := &e.group.cfg, e.freshLocked()
 	switch {
-	case e.queue.first != nil && fresh < mostConnections(cfg):
+	case e.queue.first != nil && fresh < maxConnections(cfg):
 	case e.use == serving && fresh < cfg.Connections.Min:
 	case spare && fresh < cfg.Connections.Max:
 	case fresh == len(*e.usable.Load()):

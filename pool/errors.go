@@ -11,9 +11,9 @@ var ErrClosed = errors.New("pool: closed")
 // DialError says that no connection to an endpoint could be made, or that it takes no streams on those it has. The call
 // was not sent: another endpoint may be tried.
 type DialError struct {
-	Address string
-	Err     error
-	Resting bool // nothing was tried for this call: Err is of an earlier one, not long ago (Config.Backoff)
+	Address   string
+	Err       error
+	InBackoff bool // nothing was tried for this call: Err is of an earlier one, not long ago (Config.Backoff)
 }
 
 func (e *DialError) Error() string { return fmt.Sprintf("connect to %s: %v", e.Address, e.Err) }

@@ -215,7 +215,7 @@ func resting(err error) error {
 		return err
 	}
 	again := *dial
-	again.Resting = true
+	again.InBackoff = true
 	return &again
 }
 

@@ -97,7 +97,7 @@ func TestLog_SaysHowManyAttemptsThereWereIfMoreThanOne(t *testing.T) {
 	var out sink
 	l := New(&out, Config{Sample: 1})
 	tried := ok()
-	tried.Endpoint, tried.Attempts = "127.0.0.1:2", handler.Attempts{Unseen: 1, Retries: 2}
+	tried.Endpoint, tried.Attempts = "127.0.0.1:2", handler.Attempts{Transparent: 1, Retries: 2}
 	l.CallEnded(ok())
 	l.CallEnded(tried)
 	require.NoError(t, l.Close())

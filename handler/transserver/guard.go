@@ -34,8 +34,8 @@ const (
 	// firstBudget is how many control frames a connection may send before it has earned any.
 	firstBudget = 1000
 
-	// mostBudget bounds what a connection can have earned.
-	mostBudget = 10_000
+	// maxBudget bounds what a connection can have earned.
+	maxBudget = 10_000
 
 	// budgetRate is what a connection earns a second for nothing.
 	budgetRate = 200
@@ -46,9 +46,9 @@ const (
 	// rapid is the age at which it is nothing unusual that a stream is reset.
 	rapid = 10 * time.Millisecond
 
-	// leastBlock is what a header block may have in any case. It is not held in memory, and what is too long of it costs
+	// minBlock is what a header block may have in any case. It is not held in memory, and what is too long of it costs
 	// its call alone.
-	leastBlock = 1 << 20
+	minBlock = 1 << 20
 )
 
 // guard stands between a client and Kitex's HTTP/2 transport, which believes that clients mean well. It sees every byte
@@ -118,12 +118,12 @@ func newGuard(maxStreams, maxHeaderBytes uint32) *guard {
 		maxStreams = noBoundStreams
 	}
 	g := &guard{
-		maxStreams: int(min(maxStreams, math.MaxInt32/4)), maxBlock: int(min(2*uint64(maxHeaderBytes)+leastBlock, math.MaxInt32)),
+		maxStreams: int(min(maxStreams, math.MaxInt32/4)), maxBlock: int(min(2*uint64(maxHeaderBytes)+minBlock, math.MaxInt32)),
 		now: time.Now, preface: len(http2.ClientPreface), budget: firstBudget, window: 65535, // RFC 9113 §6.9.2
 	}
 	g.follower.To, g.sent.follower.To = g, &g.sent
 	g.refilled = g.now()
-	g.resetsGrew, g.resetBudget = g.refilled, g.mostResets()
+	g.resetsGrew, g.resetBudget = g.refilled, g.maxResets()
 	return g
 }
 
@@ -157,9 +157,9 @@ func (g *guard) offend(o *Offence) {
 	}
 }
 
-// mostResets is how many streams a client may reset rapidly before it has to wait. It earns max_concurrent_streams a
+// maxResets is how many streams a client may reset rapidly before it has to wait. It earns max_concurrent_streams a
 // second.
-func (g *guard) mostResets() int64 { return int64(g.maxStreams + streamsSlack) }
+func (g *guard) maxResets() int64 { return int64(g.maxStreams + streamsSlack) }
 
 // checkStreams bills the resets of a piece. A call costs more than a reset, so a client that resets what it has just
 // opened can keep a server busy for little. Calls that are given up later, at a deadline perhaps, cost nothing, and
@@ -170,12 +170,12 @@ func (g *guard) checkStreams() {
 	if g.opened == 0 && g.resets == 0 {
 		return
 	}
-	g.resetBudget = min(g.resetBudget+int64(g.opened)-2*int64(g.rapidResets), g.mostResets())
+	g.resetBudget = min(g.resetBudget+int64(g.opened)-2*int64(g.rapidResets), g.maxResets())
 	if g.resets == 0 {
 		return
 	}
 	if g.resetBudget < 0 {
-		g.resetBudget = min(g.resetBudget+int64(g.time.Sub(g.resetsGrew).Seconds()*float64(g.maxStreams)), g.mostResets())
+		g.resetBudget = min(g.resetBudget+int64(g.time.Sub(g.resetsGrew).Seconds()*float64(g.maxStreams)), g.maxResets())
 		g.resetsGrew = g.time
 	}
 	if g.resetBudget < 0 || g.running != nil && g.running() > 2*g.maxStreams+streamsSlack {
@@ -263,7 +263,7 @@ func (g *guard) addBlock(h h2conn.FrameHeader) {
 	}
 }
 
-func (g *guard) earn(n int64) { g.budget = min(g.budget+n, mostBudget) }
+func (g *guard) earn(n int64) { g.budget = min(g.budget+n, maxBudget) }
 
 func (g *guard) spend() {
 	if g.budget--; g.budget >= 0 {

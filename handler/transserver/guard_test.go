@@ -83,7 +83,7 @@ func TestGuard_BudgetGrowsWithTime(t *testing.T) {
 
 // What an honest client sends in a long life: it is sent away for none of it. No time passes.
 func TestGuard_LetsHonestClientsBe(t *testing.T) {
-	times := race.Choose(20, 3) * mostBudget
+	times := race.Choose(20, 3) * maxBudget
 	headers := func(fr *http2.Framer, flags bool) {
 		_ = fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, EndHeaders: true, EndStream: flags, BlockFragment: make([]byte, 50)})
 	}
@@ -257,7 +257,7 @@ func TestGuard_HeaderBlockHasAnEnd(t *testing.T) {
 		more := frames(func(fr *http2.Framer) { _ = fr.WriteContinuation(1, false, make([]byte, size)) })
 		times, o := readUntil(g, more, 1_000_000)
 		require.Equal(t, HeadersTooLong, o)
-		require.LessOrEqual(t, times*(size+h2conn.BlockFrameCost), 2*4096+leastBlock)
+		require.LessOrEqual(t, times*(size+h2conn.BlockFrameCost), 2*4096+minBlock)
 	}
 	g := newTestGuard()
 	whole := append(bytes.Clone(begin), frames(func(fr *http2.Framer) { _ = fr.WriteContinuation(1, true, make([]byte, 4096)) })...)

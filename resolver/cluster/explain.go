@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// mostExplained is how many addresses of a name are listed, and mostLines how many names, and endpoints that get no calls.
+// maxExplained is how many addresses of a name are listed, and mostLines how many names, and endpoints that get no calls.
 const (
-	mostExplained = 10
-	mostLines     = 50
+	maxExplained = 10
+	maxLines     = 50
 )
 
 // explain says what names among the endpoints stand for, and which endpoints get no calls.
@@ -24,21 +24,21 @@ func (c *Cluster) explain() (lines []string) {
 		}
 	}
 	names := slices.Sorted(maps.Keys(of))
-	for _, name := range names[:min(len(names), mostLines)] {
+	for _, name := range names[:min(len(names), maxLines)] {
 		all := of[name]
-		line := name + " = " + strings.Join(all[:min(len(all), mostExplained)], ", ")
-		if more := len(all) - mostExplained; more > 0 {
+		line := name + " = " + strings.Join(all[:min(len(all), maxExplained)], ", ")
+		if more := len(all) - maxExplained; more > 0 {
 			line += fmt.Sprintf(" and %d more", more)
 		}
 		lines = append(lines, line)
 	}
-	if more := len(names) - mostLines; more > 0 {
+	if more := len(names) - maxLines; more > 0 {
 		lines = append(lines, fmt.Sprintf("%d more names", more))
 	}
-	for _, b := range c.excluded[:min(len(c.excluded), mostLines)] {
+	for _, b := range c.excluded[:min(len(c.excluded), maxLines)] {
 		lines = append(lines, fmt.Sprintf("%s %s: %s", b.address, b.as, b.why()))
 	}
-	if more := len(c.excluded) - mostLines; more > 0 {
+	if more := len(c.excluded) - maxLines; more > 0 {
 		lines = append(lines, fmt.Sprintf("%d more that get no calls", more))
 	}
 	return lines

@@ -36,7 +36,7 @@ func TestNames_HugeAnswersHoldNobodyUp(t *testing.T) {
 	apply(t, r, `backends: [{service: echo, dns: {refresh: 100ms}}]`)
 	for _, n := range []int{5, 20} {
 		r.SetInstances("echo", instancesOf("evil.svc.", n))
-		members := min(n*dns.MostAddresses, spec.MaxEndpoints)
+		members := min(n*dns.MaxAddresses, spec.MaxEndpoints)
 		var all []EndpointState
 		require.Eventually(t, func() bool {
 			all = r.Endpoints()
@@ -56,7 +56,7 @@ func TestNames_HugeAnswersHoldNobodyUp(t *testing.T) {
 		"40000 more addresses: a backend has at most 10000 endpoints": true,
 	}, reasons)
 	require.LessOrEqual(t, log.Count("endpoint refused"), 21)
-	require.LessOrEqual(t, len(r.explain(anyCall)), 2*mostLines+2)
+	require.LessOrEqual(t, len(r.explain(anyCall)), 2*maxLines+2)
 
 	r.Set.mu.Lock()
 	var c *Cluster
@@ -93,10 +93,10 @@ func TestNames_RefusedAddressesAreToldInPart(t *testing.T) {
 			}
 		}
 	}
-	require.Equal(t, mostRefused+1, refused)
+	require.Equal(t, maxRefused+1, refused)
 	require.Equal(t, "490 more addresses: refused too", last.Reason)
-	require.Equal(t, mostRefused+1, log.Count("endpoint refused"))
+	require.Equal(t, maxRefused+1, log.Count("endpoint refused"))
 	s.Set("evil.svc.", append(fromTo("10.0.0.1", 400), "127.0.0.2")...)
 	gets(t, r, "127.0.0.2:1000")
-	require.Equal(t, mostRefused+1, log.Count("endpoint refused"), "told once, however many more they are")
+	require.Equal(t, maxRefused+1, log.Count("endpoint refused"), "told once, however many more they are")
 }

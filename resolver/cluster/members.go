@@ -95,8 +95,8 @@ type membership struct {
 	registered bool      // they are instances of a service
 }
 
-// mostRefused is how many addresses of a name that are refused are told one by one.
-const mostRefused = 10
+// maxRefused is how many addresses of a name that are refused are told one by one.
+const maxRefused = 10
 
 // addName adds the addresses of a name, but what is more than a cluster has endpoints.
 func (m *membership) addName(guard *addressGuard, w written, a dns.Answer) {
@@ -125,8 +125,8 @@ func (m *membership) addName(guard *addressGuard, w written, a dns.Answer) {
 			err = fmt.Errorf("%s is the address of no host or of many", ip)
 		}
 		m.add(guard, one, at, err)
-		if len(m.excluded) > before+mostRefused {
-			m.excluded = m.excluded[:before+mostRefused]
+		if len(m.excluded) > before+maxRefused {
+			m.excluded = m.excluded[:before+maxRefused]
 			refused++
 		}
 	}
@@ -134,7 +134,7 @@ func (m *membership) addName(guard *addressGuard, w written, a dns.Answer) {
 		m.excluded = append(m.excluded, name(ExcludedRefused, "refused too", refused))
 	}
 	if a.Omitted > 0 {
-		m.excluded = append(m.excluded, name(ExcludedRefused, fmt.Sprintf("a name has at most %d endpoints", dns.MostAddresses), a.Omitted))
+		m.excluded = append(m.excluded, name(ExcludedRefused, fmt.Sprintf("a name has at most %d endpoints", dns.MaxAddresses), a.Omitted))
 	}
 }
 

@@ -18,19 +18,19 @@ func (s *Set) setReachable(address string, err error) {
 	var last news
 	for _, c := range s.byKey {
 		for _, n := range c.setReachable(address, err) {
-			if last = n; told[n.text] < mostReachLines {
+			if last = n; told[n.text] < maxReachLines {
 				n.log(n.text, append(n.args, c.args()...)...)
 			}
 			told[n.text]++
 		}
 	}
-	if more := told[last.text] - mostReachLines; more > 0 { // an address does one thing to all
+	if more := told[last.text] - maxReachLines; more > 0 { // an address does one thing to all
 		last.log(last.text+": so it is of further services and backends", "endpoint", address, "further", more)
 	}
 }
 
-// mostReachLines is how many clusters are named in the log when one address is lost, or is back, that all of them have.
-const mostReachLines = 10
+// maxReachLines is how many clusters are named in the log when one address is lost, or is back, that all of them have.
+const maxReachLines = 10
 
 // setReachable is for any address; the set's mu is held. It returns what the log is to be told.
 func (c *Cluster) setReachable(address string, err error) (all []news) {

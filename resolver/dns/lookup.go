@@ -73,7 +73,7 @@ func (n *Names) answer(all []netip.Addr, err error) Answer {
 	all = slices.Compact(all)
 	a := Answer{Err: err, Asked: true}
 	for i, addr := range all {
-		if len(a.Addresses) == MostAddresses {
+		if len(a.Addresses) == MaxAddresses {
 			a.Omitted = len(all) - i
 			return a
 		}
@@ -82,7 +82,7 @@ func (n *Names) answer(all []netip.Addr, err error) Answer {
 		}
 	}
 	if len(a.Addresses) == 0 {
-		a.Addresses = all[:min(len(all), MostAddresses)]
+		a.Addresses = all[:min(len(all), MaxAddresses)]
 		a.Omitted = len(all) - len(a.Addresses)
 	}
 	return a

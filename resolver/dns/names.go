@@ -28,8 +28,8 @@ type Names struct {
 	names  map[string]*name
 }
 
-// MostAddresses is how many addresses of a name count: those that sort first.
-const MostAddresses = 1000
+// MaxAddresses is how many addresses of a name count: those that sort first.
+const MaxAddresses = 1000
 
 // New returns Names that watch nothing yet. r looks them up: with the search domains and the hosts file of the system,
 // unless it was made otherwise; nil is net.DefaultResolver. log hears of names that cannot be looked up.

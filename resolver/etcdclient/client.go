@@ -117,10 +117,10 @@ func (c Config) ClientConfig() (clientv3.Config, error) {
 // ctx ended or in 10 s. Unlike a request, which waits for a connection, it fails soon when the endpoints have failed, and a
 // member that hangs costs it a moment.
 func Reach(ctx context.Context, cli *clientv3.Client) error {
-	return ReachWithin(ctx, cli, mostReachTime)
+	return ReachWithin(ctx, cli, maxReachTime)
 }
 
-const mostReachTime = 10 * time.Second
+const maxReachTime = 10 * time.Second
 
 // ReachWithin is Reach that takes no longer than within.
 func ReachWithin(ctx context.Context, cli *clientv3.Client, within time.Duration) error {

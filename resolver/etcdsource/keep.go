@@ -24,13 +24,13 @@ import (
 const (
 	// lossWindow is the moment in which most instances of a service vanish together: what cannot be renewed any more ends
 	// within a third of its ttl, 20 s with registry-etcd's.
-	lossWindow     = 30 * time.Second
-	leaseQuestion  = 1500 * time.Millisecond // for the members of etcd to say whether a lease is there
-	keptCheck      = 2 * time.Second         // between connections to an instance that is kept
-	keptTimeout    = time.Second             // of one
-	keptRetry      = 200 * time.Millisecond
-	mostKeptChecks = 64                    // at once
-	minSettleWait  = 20 * time.Millisecond // from one time that something is decided to the next
+	lossWindow    = 30 * time.Second
+	leaseQuestion = 1500 * time.Millisecond // for the members of etcd to say whether a lease is there
+	keptCheck     = 2 * time.Second         // between connections to an instance that is kept
+	keptTimeout   = time.Second             // of one
+	keptRetry     = 200 * time.Millisecond
+	maxKeptChecks = 64                    // at once
+	minSettleWait = 20 * time.Millisecond // from one time that something is decided to the next
 )
 
 // keeper is the instances in force: those that are registered, and those that vanished and are kept because it was etcd,
@@ -84,7 +84,7 @@ type KeptInstance struct {
 
 func newKeeper(keepFor time.Duration, o *outage, log *slog.Logger, r *resolver.Resolver) *keeper {
 	k := &keeper{
-		keepFor: keepFor, publish: r.SetInstances, refusal: r.Refusal, outage: o, log: log, checks: make(chan struct{}, mostKeptChecks),
+		keepFor: keepFor, publish: r.SetInstances, refusal: r.Refusal, outage: o, log: log, checks: make(chan struct{}, maxKeptChecks),
 		registered: map[string]map[string]spec.Instance{}, noted: map[string]departed{}, vanished: newLosses(), unsettled: map[string]bool{},
 	}
 	k.dialer.Control = k.control

@@ -26,8 +26,8 @@ func (b Bypass) String() string {
 		b.Route, b.Target, b.Method, b.Guard, b.Guards)
 }
 
-// mostBypasses bounds a list of them: it is for people.
-const mostBypasses = 100
+// maxBypasses bounds a list of them: it is for people.
+const maxBypasses = 100
 
 // Bypasses returns the bypasses that the routes put would be part of, beside those that are there now in other routes.
 func Bypasses(now, put []*spec.Route) []Bypass {
@@ -89,7 +89,7 @@ func (g guardIndex) passed(r *spec.Route, found []Bypass) []Bypass {
 		b := &r.Backends[i]
 		for target := range DestinationsOf(b) {
 			for _, guard := range g[target.key] {
-				if len(found) >= mostBypasses {
+				if len(found) >= maxBypasses {
 					return found
 				}
 				if seen[guard.route] || guard.route.Name == r.Name || !overlap(b, guard.backend) || !sharesListener(r, guard.route) {

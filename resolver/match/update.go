@@ -10,9 +10,9 @@ import (
 
 // Bounds of a change that is worth less than a new table.
 const (
-	mostUpdates  = 8   // patterns that a change names
-	mostAffected = 256 // prefixes whose buckets it makes anew
-	mostChanged  = 512 // prefixes in methods.changed
+	maxUpdates  = 8   // patterns that a change names
+	maxAffected = 256 // prefixes whose buckets it makes anew
+	maxChanged  = 512 // prefixes in methods.changed
 )
 
 // updated returns the table without the candidates of some entries, which are removed, and with others, or nil if that is a
@@ -31,7 +31,7 @@ func (t *table) updated(without map[any]bool, removed, added []*candidate) *tabl
 		}
 	}
 	slices.SortFunc(added, compareCandidates)
-	if len(patterns) > mostUpdates || patterns[spec.Pattern{Kind: spec.KindAny}] {
+	if len(patterns) > maxUpdates || patterns[spec.Pattern{Kind: spec.KindAny}] {
 		return nil
 	}
 	kept := make([]*candidate, 0, len(t.all)+len(added))
@@ -70,7 +70,7 @@ func (m *methods) updated(all []*candidate, listener string, patterns map[spec.P
 				break
 			}
 		}
-		if len(affected) > mostAffected {
+		if len(affected) > maxAffected {
 			return nil
 		}
 	}
@@ -87,7 +87,7 @@ func (m *methods) updated(all []*candidate, listener string, patterns map[spec.P
 	}) {
 		next.remake(p, affected[p])
 	}
-	if len(next.changed) > mostChanged {
+	if len(next.changed) > maxChanged {
 		return nil
 	}
 	return &next

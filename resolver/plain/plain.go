@@ -31,14 +31,14 @@ func isPlain(r rune) bool {
 	return strconv.IsPrint(r) && !unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector, inkless)
 }
 
-// mostMarks is how many marks in a row are plain, which are drawn over each other: more than languages have.
-const mostMarks = 4
+// maxMarks is how many marks in a row are plain, which are drawn over each other: more than languages have.
+const maxMarks = 4
 
 // marks counts the marks at the end of a text that is read from its beginning on. What begins with a mark has the mark on
 // what somebody else printed, or on the escape of another.
 type marks int
 
-func newMarks() marks { return mostMarks }
+func newMarks() marks { return maxMarks }
 
 // isPlain is the function isPlain for the next character, which is one mark too many or not.
 func (m *marks) isPlain(r rune) bool {
@@ -47,7 +47,7 @@ func (m *marks) isPlain(r rune) bool {
 		return isPlain(r)
 	}
 	*m++
-	return *m <= mostMarks && isPlain(r)
+	return *m <= maxMarks && isPlain(r)
 }
 
 // isPlainASCII is isPlain for what most text is made of.

@@ -29,7 +29,7 @@ func isShown(s string) bool {
 			piled = 0
 		}
 		return !unicode.IsPrint(r) || unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r) || unicode.Is(unicode.Variation_Selector, r) ||
-			r == '\u2800' || r == '\U00016fe4' || r == '\U0001d159' || piled > mostMarks
+			r == '\u2800' || r == '\U00016fe4' || r == '\U0001d159' || piled > maxMarks
 	})
 }
 

@@ -109,7 +109,7 @@ func TestObservers_TellOfAnEndpointThatIsNotThere(t *testing.T) {
 		return len(series(ask(t, g, "/metrics"), `framegate_calls_total{backend="main",code="OK",method="*",route="all"} 2`)) == 1
 	}, waitLimit, 10*time.Millisecond)
 	metrics := ask(t, g, "/metrics")
-	require.Equal(t, []string{`framegate_retries_total{backend="main",code="OK",kind="unseen",route="all"} 1`}, series(metrics, retries), "the second call went to the other at once")
+	require.Equal(t, []string{`framegate_retries_total{backend="main",code="OK",kind="transparent",route="all"} 1`}, series(metrics, retries), "the second call went to the other at once")
 	require.Equal(t, []string{`framegate_ejections_total{` + group + `tags=""} 1`}, series(metrics, "framegate_ejections_total{"))
 	for state, n := range map[string]int{"usable": 1, "ejected": 1, "unhealthy": 0, "off": 0} {
 		require.Contains(t, metrics, fmt.Sprintf(`framegate_endpoints{%sstate=%q,tags=""} %d`, group, state, n))

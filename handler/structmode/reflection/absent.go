@@ -81,14 +81,14 @@ func (g *gathering) link() (*protoregistry.Files, error) {
 	return files, nil
 }
 
-// mostAbsent bounds the files that an error names.
-const mostAbsent = 8
+// maxAbsent bounds the files that an error names.
+const maxAbsent = 8
 
 // blame adds the files that are not there to the error of files that do not fit together.
 func (g *gathering) blame(err error) error {
 	for i, path := range slices.Sorted(maps.Keys(g.absent)) {
-		if i == mostAbsent {
-			return fmt.Errorf("%w; and %d files more", err, len(g.absent)-mostAbsent)
+		if i == maxAbsent {
+			return fmt.Errorf("%w; and %d files more", err, len(g.absent)-maxAbsent)
 		}
 		err = fmt.Errorf("%w; %w", err, g.absent[path])
 	}
