@@ -1,6 +1,7 @@
 package etcdsource
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -109,4 +110,88 @@ func (f *follower[T]) restore(snap *snapshot, p snapshotPart) {
 	f.cluster, f.revision, f.confirmed = snap.Cluster, p.Revision, snap.Saved
 	f.mu.Unlock()
 	f.applyPending()
+}
+
+func (s *Source) snapshotDue() {
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+// save writes the snapshot now, some time after each change, now and then without one so that its time is true, and a
+// last time when ctx ends and nothing changes any more, which ended tells.
+func (s *Source) save(ctx context.Context, ended <-chan struct{}) {
+	if s.cfg.Snapshot == "" {
+		return
+	}
+	troubled, wait := false, saveDelay
+	var members []string
+	var asked time.Time
+	write := func() {
+		began := time.Now()
+		if ctx.Err() == nil && began.Sub(asked) >= saveInterval {
+			asked = began
+			if _, known := askIdentity(ctx, s.client.Load()); known != nil {
+				members = telling(known, s.cfg.Client.Endpoints)
+			}
+		}
+		snap := s.snapshot()
+		snap.Members = members
+		err := snap.write(s.cfg.Snapshot)
+		wait = max(saveDelay, saveShare*time.Since(began))
+		switch {
+		case err == nil:
+			s.written.Store(began.UnixNano())
+			if troubled {
+				s.log.Info("the snapshot of routes is written again")
+			}
+		case !troubled:
+			s.log.Error("the snapshot of routes cannot be written: a start without etcd would have none or an old one", "error", err)
+		}
+		if troubled = err != nil; troubled {
+			s.unwritten.Add(1)
+		}
+	}
+	write()
+	now := time.NewTicker(saveInterval)
+	defer now.Stop()
+	for {
+		select {
+		case <-s.changed:
+		case <-now.C:
+		case <-ctx.Done():
+		}
+		select {
+		case <-time.After(wait):
+			write()
+		case <-ctx.Done():
+			<-ended
+			write()
+			return
+		}
+	}
+}
+
+func (s *Source) snapshot() *snapshot {
+	snap := &snapshot{
+		Format: snapshotFormat, Saved: s.confirmed(), Endpoints: s.cfg.Client.Endpoints, Cluster: s.cluster(),
+		Prefix: s.cfg.Prefix, ServicePrefix: s.cfg.ServicePrefix,
+		Schemas: s.schemas.save(), Routes: s.routes.save(), Instances: s.instances.save(),
+	}
+	s.bindings.keepInForce(snap)
+	return snap
+}
+
+func (s *Source) cluster() uint64 {
+	s.routes.mu.Lock()
+	defer s.routes.mu.Unlock()
+	return s.routes.cluster
+}
+
+// confirmed is when etcd last said that there is nothing newer than what is in force.
+func (s *Source) confirmed() time.Time {
+	s.routes.mu.Lock()
+	defer s.routes.mu.Unlock()
+	return s.routes.confirmed
 }
