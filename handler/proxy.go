@@ -1,12 +1,15 @@
 // Package handler decides what happens to a call: it is the Kitex handler of unknown methods.
 //
-// Enter at Proxy.Handler; then call.go (one call), redirect.go (the copying of frames), finish.go (the call's end),
-// attempt.go (a try at an endpoint), retry.go and replay.go (a further try), hedge.go and fork.go (two at a time),
-// timeouts.go (when a call ends by itself). Struct mode is structured.go (a call made ready for it), structure.go (one
-// message), program.go (what a route makes of rules and schema), reflected.go (a schema asked from endpoints) and
-// filter.go (rules in Go); work.go and the package budget bound what it takes. serverstream.go is the client's side,
-// entrance.go counts the calls of a listener, refuse.go answers requests that are none, status.go has every status that
-// framegate makes itself, observer.go tells others what happened.
+// Enter at Proxy.Handler; then call.go (a call: its two directions and its end), attempt.go (its attempts at endpoints),
+// upload.go (its request, kept until the call is committed to an attempt) and finish.go (the end). A further attempt is in
+// retry.go with replay.go, two at a time in hedge.go with hedge_buffer.go, waiting for an endpoint that is full in room.go;
+// timeouts.go ends calls by themselves. serverstream.go is the client's side, entrance.go counts the calls of a listener,
+// refuse.go answers requests that are none, decide.go lets the first message of a call in struct mode decide where it goes,
+// status.go has the local errors, observer.go and record.go tell others what happened, watch.go shows messages.
+//
+// Below it: frame (the copying of frames), local (the statuses that framegate makes), structmode (messages decoded and ruled),
+// budget (what messages take of the memory) and tap (copies of messages for those who watch). Beside it, accesslog and tracing
+// observe, and transserver takes connections before Kitex does.
 package handler
 
 import (
