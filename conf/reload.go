@@ -12,7 +12,7 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// changeable are the keys that may change while a framegate runs. README.md and framegate.yaml name them for people; a
+// changeable are the keys that may change while a framegate runs. README.md and framegate.yaml here name them for people; a
 // test holds the README equal.
 var changeable = []string{
 	"listeners[].max_connections", "listeners[].max_calls",

@@ -135,7 +135,7 @@ func TestReload_ListenersGoByTheirNames(t *testing.T) {
 }
 
 func TestReload_KeysAreNamedInTheReadme(t *testing.T) {
-	readme, err := os.ReadFile("../README.md")
+	readme, err := os.ReadFile("README.md")
 	require.NoError(t, err)
 	for _, key := range changeable {
 		require.True(t, strings.Contains(string(readme), "`"+key+"`"), key)

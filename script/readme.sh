@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# Runs the commands of the README's quick start, of its tour, of struct mode and of failure in a fresh clone, as a reader
-# would who pastes them, and checks that calls get what the README says. It takes the default ports.
+# Runs the commands of the READMEs (quick start, tour, struct mode, failure) in a fresh clone, as a reader would who pastes
+# them, and checks that calls get what the READMEs say. It takes the default ports.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 git clone -q . "$work/clone"
 
-# commands SECTION prints the shell blocks of a section of the README, and before them what ends all that they leave
+# commands SECTION [FILE] prints the shell blocks of a section of a README, and before them what ends all that they leave
 # running, also when one of them fails.
 commands() {
   printf '%s\n' "trap 'kill \$(jobs -p) || true; wait || true' EXIT"
-  awk -v section="## $1" '$0 ~ "^" section {on=1; next} /^## / {on=0} on && /^```sh/ {code=1; next} /^```/ {code=0} on && code' README.md
+  awk -v section="## $1" '$0 ~ "^" section {on=1; next} /^## / {on=0} on && /^```sh/ {code=1; next} /^```/ {code=0} on && code' "${2:-README.md}"
 }
 
-# example SECTION prints the Go program of a section of the README.
+# example SECTION FILE prints the Go program of a section of a README.
 example() {
-  awk -v section="## $1" '$0 ~ "^" section {on=1; next} /^## / {on=0} on && /^```go/ {code=1; next} /^```/ {code=0} on && code' README.md
+  awk -v section="## $1" '$0 ~ "^" section {on=1; next} /^## / {on=0} on && /^```go/ {code=1; next} /^```/ {code=0} on && code' "$2"
 }
 
 # after TEXT goes on behind the next line of the tour's output that holds it, of which first is the first word.
@@ -36,10 +36,10 @@ want() {
 
 commands "Quick start" >"$work/quickstart.sh"
 commands "A tour" >"$work/tour.sh"
-commands "Struct mode" >"$work/struct.sh"
-commands "Balancing and failure" >"$work/failure.sh"
+commands "Struct mode" handler/README.md >"$work/struct.sh"
+commands "Balancing and failure" resolver/README.md >"$work/failure.sh"
 mkdir "$work/clone/example"
-example "Struct mode" >"$work/clone/example/main.go"
+example "Struct mode" handler/README.md >"$work/clone/example/main.go"
 grep -q 'route put' "$work/quickstart.sh"
 grep -q 'route rollback' "$work/tour.sh"
 grep -q 'schema put' "$work/struct.sh"

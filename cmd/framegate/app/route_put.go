@@ -20,7 +20,7 @@ func newRoutePutCommand() *cobra.Command {
 		Short: "Store the routes of a file in etcd, all of them or none",
 		Long: `Store the routes of a file in etcd, all of them or none. Nothing is written unless every route is valid.
 
-It warns of routes by which calls reach the endpoints of another route past its rules (README, "Safe changes"), and of
+It warns of routes by which calls reach the endpoints of another route past its rules (resolver/README.md, "Safe changes"), and of
 routes for health checks, which listeners answer themselves unless their configuration says health: routed.
 
 With --if-revision, nothing is written either if somebody changed a route since: its revision is in "route list", and 0
