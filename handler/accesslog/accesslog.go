@@ -84,7 +84,7 @@ func New(w io.Writer, cfg Config) *Log {
 	}
 	l := &Log{
 		log: cfg.Log, queue: make(chan *entry, cfg.Buffer), extra: rate.NewLimiter(ExtraErrors, ExtraErrors),
-		stop: make(chan struct{}), done: make(chan struct{}),
+		stop: make(chan struct{}), done: make(chan struct{}), losses: newLosses(),
 	}
 	l.Choose(Choice{cfg.Sample, cfg.Errors})
 	l.writer.init(w)

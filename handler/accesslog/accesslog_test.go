@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -276,13 +277,15 @@ func TestLog_SaysThatCallsAreLost(t *testing.T) {
 
 func TestLosses_AreSaidOnceAMinute(t *testing.T) {
 	var said sink
-	log := slog.New(slog.NewJSONHandler(&said, nil))
-	var s losses
-	now := time.Now()
-	for _, after := range []time.Duration{0, time.Second, 59 * time.Second, 60 * time.Second, 61 * time.Second, 3 * time.Minute} {
-		s.report(log, int64(after/time.Second)+1, now.Add(after))
-	}
-	s.report(log, 181, now.Add(time.Hour)) // no more than before
+	synctest.Test(t, func(t *testing.T) {
+		log, s, began := slog.New(slog.NewJSONHandler(&said, nil)), newLosses(), time.Now()
+		for _, after := range []time.Duration{0, time.Second, 59 * time.Second, 60 * time.Second, 61 * time.Second, 3 * time.Minute} {
+			time.Sleep(time.Until(began.Add(after)))
+			s.report(log, int64(after/time.Second)+1)
+		}
+		time.Sleep(time.Hour)
+		s.report(log, 181) // no more than before
+	})
 	var lost []any
 	for _, line := range said.lines(t) {
 		require.Equal(t, "its writer was too slow", line["error"])

@@ -125,7 +125,7 @@ func (l *Log) lose(lines int64, err error) {
 	if err != nil {
 		l.losses.err = err
 	}
-	l.losses.report(l.log, l.dropped.Add(lines), time.Now())
+	l.losses.report(l.log, l.dropped.Add(lines))
 }
 
 func (l *Log) add(e *entry) {

@@ -9,7 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel"
@@ -19,6 +19,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/time/rate"
 
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/resolver/plain"
@@ -99,27 +100,20 @@ const errorLogInterval = time.Minute
 
 // LogErrors sends the errors of OpenTelemetry itself, such as a collector that cannot be reached, to log: at most one a
 // minute, with a count of those left out. The setting is the process's: a binary calls this once, before New.
-func LogErrors(log *slog.Logger) { otel.SetErrorHandler(&errorLog{log: log, now: time.Now}) }
+func LogErrors(log *slog.Logger) { otel.SetErrorHandler(newErrorLog(log)) }
 
 type errorLog struct {
-	log *slog.Logger
-	now func() time.Time
+	log     *slog.Logger
+	often   rate.Sometimes
+	leftOut atomic.Int64
+}
 
-	mu      sync.Mutex // guards the fields below
-	last    time.Time
-	leftOut int
+func newErrorLog(log *slog.Logger) *errorLog {
+	return &errorLog{log: log, often: rate.Sometimes{Interval: errorLogInterval}}
 }
 
 // Handle implements otel.ErrorHandler.
 func (l *errorLog) Handle(err error) {
-	l.mu.Lock()
-	now, leftOut := l.now(), l.leftOut
-	if !l.last.IsZero() && now.Sub(l.last) < errorLogInterval {
-		l.leftOut++
-		l.mu.Unlock()
-		return
-	}
-	l.last, l.leftOut = now, 0
-	l.mu.Unlock()
-	l.log.Warn("tracing", "error", err, "left_out_before", leftOut)
+	l.leftOut.Add(1)
+	l.often.Do(func() { l.log.Warn("tracing", "error", err, "left_out_before", l.leftOut.Swap(0)-1) })
 }

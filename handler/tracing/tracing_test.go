@@ -10,6 +10,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -295,15 +296,16 @@ func TestTracer_CallsDoNotFeelACollectorThatIsAway(t *testing.T) {
 }
 
 func TestLogErrors_LogsAtMostOneAMinute(t *testing.T) {
-	var out bytes.Buffer
-	now := time.Unix(1000, 0)
-	l := &errorLog{log: slog.New(slog.NewTextHandler(&out, nil)), now: func() time.Time { return now }}
-	for range 60 {
-		l.Handle(errors.New("collector is away"))
-		now = now.Add(2 * time.Second)
-	}
-	require.Equal(t, 2, strings.Count(out.String(), "collector is away"), out.String())
-	require.Contains(t, out.String(), "left_out_before=29")
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		l := newErrorLog(slog.New(slog.NewTextHandler(&out, nil)))
+		for range 60 {
+			l.Handle(errors.New("collector is away"))
+			time.Sleep(2 * time.Second)
+		}
+		require.Equal(t, 2, strings.Count(out.String(), "collector is away"), out.String())
+		require.Contains(t, out.String(), "left_out_before=29")
+	})
 }
 
 func TestConfig_Validate(t *testing.T) {

@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 const (
@@ -20,17 +22,20 @@ type outage struct {
 	log       *slog.Logger
 	endpoints string
 
-	mu      sync.Mutex           // guards what follows
-	failing map[string]error     // who cannot use etcd, and why
-	began   time.Time            // zero when etcd can be used
-	logged  time.Time            // when the last outage was logged
-	told    bool                 // this outage was logged
-	trouble time.Time            // the last sign that something is wrong with etcd; zero if there was none
-	silent  map[string]time.Time // when it was logged of a member that it does not answer
+	mu      sync.Mutex                 // guards what follows
+	failing map[string]error           // who cannot use etcd, and why
+	began   time.Time                  // zero when etcd can be used
+	often   rate.Sometimes             // how often an outage is logged
+	told    bool                       // this outage was logged
+	trouble time.Time                  // the last sign that something is wrong with etcd; zero if there was none
+	silent  map[string]*rate.Sometimes // how often it is logged of a member that it does not answer
 }
 
 func newOutage(log *slog.Logger, endpoints string) *outage {
-	return &outage{log: log, endpoints: endpoints, failing: map[string]error{}, silent: map[string]time.Time{}}
+	return &outage{
+		log: log, endpoints: endpoints, failing: map[string]error{}, often: rate.Sometimes{Interval: outageLogInterval},
+		silent: map[string]*rate.Sometimes{},
+	}
 }
 
 // failed notes that who could not use etcd, unless that was because ctx ended.
@@ -46,12 +51,11 @@ func (o *outage) failed(ctx context.Context, who string, err error) {
 	if o.began.IsZero() {
 		o.began = now
 	}
-	if !o.logged.IsZero() && now.Sub(o.logged) < outageLogInterval {
-		return
-	}
-	o.logged, o.told = now, true
-	o.log.Warn("etcd cannot be used; routes and instances stay as they are until it can: start it, or name another",
-		"endpoints", o.endpoints, "since", o.began.Format(time.RFC3339), "what", who, "error", err)
+	o.often.Do(func() {
+		o.told = true
+		o.log.Warn("etcd cannot be used; routes and instances stay as they are until it can: start it, or name another",
+			"endpoints", o.endpoints, "since", o.began.Format(time.RFC3339), "what", who, "error", err)
+	})
 }
 
 // over notes that who can use etcd.
@@ -100,9 +104,12 @@ func (o *outage) memberSilent(address string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.trouble = time.Now()
-	if o.trouble.Sub(o.silent[address]) < outageLogInterval {
-		return
+	often := o.silent[address]
+	if often == nil {
+		often = &rate.Sometimes{Interval: outageLogInterval}
+		o.silent[address] = often
 	}
-	o.silent[address] = o.trouble
-	o.log.Warn("a member of etcd does not answer; its requests and watches go to others, if there are any", "member", address)
+	often.Do(func() {
+		o.log.Warn("a member of etcd does not answer; its requests and watches go to others, if there are any", "member", address)
+	})
 }

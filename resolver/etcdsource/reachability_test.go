@@ -3,6 +3,8 @@ package etcdsource
 import (
 	"io"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -11,28 +13,30 @@ import (
 )
 
 func TestOutage_LogsAtMostOnceAMinute(t *testing.T) {
-	log := &testlog.Buffer{}
-	o := newOutage(log.Logger(), "etcd:2379")
-	for range 100 {
+	synctest.Test(t, func(t *testing.T) {
+		log := &testlog.Buffer{}
+		o := newOutage(log.Logger(), "etcd:2379")
+		for range 100 {
+			o.failed(t.Context(), "routes", io.ErrUnexpectedEOF)
+			o.failed(t.Context(), "instances", io.ErrUnexpectedEOF)
+		}
+		require.Equal(t, 1, log.Count("etcd cannot be used"))
+		require.Equal(t, "unexpected EOF", o.reason())
+		o.over("routes")
+		require.Zero(t, log.Count("etcd can be used again"), "half of it cannot")
+		require.Equal(t, "unexpected EOF", o.reason())
+		o.over("instances")
+		o.over("instances")
+		require.Equal(t, 1, log.Count("etcd can be used again"))
+		require.Empty(t, o.reason())
 		o.failed(t.Context(), "routes", io.ErrUnexpectedEOF)
-		o.failed(t.Context(), "instances", io.ErrUnexpectedEOF)
-	}
-	require.Equal(t, 1, log.Count("etcd cannot be used"))
-	require.Equal(t, "unexpected EOF", o.reason())
-	o.over("routes")
-	require.Zero(t, log.Count("etcd can be used again"), "half of it cannot")
-	require.Equal(t, "unexpected EOF", o.reason())
-	o.over("instances")
-	o.over("instances")
-	require.Equal(t, 1, log.Count("etcd can be used again"))
-	require.Empty(t, o.reason())
-	o.failed(t.Context(), "routes", io.ErrUnexpectedEOF)
-	o.over("routes")
-	require.Equal(t, 1, log.Count("etcd cannot be used"), "a flapping etcd")
-	require.Equal(t, 1, log.Count("etcd can be used again"), "only the end of what was logged is logged")
-	o.logged = o.logged.Add(-outageLogInterval)
-	o.failed(t.Context(), "routes", io.ErrUnexpectedEOF)
-	require.Equal(t, 2, log.Count("etcd cannot be used"))
+		o.over("routes")
+		require.Equal(t, 1, log.Count("etcd cannot be used"), "a flapping etcd")
+		require.Equal(t, 1, log.Count("etcd can be used again"), "only the end of what was logged is logged")
+		time.Sleep(outageLogInterval)
+		o.failed(t.Context(), "routes", io.ErrUnexpectedEOF)
+		require.Equal(t, 2, log.Count("etcd cannot be used"))
+	})
 }
 
 // While etcd is down nobody reads that all is read again.

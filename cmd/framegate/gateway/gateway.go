@@ -178,7 +178,7 @@ func (g *Gateway) start(ctx context.Context) (err error) {
 		g.log.Info("admin listening", "address", g.admin.Addr().String())
 	}
 	if c := g.conf(); c.Register.Service != "" {
-		g.register = startRegistration(c.Register, g.servers[0].addr, g.sources.etcdClient, c.Etcd.ServicePrefix, reuseOf(c.Listeners[0]), g.sources.ready(), g.log)
+		g.register = startRegistration(c.Register, g.servers[0].addr, g.sources.etcdClient, c.Etcd.ServicePrefix, g.sources.ready(), g.log)
 	}
 	return nil
 }
