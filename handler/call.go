@@ -10,7 +10,9 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 
+	"github.com/framegate/framegate/handler/downstream"
 	"github.com/framegate/framegate/handler/frame"
+	"github.com/framegate/framegate/handler/header"
 	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/handler/structmode"
 	"github.com/framegate/framegate/handler/tap"
@@ -26,7 +28,7 @@ import (
 type call struct {
 	proxy    *Proxy
 	entrance *entrance // where it is counted; nil when it no longer is. Owned by the handler's goroutine
-	down     serverStream
+	down     downstream.Stream
 	target   cluster.Target
 	ctx      context.Context // the client's stream: its deadline, metadata and cancellation
 	hdr      *grpc.CallHdr
@@ -98,7 +100,7 @@ func (c *call) begin() *local.Error {
 func (c *call) recoverPanic() {
 	if p := recover(); p != nil {
 		if c.ending.panicked.CompareAndSwap(false, true) {
-			c.proxy.log.Error("panic in a call", "method", c.down.s.Method(), "endpoint", c.attempts.endpoint(), "panic", p, "stack", string(debug.Stack()))
+			c.proxy.log.Error("panic in a call", "method", c.down.Stream.Method(), "endpoint", c.attempts.endpoint(), "panic", p, "stack", string(debug.Stack()))
 		}
 		c.fail(errPanic)
 		c.endLocal(errPanic)
@@ -153,7 +155,7 @@ func (c *call) abort(e *local.Error) {
 func (c *call) endLocal(e *local.Error) {
 	c.end(e.Code, e.Reason, func() {
 		c.ending.limit = e.Limit
-		c.down.endLocal(e)
+		c.down.EndLocal(e)
 	})
 }
 
@@ -176,8 +178,8 @@ func (c *call) sendHeaders(encoding string, md metadata.MD) error {
 		return frame.WriteError{Err: frame.ErrEnded}
 	}
 	c.idle.of().Moved()
-	c.down.s.SetSendCompress(encoding)
-	if err := c.down.s.SendHeader(md); err != nil {
+	c.down.Stream.SetSendCompress(encoding)
+	if err := c.down.Stream.SendHeader(md); err != nil {
 		return frame.WriteError{Err: err}
 	}
 	return nil
@@ -187,11 +189,11 @@ func (c *call) sendHeaders(encoding string, md metadata.MD) error {
 // frame mode either: the call may end before all of it is here, and a client that was told the length would take that for
 // a broken connection and not look at the status.
 func (c *call) dropUnforwarded(md metadata.MD) {
-	dropHopByHop(md)
+	header.DropHopByHop(md)
 	if c.struc != nil {
-		dropBodyFields(md)
+		header.DropBodyFields(md)
 	} else {
-		delete(md, contentLength)
+		delete(md, header.ContentLength)
 	}
 }
 
@@ -206,7 +208,7 @@ func (c *call) shown(dst frame.Writer, d spec.Direction, encoding string) frame.
 // ctxErr says why the call's context has ended, or is about to: it may be a child of that of the client's stream, and
 // hears of its end a moment after those who read and write the stream.
 func (c *call) ctxErr() error {
-	if err := c.down.s.Context().Err(); err != nil {
+	if err := c.down.Stream.Context().Err(); err != nil {
 		return err
 	}
 	return c.ctx.Err()

@@ -8,6 +8,7 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 
 	"github.com/framegate/framegate/handler/frame"
+	"github.com/framegate/framegate/handler/header"
 	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/handler/structmode"
 )
@@ -16,7 +17,7 @@ import (
 // the call goes, it is waited for, and the target changed by what it decides. It returns the metadata to send: without what
 // the client sent under the names that header rules set, and with what they set. The error is the call's result.
 func (c *call) structured(seen metadata.MD) (metadata.MD, *local.Error) {
-	dropHopByHop(seen) // rules see what the endpoint does
+	header.DropHopByHop(seen) // rules see what the endpoint does
 	md := seen
 	if set := structmode.HeadersSet(c.target.Program); len(set) > 0 {
 		md = maps.Clone(seen)
@@ -32,15 +33,15 @@ func (c *call) structured(seen metadata.MD) (metadata.MD, *local.Error) {
 func (c *call) decide(seen, md metadata.MD) *local.Error {
 	var e *local.Error
 	if c.struc, e = c.proxy.structs.Begin(structmode.Call{
-		Context: c.ctx, Target: &c.target, Method: c.down.s.Method(), Subtype: c.down.s.ContentSubtype(), Encoding: c.down.s.RecvCompress(),
-		Peer: peerOf(c.down.tr), Metadata: seen, Transport: c.down.tr, Evict: func() { c.abort(local.ErrNoRoom) },
+		Context: c.ctx, Target: &c.target, Method: c.down.Stream.Method(), Subtype: c.down.Stream.ContentSubtype(), Encoding: c.down.Stream.RecvCompress(),
+		Peer: peerOf(c.down.Transport), Metadata: seen, Transport: c.down.Transport, Evict: func() { c.abort(local.ErrNoRoom) },
 	}); e != nil {
 		return e
 	}
 	c.upload.ready()
 	if c.struc != nil { // rules see what the endpoint does
-		dropBodyFields(seen)
-		dropBodyFields(md)
+		header.DropBodyFields(seen)
+		header.DropBodyFields(md)
 	}
 	if c.struc == nil || !c.struc.Decides() || c.upload.empty {
 		return nil

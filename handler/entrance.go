@@ -6,6 +6,7 @@ import (
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 
+	"github.com/framegate/framegate/handler/downstream"
 	"github.com/framegate/framegate/resolver/limit"
 	"github.com/framegate/framegate/resolver/spec"
 )
@@ -86,17 +87,17 @@ func (p *Proxy) Gate(listener, ownPackage string) func(tr grpc.ServerTransport, 
 		e.own = "/" + ownPackage + "."
 	}
 	return func(tr grpc.ServerTransport, s *grpc.Stream, crowded bool) bool {
-		down := serverStream{tr: tr, s: s}
+		down := downstream.Stream{Transport: tr, Stream: s}
 		switch {
 		case !spec.ValidMethod(s.Method()):
 			p.serve(e, down)
 		case crowded && p.structs.Linger(tr):
 			e.refused.Add(1)
-			down.endOverloaded()
+			endOverloaded(down)
 		case !e.gated(s.Method()) || e.enter():
 			return false
 		default:
-			down.endOverloaded()
+			endOverloaded(down)
 		}
 		return true
 	}

@@ -81,9 +81,9 @@ func (c *call) endWithUpstream(up *pool.Stream) {
 	c.dropUnforwarded(md)
 	c.handBack(st.Code(), "")
 	c.end(st.Code(), "", func() {
-		_ = c.down.s.SetTrailer(md) // fails only when the client's stream has ended
-		c.down.s.SetBizStatusErr(up.BizStatusErr())
-		c.down.end(st)
+		_ = c.down.Stream.SetTrailer(md) // fails only when the client's stream has ended
+		c.down.Stream.SetBizStatusErr(up.BizStatusErr())
+		c.down.End(st)
 	})
 }
 

@@ -1,6 +1,10 @@
 package handler
 
-import "time"
+import (
+	"time"
+
+	"github.com/framegate/framegate/handler/downstream"
+)
 
 // Observer hears of calls: of every call but those to framegate's own services. Its methods run on the call's path, in any
 // number of goroutines at once: they must neither block nor panic.
@@ -29,7 +33,7 @@ type observation struct {
 }
 
 // newCall returns a call, with room for an observation if there are observers.
-func (p *Proxy) newCall(down serverStream) *call {
+func (p *Proxy) newCall(down downstream.Stream) *call {
 	hearing := *p.observers.Load()
 	if len(hearing) == 0 {
 		return new(call).of(p, down)
@@ -45,7 +49,7 @@ func (p *Proxy) newCall(down serverStream) *call {
 }
 
 // of makes a call one of the proxy's, of that stream.
-func (c *call) of(p *Proxy, down serverStream) *call {
+func (c *call) of(p *Proxy, down downstream.Stream) *call {
 	c.proxy, c.down = p, down
 	c.upload.call, c.attempts.call = c, c
 	return c

@@ -12,6 +12,7 @@ import (
 	"github.com/cloudwego/kitex/pkg/rpcinfo"
 	"github.com/cloudwego/kitex/pkg/streaming"
 
+	"github.com/framegate/framegate/handler/downstream"
 	"github.com/framegate/framegate/handler/frame"
 	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/handler/structmode/compress"
@@ -33,16 +34,16 @@ func (p *Proxy) OwnService(listener, pkg string) sep.StreamMiddleware {
 			if !ok {
 				return next(ctx, st)
 			}
-			down, err := newServerStream(getter.GetGRPCStream())
+			down, err := downstream.New(getter.GetGRPCStream())
 			if err != nil {
 				return err
 			}
-			if pkg == "" || rpcinfo.GetRPCInfo(ctx).Invocation().PackageName() != pkg || !spec.ValidMethod(down.s.Method()) {
+			if pkg == "" || rpcinfo.GetRPCInfo(ctx).Invocation().PackageName() != pkg || !spec.ValidMethod(down.Stream.Method()) {
 				p.serve(e, down)
 				return nil
 			}
 			if err := next(ctx, &ownServerStream{st, ownStream{getter.GetGRPCStream(), down}}); err != nil {
-				down.endLocal(ownError(err))
+				down.EndLocal(ownError(err))
 			}
 			return nil
 		}
@@ -74,16 +75,16 @@ func (s *ownServerStream) GetGRPCStream() streaming.Stream { return s.stream }
 // ownStream reads messages without trusting their announced size.
 type ownStream struct {
 	streaming.Stream
-	down serverStream
+	down downstream.Stream
 }
 
 // RecvMsg decodes the next message into m, a generated message. It returns io.EOF at the end.
 func (s ownStream) RecvMsg(m any) error {
-	if s.down.requestEmpty() {
+	if s.down.RequestEmpty() {
 		return local.Errorf(codes.Internal, local.ReasonBadRequestFraming, "request: no message, want one")
 	}
 	var msg message
-	r := frame.Redirect{Src: s.down.s, Dst: &msg, MaxBytes: maxOwnRequest}
+	r := frame.Redirect{Src: s.down.Stream, Dst: &msg, MaxBytes: maxOwnRequest}
 	end, err := r.Step()
 	if end {
 		return io.EOF
@@ -96,9 +97,9 @@ func (s ownStream) RecvMsg(m any) error {
 	}
 	payload := []byte(msg[frame.PrefixLen:])
 	if msg[0] == 1 {
-		codec, ok := compress.Get(s.down.s.RecvCompress())
+		codec, ok := compress.Get(s.down.Stream.RecvCompress())
 		if !ok {
-			return local.Errorf(codes.Unimplemented, local.ReasonBadRequestFraming, "request: grpc-encoding %q is not known", local.Printable(s.down.s.RecvCompress()))
+			return local.Errorf(codes.Unimplemented, local.ReasonBadRequestFraming, "request: grpc-encoding %q is not known", local.Printable(s.down.Stream.RecvCompress()))
 		}
 		if payload, err = codec.Decompress(payload, maxOwnRequest); err != nil {
 			return local.Errorf(codes.Internal, local.ReasonBadRequestFraming, "request: %v", err)

@@ -27,6 +27,8 @@ import (
 	"github.com/cloudwego/kitex/pkg/streaming"
 
 	"github.com/framegate/framegate/handler/budget"
+	"github.com/framegate/framegate/handler/downstream"
+	"github.com/framegate/framegate/handler/header"
 	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/handler/structmode"
 	"github.com/framegate/framegate/handler/tap"
@@ -52,6 +54,9 @@ type Opener interface {
 
 // DefaultMaxMessageBytes is the default bound of one message's payload.
 const DefaultMaxMessageBytes = 64 << 20
+
+// DefaultMaxHops is the default of Config.MaxHops.
+const DefaultMaxHops = 8
 
 // Config says what a Proxy needs.
 type Config struct {
@@ -122,7 +127,7 @@ func (p *Proxy) SetMaxMessageBytes(n int64) { p.maxMessageBytes.Store(n) }
 func (p *Proxy) Handler(listener string) func(context.Context, string, streaming.Stream) error {
 	e := p.entrance(listener)
 	return func(_ context.Context, _ string, st streaming.Stream) error {
-		down, err := newServerStream(st)
+		down, err := downstream.New(st)
 		if err != nil {
 			return err
 		}
@@ -132,12 +137,12 @@ func (p *Proxy) Handler(listener string) func(context.Context, string, streaming
 }
 
 // serve takes one call from its first header to its end.
-func (p *Proxy) serve(e *entrance, down serverStream) {
-	md, _ := metadata.FromIncomingContext(down.s.Context())
-	authority := requestAuthority(md)
+func (p *Proxy) serve(e *entrance, down downstream.Stream) {
+	md, _ := metadata.FromIncomingContext(down.Stream.Context())
+	authority := header.Authority(md)
 	c := p.newCall(down)
-	valid := spec.ValidMethod(down.s.Method()) // else it is not counted
-	if valid && (e.gated(down.s.Method()) || e.enter()) {
+	valid := spec.ValidMethod(down.Stream.Method()) // else it is not counted
+	if valid && (e.gated(down.Stream.Method()) || e.enter()) {
 		c.entrance = e
 	}
 	defer c.leave()
@@ -147,16 +152,16 @@ func (p *Proxy) serve(e *entrance, down serverStream) {
 	}
 	defer c.recoverPanic()
 	if !valid {
-		c.giveUp(errBadPath(down.s.Method()))
+		c.giveUp(errBadPath(down.Stream.Method()))
 		return
 	}
 	if c.entrance == nil {
 		c.ending.limit = errOverloaded.Limit
-		c.end(errOverloaded.Code, errOverloaded.Reason, down.endOverloaded)
+		c.end(errOverloaded.Code, errOverloaded.Reason, func() { endOverloaded(down) })
 		return
 	}
 	defer c.attempts.endAll() // run does so before, unless it is not come to
-	req := spec.Request{Listener: e.listener, Method: down.s.Method(), Authority: authority, Header: md, Peer: down.tr.RemoteAddr()}
+	req := spec.Request{Listener: e.listener, Method: down.Stream.Method(), Authority: authority, Header: md, Peer: down.Transport.RemoteAddr()}
 	if e := p.route(c, req); e != nil {
 		c.giveUp(e)
 		return
@@ -200,18 +205,32 @@ func (p *Proxy) serve(e *entrance, down serverStream) {
 	if md == nil {
 		md = metadata.MD{}
 	}
-	c.ctx, c.hdr = upstreamRequest(c.ctx, down, md, cmp.Or(target.Authority, authority, target.Name, health.AuthorityOf(target.Address)))
-	p.addVia(md)
+	c.ctx, c.hdr = header.ForUpstream(c.ctx, down, md, cmp.Or(target.Authority, authority, target.Name, health.AuthorityOf(target.Address)))
+	if p.maxHops > 0 {
+		header.AddVia(md)
+	}
 	c.upload.keep()
 	if c.struc != nil {
 		c.struc.AcceptKnown(md)
 	}
-	if c.tapping.taps = p.taps.Watch(down.s.Method()); c.tapping.taps != nil {
+	if c.tapping.taps = p.taps.Watch(down.Stream.Method()); c.tapping.taps != nil {
 		c.tapping.call = &tap.Call{
-			Target: *target, Method: down.s.Method(), Peer: peerOf(down.tr), Subtype: down.s.ContentSubtype(), Metadata: structmode.MetadataOf(md),
+			Target: *target, Method: down.Stream.Method(), Peer: peerOf(down.Transport), Subtype: down.Stream.ContentSubtype(), Metadata: structmode.MetadataOf(md),
 		}
 	}
 	c.run()
+}
+
+// checkHops returns the local error of a call that has passed too many framegates: their routes lead to each other, or that
+// of one to itself, and would hand it on for ever.
+func (p *Proxy) checkHops(md metadata.MD) *local.Error {
+	n := header.Hops(md)
+	if p.maxHops == 0 || n <= p.maxHops {
+		return nil
+	}
+	e := local.Errorf(codes.Internal, local.ReasonLoopDetected, "the call has passed %d framegates, more than max_hops %d: their routes lead to each other", n, p.maxHops)
+	e.Pushback = local.NoRetry // by the framegates that it came through: each would send it round again
+	return e
 }
 
 // route finds the call's target, or the reason why there is none.

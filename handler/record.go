@@ -8,6 +8,7 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 
+	"github.com/framegate/framegate/handler/downstream"
 	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/handler/structmode"
 	"github.com/framegate/framegate/resolver/cluster"
@@ -62,8 +63,8 @@ type Attempts struct {
 func (a Attempts) Further() int { return a.Transparent + a.Retries + a.Hedges }
 
 // start fills in what is known of a call that has come in.
-func (r *Record) start(listener string, down serverStream, md metadata.MD, authority string) {
-	r.Start, r.Listener, r.Method, r.client = time.Now(), listener, down.s.Method(), down.tr.RemoteAddr()
+func (r *Record) start(listener string, down downstream.Stream, md metadata.MD, authority string) {
+	r.Start, r.Listener, r.Method, r.client = time.Now(), listener, down.Stream.Method(), down.Transport.RemoteAddr()
 	r.md, r.authority = md, authority
 }
 

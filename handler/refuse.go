@@ -8,6 +8,7 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 	"golang.org/x/net/http2/hpack"
 
+	"github.com/framegate/framegate/handler/header"
 	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/handler/transserver"
 )
@@ -41,7 +42,7 @@ func (p *Proxy) observeRefusal(listener string, r *transserver.Refusal, e *local
 			rec.md[f.Name] = append(rec.md[f.Name], f.Value)
 		}
 	}
-	rec.authority = requestAuthority(rec.md)
+	rec.authority = header.Authority(rec.md)
 	var enders [maxObservers]EndObserver
 	for i, o := range hearing {
 		enders[i] = o.CallStarted(rec)

@@ -10,6 +10,7 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
 	"golang.org/x/net/http2"
 
+	"github.com/framegate/framegate/handler/downstream"
 	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/handler/transserver"
 	"github.com/framegate/framegate/pool"
@@ -17,22 +18,16 @@ import (
 	"github.com/framegate/framegate/resolver/cluster"
 )
 
-// endLocal ends the call with a local error.
-func (d serverStream) endLocal(e *local.Error) {
-	_ = d.s.SetTrailer(e.Trailer())
-	d.end(status.New(e.Code, e.Error()))
-}
-
 // What endOverloaded sends, made once: to refuse must cost little.
 var (
 	overloadedTrailer = errOverloaded.Trailer()
 	overloadedStatus  = status.New(errOverloaded.Code, errOverloaded.Error())
 )
 
-// endOverloaded ends the call with errOverloaded and a hint when to come again.
-func (d serverStream) endOverloaded() {
-	_ = d.s.SetTrailer(overloadedTrailer) // copies it
-	d.end(overloadedStatus)
+// endOverloaded ends a call with errOverloaded and a hint when to come again.
+func endOverloaded(d downstream.Stream) {
+	_ = d.Stream.SetTrailer(overloadedTrailer) // copies it
+	d.End(overloadedStatus)
 }
 
 // Errors that end a call from outside its two directions.

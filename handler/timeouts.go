@@ -14,7 +14,7 @@ import (
 // limitTime puts the times of the call's route in force: it sets c.ctx. The caller calls the returned function when the call
 // has ended.
 func limitTime(c *call) (stop func()) {
-	c.ctx = c.down.s.Context()
+	c.ctx = c.down.Stream.Context()
 	t := &c.target
 	if t.Timeout == 0 && t.IdleTimeout == 0 && t.MaxStreamAge == 0 {
 		return func() {}
@@ -51,7 +51,7 @@ func routeTimedOut(c *call) bool {
 		return false
 	}
 	ours, _ := c.ctx.Deadline()
-	clients, ok := c.down.s.Context().Deadline()
+	clients, ok := c.down.Stream.Context().Deadline()
 	return !ok || ours.Before(clients)
 }
 

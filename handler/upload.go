@@ -28,21 +28,21 @@ const inlineBytes = maxKept
 
 // newRequest makes the request direction ready. It must be called before the first read.
 func (u *upload) ready() {
-	u.frames = frame.Redirect{Src: u.call.down.s, MaxBytes: u.call.proxy.maxMessageBytes.Load(), Progress: u.call.idle.of()}
+	u.frames = frame.Redirect{Src: u.call.down.Stream, MaxBytes: u.call.proxy.maxMessageBytes.Load(), Progress: u.call.idle.of()}
 	if u.call.struc != nil {
 		u.call.struc.TakeRequest(&u.frames)
 	}
-	u.empty = u.call.down.requestEmpty()
+	u.empty = u.call.down.RequestEmpty()
 }
 
 // startRequest forwards the request. A request that is wholly here and small needs no goroutine of its own.
 func (u *upload) start() {
-	u.frames.Dst = u.call.shown((*requestWriter)(u), spec.OnRequest, u.call.down.s.RecvCompress())
+	u.frames.Dst = u.call.shown((*requestWriter)(u), spec.OnRequest, u.call.down.Stream.RecvCompress())
 	if u.empty {
 		u.end(nil)
 		return
 	}
-	if u.hedgeBuffer == nil && u.call.down.requestEnded() {
+	if u.hedgeBuffer == nil && u.call.down.RequestEnded() {
 		for u.frames.Bytes+int64(len(u.frames.Held)) < inlineBytes {
 			if end, err := u.frames.Step(); end || err != nil {
 				u.end(err)

@@ -22,6 +22,7 @@ import (
 	"github.com/framegate/framegate/conf"
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/budget"
+	"github.com/framegate/framegate/handler/downstream"
 	"github.com/framegate/framegate/handler/structmode"
 	"github.com/framegate/framegate/handler/tap"
 	"github.com/framegate/framegate/handler/transserver"
@@ -73,7 +74,7 @@ func WithResolver(r *net.Resolver) Option { return func(g *Gateway) { g.lookup =
 // Start validates cfg, starts everything and returns when every listener takes calls. With a routes file, its routes
 // are in force by then; those in etcd are once etcd has answered. The caller ends it with Shutdown.
 func Start(ctx context.Context, cfg *conf.Config, log *slog.Logger, opts ...Option) (*Gateway, error) {
-	if err := errors.Join(handler.CheckLayout(), pool.CheckLayout()); err != nil {
+	if err := errors.Join(downstream.CheckLayout(), pool.CheckLayout()); err != nil {
 		return nil, fmt.Errorf("this build does not fit its Kitex: %w", err)
 	}
 	if err := cfg.Validate(); err != nil {

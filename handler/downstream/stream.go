@@ -1,4 +1,4 @@
-package handler
+package downstream
 
 import (
 	"fmt"
@@ -12,14 +12,15 @@ import (
 	"github.com/cloudwego/kitex/pkg/streaming"
 
 	"github.com/framegate/framegate/handler/frame"
+	"github.com/framegate/framegate/handler/local"
 )
 
-// serverStream is the client's side of a call: the stream and the transport of the connection it came on. Kitex keeps
+// Stream is the client's side of a call: the stream and the transport of the connection it came on. Kitex keeps
 // both from the handler of an unknown method, which can neither send headers early nor end a call with a status of its
 // own; this file is the one place that takes them.
-type serverStream struct {
-	tr grpc.ServerTransport
-	s  *grpc.Stream
+type Stream struct {
+	Transport grpc.ServerTransport
+	Stream    *grpc.Stream
 }
 
 // serverConnLayout is the layout of nphttp2's unexported serverConn.
@@ -59,23 +60,23 @@ func CheckLayout() error {
 // serverConnType is checked on the first call, because the type cannot be named before there is a value of it.
 var serverConnType atomic.Pointer[reflect.Type]
 
-// newServerStream takes the stream and transport out of what Kitex hands to a handler of unknown methods.
-func newServerStream(st streaming.Stream) (serverStream, error) {
+// New takes the stream and transport out of what Kitex hands to a handler of unknown methods.
+func New(st streaming.Stream) (Stream, error) {
 	//lint:ignore SA1019 What it is deprecated for, generic services, decodes; there is no other way to the frames.
 	c, err := nphttp2.GetServerConn(st)
 	if err != nil {
-		return serverStream{}, err
+		return Stream{}, err
 	}
 	t := reflect.TypeOf(c)
 	if known := serverConnType.Load(); known == nil || *known != t {
 		if err := checkServerConn(t); err != nil {
-			return serverStream{}, err
+			return Stream{}, err
 		}
 		serverConnType.Store(&t)
 	}
 	type iface struct{ _, data unsafe.Pointer }
 	l := (*serverConnLayout)((*iface)(unsafe.Pointer(&c)).data)
-	return serverStream{tr: l.tr, s: l.s}, nil
+	return Stream{Transport: l.tr, Stream: l.s}, nil
 }
 
 // checkServerConn compares t with *serverConnLayout, field by field.
@@ -93,28 +94,34 @@ func checkServerConn(t reflect.Type) error {
 	return nil
 }
 
-// requestEnded reports whether the client has half-closed. Once it has, all of the request is in memory, at most a
+// RequestEnded reports whether the client has half-closed. Once it has, all of the request is in memory, at most a
 // stream's window of it.
-func (d serverStream) requestEnded() bool {
-	return atomic.LoadUint32((*uint32)(unsafe.Add(unsafe.Pointer(d.s), streamStateOffset))) == stateReadDone
+func (d Stream) RequestEnded() bool {
+	return atomic.LoadUint32((*uint32)(unsafe.Add(unsafe.Pointer(d.Stream), streamStateOffset))) == stateReadDone
 }
 
-// requestEmpty reports whether the client has half-closed without sending anything. It must be called before the first
+// RequestEmpty reports whether the client has half-closed without sending anything. It must be called before the first
 // read. Kitex puts no end into the queue when END_STREAM came on the HEADERS, so a read would then wait for the end of
 // the call.
-func (d serverStream) requestEmpty() bool {
-	if !d.requestEnded() {
+func (d Stream) RequestEmpty() bool {
+	if !d.RequestEnded() {
 		return false
 	}
-	queue := *(*unsafe.Pointer)(unsafe.Add(unsafe.Pointer(d.s), streamQueueOffset))
+	queue := *(*unsafe.Pointer)(unsafe.Add(unsafe.Pointer(d.Stream), streamQueueOffset))
 	return len(*(*chan struct{})(queue)) == 0
 }
 
 // Piece returns n bytes for Write.
-func (d *serverStream) Piece(n int) []byte { return frame.RecycledPiece(n) }
+func (d *Stream) Piece(n int) []byte { return frame.RecycledPiece(n) }
 
 // Write sends p as DATA, blocking while the client's window is full. It takes p over.
-func (d *serverStream) Write(p []byte) error { return d.tr.Write(d.s, nil, p, nil) }
+func (d *Stream) Write(p []byte) error { return d.Transport.Write(d.Stream, nil, p, nil) }
 
-// end ends the call with a status. Later ends do nothing.
-func (d serverStream) end(st *status.Status) { _ = d.tr.WriteStatus(d.s, st) }
+// End ends the call with a status. Later ends do nothing.
+func (d Stream) End(st *status.Status) { _ = d.Transport.WriteStatus(d.Stream, st) }
+
+// EndLocal ends the call with a local error.
+func (d Stream) EndLocal(e *local.Error) {
+	_ = d.Stream.SetTrailer(e.Trailer())
+	d.End(status.New(e.Code, e.Error()))
+}

@@ -1,4 +1,4 @@
-package handler
+package header
 
 import (
 	"context"
@@ -6,6 +6,8 @@ import (
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
+
+	"github.com/framegate/framegate/handler/downstream"
 )
 
 // hopByHop reports whether a header concerns one connection only (RFC 9110 §7.6.1, RFC 9113 §8.2.2) or repeats what
@@ -18,8 +20,8 @@ func hopByHop(name string) bool {
 	return false
 }
 
-// dropHopByHop removes from md, which it owns, what is not forwarded, and what a connection header names.
-func dropHopByHop(md metadata.MD) {
+// DropHopByHop removes from md, which it owns, what is not forwarded, and what a connection header names.
+func DropHopByHop(md metadata.MD) {
 	for _, v := range md["connection"] {
 		for name := range strings.SplitSeq(v, ",") {
 			delete(md, strings.ToLower(strings.TrimSpace(name)))
@@ -34,19 +36,19 @@ func dropHopByHop(md metadata.MD) {
 
 // bodyFields describe the body that they come with: its length (RFC 9110 §8.6) and digests of it (RFC 9530, RFC 3230, RFC
 // 1864). gRPC needs none of them.
-var bodyFields = [...]string{contentLength, "content-digest", "repr-digest", "digest", "content-md5"}
+var bodyFields = [...]string{ContentLength, "content-digest", "repr-digest", "digest", "content-md5"}
 
-const contentLength = "content-length"
+const ContentLength = "content-length"
 
-// dropBodyFields removes from md, which it owns, what is not true of a body whose messages struct mode may change.
-func dropBodyFields(md metadata.MD) {
+// DropBodyFields removes from md, which it owns, what is not true of a body whose messages struct mode may change.
+func DropBodyFields(md metadata.MD) {
 	for _, name := range bodyFields {
 		delete(md, name)
 	}
 }
 
-// requestAuthority returns the authority of a request (RFC 9113 §8.3.1), or "" if it has none.
-func requestAuthority(md metadata.MD) string {
+// Authority returns the authority of a request (RFC 9113 §8.3.1), or "" if it has none.
+func Authority(md metadata.MD) string {
 	if v := md[":authority"]; len(v) > 0 {
 		return v[0]
 	}
@@ -56,21 +58,21 @@ func requestAuthority(md metadata.MD) string {
 	return ""
 }
 
-// upstreamRequest returns the context and the header with which a call goes upstream: the client's deadline, content
+// ForUpstream returns the context and the header with which a call goes upstream: the client's deadline, content
 // subtype and compression, and its metadata md. md is the call's own map; it is taken over and
 // changed: nobody else uses it once the route is known.
 //
 // Two headers need care. Kitex writes grpc-accept-encoding itself when CallHdr.SendCompress is set, with a value that is
 // not the client's, and drops grpc-encoding from metadata; but it looks for reserved names before it turns names to
 // lower case, so "Grpc-Encoding" passes and arrives as it should.
-func upstreamRequest(ctx context.Context, d serverStream, md metadata.MD, authority string) (context.Context, *grpc.CallHdr) {
-	hdr := &grpc.CallHdr{Host: authority, Method: d.s.Method(), ContentSubtype: d.s.ContentSubtype()}
-	dropHopByHop(md)
-	if accept := d.s.SendCompress(); accept != "" {
+func ForUpstream(ctx context.Context, d downstream.Stream, md metadata.MD, authority string) (context.Context, *grpc.CallHdr) {
+	hdr := &grpc.CallHdr{Host: authority, Method: d.Stream.Method(), ContentSubtype: d.Stream.ContentSubtype()}
+	DropHopByHop(md)
+	if accept := d.Stream.SendCompress(); accept != "" {
 		md["grpc-accept-encoding"] = []string{accept}
 	}
 	ctx = metadata.NewOutgoingContext(ctx, md)
-	if encoding := d.s.RecvCompress(); encoding != "" {
+	if encoding := d.Stream.RecvCompress(); encoding != "" {
 		ctx = metadata.AppendToOutgoingContext(ctx, "Grpc-Encoding", encoding)
 	}
 	return ctx, hdr

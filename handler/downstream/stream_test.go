@@ -1,4 +1,4 @@
-package handler
+package downstream
 
 import (
 	"reflect"
