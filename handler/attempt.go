@@ -61,6 +61,15 @@ type attempt struct {
 	lost   atomic.Bool        // given up, because the request went on with another
 }
 
+// GiveUp ends the attempt, because the request goes on with another.
+func (a *attempt) GiveUp() {
+	a.lost.Store(true)
+	a.Reset(errLost)
+}
+
+// GivenUp reports whether it was given up.
+func (a *attempt) GivenUp() bool { return a.lost.Load() }
+
 // outcome is how an attempt ended whose answer had not begun.
 type outcome struct {
 	unprocessed bool       // the endpoint certainly did not see it
@@ -199,7 +208,7 @@ func (a *attempt) refused() bool {
 	return ok && code == http2.ErrCodeRefusedStream
 }
 
-// closeAttempt ends an attempt that was picked: what it took of the endpoint, of its connection and of the budget is given
+// end ends an attempt that was picked: what it took of the endpoint, of its connection and of the budget is given
 // back. It may be called more than once.
 func (at *attempts) end(a *attempt, r cluster.Result) {
 	if a.closed.Swap(true) {
@@ -218,7 +227,7 @@ func (at *attempts) end(a *attempt, r cluster.Result) {
 	at.endBudgeted(a)
 }
 
-// endExtra gives back what a further attempt took of the route's retry budget. It may be called more than once, and for
+// endBudgeted gives back what a further attempt took of the route's retry budget. It may be called more than once, and for
 // any attempt.
 func (at *attempts) endBudgeted(a *attempt) {
 	if a.budgeted {
@@ -263,14 +272,14 @@ func (at *attempts) goesTo(address string) bool {
 	return at.endpoint() == address || beside != nil && *beside == address
 }
 
-// closeAttempts closes what a panic left open.
+// endAll ends what a panic left open.
 func (at *attempts) endAll() {
 	for a := at.last; a != nil; a = a.earlier {
 		at.end(a, cluster.Unknown)
 	}
 }
 
-// attempts counts the attempts of a call that has ended.
+// count counts the attempts of a call that has ended.
 func (at *attempts) count() Attempts {
 	a := Attempts{Transparent: at.away + at.room.asked, OverBudget: at.overBudget}
 	if at.transparent {

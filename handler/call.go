@@ -120,12 +120,12 @@ func (c *call) stop() {
 	c.attempts.waits.Wait() // all that could make or close an attempt, but for this goroutine
 	c.attempts.endAll()
 	if c.upload.hedgeBuffer != nil {
-		c.upload.hedgeBuffer.stop()
+		c.upload.hedgeBuffer.Stop()
 	}
 	if c.upload.done != nil {
 		<-c.upload.done // both streams have ended, so nothing blocks it
 	}
-	c.upload.replay.stop()
+	c.upload.replay.Stop()
 }
 
 // fail ends the call with a local error unless one came before, and reports whether it did. It may come from any

@@ -86,13 +86,13 @@ func (at *attempts) hedged() *local.Error {
 			at.beginSecond(h)
 		case a := <-h.answers:
 			h.waiting = slices.DeleteFunc(h.waiting, func(b *attempt) bool { return b == a.attempt })
-			if a.won() && at.call.upload.hedgeBuffer.choose(a.attempt) {
+			if a.won() && at.call.upload.hedgeBuffer.Choose(a.attempt) {
 				at.endRoom(h, true)
 				at.settle(h, a.attempt)
 				return nil
 			}
 			at.end(a.attempt, a.outcome.result())
-			at.call.upload.hedgeBuffer.leave(a.attempt)
+			at.call.upload.hedgeBuffer.Leave(a.attempt)
 			if a.rank() >= h.best.rank() {
 				h.best = a
 			}

@@ -21,7 +21,7 @@ func (at *attempts) openFirst() *local.Error {
 		o, e := at.open(at.retryContext(at.call.ctx), a, at.call.hdr, nil)
 		if e == nil {
 			at.up.Store(a.Stream)
-			at.call.upload.replay.live = a.Stream
+			at.call.upload.replay.Open(a.Stream)
 			return nil
 		}
 		if at.current = at.another(a, o); at.current == nil {
@@ -131,7 +131,7 @@ const maxBackoffSkips = 8
 // failure, and a service that ends its connections often may do it to one call twice.
 const maxAway = 3
 
-// tryUnseen reports, and notes, that an attempt is made because the last one certainly did not reach its endpoint. No
+// mayTryTransparently reports, and notes, that an attempt is made because the last one certainly did not reach its endpoint. No
 // route need say so, and no budget.
 func (at *attempts) mayTryTransparently(o outcome) bool {
 	switch {

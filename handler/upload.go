@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync/atomic"
 
+	"github.com/framegate/framegate/handler/buffer"
 	"github.com/framegate/framegate/handler/frame"
 	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/resolver/spec"
@@ -18,15 +19,15 @@ type upload struct {
 	empty       bool          // the client has half-closed, and there is no message of the request left to read
 	sent        atomic.Bool   // the whole request was sent
 	done        chan struct{} // closed when the goroutine of the direction ended; nil if it needed none
-	replay      replay
-	hedgeBuffer *hedgeBuffer // nil without hedging
+	replay      buffer.Replay
+	hedgeBuffer *buffer.Hedge // nil without hedging
 }
 
 // inlineBytes is how much of a request the handler's goroutine forwards before it looks for the answer. A new stream
 // takes so much without waiting for the endpoint.
-const inlineBytes = maxKept
+const inlineBytes = buffer.MaxInline
 
-// newRequest makes the request direction ready. It must be called before the first read.
+// ready makes the request direction ready. It must be called before the first read.
 func (u *upload) ready() {
 	u.frames = frame.Redirect{Src: u.call.down.Stream, MaxBytes: u.call.proxy.maxMessageBytes.Load(), Progress: u.call.idle.of()}
 	if u.call.struc != nil {
@@ -35,7 +36,7 @@ func (u *upload) ready() {
 	u.empty = u.call.down.RequestEmpty()
 }
 
-// startRequest forwards the request. A request that is wholly here and small needs no goroutine of its own.
+// start forwards the request. A request that is wholly here and small needs no goroutine of its own.
 func (u *upload) start() {
 	u.frames.Dst = u.call.shown((*requestWriter)(u), spec.OnRequest, u.call.down.Stream.RecvCompress())
 	if u.empty {
@@ -58,7 +59,7 @@ func (u *upload) start() {
 	}()
 }
 
-// endRequest acts on the result of the request direction.
+// end acts on the result of the request direction.
 func (u *upload) end(err error) {
 	if err == nil {
 		u.sent.Store(true)
@@ -79,59 +80,48 @@ func (u *upload) end(err error) {
 func (u *upload) keep() {
 	switch t := &u.call.target; {
 	case t.Hedge != nil:
-		u.hedgeBuffer = newHedgeBuffer(cmp.Or(t.Hedge.BufferBytes, spec.DefaultBufferBytes), u.call.recoverPanic)
-		u.hedgeBuffer.room.Of(u.call.proxy.budget)
+		u.hedgeBuffer = buffer.NewHedge(cmp.Or(t.Hedge.BufferBytes, spec.DefaultBufferBytes), u.call.proxy.budget, u.call.recoverPanic)
 	case t.Retry != nil:
-		u.replay.most = cmp.Or(t.Retry.BufferBytes, spec.DefaultBufferBytes)
+		u.replay.KeepUpTo(cmp.Or(t.Retry.BufferBytes, spec.DefaultBufferBytes), u.call.proxy.budget)
 	default:
-		u.replay.most = maxKept
+		u.replay.KeepUpTo(buffer.MaxInline, u.call.proxy.budget)
 	}
-	u.replay.room.Of(u.call.proxy.budget)
 }
 
-// give gives further attempts up.
+// commit gives further attempts up.
 func (u *upload) commit() {
 	if u.hedgeBuffer != nil {
-		u.hedgeBuffer.commit()
+		u.hedgeBuffer.Commit()
 		return
 	}
-	u.replay.committed.Store(true)
-	if u.replay.mu.TryLock() { // else the writer drops what is kept when it is through
-		u.replay.forgetLocked()
-		u.replay.mu.Unlock()
-	}
+	u.replay.Commit()
 }
 
 // tooLong reports that the request cannot be sent to a further attempt. Without hedging it is for when the attempt has
 // ended.
 func (u *upload) tooLong() bool {
 	if u.hedgeBuffer != nil {
-		return !u.hedgeBuffer.whole()
+		return !u.hedgeBuffer.Whole()
 	}
-	u.replay.mu.Lock()
-	defer u.replay.mu.Unlock()
-	return u.replay.tooLong
+	return !u.replay.Whole()
 }
 
 // join has the request sent to an attempt, from its beginning, and reports false if that is not possible any more. Without
 // hedging it is for when the attempt before has ended.
 func (u *upload) join(a *attempt) bool {
 	if u.hedgeBuffer != nil {
-		return u.hedgeBuffer.join(a)
+		return u.hedgeBuffer.Join(a)
 	}
-	return u.replay.join(a.Stream, u.call.recoverPanic)
+	return u.replay.Join(a.Stream, u.call.recoverPanic)
 }
 
 // closeSend ends the request.
 func (u *upload) closeSend() {
 	if u.hedgeBuffer != nil {
-		u.hedgeBuffer.end()
+		u.hedgeBuffer.End()
 		return
 	}
-	u.replay.mu.Lock()
-	defer u.replay.mu.Unlock()
-	u.replay.ended = true
-	_ = u.replay.live.CloseSend() // fails only when the stream has ended
+	u.replay.End()
 }
 
 // requestWriter is the upstream's side of the request direction.
@@ -139,7 +129,7 @@ type requestWriter upload
 
 // Piece returns n bytes for Write. What goes to two attempts is recycled by neither.
 func (w *requestWriter) Piece(n int) []byte {
-	if w.hedgeBuffer != nil || w.replay.keeps(n) {
+	if w.hedgeBuffer != nil || w.replay.Keeps(n) {
 		return frame.KeptPiece(n)
 	}
 	return frame.RecycledPiece(n)
@@ -148,7 +138,7 @@ func (w *requestWriter) Piece(n int) []byte {
 // Write sends p, and keeps it if there may be another attempt. An error is final: no attempt takes what follows.
 func (w *requestWriter) Write(p []byte) error {
 	if w.hedgeBuffer != nil {
-		return w.hedgeBuffer.write(p)
+		return w.hedgeBuffer.Write(p)
 	}
-	return w.replay.write(p)
+	return w.replay.Write(p)
 }

@@ -1,4 +1,4 @@
-package handler
+package buffer
 
 import (
 	"sync"
@@ -8,13 +8,13 @@ import (
 	"github.com/framegate/framegate/pool"
 )
 
-// maxKept bounds what is kept of a request for another attempt unless the route says otherwise. It is less than what a
+// MaxInline bounds what is kept of a request for another attempt unless the route says otherwise. It is less than what a
 // new stream takes without waiting for the endpoint (64 KiB), so that to send it again never blocks.
-const maxKept = 60 << 10
+const MaxInline = 60 << 10
 
-// replay keeps the start of a request until something of the answer has come, because the call may be sent to another
-// endpoint until then. With hedging, fork does.
-type replay struct {
+// Replay keeps the start of a request until something of the answer has come, because the call may be sent to another
+// endpoint until then. With hedging, Hedge does.
+type Replay struct {
 	committed atomic.Bool // no further attempt any more; set once
 
 	mu      sync.Mutex   // guards the fields below; a writer holds it while it waits for the window of the attempt
@@ -31,10 +31,43 @@ type replay struct {
 }
 
 // kept returns what n bytes of a request that are kept take of the budget. So much as a stream's window is no part of it.
-func kept(n int) int64 { return int64(max(0, n-maxKept)) }
+func kept(n int) int64 { return int64(max(0, n-MaxInline)) }
 
-// keeps reports whether n further bytes will be kept, and gives further attempts up if not.
-func (r *replay) keeps(n int) bool {
+// KeepUpTo says how much is kept, in bytes, and of what budget it takes its memory. It comes before the first write.
+func (r *Replay) KeepUpTo(most int, b *budget.Budget) {
+	r.most = most
+	r.room.Of(b)
+}
+
+// Open makes up the live attempt. It comes before the first write.
+func (r *Replay) Open(up *pool.Stream) { r.live = up }
+
+// Commit gives further attempts up.
+func (r *Replay) Commit() {
+	r.committed.Store(true)
+	if r.mu.TryLock() { // else the writer drops what is kept when it is through
+		r.forgetLocked()
+		r.mu.Unlock()
+	}
+}
+
+// Whole reports whether all of the request so far is kept. It is for when the attempt has ended.
+func (r *Replay) Whole() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !r.tooLong
+}
+
+// End ends the request.
+func (r *Replay) End() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ended = true
+	_ = r.live.CloseSend() // fails only when the stream has ended
+}
+
+// Keeps reports whether n further bytes will be kept, and gives further attempts up if not.
+func (r *Replay) Keeps(n int) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.committed.Load() || r.bytes+n > r.most || !r.tooLong && !r.room.Hold(kept(r.bytes+n)) {
@@ -44,20 +77,20 @@ func (r *replay) keeps(n int) bool {
 }
 
 // forgetLocked drops what is kept: there will be no further attempt.
-func (r *replay) forgetLocked() {
+func (r *Replay) forgetLocked() {
 	r.pieces, r.tooLong = nil, true
 	r.room.Hold(0)
 }
 
-// stop returns when nothing is sent any more. All streams have ended, and nothing is written.
-func (r *replay) stop() {
+// Stop returns when nothing is sent any more. All streams have ended, and nothing is written.
+func (r *Replay) Stop() {
 	r.sending.Wait()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.forgetLocked()
 }
 
-func (r *replay) write(p []byte) error {
+func (r *Replay) Write(p []byte) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.keepLocked(p)
@@ -67,7 +100,7 @@ func (r *replay) write(p []byte) error {
 	return nil // or another attempt will be made, with this piece
 }
 
-func (r *replay) keepLocked(p []byte) {
+func (r *Replay) keepLocked(p []byte) {
 	if r.tooLong {
 		return
 	}
@@ -78,17 +111,17 @@ func (r *replay) keepLocked(p []byte) {
 	r.bytes += len(p)
 }
 
-// join makes up the live attempt, with the request so far sent, and reports false if that is not possible any more. What
+// Join makes up the live attempt, with the request so far sent, and reports false if that is not possible any more. What
 // is too long to be sent without waiting for the endpoint is sent while the caller goes on, in a goroutine that defers
 // recoverPanic.
-func (r *replay) join(up *pool.Stream, recoverPanic func()) bool {
+func (r *Replay) Join(up *pool.Stream, recoverPanic func()) bool {
 	r.mu.Lock() // what was live has ended: no writer waits with it
 	if r.tooLong || r.committed.Load() {
 		r.mu.Unlock()
 		return false
 	}
 	r.live = up
-	if r.bytes <= maxKept {
+	if r.bytes <= MaxInline {
 		r.sendLocked(up)
 		r.mu.Unlock()
 		return true
@@ -101,7 +134,7 @@ func (r *replay) join(up *pool.Stream, recoverPanic func()) bool {
 	return true
 }
 
-func (r *replay) sendLocked(up *pool.Stream) {
+func (r *Replay) sendLocked(up *pool.Stream) {
 	for _, p := range r.pieces {
 		_ = up.Write(p) // fails only when the stream has ended, which the response direction sees
 	}

@@ -1,4 +1,4 @@
-package handler
+package buffer
 
 import (
 	"errors"
@@ -8,7 +8,7 @@ import (
 	"github.com/framegate/framegate/handler/budget"
 )
 
-// hedgeBuffer is the request of a hedged call on its way to several attempts, to each at its own pace: a slow one holds up no
+// Hedge is the request of a hedged call on its way to several attempts, to each at its own pace: a slow one holds up no
 // other.
 //
 //	client --> pieces --> feed --> attempt
@@ -17,7 +17,7 @@ import (
 // All pieces are kept while there may be a further attempt; then those that a feed has still to send. They are never
 // more than most bytes, or one piece: the writer waits for the fastest attempt, and gives up the others if they have not
 // kept up when there is no room.
-type hedgeBuffer struct {
+type Hedge struct {
 	most         int            // bytes
 	recoverPanic func()         // deferred by goroutines
 	feeds        sync.WaitGroup // goroutines
@@ -34,23 +34,33 @@ type hedgeBuffer struct {
 	stopped   bool // the call has ended
 }
 
+// Attempt is an attempt that the request is sent to.
+type Attempt interface {
+	Write(p []byte) error // takes p over
+	CloseSend() error
+	GiveUp() // ends it, because the request goes on with another
+	GivenUp() bool
+}
+
 // feed sends the request to an attempt.
 type feed struct {
-	*attempt
+	Attempt
 	next int // number of the piece that is sent next
 }
 
 // errNoAttempt says that no attempt takes what follows.
 var errNoAttempt = errors.New("handler: no attempt takes the request")
 
-func newHedgeBuffer(most int, recoverPanic func()) *hedgeBuffer {
-	f := &hedgeBuffer{most: most, recoverPanic: recoverPanic}
+// NewHedge returns a buffer that keeps so many bytes at most, and takes its memory of b; goroutines defer recoverPanic.
+func NewHedge(most int, b *budget.Budget, recoverPanic func()) *Hedge {
+	f := &Hedge{most: most, recoverPanic: recoverPanic}
+	f.room.Of(b)
 	f.changed.L = &f.mu
 	return f
 }
 
-// write takes p over. It may wait. An error is final.
-func (f *hedgeBuffer) write(p []byte) error {
+// Write takes p over. It may wait. An error is final.
+func (f *Hedge) Write(p []byte) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for {
@@ -70,7 +80,7 @@ func (f *hedgeBuffer) write(p []byte) error {
 }
 
 // makeRoomLocked drops pieces that the fastest attempt has, and reports whether it did.
-func (f *hedgeBuffer) makeRoomLocked() bool {
+func (f *Hedge) makeRoomLocked() bool {
 	end := f.first + len(f.pieces)
 	if !slices.ContainsFunc(f.live, func(d *feed) bool { return d.next == end }) {
 		return false
@@ -79,8 +89,7 @@ func (f *hedgeBuffer) makeRoomLocked() bool {
 		if d.next == end {
 			return false
 		}
-		d.lost.Store(true)
-		d.Reset(errLost)
+		d.GiveUp()
 		return true
 	})
 	f.committed = true
@@ -89,7 +98,7 @@ func (f *hedgeBuffer) makeRoomLocked() bool {
 }
 
 // trimLocked drops the pieces that nobody needs any more.
-func (f *hedgeBuffer) trimLocked() {
+func (f *Hedge) trimLocked() {
 	if !f.committed {
 		return
 	}
@@ -105,14 +114,14 @@ func (f *hedgeBuffer) trimLocked() {
 	f.room.Hold(kept(f.bytes))
 }
 
-// join has the request sent to an attempt from its beginning, and reports false if not all of it is here any more.
-func (f *hedgeBuffer) join(a *attempt) bool {
+// Join has the request sent to an attempt from its beginning, and reports false if not all of it is here any more.
+func (f *Hedge) Join(a Attempt) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.committed || f.stopped {
 		return false
 	}
-	d := &feed{attempt: a}
+	d := &feed{Attempt: a}
 	f.live = append(f.live, d)
 	f.feeds.Go(func() {
 		defer f.recoverPanic()
@@ -122,7 +131,7 @@ func (f *hedgeBuffer) join(a *attempt) bool {
 }
 
 // run is the goroutine of a feed. It ends with the attempt's stream, with the request, or with the call.
-func (f *hedgeBuffer) run(d *feed) {
+func (f *Hedge) run(d *feed) {
 	for {
 		p := f.nextOf(d)
 		if p == nil {
@@ -131,7 +140,7 @@ func (f *hedgeBuffer) run(d *feed) {
 		err := d.Write(p)
 		f.mu.Lock()
 		if d.next++; err != nil {
-			f.dropLocked(d.attempt)
+			f.dropLocked(d.Attempt)
 		}
 		f.trimLocked()
 		f.changed.Broadcast()
@@ -140,7 +149,7 @@ func (f *hedgeBuffer) run(d *feed) {
 }
 
 // nextOf waits for the next piece of a feed; it returns nil when there is none any more.
-func (f *hedgeBuffer) nextOf(d *feed) []byte {
+func (f *Hedge) nextOf(d *feed) []byte {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for !f.stopped && slices.Contains(f.live, d) {
@@ -156,12 +165,12 @@ func (f *hedgeBuffer) nextOf(d *feed) []byte {
 	return nil
 }
 
-func (f *hedgeBuffer) dropLocked(a *attempt) {
-	f.live = slices.DeleteFunc(f.live, func(d *feed) bool { return d.attempt == a })
+func (f *Hedge) dropLocked(a Attempt) {
+	f.live = slices.DeleteFunc(f.live, func(d *feed) bool { return d.Attempt == a })
 }
 
-// leave is for an attempt that has ended.
-func (f *hedgeBuffer) leave(a *attempt) {
+// Leave is for an attempt that has ended.
+func (f *Hedge) Leave(a Attempt) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.dropLocked(a)
@@ -169,48 +178,48 @@ func (f *hedgeBuffer) leave(a *attempt) {
 	f.changed.Broadcast()
 }
 
-// choose makes a the only attempt. It reports false if that was given up before.
-func (f *hedgeBuffer) choose(a *attempt) bool {
+// Choose makes a the only attempt. It reports false if that was given up before.
+func (f *Hedge) Choose(a Attempt) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if a.lost.Load() {
+	if a.GivenUp() {
 		return false
 	}
-	f.live = slices.DeleteFunc(f.live, func(d *feed) bool { return d.attempt != a })
+	f.live = slices.DeleteFunc(f.live, func(d *feed) bool { return d.Attempt != a })
 	f.commitLocked()
 	return true
 }
 
-// commit gives further attempts up.
-func (f *hedgeBuffer) commit() {
+// Commit gives further attempts up.
+func (f *Hedge) Commit() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.commitLocked()
 }
 
-func (f *hedgeBuffer) commitLocked() {
+func (f *Hedge) commitLocked() {
 	f.committed = true
 	f.trimLocked()
 	f.changed.Broadcast()
 }
 
-// whole reports whether a further attempt may join.
-func (f *hedgeBuffer) whole() bool {
+// Whole reports whether a further attempt may join.
+func (f *Hedge) Whole() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return !f.committed && !f.stopped
 }
 
-// end says that the request has ended.
-func (f *hedgeBuffer) end() {
+// End says that the request has ended.
+func (f *Hedge) End() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.ended = true
 	f.changed.Broadcast()
 }
 
-// stop returns when nothing is sent any more. The streams of all attempts have ended.
-func (f *hedgeBuffer) stop() {
+// Stop returns when nothing is sent any more. The streams of all attempts have ended.
+func (f *Hedge) Stop() {
 	f.mu.Lock()
 	f.stopped = true
 	f.changed.Broadcast()
