@@ -98,6 +98,45 @@ func (at *attempts) pick(a *attempt) *local.Error {
 	return nil
 }
 
+// await returns the attempt whose answer is that of the call, when it has begun or has ended.
+func (at *attempts) await() *attempt {
+	for a := at.current; ; {
+		o, ended := at.outcome(a)
+		if !ended {
+			return a
+		}
+		next := at.retry(a, o)
+		if next == nil {
+			return a
+		}
+		a = next
+	}
+}
+
+// context returns the context of an attempt, made of ctx.
+func (at *attempts) context(ctx context.Context) context.Context {
+	if at.retries == 0 {
+		return ctx
+	}
+	return at.retryContext(ctx)
+}
+
+// openFirst opens the current attempt, or another in its place if its endpoint cannot be reached.
+func (at *attempts) openFirst() *local.Error {
+	for {
+		a := at.current
+		o, e := at.open(at.context(at.call.ctx), a, at.call.hdr, nil)
+		if e == nil {
+			at.up.Store(a.Stream)
+			at.call.upload.replay.Open(a.Stream)
+			return nil
+		}
+		if at.current = at.another(a, o); at.current == nil {
+			return e
+		}
+	}
+}
+
 // Errors that end attempts. Their texts reach no peer.
 var (
 	errLost = errors.New("handler: another attempt was faster")

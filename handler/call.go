@@ -65,6 +65,29 @@ type tapping struct {
 	call *tap.Call // nil without taps
 }
 
+// newCall returns a call, with room for an observation if there are observers.
+func (p *Proxy) newCall(down downstream.Stream) *call {
+	hearing := *p.observers.Load()
+	if len(hearing) == 0 {
+		return new(call).of(p, down)
+	}
+	both := &struct { // one allocation
+		call
+		observation
+	}{}
+	both.call.of(p, down)
+	both.hearing = hearing
+	both.call.observation = &both.observation
+	return &both.call
+}
+
+// of makes a call one of the proxy's, of that stream.
+func (c *call) of(p *Proxy, down downstream.Stream) *call {
+	c.proxy, c.down = p, down
+	c.upload.call, c.attempts.call = c, c
+	return c
+}
+
 // run forwards the call until it has ended.
 func (c *call) run() {
 	defer c.stop()
@@ -216,10 +239,7 @@ func (c *call) ctxErr() error {
 
 // forwardResponse forwards the answer, headers first, up to its trailers.
 func (c *call) forwardResponse() error {
-	a := c.attempts.current
-	for next := a; next != nil; next = c.attempts.retry(a) { // which waits for headers or the end
-		a = next
-	}
+	a := c.attempts.await()
 	c.upload.commit()
 	if !a.closed.Load() {
 		a.picked.Answered()
@@ -231,7 +251,9 @@ func (c *call) forwardResponse() error {
 		if err != nil {
 			return frame.ReadError{Err: err}
 		}
-		c.answerBegan()
+		if c.observation != nil {
+			c.observation.answerBegan()
+		}
 		c.attempts.answered = true
 		a.picked.Works()
 		c.dropUnforwarded(md)

@@ -76,7 +76,9 @@ func (c *call) endWithUpstream(up *pool.Stream) {
 			return
 		}
 	}
-	c.answerBegan() // if these trailers are all of it
+	if c.observation != nil {
+		c.observation.answerBegan() // if these trailers are all of it
+	}
 	md := up.Trailer()
 	c.dropUnforwarded(md)
 	c.handBack(st.Code(), "")

@@ -67,7 +67,7 @@ func (at *attempts) hedged() *local.Error {
 		cancel() // abort came before
 	}
 	h := &hedge{ctx: ctx, answers: make(chan answer, maxHedged)}
-	at.await(h, &at.first, nil)
+	at.openBeside(h, &at.first, nil)
 	at.call.upload.start()
 	timer := time.NewTimer(at.call.target.Hedge.Delay)
 	defer timer.Stop()
@@ -80,7 +80,7 @@ func (at *attempts) hedged() *local.Error {
 		case <-h.room:
 			at.endRoom(h, false)
 			if b := at.pickNext(&attempt{waited: true}, outcome{}); b != nil {
-				at.await(h, b, nil)
+				at.openBeside(h, b, nil)
 			}
 		case <-timer.C:
 			at.beginSecond(h)
@@ -114,10 +114,10 @@ func (at *attempts) endRoom(h *hedge, over bool) {
 	}
 }
 
-// await has a goroutine open the attempt, and wait for its answer. avoid is as for open.
-func (at *attempts) await(h *hedge, a *attempt, avoid *pool.Stream) {
+// openBeside has a goroutine open the attempt, and wait for its answer. avoid is as for open.
+func (at *attempts) openBeside(h *hedge, a *attempt, avoid *pool.Stream) {
 	h.waiting = append(h.waiting, a)
-	ctx, cancel := context.WithCancel(at.retryContext(h.ctx))
+	ctx, cancel := context.WithCancel(at.context(h.ctx))
 	a.cancel, a.ready = cancel, make(chan struct{})
 	at.waits.Go(func() {
 		result := answer{attempt: a, ended: true, outcome: outcome{lost: true}, err: errPanic}
@@ -146,7 +146,7 @@ func (at *attempts) follow(h *hedge, a answer, timer *time.Timer) {
 			at.beside.Store(&h.waiting[0].picked.Address)
 		}
 		if b := at.pickNext(&attempt{}, a.outcome); b != nil {
-			at.await(h, b, a.Stream)
+			at.openBeside(h, b, a.Stream)
 		}
 		return
 	}
@@ -182,7 +182,7 @@ func (at *attempts) beginSecond(h *hedge) {
 	}
 	at.beside.Store(beside)
 	at.retries++
-	at.await(h, a, nil)
+	at.openBeside(h, a, nil)
 }
 
 // settle makes the attempt whose answer is that of the call the current one, and closes the others.

@@ -2,8 +2,6 @@ package handler
 
 import (
 	"time"
-
-	"github.com/framegate/framegate/handler/downstream"
 )
 
 // Observer hears of calls: of every call but those to framegate's own services. Its methods run on the call's path, in any
@@ -32,58 +30,28 @@ type observation struct {
 	started bool
 }
 
-// newCall returns a call, with room for an observation if there are observers.
-func (p *Proxy) newCall(down downstream.Stream) *call {
-	hearing := *p.observers.Load()
-	if len(hearing) == 0 {
-		return new(call).of(p, down)
-	}
-	both := &struct { // one allocation
-		call
-		observation
-	}{}
-	both.call.of(p, down)
-	both.hearing = hearing
-	both.call.observation = &both.observation
-	return &both.call
-}
-
-// of makes a call one of the proxy's, of that stream.
-func (c *call) of(p *Proxy, down downstream.Stream) *call {
-	c.proxy, c.down = p, down
-	c.upload.call, c.attempts.call = c, c
-	return c
-}
-
-// recordTarget notes what is known of where the call goes.
-func (c *call) recordTarget() {
-	if c.observation != nil {
-		c.observation.record.resolved(&c.target)
-	}
-}
-
-// observeStart tells the observers that the call starts.
-func (c *call) observeStart() {
-	if c.observation.started {
+// start tells the observers that the call starts.
+func (o *observation) start() {
+	if o.started {
 		return
 	}
-	c.observation.started = true
-	for i, o := range c.observation.hearing {
-		c.observation.enders[i] = o.CallStarted(&c.observation.record)
+	o.started = true
+	for i, observer := range o.hearing {
+		o.enders[i] = observer.CallStarted(&o.record)
 	}
 }
 
 // answerBegan notes when the first of the upstream's answer was here.
-func (c *call) answerBegan() {
-	if c.observation != nil && c.observation.record.FirstByte == 0 {
-		c.observation.record.FirstByte = max(time.Since(c.observation.record.Start), 1) // 0 would say that it never began
+func (o *observation) answerBegan() {
+	if o.record.FirstByte == 0 {
+		o.record.FirstByte = max(time.Since(o.record.Start), 1) // 0 would say that it never began
 	}
 }
 
 // observeEnd, deferred, tells the observers that the call has ended: nothing runs for it any more.
 func (c *call) observeEnd() {
 	defer c.recoverPanic()
-	c.observeStart() // if it did not come so far
+	c.observation.start() // if it did not come so far
 	r := &c.observation.record
 	r.Duration = time.Since(r.Start)
 	r.Endpoint = c.attempts.endpoint() // the attempts may have gone to several

@@ -167,7 +167,9 @@ func (p *Proxy) serve(e *entrance, down downstream.Stream) {
 		return
 	}
 	target := &c.target
-	c.recordTarget()
+	if c.observation != nil {
+		c.observation.record.resolved(target)
+	}
 	if e := p.checkHops(md); e != nil {
 		c.giveUp(e)
 		return
@@ -176,7 +178,10 @@ func (p *Proxy) serve(e *entrance, down downstream.Stream) {
 		c.giveUp(targetError(target, err))
 		return
 	}
-	defer limitTime(c)()
+	c.ctx = down.Stream.Context()
+	if hasTimes(target) {
+		defer limitTime(c)()
+	}
 	p.calls.add(c)
 	defer p.calls.remove(c)
 	if target.Mode == spec.ModeStruct {
@@ -193,9 +198,9 @@ func (p *Proxy) serve(e *entrance, down downstream.Stream) {
 		c.upload.ready()
 	}
 	unpicked := c.attempts.pick(&c.attempts.first)
-	c.recordTarget()
 	if c.observation != nil {
-		c.observeStart()
+		c.observation.record.resolved(target)
+		c.observation.start()
 	}
 	if unpicked != nil {
 		c.giveUp(unpicked)
@@ -220,6 +225,9 @@ func (p *Proxy) serve(e *entrance, down downstream.Stream) {
 	}
 	c.run()
 }
+
+// hasTimes reports whether a route says how long its calls may take.
+func hasTimes(t *cluster.Target) bool { return t.Timeout|t.IdleTimeout|t.MaxStreamAge != 0 }
 
 // checkHops returns the local error of a call that has passed too many framegates: their routes lead to each other, or that
 // of one to itself, and would hand it on for ever.

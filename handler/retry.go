@@ -14,29 +14,9 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// openFirst opens the current attempt, or another in its place if its endpoint cannot be reached.
-func (at *attempts) openFirst() *local.Error {
-	for {
-		a := at.current
-		o, e := at.open(at.retryContext(at.call.ctx), a, at.call.hdr, nil)
-		if e == nil {
-			at.up.Store(a.Stream)
-			at.call.upload.replay.Open(a.Stream)
-			return nil
-		}
-		if at.current = at.another(a, o); at.current == nil {
-			return e
-		}
-	}
-}
-
-// retry returns the attempt that takes the place of a, with the request so far sent to it, or nil if how a went is the
-// result of the call.
-func (at *attempts) retry(a *attempt) *attempt {
-	o, ended := at.outcome(a)
-	if !ended {
-		return nil
-	}
+// retry returns the attempt that takes the place of a, which ended so, with the request so far sent to it, or nil if how a went
+// is the result of the call.
+func (at *attempts) retry(a *attempt, o outcome) *attempt {
 	if o.late {
 		a.picked.Answered() // so long it would have taken at least
 	}
@@ -50,7 +30,7 @@ func (at *attempts) retry(a *attempt) *attempt {
 			break
 		}
 		var e *local.Error
-		if o, e = at.open(at.retryContext(at.call.ctx), b, at.call.hdr, avoid); e != nil {
+		if o, e = at.open(at.context(at.call.ctx), b, at.call.hdr, avoid); e != nil {
 			if o.barred {
 				at.call.fail(e)
 			}
@@ -207,12 +187,9 @@ const previousAttempts = "grpc-previous-rpc-attempts"
 // maxPrevious bounds the attempts that a client is believed to have made.
 const maxPrevious = 1_000_000
 
-// retryContext returns the context of an attempt, made of ctx: its metadata says how many the route had made before (gRFC
+// retryContext returns the context of a further attempt, made of ctx: its metadata says how many the route had made before (gRFC
 // A6), those of the client included.
 func (at *attempts) retryContext(ctx context.Context) context.Context {
-	if at.retries == 0 {
-		return ctx
-	}
 	md, added, _ := metadata.FromOutgoingContextRaw(ctx)
 	md = maps.Clone(md)
 	n := 0

@@ -11,14 +11,10 @@ import (
 	"github.com/framegate/framegate/handler/local"
 )
 
-// limitTime puts the times of the call's route in force: it sets c.ctx. The caller calls the returned function when the call
+// limitTime puts the times of the call's route in force: it changes c.ctx. The caller calls the returned function when the call
 // has ended.
 func limitTime(c *call) (stop func()) {
-	c.ctx = c.down.Stream.Context()
 	t := &c.target
-	if t.Timeout == 0 && t.IdleTimeout == 0 && t.MaxStreamAge == 0 {
-		return func() {}
-	}
 	var stops []func()
 	if t.Timeout > 0 {
 		ctx, cancel := context.WithTimeout(c.ctx, t.Timeout)
