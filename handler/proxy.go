@@ -1,15 +1,16 @@
 // Package handler decides what happens to a call: it is the Kitex handler of unknown methods.
 //
-// Enter at Proxy.Handler; then call.go (a call: its two directions and its end), attempt.go (its attempts at endpoints),
-// upload.go (its request, kept until the call is committed to an attempt) and finish.go (the end). A further attempt is in
-// retry.go with replay.go, two at a time in hedge.go with hedge_buffer.go, waiting for an endpoint that is full in room.go;
-// timeouts.go ends calls by themselves. serverstream.go is the client's side, entrance.go counts the calls of a listener,
-// refuse.go answers requests that are none, decide.go lets the first message of a call in struct mode decide where it goes,
-// status.go has the local errors, observer.go and record.go tell others what happened, watch.go shows messages.
+// Enter at Proxy.Handler; then call.go (a call: its two directions and its end), upload.go (its request), attempt.go (its
+// attempts at endpoints) and finish.go (the end): a plain call meets no more. A further attempt is in retry.go, two at a time in
+// hedge.go, waiting for an endpoint that is full in room.go; timeouts.go ends calls by themselves; decide.go lets the first
+// message of a call in struct mode decide where it goes. entrance.go counts the calls of a listener, refuse.go answers requests
+// that are none, own.go calls of framegate's own services; status.go has the local errors, observer.go and record.go tell
+// others what happened, watch.go shows messages.
 //
-// Below it: frame (the copying of frames), local (the statuses that framegate makes), structmode (messages decoded and ruled),
-// budget (what messages take of the memory) and tap (copies of messages for those who watch). Beside it, accesslog and tracing
-// observe, and transserver takes connections before Kitex does.
+// Below it: downstream (the client's stream), header (what becomes of metadata), frame (the copying of frames), buffer (what is
+// kept of a request), local (the statuses that framegate makes), structmode (messages decoded and ruled), budget (what messages
+// take of the memory) and tap (copies of messages for those who watch). Beside it, accesslog and tracing observe, and
+// transserver takes connections before Kitex does.
 package handler
 
 import (
