@@ -20,6 +20,7 @@ import (
 	"github.com/framegate/framegate/resolver/etcdstore"
 	"github.com/framegate/framegate/resolver/plain"
 	"github.com/framegate/framegate/resolver/spec"
+	"github.com/framegate/framegate/resolver/strict"
 )
 
 // Validate reports every value that cannot be used, by its key.
@@ -35,7 +36,7 @@ func (c *Config) Validate() error {
 	p.duration("routes.reload_interval", c.Routes.ReloadInterval, minReloadInterval)
 	c.validateEtcd(&p)
 	c.validateServices(&p)
-	p.add("upstream", c.Upstream.Validate())
+	p.within("upstream", c.Upstream.Validate())
 	p.check(c.Limits.MaxHops >= 0 && c.Limits.MaxHops <= 100, "limits.max_hops: %d, want 0 (not counted) to 100", c.Limits.MaxHops)
 	p.check(c.Limits.MaxMessageBytes >= 0 && c.Limits.MaxMessageBytes <= 1<<32-1, "limits.max_message_bytes: %d, want 0 (no limit) to %d", c.Limits.MaxMessageBytes, int64(1<<32-1))
 	p.check(c.Limits.MaxDecodedBytes == 0 || c.Limits.MaxDecodedBytes >= budget.MinBytes, "limits.max_decoded_bytes: %d, want 0 (a quarter of the memory) or at least %d", c.Limits.MaxDecodedBytes, budget.MinBytes)
@@ -52,9 +53,9 @@ func (c *Config) Validate() error {
 	p.check(new(slog.Level).UnmarshalText([]byte(c.Log.Level)) == nil, "log.level: %q, want debug, info, warn or error", c.Log.Level)
 	p.check(c.Log.Format == "text" || c.Log.Format == "json", "log.format: %q, want text or json", c.Log.Format)
 	p.check(c.AccessLog.Path != "", "access_log.path: empty, want a file, stdout, stderr or none")
-	p.add("access_log", accesslog.Config{Sample: c.AccessLog.Sample}.Validate())
+	p.within("access_log", accesslog.Config{Sample: c.AccessLog.Sample}.Validate())
 	if c.Tracing.Endpoint != "" {
-		p.add("tracing", c.Tracing.Tracer().Validate())
+		p.within("tracing", c.Tracing.Tracer().Validate())
 	}
 	return errors.Join(p...)
 }
@@ -76,21 +77,13 @@ const (
 	maxKeepOnLoss     = 24 * time.Hour
 )
 
-// duration notes a duration that is shorter than least or longer than maxTimeout.
-func (p *problems) duration(key string, d, least time.Duration) {
-	p.check(d >= least && d <= maxTimeout, "%s: %s, want %s to %s", key, d, least, maxTimeout)
+// duration notes a duration that is shorter than minimum or longer than maxTimeout.
+func (p *problems) duration(key string, d, minimum time.Duration) {
+	p.check(d >= minimum && d <= maxTimeout, "%s: %s, want %s to %s", key, d, minimum, maxTimeout)
 }
 
-// add adds each of the errors joined in err, which start with the name of a key below the given one, perhaps behind
-// "etcd ".
-func (p *problems) add(key string, err error) {
-	if err == nil {
-		return
-	}
-	for line := range strings.SplitSeq(err.Error(), "\n") {
-		p.check(false, "%s.%s", key, strings.TrimPrefix(line, "etcd "))
-	}
-}
+// within notes the errors that are joined in err, each of which begins with a key that is below the given one.
+func (p *problems) within(key string, err error) { *p = append(*p, strict.Within(key+".", err)...) }
 
 var encodingName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,31}$`)
 
@@ -130,7 +123,7 @@ func (c *Config) validateEtcd(p *problems) {
 		}
 	}
 	if e.External() {
-		p.add("etcd", e.Client().Validate())
+		p.within("etcd", e.Client().Validate())
 	}
 	if err := etcdstore.ValidatePrefix(e.Prefix); err != nil {
 		p.check(false, "etcd.prefix: %v", err)
@@ -143,7 +136,7 @@ func (c *Config) validateEtcd(p *problems) {
 	case e.Is(Embedded):
 		p.check(e.Embedded.Dir != "", "etcd.embedded.dir: empty, want a directory")
 		if e.Embedded.Dir != "" {
-			p.add("etcd.embedded", e.Server().Validate())
+			p.within("etcd.embedded", e.Server().Validate())
 		}
 		p.check(e.Username == "" || e.Password != "", "etcd.username: %q without a password, want both or none", e.Username)
 		p.check(e.Username != "" || e.Password == "", "etcd.username: empty beside a password, want both or none")

@@ -24,6 +24,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/framegate/framegate/resolver/plain"
+	"github.com/framegate/framegate/resolver/strict"
 )
 
 // Config says how to reach etcd.
@@ -78,7 +79,7 @@ func (c Config) ClientConfig() (clientv3.Config, error) {
 		c.DialTimeout = defaultDialTimeout
 	}
 	if err := c.Validate(); err != nil {
-		return clientv3.Config{}, err
+		return clientv3.Config{}, errors.Join(strict.Within("etcd ", err)...)
 	}
 	tlsConfig, err := c.tlsConfig()
 	if err != nil {
@@ -200,33 +201,33 @@ func IsRefused(err error) bool {
 	return errors.As(err, &answer) && answer.Code() != codes.Unavailable
 }
 
-// Validate reports every mistake of the configuration. It does not look into files.
+// Validate reports every mistake of the configuration, each beginning with its key below etcd. It does not look into files.
 func (c Config) Validate() error {
 	var errs []error
 	if len(c.Endpoints) == 0 {
-		errs = append(errs, errors.New("etcd endpoints: empty, want at least one host:port"))
+		errs = append(errs, errors.New("endpoints: empty, want at least one host:port"))
 	}
 	scheme := ""
 	for i, e := range c.Endpoints {
 		if !validEndpoint(e) {
-			errs = append(errs, fmt.Errorf("etcd endpoints: %q, want host:port, http://host:port or https://host:port", plain.URL(e)))
+			errs = append(errs, fmt.Errorf("endpoints: %q, want host:port, http://host:port or https://host:port", plain.URL(e)))
 		}
 		s := schemeOf(e)
 		if i == 0 {
 			scheme = s
 		}
 		if s != scheme { // the client speaks to all as it does to the first
-			errs = append(errs, fmt.Errorf("etcd endpoints: %q beside %q, want all with https:// or all without", plain.URL(e), plain.URL(c.Endpoints[0])))
+			errs = append(errs, fmt.Errorf("endpoints: %q beside %q, want all with https:// or all without", plain.URL(e), plain.URL(c.Endpoints[0])))
 		}
 	}
 	if scheme == "http" && (c.CAFile != "" || c.CertFile != "") {
-		errs = append(errs, fmt.Errorf("etcd endpoints: %q with TLS files, want https://", plain.URL(c.Endpoints[0])))
+		errs = append(errs, fmt.Errorf("endpoints: %q with TLS files, want https://", plain.URL(c.Endpoints[0])))
 	}
 	if (c.Username == "") != (c.Password == "") {
-		errs = append(errs, fmt.Errorf("etcd username: %q %s a password, want both or none", c.Username, withOrWithout(c.Password)))
+		errs = append(errs, fmt.Errorf("username: %q %s a password, want both or none", c.Username, withOrWithout(c.Password)))
 	}
 	if (c.CertFile == "") != (c.KeyFile == "") {
-		errs = append(errs, fmt.Errorf("etcd cert_file: %q with key %q, want both files or none", c.CertFile, c.KeyFile))
+		errs = append(errs, fmt.Errorf("cert_file: %q with key %q, want both files or none", c.CertFile, c.KeyFile))
 	}
 	return errors.Join(errs...)
 }

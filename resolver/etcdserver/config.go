@@ -48,23 +48,23 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Validate reports every mistake of the configuration. It does not look into files.
+// Validate reports every mistake of the configuration, each beginning with its key. It does not look into files.
 func (c Config) Validate() error {
 	var errs []error
 	if c.Dir == "" {
-		errs = append(errs, errors.New(`etcd dir: "", want a path`))
+		errs = append(errs, errors.New(`dir: "", want a path`))
 	}
 	address := c.withDefaults().Address
 	if err := validateAddress(address); err != nil {
-		errs = append(errs, fmt.Errorf("etcd address: %w", err))
+		errs = append(errs, fmt.Errorf("address: %w", err))
 	} else if host, _, _ := net.SplitHostPort(address); !c.mayListen(isLoopback(host)) {
 		errs = append(errs, c.exposed(address))
 	}
 	if (c.CertFile == "") != (c.KeyFile == "") {
-		errs = append(errs, fmt.Errorf("etcd cert_file: %q with key_file %q, want both files or none", c.CertFile, c.KeyFile))
+		errs = append(errs, fmt.Errorf("cert_file: %q with key_file %q, want both files or none", c.CertFile, c.KeyFile))
 	}
 	if c.ClientCAFile != "" && c.CertFile == "" {
-		errs = append(errs, fmt.Errorf("etcd client_ca_file: %q without cert_file, want a certificate of the server too", c.ClientCAFile))
+		errs = append(errs, fmt.Errorf("client_ca_file: %q without cert_file, want a certificate of the server too", c.ClientCAFile))
 	}
 	return errors.Join(errs...)
 }
@@ -91,7 +91,7 @@ func (c Config) mayListen(loopback bool) bool {
 }
 
 func (c Config) exposed(address string) error {
-	return fmt.Errorf("etcd address: %q, want a loopback address, or cert_file beside etcd.username, or insecure: true", plain.URL(address))
+	return fmt.Errorf("address: %q, want a loopback address, or cert_file beside etcd.username, or insecure: true", plain.URL(address))
 }
 
 // tlsConfig returns nil without a certificate.

@@ -39,7 +39,7 @@ func TestConfig_BeyondLoopbackWantsTLSAndAUserOrInsecure(t *testing.T) {
 		for _, cfg := range []etcdserver.Config{{Dir: "d"}, tlsAlone, userAlone} {
 			cfg.Address = address
 			if beyond {
-				require.EqualError(t, cfg.Validate(), `etcd address: "`+address+`"`+wants)
+				require.EqualError(t, cfg.Validate(), `address: "`+address+`"`+wants)
 			} else {
 				require.NoError(t, cfg.Validate(), address)
 			}

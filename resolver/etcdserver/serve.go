@@ -48,7 +48,7 @@ func listen(cfg Config, secure *tls.Config) (*front, error) {
 	tcp, ok := ln.Addr().(*net.TCPAddr)
 	if !cfg.mayListen(ok && tcp.IP.IsLoopback()) { // localhost means something else here
 		_ = ln.Close()
-		return nil, cfg.exposed(ln.Addr().String())
+		return nil, fmt.Errorf("etcd %w", cfg.exposed(ln.Addr().String()))
 	}
 	return &front{secure: secure, listener: newBoundedListener(ln, cfg.MaxConnections), memory: bufconn.Listen(memoryBuffer)}, nil
 }

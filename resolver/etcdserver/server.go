@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
+
+	"github.com/framegate/framegate/resolver/strict"
 )
 
 const (
@@ -63,7 +65,7 @@ type Server struct {
 // then end the process.
 func Start(ctx context.Context, cfg Config) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
-		return nil, err
+		return nil, errors.Join(strict.Within("etcd ", err)...)
 	}
 	cfg = cfg.withDefaults()
 	secure, err := cfg.tlsConfig()

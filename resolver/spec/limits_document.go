@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/framegate/framegate/resolver/limit"
+	"github.com/framegate/framegate/resolver/strict"
 )
 
 // Limits bound the calls of a route, or those of a route that go to one of its backends. A call over a limit is refused
@@ -29,7 +30,7 @@ func (l Limits) problems(key string) (errs []error) {
 	}
 	switch {
 	case l.CallsPerSecond != 0:
-		errs = append(errs, within(key, l.Rate().Validate())...)
+		errs = append(errs, strict.Within(key+".", l.Rate().Validate())...)
 	case l.Burst != 0:
 		fail("burst: %d without calls_per_second, want both", l.Burst)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/framegate/framegate/resolver/health"
 	"github.com/framegate/framegate/resolver/plain"
+	"github.com/framegate/framegate/resolver/strict"
 )
 
 const (
@@ -120,31 +121,16 @@ func (b Backend) policyProblems(key string) (errs []error) {
 		}
 	}
 	if b.Health != nil {
-		errs = append(errs, within(key+".health", b.Health.Validate())...)
+		errs = append(errs, strict.Within(key+".health.", b.Health.Validate())...)
 	}
 	if b.Ejection != nil {
-		errs = append(errs, within(key+".ejection", b.Ejection.Validate())...)
+		errs = append(errs, strict.Within(key+".ejection.", b.Ejection.Validate())...)
 	}
 	if b.DNS != nil {
-		errs = append(errs, within(key+".dns", b.DNS.Validate())...)
+		errs = append(errs, strict.Within(key+".dns.", b.DNS.Validate())...)
 	}
 	if p := b.PanicPercent; p != nil && (*p < 0 || *p > 100) {
 		fail("panic_percent: %d, want 0 (never) to 100", *p)
-	}
-	return errs
-}
-
-// within returns the errors joined in err, each of which starts with a key, with the path that the key is below.
-func within(path string, err error) (errs []error) {
-	if err == nil {
-		return nil
-	}
-	all := []error{err}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		all = joined.Unwrap()
-	}
-	for _, e := range all {
-		errs = append(errs, fmt.Errorf("%s.%w", path, e))
 	}
 	return errs
 }

@@ -58,6 +58,22 @@ func join(errs []error, more int) error {
 	return errors.Join(errs...)
 }
 
+// Within returns the errors that are joined in err, each of which begins with a key, with prefix before that key, such as
+// "upstream." or "etcd ".
+func Within(prefix string, err error) (errs []error) {
+	if err == nil {
+		return nil
+	}
+	all := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		all = joined.Unwrap()
+	}
+	for _, e := range all {
+		errs = append(errs, fmt.Errorf("%s%w", prefix, e))
+	}
+	return errs
+}
+
 // cut returns at most most bytes of s, and three dots for the rest.
 func cut(s string, most int) string {
 	if len(s) <= most {

@@ -15,6 +15,7 @@ import (
 	"github.com/framegate/framegate/resolver/etcdclient"
 	"github.com/framegate/framegate/resolver/etcdserver"
 	"github.com/framegate/framegate/resolver/etcdstore"
+	"github.com/framegate/framegate/resolver/strict"
 )
 
 // etcdPasswordEnv holds the password of --etcd-user: unlike a flag, other users of the machine do not see it.
@@ -54,7 +55,7 @@ func (f *etcdConnection) complete() error {
 		return usageErrorf("--timeout: %s, want more than 0s", f.timeout)
 	}
 	if err := f.client.Validate(); err != nil {
-		return usageErrorf("%v", err)
+		return usageErrorf("%v", errors.Join(strict.Within("etcd ", err)...))
 	}
 	f.client.DialTimeout = f.timeout
 	return nil
