@@ -2,7 +2,6 @@ package handler_test
 
 import (
 	"context"
-	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/framegate/framegate/handler/handlertest"
+	"github.com/framegate/framegate/test/routetest"
 )
 
 // However an outage ends calls, each further try is given back to the budget once: a count below zero would allow so many
@@ -37,8 +37,8 @@ func TestBudget_OutageLeavesItsCountAtZero(t *testing.T) {
 		for how, serve := range failures {
 			t.Run(name+", endpoints "+how, func(t *testing.T) {
 				t.Parallel()
-				r := startRouted(t, fmt.Sprintf("{name: r, match: [{method: \"*\"}], backends: [{endpoints: [{address: %q}, {address: %q}], ejection: {consecutive_failures: 1000000}}], timeout: 50ms, %s}",
-					handlertest.Backend(t, serve), handlertest.Backend(t, serve), keys), nil)
+				r := startRouted(t, routetest.Doc("r", "*", "timeout: 50ms", keys,
+					routetest.Backend(routetest.NeverEjected, handlertest.Backend(t, serve), handlertest.Backend(t, serve))), nil)
 				for range 10 {
 					require.NotEqual(t, codes.OK, r.unary(t, "/s/m"))
 				}
@@ -72,8 +72,8 @@ func TestBudget_BoundsHedgesAfterAnOutage(t *testing.T) {
 		}
 		return saysNothing(s)
 	}
-	r := startRouted(t, fmt.Sprintf("{name: r, match: [{method: \"*\"}], backends: [{endpoints: [{address: %q}, {address: %q}], ejection: {consecutive_failures: 1000000}}], hedge: {delay: 5ms, budget: {percent: 1, min: 1}}}",
-		handlertest.Backend(t, serve), handlertest.Backend(t, serve)), nil)
+	r := startRouted(t, routetest.Doc("r", "*", "hedge: {delay: 5ms, budget: {percent: 1, min: 1}}",
+		routetest.Backend(routetest.NeverEjected, handlertest.Backend(t, serve), handlertest.Backend(t, serve))), nil)
 	down.Store(true)
 	for range 10 {
 		require.Equal(t, codes.Unavailable, r.unary(t, "/s/m"))
@@ -109,7 +109,8 @@ func TestRetry_WaitIsNoLatencyOfTheEndpoint(t *testing.T) {
 		time.Sleep(slow)
 		return handlertest.Echo(s)
 	})
-	r := startRouted(t, fmt.Sprintf("{name: r, match: [{method: \"*\"}], balancer: {policy: peak_ewma, decay: 1m}, backends: [{endpoints: [{address: %q}, {address: %q}], ejection: {consecutive_failures: 1000000}}], retry: {attempts: 2, codes: [UNAVAILABLE]}}", fast, other), nil)
+	r := startRouted(t, routetest.Doc("r", "*", "balancer: {policy: peak_ewma, decay: 1m}, retry: {attempts: 2, codes: [UNAVAILABLE]}",
+		routetest.Backend(routetest.NeverEjected, fast, other)), nil)
 	for slowCalls.Load() == 0 { // until both have answered
 		require.Equal(t, codes.OK, r.unary(t, "/s/m"))
 	}

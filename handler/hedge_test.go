@@ -16,6 +16,7 @@ import (
 	"github.com/framegate/framegate/handler/handlertest"
 	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/test/leak"
+	"github.com/framegate/framegate/test/routetest"
 )
 
 func requireDraining(t testing.TB, err error, trailer metadata.MD) {
@@ -36,7 +37,7 @@ func TestHedge_EitherEndpointThatLeavesEndsTheCall(t *testing.T) {
 			return saysNothing(stream)
 		})
 	}
-	r := startRouted(t, fmt.Sprintf("{name: r, match: [{method: \"*\"}], backends: [{endpoints: [{address: %q}, {address: %q}]}], hedge: {delay: 10ms}}", addrs[0], addrs[1]), nil)
+	r := startRouted(t, routetest.Doc("r", "*", routetest.Backend("", addrs[:]...), "hedge: {delay: 10ms}"), nil)
 	for i := range 2 {
 		done := make(chan struct{})
 		go func() {
@@ -67,7 +68,7 @@ func TestHedge_NoGoroutineIsLeft(t *testing.T) {
 		return handlertest.Echo(stream)
 	}
 	a, b := handlertest.Backend(t, serve), handlertest.Backend(t, serve)
-	r := startRouted(t, fmt.Sprintf("{name: r, match: [{method: \"*\"}], backends: [{endpoints: [{address: %q}, {address: %q}], ejection: {consecutive_failures: 1000000}}], hedge: {delay: 3ms, budget: {percent: 100}}}", a, b), nil)
+	r := startRouted(t, routetest.Doc("r", "*", routetest.Backend(routetest.NeverEjected, a, b), "hedge: {delay: 3ms, budget: {percent: 100}}"), nil)
 	calls := func() {
 		for _, how := range []string{"silent", "slow", "fail", "flaky", "good"} {
 			for range 20 {

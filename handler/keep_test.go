@@ -2,7 +2,6 @@ package handler_test
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"testing"
 	"time"
@@ -17,6 +16,7 @@ import (
 	"github.com/framegate/framegate/handler/handlertest"
 	"github.com/framegate/framegate/resolver"
 	"github.com/framegate/framegate/resolver/spec"
+	"github.com/framegate/framegate/test/routetest"
 )
 
 // What is kept of requests in case that they are sent again has a part of the budget. A call for which there is no room in
@@ -77,7 +77,7 @@ func TestRetry_WhatIsKeptHasABound(t *testing.T) {
 				}
 				return answer(stream, "second")
 			})
-			doc, err := spec.ParseRoute([]byte(fmt.Sprintf("{name: r, match: [{method: \"*\"}], backends: [{endpoints: [{address: %q}], ejection: {consecutive_failures: 1000000}}], %s}", backend, c.keys)))
+			doc, err := spec.ParseRoute([]byte(routetest.Doc("r", "*", routetest.Backend(routetest.NeverEjected, backend), c.keys)))
 			require.NoError(t, err)
 			r := resolver.New(handlertest.Listener)
 			t.Cleanup(r.Close)

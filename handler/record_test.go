@@ -20,8 +20,8 @@ import (
 	"github.com/framegate/framegate/pool/policy"
 	"github.com/framegate/framegate/resolver"
 	"github.com/framegate/framegate/resolver/filesource"
-	"github.com/framegate/framegate/resolver/spec"
 	"github.com/framegate/framegate/test/refusing"
+	"github.com/framegate/framegate/test/routetest"
 )
 
 // routed returns a real resolver with one route to the endpoints, each "address" or "address weight", with more keys.
@@ -33,14 +33,8 @@ func routedTo(t *testing.T, keys string, endpoints ...string) *resolver.Resolver
 // routedBy is routedTo with more keys of the backend, too.
 func routedBy(t *testing.T, keys, backend string, endpoints ...string) *resolver.Resolver {
 	t.Helper()
-	var list []string
-	for _, e := range endpoints {
-		address, weight, _ := strings.Cut(e+" 1", " ")
-		weight, _, _ = strings.Cut(weight, " ")
-		list = append(list, fmt.Sprintf("{address: %q, weight: %s}", address, weight))
-	}
-	route, err := spec.ParseRoute(fmt.Appendf(nil, "{name: r, match: [{method: '*'}], backends: [{name: b, endpoints: [%s], %s}], %s}", strings.Join(list, ", "), backend, keys))
-	require.NoError(t, err)
+	named := strings.TrimSuffix("name: b, "+backend, ", ")
+	route := routetest.MustRoute(t, routetest.Doc("r", "*", routetest.Backend(named, endpoints...), keys))
 	r := resolver.New()
 	t.Cleanup(r.Close)
 	r.Apply(filesource.Name, resolver.Bind(route))

@@ -2,7 +2,6 @@ package handler_test
 
 import (
 	"context"
-	"fmt"
 	"sync/atomic"
 	"testing"
 
@@ -14,6 +13,7 @@ import (
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/handlertest"
 	"github.com/framegate/framegate/pool"
+	"github.com/framegate/framegate/test/routetest"
 )
 
 // A panic while the second try is opened gives back what both tries took: the one call that may be under way, and the one
@@ -31,7 +31,7 @@ func TestRetry_PanicInASecondTryLeavesNothingBehind(t *testing.T) {
 				return unavailable(stream)
 			})
 			var opened atomic.Int64
-			r := startRouted(t, fmt.Sprintf("{name: r, match: [{method: \"*\"}], balancer: {policy: least_request}, backends: [{endpoints: [{address: %q}]}], limits: {concurrent: 1}, %s}", backend, keys),
+			r := startRouted(t, routetest.Doc("r", "*", routetest.Backend("", backend), "balancer: {policy: least_request}, limits: {concurrent: 1}", keys),
 				func(next handler.Opener) handler.Opener {
 					return openerFunc(func(ctx context.Context, addr string, hdr *kgrpc.CallHdr, opts pool.OpenOptions) (*pool.Stream, error) {
 						if opened.Add(1)%2 == 0 {
@@ -62,7 +62,8 @@ func TestRetry_EndpointThatLeavesEndsItsCallsAlone(t *testing.T) {
 			return handlertest.Echo(stream)
 		})
 	}
-	r := startRouted(t, fmt.Sprintf("{name: r, match: [{method: \"*\"}], backends: [{endpoints: [{address: %q}, {address: %q}], ejection: {consecutive_failures: 1000000}}], retry: {attempts: 2, codes: [UNAVAILABLE], budget: {min: 1000}, backoff: {base: 1ms}}}", addrs[0], addrs[1]), nil)
+	r := startRouted(t, routetest.Doc("r", "*", routetest.Backend(routetest.NeverEjected, addrs[:]...),
+		"retry: {attempts: 2, codes: [UNAVAILABLE], budget: {min: 1000}, backoff: {base: 1ms}}"), nil)
 	streams := map[int]grpc.ClientStream{}
 	for len(streams) < 2 {
 		stream, err := handlertest.Open(timeout(t), r.cc, "/s/m")

@@ -2,7 +2,6 @@ package handler_test
 
 import (
 	"context"
-	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/framegate/framegate/handler/handlertest"
+	"github.com/framegate/framegate/test/routetest"
 )
 
 // An endpoint that says nothing in the route's time has failed; a client that does not wait says nothing about it.
@@ -33,8 +33,8 @@ func TestTimeout_BlamesTheEndpointForTheRoutesTimeOnly(t *testing.T) {
 				calls.Add(1)
 				return saysNothing(stream)
 			})
-			r := startRouted(t, fmt.Sprintf("{name: r, match: [{method: \"*\"}], balancer: {policy: round_robin}, timeout: %s, backends: [{endpoints: [{address: %q}, {address: %q}], ejection: {consecutive_failures: 1}}]}",
-				c.route, mute, handlertest.Backend(t, handlertest.Echo)), nil)
+			r := startRouted(t, routetest.Doc("r", "*", "balancer: {policy: round_robin}, timeout: "+c.route,
+				routetest.Backend("ejection: {consecutive_failures: 1}", mute, handlertest.Backend(t, handlertest.Echo))), nil)
 			for range 20 {
 				ctx, cancel := context.WithTimeout(t.Context(), c.client)
 				_, err := handlertest.Unary(ctx, r.cc, "/s/m", nil)

@@ -9,6 +9,7 @@ import (
 	"github.com/framegate/framegate/pool/policy"
 	"github.com/framegate/framegate/resolver/match"
 	"github.com/framegate/framegate/resolver/spec"
+	"github.com/framegate/framegate/test/routetest"
 )
 
 const gone = "backends: [{service: nobody}]"
@@ -77,7 +78,8 @@ func TestServiceHealth_FollowsInstancesAndRoutes(t *testing.T) {
 func TestServiceHealth_IsNotThatOfWhatCannotBeConnectedTo(t *testing.T) {
 	r := New()
 	t.Cleanup(r.Close)
-	routes, err := spec.ParseRoutes([]byte(`routes: [{name: a, match: [{method: /s.S/*}], backends: [{pool: {connections: {max: 2}}, endpoints: [{address: "127.0.0.1:1"}, {address: "127.0.0.1:2"}, {address: "127.0.0.1:3", weight: 0}]}]}]`))
+	backend := routetest.Backend("pool: {connections: {max: 2}}", "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3 0")
+	routes, err := spec.ParseRoutes([]byte("routes: [" + routetest.Doc("a", "/s.S/*", backend) + "]"))
 	require.NoError(t, err)
 	r.Apply("test", bound(routes...))
 	h := r.ServiceHealth("s.S", spec.Request{}, ServiceHealth{})

@@ -203,7 +203,7 @@ func TestAddressGuard_AsksForTheMachinesAddressesAgain(t *testing.T) {
 		return nil, errors.New("out of sockets")
 	}
 	r.Own("listener main", &net.TCPAddr{IP: net.IPv6unspecified, Port: 8888})
-	r.Apply("file", []*spec.Route{routetest.MustRoute(t, `{name: r, match: [{method: "*"}], backends: [{endpoints: [{address: "10.1.2.3:8888"}, {address: "10.1.2.4:8888"}]}]}`)})
+	r.Apply("file", []*spec.Route{routetest.MustRoute(t, routetest.Doc("r", "*", routetest.Backend("", "10.1.2.3:8888", "10.1.2.4:8888")))})
 	gets(t, r, "10.1.2.4:8888")
 	here.Store("10.1.2.4")
 	gets(t, r, "10.1.2.3:8888")

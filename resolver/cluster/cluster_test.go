@@ -216,7 +216,7 @@ func TestEjection_SurvivesChangesOfSomethingElse(t *testing.T) {
 			three(t, "timeout: 3s", "ejection: {base_time: 10s}"),
 			three(t, "balancer: {policy: peak_ewma}", "ejection: {base_time: 10s}, limits: {concurrent: 100}, pool: {connections: {max: 2}}"),
 			three(t, "", `ejection: {base_time: 10s}, health: {type: tcp, interval: 1h}, panic_percent: 10`),
-			routetest.MustRoute(t, `{name: r, match: [{method: "*"}], backends: [{ejection: {base_time: 10s}, endpoints: [{address: "a:1", weight: 7}, {address: "a:4"}, {address: "a:3"}, {address: "a:2", weight: 2}]}]}`),
+			routetest.MustRoute(t, routetest.Doc("r", "*", routetest.Backend("ejection: {base_time: 10s}", "a:1 7", "a:4", "a:3", "a:2 2"))),
 		} {
 			r.Update("file", []*spec.Route{old}, []*spec.Route{next})
 			old = next
@@ -249,7 +249,7 @@ func TestEjection_EndsWithTheRoute(t *testing.T) {
 
 // What takes no calls makes no share of those that may be ejected, nor of those that are usable.
 func TestEjection_EndpointsWithoutAWeightDoNotCount(t *testing.T) {
-	const doc = `{name: r, match: [{method: "*"}], backends: [{panic_percent: %d, endpoints: [{address: "a:1"}, {address: "a:2"}, {address: "z:1", weight: 0}, {address: "z:2", weight: 0}, {address: "z:3", weight: 0}]}]}`
+	doc := routetest.Doc("r", "*", routetest.Backend("panic_percent: %d", "a:1", "a:2", "z:1 0", "z:2 0", "z:3 0"))
 	r := routed(t, fmt.Sprintf(doc, 0))
 	fail(t, r, "a:1", 5)
 	fail(t, r, "a:2", 5)
@@ -549,7 +549,7 @@ func TestPanic_ABackendThatIsWellTakesTheCallsOfOneThatIsNot(t *testing.T) {
 
 func TestGroups_SayWhenNoRouteHasAPolicyOfConnectionsAnyMore(t *testing.T) {
 	doc := func(name string, least int) *spec.Route {
-		return routetest.MustRoute(t, fmt.Sprintf(`{name: %s, match: [{method: "*"}], backends: [{pool: {connections: {min: %d}}, endpoints: [{address: "a:1"}]}]}`, name, least))
+		return routetest.MustRoute(t, routetest.Doc(name, "*", routetest.Backend(fmt.Sprintf("pool: {connections: {min: %d}}", least), "a:1")))
 	}
 	r := newRouter()
 	defer r.Close()

@@ -65,7 +65,7 @@ func TestHealth_NotServingTakesAnEndpointOutAndServingBringsItBack(t *testing.T)
 	r, log := newRouter(), &testlog.Buffer{}
 	t.Cleanup(r.Close)
 	r.SetLog(log.Logger())
-	r.Apply("file", []*spec.Route{routetest.MustRoute(t, fmt.Sprintf(`{name: r, match: [{method: "*"}], backends: [{%s, endpoints: [{address: %q}, {address: %q}]}]}`, checks, sick.address, well.address))})
+	r.Apply("file", []*spec.Route{routetest.MustRoute(t, routetest.Doc("r", "*", routetest.Backend(checks, sick.address, well.address)))})
 	etcdtest.Eventually(t, patience, "both are checked", func() bool {
 		return !endpoint(t, r, sick.address).Checked.IsZero() && !endpoint(t, r, well.address).Checked.IsZero()
 	})

@@ -16,7 +16,8 @@ import (
 
 // limited returns a route with limits of its own and of its backend.
 func limited(t testing.TB, route, backend string) *spec.Route {
-	return routetest.MustRoute(t, fmt.Sprintf(`{name: r, match: [{method: "*"}], limits: {%s}, retry: {attempts: 5, budget: {percent: 50, min: 1}}, backends: [{name: b, endpoints: [{address: "a:1"}], limits: {%s}}]}`, route, backend))
+	return routetest.MustRoute(t, routetest.Doc("r", "*", "limits: {"+route+"}, retry: {attempts: 5, budget: {percent: 50, min: 1}}",
+		routetest.Backend("name: b, limits: {"+backend+"}", "a:1")))
 }
 
 // refusal admits a call and picks for it, and returns the error. The call is not released.
@@ -214,7 +215,7 @@ func TestLimits_WaitingCallsAreBoundedAndSurviveAPut(t *testing.T) {
 }
 
 func TestLimits_BackendIsChargedOncePerCall(t *testing.T) {
-	r := routed(t, `{name: r, match: [{method: "*"}], backends: [{endpoints: [{address: "a:1"}, {address: "a:2"}], limits: {concurrent: 1, calls_per_second: 0.001, burst: 2}}]}`)
+	r := routed(t, routetest.Doc("r", "*", routetest.Backend("limits: {concurrent: 1, calls_per_second: 0.001, burst: 2}", "a:1", "a:2")))
 	for range 2 {
 		target, a := begin(t, r, anyCall)
 		for range 5 { // further attempts of the same call

@@ -53,7 +53,7 @@ func TestGroup_LogsThatAServiceLosesItsLastEndpointAndGetsOneBack(t *testing.T) 
 }
 
 func TestGroup_LogsThatABackendLosesItsLastEndpointHoweverItDoes(t *testing.T) {
-	two := `{name: r, match: [{method: "*"}], backends: [{name: main, ejection: {max_percent: 100, base_time: 10s}, endpoints: [{address: "a:1"}, {address: "a:2"}, {address: "a:3", weight: 0}]}]}`
+	two := routetest.Doc("r", "*", routetest.Backend("name: main, ejection: {max_percent: 100, base_time: 10s}", "a:1", "a:2", "a:3 0"))
 	synctest.Test(t, func(t *testing.T) {
 		r, log := newRouter(), &testlog.Buffer{}
 		defer r.Close()

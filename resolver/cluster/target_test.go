@@ -75,7 +75,7 @@ func TestTarget_PoliciesGoByWeight(t *testing.T) {
 	for policy, tolerance := range map[string]float64{"weighted_random": 0.2, "least_request": 0.2, "round_robin": 0.002} {
 		t.Run(policy, func(t *testing.T) {
 			r := routed(t,
-				fmt.Sprintf(`{name: listed, balancer: {policy: %s}, match: [{method: "/s.S/*"}], backends: [{endpoints: [{address: "a:1", weight: 10}, {address: "a:2"}, {address: "a:3", weight: 0}]}]}`, policy),
+				routetest.Doc("listed", "/s.S/*", "balancer: {policy: "+policy+"}", routetest.Backend("", "a:1 10", "a:2", "a:3 0")),
 				fmt.Sprintf(`{name: found, balancer: {policy: %s}, match: [{method: "/f.S/*"}], backends: [{service: s}]}`, policy),
 			)
 			r.SetInstances("s", []spec.Instance{{Address: "a:1", Weight: 100}, {Address: "a:2", Weight: 10}})
