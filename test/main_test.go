@@ -7,7 +7,6 @@ package test
 
 import (
 	"context"
-	"flag"
 	"io"
 	"os"
 	"testing"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/framegate/framegate/cmd/framegate/app"
 	"github.com/framegate/framegate/test/testbed"
+	"github.com/framegate/framegate/test/together"
 )
 
 func TestMain(m *testing.M) {
@@ -35,18 +35,6 @@ func TestMain(m *testing.M) {
 		klog.SetOutput(io.Discard)
 		netpoll.SetLoggerOutput(io.Discard)
 	}
-	waitTogether()
+	together.Wait(6) // what measures the process or the machine is not parallel, and so has it to itself
 	os.Exit(m.Run())
-}
-
-// waitTogether lets more tests run in parallel than there are processors, unless a flag says how many: those that do mostly
-// wait. What measures the process or the machine is not parallel, and so has it to itself.
-func waitTogether() {
-	flag.Parse()
-	const name = "test.parallel"
-	given := false
-	flag.Visit(func(f *flag.Flag) { given = given || f.Name == name })
-	if !given {
-		_ = flag.Set(name, "6") // it is a number
-	}
 }

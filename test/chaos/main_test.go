@@ -7,6 +7,9 @@ import (
 
 	"github.com/cloudwego/kitex/pkg/klog"
 	"github.com/cloudwego/netpoll"
+
+	"github.com/framegate/framegate/test/race"
+	"github.com/framegate/framegate/test/together"
 )
 
 func TestMain(m *testing.M) {
@@ -15,5 +18,6 @@ func TestMain(m *testing.M) {
 		klog.SetOutput(io.Discard)
 		netpoll.SetLoggerOutput(io.Discard)
 	}
+	together.Wait(race.Choose(5, 3)) // what the processors carry without delay
 	os.Exit(m.Run())
 }

@@ -7,7 +7,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/framegate/framegate/test/race"
 	"github.com/framegate/framegate/test/testbed"
 )
 
@@ -20,9 +19,8 @@ const (
 	settled = 2 * time.Second
 )
 
-// rate is how many unary calls a second the scenarios make. Several run side by side: under the race detector two
-// processors hardly carry more.
-var rate = race.Choose(500, 200)
+// rate is how many unary calls a second a scenario makes. Several run side by side: see TestMain.
+const rate = 200
 
 // inFlight is a load of which each of three servers has some eight calls at any time.
 var inFlight = LoadConfig{Delay: 50 * time.Millisecond}

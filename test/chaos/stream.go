@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	pingInterval = 100 * time.Millisecond
+	pingInterval = 250 * time.Millisecond
 	reopenAfter  = 50 * time.Millisecond
 
 	// The numbers of streams begin where those of unary calls never come.

@@ -10,13 +10,16 @@ import (
 	"time"
 
 	"github.com/framegate/framegate/test/chaos"
+	"github.com/framegate/framegate/test/race"
 )
 
+// ratePerSecond is how many calls are begun each second.
+var ratePerSecond = race.Choose(300, 120)
+
 const (
-	ratePerSecond = 120
-	callLimit     = 10 * time.Second
-	maxInFlight   = 512 // calls; what is due beyond that is not made, and counted
-	connections   = 4
+	callLimit   = 10 * time.Second
+	maxInFlight = 512 // calls; what is due beyond that is not made, and counted
+	connections = 4
 )
 
 // tally is what came of the calls of one kind.
@@ -70,7 +73,7 @@ func (l *load) finish() {
 func (l *load) pace(ctx context.Context) {
 	rng := rand.New(rand.NewPCG(1, 2)) // the same mix in every run
 	slots := make(chan struct{}, maxInFlight)
-	tick := time.NewTicker(time.Second / ratePerSecond)
+	tick := time.NewTicker(time.Second / time.Duration(ratePerSecond))
 	defer tick.Stop()
 	for n := 0; ; n++ {
 		select {

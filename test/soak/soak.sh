@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Holds a framegate under a mixed load, with a backend restarted every 30 seconds, and checks that it does not grow:
-# soak.sh [MINUTES], 30 by default. The test suite runs a minute of the same.
+# soak.sh [MINUTES], 30 by default. The test suite runs 24 seconds of the same.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 minutes=${1:-30}

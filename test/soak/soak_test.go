@@ -48,8 +48,8 @@ func durationFrom(t *testing.T, env string, otherwise time.Duration) time.Durati
 
 // A framegate that is used in all ways, and whose backends come and go, does not grow.
 func TestSoak_RSSAndGoroutinesAreFlat(t *testing.T) {
-	length := durationFrom(t, durationEnv, race.Choose(time.Minute, 18*time.Second))
-	every := durationFrom(t, restartsEnv, race.Choose(5*time.Second, 3*time.Second))
+	length := durationFrom(t, durationEnv, race.Choose(24*time.Second, 18*time.Second))
+	every := durationFrom(t, restartsEnv, 3*time.Second)
 	backends := []*chaos.Backend{chaos.NewBackend(t), chaos.NewBackend(t), chaos.NewBackend(t)}
 	framegate := chaos.StartFramegate(t, chaos.FramegateConfig{Address: chaos.FreeAddress(t), Routes: routes(t, backends)})
 
