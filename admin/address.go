@@ -12,15 +12,15 @@ import (
 	"github.com/framegate/framegate/resolver/plain"
 )
 
-// lookupTimeout bounds how long the name in an address is looked up.
+// lookupTimeout bounds the DNS look-up of the host in an address.
 const lookupTimeout = 5 * time.Second
 
-// ValidateAddress reports what is wrong with an address to listen on and its token, by their keys in the configuration.
-// Without a token only loopback addresses will do: "host:port" whose host is one, or a name that means nothing else now.
+// ValidateAddress returns every mistake in an address to listen on and its token, named by its configuration key. Without a
+// token the host must be a loopback address, or a name that resolves to loopback addresses only.
 func ValidateAddress(address, token string) error {
 	var errs []error
 	for _, c := range []byte(token) {
-		if c <= ' ' || c >= 0x7f { // what no client can send in a header
+		if c <= ' ' || c >= 0x7f { // not allowed in a bearer token
 			errs = append(errs, errors.New("admin.token: want printable ASCII characters without spaces"))
 			break
 		}
@@ -48,7 +48,7 @@ func validateLoopback(host string) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), lookupTimeout)
 	defer cancel()
-	addrs, err := net.DefaultResolver.LookupIPAddr(ctx, host) // of an address itself, it asks nobody
+	addrs, err := net.DefaultResolver.LookupIPAddr(ctx, host) // an IP address is returned as it is, without a query
 	if err != nil {
 		return fmt.Errorf("%w: %w", errWantLoopback, err)
 	}

@@ -16,15 +16,15 @@ import (
 	"github.com/framegate/framegate/resolver/plain"
 )
 
-// handle answers a request, or returns why it cannot, having written nothing.
+// handle answers a request. If it returns an error, it has written nothing of an answer.
 type handle func(w http.ResponseWriter, r *http.Request) error
 
 // endpoint is one path of the API.
 type endpoint struct {
 	path    string // pattern of http.ServeMux, without a method
 	methods map[string]handle
-	query   []string // parameters that it knows; others are mistakes
-	open    bool     // takes any query: the path is not ours alone
+	query   []string // names of the query parameters; any other is answered with 400
+	open    bool     // ignores unknown parameters: probes, scrapers and pprof clients send their own
 }
 
 func (s *Server) endpoints() []endpoint {
@@ -36,7 +36,7 @@ func (s *Server) endpoints() []endpoint {
 		{path: "/v1/routes/{name}", methods: map[string]handle{"GET": s.getRoute, "PUT": s.putRoute, "DELETE": s.deleteRoute}, query: []string{"dry_run"}},
 		{path: "/v1/explain", methods: map[string]handle{"GET": s.large(s.explain)}, query: []string{"method", "listener", "authority", "header"}},
 		{path: "/v1/schemas", methods: map[string]handle{"GET": s.large(s.listSchemas)}},
-		{path: "/v1/tap", methods: map[string]handle{"GET": s.watch}, query: []string{"method", "where", "rate", "count"}},
+		{path: "/v1/tap", methods: map[string]handle{"GET": s.tap}, query: []string{"method", "where", "rate", "count"}},
 		{path: "/v1/services", methods: map[string]handle{"GET": s.large(s.listServices)}},
 		{path: "/v1/services/{name}", methods: map[string]handle{"GET": s.large(s.getService)}},
 		{path: "/v1/services/{name}/instances/{address}", methods: map[string]handle{"PUT": s.putInstance, "DELETE": s.deleteInstance}},
@@ -54,7 +54,7 @@ func (s *Server) endpoints() []endpoint {
 	return all
 }
 
-// handler returns what serves every request: guard first, then the endpoints.
+// handler returns the handler of every request: the guard decides first, then the endpoint of the path answers.
 func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
 	for _, e := range s.endpoints() {
@@ -67,7 +67,7 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { s.fail(w, r, noPath(r)) })
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if !s.begin() {
-			panic(http.ErrAbortHandler) // after Close: the connection goes
+			panic(http.ErrAbortHandler) // after Close: net/http closes the connection without an answer
 		}
 		defer s.active.Done()
 		w := &writer{ResponseWriter: rw}
@@ -90,11 +90,12 @@ func (s *Server) handler() http.Handler {
 	})
 }
 
-// refuse makes the connection of a request that is not let in end soon: what it still sends is not waited for.
+// refuse prepares the answer to a request that the guard refuses: the connection is closed after it, and net/http waits at
+// most refusedTimeout for the rest of the request.
 func refuse(w http.ResponseWriter) {
 	w.Header().Set("Connection", "close")
 	rc := http.NewResponseController(w)
-	_ = rc.SetReadDeadline(time.Now().Add(refusedTimeout)) // they fail only where connections have none
+	_ = rc.SetReadDeadline(time.Now().Add(refusedTimeout)) // both fail only on connections without deadlines
 	_ = rc.SetWriteDeadline(time.Now().Add(refusedTimeout))
 }
 
@@ -124,7 +125,7 @@ func (s *Server) dispatch(e endpoint, w http.ResponseWriter, r *http.Request) er
 	return h(w, r)
 }
 
-// checkQuery refuses parameters that nobody would look at.
+// checkQuery refuses every query parameter but the known ones, because a misspelt one would be ignored otherwise.
 func checkQuery(r *http.Request, known []string) error {
 	for _, name := range slices.Sorted(maps.Keys(r.URL.Query())) {
 		if slices.Contains(known, name) {
@@ -138,7 +139,7 @@ func checkQuery(r *http.Request, known []string) error {
 	return nil
 }
 
-// queryValue returns a parameter that may be given once, "" if it is not.
+// queryValue returns the value of a query parameter, or "" if it is absent. More than one value is an error.
 func queryValue(r *http.Request, name string) (string, error) {
 	values := r.URL.Query()[name]
 	if len(values) > 1 {
@@ -159,12 +160,12 @@ func queryBool(r *http.Request, name string) (bool, error) {
 	return b, nil
 }
 
-// etcdContext bounds what a request may ask of etcd.
+// etcdContext returns the request's context, bounded by etcdTimeout, for what the request asks of etcd.
 func etcdContext(r *http.Request) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(r.Context(), etcdTimeout)
 }
 
-// writeJSON answers with v. If v cannot be encoded nothing is written.
+// writeJSON answers with v in JSON. If v cannot be encoded, it returns an error and has written nothing.
 func writeJSON(w http.ResponseWriter, status int, v any) error {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -178,7 +179,7 @@ func writeJSON(w http.ResponseWriter, status int, v any) error {
 	return nil
 }
 
-// writer knows whether an answer has begun.
+// writer is a ResponseWriter that remembers whether the answer has begun.
 type writer struct {
 	http.ResponseWriter
 	begun bool
@@ -194,10 +195,10 @@ func (w *writer) Write(p []byte) (int, error) {
 	return w.ResponseWriter.Write(p)
 }
 
-// Unwrap is for http.ResponseController.
+// Unwrap gives http.ResponseController the writer of net/http.
 func (w *writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// recover answers for a handler that panicked. An answer that has begun is broken off.
+// recover is deferred: it answers 500 for a handler that panicked, or aborts the connection if the answer has begun.
 func (s *Server) recover(w *writer, r *http.Request) {
 	v := recover()
 	if v == nil || v == http.ErrAbortHandler {
@@ -210,12 +211,13 @@ func (s *Server) recover(w *writer, r *http.Request) {
 	s.fail(w, r, &problem{status: http.StatusInternalServerError, Reason: reasonInternal, Message: "it is in the log of framegate"})
 }
 
-// limitBody bounds the bytes of a request's body and the time in which they come, also of one that nobody reads. w is the
-// server's own.
+// limitBody bounds the size of a request's body and the time to read it. Bodies that no handler reads are bounded too,
+// because net/http reads them to their end. w must be net/http's ResponseWriter, which MaxBytesReader tells to close the
+// connection.
 func limitBody(w http.ResponseWriter, r *http.Request) {
 	if r.Body == nil || r.Body == http.NoBody {
 		return
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxBodyBytes)
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(readBodyTimeout)) // fails only where connections have none
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(readBodyTimeout)) // fails only on connections without deadlines
 }

@@ -8,15 +8,16 @@ import (
 	"time"
 )
 
-// DefaultMaxConnections is the bound of Config.MaxConnections that is 0.
+// DefaultMaxConnections is the bound if Config.MaxConnections is 0.
 const DefaultMaxConnections = 256
 
-// conns is the listener of the server, which takes a bounded number of connections. For one more, the connection that
-// has waited longest without a request that was let in is closed: whoever opens many and says nothing, or has no token,
-// keeps nobody else out. If there is none, the new one is closed.
+// conns is the server's listener, with a bound on open connections. When a connection arrives over the bound, conns closes
+// the one that has been idle longest, so that clients that open many connections and send nothing, or have no token, keep
+// nobody else out. If none is idle, conns closes the new one. A connection is idle unless it is answering a request that has
+// passed the guard and is no probe.
 type conns struct {
 	net.Listener
-	most int
+	maxOpen int
 
 	mu   sync.Mutex // guards open
 	open map[*conn]struct{}
@@ -27,15 +28,15 @@ type conn struct {
 	net.Conn
 	conns *conns
 
-	since time.Time // when it began to wait; guarded by conns.mu
-	busy  bool      // with a request that was let in; guarded by conns.mu
+	since time.Time // when it became idle; guarded by conns.mu
+	busy  bool      // not idle, see conns; guarded by conns.mu
 }
 
-func newConns(ln net.Listener, most int) *conns {
-	if most <= 0 {
-		most = DefaultMaxConnections
+func newConns(ln net.Listener, maxOpen int) *conns {
+	if maxOpen <= 0 {
+		maxOpen = DefaultMaxConnections
 	}
-	return &conns{Listener: ln, most: most, open: map[*conn]struct{}{}}
+	return &conns{Listener: ln, maxOpen: maxOpen, open: map[*conn]struct{}{}}
 }
 
 // Accept implements net.Listener.
@@ -52,7 +53,7 @@ func (l *conns) Accept() (net.Conn, error) {
 	}
 }
 
-// reset closes a connection without anything left behind.
+// reset closes a connection with a TCP RST, which leaves no state for it in the kernel.
 func reset(nc net.Conn) {
 	if tcp, ok := nc.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
@@ -60,11 +61,11 @@ func reset(nc net.Conn) {
 	_ = nc.Close()
 }
 
-// add returns the connection as one of the open ones, or nil if there is no room.
+// add returns the connection, now counted as open, or nil if there is no room for it. The caller then closes nc.
 func (l *conns) add(nc net.Conn) *conn {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.open) >= l.most {
+	if len(l.open) >= l.maxOpen {
 		var longest *conn
 		for c := range l.open {
 			if !c.busy && (longest == nil || c.since.Before(longest.since)) {
@@ -90,14 +91,14 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// letIn marks the connection as one that is not closed for another: its request may be answered.
+// letIn marks the connection as busy: it is not closed to make room for another.
 func (c *conn) letIn() {
 	c.conns.mu.Lock()
 	c.busy = true
 	c.conns.mu.Unlock()
 }
 
-// changed is the http.Server's ConnState.
+// changed is the http.Server's ConnState. It marks a connection as idle after its answer.
 func (l *conns) changed(nc net.Conn, state http.ConnState) {
 	if c, ok := nc.(*conn); ok && state == http.StateIdle {
 		l.mu.Lock()
@@ -114,7 +115,7 @@ func withConn(ctx context.Context, nc net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, nc)
 }
 
-// letIn marks the connection of a request that is let in.
+// letIn marks the connection of a request that has passed the guard as busy.
 func letIn(r *http.Request) {
 	if c, ok := r.Context().Value(connKey{}).(*conn); ok {
 		c.letIn()

@@ -13,34 +13,36 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// Control is what the admin server shows and changes. Its functions may be called by several goroutines at once; any may
-// be nil, and what needs it is then answered with 501.
+// Control connects the admin server to the framegate that it shows and changes. Its functions are called by several
+// goroutines at once. Any may be nil: a request that needs it is then answered with 501.
 type Control struct {
 	Routes    func() []resolver.RouteStatus // of every source
 	Source    func() resolver.SourceStatus  // of etcd
 	Schemas   func() []resolver.SchemaStatus
 	Instances func() map[string][]spec.Instance
-	Kept      func() []etcdsource.KeptInstance    // see etcdsource.Source.Kept; nil: none are
-	Refused   func() map[string]map[string]string // see resolver.Resolver.Refused; nil: none are
-	Endpoints func() []EndpointStatus             // what is open, by endpoint
+	Kept      func() []etcdsource.KeptInstance    // see etcdsource.Source.Kept; a nil func means none
+	Refused   func() map[string]map[string]string // see resolver.Resolver.Refused; a nil func means none
+	Endpoints func() []EndpointStatus             // connections and streams, by endpoint
 	Groups    func() ([]cluster.State, []cluster.EndpointState)
 	Config    func() ([]byte, error) // the configuration in JSON, secrets hidden
-	Drain     func() DrainStatus     // makes the process drain and end; more than once is like once
+	Drain     func() DrainStatus     // makes the process drain and exit; further calls only return the progress
 
-	// Explain says which route a call gets and why, and where it would go now: false if no route matches. A change of the
-	// routes in between may make the two differ.
+	// Explain returns which route a call gets and why, and the target it would go to now; false if no route matches. The two
+	// may differ if the routes change in between.
 	Explain func(spec.Request) (resolver.Explanation, cluster.Target, bool)
 
-	// Bypasses says which a route would be part of beside those in force.
+	// Bypasses returns the bypasses that a route would be part of, once put beside the routes in force; see match.Bypass.
 	Bypasses func(*spec.Route) []match.Bypass
 
-	// UnreachableHealth says which match entries of a route get no health checks here.
+	// UnreachableHealth returns the match entries of a route that get no health checks, because listeners of this framegate
+	// answer those with its builtin health service.
 	UnreachableHealth func(*spec.Route) []match.Unreachable
 
-	// Watch shows messages of live calls; see handler.Proxy.Watch.
-	Watch func(pattern spec.Pattern, perSecond int, where string) (*handler.Watcher, error)
+	// Tap opens a tap on the messages of live calls; see handler.Proxy.Watch.
+	Tap func(pattern spec.Pattern, perSecond int, where string) (*handler.Watcher, error)
 
-	// RouteStore and ServiceStore return where changes go, or why they cannot be made now: ErrNoEtcd if never.
+	// RouteStore and ServiceStore return the store for changes. The error says why no change can be made now; it is ErrNoEtcd
+	// if none ever can.
 	RouteStore   func() (*etcdstore.Routes, error)
 	ServiceStore func() (ServiceStore, error)
 }

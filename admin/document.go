@@ -10,11 +10,11 @@ import (
 	"strings"
 )
 
-// documentTypes are the media types of documents that people write. All are read as YAML, of which JSON is a part.
+// documentTypes are the accepted media types of documents. All are parsed as YAML, of which JSON is a subset.
 var documentTypes = []string{"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml", "application/json"}
 
-// readDocument calls parse with the body of a request, which must be of one of documentTypes, or say nothing of its type.
-// What all requests read, and what they parse, has a bound: see work.
+// readDocument calls parse with the body of a request, whose Content-Type must be one of documentTypes or absent. It waits
+// if other requests are reading or parsing too many bytes; see work.
 func (s *Server) readDocument(r *http.Request, parse func([]byte) error) error {
 	if err := checkDocumentType(r); err != nil {
 		return err
@@ -48,7 +48,7 @@ func checkDocumentType(r *http.Request) error {
 	return nil
 }
 
-// readBody returns the body, and what is called when it is not used any more.
+// readBody returns the body. The caller calls done once it no longer uses the body, which frees its bytes for others.
 func (s *Server) readBody(r *http.Request) (body []byte, done func(), err error) {
 	size := int64(maxBodyBytes)
 	if n := r.ContentLength; n >= 0 && n < size {

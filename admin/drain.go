@@ -5,16 +5,16 @@ import (
 	"time"
 )
 
-// DrainStatus says what is going on while a framegate drains.
+// DrainStatus is the progress of a drain.
 type DrainStatus struct {
-	Since       time.Time     // when it was first asked to
-	Delay       time.Duration // drain.delay: before clients are told to go
-	Timeout     time.Duration // drain.timeout: after which calls are ended
+	Since       time.Time     // when the first request to drain came
+	Delay       time.Duration // drain.delay: from then until clients get GOAWAY
+	Timeout     time.Duration // drain.timeout: from GOAWAY until the calls that are left are ended
 	Connections int           // of clients
 	Calls       int           // under way
 }
 
-// drain starts the drain, or says how far it is. The process ends some time after the answer.
+// drain starts the drain, unless it has begun, and answers with its progress. The process exits after the drain.
 func (s *Server) drain(w http.ResponseWriter, _ *http.Request) error {
 	if s.cfg.Control.Drain == nil {
 		return notProvided("drain")

@@ -9,18 +9,18 @@ import (
 	"github.com/framegate/framegate/resolver/cluster"
 )
 
-// endpointMetrics count the endpoints of each group by state, and what became of the group's calls. There are so many
-// series for each service that routes name, with its tags, and for each backend that lists its endpoints: none for an
-// endpoint, of which there may be thousands; GET /v1/endpoints has those.
+// endpointMetrics are the metrics of each group of endpoints: endpoints by state, panics and ejections. A group is a service
+// that routes name, with its tags, or a backend that lists its endpoints. A single endpoint has no series, because there may
+// be thousands; GET /v1/endpoints has those.
 //
-// A service that backends use with different health checks or ejection is one here: an endpoint is in the worst of its
-// states.
+// A service that several backends use with different health checks or ejection is one group here; an endpoint counts in the
+// worst of its states.
 type endpointMetrics struct {
 	groups func() ([]cluster.State, []cluster.EndpointState)
 }
 
-// groupLabels name a group. Either service and tags or route and backend are empty. A backend without a name has none, as
-// in the metrics of calls.
+// groupLabels are the labels of a group: service and tags, or route and backend; the other two are empty. A backend without
+// a name has an empty label, as in the metrics of calls.
 type groupLabels struct{ service, tags, route, backend string }
 
 var groupLabelNames = []string{"service", "tags", "route", "backend"}
@@ -39,7 +39,7 @@ func (n groupLabels) values(more ...string) []string {
 
 func labelsOf(n cluster.ID) groupLabels {
 	backend := n.Backend
-	if strings.HasPrefix(backend, "#") { // its place, which no name starts with
+	if strings.HasPrefix(backend, "#") { // the index of a backend without a name
 		backend = ""
 	}
 	return groupLabels{labelValue(n.Service), labelValue(n.Tags), labelValue(n.Route), labelValue(backend)}
@@ -58,7 +58,7 @@ func (m *endpointMetrics) Collect(ch chan<- prometheus.Metric) {
 		return
 	}
 	groups, endpoints := m.groups()
-	totals := map[groupLabels]cluster.State{} // a scrape in which two metrics have the same labels fails
+	totals := map[groupLabels]cluster.State{} // summed, because a scrape with two metrics of the same labels fails
 	for _, g := range groups {
 		n := labelsOf(g.ID)
 		t := totals[n]
@@ -84,7 +84,7 @@ func (m *endpointMetrics) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// countStates counts endpoints, each address once.
+// countStates counts the endpoints of each group by state, an address that is in a group twice only once.
 func countStates(endpoints []cluster.EndpointState) map[groupLabels]map[State]int {
 	type place struct {
 		groupLabels

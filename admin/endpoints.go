@@ -10,15 +10,16 @@ import (
 	"github.com/framegate/framegate/resolver/cluster"
 )
 
-// EndpointStatus is what is open to an endpoint now.
+// EndpointStatus counts what is open to an endpoint now.
 type EndpointStatus struct {
 	Address      string `json:"address"`                 // host:port or unix:/path
 	Connections  int    `json:"connections"`             // that take calls
 	Streams      int    `json:"streams"`                 // calls under way
-	ConnectError string `json:"connect_error,omitempty"` // why no connection could be made the last time; empty if one could
+	ConnectError string `json:"connect_error,omitempty"` // why the last dial failed; empty if it succeeded
 }
 
-// groupAnswer is how a group of endpoints does: the instances of a service, or what a backend of a route lists.
+// groupAnswer is the state of a group of endpoints: the instances of a service, or the endpoints that a backend of a route
+// lists.
 type groupAnswer struct {
 	Service string `json:"service,omitempty"`
 	Tags    string `json:"tags,omitempty"`
@@ -57,18 +58,18 @@ type groupEndpointAnswer struct {
 // State sums up an endpoint in one word.
 type State string
 
-// The states. Of several the first counts.
+// The states. If several apply to an endpoint, it is in the first of them.
 const (
-	StateRefused     State = "refused"     // it may not be an endpoint: it gets no calls
+	StateRefused     State = "refused"     // its address is not allowed: it gets no calls
 	StateUnresolved  State = "unresolved"  // it is a name without an address, as far as is known
 	StateOff         State = "off"         // its weight is 0: it gets no calls
 	StateUnhealthy   State = "unhealthy"   // its health checks fail
 	StateEjected     State = "ejected"     // its calls failed
-	StateUnreachable State = "unreachable" // it cannot be connected to: calls pass it by where there is another
+	StateUnreachable State = "unreachable" // it cannot be connected to: calls go to others, if there are any
 	StateUsable      State = "usable"
 )
 
-// states are worst first.
+// states has all states, worst first.
 var states = []State{StateRefused, StateUnresolved, StateUnhealthy, StateEjected, StateUnreachable, StateUsable, StateOff}
 
 func stateOf(e cluster.EndpointState) State {
@@ -106,8 +107,8 @@ func (s *Server) listEndpoints(w http.ResponseWriter, _ *http.Request) error {
 	return writeJSON(w, http.StatusOK, answer)
 }
 
-// groupAnswers puts endpoints with their groups. Groups of one name, whose endpoints cannot be told from each other, are
-// one in the answer.
+// groupAnswers returns the groups with their endpoints. Groups of the same ID are merged, because an endpoint names its group
+// by ID only.
 func groupAnswers(groups []cluster.State, endpoints []cluster.EndpointState, open []EndpointStatus) []groupAnswer {
 	byAddress := make(map[string]EndpointStatus, len(open))
 	for _, e := range open {
@@ -138,7 +139,7 @@ func groupAnswers(groups []cluster.State, endpoints []cluster.EndpointState, ope
 	return all
 }
 
-// union returns what is in either, sorted.
+// union returns the strings that are in a or b, sorted.
 func union(a, b []string) []string {
 	set := map[string]bool{}
 	for _, s := range append(slices.Clone(a), b...) {
@@ -152,7 +153,7 @@ func endpointAnswer(e cluster.EndpointState, open EndpointStatus) groupEndpointA
 		Address: e.Address, Name: e.Name, State: stateOf(e), Weight: e.Weight, Active: e.Active, Usable: e.Usable,
 		Healthy: e.Healthy, Reason: e.Reason, Trial: e.Trial, Connections: open.Connections, ConnectError: open.ConnectError,
 	}
-	if a.ConnectError == "" && e.Unreachable != nil { // the pool has nothing of it any more
+	if a.ConnectError == "" && e.Unreachable != nil { // the pool has forgotten the endpoint
 		a.ConnectError = e.Unreachable.Error()
 	}
 	if !e.Checked.IsZero() {

@@ -16,14 +16,14 @@ import (
 
 // The reasons of errors. Clients tell errors apart by them; openapi.json lists them.
 const (
-	reasonBadParameter         = "bad_parameter"          // 400: of the query, the path or a header
-	reasonBadDocument          = "bad_document"           // 400: the body
+	reasonBadParameter         = "bad_parameter"          // 400: in the query, the path or a header
+	reasonBadDocument          = "bad_document"           // 400: in the body
 	reasonUnauthorized         = "unauthorized"           // 401
 	reasonHostNotAllowed       = "host_not_allowed"       // 403
 	reasonCrossSite            = "cross_site"             // 403
 	reasonNotFound             = "not_found"              // 404
 	reasonMethodNotAllowed     = "method_not_allowed"     // 405
-	reasonConflict             = "conflict"               // 412: not at the revision that was wanted; 409: changed again and again
+	reasonConflict             = "conflict"               // 412: not at the revision that was wanted; 409: others changed it at each try
 	reasonTooLarge             = "too_large"              // 413
 	reasonUnsupportedMediaType = "unsupported_media_type" // 415
 	reasonInternal             = "internal"               // 500
@@ -31,15 +31,15 @@ const (
 	reasonNotProvided          = "not_provided"           // 501
 	reasonEtcdRefused          = "etcd_refused"           // 502
 	reasonEtcdUnavailable      = "etcd_unavailable"       // 503: nothing was changed
-	reasonOutcomeUnknown       = "outcome_unknown"        // 504: the change was made, or not
-	reasonTooMany              = "too_many"               // 503: open taps, or other requests
+	reasonOutcomeUnknown       = "outcome_unknown"        // 504: the change may have been made
+	reasonTooMany              = "too_many"               // 503: too many open taps, or other requests
 )
 
-// ErrNoEtcd means that this framegate runs without etcd, so that nothing can be stored through it. Functions of Control
-// return it.
+// ErrNoEtcd means that this framegate runs without etcd, so that nothing can be stored through it. RouteStore and
+// ServiceStore of Control return it.
 var ErrNoEtcd = errors.New("this framegate runs without etcd: change the routes file, or set etcd.endpoints")
 
-// problem is an error as clients get it.
+// problem is an error with the status and the JSON document that the client gets.
 type problem struct {
 	status  int
 	Reason  string `json:"reason"`
@@ -63,12 +63,12 @@ func notFound(format string, args ...any) error {
 	return &problem{status: http.StatusNotFound, Reason: reasonNotFound, Message: fmt.Sprintf(format, args...)}
 }
 
-// notProvided is the answer where Config leaves something out.
+// notProvided returns the error for a request that needs a function that Config leaves out.
 func notProvided(what string) error {
 	return &problem{status: http.StatusNotImplemented, Reason: reasonNotProvided, Message: what + ": not provided by this framegate"}
 }
 
-// noStore is what to say of an error of Control.RouteStore or Control.ServiceStore.
+// noStore returns the problem for an error of Control.RouteStore or Control.ServiceStore.
 func noStore(err error) error {
 	p := &problem{status: http.StatusServiceUnavailable, Reason: reasonEtcdUnavailable, Message: err.Error(), cause: err}
 	if errors.Is(err, ErrNoEtcd) {
@@ -77,7 +77,7 @@ func noStore(err error) error {
 	return p
 }
 
-// storeProblem is what to say of an error of a store's request.
+// storeProblem returns the problem for an error of a method of a store.
 func storeProblem(err error) error {
 	p := &problem{Message: err.Error(), cause: err}
 	var moved *etcdclient.ConflictError
@@ -104,7 +104,8 @@ func storeProblem(err error) error {
 	return p
 }
 
-// fail answers with err. What is not a problem is a bug or a failing disk: it is logged, and clients are not told.
+// fail answers with err. An error that is neither a problem nor a body over the limit is a bug or a failing disk: it is
+// logged, and the client gets a 500 without its text.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var p *problem
 	var tooLarge *http.MaxBytesError
@@ -127,7 +128,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 }
 
-// maxMessageBytes bounds the message of an error: strict.MaxErrors mistakes of a document have room.
+// maxMessageBytes bounds the message of an error. It has room for strict.MaxErrors mistakes of a document.
 const maxMessageBytes = 64 << 10
 
 func clip(message string) string {

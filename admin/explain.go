@@ -8,16 +8,16 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// explainAnswer is which route a call gets, why, and where it would go.
+// explainAnswer says which route a call gets and why, and where it would go.
 type explainAnswer struct {
 	resolver.Explanation
 	Target *targetAnswer `json:"target,omitempty"` // absent if no route matches
 }
 
 type targetAnswer struct {
-	Backend string `json:"backend"`        // empty if it has no name, or if none has an endpoint
+	Backend string `json:"backend"`        // empty if it has no name, or if no backend has an endpoint
 	Address string `json:"address"`        // empty if no endpoint may be used
-	Name    string `json:"name,omitempty"` // that the address was looked up of
+	Name    string `json:"name,omitempty"` // the DNS name that resolved to the address
 }
 
 func (s *Server) explain(w http.ResponseWriter, r *http.Request) error {

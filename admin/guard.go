@@ -11,7 +11,7 @@ import (
 	"sync/atomic"
 )
 
-// guard decides who may ask. Probes need neither a token nor a certain Host.
+// guard decides which requests are answered. Probes need neither a token nor a certain Host.
 type guard struct {
 	token  atomic.Pointer[[sha256.Size]byte] // hash of the token, nil if none is wanted: comparing takes the same time for any length
 	origin *http.CrossOriginProtection
@@ -32,7 +32,7 @@ func (g *guard) setToken(token string) {
 	g.token.Store(&sum)
 }
 
-// isProbe reports whether a path tells only whether this process lives and is ready.
+// isProbe reports whether a path is one of the probes, which tell only whether this process lives and is ready.
 func isProbe(path string) bool { return path == "/healthz" || path == "/readyz" }
 
 // check returns why a request is refused, or nil.
@@ -46,13 +46,14 @@ func (g *guard) check(r *http.Request) error {
 	return g.checkBrowser(r)
 }
 
-// trusts reports whether a request may hear how this process is set up; that is more than a probe needs.
+// trusts reports whether an answer to the request may have details of this process, such as hosts and ports, that are kept
+// from a probe without the token.
 func (g *guard) trusts(r *http.Request) bool {
 	want := g.token.Load()
 	return want == nil || checkToken(r, want) == nil
 }
 
-// checkToken wants the token with that hash.
+// checkToken returns an error unless the request has the bearer token whose hash is want.
 func checkToken(r *http.Request, want *[sha256.Size]byte) error {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	sum := sha256.Sum256([]byte(strings.TrimSpace(token)))
@@ -62,9 +63,9 @@ func checkToken(r *http.Request, want *[sha256.Size]byte) error {
 	return &problem{status: http.StatusUnauthorized, Reason: reasonUnauthorized, Message: "authorization: want Bearer and the value of admin.token"}
 }
 
-// checkBrowser refuses what a page of another site makes a browser on this machine send: without a token, everybody who
-// can connect is trusted, and the browser can. A page whose own name was made to mean this address (DNS rebinding) is
-// told by the name.
+// checkBrowser refuses requests that a page of another site makes a browser on this machine send. It is for a server without
+// a token, which trusts everybody who can connect, and the browser can. A page whose domain was made to resolve to this
+// address (DNS rebinding) is recognized by the domain in the Host header.
 func (g *guard) checkBrowser(r *http.Request) error {
 	if !isLocalHost(r.Host) {
 		return &problem{status: http.StatusForbidden, Reason: reasonHostNotAllowed, Message: fmt.Sprintf("host: %q, want an IP address or localhost, or admin.token set", r.Host)}
@@ -76,7 +77,8 @@ func (g *guard) checkBrowser(r *http.Request) error {
 	return nil
 }
 
-// isLocalHost reports whether a Host header names no domain. Browsers always send one.
+// isLocalHost reports whether a Host header is localhost, an IP address or empty. Browsers always send one, so that an empty
+// one comes from another client.
 func isLocalHost(hostport string) bool {
 	host := hostport
 	if h, _, err := net.SplitHostPort(hostport); err == nil {
@@ -86,5 +88,5 @@ func isLocalHost(hostport string) bool {
 		return true
 	}
 	ip, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]"))
-	return err == nil && !ip.IsUnspecified() // to which some browsers connect without saying for which site
+	return err == nil && !ip.IsUnspecified() // some browsers connect to 0.0.0.0 without saying for which site
 }

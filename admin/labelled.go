@@ -8,8 +8,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// labelledCounters are counters that differ in one label alone, of which there are few values. Each is made when its
-// value is first met; from then on a look-up takes no lock.
+// labelledCounters are counters of one route and backend that differ in a further label, which has few values. A counter is
+// made when its value first occurs; later look-ups take no lock.
 type labelledCounters struct {
 	vec            *prometheus.CounterVec
 	route, backend string
@@ -53,7 +53,7 @@ func (c *labelledCounters) find(value string) prometheus.Counter {
 	return nil
 }
 
-// drop drops what of has made. No call uses it any more.
+// drop deletes the counters that of has made. No call may use them any more.
 func (c *labelledCounters) drop() {
 	for _, l := range *c.all.Load() {
 		c.vec.DeleteLabelValues(c.route, c.backend, l.value)

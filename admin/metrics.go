@@ -16,10 +16,10 @@ import (
 	"github.com/framegate/framegate/resolver/plain"
 )
 
-// MetricsConfig says where the metrics come from that do not come from calls. A function that is nil leaves its metrics
-// out; each is called once a scrape, by one goroutine at a time for each scrape under way.
+// MetricsConfig has the functions that return the values of metrics that calls do not report. A nil function leaves its
+// metrics out. Each function is called once a scrape; scrapes may be concurrent.
 type MetricsConfig struct {
-	Routes           func() map[string]RouteNames // the routes in force, by name; the series of all else are dropped. nil drops none
+	Routes           func() map[string]RouteNames // the routes in force, by name; the series of other routes are dropped. nil drops none
 	Connections      func() map[string]int        // open connections by endpoint
 	Groups           func() ([]cluster.State, []cluster.EndpointState)
 	Loads            func() []cluster.RouteLoad
@@ -37,11 +37,11 @@ type ListenerStats struct {
 	Name               string
 	Connections, Calls int              // now
 	RefusedConnections int64            // over max_connections
-	RefusedCalls       int64            // over max_calls or, while their client's earlier ones end, max_concurrent_streams; they are not among the calls that observers hear of
-	SentAway           map[string]int64 // clients that broke the bounds of HTTP/2, by reason
+	RefusedCalls       int64            // over max_calls or, while earlier calls of the client end, max_concurrent_streams; not reported to observers
+	SentAway           map[string]int64 // connections ended because the client broke the bounds of HTTP/2, by reason
 }
 
-// RouteNames are what a route in force names, and the labels of its calls' metrics are made of.
+// RouteNames are the names in a route in force that become labels of its calls' metrics.
 type RouteNames struct {
 	Backends []string // their names
 	Patterns []string // the methods of its matches
@@ -56,8 +56,8 @@ func (RouteNames) names(all []string, label string) bool {
 	return label == "" || slices.ContainsFunc(all, func(name string) bool { return labelValue(name) == label })
 }
 
-// labelValue returns s as the value of a label, which is UTF-8 (client_golang panics at anything else) and may be looked at
-// on a terminal.
+// labelValue returns s as the value of a label: in UTF-8, because client_golang panics at anything else, and safe to print on
+// a terminal.
 func labelValue(s string) string { return plain.Line(strings.ToValidUTF8(s, "\uFFFD")) }
 
 // ConfigStats is the state of the routes and services in force.
@@ -71,14 +71,14 @@ type ConfigStats struct {
 	SnapshotAge      time.Duration // since the snapshot was last written; negative if it never was
 	SnapshotFailures int64         // times that it could not be written, since the start
 
-	Kept     int   // instances that are registered no more and get calls
-	EverKept int64 // the same, since the start
+	Kept     int   // instances that are no longer registered and still get calls (services.keep_on_loss)
+	EverKept int64 // instances that were kept in this way since the start
 }
 
 // Metrics measures calls, for Prometheus. It is a handler.Observer.
 //
-// There are as many series as routes, backends and patterns that the routes in force name, whatever clients send. Those
-// of names that are in force no more go with the next scrape after their last call.
+// The number of series depends on the routes in force, their backends and patterns, never on what clients send. A series
+// whose route, backend or pattern is no longer in force is dropped by the first scrape after its last call.
 type Metrics struct {
 	cfg      MetricsConfig
 	registry *prometheus.Registry
@@ -100,7 +100,7 @@ func (m *Metrics) CallStarted(r *handler.Record) handler.EndObserver {
 	return m.series.start(r)
 }
 
-// Handler returns what answers a scrape.
+// Handler returns the handler of scrapes.
 func (m *Metrics) Handler() http.Handler {
 	answer := promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -236,8 +236,8 @@ func (l *ListenerStats) collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// collect hands on a metric. A scrape is worth more than one that cannot be made: in client_golang's goroutines a panic
-// would end the process.
+// collect sends a metric to ch. It leaves out a metric that is invalid, because prometheus.MustNewConstMetric would panic in a
+// goroutine of client_golang and end the process.
 func collect(ch chan<- prometheus.Metric, d *prometheus.Desc, t prometheus.ValueType, v float64, labels ...string) {
 	if m, err := prometheus.NewConstMetric(d, t, v, labels...); err == nil {
 		ch <- m

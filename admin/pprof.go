@@ -7,7 +7,7 @@ import (
 	"strconv"
 )
 
-// maxProfileSeconds bounds one profile.
+// maxProfileSeconds bounds the duration of a profile.
 const maxProfileSeconds = 600
 
 func (s *Server) pprofIndex(w http.ResponseWriter, r *http.Request) error {
@@ -15,8 +15,8 @@ func (s *Server) pprofIndex(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// pprofProfile serves what package net/http/pprof does, by the same names. Its own errors, such as that of a second CPU
-// profile at once, are in plain text, since "go tool pprof" shows that.
+// pprofProfile serves the profiles of package net/http/pprof, under the same names. The errors of that package, such as that
+// of a second CPU profile at once, stay in plain text, because "go tool pprof" prints them.
 func (s *Server) pprofProfile(w http.ResponseWriter, r *http.Request) error {
 	if v := r.URL.Query().Get("seconds"); v != "" {
 		if sec, err := strconv.Atoi(v); err != nil || sec < 1 || sec > maxProfileSeconds {

@@ -10,19 +10,19 @@ import (
 	"github.com/framegate/framegate/resolver/etcdstore"
 )
 
-// precondition is what a request wants of a route before it changes it (RFC 9110 §13.1). The ETag of a route is its
-// revision in etcd.
+// precondition is the condition under which a request changes a route (RFC 9110 §13.1). The ETag of a route is its revision in
+// etcd.
 type precondition struct {
-	conditional bool
-	revision    int64 // that the route must be at, 0 that it must not exist; anyRevision that it must exist
+	conditional bool  // false: there is no condition
+	revision    int64 // the revision that the route must be at; 0: it must not exist; anyRevision: it must exist
 }
 
 const anyRevision = -1
 
-// etag is that of a revision, of a document as good as any other of its revision (so it is strong).
+// etag returns the entity tag of a revision. It is a strong one (RFC 9110 §8.8.1), because a revision has one document.
 func etag(revision int64) string { return `"` + strconv.FormatInt(revision, 10) + `"` }
 
-// preconditionOf reads If-Match, one entity tag or *, and If-None-Match, of which only * is known.
+// preconditionOf reads If-Match, which is one entity tag or *, or If-None-Match, which can only be *.
 func preconditionOf(r *http.Request) (precondition, error) {
 	match, none := r.Header.Values("If-Match"), r.Header.Values("If-None-Match")
 	switch {

@@ -43,11 +43,12 @@ func (c *retryCounters) of(route, backend string) *retryTraffic {
 	return &retryTraffic{counters: c, route: route, backend: backend, overBudget: c.overBudget.WithLabelValues(route, backend)}
 }
 
-// retryTraffic is what all series of a route and backend share of which a call was tried again, or would have been.
+// retryTraffic has the retry metrics of a route and backend, which all their series share. It is made at the end of the first
+// call that was tried again, or would have been within its budget.
 type retryTraffic struct {
 	counters       *retryCounters
 	route, backend string
-	attempts       [numAttemptKinds][codeSlots]atomic.Pointer[counter] // made when first met
+	attempts       [numAttemptKinds][codeSlots]atomic.Pointer[counter] // each made when it is first needed
 	overBudget     prometheus.Counter
 }
 
@@ -67,12 +68,12 @@ func (t *retryTraffic) counter(kind attemptKind, code codes.Code) *counter {
 	c := slot.Load()
 	if c == nil {
 		c = &counter{t.counters.attempts.WithLabelValues(t.route, t.backend, kind.String(), handler.CodeName(code))}
-		slot.Store(c) // two calls may make it at once; they make the same
+		slot.Store(c) // two calls may both get here: they store the same counter
 	}
 	return c
 }
 
-// drop drops what of and add have made.
+// drop deletes the counters of the route and backend.
 func (t *retryTraffic) drop() {
 	for kind := range numAttemptKinds {
 		for code := range t.attempts[kind] {

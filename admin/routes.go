@@ -19,13 +19,13 @@ import (
 
 // The statuses of a route.
 const (
-	statusInForce  = "in_force"  // the last version is
-	statusLastGood = "last_good" // the last version is bad, and an earlier one goes on
+	statusInForce  = "in_force"  // the last version is in force
+	statusLastGood = "last_good" // the last version is bad, and an earlier one stays in force
 	statusRejected = "rejected"  // the last version is bad, and there was no good one
 	statusPending  = "pending"   // the last version is good, and on its way from etcd
 )
 
-// routeAnswer is what became of one route.
+// routeAnswer is the state of one route.
 type routeAnswer struct {
 	Name           string      `json:"name"`
 	Source         string      `json:"source"`
@@ -33,7 +33,7 @@ type routeAnswer struct {
 	Revision       int64       `json:"revision"`        // of the version in force; 0 if none is, and for a file
 	LatestRevision int64       `json:"latest_revision"` // of the last version; 0 for a file
 	Error          string      `json:"error,omitempty"` // what is wrong with the last version
-	Route          *spec.Route `json:"route,omitempty"` // in force; or pending
+	Route          *spec.Route `json:"route,omitempty"` // the version in force, or the pending one
 }
 
 func newRouteAnswer(st resolver.RouteStatus) routeAnswer {
@@ -47,7 +47,7 @@ func newRouteAnswer(st resolver.RouteStatus) routeAnswer {
 	return a
 }
 
-// sourceAnswer is resolver.SourceStatus.
+// sourceAnswer is resolver.SourceStatus in JSON.
 type sourceAnswer struct {
 	Revision   int64      `json:"revision"`
 	Confirmed  *time.Time `json:"confirmed"` // null if never
@@ -66,7 +66,7 @@ func newSourceAnswer(st resolver.SourceStatus) *sourceAnswer {
 	return a
 }
 
-// listRoutes answers from memory: it tells what this framegate does, also while etcd is away.
+// listRoutes answers from memory: it shows the routes that this framegate goes by, even while etcd cannot be reached.
 func (s *Server) listRoutes(w http.ResponseWriter, _ *http.Request) error {
 	if s.cfg.Control.Routes == nil {
 		return notProvided("routes")
@@ -87,8 +87,8 @@ func (s *Server) listRoutes(w http.ResponseWriter, _ *http.Request) error {
 	return writeJSON(w, http.StatusOK, answer)
 }
 
-// getRoute asks etcd, so that it shows what was put before, with the ETag to change it; what is in force is from memory.
-// Without etcd, all is.
+// getRoute asks etcd for the last version, so that a client sees what it has just put, with the ETag to change it. The version
+// in force is from memory; so is everything if etcd cannot answer.
 func (s *Server) getRoute(w http.ResponseWriter, r *http.Request) error {
 	if s.cfg.Control.Routes == nil {
 		return notProvided("routes")
@@ -115,7 +115,7 @@ func (s *Server) getRoute(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, answer)
 }
 
-// routeInMemory returns the status of a route of etcd, or else of another source.
+// routeInMemory returns the status of a route by its name: that of etcd's route, or else of another source's.
 func (s *Server) routeInMemory(name string) (found resolver.RouteStatus, ok bool) {
 	for _, st := range s.cfg.Control.Routes() {
 		if st.Name == name && (!ok || st.Source == etcdsource.Name) {
@@ -125,15 +125,15 @@ func (s *Server) routeInMemory(name string) (found resolver.RouteStatus, ok bool
 	return found, ok
 }
 
-// routeInEtcd brings the answer of what is in memory up to what etcd has, and reports whether it has the route. After an
-// error, which says why etcd cannot tell, the answer is as before.
+// routeInEtcd updates a, the answer from memory, with the last version in etcd, and reports whether etcd has the route. The
+// error says why etcd cannot be asked; a is then unchanged.
 func (s *Server) routeInEtcd(ctx context.Context, name string, a *routeAnswer) (bool, error) {
 	store, err := s.routeStore()
 	if err != nil {
 		return false, err
 	}
 	if s.cfg.Control.Source != nil {
-		if st := s.cfg.Control.Source(); st.Stale { // do not wait for what cannot come
+		if st := s.cfg.Control.Source(); st.Stale { // fail at once, not after etcdTimeout
 			return false, noStore(fmt.Errorf("etcd cannot be reached: %s", st.Reason))
 		}
 	}
@@ -150,7 +150,7 @@ func (s *Server) routeInEtcd(ctx context.Context, name string, a *routeAnswer) (
 	case err != nil:
 		return false, storeProblem(err)
 	}
-	if a.LatestRevision == stored.Revision && a.Error != "" { // the document is good; it does not fit its schema, say
+	if a.LatestRevision == stored.Revision && a.Error != "" { // the document is well formed, but was rejected, say because its schema does not fit
 		return true, nil
 	}
 	latest := newRouteAnswer(resolver.RouteStatus{Name: name, Source: etcdsource.Name, Route: stored.Route, Revision: a.Revision, Latest: stored.Revision})
@@ -161,7 +161,7 @@ func (s *Server) routeInEtcd(ctx context.Context, name string, a *routeAnswer) (
 	return true, nil
 }
 
-// putAnswer is what a PUT of a route did, or would do.
+// putAnswer is what a PUT of a route did, or would do if it were no dry run.
 type putAnswer struct {
 	Name     string        `json:"name"`
 	Outcome  match.Outcome `json:"outcome"`
@@ -169,12 +169,12 @@ type putAnswer struct {
 	DryRun   bool          `json:"dry_run,omitempty"`
 	Plan     *match.Plan   `json:"plan,omitempty"`
 
-	// Of the route, now stored; those of a dry run are in its plan.
+	// Warnings about the stored route; those of a dry run are in its plan.
 	Bypasses          []match.Bypass      `json:"bypasses,omitempty"`
 	UnreachableHealth []match.Unreachable `json:"unreachable_health,omitempty"`
 }
 
-// outcomeValid is that of a dry run that etcd has not been asked about.
+// outcomeValid is the outcome of a dry run without etcd: the document is valid, but there is nothing to compare it with.
 const outcomeValid match.Outcome = "valid"
 
 func (s *Server) putRoute(w http.ResponseWriter, r *http.Request) error {
@@ -226,7 +226,7 @@ func (s *Server) putRoute(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, status, answer)
 }
 
-// parseRoute returns the route in doc, which must be of that name and can be stored.
+// parseRoute returns the route in doc. It is an error if the route has another name, or is too long to be stored.
 func parseRoute(name string, doc []byte) (*spec.Route, error) {
 	route, err := spec.ParseRoute(doc)
 	if err != nil {
@@ -239,10 +239,10 @@ func parseRoute(name string, doc []byte) (*spec.Route, error) {
 	if err != nil {
 		return nil, err
 	}
-	return spec.ParseRoute(stored) // it may have grown too long
+	return spec.ParseRoute(stored) // the stored form may be longer than doc, and over the limit
 }
 
-// planRoute answers a dry run: the document is valid, and what putting it would do, if etcd can tell.
+// planRoute answers a dry run of a valid document: with a plan of what putting it would do, or outcomeValid without a store.
 func (s *Server) planRoute(w http.ResponseWriter, r *http.Request, route *spec.Route, want precondition) error {
 	answer := putAnswer{Name: route.Name, Outcome: outcomeValid, DryRun: true}
 	store, err := s.routeStore()
@@ -265,7 +265,7 @@ func (s *Server) planRoute(w http.ResponseWriter, r *http.Request, route *spec.R
 	return writeJSON(w, http.StatusOK, answer)
 }
 
-// unreachableHealth says which match entries of a route get no health checks here. It is not nil.
+// unreachableHealth is Control.UnreachableHealth. Its result is never nil, so that JSON has a list.
 func (s *Server) unreachableHealth(route *spec.Route) []match.Unreachable {
 	if s.cfg.Control.UnreachableHealth == nil {
 		return []match.Unreachable{}

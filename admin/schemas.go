@@ -8,7 +8,7 @@ import (
 	"github.com/framegate/framegate/resolver/plain"
 )
 
-// schemaAnswer is what became of one schema in etcd.
+// schemaAnswer is the state of one schema in etcd.
 type schemaAnswer struct {
 	Name     string   `json:"name"`
 	Methods  []string `json:"methods"`            // of the version in force

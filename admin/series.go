@@ -13,30 +13,31 @@ import (
 	"github.com/framegate/framegate/handler"
 )
 
-// seriesKey is what the labels of a call's metrics are made of.
+// seriesKey has the labels that tell one series from another.
 type seriesKey struct{ route, backend, pattern string }
 
 // series counts the calls of one seriesKey. It is a handler.EndObserver.
 type series struct {
 	set    *seriesSet
 	key    seriesKey
-	active atomic.Int64                       // calls under way, and retired once the series is dropped
-	codes  [codeSlots]atomic.Pointer[counter] // by code; made when first met
+	active atomic.Int64                       // calls under way; negative once the series is retired
+	codes  [codeSlots]atomic.Pointer[counter] // by code; each made when it is first needed
 	*traffic
 }
 
-// retired is added to the active calls of a series that is dropped, so that no call can start on it.
+// retired is the value of active in a dropped series. It is so low that active stays negative whatever calls add, which tells
+// start to look the series up again.
 const retired = math.MinInt64 / 2
 
-// traffic is what all series of a route and backend share.
+// traffic has the metrics of a route and backend, which all their series share.
 type traffic struct {
-	series int               // that share it; guarded by the set's mu
+	series int               // number of series that share it; guarded by the set's mu
 	errors *labelledCounters // by reason
 	limits *labelledCounters // by limit
 
 	duration, firstByte             prometheus.Observer
-	structs                         atomic.Pointer[structTraffic] // made when a call in struct mode ends
-	retries                         atomic.Pointer[retryTraffic]  // made when a call ends that was tried again
+	structs                         atomic.Pointer[structTraffic] // made when the first call in struct mode ends
+	retries                         atomic.Pointer[retryTraffic]  // made when the first call ends that was tried again
 	requestMessages, requestBytes   prometheus.Counter
 	responseMessages, responseBytes prometheus.Counter
 }
@@ -44,10 +45,10 @@ type traffic struct {
 // counter is a prometheus.Counter that an atomic.Pointer can hold.
 type counter struct{ prometheus.Counter }
 
-// codeSlots is the number of gRPC's codes, and one for all others.
+// codeSlots is the number of gRPC's codes plus one for all others.
 const codeSlots = 18
 
-// codeSlot is the place of a code among codeSlots.
+// codeSlot returns the index of a code in an array of codeSlots.
 func codeSlot(c codes.Code) uint64 { return min(uint64(c), codeSlots-1) }
 
 // CallEnded implements handler.EndObserver.
@@ -81,7 +82,7 @@ func (s *series) code(r *handler.Record) *counter {
 	c := slot.Load()
 	if c == nil {
 		c = &counter{s.set.calls.WithLabelValues(s.key.route, s.key.backend, s.key.pattern, handler.CodeName(r.Code))}
-		slot.Store(c) // two calls may make it at once; they make the same
+		slot.Store(c) // two calls may both get here: they store the same counter
 	}
 	return c
 }
@@ -90,7 +91,7 @@ func (s *series) structTraffic() *structTraffic {
 	t := s.structs.Load()
 	if t == nil {
 		t = s.set.structs.of(s.key.route, s.key.backend)
-		s.structs.Store(t) // two calls may make it at once; they make the same
+		s.structs.Store(t) // two calls may both get here: they store the same counters
 	}
 	return t
 }
@@ -99,11 +100,11 @@ func (s *series) retryTraffic() *retryTraffic {
 	if t := s.retries.Load(); t != nil {
 		return t
 	}
-	s.retries.CompareAndSwap(nil, s.set.retries.of(s.key.route, s.key.backend)) // another call may be first
+	s.retries.CompareAndSwap(nil, s.set.retries.of(s.key.route, s.key.backend)) // another call may have stored one first
 	return s.retries.Load()
 }
 
-// shards spreads the series, so that a new one copies a small map only.
+// shards is the number of maps that the series are spread over, so that a new series copies a small map only.
 const shards = 64
 
 // seriesSet holds all series. A look-up takes no lock: the maps are never changed, but replaced by changed copies.
@@ -121,7 +122,7 @@ type seriesSet struct {
 	seed maphash.Seed
 	maps [shards]atomic.Pointer[map[seriesKey]*series]
 
-	mu       sync.Mutex // guards making and dropping series, and traffic
+	mu       sync.Mutex // guards traffics, and is held to replace a map
 	traffics map[[2]string]*traffic
 }
 
@@ -157,7 +158,7 @@ func (set *seriesSet) shard(k seriesKey) *atomic.Pointer[map[seriesKey]*series] 
 	return &set.maps[h%shards]
 }
 
-// start returns the series of a call that starts, with the call counted as active.
+// start returns the series of a call that starts, and counts the call as active. CallEnded takes it off again.
 func (set *seriesSet) start(r *handler.Record) *series {
 	for {
 		s := set.of(r)
@@ -165,12 +166,12 @@ func (set *seriesSet) start(r *handler.Record) *series {
 			return s
 		}
 		s.active.Add(-1)
-		set.mu.Lock()   // until the series is dropped, or kept after all
+		set.mu.Lock()   // wait until keep, which holds mu, has dropped the series
 		set.mu.Unlock() //lint:ignore SA2001 see above
 	}
 }
 
-// of returns the series of a call.
+// of returns the series of a call, which it makes if there is none.
 func (set *seriesSet) of(r *handler.Record) *series {
 	k := seriesKey{r.Route, r.Backend, r.Pattern}
 	shard := set.shard(k)
@@ -212,12 +213,13 @@ func (set *seriesSet) trafficLocked(route, backend string) *traffic {
 	return t
 }
 
-// keep drops the series of what is not in force and has no call under way. Calls without a route keep theirs.
+// keep drops every series that has no call under way and whose labels do not occur in routes, the routes in force. The series
+// of calls that got no route stay.
 func (set *seriesSet) keep(routes map[string]RouteNames) {
 	set.mu.Lock()
 	defer set.mu.Unlock()
 	for i := range set.maps {
-		var left map[seriesKey]*series // a changed copy, once there is a change
+		var left map[seriesKey]*series // a copy without the dropped series; nil until one is dropped
 		for k, s := range *set.maps[i].Load() {
 			names, inForce := routes[k.route]
 			if k.route == "" || inForce && names.has(k.backend, k.pattern) || !s.active.CompareAndSwap(0, retired) {
@@ -235,7 +237,7 @@ func (set *seriesSet) keep(routes map[string]RouteNames) {
 	}
 }
 
-// dropLocked drops what is measured of a retired series, and with the last one of its route and backend all that these
+// dropLocked deletes the metrics of a retired series and, if it is the last of its route and backend, the metrics that these
 // share.
 func (set *seriesSet) dropLocked(s *series) {
 	route, backend := s.key.route, s.key.backend

@@ -1,9 +1,9 @@
-// Package admin is the admin HTTP server: whether the process lives and should get calls, what is in force and why, and
-// the changes of routes and registered instances.
+// Package admin is the admin HTTP server. It answers probes and scrapes, shows the configuration in force (the one that new
+// calls go by) and why it is, and changes routes and registered instances.
 //
 // Enter at Listen and Start; then api.go (every path, and what is common to all), guard.go (who may ask), conns.go and work.go
 // (how many at once), routes.go, schemas.go, services.go, explain.go, tap.go, drain.go and status.go (the answers),
-// errors.go (what is said when something is wrong). openapi.json describes all of it for clients; a test holds the two equal.
+// errors.go (the errors). openapi.json describes the API for clients; a test compares it with the code.
 package admin
 
 import (
@@ -19,23 +19,23 @@ import (
 
 // Config says what the admin server shows and to whom.
 type Config struct {
-	Token          string       // that every path except /healthz and /readyz wants, and the reason in /readyz; empty for none; see SetToken
+	Token          string       // wanted by every path except /healthz and /readyz, and for the reason in /readyz; empty for none; see SetToken
 	MaxConnections int          // see conns; 0 means DefaultMaxConnections
-	Ready          func() error // why calls should not be sent here, or nil; a nil func is always ready
+	Ready          func() error // returns why calls should not be sent here, or nil; a nil func means always ready
 	Metrics        http.Handler // answers GET /metrics; nil for none
 	Pprof          bool         // serve /debug/pprof/
 	Control        Control
 	Log            *slog.Logger // nil for none
 }
 
-// What bounds a request. A write must have the time for the slowest answer, the list of all routes; profiles extend it
-// by their own duration.
+// The bounds of a request. writeTimeout is long enough for the slowest answer, the list of all routes; a profile extends it by
+// its duration.
 const (
 	readHeaderTimeout = 5 * time.Second
 	readBodyTimeout   = 10 * time.Second
 	writeTimeout      = 30 * time.Second
 	idleTimeout       = 30 * time.Second
-	refusedTimeout    = time.Second // for what is left of a request that is not let in
+	refusedTimeout    = time.Second // for the rest of a request that the guard has refused
 	maxHeaderBytes    = 64 << 10
 	maxBodyBytes      = 1 << 20
 	etcdTimeout       = 5 * time.Second
@@ -53,13 +53,13 @@ type Server struct {
 	cancel context.CancelFunc // ends the requests under way
 	done   chan struct{}      // closed when the server's goroutine has ended
 
-	mu     sync.Mutex // guards closed, and active.Add against Wait
+	mu     sync.Mutex // guards closed, and keeps active.Add from running beside Wait
 	closed bool
 	active sync.WaitGroup // requests under way
 }
 
-// Listen listens on host:port (see ValidateAddress) for a server with that token; requests wait until Start. The error
-// names the key of a value that cannot be used.
+// Listen listens on address, which with token must pass ValidateAddress. Connections wait in the kernel until Start. The error
+// names the configuration key of a wrong value.
 func Listen(address, token string) (net.Listener, error) {
 	if err := ValidateAddress(address, token); err != nil {
 		return nil, err
@@ -68,14 +68,14 @@ func Listen(address, token string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkReach(ln.Addr(), token); err != nil { // the name meant something else when it was validated
+	if err := checkReach(ln.Addr(), token); err != nil { // the name may resolve to another address now
 		_ = ln.Close()
 		return nil, err
 	}
 	return ln, nil
 }
 
-// Start serves on what Listen has returned for cfg.Token, which it takes over, until Close.
+// Start serves on ln, which Listen returned for cfg.Token, until Close. The server closes ln.
 func Start(ln net.Listener, cfg Config) *Server {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{cfg: cfg, log: cfg.Log, guard: newGuard(cfg.Token), work: newWork(), addr: ln.Addr(), cancel: cancel, done: make(chan struct{})}
@@ -101,8 +101,8 @@ func Start(ln net.Listener, cfg Config) *Server {
 	return s
 }
 
-// serve takes requests until Close. A server that ends by itself leaves the calls alone, so it is not worth more than an
-// error in the log.
+// serve takes requests until Close. If the HTTP server fails by itself, serve only logs the error, because gRPC calls go on
+// without it.
 func (s *Server) serve(ln net.Listener) {
 	if err := s.http.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
 		s.log.Error("the admin server has ended: restart to have it back", "address", ln.Addr().String(), "error", err)
@@ -112,13 +112,13 @@ func (s *Server) serve(ln net.Listener) {
 // Addr is where the server listens.
 func (s *Server) Addr() net.Addr { return s.addr }
 
-// SetToken changes Config.Token: requests from now on want the new one, which CheckToken takes. It may be called at any time.
+// SetToken replaces Config.Token for requests from now on. The new token must pass CheckToken. It may be called at any time.
 func (s *Server) SetToken(token string) { s.guard.setToken(token) }
 
-// CheckToken refuses no token at an address that others can reach.
+// CheckToken returns an error if token is empty and other machines can reach the server's address.
 func (s *Server) CheckToken(token string) error { return checkReach(s.addr, token) }
 
-// checkReach refuses an address that others can reach without a token.
+// checkReach returns an error if token is empty and other machines can reach addr.
 func checkReach(addr net.Addr, token string) error {
 	if isLoopback(addr) || token != "" {
 		return nil
@@ -126,7 +126,7 @@ func checkReach(addr net.Addr, token string) error {
 	return fmt.Errorf("admin.address: %s, want a loopback address or admin.token set", addr)
 }
 
-// Close stops the server at once: requests under way are ended, and waited for. It may be called more than once.
+// Close stops the server at once: it cancels the requests under way and waits for them. It may be called more than once.
 func (s *Server) Close() {
 	s.mu.Lock()
 	s.closed = true
@@ -137,7 +137,7 @@ func (s *Server) Close() {
 	s.active.Wait()
 }
 
-// begin counts a request and reports true, or false after Close. Each true wants one active.Done.
+// begin counts a request and returns true, or returns false after Close. After true the caller calls active.Done once.
 func (s *Server) begin() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -16,10 +16,10 @@ import (
 	"github.com/framegate/framegate/resolver/strict"
 )
 
-// defaultTTL is how long an instance stays registered after a heartbeat that does not say.
+// defaultTTL is how long an instance stays registered after a heartbeat without a ttl.
 const defaultTTL = 10 * time.Second
 
-// serviceAnswer is a service and its instances, as calls of this framegate find them.
+// serviceAnswer is a service and its instances, as this framegate knows them.
 type serviceAnswer struct {
 	Name      string           `json:"name"`
 	Instances []instanceAnswer `json:"instances"`
@@ -28,10 +28,10 @@ type serviceAnswer struct {
 type instanceAnswer struct {
 	spec.Instance
 	Refused   string     `json:"refused,omitempty"`    // why it gets no calls
-	KeptUntil *time.Time `json:"kept_until,omitempty"` // it is registered no more, and kept until then
+	KeptUntil *time.Time `json:"kept_until,omitempty"` // set if it is no longer registered but kept until then
 }
 
-// serviceOf puts the instances of a service with what is refused and kept of them.
+// serviceOf returns the answer about a service: its instances, marked if they are in refused (address to reason) or kept.
 func serviceOf(name string, instances []spec.Instance, refused map[string]string, kept []etcdsource.KeptInstance) serviceAnswer {
 	a := serviceAnswer{Name: name, Instances: make([]instanceAnswer, len(instances))}
 	for i, in := range instances {
@@ -85,7 +85,7 @@ func (s *Server) getService(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, serviceOf(name, instances, s.refused()[name], s.kept()))
 }
 
-// maxHeartbeatBytes has room for as many tags as an instance may have.
+// maxHeartbeatBytes bounds the body of a heartbeat. It has room for as many tags as an instance may have.
 const maxHeartbeatBytes = 64 << 10
 
 // heartbeatDocument is the body of a heartbeat.

@@ -8,7 +8,7 @@ import (
 	"github.com/framegate/framegate/resolver/plain"
 )
 
-// healthAnswer is what probes get: not an error's form, since "not ready" is an answer.
+// healthAnswer is the answer to a probe. "Not ready" has this form too and not that of an error.
 type healthAnswer struct {
 	Status string `json:"status"`
 	Reason string `json:"reason,omitempty"`
@@ -22,7 +22,7 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) error {
 	if s.cfg.Ready != nil {
 		if err := s.cfg.Ready(); err != nil {
 			answer := healthAnswer{Status: "not ready"}
-			if s.guard.trusts(r) { // it may name hosts and ports
+			if s.guard.trusts(r) { // the error may name hosts and ports
 				answer.Reason = plain.WithoutPasswords(err.Error())
 			}
 			return writeJSON(w, http.StatusServiceUnavailable, answer)

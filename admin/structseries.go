@@ -33,7 +33,7 @@ func (c *structCounters) of(route, backend string) *structTraffic {
 	return t
 }
 
-// drop drops what of made.
+// drop deletes the counters that of made for a route and backend.
 func (c *structCounters) drop(route, backend string) {
 	for a := range rule.NumActions {
 		c.hits.DeleteLabelValues(route, backend, a.String())
@@ -42,7 +42,7 @@ func (c *structCounters) drop(route, backend string) {
 	c.decodeTime.DeleteLabelValues(route, backend)
 }
 
-// structTraffic is what all series of a route and backend in struct mode share.
+// structTraffic has the struct-mode metrics of a route and backend, which all their series share.
 type structTraffic struct {
 	hits                     [rule.NumActions]prometheus.Counter
 	decodeErrors, decodeTime prometheus.Counter

@@ -15,32 +15,32 @@ import (
 )
 
 const (
-	// tapLineTimeout is how long a client may take to read a line before it is given up.
+	// tapLineTimeout bounds the write of one line: a client that does not read for so long loses its tap.
 	tapLineTimeout = 10 * time.Second
-	// tapHeartbeat is how often a line goes out at least, so that a client that has gone is noticed.
+	// tapHeartbeat is the time between two heartbeat lines, without which a client that has gone would not be noticed.
 	tapHeartbeat = 5 * time.Second
 )
 
-// missedLine says how many messages came too fast to be shown since the last such line; 0 in a heartbeat.
+// missedLine is the heartbeat line: how many messages since the last one came too fast to be shown, mostly 0.
 type missedLine struct {
 	Missed int64 `json:"missed"`
 }
 
-// watch shows messages, a line of JSON each, until the client goes or count are shown.
-func (s *Server) watch(w http.ResponseWriter, r *http.Request) error {
-	if s.cfg.Control.Watch == nil {
+// tap streams messages of live calls, a line of JSON each, until the client goes or count messages have been shown.
+func (s *Server) tap(w http.ResponseWriter, r *http.Request) error {
+	if s.cfg.Control.Tap == nil {
 		return notProvided("tap")
 	}
 	pattern, where, rate, count, err := tapQuery(r)
 	if err != nil {
 		return err
 	}
-	checked, err := take(r.Context(), s.work.answers, 1)
+	compiled, err := take(r.Context(), s.work.answers, 1) // to compile the condition where
 	if err != nil {
 		return err
 	}
-	watcher, err := s.cfg.Control.Watch(pattern, rate, where)
-	checked()
+	opened, err := s.cfg.Control.Tap(pattern, rate, where)
+	compiled()
 	switch {
 	case errors.Is(err, handler.ErrNotWatched):
 		return notProvided("tap")
@@ -49,7 +49,7 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request) error {
 	case err != nil:
 		return badParameter("%v", err)
 	}
-	defer watcher.Close()
+	defer opened.Close()
 	s.log.Info("admin: tap opened", "method", pattern.String(), "where", where, "from", r.RemoteAddr)
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	out := &lines{w: w, rc: http.NewResponseController(w)}
@@ -63,9 +63,9 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request) error {
 		case <-r.Context().Done():
 			return nil
 		case <-beat.C:
-			err = out.write(missedLine{watcher.Missed()})
-		case m := <-watcher.Messages():
-			line, ok := watcher.Show(r.Context(), m)
+			err = out.write(missedLine{opened.Missed()})
+		case m := <-opened.Messages():
+			line, ok := opened.Show(r.Context(), m)
 			if !ok {
 				continue
 			}
@@ -76,13 +76,13 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request) error {
 			return nil
 		}
 	}
-	if n := watcher.Missed(); n > 0 {
+	if n := opened.Missed(); n > 0 {
 		_ = out.write(missedLine{n})
 	}
 	return nil
 }
 
-// tapQuery reads what is to be shown.
+// tapQuery reads the query of a tap; an absent count is math.MaxInt.
 func tapQuery(r *http.Request) (pattern spec.Pattern, where string, rate, count int, err error) {
 	values := map[string]string{}
 	for _, name := range []string{"method", "where", "rate", "count"} {
@@ -99,19 +99,19 @@ func tapQuery(r *http.Request) (pattern spec.Pattern, where string, rate, count 
 	return pattern, values["where"], rate, count, err
 }
 
-// queryCount reads a number from 1 to most.
-func queryCount(name, value string, otherwise, most int) (int, error) {
+// queryCount parses the value of a parameter, a number from 1 to limit. An empty value is ifAbsent.
+func queryCount(name, value string, ifAbsent, limit int) (int, error) {
 	if value == "" {
-		return otherwise, nil
+		return ifAbsent, nil
 	}
 	n, err := strconv.Atoi(value)
-	if err != nil || n < 1 || n > most {
-		return 0, badParameter("%s: %q, want a whole number from 1 to %d", name, value, most)
+	if err != nil || n < 1 || n > limit {
+		return 0, badParameter("%s: %q, want a whole number from 1 to %d", name, value, limit)
 	}
 	return n, nil
 }
 
-// lines writes lines of JSON as they come.
+// lines writes values as lines of JSON and flushes each line.
 type lines struct {
 	w  http.ResponseWriter
 	rc *http.ResponseController

@@ -11,17 +11,18 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// What requests may take of this process together; one more waits for its turn for up to workWait. A document of 1 MiB
-// may need some 200 MiB while it is parsed, and a list of many routes is several times its answer while it is made.
+// Bounds on what all requests together take of this process. A request over a bound waits up to workWait for its turn. A
+// document of 1 MiB may need some 200 MiB while it is parsed, and a list of many routes needs several times the bytes of its
+// answer while it is made.
 const (
 	maxReading = 32 << 20 // bytes of bodies that are read
 	maxParsing = 1 << 20  // bytes of documents that are parsed: one of the largest
-	maxAnswers = 4        // answers that grow with what is in force, and conditions of taps, while they are made
-	maxSending = 64 << 20 // bytes of such answers that clients have not taken yet
+	maxAnswers = 4        // large answers that are being made, and conditions of taps that are being compiled
+	maxSending = 64 << 20 // bytes of large answers that clients have not taken yet
 	workWait   = 10 * time.Second
 )
 
-// work bounds what requests take.
+// work has a semaphore for each of the bounds.
 type work struct {
 	reading, parsing, answers, sending *semaphore.Weighted
 }
@@ -33,7 +34,7 @@ func newWork() *work {
 	}
 }
 
-// take waits until n of a budget are free, and returns what gives them back, once.
+// take waits until n units of a semaphore are free and takes them. The caller calls giveBack once.
 func take(ctx context.Context, of *semaphore.Weighted, n int64) (giveBack func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, workWait)
 	defer cancel()
@@ -43,8 +44,8 @@ func take(ctx context.Context, of *semaphore.Weighted, n int64) (giveBack func()
 	return func() { of.Release(n) }, nil
 }
 
-// large returns a handle for an answer that grows with what is in force: few are made at once, and what waits for slow
-// clients has a bound.
+// large wraps a handle whose answer grows with the routes, services or endpoints: at most maxAnswers of them are made at once,
+// and at most maxSending bytes wait for slow clients.
 func (s *Server) large(h handle) handle {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		giveBack, err := take(r.Context(), s.work.answers, 1)
@@ -69,7 +70,7 @@ func (s *Server) large(h handle) handle {
 	}
 }
 
-// buffer keeps an answer until it is whole.
+// buffer is a ResponseWriter that keeps the answer until it is complete.
 type buffer struct {
 	http.ResponseWriter // for its headers
 	status              int

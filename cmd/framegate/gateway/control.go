@@ -60,7 +60,7 @@ func (g *Gateway) control() admin.Control {
 
 		UnreachableHealth: g.resolver.UnreachableHealth,
 
-		Watch: g.proxy.Watch,
+		Tap: g.proxy.Watch,
 	}
 	if g.sources.etcd == nil {
 		return c
