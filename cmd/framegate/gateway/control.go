@@ -32,7 +32,7 @@ func (g *Gateway) listenAdmin() (net.Listener, error) {
 	return ln, nil
 }
 
-// startAdmin starts the admin server.
+// startAdmin starts the admin server on ln, which listenAdmin returned.
 func (g *Gateway) startAdmin(ln net.Listener) *admin.Server {
 	return admin.Start(ln, admin.Config{
 		Token: g.conf().Admin.Token, Pprof: g.conf().Admin.Pprof, MaxConnections: min(cmp.Or(g.conf().Admin.MaxConnections, admin.DefaultMaxConnections), sideConnections()),
@@ -40,11 +40,11 @@ func (g *Gateway) startAdmin(ln net.Listener) *admin.Server {
 	})
 }
 
-// sideConnections is how many connections each of the servers beside the listeners may have, whatever its configuration
-// says: a sixteenth of the limit of open files, so that they cannot take those that calls need.
+// sideConnections returns how many connections the admin server and the embedded etcd may have each, whatever the
+// configuration says: a sixteenth of the limit of open files, so that enough descriptors are left for calls.
 func sideConnections() int { return max(transserver.OpenFileLimit()/16, 8) }
 
-// control is what the admin server shows and changes of this gateway.
+// control returns the functions by which the admin server shows and changes this gateway.
 func (g *Gateway) control() admin.Control {
 	c := admin.Control{
 		Routes:    g.sources.routes,
@@ -78,7 +78,7 @@ func (g *Gateway) control() admin.Control {
 		return etcdstore.NewRoutes(cli, g.conf().Etcd.Prefix, structmode.CompileRoute), nil
 	}
 	var once sync.Once
-	var services *etcdstore.Services // one: it remembers the shortest lease that etcd gives
+	var services *etcdstore.Services // one for all requests, because it remembers the shortest lease that etcd gives
 	c.ServiceStore = func() (admin.ServiceStore, error) {
 		cli, err := g.sources.etcd.Client()
 		if err != nil {
@@ -102,7 +102,8 @@ func (g *Gateway) endpoints() []admin.EndpointStatus {
 	return all
 }
 
-// groups says how the endpoints of the routes in force do.
+// groups returns the state of the groups and endpoints of the routes in force. Until when an instance is kept is the etcd
+// source's knowledge, so it is added here.
 func (g *Gateway) groups() ([]cluster.State, []cluster.EndpointState) {
 	endpoints := g.resolver.Endpoints()
 	if g.sources == nil || g.sources.etcd == nil {
@@ -128,5 +129,5 @@ func (g *Gateway) explain(req spec.Request) (resolver.Explanation, cluster.Targe
 	return x, target, ok && x.Own == ""
 }
 
-// configJSON returns the configuration with the keys and the durations of the file.
+// configJSON returns the configuration without secrets, with the keys of the file and its form of durations.
 func (g *Gateway) configJSON() ([]byte, error) { return strict.JSON(g.conf().Redacted()) }

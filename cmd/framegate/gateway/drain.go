@@ -7,15 +7,15 @@ import (
 	"github.com/framegate/framegate/admin"
 )
 
-// drainSwitch says whether a gateway drains. It is turned on once.
+// drainSwitch tells whether the gateway drains. It is turned on once and never off.
 type drainSwitch struct {
-	on chan struct{} // closed when it drains
+	on chan struct{} // closed by turnOn
 
 	mu    sync.Mutex // guards since, and the closing of on
-	since time.Time  // zero before
+	since time.Time  // when it was turned on; zero before
 }
 
-// turnOn reports whether it was off.
+// turnOn turns the switch on, and reports whether it was off before.
 func (d *drainSwitch) turnOn() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -27,8 +27,8 @@ func (d *drainSwitch) turnOn() bool {
 	return true
 }
 
-// Drain makes the gateway say that it is not ready, and closes Draining: whoever runs it is to call Shutdown then. It
-// returns at once and may be called more than once.
+// Drain makes the gateway not ready and closes the channel Draining, on which the caller of Start calls Shutdown. It returns
+// at once and may be called more than once.
 func (g *Gateway) Drain() {
 	if g.draining.turnOn() {
 		g.health.stop()
@@ -36,7 +36,7 @@ func (g *Gateway) Drain() {
 	}
 }
 
-// Draining is closed when somebody has asked the gateway to drain, through the admin server or by Drain.
+// Draining returns a channel that is closed when the gateway is asked to drain, through the admin server or by Drain.
 func (g *Gateway) Draining() <-chan struct{} { return g.draining.on }
 
 func (g *Gateway) isDraining() bool {
@@ -48,7 +48,7 @@ func (g *Gateway) isDraining() bool {
 	}
 }
 
-// drainStatus drains for the admin server.
+// drainStatus is the admin server's Control.Drain: it starts the drain and returns its progress.
 func (g *Gateway) drainStatus() admin.DrainStatus {
 	g.Drain()
 	st := admin.DrainStatus{Delay: g.conf().Drain.Delay, Timeout: g.conf().Drain.Timeout}
@@ -62,7 +62,7 @@ func (g *Gateway) drainStatus() admin.DrainStatus {
 	return st
 }
 
-// listeners counts what each listener has taken.
+// listeners returns the connections and calls of each listener, accepted and refused.
 func (g *Gateway) listeners() []admin.ListenerStats {
 	all := make([]admin.ListenerStats, len(g.servers))
 	for i, s := range g.servers {

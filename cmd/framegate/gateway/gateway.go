@@ -1,9 +1,8 @@
-// Package gateway puts a framegate together from its configuration and runs it: it is what "framegate serve" starts,
-// and what tests start in their own process.
+// Package gateway puts a framegate together from its configuration and runs it, for "framegate serve" and for tests that
+// start one in their process.
 //
-// Enter at Start; then server.go (a listener), sources.go (where routes come from), observers.go (who hears of
-// calls), control.go (what the admin server shows), reload.go (a configuration that changes), drain.go and shutdown.go
-// (the end).
+// Enter at Start; then server.go (a listener), sources.go (where routes come from), observers.go (metrics, access log and
+// tracing), control.go (the admin server), reload.go (a configuration that changes), drain.go and shutdown.go (the end).
 package gateway
 
 import (
@@ -35,7 +34,7 @@ import (
 
 // Gateway is a running framegate.
 type Gateway struct {
-	cfg       atomic.Pointer[conf.Config] // see conf
+	cfg       atomic.Pointer[conf.Config] // read through conf
 	log       *slog.Logger
 	resolver  *resolver.Resolver
 	pool      *pool.Pool
@@ -53,14 +52,14 @@ type Gateway struct {
 
 	descriptors *transserver.Descriptors // of the listeners
 
-	failed    chan error // the first listener that ended by itself; capacity 1
+	failed    chan error // the error of the first listener that ended by itself; capacity 1
 	reloading sync.Mutex // held by Reload
 	draining  drainSwitch
 	shutdown  sync.Once
 	wg        sync.WaitGroup
 }
 
-// Option is what a binary of one's own adds to a gateway.
+// Option changes a gateway before it starts. Options are for binaries that embed framegate.
 type Option func(*Gateway)
 
 // WithFilters adds typed filters for methods on routes in struct mode; see handler.Filter.
@@ -68,11 +67,11 @@ func WithFilters(filters ...structmode.MethodFilter) Option {
 	return func(g *Gateway) { g.filters = append(g.filters, filters...) }
 }
 
-// WithResolver has the names of endpoints looked up by r instead of net.DefaultResolver.
+// WithResolver makes the gateway look up the names of endpoints with r instead of net.DefaultResolver.
 func WithResolver(r *net.Resolver) Option { return func(g *Gateway) { g.lookup = r } }
 
-// Start validates cfg, starts everything and returns when every listener takes calls. With a routes file, its routes
-// are in force by then; those in etcd are once etcd has answered. The caller ends it with Shutdown.
+// Start validates cfg, starts everything and returns when every listener takes calls. The routes of a routes file are in force
+// by then; the routes in etcd come into force once etcd has answered. The caller ends the gateway with Shutdown.
 func Start(ctx context.Context, cfg *conf.Config, log *slog.Logger, opts ...Option) (*Gateway, error) {
 	if err := errors.Join(downstream.CheckLayout(), pool.CheckLayout()); err != nil {
 		return nil, fmt.Errorf("this build does not fit its Kitex: %w", err)
@@ -99,14 +98,14 @@ func Start(ctx context.Context, cfg *conf.Config, log *slog.Logger, opts ...Opti
 	return g, nil
 }
 
-// conf returns the configuration in force. Nobody may change it; see Reload.
+// conf returns the configuration in force. The caller must not change it; Reload replaces it.
 func (g *Gateway) conf() *conf.Config { return g.cfg.Load() }
 
-// sourcesLimit bounds how long a framegate that may share its address waits for its routes.
+// sourcesLimit bounds how long awaitSources waits.
 const sourcesLimit = 30 * time.Second
 
-// awaitSources returns when the routes are in force, if a listener shares its address: calls come to it as soon as it
-// listens, and the framegate beside it knows its routes.
+// awaitSources waits until the routes are in force, if a listener shares its address with another process (reuse_port). Calls
+// would come to such a listener as soon as it listens, although the other process, which has its routes, could answer them.
 func (g *Gateway) awaitSources(ctx context.Context) error {
 	if !slices.ContainsFunc(g.conf().Listeners, func(l conf.Listener) bool { return l.ReusePort }) {
 		return nil
@@ -171,7 +170,7 @@ func (g *Gateway) start(ctx context.Context) (err error) {
 			return err
 		}
 		g.servers = append(g.servers, s)
-		g.wg.Go(func() { g.watch(s) })
+		g.wg.Go(func() { g.awaitEnd(s) })
 		g.log.Info("listening", "listener", s.name, "address", s.addr.String())
 	}
 	if adminListener != nil {
@@ -184,16 +183,17 @@ func (g *Gateway) start(ctx context.Context) (err error) {
 	return nil
 }
 
-// maxCalls returns the bounds of calls by listener.
+// maxCalls returns max_calls by the name of the listener.
 func maxCalls(c *conf.Config) map[string]int {
-	most := make(map[string]int, len(c.Listeners))
+	limits := make(map[string]int, len(c.Listeners))
 	for _, l := range c.Listeners {
-		most[l.Name] = l.MaxCalls
+		limits[l.Name] = l.MaxCalls
 	}
-	return most
+	return limits
 }
 
-func (g *Gateway) watch(s *kitexServer) {
+// awaitEnd waits until the server of a listener has ended and reports it to failed, which keeps the first.
+func (g *Gateway) awaitEnd(s *kitexServer) {
 	<-s.done
 	err := s.err
 	if err == nil {
@@ -226,7 +226,7 @@ func (g *Gateway) Addr(listener string) string {
 // EtcdEndpoints returns where the etcd that this gateway uses can be reached; none if it uses none.
 func (g *Gateway) EtcdEndpoints() []string { return g.sources.etcdEndpoints }
 
-// SourceStatus says how what is in force relates to what etcd has, or the routes file where there is no etcd.
+// SourceStatus returns how far the routes and instances in force are those of etcd, or of the routes file without etcd.
 func (g *Gateway) SourceStatus() resolver.SourceStatus { return g.sources.status() }
 
 // Documents counts the routes and the registered instances that are in force.
@@ -235,7 +235,7 @@ func (g *Gateway) Documents() int { return g.resolver.Documents() }
 // PoolStats counts the connections and streams to endpoints.
 func (g *Gateway) PoolStats() pool.Stats { return g.pool.Stats() }
 
-// Ready reports why calls should not be sent here now, or nil.
+// Ready returns why calls should not be sent here now, or nil if they should.
 func (g *Gateway) Ready() error {
 	if g.isDraining() {
 		return errors.New("draining")
@@ -243,14 +243,14 @@ func (g *Gateway) Ready() error {
 	return g.sources.notReady()
 }
 
-// Resolve returns where a call would go now, with an Address that it may get; that is empty if there is no endpoint that
-// may be used.
+// Resolve returns where a call would go now, and false if no route matches. The target's Address is one of those that the call
+// may get, or empty if no endpoint may be used.
 func (g *Gateway) Resolve(req spec.Request) (cluster.Target, bool) {
 	return g.resolver.Preview(req)
 }
 
-// Loads returns what is under way of the calls of each route.
+// Loads returns the calls and retries under way, by route.
 func (g *Gateway) Loads() []cluster.RouteLoad { return g.resolver.Loads() }
 
-// Failed gives the error of a listener that ended by itself.
+// Failed returns a channel that gets the error of the first listener that ends by itself.
 func (g *Gateway) Failed() <-chan error { return g.failed }

@@ -20,26 +20,26 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// health is what framegate's own grpc.health.v1.Health says of the whole server, which the empty service name stands for.
-// It is one for all listeners.
+// health is the health of the whole server: the status that framegate's builtin grpc.health.v1.Health gives to the empty
+// service name. All listeners share it.
 //
 //	not serving ──begin──> serving ──stop──> not serving, for good
 //	     └───────────────stop─────────────────────^
 type health struct {
-	serving chan struct{} // closed by begin
-	closing chan struct{} // closed by stop: watches must end
-	watches limit.Concurrency
-	refused atomic.Int64 // watches
+	serving chan struct{}     // closed by begin
+	closing chan struct{}     // closed by stop: Watch streams must end
+	watches limit.Concurrency // Watch streams under way
+	refused atomic.Int64      // Watch streams refused since the start
 }
 
 func newHealth() *health {
 	return &health{serving: make(chan struct{}), closing: make(chan struct{})}
 }
 
-// watching returns how many watches are under way, and how many were refused since the start.
+// watching returns how many Watch streams are under way, and how many were refused since the start.
 func (h *health) watching() (now int, refused int64) { return h.watches.Active(), h.refused.Load() }
 
-// beginHealth turns to SERVING once the first routes are in force.
+// beginHealth turns the health to SERVING (begin) once the first routes are in force.
 func (g *Gateway) beginHealth() {
 	ready := g.sources.ready()
 	select {
@@ -57,10 +57,10 @@ func (g *Gateway) beginHealth() {
 	})
 }
 
-// stop turns to NOT_SERVING for good, and ends the watches after they have told it. It is called once.
+// stop turns the health to NOT_SERVING for good. Watch streams end after they have sent that. It is called once.
 func (h *health) stop() { close(h.closing) }
 
-// state returns the status, and what is closed when that changes; nil if it stays.
+// state returns the status, and a channel that is closed when it changes, nil if it never does.
 func (h *health) state() (v1.HealthCheckResponse_ServingStatus, <-chan struct{}) {
 	select {
 	case <-h.closing:
@@ -75,8 +75,8 @@ func (h *health) state() (v1.HealthCheckResponse_ServingStatus, <-chan struct{})
 	}
 }
 
-// listenerHealth is the service on one listener, which answers for the services that routes have there too: a service is
-// SERVING while each route that takes its calls has an endpoint that may be used.
+// listenerHealth is the builtin health service of one listener. It answers also for services to which routes of the listener
+// lead: a service is SERVING while each route that takes its calls has an endpoint that may be used.
 type listenerHealth struct {
 	*health
 	listener string
@@ -85,11 +85,11 @@ type listenerHealth struct {
 
 func (g *Gateway) healthOf(listener string) v1.Health { return &listenerHealth{g.health, listener, g} }
 
-// healthPoll is the time between two looks at what becomes of a service that a client watches.
+// healthPoll is how often a Watch stream of a service computes the service's status.
 const healthPoll = 200 * time.Millisecond
 
-// serviceStatus returns the status of a service for a client that asks with ctx, and SERVICE_UNKNOWN if no route takes calls of
-// it. before is what serviceStatus returned earlier, or the zero value.
+// serviceStatus returns the status of a service, SERVICE_UNKNOWN if no route takes its calls. Routes are matched with the
+// metadata of ctx. before is the previous result for the same stream, or the zero value.
 func (h *listenerHealth) serviceStatus(ctx context.Context, service string, before resolver.ServiceHealth) (v1.HealthCheckResponse_ServingStatus, resolver.ServiceHealth) {
 	md, _ := metadata.FromIncomingContext(ctx)
 	req := spec.Request{Listener: h.listener, Header: md}
@@ -103,7 +103,8 @@ func (h *listenerHealth) serviceStatus(ctx context.Context, service string, befo
 	case now.Serving() && h.gateway.Ready() == nil:
 		return v1.HealthCheckResponse_SERVING, now
 	}
-	// Who hears this may send no calls, and it takes a connection for it to change.
+	// A client that hears NOT_SERVING may send no calls, and without calls nobody would connect to an endpoint again that could
+	// not be connected to. So try those endpoints now.
 	now.Unreachable(func(p *policy.Policy, address string) { h.gateway.upstream.groupOf(p).Try(address) })
 	return v1.HealthCheckResponse_NOT_SERVING, now
 }
@@ -151,7 +152,7 @@ func (h *listenerHealth) Watch(req *v1.HealthCheckRequest, stream v1.Health_Watc
 	}
 }
 
-// watchService tells each change of a service's status, until the client goes or the server drains.
+// watchService sends each change of a service's status until the client goes, or the server drains: then a last one.
 func (h *listenerHealth) watchService(service string, stream v1.Health_WatchServer) error {
 	ctx := stream.Context()
 	look := time.NewTicker(healthPoll)
@@ -179,8 +180,8 @@ func (h *listenerHealth) watchService(service string, stream v1.Health_WatchServ
 	}
 }
 
-// plainAnswers keeps our own services from compressing: the names that Kitex knows include encodings that are only
-// forwarded.
+// plainAnswers keeps the builtin services from compressing their answers, because the encodings registered with Kitex include
+// some that framegate can only forward.
 func plainAnswers(next endpoint.Endpoint) endpoint.Endpoint {
 	return func(ctx context.Context, req, resp any) error {
 		remote.SetSendCompressor(rpcinfo.GetRPCInfo(ctx), "")

@@ -10,10 +10,10 @@ import (
 	"github.com/cloudwego/kitex/pkg/klog"
 )
 
-// RouteKitexLog sends what Kitex itself logs to log. At debug level that is everything; otherwise it is errors only, at
-// most one a second, with a count of those left out: a hostile peer can make Kitex log once a frame. That a connection to
-// an endpoint has ended is no error here: Kitex says so also when the pool has closed it, and the pool knows why it ended.
-// The setting is the process's: a binary calls this once, before Start.
+// RouteKitexLog sends the log of Kitex itself to log: everything if debug is set, otherwise only errors, at most one a second
+// with a count of those left out, because a hostile peer can make Kitex log once a frame. The end of a connection to an
+// endpoint does not count as an error: Kitex logs it also when the pool has closed the connection, and the pool logs why.
+// The setting is global to the process: a binary calls this once, before Start.
 func RouteKitexLog(log *slog.Logger, debug bool) {
 	if debug {
 		klog.SetLevel(klog.LevelDebug)
@@ -23,7 +23,7 @@ func RouteKitexLog(log *slog.Logger, debug bool) {
 	klog.SetOutput(&kitexLog{log: log})
 }
 
-// endpointConnEnded is in the line in which Kitex says that a connection to an endpoint has ended.
+// endpointConnEnded is part of the line that Kitex logs when a connection to an endpoint has ended.
 var endpointConnEnded = []byte("grpc client loopyWriter.run returning")
 
 type kitexLog struct {
@@ -34,7 +34,7 @@ type kitexLog struct {
 	leftOut int
 }
 
-// Write takes one line of Kitex's log.
+// Write implements io.Writer. Kitex writes one line of its log a call.
 func (k *kitexLog) Write(line []byte) (int, error) {
 	if k.log.Enabled(context.Background(), slog.LevelDebug) {
 		k.log.Debug("kitex", "message", string(bytes.TrimSpace(line)))

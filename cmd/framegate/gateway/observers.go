@@ -14,15 +14,15 @@ import (
 	"github.com/framegate/framegate/handler/tracing"
 )
 
-// observers hear of every call: metrics, the access log, tracing.
+// observers are the handler.Observers of every call: metrics, the access log, tracing.
 type observers struct {
 	metrics   *admin.Metrics // nil when off
-	accessLog *accesslog.Log // hears of calls only while it is on
+	accessLog *accesslog.Log // never nil after the start; observes calls only while access_log.path is set
 	logOutput *accesslog.Output
 	tracer    *tracing.Tracer // nil when off
 }
 
-// startObservers starts those that the configuration wants.
+// startObservers makes the observers that the configuration turns on.
 func (g *Gateway) startObservers(ctx context.Context) error {
 	o := &g.observers
 	target, err := openAccessLog(g.conf().AccessLog)
@@ -44,7 +44,7 @@ func (g *Gateway) startObservers(ctx context.Context) error {
 	return nil
 }
 
-// openAccessLog opens where the access log goes, which is nil for nowhere.
+// openAccessLog opens the target of the access log; nil if it is off.
 func openAccessLog(c conf.AccessLog) (*accesslog.Target, error) {
 	if c.Path == conf.None {
 		return nil, nil
@@ -56,7 +56,7 @@ func openAccessLog(c conf.AccessLog) (*accesslog.Target, error) {
 	return target, nil
 }
 
-// all returns those that are on.
+// all returns the observers that are on in c.
 func (o *observers) all(c *conf.Config) (on []handler.Observer) {
 	if o.metrics != nil {
 		on = append(on, o.metrics)
@@ -70,7 +70,7 @@ func (o *observers) all(c *conf.Config) (on []handler.Observer) {
 	return on
 }
 
-// metricsConfig says where the metrics come from that are not counted call by call.
+// metricsConfig returns the sources of the metrics that are not counted call by call.
 func (g *Gateway) metricsConfig() admin.MetricsConfig {
 	return admin.MetricsConfig{
 		Routes:           g.routeNames,
@@ -126,10 +126,10 @@ func (g *Gateway) configStats() admin.ConfigStats {
 	return c
 }
 
-// observersGrace is how long spans may take to be sent at the end.
+// observersGrace bounds how long the tracer may take to send its last spans.
 const observersGrace = 3 * time.Second
 
-// stop writes what is waiting to be written. The calls have ended.
+// stop writes the lines and spans that still wait, and closes the access log and the tracer. The calls must have ended.
 func (o *observers) stop(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, observersGrace)
 	defer cancel()

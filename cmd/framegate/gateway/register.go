@@ -18,16 +18,16 @@ import (
 // registration keeps this framegate registered in etcd as a Kitex service, in the layout of registry-etcd.
 type registration struct {
 	cancel context.CancelFunc
-	done   chan struct{} // closed when it is registered no more
+	done   chan struct{} // closed when it is deregistered
 }
 
 const (
-	registerRetry = time.Second // between tries to become a client of an etcd with users, which must answer for that
+	registerRetry = time.Second // between tries to make a client: with a user and password that needs an answer of etcd
 	registerTTL   = 10 * time.Second
 )
 
-// startRegistration registers, in the background, the address of the configuration or else the listener's, once ready is
-// closed: no client is to come before there are routes.
+// startRegistration registers the address of the configuration, or else the listener's, in the background. It waits until ready
+// is closed, so that no client comes before there are routes.
 func startRegistration(cfg conf.Register, listener net.Addr, etcd etcdclient.Config, prefix string, ready <-chan struct{}, log *slog.Logger) *registration {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &registration{cancel: cancel, done: make(chan struct{})}
@@ -44,7 +44,7 @@ func startRegistration(cfg conf.Register, listener net.Addr, etcd etcdclient.Con
 	return r
 }
 
-// keepRegistered returns when ctx has ended and the instance is registered no more.
+// keepRegistered keeps the instance registered until ctx ends, deregisters it and returns.
 func keepRegistered(ctx context.Context, service string, in spec.Instance, etcd etcdclient.Config, prefix string, log *slog.Logger) {
 	for logged := false; ctx.Err() == nil; {
 		cli, err := etcdclient.New(etcd)
@@ -64,8 +64,9 @@ func keepRegistered(ctx context.Context, service string, in spec.Instance, etcd 
 	}
 }
 
-// reachableAddress returns the address under which clients on other machines reach a listener: that of the machine, if the
-// listener is at all of them. As with registry-etcd, KITEX_IP_TO_REGISTRY and KITEX_PORT_TO_REGISTRY go before it.
+// reachableAddress returns the address at which clients on other machines reach a listener: its own, or an address of the
+// machine if it listens on all of them. As with registry-etcd, KITEX_IP_TO_REGISTRY and KITEX_PORT_TO_REGISTRY override its
+// host and its port.
 func reachableAddress(listener string) string {
 	host, port, err := net.SplitHostPort(listener)
 	if err != nil {
@@ -80,7 +81,7 @@ func reachableAddress(listener string) string {
 
 // machineAddress returns an IPv4 address of the machine that is not loopback, or "".
 func machineAddress() string {
-	all, _ := net.InterfaceAddrs() // none without them
+	all, _ := net.InterfaceAddrs() // after an error there are none
 	for _, a := range all {
 		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() && !p.Addr().IsLoopback() && !p.Addr().IsLinkLocalUnicast() {
 			return p.Addr().String()
@@ -89,7 +90,7 @@ func machineAddress() string {
 	return ""
 }
 
-// stop deregisters, which takes at most 3 s. It may be called more than once.
+// stop deregisters the instance and waits for that, at most 3 s. It may be called more than once.
 func (r *registration) stop() {
 	r.cancel()
 	<-r.done

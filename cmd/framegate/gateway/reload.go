@@ -11,12 +11,11 @@ import (
 	"github.com/framegate/framegate/resolver/cluster"
 )
 
-// errReloadDraining says that it is too late for another configuration.
+// errReloadDraining means that the gateway drains, and takes no other configuration any more.
 var errReloadDraining = errors.New("this framegate drains: its configuration stays as it is")
 
-// Reload puts in force what of next differs from the configuration in force and may change while a framegate runs, all of
-// it or, with an error, nothing. What differs and may not change is named in a warning. log.level and log.format are the
-// caller's to change.
+// Reload puts the values of next in force, for the keys that may change while a framegate runs: all of them or, with an error,
+// none. A warning in the log names every other key whose value differs. The caller applies log.level and log.format.
 func (g *Gateway) Reload(ctx context.Context, next *conf.Config) error {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
@@ -48,7 +47,7 @@ func (g *Gateway) Reload(ctx context.Context, next *conf.Config) error {
 	return nil
 }
 
-// prepare does all of a change to cfg that may fail, and returns what does the rest.
+// prepare does the steps of a change to cfg that may fail, such as opening files. commit does the rest, which cannot fail.
 func (g *Gateway) prepare(ctx context.Context, cfg *conf.Config) (commit func(), err error) {
 	before := g.conf()
 	if g.admin != nil {
@@ -120,7 +119,7 @@ func (g *Gateway) prepareAccessLog(before, next conf.AccessLog) (commit func(), 
 	}, nil
 }
 
-// ReopenLogs opens the file of the access log again, after it was renamed. If that fails, lines go where they went.
+// ReopenLogs opens the file of the access log again, after it was renamed. If that fails, lines still go to the old file.
 func (g *Gateway) ReopenLogs() error {
 	if err := g.observers.logOutput.Reopen(); err != nil {
 		return fmt.Errorf("access_log.path: %w", err)

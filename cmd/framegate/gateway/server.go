@@ -28,40 +28,40 @@ type kitexServer struct {
 	err   error         // of Run; set before done is closed
 }
 
-// stopGrace is how long Kitex waits for handlers beyond the drain timeout, at which the proxy has ended their calls.
+// stopGrace is how long Kitex waits for handlers after the drain timeout, when the proxy has ended their calls.
 const stopGrace = 5 * time.Second
 
-// ownPackage is the package of framegate's own services.
-const ownPackage = "grpc.health.v1"
+// builtinPackage is the protobuf package of framegate's builtin services.
+const builtinPackage = "grpc.health.v1"
 
 // startLimit bounds how long a listener may take until it accepts connections.
 const startLimit = 10 * time.Second
 
-// startServer listens, and returns when the server accepts connections. It serves until stop.
+// startServer starts the server of a listener and returns when it accepts connections. The server runs until stop.
 func (g *Gateway) startServer(ctx context.Context, l conf.Listener) (*kitexServer, error) {
 	ln, err := transserver.Listen(ctx, l.Address, reuseOf(l))
 	if err != nil {
 		return nil, listenError("listener "+l.Name, l.Address, err)
 	}
 	g.resolver.Own("listener "+l.Name, ln.Addr()) // before it takes calls
-	own := ownPackage
+	builtin := builtinPackage
 	if l.Health == conf.HealthRouted {
-		own = ""
+		builtin = ""
 	}
 	s := &kitexServer{name: l.Name, addr: ln.Addr(), exit: make(chan error, 1), done: make(chan struct{})}
 	s.conns = transserver.New(transserver.Config{
 		MaxConnections: l.MaxConnections, WriteTimeout: l.Keepalive.Time + l.Keepalive.Timeout, ReusePort: l.ReusePort,
-		Gate: g.proxy.Gate(l.Name, own), Refuse: g.proxy.Refuse(l.Name), ExitWait: g.exitWait, Log: g.log.With("listener", l.Name),
+		Gate: g.proxy.Gate(l.Name, builtin), Refuse: g.proxy.Refuse(l.Name), ExitWait: g.exitWait, Log: g.log.With("listener", l.Name),
 		Descriptors: g.descriptors,
 	})
-	if most := g.descriptors.MaxConnections(); l.MaxConnections > most {
-		g.log.Warn("the limit of open files leaves room for fewer connections than max_connections", "listener", l.Name, "max_connections", l.MaxConnections, "room", most)
+	if room := g.descriptors.MaxConnections(); l.MaxConnections > room {
+		g.log.Warn("the limit of open files leaves room for fewer connections than max_connections", "listener", l.Name, "max_connections", l.MaxConnections, "room", room)
 	}
 	s.svr = healthsvc.NewServer(g.healthOf(l.Name), append(s.conns.Options(),
 		server.WithListener(ln),
 		server.WithServerBasicInfo(&rpcinfo.EndpointBasicInfo{ServiceName: "framegate"}),
 		server.WithGRPCUnknownServiceHandler(g.proxy.Handler(l.Name)),
-		server.WithStreamOptions(server.WithStreamMiddleware(g.proxy.OwnService(l.Name, own))),
+		server.WithStreamOptions(server.WithStreamMiddleware(g.proxy.OwnService(l.Name, builtin))),
 		server.WithMiddleware(plainAnswers),
 		server.WithGRPCMaxConcurrentStreams(l.MaxConcurrentStreams),
 		server.WithGRPCMaxHeaderListSize(l.MaxHeaderBytes),
@@ -101,7 +101,7 @@ func reuseOf(l conf.Listener) transserver.Reuse {
 	return transserver.OwnPort
 }
 
-// listenError says what to do about an address that cannot be listened on.
+// listenError wraps the error of listening on an address with what to do about it.
 func listenError(what, addr string, err error) error {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
@@ -114,7 +114,7 @@ func listenError(what, addr string, err error) error {
 	return fmt.Errorf("%s: address %s: %w", what, addr, err)
 }
 
-// stop tells clients to go away and returns when every call has ended. It may be called more than once.
+// stop sends clients GOAWAY and returns when every call has ended. It may be called more than once.
 func (s *kitexServer) stop() {
 	select {
 	case s.exit <- nil:

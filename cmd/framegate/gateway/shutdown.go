@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Shutdown drains and stops everything: health turns to NOT_SERVING, the registration goes, drain.delay passes, clients
-// get GOAWAY, calls go on until they end, ctx ends or drain.timeout passes, and what is left ends with UNAVAILABLE
+// Shutdown drains and stops everything. Health turns to NOT_SERVING, the gateway deregisters, drain.delay passes, and clients
+// get GOAWAY. Calls go on until they end, ctx ends or drain.timeout passes; those that are left then end with UNAVAILABLE
 // "draining". It may be called more than once; later calls wait for the first.
 func (g *Gateway) Shutdown(ctx context.Context) {
 	g.shutdown.Do(func() {
@@ -24,8 +24,8 @@ func (g *Gateway) Shutdown(ctx context.Context) {
 	})
 }
 
-// abandon stops what a start that has failed left: nobody was told to send calls here, so nobody is told to go, and
-// nothing is waited for.
+// abandon stops what a failed Start has started, without a delay and without waiting for calls, because no client was sent
+// here yet.
 func (g *Gateway) abandon(ctx context.Context) {
 	g.shutdown.Do(func() {
 		g.draining.turnOn()
@@ -37,7 +37,7 @@ func (g *Gateway) abandon(ctx context.Context) {
 	})
 }
 
-// stop stops all but the listeners, which have ended.
+// stop stops everything but the listeners, which drain has stopped.
 func (g *Gateway) stop(ctx context.Context) {
 	if g.admin != nil {
 		g.admin.Close()
@@ -57,13 +57,13 @@ func (g *Gateway) stop(ctx context.Context) {
 	}
 }
 
-// awaitReload returns when no Reload is under way; later ones do nothing, since the gateway drains.
+// awaitReload waits for a Reload under way. Later ones do nothing, because the gateway drains.
 func (g *Gateway) awaitReload() {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
 }
 
-// awaitDelay lets drain.delay pass.
+// awaitDelay waits for drain.delay, or until ctx ends.
 func (g *Gateway) awaitDelay(ctx context.Context) {
 	delay := time.NewTimer(g.conf().Drain.Delay)
 	defer delay.Stop()
@@ -73,6 +73,7 @@ func (g *Gateway) awaitDelay(ctx context.Context) {
 	}
 }
 
+// drain stops the listeners and waits for their calls. When drain.timeout has passed or ctx ends, it ends the calls.
 func (g *Gateway) drain(ctx context.Context) {
 	if len(g.servers) == 0 {
 		return
@@ -94,7 +95,7 @@ func (g *Gateway) drain(ctx context.Context) {
 	case <-ctx.Done():
 	case <-timeout.C:
 	}
-	// Calls may still come in on connections whose clients have not heard yet.
+	// Again and again, because calls still come on connections whose clients have not read GOAWAY yet.
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {

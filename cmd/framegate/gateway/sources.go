@@ -20,7 +20,7 @@ import (
 type sources struct {
 	log           *slog.Logger
 	resolver      *resolver.Resolver
-	run           context.Context // ends with stop
+	run           context.Context // ended by stop
 	cancel        context.CancelFunc
 	wg            sync.WaitGroup
 	embedded      *etcdserver.Server // nil unless etcd is embedded
@@ -30,14 +30,14 @@ type sources struct {
 	file          atomic.Pointer[routesFile] // nil without a routes file
 }
 
-// routesFile is a routes file that is followed.
+// routesFile is a routes file whose changes are followed by a goroutine.
 type routesFile struct {
 	*filesource.Source
-	cancel context.CancelFunc
-	done   chan struct{} // closed when nobody follows it any more
+	cancel context.CancelFunc // ends the goroutine
+	done   chan struct{}      // closed when it has ended
 }
 
-// startSources reads the routes file and starts to follow it and etcd.
+// startSources reads the routes file, puts its routes in force, and starts to follow it and etcd. ctx bounds the start only.
 func startSources(ctx context.Context, cfg *conf.Config, r *resolver.Resolver, log *slog.Logger) (*sources, error) {
 	run, cancel := context.WithCancel(context.Background())
 	s := &sources{log: log, resolver: r, run: run, cancel: cancel}
@@ -73,7 +73,7 @@ func (s *sources) start(ctx context.Context, cfg *conf.Config) error {
 		return fmt.Errorf("etcd: %w", err)
 	}
 	follow := etcdsource.Config{Client: client, Prefix: cfg.Etcd.Prefix, ServicePrefix: cfg.Etcd.ServicePrefix, KeepOnLoss: cfg.Services.KeepOnLoss, Compile: structmode.CompileRoute}
-	if !cfg.Etcd.Is(conf.Embedded) { // which keeps its own data
+	if !cfg.Etcd.Is(conf.Embedded) { // an embedded etcd has its data in this process and needs no snapshot
 		follow.Snapshot = cfg.Etcd.Snapshot
 	}
 	s.etcdClient = client
@@ -95,8 +95,8 @@ func (s *sources) loadFile(ctx context.Context, cfg conf.Routes) (*filesource.So
 	return file, nil
 }
 
-// follow puts the routes of a file, nil for none, in force in the place of those of the one before, and follows it. It
-// must not be called during stop.
+// follow replaces the routes of the previous file by those of file, or by none if file is nil, and starts to follow its
+// changes. It must not be called during stop.
 func (s *sources) follow(file *filesource.Source) {
 	if before := s.file.Load(); before != nil {
 		before.cancel()
@@ -144,12 +144,12 @@ func (s *sources) ready() <-chan struct{} {
 	if s.etcd != nil {
 		return s.etcd.Ready()
 	}
-	now := make(chan struct{}) // a file's are in force when the sources have started
+	now := make(chan struct{}) // the routes of a file are in force when the sources have started
 	close(now)
 	return now
 }
 
-// notReady says why the routes in force may be none, or nil.
+// notReady returns why there may be no routes in force yet, or nil if there are.
 func (s *sources) notReady() error {
 	if s.etcd == nil {
 		return nil
@@ -157,7 +157,8 @@ func (s *sources) notReady() error {
 	return s.etcd.NotReady()
 }
 
-// status says how what is in force relates to etcd, or to the file where there is no etcd. What was rejected is of both.
+// status returns how far the routes and instances in force are those of etcd, or of the file without etcd. Its counts of
+// rejected documents are those of both.
 func (s *sources) status() (st resolver.SourceStatus) {
 	if f := s.file.Load(); f != nil {
 		st = f.Status()
@@ -171,7 +172,7 @@ func (s *sources) status() (st resolver.SourceStatus) {
 	return st
 }
 
-// routes says what became of each document of routes.
+// routes returns the status of every route document of all sources.
 func (s *sources) routes() (all []resolver.RouteStatus) {
 	if f := s.file.Load(); f != nil {
 		all = append(all, f.Routes()...)

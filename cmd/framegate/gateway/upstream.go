@@ -9,17 +9,17 @@ import (
 	"github.com/framegate/framegate/resolver/cluster"
 )
 
-// upstream has the connections to endpoints: those of each policy that backends of routes have.
+// upstream maps the connection policies of backends to the pool's groups of connections.
 type upstream struct {
 	pool   *pool.Pool
-	base   policy.Policy // of what a backend leaves out
+	base   policy.Policy // for the keys that a backend's policy leaves out
 	groups sync.Map      // *policy.Policy -> *pool.Group; equal policies have one address
 }
 
-// openerOf returns what opens streams to endpoints of backends with that policy.
+// openerOf is groupOf for handler.Config.PoolOf.
 func (u *upstream) openerOf(p *policy.Policy) handler.Opener { return u.groupOf(p) }
 
-// groupOf returns the connections of backends with that policy; nil is that of the gateway.
+// groupOf returns the group of connections for backends with a policy; nil means the policy of the configuration.
 func (u *upstream) groupOf(p *policy.Policy) *pool.Group {
 	if p == nil {
 		return u.pool.Default()
@@ -32,7 +32,7 @@ func (u *upstream) groupOf(p *policy.Policy) *pool.Group {
 	return g
 }
 
-// forget closes the connections of a policy that no route has any more, if no other has the same.
+// forget closes the connections of a policy that no route has any more, unless a policy that routes have uses the same group.
 func (u *upstream) forget(p *policy.Policy) {
 	gone, ok := u.groups.LoadAndDelete(p)
 	shared := !ok || gone == u.pool.Default()
@@ -45,12 +45,13 @@ func (u *upstream) forget(p *policy.Policy) {
 	}
 }
 
-// departures says what becomes of endpoints that leave: idle connections are closed at once, calls after the grace.
+// departures returns the hooks for endpoints that leave: idle connections are closed at once, calls are ended after the grace
+// (drain.endpoint_timeout).
 func (g *Gateway) departures(u *upstream) cluster.EndpointHooks {
 	return cluster.EndpointHooks{Left: g.pool.Leave, Grace: g.conf().Drain.EndpointTimeout, Over: g.proxy.EndCallsAt, Unused: u.forget}
 }
 
-// reach hears which endpoints can be connected to.
+// reach tells the resolver whether an endpoint can be connected to; the pool calls it when that changes.
 func (g *Gateway) reach(address string, failure *pool.DialError) {
 	if failure == nil {
 		g.resolver.SetReachable(address, nil)
