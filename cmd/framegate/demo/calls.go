@@ -19,7 +19,7 @@ import (
 	shopsvc "github.com/framegate/framegate/kitex_gen/shop/shop"
 )
 
-// clients are Kitex clients of the demo services. They know the proxy's address alone.
+// clients are Kitex clients of the demo services. They know only the proxy's address.
 type clients struct {
 	echo echosvc.Client
 	shop shopsvc.Client
@@ -38,10 +38,10 @@ func newClients(addr string) (c clients, err error) {
 	return c, nil
 }
 
-// outcome is what a call brought.
+// outcome is the result of a call: its messages, and its answer.
 type outcome struct {
 	sent, received int
-	answer         string // of the last message, or of the error
+	answer         string // text of the last message, or of the error
 }
 
 // demoCall is one call of the demo.
@@ -54,8 +54,8 @@ type demoCall struct {
 
 const streamed = 3 // messages of each streaming call
 
-// demoCalls are of all four kinds, one that fails with a business error, and two that meet the rules of a route in struct
-// mode.
+// demoCalls returns calls of all four kinds, one that fails with a business error, and two on which rules of a route in struct
+// mode act.
 func demoCalls() []demoCall {
 	return []demoCall{
 		{"unary", "/echo.Echo/Say", sayHello, "echo-1 heard hello"},

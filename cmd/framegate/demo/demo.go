@@ -1,5 +1,5 @@
-// Package demo shows framegate at work in one process: an embedded etcd, two Kitex services, routes, the proxy, and
-// Kitex clients that call all four kinds of method through it.
+// Package demo runs framegate with all that it needs in one process: an embedded etcd, two Kitex services, routes, the proxy,
+// and Kitex clients that call all four kinds of method through it.
 //
 // Enter at Run; then calls.go.
 package demo
@@ -31,7 +31,7 @@ type Config struct {
 	Etcd   string // of the embedded etcd, host:port
 }
 
-// world is all that the demo runs.
+// world is everything that the demo runs. stop calls the functions of close in reverse order.
 type world struct {
 	dir      string
 	services []*service
@@ -41,8 +41,8 @@ type world struct {
 	close    []func()
 }
 
-// Run shows the demo on out. It fails if any call does not do what it should. stay, if not nil, is called when all is
-// well, with everything still running.
+// Run runs the demo, prints what it does on out, and stops everything. It returns an error if a call does not get the answer
+// that it should. After the last call it calls stay, if not nil, with everything still running.
 func Run(ctx context.Context, cfg Config, out io.Writer, stay func(*Demo)) error {
 	w := &world{}
 	defer w.stop()
@@ -75,7 +75,7 @@ func Run(ctx context.Context, cfg Config, out io.Writer, stay func(*Demo)) error
 	return nil
 }
 
-// Demo says where a running demo is.
+// Demo has the addresses of a running demo.
 type Demo struct {
 	Proxy string // host:port of the proxy
 	Etcd  string // host:port of the embedded etcd
@@ -118,7 +118,7 @@ func (w *world) start(ctx context.Context, cfg Config, out io.Writer) (err error
 	return nil
 }
 
-// shopRules makes the route of the shop one in struct mode.
+// shopRules are the keys that put the route of the shop in struct mode.
 const shopRules = `
 mode: struct
 schema: {name: shop}
@@ -170,17 +170,21 @@ func or(s, otherwise string) string {
 	return s
 }
 
-// liveWithin bounds how long a route that was put may take to be in force.
+// liveWithin bounds the time from the put of a route until it is in force.
 const liveWithin = time.Second
 
-// demoRoute is a route of one endpoint, with a method that takes it.
-type demoRoute struct{ name, pattern, addr, method, more string }
+// demoRoute is a route to one endpoint.
+type demoRoute struct {
+	name, pattern, addr string
+	method              string // one that the route takes
+	more                string // further keys of the document
+}
 
 func echoRoute(s *service) demoRoute {
 	return demoRoute{name: "echo", pattern: "/echo.Echo/*", addr: s.addr, method: "/echo.Echo/Say"}
 }
 
-// put stores a route, waits until the proxy follows it and returns how long that took.
+// put stores a route, waits until it is in force in the proxy and returns how long that took.
 func (w *world) put(ctx context.Context, d demoRoute) (time.Duration, error) {
 	r, err := spec.ParseRoute(fmt.Appendf(nil, "name: %s\nmatch: [{method: %q}]\nbackends: [{endpoints: [{address: %q}]}]\n%s", d.name, d.pattern, d.addr, d.more))
 	if err != nil {

@@ -31,7 +31,7 @@ func (s shopService) Price(_ context.Context, req *shop.PriceRequest) (*shop.Pri
 	return &shop.PriceReply{Item: req.Item, Cents: cents}, nil
 }
 
-// Watch implements shop.Shop: the price now, and the next one.
+// Watch implements shop.Shop. It sends the price and then a second one, a cent higher.
 func (s shopService) Watch(req *shop.PriceRequest, stream shop.Shop_WatchServer) error {
 	cents, ok := s[req.Item]
 	if !ok {
@@ -48,7 +48,7 @@ func (s shopService) Watch(req *shop.PriceRequest, stream shop.Shop_WatchServer)
 // service is a running demo service.
 type service struct {
 	addr string
-	exit chan error
+	exit chan error    // the server's exit signal
 	done chan struct{} // closed when the server has stopped
 }
 

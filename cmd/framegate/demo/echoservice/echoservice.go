@@ -1,4 +1,4 @@
-// Package echoservice is the echo.Echo (idl/echo.proto) of the demo and of the README's tour, on Kitex.
+// Package echoservice implements echo.Echo (idl/echo.proto) with Kitex, for the demo and the tour of the README.
 package echoservice
 
 import (
@@ -39,7 +39,7 @@ func (s *service) Collect(stream echo.Echo_CollectServer) error {
 	}
 }
 
-// maxAnswers bounds what one call of Stream sends.
+// maxAnswers bounds the messages that one call of Stream sends.
 const maxAnswers = 1_000_000
 
 // Stream implements echo.Echo.
