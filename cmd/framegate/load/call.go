@@ -77,7 +77,7 @@ func (c *clientStreamCaller) call(ctx context.Context) (traffic, error) {
 	var t traffic
 	for range c.messages {
 		if err := stream.Send(c.req); err != nil {
-			// The call has ended early. What it ended with is told to whoever reads; Send may not know a business error.
+			// The call has ended early. Its status comes from a receive, because Send may not report a business error.
 			if _, ended := stream.CloseAndRecv(); ended != nil {
 				err = endedEarly(ended, "its reply")
 			}
@@ -115,7 +115,7 @@ func (c *serverStreamCaller) call(ctx context.Context) (traffic, error) {
 		t.received += int64(len(reply.Payload))
 	}
 	// The call is over at its status, not at its last reply. Replies over the number are read to their end, because an unread stream
-	// stays in memory; one without an end is ended with the slice.
+	// stays in memory; a stream that sends replies without end is ended with the slice.
 	for extra := 0; ; extra++ {
 		switch _, err := stream.Recv(); {
 		case err == nil:
@@ -131,8 +131,8 @@ func (c *serverStreamCaller) call(ctx context.Context) (traffic, error) {
 
 func (c *serverStreamCaller) finish() {}
 
-// bidiCaller keeps a stream open over its calls, each of them a message there and a message back. An error ends the stream; the next
-// call opens another.
+// bidiCaller keeps a stream open over its calls; a call is a request and its reply on it. An error ends the stream; the next call
+// opens another.
 type bidiCaller struct {
 	client echo.Client
 	req    *pb.Request
@@ -158,7 +158,7 @@ func (c *bidiCaller) call(ctx context.Context) (t traffic, err error) {
 	return traffic{int64(len(c.req.Payload)), int64(len(reply.Payload))}, nil
 }
 
-// finish ends the stream as a client does that has no more to say, and reads its status, so that the server sees no error.
+// finish half-closes the stream and reads its status, so that the server sees no error.
 func (c *bidiCaller) finish() {
 	if c.stream == nil {
 		return
@@ -169,7 +169,7 @@ func (c *bidiCaller) finish() {
 	c.stream = nil
 }
 
-// endedEarly makes an error of a stream that ended with status OK where a message was due; other errors pass unchanged.
+// endedEarly turns io.EOF, the end of a stream with status OK where a message was due, into an error; other errors pass unchanged.
 func endedEarly(err error, want string) error {
 	if errors.Is(err, io.EOF) {
 		return status.Errorf(codes.Internal, "the stream ended with OK before %s", want)

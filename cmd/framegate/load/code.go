@@ -19,8 +19,8 @@ func codeName(c codes.Code) string {
 	return fmt.Sprintf("CODE(%d)", uint32(c))
 }
 
-// codeOf names the gRPC status code that err is, BIZ_STATUS(n) if it is a Kitex business error. A connection that cannot be opened or
-// that broke is UNAVAILABLE, as in grpc-go; Kitex gives no status to the first of these.
+// codeOf returns the name of err's gRPC status code, or BIZ_STATUS(n) for a Kitex business error. As in grpc-go, a connection that
+// cannot be opened or that breaks is UNAVAILABLE; Kitex has no status for one that cannot be opened.
 func codeOf(err error) string {
 	var biz kerrors.BizStatusErrorIface
 	if errors.As(err, &biz) {

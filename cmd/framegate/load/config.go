@@ -57,7 +57,7 @@ func Defaults() Config {
 	}
 }
 
-// Problem is one key of a Config that cannot be used. Key is the field's name on the command line.
+// Problem is one wrong value in a Config. Key is the name of the field's command-line flag, without dashes.
 type Problem struct{ Key, Value, Want string }
 
 // ConfigError holds all the problems of a Config.

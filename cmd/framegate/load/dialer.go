@@ -7,17 +7,17 @@ import (
 	"time"
 )
 
-// dialer opens a side's connections and keeps hold of them. A client that Kitex generates has no Close, and a unary call costs an extra
-// goroutine if its context can be cancelled; so what is stuck is ended by closing the connections under it.
+// dialer opens a side's connections and keeps them, so that hangUp can end stuck calls by closing the connections under them. There is
+// no better way: a client that Kitex generates has no Close, and a unary call costs an extra goroutine if its context can be cancelled.
 //
-// It opens connections of package net, not of netpoll, which is what Kitex dials otherwise: Kitex starts to read from those when their
-// first bytes arrive, so that calls on one whose peer never says a word do not notice that it was closed. And netpoll's error for a
-// refused connection is "closed by peer".
+// It opens connections of package net, not of netpoll, which Kitex dials by default. Kitex starts to read from a netpoll connection when
+// its first bytes arrive, so that calls on a connection whose peer sends nothing do not notice that it was closed. And netpoll's error
+// for a refused connection is "closed by peer".
 type dialer struct {
 	mu    sync.Mutex
 	conns []net.Conn         // guarded by mu: opened since the last hangUp
 	dials int64              // guarded by mu: connections opened, ever
-	life  context.Context    // guarded by mu: ended by hangUp, and with it the dials under way
+	life  context.Context    // guarded by mu: the context of dials; ended by hangUp
 	end   context.CancelFunc // guarded by mu: ends life
 }
 
@@ -74,7 +74,7 @@ func (d *dialer) hungUp() bool {
 	return d.life.Err() != nil
 }
 
-// dialed is how many connections were opened.
+// dialed returns how many connections were opened so far.
 func (d *dialer) dialed() int64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -1,10 +1,10 @@
-// Package load puts load on an echo.Echo service (idl/echo.proto) through Kitex gRPC clients and measures what comes back:
-// the engine of `framegate bench`.
+// Package load puts load on an echo.Echo service (idl/echo.proto) through Kitex gRPC clients and measures throughput,
+// latencies and errors. It is the engine of `framegate bench`.
 //
 // Enter at Run (run.go); then slice.go, one stretch of load on one address, and worker.go, the loop that every worker runs.
 // call.go has the four kinds of call, pacer.go the constant rate, recorder.go the measurements, result.go what is reported.
 //
-// What is measured, in words that the rest of the package keeps to:
+// The words of the package:
 //
 //   - A side is an address under load: the target, and the baseline if there is one. With a baseline the sides take turns, a slice
 //     each, so that a machine that drifts during the run drifts for both.

@@ -4,5 +4,5 @@ package load
 
 import "time"
 
-// nap waits for d, perhaps a millisecond longer.
+// nap waits for d; it may be a millisecond late.
 func nap(d time.Duration) { time.Sleep(d) }

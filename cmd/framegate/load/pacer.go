@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// napBelow is the wait from which on the pacer leaves Go's timers, which may be a millisecond late on an idle machine, for the
-// kernel's sleep, which is late by some 50 µs. The pacer's lateness would be in every latency.
+// napBelow is the wait below which the pacer uses the kernel's sleep, which is late by some 50 µs, instead of Go's timers, which may be
+// a millisecond late on an idle machine. The pacer's lateness would be in every latency.
 const napBelow = 2 * time.Millisecond
 
-// pacer hands out calls at a constant rate: the nth is due n/rate after the slice's start, whatever became of those before it.
+// pacer hands out calls at a constant rate: the nth is due n/rate after the slice's start, whether the calls before it have ended or not.
 type pacer struct {
 	window        window
 	ratePerSecond int64
@@ -25,12 +25,12 @@ func newPacer(w window, ratePerSecond int) *pacer {
 	return &pacer{window: w, ratePerSecond: int64(ratePerSecond), due: make(chan time.Time)}
 }
 
-// at is when the nth call is due. The bounds of Config keep its product, and that in dueBefore, below 2^63.
+// at returns when the nth call is due. The bounds of Config keep the products here and in dueBefore below 2^63.
 func (p *pacer) at(n int64) time.Time {
 	return p.window.start.Add(time.Duration(n * int64(time.Second) / p.ratePerSecond))
 }
 
-// dueBefore is how many calls are due before t: the least n for which at(n) is not.
+// dueBefore returns how many calls are due before t: the least n for which at(n) is not before t.
 func (p *pacer) dueBefore(t time.Time) int64 {
 	const second = int64(time.Second)
 	return (int64(t.Sub(p.window.start))*p.ratePerSecond + second - 1) / second
@@ -65,7 +65,7 @@ func (p *pacer) countUnsent(n int64, now time.Time) {
 	p.unsent = max(0, p.dueBefore(now)-max(n, p.dueBefore(p.window.open)))
 }
 
-// waitUntil waits until t; false when ctx ended before that. Waits under napBelow are not broken off.
+// waitUntil waits until t; it returns false if ctx ended before. The end of ctx does not cut a wait under napBelow short.
 func waitUntil(ctx context.Context, t time.Time) bool {
 	if d := time.Until(t); d > napBelow {
 		pause(ctx, d-napBelow)

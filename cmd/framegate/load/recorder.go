@@ -20,7 +20,7 @@ const (
 // traffic is the payload that a call carried, in bytes.
 type traffic struct{ sent, received int64 }
 
-// recorder holds measurements. A worker has one to itself as long as there are no more than maxRecorders of them.
+// recorder holds measurements. Each worker has one of its own, unless there are more than maxRecorders workers.
 type recorder struct {
 	mu        sync.Mutex // guards all below; contended only when workers share
 	latencies *hdrhistogram.Histogram

@@ -34,7 +34,7 @@ func (r *Result) WriteText(w io.Writer) error {
 	if r.Ratio != nil {
 		ratio = r.Ratio
 	}
-	// row prints one line; a ratio of 0 is none.
+	// row prints one line; a ratio of 0 leaves its cell empty.
 	row := func(name string, ratio float64, value func(Measured) string) {
 		cells := []string{name}
 		for _, m := range columns {
@@ -43,7 +43,7 @@ func (r *Result) WriteText(w io.Writer) error {
 		if ratio != 0 {
 			cells = append(cells, fmt.Sprintf("%.2f", ratio))
 		} else {
-			cells = append(cells, "") // a column is aligned where all its cells are there
+			cells = append(cells, "") // tabwriter aligns a column only over lines that have it
 		}
 		fmt.Fprintln(t, strings.Join(cells, "\t"))
 	}
@@ -104,7 +104,7 @@ func (r *Result) heading() string {
 		r.Concurrency, r.SizeBytes, messages, time.Duration(r.DurationSeconds*float64(time.Second)), early)
 }
 
-// errorsCell is "0" or "12 (INTERNAL 2, UNAVAILABLE 10)".
+// errorsCell returns "0", or errors by code, such as "12 (INTERNAL 2, UNAVAILABLE 10)".
 func errorsCell(m Measured) string {
 	if m.ErrorCount == 0 {
 		return "0"

@@ -49,15 +49,15 @@ type Measured struct {
 	ConnectionsDialed int64 `json:"connections_dialed"`
 }
 
-// Throughput is of the calls that ended well in the measured time, divided by that time. 1 MB is 10^6 bytes; only payload counts.
+// Throughput counts the calls that ended well in the measured time, divided by that time. 1 MB is 10^6 bytes; only payload counts.
 type Throughput struct {
 	CallsPerSecond      float64 `json:"calls_per_s"`
 	SentMBPerSecond     float64 `json:"sent_mb_per_s"`
 	ReceivedMBPerSecond float64 `json:"received_mb_per_s"`
 }
 
-// LatencyUS holds latencies in microseconds, to three figures. They count from the beginning of a call, at a constant rate from the
-// time that it was due.
+// LatencyUS holds latencies in microseconds, to three figures. A latency counts from the beginning of the call, or at a constant rate
+// from the time that the call was due.
 type LatencyUS struct {
 	Mean float64 `json:"mean"`
 	P50  float64 `json:"p50"`

@@ -12,7 +12,7 @@ const (
 	rewarmFraction = 4           // a side's later slices warm up for this part of Warmup: only its caches have gone cold
 )
 
-// Progress is where a run stands.
+// Progress is how far a run is.
 type Progress struct {
 	Side           string        // "target" or "baseline"
 	Elapsed, Total time.Duration // of the whole run, warm-ups included
@@ -23,8 +23,8 @@ type Progress struct {
 
 // Run makes the load that cfg describes and returns what it measured. It calls progress, if not nil, about once a second, never two at
 // a time and never after it has returned. When ctx ends, Run stops early and returns what it has, without an error; calls still in flight
-// then have a second to be answered. The error is a *ConfigError, or says why an address could not be used; that calls failed is in
-// the Result, see Result.Err.
+// then have a second to be answered. The error is a *ConfigError, or says why an address could not be used. Failed calls are no error
+// of Run; see Result.Err.
 func Run(ctx context.Context, cfg Config, progress func(Progress)) (*Result, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -52,7 +52,7 @@ func Run(ctx context.Context, cfg Config, progress func(Progress)) (*Result, err
 	return newResult(cfg, sides, ctx.Err() != nil), nil
 }
 
-// newSides returns the target and, if there is one, the baseline. The caller closes them, with an error too.
+// newSides returns the target and, if there is one, the baseline. The caller closes them, also those returned with an error.
 func newSides(ctx context.Context, cfg Config) (sides []*side, err error) {
 	for _, a := range []struct{ name, address string }{{"target", cfg.Target}, {"baseline", cfg.Baseline}} {
 		if a.address == "" {

@@ -77,10 +77,10 @@ func resolve(ctx context.Context, address string) (string, error) {
 	return net.JoinHostPort(found.String(), port), nil
 }
 
-// close ends the side's connections. Its clients, which Kitex gives no other way to close, go with the garbage.
+// close ends the side's connections. Kitex clients have no Close; the garbage collector frees them.
 func (s *side) close() { s.dialer.hangUp() }
 
-// totals is what was measured on the side up to now.
+// totals returns the sum of the side's recorders up to now.
 func (s *side) totals() *recorder {
 	sum := newRecorder()
 	for _, r := range s.recorders {
@@ -89,7 +89,7 @@ func (s *side) totals() *recorder {
 	return sum
 }
 
-// counts is the progress line's cheap part of totals.
+// counts returns the numbers of the progress line, without the cost of totals.
 func (s *side) counts() (calls, failed int64) {
 	for _, r := range s.recorders {
 		c, f := r.counts()

@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	// answerGrace is how long calls may take to be answered after their slice is over; interruptGrace is that after an interrupt.
-	// Then the connections are closed under them.
+	// answerGrace is how long calls may go on after the end of their slice, interruptGrace after an interrupt. Calls that take longer
+	// end because their connections are closed.
 	answerGrace    = 5 * time.Second
 	interruptGrace = time.Second
 )
@@ -26,7 +26,7 @@ func newWindow(warmup, length time.Duration) window {
 
 func (w window) holds(t time.Time) bool { return !t.Before(w.open) && t.Before(w.close) }
 
-// elapsed is how much of the window has passed at now.
+// elapsed returns how much of the window has passed at now.
 func (w window) elapsed(now time.Time) time.Duration {
 	return min(max(now.Sub(w.open), 0), w.close.Sub(w.open))
 }
@@ -53,7 +53,7 @@ func runSlice(ctx context.Context, cfg Config, s *side, w window) {
 		grace = interruptGrace
 	}
 	finished := make(chan struct{})
-	go func() { // ends with the workers, which the wait below is for
+	go func() { // ends when the workers have, and runSlice waits for it
 		workers.Wait()
 		close(finished)
 	}()

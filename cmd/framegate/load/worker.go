@@ -57,7 +57,7 @@ func (w *worker) next(slice context.Context) (begun time.Time, ok bool) {
 		begun, ok = <-w.paced.due
 		return begun, ok
 	}
-	// The clock is read first: a slice that ends on time ends by it.
+	// Reading the clock comes first, because it tells the end of the slice more exactly than the context does.
 	begun = time.Now()
 	return begun, begun.Before(w.window.close) && slice.Err() == nil
 }
