@@ -236,8 +236,8 @@ func (l *ListenerStats) collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// collect sends a metric to ch. It leaves out a metric that is invalid, because prometheus.MustNewConstMetric would panic in a
-// goroutine of client_golang and end the process.
+// collect sends a metric to ch. It leaves out a metric that is invalid, because prometheus.MustNewConstMetric would panic in
+// a goroutine of client_golang and end the process.
 func collect(ch chan<- prometheus.Metric, d *prometheus.Desc, t prometheus.ValueType, v float64, labels ...string) {
 	if m, err := prometheus.NewConstMetric(d, t, v, labels...); err == nil {
 		ch <- m

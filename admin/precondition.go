@@ -10,8 +10,8 @@ import (
 	"github.com/framegate/framegate/resolver/etcdstore"
 )
 
-// precondition is the condition under which a request changes a route (RFC 9110 §13.1). The ETag of a route is its revision in
-// etcd.
+// precondition is the condition under which a request changes a route (RFC 9110 §13.1). The ETag of a route is its revision
+// in etcd.
 type precondition struct {
 	conditional bool  // false: there is no condition
 	revision    int64 // the revision that the route must be at; 0: it must not exist; anyRevision: it must exist

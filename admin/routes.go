@@ -87,8 +87,8 @@ func (s *Server) listRoutes(w http.ResponseWriter, _ *http.Request) error {
 	return writeJSON(w, http.StatusOK, answer)
 }
 
-// getRoute asks etcd for the last version, so that a client sees what it has just put, with the ETag to change it. The version
-// in force is from memory; so is everything if etcd cannot answer.
+// getRoute asks etcd for the last version, so that a client sees what it has just put, with the ETag to change it. The
+// version in force is from memory; so is everything if etcd cannot answer.
 func (s *Server) getRoute(w http.ResponseWriter, r *http.Request) error {
 	if s.cfg.Control.Routes == nil {
 		return notProvided("routes")

@@ -28,8 +28,8 @@ type Config struct {
 	Log            *slog.Logger // nil for none
 }
 
-// The bounds of a request. writeTimeout is long enough for the slowest answer, the list of all routes; a profile extends it by
-// its duration.
+// The bounds of a request. writeTimeout is long enough for the slowest answer, the list of all routes; a profile extends it
+// by its duration.
 const (
 	readHeaderTimeout = 5 * time.Second
 	readBodyTimeout   = 10 * time.Second
@@ -58,8 +58,8 @@ type Server struct {
 	active sync.WaitGroup // requests under way
 }
 
-// Listen listens on address, which with token must pass ValidateAddress. Connections wait in the kernel until Start. The error
-// names the configuration key of a wrong value.
+// Listen listens on address, which with token must pass ValidateAddress. Connections wait in the kernel until Start. The
+// error names the configuration key of a wrong value.
 func Listen(address, token string) (net.Listener, error) {
 	if err := ValidateAddress(address, token); err != nil {
 		return nil, err

@@ -44,8 +44,8 @@ func take(ctx context.Context, of *semaphore.Weighted, n int64) (giveBack func()
 	return func() { of.Release(n) }, nil
 }
 
-// large wraps a handle whose answer grows with the routes, services or endpoints: at most maxAnswers of them are made at once,
-// and at most maxSending bytes wait for slow clients.
+// large wraps a handle whose answer grows with the routes, services or endpoints: at most maxAnswers of them are made at
+// once, and at most maxSending bytes wait for slow clients.
 func (s *Server) large(h handle) handle {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		giveBack, err := take(r.Context(), s.work.answers, 1)
