@@ -18,18 +18,19 @@ import (
 	"github.com/framegate/framegate/resolver/plain"
 )
 
-// adminTokenEnv holds the token of an admin server: unlike a flag, other users of the machine do not see it.
+// adminTokenEnv is the environment variable with the token of an admin server. Unlike a flag, it is not visible to other
+// users of the machine.
 const adminTokenEnv = "FRAMEGATE_ADMIN_TOKEN"
 
 const maxAdminAnswer = 64 << 20
 
-// adminFlags name the admin server of a running framegate.
+// adminFlags are the flags that say where the admin server of a running framegate is, and its token.
 type adminFlags struct {
 	url   string
 	token string
 }
 
-// register adds the flags; url is what --admin is unless given.
+// register adds the flags to cmd; url is the default of --admin.
 func (f *adminFlags) register(cmd *cobra.Command, url string) {
 	cmd.Flags().StringVar(&f.url, "admin", url, "ask the framegate whose admin server this is, such as http://127.0.0.1:8889")
 	cmd.Flags().StringVar(&f.token, "admin-token", "", "token of the admin server, if it has one; better in the environment as "+adminTokenEnv)
@@ -48,7 +49,7 @@ func (f *adminFlags) path(path string) (*url.URL, error) {
 	return u.JoinPath(path), nil
 }
 
-// get decodes the answer of the admin server into v, or returns its error.
+// get asks the admin server and decodes its answer, in JSON, into v.
 func (f *adminFlags) get(ctx context.Context, address string, v any) error {
 	body, err := f.open(ctx, address)
 	if err != nil {
@@ -65,7 +66,7 @@ func (f *adminFlags) get(ctx context.Context, address string, v any) error {
 	return nil
 }
 
-// getWithin is get that waits for the answer for at most timeout.
+// getWithin is get with a bound on the time until the answer.
 func (f *adminFlags) getWithin(ctx context.Context, timeout time.Duration, address string, v any) error {
 	if timeout <= 0 {
 		return usageErrorf("--timeout: %s, want more than 0s", timeout)
@@ -79,7 +80,8 @@ func (f *adminFlags) getWithin(ctx context.Context, timeout time.Duration, addre
 	return err
 }
 
-// open asks the admin server and returns the body of its answer, which the caller closes, or its error.
+// open sends a GET request to the admin server and returns the body of the answer, which the caller closes. An answer other
+// than 200 is an error with the message of the server.
 func (f *adminFlags) open(ctx context.Context, address string) (io.ReadCloser, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
@@ -88,7 +90,7 @@ func (f *adminFlags) open(ctx context.Context, address string) (io.ReadCloser, e
 	if token := cmp.Or(f.token, os.Getenv(adminTokenEnv)); token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
-	transport := &http.Transport{DisableKeepAlives: true} // no proxy: the token is for nobody else
+	transport := &http.Transport{DisableKeepAlives: true} // and no HTTP proxy, which would see the token
 	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	resp, err := client.Do(req)
 	if err != nil {
@@ -109,7 +111,7 @@ func (f *adminFlags) open(ctx context.Context, address string) (io.ReadCloser, e
 	return nil, fmt.Errorf("admin server at %s: %s", plain.URL(f.url), refusal(resp.Status, body))
 }
 
-// refusal says why an admin server refused a request.
+// refusal returns the message and reason of an error answer, or the HTTP status if the body has none.
 func refusal(status string, body []byte) string {
 	var answer struct {
 		Error struct {

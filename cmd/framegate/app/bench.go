@@ -72,8 +72,7 @@ target.errors, ratio.throughput, and so on.`,
 	return cmd
 }
 
-// runBench makes the load and prints its result. It prints the result of a run in which every call failed too, and then returns an
-// error.
+// runBench makes the load and prints its result. If every call failed, it prints the result and returns an error.
 func runBench(ctx context.Context, cfg load.Config, asJSON bool, stdout, stderr io.Writer) error {
 	if err := cfg.Validate(); err != nil {
 		var bad *load.ConfigError
@@ -82,8 +81,8 @@ func runBench(ctx context.Context, cfg load.Config, asJSON bool, stdout, stderr 
 		}
 		return err
 	}
-	// Kitex logs a line for each connection that it cannot open and each stream that it breaks off; the report counts them. The output
-	// and not the level, because klog.SetLevel races with whatever logs already, as servers in the same process (tests) do.
+	// Kitex logs a line for each connection that it cannot open and each stream that it breaks off; the report counts them. SetOutput
+	// and not SetLevel, because SetLevel is a data race with servers that log in the same process, as in tests.
 	klog.SetOutput(io.Discard)
 
 	var progress func(load.Progress)
@@ -111,7 +110,7 @@ func runBench(ctx context.Context, cfg load.Config, asJSON bool, stdout, stderr 
 // clearLine returns to the beginning of a terminal's line and erases it.
 const clearLine = "\r\x1b[K"
 
-// benchProgress is the line that stands on the terminal while the load runs.
+// benchProgress returns the line that the terminal shows while the load runs.
 func benchProgress(p load.Progress) string {
 	return fmt.Sprintf("%v of %v, %s: %.0f calls/s, %d calls, %d errors", p.Elapsed.Round(time.Second), p.Total.Round(time.Second),
 		p.Side, p.CallsPerSecond, p.Calls, p.Errors)

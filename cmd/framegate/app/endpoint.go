@@ -25,7 +25,7 @@ func newEndpointCommand() *cobra.Command {
 	return cmd
 }
 
-// defaultAdminTimeout is how long a command waits for the answer of an admin server unless told.
+// defaultAdminTimeout is the default of --timeout: how long a command waits for the answer of an admin server.
 const defaultAdminTimeout = 5 * time.Second
 
 func newEndpointListCommand() *cobra.Command {
@@ -87,7 +87,7 @@ calls under way; CONNECTIONS are open to the address, for whatever route.`,
 	return cmd
 }
 
-// isOf reports whether the group is the service's of that name, or of use to the route of that name.
+// isOf reports whether name is the group's service, or one of the routes that use the group.
 func (g *listedGroup) isOf(name string) bool {
 	return g.Service == name || slices.Contains(g.Routes, name)
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/framegate/framegate/resolver/plain"
 )
 
-// listedGroup is a group of endpoints as an admin server tells it, and as JSON and YAML show it.
+// listedGroup is a group of endpoints: in the answer of the admin server, and in the command's output in JSON and YAML.
 type listedGroup struct {
 	Service string `json:"service" yaml:"service,omitempty"`
 	Tags    string `json:"tags" yaml:"tags,omitempty"`
@@ -47,7 +47,7 @@ type listedEndpoint struct {
 	ConnectError string      `json:"connect_error" yaml:"connect_error,omitempty"`
 }
 
-// writeEndpoints prints groups; now is for what the table says of times.
+// writeEndpoints prints groups. The table shows times relative to now.
 func (o *outputFlag) writeEndpoints(w io.Writer, groups []listedGroup, now time.Time) error {
 	if o.format != outputTable {
 		return o.write(w, struct {
@@ -74,7 +74,7 @@ func (o *outputFlag) writeEndpoints(w io.Writer, groups []listedGroup, now time.
 	return t.Flush()
 }
 
-// namedAddress is an address for people, with the name that it was looked up of.
+// namedAddress returns an address for display, followed by the DNS name that resolved to it, if any.
 func namedAddress(address, name string) string {
 	if name == "" || name == address {
 		return plain.Text(address)
@@ -82,7 +82,8 @@ func namedAddress(address, name string) string {
 	return plain.Text(address) + " (" + plain.Text(name) + ")"
 }
 
-// shownState is the state for people, and why it is so. inPanic says that the group's calls go to all of its endpoints.
+// shownState returns the endpoint's state for display, with the reason. inPanic means that the group's calls go to all of its
+// endpoints, because too few are usable.
 func (e *listedEndpoint) shownState(inPanic bool, now time.Time) string {
 	var s string
 	switch e.State {

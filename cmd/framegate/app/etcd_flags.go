@@ -18,10 +18,11 @@ import (
 	"github.com/framegate/framegate/resolver/strict"
 )
 
-// etcdPasswordEnv holds the password of --etcd-user: unlike a flag, other users of the machine do not see it.
+// etcdPasswordEnv is the environment variable with the password of --etcd-user. Unlike a flag, it is not visible to other
+// users of the machine.
 const etcdPasswordEnv = "FRAMEGATE_ETCD_PASSWORD"
 
-// etcdConnection is the flags of a command that say how to reach etcd.
+// etcdConnection has the flags that say how to reach etcd.
 type etcdConnection struct {
 	client  etcdclient.Config
 	timeout time.Duration
@@ -34,7 +35,7 @@ func (f *etcdConnection) register(cmd *cobra.Command) {
 
 const defaultEtcdTimeout = 5 * time.Second
 
-// registerClient is register for a command that may run for any time.
+// registerClient is register without --timeout, for a command that runs until it is stopped.
 func (f *etcdConnection) registerClient(cmd *cobra.Command) {
 	f.timeout = defaultEtcdTimeout
 	flags := cmd.Flags()
@@ -65,7 +66,7 @@ func (f *etcdConnection) connection() *etcdConnection { return f }
 
 func (f *etcdConnection) endpoints() string { return strings.Join(f.client.Endpoints, ",") }
 
-// etcdFlags are the flags of a command that works on framegate's own keys in etcd.
+// etcdFlags are the flags of a command that works on framegate's keys in etcd: routes and schemas.
 type etcdFlags struct {
 	etcdConnection
 	prefix string
@@ -88,21 +89,21 @@ func (f *etcdFlags) notFound(route string) error {
 	return fmt.Errorf("route %s: not found in etcd at %s", route, f.endpoints())
 }
 
-// withRoutes is withEtcd with the routes in etcd.
+// withRoutes is withEtcd for commands on the routes in etcd.
 func withRoutes(cmd *cobra.Command, f *etcdFlags, out *outputFlag, do func(context.Context, *etcdstore.Routes) error) error {
 	return withEtcd(cmd, f, out, func(ctx context.Context, cli *clientv3.Client) error {
 		return do(ctx, etcdstore.NewRoutes(cli, f.prefix, structmode.CompileRoute))
 	})
 }
 
-// connectionFlags are flags with an etcdConnection among them.
+// connectionFlags are the flags of a command that have an etcdConnection among them.
 type connectionFlags interface {
 	complete() error
 	connection() *etcdConnection
 }
 
-// withEtcd runs do with a client of an etcd that answers, in the time that the flags allow, after it has checked the
-// flags. It closes the client.
+// withEtcd checks the flags, waits until etcd answers and calls do with a client, which it closes. All of it has the time of
+// --timeout. Errors of etcd are explained to the user: whether anything was changed, and what to do.
 func withEtcd(cmd *cobra.Command, flags connectionFlags, out *outputFlag, do func(context.Context, *clientv3.Client) error) error {
 	if err := errors.Join(out.validate(), flags.complete()); err != nil {
 		return err
@@ -126,7 +127,8 @@ func withEtcd(cmd *cobra.Command, flags connectionFlags, out *outputFlag, do fun
 	return err
 }
 
-// connect returns a client of an etcd that answers. The caller closes it.
+// connect waits until etcd answers and returns a client, which the caller closes. It tries without a user first, because a
+// client with a user and password cannot be made without an answer of etcd.
 func (f *etcdConnection) connect(ctx context.Context) (*clientv3.Client, error) {
 	anonymous := f.client
 	anonymous.Username, anonymous.Password = "", ""
@@ -152,21 +154,21 @@ func (f *etcdConnection) connect(ctx context.Context) (*clientv3.Client, error) 
 			return user, err
 		}
 		select {
-		case <-time.After(etcdRetry): // it may be electing a leader
+		case <-time.After(etcdRetry): // etcd may be electing a leader
 		case <-ctx.Done():
 			return nil, f.unserved(ctx, cli, err)
 		}
 	}
 }
 
-// startPatience is how long an etcd that refuses connections may take to start: "framegate serve" may have been started a
-// moment ago.
+// startPatience is how long a command waits for an etcd that refuses connections, because "framegate serve", which runs one,
+// may have been started a moment ago.
 const startPatience = time.Second
 
 // etcdRetry is the time between two tries.
 const etcdRetry = 100 * time.Millisecond
 
-// reach returns nil as soon as etcd takes calls, or why it does not.
+// reach waits for up to startPatience until etcd takes calls, and returns nil or the last error.
 func reach(ctx context.Context, cli *clientv3.Client) error {
 	patience := time.NewTimer(startPatience)
 	defer patience.Stop()
@@ -187,7 +189,7 @@ func reach(ctx context.Context, cli *clientv3.Client) error {
 	}
 }
 
-// reason says why a command failed for want of an answer.
+// reason returns the text of an error of etcd; for the end of ctx, which is the command's, it names --timeout's value.
 func (f *etcdConnection) reason(ctx context.Context, err error) string {
 	if errors.Is(err, context.DeadlineExceeded) && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return fmt.Sprintf("no answer within %s", f.timeout)
@@ -195,7 +197,7 @@ func (f *etcdConnection) reason(ctx context.Context, err error) string {
 	return err.Error()
 }
 
-// unserved is the error of a command that certainly changed nothing, since etcd did not serve it.
+// unserved returns the error of a command whose request etcd did not serve, so that certainly nothing was changed.
 func (f *etcdConnection) unserved(ctx context.Context, cli *clientv3.Client, err error) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return ctx.Err()
@@ -209,7 +211,7 @@ func (f *etcdConnection) unserved(ctx context.Context, cli *clientv3.Client, err
 		f.endpoints(), f.reason(ctx, err))
 }
 
-// unknown is the error of a command that may have changed something or not.
+// unknown returns the error of a command that may or may not have changed something.
 func (f *etcdConnection) unknown(ctx context.Context, unknown *etcdclient.UnknownOutcomeError) error {
 	what, look := fmt.Sprintf("%s %s", unknown.Kind, unknown.Name), fmt.Sprintf("%s get %s", unknown.Kind, unknown.Name)
 	switch {
@@ -222,7 +224,7 @@ func (f *etcdConnection) unknown(ctx context.Context, unknown *etcdclient.Unknow
 		what, f.endpoints(), f.reason(ctx, unknown.Err), look)
 }
 
-// unavailable is the error of a command for which nobody was there.
+// unavailable returns the error of a command that could not reach etcd.
 func (f *etcdConnection) unavailable(ctx context.Context, err error) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return ctx.Err()

@@ -32,8 +32,8 @@ func (e *usageError) Error() string { return e.msg }
 
 func usageErrorf(format string, a ...any) error { return &usageError{msg: fmt.Sprintf(format, a...)} }
 
-// untilSignal returns a context that ends with the first SIGTERM or SIGINT. By then a second one ends the process: whoever
-// sees that the first has its effect may send it. The caller calls stop.
+// untilSignal returns a context that ends with the first SIGTERM or SIGINT. Once it has ended, a second signal kills the
+// process, as by default. The caller calls stop, which waits for the goroutine.
 func untilSignal(ctx context.Context) (_ context.Context, stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	signals := make(chan os.Signal, 1)
@@ -54,8 +54,8 @@ func untilSignal(ctx context.Context) (_ context.Context, stop func()) {
 	}
 }
 
-// Run runs the command line args and returns the exit code. SIGTERM and SIGINT end the command's context;
-// a second one the process.
+// Run runs the command line args and returns the exit code. The first SIGTERM or SIGINT ends the command's context, a second
+// one kills the process.
 func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, stop := untilSignal(ctx)
 	defer stop()
@@ -80,7 +80,8 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	return exitFailed
 }
 
-// oneLine shows an error that joins several on one line, with nothing in it that a terminal acts on.
+// oneLine returns the text of an error on one line, joined errors separated by semicolons, without terminal control
+// characters.
 func oneLine(err error) string {
 	return plain.Line(strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; "))
 }
@@ -107,7 +108,7 @@ func newRootCommand() *cobra.Command {
 	return root
 }
 
-// noArgs refuses arguments, and so a command that does not exist.
+// noArgs refuses arguments. An unknown subcommand is an argument too.
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil

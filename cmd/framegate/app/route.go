@@ -9,8 +9,8 @@ import (
 	"github.com/framegate/framegate/resolver/etcdstore"
 )
 
-// newRouteCommand returns `framegate route`. Its subcommands work on the routes in etcd, which every framegate that
-// uses that etcd takes up at once.
+// newRouteCommand returns `framegate route`. Its subcommands work on the routes in etcd; every framegate that uses that etcd
+// follows their changes at once.
 func newRouteCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "route",
@@ -48,8 +48,9 @@ type routeRun struct {
 	out   *outputFlag
 }
 
-// onRoute makes cmd, whose arguments are oneName's, a command that does something with that route in etcd, and prints
-// the result as -o says, or as format does without one. An ErrNotFound of do is told with the name and with where it was looked for.
+// onRoute completes cmd as a command on one route in etcd, whose name is the argument. do does the work and prints the
+// result in the format of -o, by default format. If do returns ErrNotFound, the user's error names the route and the etcd
+// endpoints.
 func onRoute(cmd *cobra.Command, format string, do func(ctx context.Context, run routeRun, name string) error) *cobra.Command {
 	var etcd etcdFlags
 	var out outputFlag
@@ -68,7 +69,8 @@ func onRoute(cmd *cobra.Command, format string, do func(ctx context.Context, run
 	return cmd
 }
 
-// oneName wants the name of a route. Any name: a bad document may have one that no route can have.
+// oneName wants one argument, the name of a route. It does not validate the name, because a bad document in etcd may have
+// one that is not valid for a route.
 func oneName(cmd *cobra.Command, args []string) error {
 	if len(args) != 1 || args[0] == "" {
 		return usageErrorf("%s: arguments %q, want the NAME of one route", cmd.CommandPath(), args)

@@ -85,7 +85,7 @@ func documentOf(ctx context.Context, s *etcdstore.Routes, name string) ([]byte, 
 	return text, r.Revision, err
 }
 
-// storeDraft puts the route that text is, if nobody changed it since revision.
+// storeDraft parses text and puts the route, unless somebody has changed it since revision.
 func storeDraft(cmd *cobra.Command, etcd *etcdFlags, out *outputFlag, name string, text []byte, revision int64) (result etcdstore.PutResult, err error) {
 	r, err := spec.ParseRoute(text)
 	if err == nil && r.Name != name {
@@ -103,14 +103,14 @@ func storeDraft(cmd *cobra.Command, etcd *etcdFlags, out *outputFlag, name strin
 	return result, err
 }
 
-// draft is a text in a file that its user edits. Its owner calls drop or keep at last.
+// draft is a temporary file with a text that the user edits. In the end, its owner calls drop or keep.
 type draft struct {
 	path string
-	text []byte // as it was before
+	text []byte // before the edit
 }
 
 func newDraft(text []byte) (*draft, error) {
-	f, err := os.CreateTemp("", "framegate-route-*.yaml") // for its user's eyes only
+	f, err := os.CreateTemp("", "framegate-route-*.yaml") // readable by its user only
 	if err != nil {
 		return nil, err
 	}
@@ -122,15 +122,15 @@ func newDraft(text []byte) (*draft, error) {
 	return &draft{path: f.Name(), text: text}, nil
 }
 
-// editorPatience is how long an editor has to end when it is asked to.
+// editorPatience is how long an editor may take to end after SIGTERM, before it is killed.
 const editorPatience = 5 * time.Second
 
-// edit returns the text that an editor leaves. The end of the command's context ends the editor.
+// edit runs the editor on the file and returns the text that it leaves. The end of the command's context ends the editor.
 func (d *draft) edit(cmd *cobra.Command) ([]byte, error) {
 	editor := cmp.Or(os.Getenv("VISUAL"), os.Getenv("EDITOR"), "vi")
-	run := exec.CommandContext(cmd.Context(), "sh", "-c", editor+` "$1"`, editor, d.path) // it may have arguments
+	run := exec.CommandContext(cmd.Context(), "sh", "-c", editor+` "$1"`, editor, d.path) // sh, because the variable may have arguments
 	run.Stdin, run.Stdout, run.Stderr = cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr()
-	run.Cancel = func() error { return run.Process.Signal(syscall.SIGTERM) } // it has the terminal to restore
+	run.Cancel = func() error { return run.Process.Signal(syscall.SIGTERM) } // not SIGKILL: the editor must restore the terminal
 	run.WaitDelay = editorPatience
 	if err := run.Run(); err != nil {
 		return nil, fmt.Errorf("editor %q: %w", editor, err)
@@ -140,7 +140,8 @@ func (d *draft) edit(cmd *cobra.Command) ([]byte, error) {
 
 func (d *draft) drop() { _ = os.Remove(d.path) }
 
-// keep adds to err where the text is, unless it is as it was before: then the file goes.
+// keep returns err with the path of the file, in which the user's text stays. If the user has changed nothing, it removes
+// the file and says that nothing was stored.
 func (d *draft) keep(err error) error {
 	if now, readErr := os.ReadFile(d.path); readErr != nil || bytes.Equal(now, d.text) {
 		d.drop()

@@ -19,7 +19,7 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// defaultListener is the name of a listener that the configuration gives none.
+// defaultListener is the name of a listener without a name in the configuration.
 const defaultListener = "main"
 
 func newRouteExplainCommand() *cobra.Command {
@@ -91,7 +91,7 @@ Exit code 1 says that no route takes the call: its client gets UNIMPLEMENTED.`,
 	return cmd
 }
 
-// oneMethod wants the full name of a method.
+// oneMethod wants one argument, the full name of a method.
 func oneMethod(cmd *cobra.Command, args []string) error {
 	if len(args) == 1 {
 		if p, err := spec.ParsePattern(args[0]); err == nil && p.Kind == spec.KindExact {
@@ -101,7 +101,7 @@ func oneMethod(cmd *cobra.Command, args []string) error {
 	return usageErrorf("%s: arguments %q, want one method such as /pkg.Service/Method", cmd.CommandPath(), args)
 }
 
-// callFlags say what of a call, beside its method, decides its route.
+// callFlags describe what else of a call, beside its method, may decide its route.
 type callFlags struct {
 	listener  string
 	authority string
@@ -114,7 +114,7 @@ func (f *callFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.listener, "listener", defaultListener, "name of the listener that the call comes to; one without a name is "+defaultListener)
 }
 
-// request returns the call, or a usage error.
+// request returns the call that the flags describe, or a usage error.
 func (f *callFlags) request(method string) (spec.Request, error) {
 	req := spec.Request{Listener: f.listener, Method: method, Authority: f.authority, Header: map[string][]string{}}
 	if !spec.ValidName(f.listener) {
@@ -131,7 +131,7 @@ func (f *callFlags) request(method string) (spec.Request, error) {
 	return req, nil
 }
 
-// explain asks the framegate which route a call gets there, and waits for the answer for at most timeout.
+// explain asks a running framegate which route a call gets, and waits up to timeout for the answer.
 func (f *adminFlags) explain(ctx context.Context, timeout time.Duration, req spec.Request) (x explanation, err error) {
 	u, err := f.path("/v1/explain")
 	if err != nil {
@@ -150,10 +150,10 @@ func (f *adminFlags) explain(ctx context.Context, timeout time.Duration, req spe
 	return x, f.getWithin(ctx, timeout, u.String(), &x)
 }
 
-// explanation is what -o json and yaml print, and what a framegate answers.
+// explanation is the answer of a running framegate, and the output of -o json and yaml.
 type explanation struct {
 	resolver.Explanation `yaml:",inline"`
-	Target               *explainedTarget `json:"target,omitempty" yaml:"target,omitempty"` // only of a running framegate
+	Target               *explainedTarget `json:"target,omitempty" yaml:"target,omitempty"` // only with --admin
 }
 
 // explainedTarget is where a running framegate would send the call now.
@@ -163,6 +163,7 @@ type explainedTarget struct {
 	Name    string `json:"name" yaml:"name,omitempty"`
 }
 
+// explain returns which of routes a call gets, without asking a running framegate.
 func explain(routes []*spec.Route, req spec.Request) resolver.Explanation {
 	r := resolver.New()
 	r.Apply(filesource.Name, resolver.Bind(routes...))
@@ -173,7 +174,7 @@ func explain(routes []*spec.Route, req spec.Request) resolver.Explanation {
 	return x
 }
 
-// goodRoutes returns the routes in etcd, and tells on standard error of those that are bad.
+// goodRoutes returns the valid routes in etcd, and reports the others on standard error.
 func goodRoutes(ctx context.Context, cmd *cobra.Command, s *etcdstore.Routes) ([]*spec.Route, error) {
 	stored, bad, err := s.List(ctx)
 	if err != nil {
@@ -189,7 +190,7 @@ func goodRoutes(ctx context.Context, cmd *cobra.Command, s *etcdstore.Routes) ([
 	return routes, nil
 }
 
-// writeLines writes lines of which the first has a label.
+// writeLines writes lines as rows of a table; only the first row has the label.
 func writeLines(w io.Writer, label string, lines []string) {
 	for _, line := range lines {
 		fmt.Fprintf(w, "%s\t%s\n", label, plain.Line(line))

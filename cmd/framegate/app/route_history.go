@@ -64,7 +64,7 @@ any other: the next rollback undoes it.`,
 	return cmd
 }
 
-// historyDoc is what -o json and yaml print of a history.
+// historyDoc is a history in the output of -o json and yaml.
 type historyDoc struct {
 	Name      string       `yaml:"name"`
 	Versions  []versionDoc `yaml:"versions"`

@@ -26,7 +26,7 @@ const (
 
 func (o *outputFlag) register(cmd *cobra.Command) { o.registerWith(cmd, outputTable) }
 
-// registerWith is register for a command that prints as format says unless it is told otherwise.
+// registerWith is register for a command whose default format is not the table.
 func (o *outputFlag) registerWith(cmd *cobra.Command, format string) {
 	cmd.Flags().StringVarP(&o.format, "output", "o", format, "table, json or yaml")
 }
@@ -59,7 +59,7 @@ func (o *outputFlag) write(w io.Writer, v any) error {
 	return enc.Encode(generic)
 }
 
-// routeChange is what became of a route.
+// routeChange is a line of output about a route that was changed, or would be.
 type routeChange struct {
 	Name     string `yaml:"name"`
 	Outcome  string `yaml:"outcome"`
@@ -90,7 +90,7 @@ func (o *outputFlag) writeChanges(w io.Writer, changes []routeChange) error {
 	return nil
 }
 
-// inRevision is what follows a statement about something that is at a revision; 0 is none.
+// inRevision returns the end of a line about something at a revision, such as " (revision 12)"; "" for 0.
 func inRevision(revision int64) string {
 	if revision == 0 {
 		return ""
@@ -98,7 +98,7 @@ func inRevision(revision int64) string {
 	return fmt.Sprintf(" (revision %d)", revision)
 }
 
-// writeRoute prints a route; as JSON or YAML it is a document that can be put.
+// writeRoute prints a route: a table of one row, or in JSON or YAML a document that can be put.
 func (o *outputFlag) writeRoute(w io.Writer, r *etcdstore.StoredRoute) error {
 	if o.format != outputTable {
 		return o.write(w, r.Route)
@@ -106,7 +106,7 @@ func (o *outputFlag) writeRoute(w io.Writer, r *etcdstore.StoredRoute) error {
 	return writeTable(w, []*etcdstore.StoredRoute{r}, nil)
 }
 
-// writeRoutes prints routes as JSON or YAML: a document that can be put.
+// writeRoutes prints routes in JSON or YAML, as a document that can be put.
 func (o *outputFlag) writeRoutes(w io.Writer, routes []*etcdstore.StoredRoute) error {
 	list := struct {
 		Routes []*spec.Route `yaml:"routes"`
@@ -117,7 +117,7 @@ func (o *outputFlag) writeRoutes(w io.Writer, routes []*etcdstore.StoredRoute) e
 	return o.write(w, list)
 }
 
-// writeTable prints a row for each route and each bad document, by name.
+// writeTable prints a row for each route and each bad document, sorted by name, as routes and bad must be.
 func writeTable(w io.Writer, routes []*etcdstore.StoredRoute, bad []*etcdstore.DocumentError) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "NAME\tMODE\tPRIORITY\tREVISION\tROUTE")
@@ -134,7 +134,7 @@ func writeTable(w io.Writer, routes []*etcdstore.StoredRoute, bad []*etcdstore.D
 	return t.Flush()
 }
 
-// plainName is the name of a document by other hands, in quotes if no route can have it.
+// plainName returns the name of a document that another tool may have written: in quotes, unless it is valid for a route.
 func plainName(name string) string {
 	if spec.ValidName(name) {
 		return name

@@ -64,7 +64,7 @@ checks those for a schema in that etcd, and prints what a put of the file would 
 	return cmd
 }
 
-// checkRules says what is wrong with the rules of the routes of a file.
+// checkRules returns the mistakes in the rules of a file's routes.
 func checkRules(ctx context.Context, file string, routes []*spec.Route) error {
 	var errs []error
 	for _, r := range routes {
@@ -79,7 +79,7 @@ func checkRules(ctx context.Context, file string, routes []*spec.Route) error {
 	return errors.Join(errs...)
 }
 
-// etcdNamed reports whether a flag was given that says which etcd, or where in it.
+// etcdNamed reports whether the user gave a flag that names an etcd or the prefix in it.
 func etcdNamed(cmd *cobra.Command) (named bool) {
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		named = named || f.Name == "prefix" || f.Name == "etcd" || strings.HasPrefix(f.Name, "etcd-")
@@ -91,7 +91,8 @@ func addDryRunFlag(cmd *cobra.Command, dryRun *bool) {
 	cmd.Flags().BoolVar(dryRun, "dry-run", false, "write nothing; print what would change for which methods")
 }
 
-// planChange prints what change would do. A deletion of a route that does not exist is resolver.ErrNotFound.
+// planChange prints what a change would do. It returns etcdstore.ErrNotFound if the change deletes a route that does not
+// exist.
 func planChange(ctx context.Context, cmd *cobra.Command, s *etcdstore.Routes, out *outputFlag, change match.Change, conditions ...etcdstore.WriteOption) error {
 	plan, err := s.Plan(ctx, change, conditions...)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/framegate/framegate/resolver/plain"
 )
 
-// schemaChange is what became of a schema.
+// schemaChange is the output of a command that changed a schema.
 type schemaChange struct {
 	Name     string        `yaml:"name"`
 	Outcome  match.Outcome `yaml:"outcome"`
@@ -25,7 +25,7 @@ func (o *outputFlag) writeSchemaChange(w io.Writer, c schemaChange) error {
 	return err
 }
 
-// listedSchema is a schema as JSON and YAML show it.
+// listedSchema is a schema in the output of -o json and yaml.
 type listedSchema struct {
 	Name     string   `yaml:"name"`
 	Revision int64    `yaml:"revision"`
@@ -36,7 +36,7 @@ func listSchema(st etcdstore.StoredSchema) listedSchema {
 	return listedSchema{Name: st.Name, Revision: st.Revision, Methods: st.Schema.Methods()}
 }
 
-// writeSchema prints the methods of a good schema.
+// writeSchema prints the methods of a schema, whose Err must be nil.
 func (o *outputFlag) writeSchema(w io.Writer, st etcdstore.StoredSchema) error {
 	if o.format != outputTable {
 		return o.write(w, listSchema(st))
@@ -57,7 +57,7 @@ func streamMark(streaming bool) string {
 	return ""
 }
 
-// writeSchemas prints the good schemas.
+// writeSchemas prints the schemas whose Err is nil.
 func (o *outputFlag) writeSchemas(w io.Writer, all []etcdstore.StoredSchema) error {
 	if o.format != outputTable {
 		list := struct {

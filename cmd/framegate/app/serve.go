@@ -49,7 +49,7 @@ type serveFlags struct {
 // loadFunc reads a configuration file: conf.Load or conf.LoadAgain.
 type loadFunc = func(path string) (*conf.Config, error)
 
-// config puts defaults, file and flags together and validates the result.
+// config returns the configuration: the defaults, overridden by the file and then by the flags, and validated.
 func (f *serveFlags) config(cmd *cobra.Command, load loadFunc) (*conf.Config, error) {
 	cfg := conf.Default()
 	if cmd.Flags().Changed("config") {
@@ -79,7 +79,8 @@ func (f *serveFlags) config(cmd *cobra.Command, load loadFunc) (*conf.Config, er
 	return cfg, nil
 }
 
-// serve runs a gateway with the configuration that read returns, now and when it is to be read again.
+// serve runs a gateway until ctx ends, the gateway is asked to drain or a listener fails. It gets the configuration from
+// read, at the start and for each SIGHUP.
 func serve(ctx context.Context, read func(loadFunc) (*conf.Config, error), stderr io.Writer) error {
 	ignoreBrokenPipes()
 	var signals reloadSignals

@@ -10,19 +10,19 @@ import (
 	"github.com/framegate/framegate/resolver/plain"
 )
 
-// serverLog is the handler of the server's own log, whose level and format may change while it is in use.
+// serverLog is a slog.Handler whose level and format may change while it is in use.
 type serverLog struct {
 	*logSettings
 	text, json slog.Handler
 }
 
-// logSettings are what a serverLog and those made from it share.
+// logSettings are shared by a serverLog and the handlers that WithAttrs and WithGroup make from it.
 type logSettings struct {
 	level  slog.LevelVar
 	inJSON atomic.Bool
 }
 
-// newServerLog returns a log that writes to w. c must be valid, as for set.
+// newServerLog returns a handler that writes to w. c must be valid.
 func newServerLog(c conf.Log, w io.Writer) *serverLog {
 	l := &serverLog{logSettings: &logSettings{}}
 	l.set(c)
@@ -31,10 +31,10 @@ func newServerLog(c conf.Log, w io.Writer) *serverLog {
 	return l
 }
 
-// set changes level and format. It may be called at any time.
+// set changes level and format; c must be valid. It may be called at any time.
 func (l *serverLog) set(c conf.Log) {
 	var level slog.Level
-	_ = level.UnmarshalText([]byte(c.Level)) // valid since Validate
+	_ = level.UnmarshalText([]byte(c.Level)) // cannot fail: c is valid
 	l.level.Set(level)
 	l.inJSON.Store(c.Format == "json")
 }

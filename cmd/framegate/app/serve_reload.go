@@ -10,14 +10,14 @@ import (
 	"github.com/framegate/framegate/conf"
 )
 
-// reloadSignals are the signals that change something of a server that runs.
+// reloadSignals are the channels of the signals that change a running server.
 type reloadSignals struct {
 	reload chan os.Signal // read the configuration again, and reopen log files
 	reopen chan os.Signal // reopen log files
 }
 
-// notify takes the signals, which would end the process otherwise, until stop. They wait for obey: one of each kind, since
-// what comes later finds done what it wants.
+// notify catches the signals, which would end the process by default, until stop. Up to one of each kind waits for obey:
+// what a further one asks for, the waiting one will do.
 func (s *reloadSignals) notify() (stop func()) {
 	s.reload, s.reopen = make(chan os.Signal, 1), make(chan os.Signal, 1)
 	notifyReload(s.reload, s.reopen)
@@ -27,7 +27,7 @@ func (s *reloadSignals) notify() (stop func()) {
 	}
 }
 
-// obey does what the signals want until ctx ends.
+// obey reopens log files and reloads the configuration, as the signals ask, until ctx ends.
 func (s *reloadSignals) obey(ctx context.Context, r reloader) {
 	for {
 		select {
@@ -42,7 +42,7 @@ func (s *reloadSignals) obey(ctx context.Context, r reloader) {
 	}
 }
 
-// reloader changes a server that runs.
+// reloader changes a running server.
 type reloader struct {
 	read    func(loadFunc) (*conf.Config, error)
 	gateway *gateway.Gateway
@@ -56,7 +56,8 @@ func (r reloader) reopenLogs() {
 	}
 }
 
-// reload puts in force what may change of the configuration as it is now. One that is wrong changes nothing.
+// reload reads the configuration again and puts in force the keys that may change. A configuration with a mistake changes
+// nothing.
 func (r reloader) reload(ctx context.Context) {
 	cfg, err := r.read(conf.LoadAgain)
 	if err == nil {

@@ -4,8 +4,8 @@ package app
 
 import "os"
 
-// ignoreBrokenPipes does nothing: here no signal comes from writing to what nobody reads.
+// ignoreBrokenPipes does nothing: only Unix has SIGPIPE.
 func ignoreBrokenPipes() {}
 
-// notifyReload does nothing: here are no such signals.
+// notifyReload does nothing: only Unix has SIGHUP and SIGUSR1.
 func notifyReload(_, _ chan<- os.Signal) {}

@@ -8,11 +8,12 @@ import (
 	"syscall"
 )
 
-// ignoreBrokenPipes keeps the process alive when nobody reads its standard output or error any more: writing there is
-// then an error (EPIPE), and no signal that ends all calls. Other files and sockets never have that signal in Go.
+// ignoreBrokenPipes keeps the process alive when the reader of its standard output or error is gone: a write then fails with
+// EPIPE, and does not end the process, and with it all calls, by SIGPIPE. For other files and sockets Go's runtime does this
+// by itself.
 func ignoreBrokenPipes() { signal.Ignore(syscall.SIGPIPE) }
 
-// notifyReload takes SIGHUP and SIGUSR1.
+// notifyReload sends SIGHUP to reload and SIGUSR1 to reopen.
 func notifyReload(reload, reopen chan<- os.Signal) {
 	signal.Notify(reload, syscall.SIGHUP)
 	signal.Notify(reopen, syscall.SIGUSR1)

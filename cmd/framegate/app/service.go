@@ -58,7 +58,7 @@ func (f *serviceFlags) complete() error {
 	return errors.Join(prefix, f.etcdConnection.complete())
 }
 
-// withServices is withEtcd with the services in etcd.
+// withServices is withEtcd for commands on the services in etcd.
 func withServices(cmd *cobra.Command, f *serviceFlags, out *outputFlag, do func(context.Context, *etcdstore.Services) error) error {
 	return withEtcd(cmd, f, out, func(ctx context.Context, cli *clientv3.Client) error {
 		return do(ctx, etcdstore.NewServices(cli, f.prefix))
@@ -101,7 +101,7 @@ func newServiceListCommand() *cobra.Command {
 	return cmd
 }
 
-// ofService returns what belongs to the service of that name.
+// ofService returns the instances and the bad documents of one service.
 func ofService(name, prefix string, services []etcdstore.ServiceInstances, bad []*etcdstore.InstanceError) (of []etcdstore.ServiceInstances, badOf []*etcdstore.InstanceError) {
 	for _, s := range services {
 		if s.Service == name {
@@ -168,7 +168,8 @@ func checkServiceName(name string) error {
 	return nil
 }
 
-// checkAddress takes any address that a key can have: a bad document may have one that no instance can have.
+// checkAddress accepts any address but the empty one, because a bad document in etcd may have one that is not valid for an
+// instance.
 func checkAddress(address string) error {
 	if address == "" {
 		return usageErrorf("--address: %q, want host:port or unix:/path", address)

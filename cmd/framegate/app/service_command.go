@@ -15,18 +15,18 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// exitError ends framegate with the exit code of a command that it ran, and without a word: that command has said what
-// there was to say.
+// exitError makes framegate exit with the code of the command that it ran. Run prints nothing for it, because the command has
+// printed its own errors.
 type exitError struct{ code int }
 
 func (e *exitError) Error() string { return fmt.Sprintf("exit code %d", e.code) }
 
-// killedBySignal is what shells add to the number of a signal to make an exit code of it.
+// killedBySignal plus the number of a signal is the exit code for a command that the signal killed, as in shells.
 const killedBySignal = 128
 
-// runCommand runs the command args with keep beside it: keep's context ends when the command ends, or when SIGTERM or
-// SIGINT comes. Signals are passed on to the command. It returns after both, with an *exitError if the command's exit
-// code is not 0.
+// runCommand runs the command args and, beside it, keep, whose context ends when the command ends, or when SIGTERM or SIGINT
+// comes. Signals are passed on to the command. runCommand returns when both have ended, with an *exitError if the command's
+// exit code is not 0.
 func runCommand(cmd *cobra.Command, args []string, keep func(context.Context)) error {
 	signals := make(chan os.Signal, 16)
 	for _, s := range passedOn {
@@ -67,7 +67,7 @@ func runCommand(cmd *cobra.Command, args []string, keep func(context.Context)) e
 	}
 }
 
-// withoutSecrets returns the environment env without the secrets that are framegate's own.
+// withoutSecrets returns env without the variables that have framegate's secrets.
 func withoutSecrets(env []string) []string {
 	return slices.DeleteFunc(env, func(v string) bool {
 		name, _, _ := strings.Cut(v, "=")

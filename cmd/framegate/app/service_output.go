@@ -14,7 +14,7 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// instanceChange is what became of an instance.
+// instanceChange is the output of a command that registered or deregistered an instance.
 type instanceChange struct {
 	Service  string `yaml:"service"`
 	Address  string `yaml:"address"`
@@ -30,7 +30,7 @@ func (o *outputFlag) writeInstanceChange(w io.Writer, c instanceChange) error {
 	return err
 }
 
-// weightChange is what became of an instance's weight.
+// weightChange is the output of a command that changed the weight of an instance.
 type weightChange struct {
 	Service  string `yaml:"service"`
 	Address  string `yaml:"address"`
@@ -48,7 +48,7 @@ func (o *outputFlag) writeWeight(w io.Writer, c weightChange) error {
 	return err
 }
 
-// listedService is a service as JSON and YAML show it.
+// listedService is a service in the output of -o json and yaml.
 type listedService struct {
 	Name      string           `yaml:"name"`
 	Instances []listedInstance `yaml:"instances"`
@@ -56,11 +56,11 @@ type listedService struct {
 
 type listedInstance struct {
 	spec.Instance `yaml:",inline"`
-	TTL           time.Duration `yaml:"ttl,omitempty"` // left
+	TTL           time.Duration `yaml:"ttl,omitempty"` // what its lease has left
 	Revision      int64         `yaml:"revision"`
 }
 
-// writeServices prints services with what their leases have left.
+// writeServices prints services and their instances, with the time that the instances' leases have left.
 func (o *outputFlag) writeServices(w io.Writer, services []etcdstore.ServiceInstances) error {
 	if o.format == outputTable {
 		return writeServiceTable(w, services)
@@ -89,7 +89,8 @@ func writeServiceTable(w io.Writer, services []etcdstore.ServiceInstances) error
 	return t.Flush()
 }
 
-// shownTTL is "none" for an instance that stays until it is removed.
+// shownTTL returns what the lease of an instance has left, or "none" for an instance without a lease, which stays until it
+// is removed.
 func shownTTL(in etcdstore.RegisteredInstance) string {
 	if in.Lease == 0 {
 		return "none"

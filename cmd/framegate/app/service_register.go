@@ -59,7 +59,7 @@ and ` + adminTokenEnv + ` in its environment.`,
 	return cmd
 }
 
-// commandAfterDash takes arguments after a double dash only: what is before it belongs to framegate.
+// commandAfterDash accepts arguments only after a double dash: they are COMMAND.
 func commandAfterDash(cmd *cobra.Command, args []string) error {
 	switch dash := cmd.ArgsLenAtDash(); {
 	case dash < 0 && len(args) > 0, dash > 0:
@@ -79,7 +79,7 @@ type registerFlags struct {
 	ttl      time.Duration
 }
 
-// complete reports mistakes in the flags.
+// complete returns the mistakes in the flags.
 func (f *registerFlags) complete() error {
 	errs := []error{checkServiceName(f.name), f.out.validate(), f.etcd.complete()}
 	if err := f.instance.Validate(); err != nil {
@@ -91,7 +91,8 @@ func (f *registerFlags) complete() error {
 	return errors.Join(errs...)
 }
 
-// keep keeps the instance registered until ctx ends. It says on out when it is registered first.
+// keep keeps the instance registered until ctx ends. It prints a line on out when the instance is registered for the first
+// time.
 func (f *registerFlags) keep(ctx context.Context, log *slog.Logger, out io.Writer) {
 	cli := f.client(ctx, log)
 	if cli == nil {
@@ -116,10 +117,11 @@ func (f *registerFlags) keep(ctx context.Context, log *slog.Logger, out io.Write
 	teller.Wait()
 }
 
-// clientRetry is the time between tries to get a client of etcd.
+// clientRetry is the time between tries to make a client of etcd.
 const clientRetry = time.Second
 
-// client returns a client of etcd, nil if ctx ends before there is one. An etcd with users has to be there for that.
+// client returns a client of etcd, or nil if ctx ends before it could be made: with a user and password that needs an answer
+// of etcd, so client tries until there is one.
 func (f *registerFlags) client(ctx context.Context, log *slog.Logger) *clientv3.Client {
 	for logged := false; ; logged = true {
 		cli, err := etcdclient.New(f.etcd.client)

@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// passedOn are the signals that a command gets from the framegate that runs it.
+// passedOn are the signals that framegate passes on to the command that it runs.
 var passedOn = []os.Signal{syscall.SIGTERM, os.Interrupt}
 
-// fromTerminal reports whether a signal has come from the terminal, which has signalled the command too.
+// fromTerminal reports whether a signal has come from the terminal, which sends it to the command too.
 func fromTerminal(s os.Signal) bool { return s == os.Interrupt }

@@ -9,12 +9,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// passedOn are the signals that a command gets from the framegate that runs it.
+// passedOn are the signals that framegate passes on to the command that it runs.
 var passedOn = []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2}
 
-// fromTerminal reports whether a signal has come, most likely, from the terminal (Ctrl-C, say). A terminal signals the
-// whole process group in its foreground: a command that framegate runs there has got the signal already, and many take
-// a second one for impatience.
+// fromTerminal reports whether a signal most likely comes from the terminal, such as by Ctrl-C. A terminal signals the whole
+// foreground process group, so a command that framegate runs there has got the signal already, and many commands treat a
+// second one as an order to end at once.
 func fromTerminal(s os.Signal) bool {
 	if s != syscall.SIGINT && s != syscall.SIGQUIT {
 		return false

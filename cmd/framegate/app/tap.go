@@ -20,10 +20,10 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// defaultAdmin is where the admin server of a framegate without configuration is.
+// defaultAdmin is the URL of the admin server of a framegate with the default configuration.
 const defaultAdmin = "http://127.0.0.1:8889"
 
-// maxTapLine bounds a line of the admin server's answer: a message and what it takes more in JSON.
+// maxTapLine bounds a line of the admin server's answer: a message, which is longer in JSON than on the wire.
 const maxTapLine = 16 << 20
 
 func newTapCommand() *cobra.Command {
@@ -90,7 +90,7 @@ too fast are left out and counted.`,
 	return cmd
 }
 
-// ended returns err, or nil if the command was told to end.
+// ended returns err, or nil if the user has interrupted the command.
 func ended(ctx context.Context, err error) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return nil
@@ -101,10 +101,10 @@ func ended(ctx context.Context, err error) error {
 // tapLine is a line of the admin server's answer.
 type tapLine struct {
 	handler.Shown
-	Missed *int64 `json:"missed"` // not nil: no message, but how many were left out
+	Missed *int64 `json:"missed"` // if not nil, the line has no message, but the number of messages that were left out
 }
 
-// printTap prints the answer of the admin server and returns how many messages it had.
+// printTap prints the messages in the admin server's answer until it ends, and returns their number.
 func printTap(cmd *cobra.Command, body io.Reader, asJSON bool) (shown int, err error) {
 	in := bufio.NewScanner(body)
 	in.Buffer(nil, maxTapLine)
@@ -132,7 +132,7 @@ func printTap(cmd *cobra.Command, body io.Reader, asJSON bool) (shown int, err e
 	return shown, in.Err()
 }
 
-// shownLine is a message on one line. Text of strangers is shown as package plain does.
+// shownLine returns a message on one line. Text that comes from peers is made safe for a terminal by package plain.
 func shownLine(s handler.Shown) string {
 	arrow := "->"
 	if s.Direction == spec.OnResponse {
