@@ -54,8 +54,8 @@ type demoCall struct {
 
 const streamed = 3 // messages of each streaming call
 
-// demoCalls returns calls of all four kinds, one that fails with a business error, and two on which rules of a route in struct
-// mode act.
+// demoCalls returns calls of all four kinds, one that fails with a business error, and two on which rules of a route in
+// struct mode act.
 func demoCalls() []demoCall {
 	return []demoCall{
 		{"unary", "/echo.Echo/Say", sayHello, "echo-1 heard hello"},

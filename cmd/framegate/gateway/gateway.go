@@ -70,8 +70,8 @@ func WithFilters(filters ...structmode.MethodFilter) Option {
 // WithResolver makes the gateway look up the names of endpoints with r instead of net.DefaultResolver.
 func WithResolver(r *net.Resolver) Option { return func(g *Gateway) { g.lookup = r } }
 
-// Start validates cfg, starts everything and returns when every listener takes calls. The routes of a routes file are in force
-// by then; the routes in etcd come into force once etcd has answered. The caller ends the gateway with Shutdown.
+// Start validates cfg, starts everything and returns when every listener takes calls. The routes of a routes file are in
+// force by then; the routes in etcd come into force once etcd has answered. The caller ends the gateway with Shutdown.
 func Start(ctx context.Context, cfg *conf.Config, log *slog.Logger, opts ...Option) (*Gateway, error) {
 	if err := errors.Join(downstream.CheckLayout(), pool.CheckLayout()); err != nil {
 		return nil, fmt.Errorf("this build does not fit its Kitex: %w", err)
@@ -243,8 +243,8 @@ func (g *Gateway) Ready() error {
 	return g.sources.notReady()
 }
 
-// Resolve returns where a call would go now, and false if no route matches. The target's Address is one of those that the call
-// may get, or empty if no endpoint may be used.
+// Resolve returns where a call would go now, and false if no route matches. The target's Address is one of those that the
+// call may get, or empty if no endpoint may be used.
 func (g *Gateway) Resolve(req spec.Request) (cluster.Target, bool) {
 	return g.resolver.Preview(req)
 }

@@ -103,8 +103,8 @@ func (h *listenerHealth) serviceStatus(ctx context.Context, service string, befo
 	case now.Serving() && h.gateway.Ready() == nil:
 		return v1.HealthCheckResponse_SERVING, now
 	}
-	// A client that hears NOT_SERVING may send no calls, and without calls nobody would connect to an endpoint again that could
-	// not be connected to. So try those endpoints now.
+	// A client that hears NOT_SERVING may send no calls, and without calls nobody would connect to an endpoint again that
+	// could not be connected to. So try those endpoints now.
 	now.Unreachable(func(p *policy.Policy, address string) { h.gateway.upstream.groupOf(p).Try(address) })
 	return v1.HealthCheckResponse_NOT_SERVING, now
 }

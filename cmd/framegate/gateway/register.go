@@ -26,8 +26,8 @@ const (
 	registerTTL   = 10 * time.Second
 )
 
-// startRegistration registers the address of the configuration, or else the listener's, in the background. It waits until ready
-// is closed, so that no client comes before there are routes.
+// startRegistration registers the address of the configuration, or else the listener's, in the background. It waits until
+// ready is closed, so that no client comes before there are routes.
 func startRegistration(cfg conf.Register, listener net.Addr, etcd etcdclient.Config, prefix string, ready <-chan struct{}, log *slog.Logger) *registration {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &registration{cancel: cancel, done: make(chan struct{})}

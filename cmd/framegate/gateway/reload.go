@@ -14,8 +14,8 @@ import (
 // errReloadDraining means that the gateway drains, and takes no other configuration any more.
 var errReloadDraining = errors.New("this framegate drains: its configuration stays as it is")
 
-// Reload puts the values of next in force, for the keys that may change while a framegate runs: all of them or, with an error,
-// none. A warning in the log names every other key whose value differs. The caller applies log.level and log.format.
+// Reload puts the values of next in force, for the keys that may change while a framegate runs: all of them or, with an
+// error, none. A warning in the log names every other key whose value differs. The caller applies log.level and log.format.
 func (g *Gateway) Reload(ctx context.Context, next *conf.Config) error {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()

@@ -9,7 +9,8 @@ import (
 // a millisecond late on an idle machine. The pacer's lateness would be in every latency.
 const napBelow = 2 * time.Millisecond
 
-// pacer hands out calls at a constant rate: the nth is due n/rate after the slice's start, whether the calls before it have ended or not.
+// pacer hands out calls at a constant rate: the nth is due n/rate after the slice's start, whether the calls before it have ended or
+// not.
 type pacer struct {
 	window        window
 	ratePerSecond int64
