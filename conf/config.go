@@ -1,6 +1,7 @@
-// Package conf is framegate's configuration: its structure, its defaults, how it is read and what it refuses.
+// Package conf is framegate's configuration: its keys as Go types, its defaults, how a file is read, validated and reloaded.
 //
-// Enter at Load. framegate.yaml, beside this file, documents every key; a test holds it equal to Default.
+// Enter at Load; then validate.go (the mistakes) and reload.go (a changed file). framegate.yaml, beside this file, documents
+// every key; a test compares its values with Default.
 package conf
 
 import (
@@ -20,16 +21,17 @@ import (
 	"github.com/framegate/framegate/resolver/strict"
 )
 
-// None, as an address or an etcd endpoint, turns the thing off. Embedded, as an etcd endpoint, means the etcd in process.
+// None, as an address, a path or an etcd endpoint, turns off what is there. Embedded, as an etcd endpoint, means the etcd
+// that framegate runs in its process.
 const (
 	None     = "none"
 	Embedded = "embedded"
 )
 
-// Who answers grpc.health.v1.Health on a listener: framegate itself, or whom routes say.
+// What answers grpc.health.v1.Health on a listener: framegate's builtin service, or the endpoints that routes name.
 const (
-	HealthOwn    = "own"
-	HealthRouted = "routed"
+	HealthBuiltin = "own"
+	HealthRouted  = "routed"
 )
 
 // Config is the whole configuration. See framegate.yaml for what each key means.
@@ -39,7 +41,7 @@ type Config struct {
 	Routes      Routes        `yaml:"routes"`
 	Etcd        Etcd          `yaml:"etcd"`
 	Services    Services      `yaml:"services"`
-	Upstream    policy.Policy `yaml:"upstream"` // of backends that have none of their own
+	Upstream    policy.Policy `yaml:"upstream"` // for the keys that a backend's own policy leaves out
 	Limits      Limits        `yaml:"limits"`
 	Compression []string      `yaml:"compression"`
 	Register    Register      `yaml:"register"`
@@ -54,7 +56,7 @@ type Listener struct {
 	Name                 string          `yaml:"name"`
 	Address              string          `yaml:"address"`
 	ReusePort            bool            `yaml:"reuse_port"`
-	Health               string          `yaml:"health"`          // HealthOwn or HealthRouted
+	Health               string          `yaml:"health"`          // HealthBuiltin or HealthRouted
 	MaxConnections       int             `yaml:"max_connections"` // 0 means no bound
 	MaxCalls             int             `yaml:"max_calls"`       // 0 means no bound
 	MaxConcurrentStreams uint32          `yaml:"max_concurrent_streams"`
@@ -64,7 +66,7 @@ type Listener struct {
 	Keepalive            ServerKeepalive `yaml:"keepalive"`
 }
 
-// ServerKeepalive says how clients are probed and how often they may probe.
+// ServerKeepalive says how idle clients are probed with HTTP/2 PING, and how often they may send PING.
 type ServerKeepalive struct {
 	Time            time.Duration `yaml:"time"`
 	Timeout         time.Duration `yaml:"timeout"`
@@ -76,7 +78,7 @@ func (t Tracing) Tracer() tracing.Config {
 	return tracing.Config{Endpoint: t.Endpoint, Insecure: t.Insecure, Sample: t.Sample}
 }
 
-// Admin is the admin HTTP server.
+// Admin configures the admin HTTP server.
 type Admin struct {
 	Address        string `yaml:"address"`
 	Token          string `yaml:"token"`
@@ -105,7 +107,7 @@ type Routes struct {
 	ReloadInterval time.Duration `yaml:"reload_interval"`
 }
 
-// Etcd says where etcd is.
+// Etcd says where etcd is, and which keys of it are framegate's.
 type Etcd struct {
 	Endpoints     []string      `yaml:"endpoints"`
 	Prefix        string        `yaml:"prefix"`
@@ -120,7 +122,7 @@ type Etcd struct {
 	Embedded      EmbeddedEtcd  `yaml:"embedded"`
 }
 
-// EmbeddedEtcd is the etcd in process.
+// EmbeddedEtcd configures the etcd that runs in framegate's process.
 type EmbeddedEtcd struct {
 	Dir          string `yaml:"dir"`
 	Address      string `yaml:"address"`
@@ -132,7 +134,7 @@ type EmbeddedEtcd struct {
 
 // Services says what is done with the registered instances of services.
 type Services struct {
-	Allow      []string      `yaml:"allow"`        // see resolver.ParseAllow
+	Allow      []string      `yaml:"allow"`        // see cluster.ParseAllow
 	KeepOnLoss time.Duration `yaml:"keep_on_loss"` // see etcdsource.Config
 }
 
@@ -144,7 +146,7 @@ func (e Etcd) Client() etcdclient.Config {
 	}
 }
 
-// Server returns the configuration of the etcd in process.
+// Server returns the configuration of the embedded etcd.
 func (e Etcd) Server() etcdserver.Config {
 	in := e.Embedded
 	return etcdserver.Config{
@@ -153,13 +155,13 @@ func (e Etcd) Server() etcdserver.Config {
 	}
 }
 
-// Limits bound what one call may ask for.
+// Limits bound what calls may use.
 type Limits struct {
 	MaxMessageBytes int64 `yaml:"max_message_bytes"`
-	MaxHops         int   `yaml:"max_hops"`          // framegates that a call may have passed; 0 sends no via and counts none
+	MaxHops         int   `yaml:"max_hops"`          // framegates that a call may have passed before this one; 0 means no bound, and no via header
 	MaxDecodedBytes int64 `yaml:"max_decoded_bytes"` // 0 means budget.DefaultBytes
 
-	MaxHealthWatches int `yaml:"max_health_watches"` // streams of framegate's own health service; 0 means no bound
+	MaxHealthWatches int `yaml:"max_health_watches"` // Watch streams of the builtin health service; 0 means no bound
 }
 
 // Register says how framegate registers itself in etcd as a Kitex service.
@@ -192,17 +194,17 @@ func (c *Config) ListenerNames() []string {
 	return names
 }
 
-// OwnHealth returns the names of the listeners that answer health checks themselves.
-func (c *Config) OwnHealth() (names []string) {
+// BuiltinHealth returns the names of the listeners on which the builtin service answers health checks.
+func (c *Config) BuiltinHealth() (names []string) {
 	for _, l := range c.Listeners {
-		if l.Health == HealthOwn {
+		if l.Health == HealthBuiltin {
 			names = append(names, l.Name)
 		}
 	}
 	return names
 }
 
-// Default returns the built-in configuration: what a process without a file and without flags runs with.
+// Default returns the configuration of a process without a file and without flags.
 func Default() *Config {
 	return &Config{
 		Listeners: []Listener{DefaultListener()},
@@ -233,7 +235,7 @@ func DefaultListener() Listener {
 	return Listener{
 		Name:                 "main",
 		Address:              "127.0.0.1:8888",
-		Health:               HealthOwn,
+		Health:               HealthBuiltin,
 		MaxConnections:       10_000,
 		MaxConcurrentStreams: 1024,
 		MaxHeaderBytes:       64 << 10,
@@ -243,7 +245,7 @@ func DefaultListener() Listener {
 	}
 }
 
-// Redacted returns a copy without secrets, for people to look at.
+// Redacted returns a copy without secrets, for display.
 func (c *Config) Redacted() *Config {
 	r := *c
 	for _, secret := range []*string{&r.Admin.Token, &r.Etcd.Password} {
@@ -254,7 +256,7 @@ func (c *Config) Redacted() *Config {
 	return &r
 }
 
-// Load reads a configuration file over the defaults. The result is not validated yet: flags may come on top.
+// Load reads a configuration file over the defaults. It does not validate the result, because flags may override it.
 func Load(path string) (*Config, error) { return load(path, Parse) }
 
 func load(path string, parse func(data []byte) (*Config, error)) (*Config, error) {

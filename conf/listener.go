@@ -2,8 +2,8 @@ package conf
 
 import "gopkg.in/yaml.v3"
 
-// UnmarshalYAML lets an entry leave out what should have its default. It must follow strict.Decode, which has checked
-// the node.
+// UnmarshalYAML implements yaml.Unmarshaler. It decodes an entry of "listeners" over DefaultListener. Unknown keys are not
+// its concern: strict.Decode has refused them before.
 func (l *Listener) UnmarshalYAML(n *yaml.Node) error {
 	type plain Listener
 	p := plain(DefaultListener())

@@ -12,8 +12,8 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// changeable are the keys that may change while a framegate runs. README.md and framegate.yaml here name them for people; a
-// test holds the README equal.
+// changeable lists the keys that may change while a framegate runs. README.md and framegate.yaml document them; a test
+// compares the README with this list.
 var changeable = []string{
 	"listeners[].max_connections", "listeners[].max_calls",
 	"admin.token",
@@ -25,8 +25,8 @@ var changeable = []string{
 	"access_log.path", "access_log.sample", "access_log.errors",
 }
 
-// LoadAgain is Load for a file that is in force: one that says nothing is an error, since it may be about to be written, and
-// so is what is no file, which might have its reader wait for ever.
+// LoadAgain is Load for a reload. An empty file is an error, because it may be about to be written; so is a path that is no
+// regular file, such as a pipe, because reading it might block for ever.
 func LoadAgain(path string) (*Config, error) {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("configuration file %s: it is %s, want a regular file", path, info.Mode().Type())
@@ -40,19 +40,20 @@ func LoadAgain(path string) (*Config, error) {
 	})
 }
 
-// Difference is a key that has another value in a configuration that was read again. Secrets are hidden.
+// Difference is a key whose value in a configuration that was read again differs from the value in force. Secrets are hidden.
 type Difference struct {
 	Key     string // such as listeners[0].max_calls, by the order of the configuration in force
 	InForce string
 	Read    string
 }
 
-// Reload returns c with the values that next, which is valid, has of the keys that may change while a framegate runs. It
-// says which of them differ, and which other keys do: those stay as they are in c until a restart. Listeners go by their
-// names. The result may be invalid, where what changes does not go with what stays. c and next stay as they are.
+// Reload returns a copy of c in which the keys that may change while a framegate runs have the values of next, which must be
+// valid. changed are those of them that differ; fixed are the other keys that differ, which stay as in c until a restart.
+// Listeners are matched by name. The result may be invalid, if a changed value contradicts one that stays. Reload changes
+// neither c nor next.
 //
-// With an error there is no result: a file that was cut, or is being written, does not open what is closed. What guards, or
-// has the routes, is taken away by a restart only.
+// It is an error if next takes away the admin token, the routes file or a list of allowed addresses. A file that was
+// truncated or is being written would do that by accident, so that only a restart may.
 func (c *Config) Reload(next *Config) (result *Config, changed, fixed []Difference, err error) {
 	if err := c.taken(next); err != nil {
 		return nil, nil, nil, err
@@ -76,7 +77,7 @@ func (c *Config) Reload(next *Config) (result *Config, changed, fixed []Differen
 	return result, changed, fixed, nil
 }
 
-// taken says what next takes away that a reload does not.
+// taken returns an error if next takes away what only a restart may take away; see Reload.
 func (c *Config) taken(next *Config) error {
 	var errs []error
 	for _, k := range []struct {
@@ -96,7 +97,8 @@ func (c *Config) taken(next *Config) error {
 
 func valueOf(c *Config) reflect.Value { return reflect.ValueOf(c).Elem() }
 
-// withListenersOf returns a copy of c with the listeners of other, in its order, each as c has that of its name.
+// withListenersOf returns a copy of c that has listeners of the same names as other, in other's order: each is c's listener
+// of that name, or other's if c has none.
 func (c *Config) withListenersOf(other *Config) *Config {
 	r := *c
 	r.Listeners = slices.Clone(other.Listeners)
@@ -115,13 +117,13 @@ func isChangeable(key string) bool {
 	return slices.Contains(changeable, index.ReplaceAllString(key, "[]"))
 }
 
-// differences goes through two configurations key by key.
+// differences compares two configurations key by key.
 type differences struct {
-	note func(key string, inForce, read reflect.Value)
+	note func(key string, inForce, read reflect.Value) // called for each key that differs
 }
 
-// take notes where src differs from dst, and gives dst what may change. shown and shownSrc are the same two without
-// secrets.
+// take compares dst and src, which are at key, calls note for each key that differs, and sets it in dst if it is changeable.
+// note gets the values from shown and shownSrc, which are dst and src without secrets.
 func (d differences) take(key string, dst, src, shown, shownSrc reflect.Value) {
 	switch {
 	case dst.Kind() == reflect.Struct:
@@ -144,7 +146,7 @@ func (d differences) take(key string, dst, src, shown, shownSrc reflect.Value) {
 	}
 }
 
-// same reports whether two values of one type are equal; an empty list or map equals none.
+// same reports whether two values of one type are equal. Empty and nil lists are equal, and so are empty and nil maps.
 func same(a, b reflect.Value) bool {
 	if k := a.Kind(); (k == reflect.Slice || k == reflect.Map) && a.Len() == 0 && b.Len() == 0 {
 		return true

@@ -101,7 +101,7 @@ func (c *Config) validateListeners(p *problems) {
 		names[l.Name], addresses[l.Address] = true, true
 		p.check(!l.ReusePort || !strings.HasSuffix(l.Address, ":0"), "%s.reuse_port: true with address %q, want a port that another process can be given too", key, plain.URL(l.Address))
 		p.check(!l.ReusePort || transserver.CanReusePort, "%s.reuse_port: true, want false: this platform has no SO_REUSEPORT that framegate can use", key)
-		p.check(l.Health == HealthOwn || l.Health == HealthRouted, "%s.health: %q, want own or routed", key, l.Health)
+		p.check(l.Health == HealthBuiltin || l.Health == HealthRouted, "%s.health: %q, want own or routed", key, l.Health)
 		p.check(l.MaxConnections >= 0, "%s.max_connections: %d, want 0 (no bound) or more", key, l.MaxConnections)
 		p.check(l.MaxCalls >= 0, "%s.max_calls: %d, want 0 (no bound) or more", key, l.MaxCalls)
 		p.check(l.MaxConcurrentStreams >= 1, "%s.max_concurrent_streams: %d, want at least 1", key, l.MaxConcurrentStreams)

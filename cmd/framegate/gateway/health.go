@@ -26,7 +26,7 @@ import (
 //	not serving ──begin──> serving ──stop──> not serving, for good
 //	     └───────────────stop─────────────────────^
 type health struct {
-	serving chan struct{}     // closed by begin
+	serving chan struct{}     // closed by beginHealth
 	closing chan struct{}     // closed by stop: Watch streams must end
 	watches limit.Concurrency // Watch streams under way
 	refused atomic.Int64      // Watch streams refused since the start
@@ -39,7 +39,7 @@ func newHealth() *health {
 // watching returns how many Watch streams are under way, and how many were refused since the start.
 func (h *health) watching() (now int, refused int64) { return h.watches.Active(), h.refused.Load() }
 
-// beginHealth turns the health to SERVING (begin) once the first routes are in force.
+// beginHealth turns the health to SERVING once the first routes are in force.
 func (g *Gateway) beginHealth() {
 	ready := g.sources.ready()
 	select {
