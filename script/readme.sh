@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Runs the commands of the READMEs (quick start, tour, struct mode, failure) in a fresh clone, as a reader would who pastes
-# them, and checks that calls get what the READMEs say. It takes the default ports.
+# Runs the commands of the READMEs (quick start, tour, struct mode, failure) in a fresh clone, as a reader who pastes them
+# would, and checks that calls get the answers that the READMEs promise. It uses the default ports.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 git clone -q . "$work/clone"
 
-# commands SECTION [FILE] prints the shell blocks of a section of a README, and before them what ends all that they leave
-# running, also when one of them fails.
+# commands SECTION [FILE] prints the shell blocks of a section of a README. A trap before them ends the background jobs that
+# they leave running, also when one of them fails.
 commands() {
   printf '%s\n' "trap 'kill \$(jobs -p) || true; wait || true' EXIT"
   awk -v section="## $1" '$0 ~ "^" section {on=1; next} /^## / {on=0} on && /^```sh/ {code=1; next} /^```/ {code=0} on && code' "${2:-README.md}"
@@ -19,7 +19,8 @@ example() {
   awk -v section="## $1" '$0 ~ "^" section {on=1; next} /^## / {on=0} on && /^```go/ {code=1; next} /^```/ {code=0} on && code' "$2"
 }
 
-# after TEXT goes on behind the next line of the tour's output that holds it, of which first is the first word.
+# after TEXT finds the next line of the tour's output with TEXT, sets first to its first word, and line to the line after it,
+# where the next search starts.
 after() {
   local found
   found=$(sed -n "${line:-1},\$p" "$work/tour.out" | awk -v text="$1" 'index($0, text) {print NR, $1; exit}')
@@ -28,7 +29,7 @@ after() {
   first=${found#* }
 }
 
-# want COUNT_MIN COUNT_MAX TEXT checks the next line "COUNT  TEXT" and goes on behind it.
+# want COUNT_MIN COUNT_MAX TEXT finds the next line "COUNT  TEXT", as after does, and checks that COUNT is in the range.
 want() {
   after "$3"
   [ "$first" -ge "$1" ] && [ "$first" -le "$2" ] || { echo "the tour printed $first for: $3, want $1 to $2"; exit 1; }

@@ -1,7 +1,6 @@
-// Command testsummary reads the output of "go test -json" on standard input and prints a line for each package, the
-// output of each test that failed, the races that were detected, whose reports may be in the output of any test, and a
-// closing line with the counts. It exits 1 if anything failed or nothing ran.
-// With -count it prints the closing line alone.
+// Command testsummary reads the output of "go test -json" on standard input. It prints a line for each package, the output of
+// each failed or skipped test, the reports of the race detector (which may be in the output of any test), and a closing line
+// with the counts. With -count it prints only the closing line. It exits 1 if anything failed or no test passed.
 package main
 
 import (
@@ -38,7 +37,7 @@ func main() {
 	for in.Scan() {
 		var e event
 		if err := json.Unmarshal(in.Bytes(), &e); err != nil {
-			say("%s\n", in.Text()) // build errors of old tools
+			say("%s\n", in.Text()) // a line that is not JSON, such as a build error
 			continue
 		}
 		key := e.Package + " " + e.Test
@@ -82,13 +81,13 @@ func main() {
 	}
 }
 
-// raceReports are those of the race detector in the output of a package.
+// raceReports collects the reports of the race detector from the output of a package.
 type raceReports struct {
 	all  strings.Builder
-	open bool // the last one has not ended
+	open bool // the current line is inside a report
 }
 
-// add takes the next line of the output.
+// add takes the next line of the output, and keeps it if it belongs to a report.
 func (r *raceReports) add(line string) {
 	r.open = r.open || strings.HasPrefix(line, "WARNING: DATA RACE")
 	if r.open {
