@@ -20,11 +20,11 @@ func (s Seen) Add(other Seen) {
 	}
 }
 
-// Server is what calls may have reached.
+// Server is an upstream server that calls may reach: Backend, Raw or Mute.
 type Server interface {
-	// Address is where it listens.
+	// Address returns where the server listens.
 	Address() string
-	// Seen returns the calls that have reached it so far, at all of its lives. A refused stream has not.
+	// Seen returns the calls that have reached the server so far, also before it was restarted. A refused stream is not seen.
 	Seen() Seen
 }
 
@@ -32,7 +32,7 @@ type Server interface {
 type Backend struct {
 	t      testing.TB
 	addr   string
-	record string   // the file to which it writes the numbers of calls
+	record string   // path of the file to which the process writes the number of each call
 	p      *process // nil while it does not run
 }
 
@@ -48,7 +48,7 @@ func NewBackend(t testing.TB) *Backend {
 // Address implements Server.
 func (b *Backend) Address() string { return b.addr }
 
-// Start starts a backend that does not run, where it was before, and returns when it serves.
+// Start starts a backend that does not run, at its earlier address, and returns when it serves.
 func (b *Backend) Start() {
 	b.t.Helper()
 	// One thread of Go code is enough for its load, and leaves the other processor to framegate.
@@ -64,8 +64,8 @@ func (b *Backend) Kill() {
 	}
 }
 
-// Stop stops the process as SIGSTOP does, and returns when it stands still: the kernel goes on accepting connections
-// for it, and it says nothing.
+// Stop sends SIGSTOP and returns when every thread has stopped. The kernel still accepts connections for the process, which
+// does not answer on them.
 func (b *Backend) Stop() {
 	b.p.signal(syscall.SIGSTOP)
 	testbed.Poll(b.t, b.p.checkStopped)
@@ -74,8 +74,8 @@ func (b *Backend) Stop() {
 // Continue ends Stop.
 func (b *Backend) Continue() { b.p.signal(syscall.SIGCONT) }
 
-// Terminate asks the backend to end as SIGTERM does, and returns when it is gone: calls end, streams are cut after
-// gracePeriod.
+// Terminate sends SIGTERM and returns when the process has ended. Calls may end by themselves within gracePeriod; the others
+// are cut off then.
 func (b *Backend) Terminate() {
 	b.p.signal(syscall.SIGTERM)
 	b.p.wait(patience)

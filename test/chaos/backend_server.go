@@ -24,10 +24,11 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// gracePeriod is how long a backend that was told to end waits for its calls.
+// gracePeriod is how long a backend waits for its calls after SIGTERM.
 const gracePeriod = 500 * time.Millisecond
 
-// runBackend serves on args[0], appends the number of each call to the file args[1], and prints its address.
+// runBackend is the main function of a backend process: it serves on args[0], appends the number of each call to the file
+// args[1], and prints its address. It returns the exit code.
 func runBackend(args []string) int {
 	if err := serveBackend(args[0], args[1]); err != nil {
 		fmt.Fprintln(os.Stderr, "backend process:", err)
@@ -64,12 +65,12 @@ func serveBackend(address, record string) error {
 	if err := s.Serve(ln); err != nil {
 		return err
 	}
-	<-ended // Serve returns when the listener closes; calls go on
+	<-ended // Serve returns when the listener closes; calls are still under way
 	return nil
 }
 
-// recordTo writes the number of a call down when its headers have been read, which is before anything else that the
-// server does with it: a call that is not in the record was not seen. A write to a file outlives kill -9.
+// recordTo returns a handle that appends the number of a call to f as soon as its headers have been read, before the server
+// does anything else with it. So a call that is not in the record was not seen. What is written to f survives kill -9.
 func recordTo(f *os.File) tap.ServerInHandle {
 	return func(ctx context.Context, info *tap.Info) (context.Context, error) {
 		v := info.Header.Get(IDKey)
@@ -87,7 +88,7 @@ func recordTo(f *os.File) tap.ServerInHandle {
 	}
 }
 
-// answer is every method of Service.
+// answer handles the calls of all methods of Service.
 func answer(_ any, stream grpc.ServerStream) error {
 	md, _ := metadata.FromIncomingContext(stream.Context())
 	delay, err := valueOf(md, DelayKey, 0, time.ParseDuration)
@@ -122,7 +123,7 @@ func valueOf[T any](md metadata.MD, key string, absent T, parse func(string) (T,
 	return value, nil
 }
 
-// wait returns after d, or when the call has ended.
+// wait returns nil after d, or an error when ctx ends before.
 func wait(ctx context.Context, d time.Duration) error {
 	if d <= 0 {
 		return nil

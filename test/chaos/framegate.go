@@ -18,7 +18,7 @@ func runFramegate(args []string) int {
 	return app.Run(context.Background(), args, os.Stdin, os.Stdout, os.Stderr)
 }
 
-// FramegateConfig is what tests choose of a framegate's configuration.
+// FramegateConfig is the part of a framegate's configuration that tests choose.
 type FramegateConfig struct {
 	Address      string        // of its listener; not port 0
 	Listener     string        // further keys of the listener, as in a YAML flow mapping; may be empty
@@ -92,17 +92,16 @@ func (f *Framegate) awaitReady() {
 	}
 }
 
-// PID is the number of the process.
+// PID returns the process id.
 func (f *Framegate) PID() int { return f.p.pid() }
 
-// Terminate asks the framegate to end as SIGTERM does, and does not wait for that.
+// Terminate sends SIGTERM, on which the framegate drains, and does not wait.
 func (f *Framegate) Terminate() { f.p.signal(syscall.SIGTERM) }
 
-// Wait returns when the framegate, which was told to end, has ended; it fails the test when that takes longer than the
-// drain may.
+// Wait waits for the end of the framegate after Terminate. It fails the test if that takes longer than a drain may.
 func (f *Framegate) Wait() { f.p.wait(f.drain + patience) }
 
-// FreeAddress returns an address of 127.0.0.1 whose port nobody listens on now.
+// FreeAddress returns an address of 127.0.0.1 with a port that is free now.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

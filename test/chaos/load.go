@@ -21,8 +21,8 @@ import (
 type LoadConfig struct {
 	Rate        int           // unary calls per second, begun on schedule whatever the answers do; default 500
 	FreshRate   int           // further unary calls per second, each on a connection of its own; default none
-	Streams     int           // that ping-pong; default 50, below 0 none
-	Connections int           // of grpc-go; default 4
+	Streams     int           // ping-pong streams; default 50, below 0 none
+	Connections int           // grpc-go connections that the calls share; default 4
 	Deadline    time.Duration // of a unary call; default 2s
 	Delay       time.Duration // of the server before it answers a unary call; default 5ms
 }
@@ -42,10 +42,11 @@ func orDefault[T int | time.Duration](v *T, d T) {
 	}
 }
 
-// payload is what every unary call carries, and must get back.
+// payload is the message of every unary call; the answer must have the same length.
 var payload = make([]byte, 128)
 
-// Load is a steady load: an open loop of unary calls, and streams that ping-pong. Its clients retry nothing.
+// Load is a steady load: an open loop of unary calls, each begun when it is due, and ping-pong streams. Its clients retry
+// nothing.
 type Load struct {
 	cfg   LoadConfig
 	conns []*grpc.ClientConn
@@ -116,8 +117,8 @@ func (l *Load) Run(d time.Duration) {
 	<-time.After(d)
 }
 
-// Stop ends the load: no further call begins, those that run end, at the latest by their deadlines, and streams are
-// cancelled.
+// Stop ends the load and returns its results. It begins no further call, cancels the streams, and waits for the calls under
+// way, which end by their deadlines at the latest.
 func (l *Load) Stop() *Report {
 	l.end()
 	r := &Report{Begun: l.begun, Planned: l.planned, Calls: l.calls}
@@ -134,7 +135,7 @@ func (l *Load) end() {
 	l.ponging.Wait()
 }
 
-// pace begins the nth call n/rate after the load's beginning. When it is late it catches up at once.
+// pace begins the nth call n/rate after the load's beginning. If it is late, it begins all calls that are due at once.
 func (l *Load) pace(ctx context.Context, rate int, call func(n int, due time.Time)) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -157,7 +158,7 @@ func (l *Load) pace(ctx context.Context, rate int, call func(n int, due time.Tim
 	}
 }
 
-// Call is one unary call and what came of it.
+// Call is one unary call and its result.
 type Call struct {
 	ID    uint64
 	Due   time.Time // when the open loop should have begun it
@@ -173,7 +174,7 @@ type outcome struct {
 	Message string
 }
 
-// Numbers of calls begin here; those of streams are far above.
+// The first numbers (IDKey) of calls on shared and on fresh connections. Those of streams are far above.
 const (
 	firstSharedID = 1
 	firstFreshID  = 1 << 32
@@ -226,7 +227,7 @@ func outcomeOf(err error, trailer metadata.MD) outcome {
 	return o
 }
 
-// String is the code, and the reason if framegate gave one.
+// String returns the code, and the reason if framegate itself made the status.
 func (o outcome) String() string {
 	if o.Reason == "" {
 		return o.Code.String()

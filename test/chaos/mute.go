@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// Mute accepts connections and never says a word.
+// Mute is a server that accepts connections and never sends anything.
 type Mute struct {
 	ln net.Listener
 	wg sync.WaitGroup
@@ -36,12 +36,12 @@ func (m *Mute) accept() {
 		if err != nil {
 			return
 		}
-		defer nc.Close() // held, and never read, until the end
+		defer nc.Close() // kept open, and never read, until accept returns
 	}
 }
 
 // Address implements Server.
 func (m *Mute) Address() string { return m.ln.Addr().String() }
 
-// Seen implements Server: it sees no call.
+// Seen implements Server. It is always empty.
 func (m *Mute) Seen() Seen { return Seen{} }

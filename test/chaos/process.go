@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// roleEnv, set in the environment, makes the test's binary be a process of the harness.
+// roleEnv is the environment variable that tells the test's binary to run as a process of the harness, and its role.
 const roleEnv = "TEST_CHAOS_ROLE"
 
 // The roles.
@@ -23,7 +23,7 @@ const (
 	roleFramegate = "framegate"
 )
 
-// RunProcess is the first thing that a TestMain calls: in a process of the harness it does not return.
+// RunProcess must be called first by TestMain. In a process of the harness it runs the role and exits; else it returns.
 func RunProcess() {
 	switch os.Getenv(roleEnv) {
 	case roleBackend:
@@ -33,16 +33,16 @@ func RunProcess() {
 	}
 }
 
-// process is the test's binary in a role. It dies with the test.
+// process is a process that runs the test's binary in a role. The kernel kills it when the test's process dies.
 type process struct {
 	t      testing.TB
 	role   string
 	cmd    *exec.Cmd
-	out    *os.File  // what it prints
-	stderr *lastText // what it complains of
+	out    *os.File  // its standard output
+	stderr *lastText // the end of its standard error
 
 	exited chan struct{} // closed by reap
-	err    error         // of the end; read after exited
+	err    error         // the error of Wait; set before exited is closed
 }
 
 // startProcess starts the test's binary; env is added to the environment.
@@ -56,7 +56,7 @@ func startProcess(t testing.TB, role string, args []string, env ...string) *proc
 	p := &process{
 		t: t, role: role, cmd: exec.Command(os.Args[0], args...), out: r, stderr: new(lastText), exited: make(chan struct{}),
 	}
-	// With the race detector a process would otherwise stay for a second when it has ended.
+	// By default the race detector delays the exit of a process by a second.
 	p.cmd.Env = append(append(os.Environ(), roleEnv+"="+role, "GORACE=atexit_sleep_ms=0"), env...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	p.cmd.Stdout, p.cmd.Stderr = w, p.stderr
@@ -74,7 +74,7 @@ func (p *process) reap() {
 	p.err = p.cmd.Wait()
 }
 
-// pid is the process's number.
+// pid returns the process id.
 func (p *process) pid() int { return p.cmd.Process.Pid }
 
 // firstLine returns the first line that the process prints.
@@ -106,7 +106,7 @@ func (p *process) checkStopped() error {
 		if err != nil {
 			return err
 		}
-		_, state, _ := strings.Cut(string(text), ") ") // proc(5): the state comes after the name
+		_, state, _ := strings.Cut(string(text), ") ") // proc(5): the state follows the name, in parentheses
 		if !strings.HasPrefix(state, "T") {
 			return fmt.Errorf("%s: state %.1q, want T", stat, state)
 		}
@@ -114,13 +114,13 @@ func (p *process) checkStopped() error {
 	return nil
 }
 
-// kill ends the process at once and returns when it is gone, and the kernel has closed what it had open.
+// kill kills the process and returns when it is gone. The kernel has closed its connections by then.
 func (p *process) kill() {
 	_ = p.cmd.Process.Kill()
 	<-p.exited
 }
 
-// wait returns when the process has ended by itself, within limit and with 0; otherwise the test fails.
+// wait waits for the process to end by itself. The test fails if it takes longer than limit, or if its exit code is not 0.
 func (p *process) wait(limit time.Duration) {
 	p.t.Helper()
 	timer := time.NewTimer(limit)
@@ -136,10 +136,10 @@ func (p *process) wait(limit time.Duration) {
 	}
 }
 
-// maxLastText is how much of a process's stderr is kept.
+// maxLastText is how many bytes a lastText keeps.
 const maxLastText = 32 << 10
 
-// lastText keeps the last part of what is written to it.
+// lastText is a writer that keeps the last maxLastText bytes.
 type lastText struct {
 	mu   sync.Mutex // guards text
 	text []byte

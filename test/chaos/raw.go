@@ -12,7 +12,7 @@ import (
 	"github.com/framegate/framegate/test/testbed"
 )
 
-// Fault is how a Raw treats streams that are opened.
+// Fault is how a Raw treats new streams.
 type Fault string
 
 // The faults.
@@ -22,16 +22,16 @@ const (
 	Resets  Fault = "resets"  // response headers, then RST_STREAM with INTERNAL_ERROR
 )
 
-// RawConfig says what a Raw does apart from its Fault.
+// RawConfig says what else a Raw does, beside its Fault.
 type RawConfig struct {
-	GoAwayEvery int // a connection is told to go at its stream of this number, which is the last that it serves; 0 = never
+	GoAwayEvery int // a connection gets GOAWAY at its stream of this number, which is the last that it serves; 0 = never
 
-	LimitStreams bool   // announce MaxStreams, and refuse further ones
-	MaxStreams   uint32 // open at a time on a connection
+	LimitStreams bool   // announce MaxStreams and refuse further streams
+	MaxStreams   uint32 // streams open at a time on a connection
 }
 
-// goAwayDelay is the time between the last stream that a connection serves and its GOAWAY. At 500 calls a second to
-// three backends some five streams come in it, which were certainly not seen.
+// goAwayDelay is the time from the last stream that a connection serves to its GOAWAY. At 500 calls a second to three
+// backends some five streams come in this time; GOAWAY tells their client that they were not seen.
 const goAwayDelay = 30 * time.Millisecond
 
 // Raw is a backend of raw HTTP/2 frames in the test's process. Its methods may be called from any goroutine.
@@ -48,16 +48,16 @@ type Raw struct {
 	conns   map[*testbed.H2Conn]*rawConn
 }
 
-// rawConn is guarded by Raw.mu.
+// rawConn is the state of a connection of a Raw. Its fields are guarded by Raw.mu.
 type rawConn struct {
-	open    int // streams that are served
-	begun   int // streams that were served or are
-	leaving bool
+	open    int  // streams being served
+	begun   int  // streams served so far, and those being served
+	leaving bool // its last stream has come; GOAWAY was sent or will be
 }
 
 var _ Server = (*Raw)(nil)
 
-// NewRaw starts a polite one.
+// NewRaw starts a Raw that is Polite until Become.
 func NewRaw(t testing.TB, cfg RawConfig) *Raw {
 	t.Helper()
 	r := &Raw{cfg: cfg, ctx: t.Context(), fault: Polite, seen: Seen{}, conns: map[*testbed.H2Conn]*rawConn{}}
@@ -72,7 +72,7 @@ func NewRaw(t testing.TB, cfg RawConfig) *Raw {
 // Address implements Server.
 func (r *Raw) Address() string { return r.server.Addr }
 
-// Become changes how streams are treated that are opened from now on.
+// Become changes the fault for streams that are opened from now on.
 func (r *Raw) Become(f Fault) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -88,21 +88,22 @@ func (r *Raw) Seen() Seen {
 	return seen
 }
 
-// Refused is how many streams were refused.
+// Refused returns how many streams were refused.
 func (r *Raw) Refused() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.refused
 }
 
-// GoAways is how many connections were told to go.
+// GoAways returns how many connections got GOAWAY.
 func (r *Raw) GoAways() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.goAways
 }
 
-// admit decides about a stream; it runs in the reader of its connection, so streams of one come in order.
+// admit decides how a stream is served; nil means not at all. The goroutine that reads the connection calls it, so the
+// streams of a connection come in order.
 func (r *Raw) admit(st *testbed.H2Stream) (serve func()) {
 	e, err := st.Next() // its HEADERS, which are there already
 	if err != nil {
@@ -115,12 +116,12 @@ func (r *Raw) admit(st *testbed.H2Stream) (serve func()) {
 		c = new(rawConn)
 		r.conns[st.Conn()] = c
 	}
-	if c.leaving { // RFC 9113 §6.8: above the last stream of GOAWAY, so it is as if it had never come
+	if c.leaving { // RFC 9113 §6.8: a stream above GOAWAY's last stream id is ignored
 		return nil
 	}
 	if r.fault == Refuses || (r.cfg.LimitStreams && c.open >= int(r.cfg.MaxStreams)) {
 		r.refused++
-		_ = st.TryReset(http2.ErrCodeRefusedStream) // a connection that broke says so to its reader
+		_ = st.TryReset(http2.ErrCodeRefusedStream) // if the connection is broken, its reader finds that
 		return nil
 	}
 	if id, err := strconv.ParseUint(e.Fields.Get(IDKey), 10, 64); err == nil {
@@ -147,14 +148,14 @@ func (r *Raw) admit(st *testbed.H2Stream) (serve func()) {
 	}
 }
 
-// sayGoAway names st as the last stream of its connection, late: by then there are some above it.
+// sayGoAway sends GOAWAY with st as the last stream after goAwayDelay, when there are further streams above it.
 func (r *Raw) sayGoAway(st *testbed.H2Stream) {
 	if wait(r.ctx, goAwayDelay) == nil {
 		_ = st.Conn().Write(func(fr *http2.Framer) error { return fr.WriteGoAway(st.ID, http2.ErrCodeNo, nil) })
 	}
 }
 
-// serve answers a stream. What cannot be written is not answered: the connection is over then.
+// serve answers a stream. Errors of writing are ignored, because the connection is broken then.
 func (r *Raw) serve(st *testbed.H2Stream, request testbed.Event, fault Fault) {
 	if fault == Resets {
 		_ = st.TryHeaders(testbed.ResponseFields())
@@ -182,7 +183,7 @@ func (r *Raw) serve(st *testbed.H2Stream, request testbed.Event, fault Fault) {
 	}
 }
 
-// serveBidi sends back every byte as it comes: the messages are those of the request.
+// serveBidi sends every byte of the request back as it comes.
 func (r *Raw) serveBidi(st *testbed.H2Stream) {
 	if st.TryHeaders(testbed.ResponseFields()) != nil {
 		return

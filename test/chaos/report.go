@@ -9,7 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// Report is what came of a load.
+// Report has the results of a load.
 type Report struct {
 	Begun   time.Time
 	Planned int // unary calls that were due
@@ -17,14 +17,14 @@ type Report struct {
 	Streams []StreamResult
 }
 
-// What the harness must have kept to, so that what it measured says something of framegate.
+// Bounds that the harness itself must have kept, so that its figures are those of framegate and not of a slow machine.
 const (
-	maxLateness  = 500 * time.Millisecond // of 99 of 100 calls
-	minRateShare = 0.95
+	maxLateness  = 500 * time.Millisecond // p99 of how much later than due calls began
+	minRateShare = 0.95                   // share of the due calls that were made
 )
 
-// KeptRate returns an error when the load was not what it should have been: then the machine was too slow, and the
-// figures say nothing.
+// KeptRate returns an error if the load was not made at its rate. Then the machine was too slow, and the figures say nothing
+// about framegate.
 func (r *Report) KeptRate() error {
 	if late := r.Lateness(); late > maxLateness {
 		return fmt.Errorf("chaos: the harness, not framegate: 1%% of the calls began more than %s late, want %s at most",
@@ -37,7 +37,7 @@ func (r *Report) KeptRate() error {
 	return nil
 }
 
-// Lateness is the p99 of how much later than it was due a call began.
+// Lateness returns the p99 of how much later than due calls began.
 func (r *Report) Lateness() time.Duration {
 	late := make([]time.Duration, len(r.Calls))
 	for i, c := range r.Calls {
@@ -46,7 +46,7 @@ func (r *Report) Lateness() time.Duration {
 	return quantile(late, 0.99)
 }
 
-// quantile sorts d.
+// quantile returns the q-quantile of d, which it sorts; 0 if d is empty.
 func quantile(d []time.Duration, q float64) time.Duration {
 	if len(d) == 0 {
 		return 0
@@ -55,22 +55,22 @@ func quantile(d []time.Duration, q float64) time.Duration {
 	return d[min(len(d)-1, int(q*float64(len(d))))]
 }
 
-// Window is what came of the calls that began in a time.
+// Window has the results of some of the calls, such as those that began in a period.
 type Window struct {
 	Name     string
 	Calls    int
 	Good     int
-	Outcomes map[string]int    // of the others
-	Examples map[string]string // a message for each
+	Outcomes map[string]int    // of the calls that were not good, by code and reason
+	Examples map[string]string // a message for each outcome
 	P50, P99 time.Duration     // of the good calls, from when they were due
 }
 
-// Between returns the window of the calls that began from a time on and before another.
+// Between returns the window of the calls that began in [from, to).
 func (r *Report) Between(name string, from, to time.Time) Window {
 	return r.Where(name, func(c Call) bool { return !c.Begun.Before(from) && c.Begun.Before(to) })
 }
 
-// Where returns the window of the calls that are in it.
+// Where returns the window of the calls for which in returns true.
 func (r *Report) Where(name string, in func(Call) bool) Window {
 	w := Window{Name: name, Outcomes: map[string]int{}, Examples: map[string]string{}}
 	var latencies []time.Duration
@@ -91,10 +91,10 @@ func (r *Report) Where(name string, in func(Call) bool) Window {
 	return w
 }
 
-// Lost is how many calls were not good.
+// Lost returns how many calls were not good.
 func (w Window) Lost() int { return w.Calls - w.Good }
 
-// Share is the good calls' share of all, 0 when there was none.
+// Share returns the good calls' share of all calls, 0 if there were none.
 func (w Window) Share() float64 {
 	if w.Calls == 0 {
 		return 0
@@ -126,11 +126,11 @@ func sortedKeys[V any](m map[string]V) []string {
 // StreamsSummary sums up the streams.
 type StreamsSummary struct {
 	Streams, Pongs, Broken int
-	Stalled                int            // that once waited for an answer longer than maxPingSilence
-	Outcomes               map[string]int // of those that broke
+	Stalled                int            // streams that once waited longer than maxPingSilence for an answer
+	Outcomes               map[string]int // of the streams that broke, by code and reason
 }
 
-// Summary sums up the streams and their breaks from a time on.
+// Summary sums up the streams, with their breaks since from.
 func (r *Report) Summary(from time.Time) StreamsSummary {
 	s := StreamsSummary{Streams: len(r.Streams), Outcomes: map[string]int{}}
 	for _, st := range r.Streams {

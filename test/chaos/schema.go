@@ -18,8 +18,8 @@ service Echo {
 }
 `
 
-// StructKeys returns the keys of a route to Service in struct mode whose rules look at every message and never fire,
-// each with its value in YAML's flow style.
+// StructKeys returns the keys, each with its value in YAML's flow style, that put a route to Service in struct mode. Its
+// rules are evaluated for every message and never fire.
 func StructKeys(t testing.TB) []string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "echo.proto")

@@ -18,34 +18,34 @@ const (
 	pingInterval = 250 * time.Millisecond
 	reopenAfter  = 50 * time.Millisecond
 
-	// The numbers of streams begin where those of unary calls never come.
+	// The numbers (IDKey) of streams begin above those of unary calls.
 	firstStreamID  = 1 << 40
 	idsPerPinger   = 1 << 20
 	maxPingSilence = 2 * time.Second
 )
 
-// StreamResult is what came of one of the load's streams, which is opened again whenever it breaks.
+// StreamResult has the results of a pinger.
 type StreamResult struct {
 	Opened         int
-	Pongs          int // answers that were as they should be
+	Pongs          int // correct answers
 	Breaks         []Break
 	LongestSilence time.Duration // between a ping and its answer, or the end of the load
 }
 
-// Break is the end of a stream that nobody wanted.
+// Break is an end of a stream before the end of the load.
 type Break struct {
 	At time.Time
 	outcome
 }
 
-// pinger keeps a stream open and its messages going back and forth, one at a time.
+// pinger sends pings on a stream, each after the answer to the one before, and opens a new stream whenever one breaks.
 type pinger struct {
 	index  int
 	cc     *grpc.ClientConn
 	result StreamResult // owned by run
 }
 
-// run returns when ctx has ended.
+// run pings until ctx ends.
 func (p *pinger) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		trailer, err := p.keepOpen(ctx)
@@ -57,7 +57,7 @@ func (p *pinger) run(ctx context.Context) {
 	}
 }
 
-// keepOpen opens a stream and returns when it breaks or ctx ends.
+// keepOpen opens a stream and pings on it until it breaks or ctx ends. It returns the stream's trailers and error.
 func (p *pinger) keepOpen(parent context.Context) (metadata.MD, error) {
 	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
@@ -82,7 +82,7 @@ func (p *pinger) ping(stream grpc.ClientStream, n int) error {
 	text := fmt.Appendf(nil, "ping %d of stream %d", n, p.index)
 	sent := time.Now()
 	defer func() { p.result.LongestSilence = max(p.result.LongestSilence, time.Since(sent)) }()
-	_ = stream.SendMsg(wrapperspb.Bytes(text)) // of a stream that is over, RecvMsg says why
+	_ = stream.SendMsg(wrapperspb.Bytes(text)) // if the stream is over, RecvMsg returns the reason
 	reply := new(wrapperspb.BytesValue)
 	if err := stream.RecvMsg(reply); err != nil {
 		return err

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// Server answers for the names it was told of; the others do not exist. It may be used by several goroutines.
+// Server answers for the names that were set; other names do not exist (NXDOMAIN). It may be used by several goroutines.
 type Server struct {
 	udp net.PacketConn
 	tcp net.Listener
@@ -25,7 +25,7 @@ type Server struct {
 	asked map[string]int
 }
 
-// entry is what is known of a name.
+// entry has the addresses of a name, and the faults by which questions are not answered with them.
 type entry struct {
 	addresses []netip.Addr
 	fault     map[dnsmessage.Type]Fault
@@ -41,12 +41,12 @@ const (
 	Silence        // no answer at all
 )
 
-// New starts a server that the test's end stops.
+// New starts a server. t.Cleanup stops it.
 func New(t testing.TB) *Server {
 	t.Helper()
 	s := &Server{names: map[string]*entry{}, asked: map[string]int{}}
 	var err error
-	for range 10 { // both on one port
+	for range 10 { // until one port is free for both UDP and TCP
 		if s.udp, err = net.ListenPacket("udp", "127.0.0.1:0"); err != nil {
 			continue
 		}
@@ -68,19 +68,19 @@ func New(t testing.TB) *Server {
 	return s
 }
 
-// Resolver asks the server, whatever servers the system has.
+// Resolver returns a resolver that asks this server instead of the system's.
 func (s *Server) Resolver() *net.Resolver {
 	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		var d net.Dialer
 		c, err := d.DialContext(ctx, network, s.udp.LocalAddr().String())
 		if err == nil {
-			context.AfterFunc(ctx, func() { _ = c.Close() }) // or a look-up that was given up would wait on
+			context.AfterFunc(ctx, func() { _ = c.Close() }) // ends the wait of a look-up that was given up
 		}
 		return c, err
 	}}
 }
 
-// Set gives a name these addresses. With none there is the name, without an address.
+// Set gives a name these addresses. Without addresses, the name exists but has none.
 func (s *Server) Set(name string, addresses ...string) {
 	e := &entry{}
 	for _, a := range addresses {
@@ -91,14 +91,14 @@ func (s *Server) Set(name string, addresses ...string) {
 	s.names[absolute(name)] = e
 }
 
-// Remove takes a name away: it does not exist (NXDOMAIN).
+// Remove makes a name one that does not exist (NXDOMAIN).
 func (s *Server) Remove(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.names, absolute(name))
 }
 
-// Break makes questions for a name come to that, for A, AAAA or both.
+// Break makes questions for a name end with a fault: those for types (A or AAAA), by default both.
 func (s *Server) Break(name string, f Fault, types ...dnsmessage.Type) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -116,7 +116,7 @@ func (s *Server) Break(name string, f Fault, types ...dnsmessage.Type) {
 	}
 }
 
-// Asked counts the questions for the addresses of a name so far.
+// Asked returns how many questions for a name have come so far.
 func (s *Server) Asked(name string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -132,8 +132,8 @@ func (s *Server) serveUDP() {
 		if err != nil {
 			return
 		}
-		const most = 1232 // that Go says it takes
-		if answer := s.answer(buf[:n], most); answer != nil {
+		const maxUDP = 1232 // bytes that Go's resolver announces (EDNS)
+		if answer := s.answer(buf[:n], maxUDP); answer != nil {
 			_, _ = s.udp.WriteTo(answer, from)
 		}
 	}
@@ -161,8 +161,9 @@ func (s *Server) serveTCP() {
 	}
 }
 
-// answer returns the answer to a question, cut to a number of bytes; nil for none.
-func (s *Server) answer(question []byte, most int) []byte {
+// answer returns the answer to a question; nil means that there is none. An answer longer than maxBytes is replaced by a
+// truncated one without addresses.
+func (s *Server) answer(question []byte, maxBytes int) []byte {
 	var m dnsmessage.Message
 	if err := m.Unpack(question); err != nil || len(m.Questions) != 1 {
 		return nil
@@ -198,7 +199,7 @@ func (s *Server) answer(question []byte, most int) []byte {
 		}
 	}
 	packed, err := m.Pack()
-	if err == nil && len(packed) > most {
+	if err == nil && len(packed) > maxBytes {
 		m.Truncated, m.Answers = true, nil
 		packed, err = m.Pack()
 	}

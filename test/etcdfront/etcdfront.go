@@ -1,5 +1,4 @@
-// Package etcdfront stands in front of an etcd and loses what a test wants it to lose: requests that etcd never gets, and
-// answers that its clients never get.
+// Package etcdfront is a proxy in front of an etcd that loses requests and answers, as a test tells it.
 package etcdfront
 
 import (
@@ -17,7 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Loss is what becomes of a transaction that changes something.
+// Loss is what a Front loses of a transaction that changes something.
 type Loss int
 
 // The losses.
@@ -28,7 +27,7 @@ const (
 	Silence      // etcd does it; the client gets nothing
 )
 
-// Front is an etcd without watches. Of transactions it loses those that change something.
+// Front serves the KV and Lease services of an etcd, without Watch. Transactions that change something may be lost; see Lose.
 type Front struct {
 	pb.UnimplementedKVServer
 	pb.UnimplementedLeaseServer
@@ -39,12 +38,12 @@ type Front struct {
 	lease pb.LeaseClient
 
 	mu     sync.Mutex // guards what follows
-	losses []Loss
-	after  func()
-	deaf   bool
+	losses []Loss // of the next transactions
+	after  func() // see After; nil for none
+	deaf   bool   // after a Silence: KV requests get no answer
 }
 
-// New starts a front of the etcd at endpoint, until the end of the test.
+// New starts a front of the etcd at endpoint. t.Cleanup stops it.
 func New(t testing.TB, endpoint string) *Front {
 	t.Helper()
 	cc, err := grpc.NewClient("passthrough:///"+endpoint, grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -66,14 +65,14 @@ func New(t testing.TB, endpoint string) *Front {
 	return f
 }
 
-// Lose says what becomes of the next transactions that change something, one after the other.
+// Lose sets the losses of the next transactions that change something, in order. Those after them are not lost.
 func (f *Front) Lose(next ...Loss) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.losses = next
 }
 
-// After says what is done once after the next loss, before the client hears of it.
+// After sets a function that is called once, at the next loss, before the client gets its error.
 func (f *Front) After(do func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -95,7 +94,7 @@ func (f *Front) loss() (l Loss, after func()) {
 	return l, after
 }
 
-// silent waits for the end of a call that gets no answer, after Silence.
+// silent waits for the end of ctx and returns its error, if a Silence was lost before: since then no call gets an answer.
 func (f *Front) silent(ctx context.Context) error {
 	f.mu.Lock()
 	deaf := f.deaf

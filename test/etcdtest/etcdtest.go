@@ -18,7 +18,7 @@ import (
 	"github.com/framegate/framegate/test/loopback"
 )
 
-// Soon is how long what takes no second may take on a busy machine.
+// Soon bounds, on a busy machine, what takes less than a second on another.
 const Soon = 20 * time.Second
 
 // Eventually polls until ok, for at most limit, and returns how long it took.
@@ -30,17 +30,18 @@ func Eventually(t *testing.T, limit time.Duration, what string, ok func() bool) 
 		if took > limit {
 			t.Fatalf("not within %s: %s", limit, what)
 		}
-		time.Sleep(min(max(took/20, time.Millisecond), 20*time.Millisecond)) // ok may cost something
+		time.Sleep(min(max(took/20, time.Millisecond), 20*time.Millisecond)) // longer and longer, because ok may be expensive
 	}
 	return time.Since(began)
 }
 
-// StartEtcd starts an etcd with nothing in it. Another may be started at its address when it is closed.
+// StartEtcd starts an empty etcd. After it is closed, another may be started at its address.
 func StartEtcd(t *testing.T) *etcdserver.Server {
 	t.Helper()
 	return StartEtcdAt(t, t.TempDir(), loopback.Address(t))
 }
 
+// StartEtcdAt starts an etcd at address with its data in dir.
 func StartEtcdAt(t *testing.T, dir, address string) *etcdserver.Server {
 	t.Helper()
 	s, err := etcdserver.Start(t.Context(), etcdserver.Config{Dir: dir, Address: address})
@@ -49,7 +50,7 @@ func StartEtcdAt(t *testing.T, dir, address string) *etcdserver.Server {
 	return s
 }
 
-// PutRaw writes a document past all checks, as other hands may.
+// PutRaw writes a document without any check, as another client of etcd may.
 func PutRaw(t *testing.T, cli *clientv3.Client, key string, doc []byte) int64 {
 	t.Helper()
 	resp, err := cli.Put(t.Context(), "/framegate"+key, string(doc))
@@ -57,16 +58,17 @@ func PutRaw(t *testing.T, cli *clientv3.Client, key string, doc []byte) int64 {
 	return resp.Header.Revision
 }
 
-// CloseEtcdClient closes the client that registry-etcd makes and never closes.
+// CloseEtcdClient closes the client inside a registry or resolver of registry-etcd, which never closes it.
 func CloseEtcdClient(of any) {
 	field := reflect.ValueOf(of).Elem().FieldByName("etcdClient")
 	_ = (*(**clientv3.Client)(field.Addr().UnsafePointer())).Close()
 }
 
+// QuietRegistry is an option of registry-etcd that turns off the log of its client.
 func QuietRegistry(c *etcdregistry.Config) { c.EtcdConfig.Logger = zap.NewNop() }
 
-// EnableAuth makes etcd ask for users: root, and reader, who may read the keys of instances and nothing else. The
-// password of both is p.
+// EnableAuth turns on etcd's authentication, with two users whose password is "p": root, and reader, who may only read the
+// keys of instances.
 func EnableAuth(t *testing.T, cli *clientv3.Client) {
 	t.Helper()
 	ctx := t.Context()
@@ -87,14 +89,14 @@ func EnableAuth(t *testing.T, cli *clientv3.Client) {
 	}
 }
 
-// StartEtcdForUsers runs an etcd that is quick with passwords: under the race detector one costs a processor
-// a second otherwise.
+// StartEtcdForUsers runs an etcd that hashes passwords at the least cost. At the default cost, one takes a second under the
+// race detector.
 func StartEtcdForUsers(t *testing.T) (endpoint string) {
 	t.Helper()
 	return StartStock(t, "http", func(c *embed.Config) { c.BcryptCost = 4 })
 }
 
-// StartStock runs an etcd as it is, but for what change says.
+// StartStock runs an etcd with etcd's default configuration, apart from its addresses and directory, as changed by change.
 func StartStock(t *testing.T, scheme string, change func(*embed.Config)) (endpoint string) {
 	t.Helper()
 	c := embed.NewConfig()
@@ -111,6 +113,7 @@ func StartStock(t *testing.T, scheme string, change func(*embed.Config)) (endpoi
 	return e.Clients[0].Addr().String()
 }
 
+// Leases returns how many leases etcd has.
 func Leases(t *testing.T, cli *clientv3.Client) int {
 	t.Helper()
 	resp, err := cli.Leases(t.Context())

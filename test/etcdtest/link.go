@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Link is a TCP connection to a server that a test can cut, or freeze as a process or a machine that was stopped is: what
-// is sent is taken, and nothing comes.
+// Link is a TCP proxy to a server, which a test can cut or freeze. While it is frozen, peers can connect and send, as to a
+// stopped process or machine, but no bytes arrive.
 type Link struct {
 	listener net.Listener
 	to       string
@@ -18,10 +18,11 @@ type Link struct {
 
 	mu    sync.Mutex // guards what follows
 	down  bool
-	open  chan struct{} // closed while bytes pass
+	open  chan struct{} // closed unless the link is frozen
 	conns map[net.Conn]bool
 }
 
+// NewLink starts a link to the server at address to. t.Cleanup stops it.
 func NewLink(t *testing.T, to string) *Link {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -37,6 +38,7 @@ func NewLink(t *testing.T, to string) *Link {
 	return k
 }
 
+// Address returns where the link listens.
 func (k *Link) Address() string { return k.listener.Addr().String() }
 
 func (k *Link) accept() {
@@ -72,6 +74,7 @@ func (k *Link) add(conns ...net.Conn) bool {
 	return !k.down
 }
 
+// Cut closes all connections and refuses new ones until Restore.
 func (k *Link) Cut() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -83,19 +86,21 @@ func (k *Link) Cut() {
 	k.thawLocked()
 }
 
+// Restore ends Cut.
 func (k *Link) Restore() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.down = false
 }
 
-// Freeze stops all bytes, both ways, until thaw.
+// Freeze stops all bytes, both ways, until Thaw.
 func (k *Link) Freeze() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.open = make(chan struct{})
 }
 
+// Thaw ends Freeze.
 func (k *Link) Thaw() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -110,7 +115,7 @@ func (k *Link) thawLocked() {
 	}
 }
 
-// gate is where bytes of a link pass.
+// gate is a writer that waits while its link is frozen.
 type gate struct {
 	io.Writer
 	link *Link

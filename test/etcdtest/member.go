@@ -16,21 +16,22 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// LateMember is a member of etcd that answers everything, but whose watches tell nothing while they are held: it is behind
-// the others.
+// LateMember is a proxy to an etcd that acts as a member which is behind the others or stuck. While it is held (Hold), its
+// watches get no events; while it hangs (Hang), its requests get no answers.
 type LateMember struct {
 	cc       *grpc.ClientConn
 	listener net.Listener
 
 	mu      sync.Mutex // guards what follows
 	held    bool
-	hung    bool     // what is not in but is taken and not answered
-	but     []string // ends of methods
-	watches int      // that are open
-	asked   int      // how many have been taken and were not answered,
-	gaveUp  int      // and for how many of these nobody waits any more
+	hung    bool     // requests get no answer, except those in but
+	but     []string // suffixes of the methods that are answered while hung
+	watches int      // open watches
+	asked   int      // requests taken without an answer
+	gaveUp  int      // those of asked whose client has given up
 }
 
+// NewLateMember starts a proxy to the etcd at endpoint. t.Cleanup stops it.
 func NewLateMember(t *testing.T, endpoint string) *LateMember {
 	t.Helper()
 	cc, err := grpc.NewClient("passthrough:///"+endpoint, grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -45,22 +46,25 @@ func NewLateMember(t *testing.T, endpoint string) *LateMember {
 	return m
 }
 
+// Address returns where the member listens.
 func (m *LateMember) Address() string { return m.listener.Addr().String() }
 
+// Hold drops the events of all watches while held is true.
 func (m *LateMember) Hold(held bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.held = held
 }
 
-// Hang makes the member one that takes all requests and answers only some, as one whose disk or raft is stuck does.
+// Hang makes the member take all requests and answer only those of methods that end with one of but, as a member whose disk
+// or raft is stuck.
 func (m *LateMember) Hang(but ...string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.hung, m.but = true, but
 }
 
-// GoOn ends hang, for what comes from now on.
+// GoOn ends Hang for requests from now on.
 func (m *LateMember) GoOn() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -74,7 +78,7 @@ func (m *LateMember) Open() int {
 	return m.watches
 }
 
-// Unanswered returns how many requests were not answered, and for how many of these nobody waits any more.
+// Unanswered returns how many requests were taken without an answer, and how many of these the client has given up.
 func (m *LateMember) Unanswered() (asked, gaveUp int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -142,7 +146,7 @@ func (m *LateMember) forward(_ any, in grpc.ServerStream) error {
 	}
 }
 
-// rawCodec takes messages as they are.
+// rawCodec passes messages as bytes, undecoded.
 type rawCodec struct{}
 
 func (rawCodec) Marshal(v any) (mem.BufferSlice, error) {

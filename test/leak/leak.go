@@ -1,4 +1,4 @@
-// Package leak helps tests to find goroutines that are left behind.
+// Package leak helps tests to find leaked goroutines.
 package leak
 
 import (
@@ -10,18 +10,18 @@ import (
 	"go.uber.org/goleak"
 )
 
-// waiting matches a goroutine of Kitex's that waits for a task (handler/transserver/workers.go).
+// waiting matches the stack of a worker goroutine of Kitex that waits for a task (handler/transserver/workers.go).
 var waiting = regexp.MustCompile(`\[chan receive[^\n]*\]:\n[^\n]*transserver\.\(\*workers\)\.work\(`)
 
-// IgnoreCurrent is goleak.IgnoreCurrent for tests with a Kitex server, after Settle: what is tested might be run by a
-// goroutine that waits for its next task, and what that leaves behind would be ignored.
+// IgnoreCurrent is Settle and then goleak.IgnoreCurrent, for tests with a Kitex server. Without Settle, goleak would ignore
+// an idle worker goroutine that later runs the tested code, and so would miss a leak in it.
 func IgnoreCurrent(t testing.TB) goleak.Option {
 	t.Helper()
 	Settle(t)
 	return goleak.IgnoreCurrent()
 }
 
-// Settle returns when no goroutine of Kitex waits for its next task: those that are left have one.
+// Settle waits until Kitex has no idle worker goroutines: those that are left run a task.
 func Settle(t testing.TB) {
 	t.Helper()
 	for begin := time.Now(); waiting.Match(stacks()); time.Sleep(time.Millisecond) {

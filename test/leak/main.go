@@ -14,8 +14,8 @@ import (
 // patience is how long goroutines may take to end on a busy machine.
 const patience = 20 * time.Second
 
-// Main, called by TestMain, runs the tests, up to parallel of those that call t.Parallel at once, and fails if a goroutine is
-// left when all of them and their cleanups are over.
+// Main is for TestMain. It runs the tests, up to parallel of those that call t.Parallel at a time, and fails if a goroutine
+// is left after all tests and their cleanups. It does not return.
 func Main(m *testing.M, parallel int, options ...goleak.Option) {
 	together.Wait(parallel)
 	code := m.Run()

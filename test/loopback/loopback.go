@@ -1,4 +1,4 @@
-// Package loopback gives tests addresses at which they alone listen.
+// Package loopback gives tests addresses that no other test listens on.
 package loopback
 
 import (
@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// Address returns an address of this machine, host:port, at which nobody listens. On Linux it stays the test's own: the host
-// is one of 127.0.0.0/8 that nobody else is given, so that what listens there may be closed and another may listen there
-// later, and a process may be told to. A port of 127.0.0.1 that is free is soon somebody's.
+// Address returns a loopback address, host:port, on which nobody listens. A server that listens there may be closed and
+// another started there later. A free port of 127.0.0.1 would soon be taken by another test; so on Linux the host is a
+// random one of 127.0.0.0/8.
 func Address(t testing.TB) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", net.JoinHostPort(host(), "0"))
@@ -25,7 +25,7 @@ func Address(t testing.TB) string {
 }
 
 func host() string {
-	if runtime.GOOS != "linux" { // others have 127.0.0.1 alone
+	if runtime.GOOS != "linux" { // other systems have only 127.0.0.1
 		return "127.0.0.1"
 	}
 	return fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254))

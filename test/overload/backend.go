@@ -10,7 +10,7 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// serve answers every call with one message, until accepting fails.
+// serve accepts connections and answers every call with one message. It returns when Accept fails.
 func serve(ln net.Listener) error {
 	for {
 		nc, err := ln.Accept()

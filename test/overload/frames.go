@@ -10,7 +10,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// window is more than any call or connection of a measurement sends.
+// window is a flow-control window, in bytes, that no call or connection of a measurement uses up.
 const window = 1 << 30
 
 // appendFrame appends a frame to b.
@@ -21,7 +21,7 @@ func appendFrame(b []byte, kind http2.FrameType, flags http2.Flags, stream uint3
 	return append(b, payload...)
 }
 
-// greeting is what either side says first: SETTINGS and a window for the connection.
+// greeting returns the first frames of either side: SETTINGS, and WINDOW_UPDATE for the connection.
 func greeting() []byte {
 	settings := binary.BigEndian.AppendUint16(nil, uint16(http2.SettingInitialWindowSize))
 	settings = binary.BigEndian.AppendUint32(settings, window)
@@ -31,25 +31,26 @@ func greeting() []byte {
 	return appendFrame(b, http2.FrameWindowUpdate, 0, 0, binary.BigEndian.AppendUint32(nil, window))
 }
 
-// block is a header block that neither uses nor changes the state of a connection.
+// block returns a header block (HPACK, RFC 7541) of names and values in turn. It does not use the dynamic table, so it is
+// valid at any point of any connection.
 func block(fields ...string) []byte {
 	var b bytes.Buffer
 	e := hpack.NewEncoder(&b)
 	e.SetMaxDynamicTableSize(0)
 	for i := 0; i < len(fields); i += 2 {
-		_ = e.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]}) // a bytes.Buffer takes all
+		_ = e.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]}) // a bytes.Buffer never fails
 	}
 	return b.Bytes()
 }
 
-// message is a gRPC frame of 100 bytes.
+// message returns a gRPC message of 100 bytes with its prefix.
 func message() []byte {
 	b := make([]byte, 105)
 	b[4] = 100
 	return b
 }
 
-// header is that of a frame.
+// header is the header of a frame.
 type header struct {
 	length int
 	kind   http2.FrameType
@@ -57,7 +58,7 @@ type header struct {
 	stream uint32
 }
 
-// next reads a frame and returns its header, and its payload if that is a PING's, a RST_STREAM's or a GOAWAY's.
+// next reads a frame and returns its header, with the payload of PING, RST_STREAM and GOAWAY only.
 func next(r *bufio.Reader) (h header, payload []byte, err error) {
 	var b [9]byte
 	if _, err := io.ReadFull(r, b[:]); err != nil {
@@ -65,7 +66,7 @@ func next(r *bufio.Reader) (h header, payload []byte, err error) {
 	}
 	h = header{int(b[0])<<16 | int(b[1])<<8 | int(b[2]), http2.FrameType(b[3]), http2.Flags(b[4]), binary.BigEndian.Uint32(b[5:])}
 	if h.kind == http2.FramePing || h.kind == http2.FrameRSTStream || h.kind == http2.FrameGoAway {
-		payload = make([]byte, h.length) // of a peer of ours
+		payload = make([]byte, h.length) // its length is trusted: the peer is framegate
 		_, err = io.ReadFull(r, payload)
 		return h, payload, err
 	}
@@ -73,7 +74,7 @@ func next(r *bufio.Reader) (h header, payload []byte, err error) {
 	return h, nil, err
 }
 
-// ack is the answer that SETTINGS and PING want, or nil.
+// ack returns the frame that acknowledges SETTINGS or PING; nil if the frame wants none.
 func (h header) ack(payload []byte) []byte {
 	if (h.kind == http2.FrameSettings || h.kind == http2.FramePing) && !h.flags.Has(http2.FlagSettingsAck) {
 		return appendFrame(nil, h.kind, http2.FlagSettingsAck, 0, payload)

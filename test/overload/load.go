@@ -14,20 +14,20 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// result is what a rate came to, in calls a second.
+// result is the result of one rate.
 type result struct {
-	offered, good, refused float64
-	refusals               []time.Duration // how long each took from when it was due; sorted
+	offered, good, refused float64         // calls a second
+	refusals               []time.Duration // from when a call was due until it was refused; sorted
 }
 
-// client is one connection.
+// client is one connection, and the calls on it.
 type client struct {
 	nc net.Conn
 
 	writing sync.Mutex // held while frames are written
 
 	mu       sync.Mutex  // guards what follows
-	due      []time.Time // of the call on stream 2*i+1
+	due      []time.Time // when the call on stream 2*i+1 was due
 	good     int
 	refused  int
 	refusals []time.Duration
@@ -50,8 +50,8 @@ func (c *client) write(b []byte) error {
 	return err
 }
 
-// read counts answers until the connection ends. A call that is answered without a message was refused, as one with
-// REFUSED_STREAM was.
+// read counts answers until the connection ends. A call is refused if its answer has no message, or if it gets
+// REFUSED_STREAM.
 func (c *client) read() error {
 	r := bufio.NewReaderSize(c.nc, 64<<10)
 	answered := map[uint32]bool{}
@@ -100,7 +100,7 @@ func (c *client) count(stream uint32, good bool) {
 	}
 }
 
-// open appends the frames of a call that is due now.
+// open appends the frames of a call on the next stream to b.
 func (c *client) open(b []byte, due time.Time, fields, body []byte) []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -110,7 +110,7 @@ func (c *client) open(b []byte, due time.Time, fields, body []byte) []byte {
 	return appendFrame(b, http2.FrameData, http2.FlagDataEndStream, stream, body)
 }
 
-// hold makes calls at a rate, on new connections, and counts those that end after it has settled.
+// hold makes calls at a rate for step, on new connections, and counts those that end after settle.
 func hold(addr string, perSecond float64) (result, error) {
 	fields := block(":method", "POST", ":scheme", "http", ":path", "/overload.Echo/Unary", ":authority", "x", "content-type", "application/grpc", "te", "trailers")
 	body := message()
@@ -133,7 +133,7 @@ func hold(addr string, perSecond float64) (result, error) {
 	}
 	begun := time.Now()
 	sent, counted := 0, 0
-	var from time.Time // of what is counted
+	var from time.Time // when counting began
 	for turn := 0; ; turn++ {
 		now := time.Since(begun)
 		if from.IsZero() && now > settle {
@@ -145,10 +145,10 @@ func hold(addr string, perSecond float64) (result, error) {
 			}
 		}
 		due := int(min(now, step).Seconds() * perSecond)
-		if now >= step && (sent == due || now > 2*step) { // all is sent, or nobody takes it
+		if now >= step && (sent == due || now > 2*step) { // all is sent, or the peer does not read
 			break
 		}
-		if now < step && float64(due-sent) < perSecond/2000 { // some half a millisecond's at a time
+		if now < step && float64(due-sent) < perSecond/2000 { // write the calls of some half a millisecond at a time
 			time.Sleep(200 * time.Microsecond) // paces the load
 			continue
 		}

@@ -1,8 +1,10 @@
-// Command overload measures what a framegate makes of more calls than its processor carries. overload.sh runs it.
+// Command overload measures how many calls a framegate still answers at twice the rate that it can carry, and how soon it
+// refuses the others. overload.sh runs it.
 //
-// Its backend and its load write frames that are made beforehand and read no more of a frame than its header, so that one
-// processor is enough for both while framegate has another to itself. The load is open: a call is made when it is due,
-// whatever became of those before. Enter here; then load.go and backend.go; frames.go is the HTTP/2 of both (RFC 9113).
+// Its backend and its load write frames that are encoded beforehand, and of most frames read only the header, so that one
+// processor is enough for both while framegate has another to itself. The load is an open loop: a call is made when it is
+// due, whether the calls before it have ended or not. Enter here; then load.go and backend.go; frames.go is the HTTP/2 of
+// both (RFC 9113).
 package main
 
 import (
@@ -22,7 +24,7 @@ const (
 	// step is how long one rate is held, of which settle is not counted.
 	step   = 1800 * time.Millisecond
 	settle = 600 * time.Millisecond
-	// tooMany is the share of refused calls at which the search for the most that is carried ends.
+	// tooMany is the share of refused calls at which search stops raising the rate.
 	tooMany = 0.25
 )
 
@@ -49,7 +51,7 @@ func run() error {
 	case *to == "" || *rounds < 1:
 		return errors.New("want -backend or -to, and at least one round")
 	}
-	var most, goodput, share, refused []float64
+	var capacity, goodput, share, refused []float64
 	for range *rounds {
 		carried, err := search(*to)
 		if err != nil {
@@ -61,16 +63,16 @@ func run() error {
 		}
 		fmt.Fprintf(os.Stderr, "carries %6.0f/s; of %6.0f/s %6.0f/s good, %6.0f/s refused in %s (median), %s (p99), %s (longest)\n", carried.good,
 			twice.offered, twice.good, twice.refused, percentile(twice.refusals, 50), percentile(twice.refusals, 99), percentile(twice.refusals, 100))
-		most, goodput = append(most, carried.good), append(goodput, twice.good)
+		capacity, goodput = append(capacity, carried.good), append(goodput, twice.good)
 		share = append(share, 100*twice.good/carried.good)
 		refused = append(refused, float64(percentile(twice.refusals, 99).Milliseconds()))
 	}
 	fmt.Printf("medians of %d rounds: carries %.0f/s; twice the load leaves %.0f/s (%.0f %%), 99 %% of the refused within %.0f ms\n",
-		*rounds, median(most), median(goodput), median(share), median(refused))
+		*rounds, median(capacity), median(goodput), median(share), median(refused))
 	return nil
 }
 
-// search raises the rate until many calls are refused, and returns the step with the most good ones.
+// search raises the rate until many calls are refused, and returns the result with the most good calls.
 func search(addr string) (best result, err error) {
 	for rate := 10_000.0; rate <= 320_000; rate *= 1.2 {
 		r, err := hold(addr, rate)

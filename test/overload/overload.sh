@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What a framegate with one processor makes of twice the calls that it can carry: overload.sh [MAX_CALLS [ROUNDS]], 100 and
-# 5 by default. It needs Linux and two processors with nothing else to do; GOGC is framegate's, as ever.
+# Measures a framegate with one processor under twice the calls that it can carry: overload.sh [MAX_CALLS [ROUNDS]], 100 and
+# 5 by default. It needs Linux and two otherwise idle processors. GOGC of the environment applies to framegate.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 max_calls=${1:-100} rounds=${2:-5}

@@ -6,7 +6,7 @@ import (
 	"syscall"
 )
 
-// reserve binds a socket, which takes no connections as long as it does not listen.
+// reserve binds a socket and returns its address. The socket does not listen, so the kernel refuses connections to it.
 func reserve(cleanup func(func())) (string, error) {
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -20,6 +20,6 @@ func reserve(cleanup func(func())) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("getsockname: %w", err)
 	}
-	at := name.(*syscall.SockaddrInet4) // as it was bound
+	at := name.(*syscall.SockaddrInet4) // the type that it was bound with
 	return netip.AddrPortFrom(netip.AddrFrom4(at.Addr), uint16(at.Port)).String(), nil
 }

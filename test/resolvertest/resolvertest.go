@@ -14,6 +14,7 @@ import (
 	"github.com/framegate/framegate/test/routetest"
 )
 
+// Resolves returns a condition: calls of the method get the route of that name.
 func Resolves(r *resolver.Resolver, method, route string) func() bool {
 	return func() bool {
 		target, _ := r.Resolve(spec.Request{Listener: "main", Method: method})
@@ -21,6 +22,7 @@ func Resolves(r *resolver.Resolver, method, route string) func() bool {
 	}
 }
 
+// AddressOf returns a condition: calls of the method go to the address.
 func AddressOf(r *resolver.Resolver, method, address string) func() bool {
 	return func() bool {
 		target, ok := r.Preview(spec.Request{Method: method})
@@ -28,24 +30,25 @@ func AddressOf(r *resolver.Resolver, method, address string) func() bool {
 	}
 }
 
-// Buy resolves a call of /shop.Shop/Buy that only the route of that name takes.
+// Buy resolves a call of /shop.Shop/Buy that only the route of that name takes; see routetest.StructRoute.
 func Buy(r *resolver.Resolver, route string) cluster.Target {
 	target, _ := r.Preview(spec.Request{Method: "/shop.Shop/Buy", Header: map[string][]string{"x-route": {route}}})
 	return target
 }
 
-// ProgramOf returns the program that calls of a route get, nil if the route is not in force.
+// ProgramOf returns the program of calls of /shop.Shop/Buy that the route takes, nil if the route is not in force.
 func ProgramOf(r *resolver.Resolver, route string) *routetest.TestProgram {
 	p, _ := Buy(r, route).Program.(*routetest.TestProgram)
 	return p
 }
 
-// MadeOf reports whether the route of that name is in force with a program made of a schema with the same content.
+// MadeOf reports whether the route of that name is in force with a program compiled with a schema of the same content as s.
 func MadeOf(r *resolver.Resolver, route string, s *schema.Schema) bool {
 	p := ProgramOf(r, route)
 	return p != nil && p.Route == route && string(p.Schema.Encode()) == string(s.Encode())
 }
 
+// EtcdClient returns a client of the etcd at endpoint. t.Cleanup closes it.
 func EtcdClient(t *testing.T, endpoint string) *clientv3.Client {
 	t.Helper()
 	cli, err := etcdclient.New(etcdclient.Config{Endpoints: []string{endpoint}})

@@ -16,16 +16,17 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// TestProgram is what compileForTest makes.
+// TestProgram is the program that CompileForTest makes of a route.
 type TestProgram struct {
-	Route  string
-	When   string
-	Schema *schema.Schema
+	Route  string         // its name
+	When   string         // the condition of its last rule
+	Schema *schema.Schema // nil if it has none
 }
 
 var fieldInRule = regexp.MustCompile(`message\.(\w+)`)
 
-// CompileForTest is a Compiler: the methods that rules name must be in the schema, and the fields in the methods' messages.
+// CompileForTest is a resolver.Compiler in place of structmode.CompileRoute. It returns an error unless the methods that the
+// rules name are in the schema, and the fields in their conditions are fields of the methods' requests.
 func CompileForTest(r *spec.Route, s *schema.Schema) (any, error) {
 	p := &TestProgram{Route: r.Name, Schema: s}
 	if r.Struct == nil || s == nil {
@@ -48,7 +49,7 @@ func CompileForTest(r *spec.Route, s *schema.Schema) (any, error) {
 	return p, errors.Join(errs...)
 }
 
-// ShopProto is the source of a schema whose method /shop.Shop/Buy takes a message with these fields.
+// ShopProto returns the source of a schema whose method /shop.Shop/Buy takes a message with these fields.
 func ShopProto(fields ...string) string {
 	var b strings.Builder
 	b.WriteString("syntax = \"proto3\";\npackage shop;\nservice Shop { rpc Buy(Order) returns (Order); }\nmessage Order {\n")
@@ -59,7 +60,7 @@ func ShopProto(fields ...string) string {
 	return b.String()
 }
 
-// ShopSchema is a schema of shopProto.
+// ShopSchema returns the schema of ShopProto(fields...).
 func ShopSchema(t testing.TB, fields ...string) *schema.Schema {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "shop.proto")
@@ -69,7 +70,8 @@ func ShopSchema(t testing.TB, fields ...string) *schema.Schema {
 	return s
 }
 
-// StructRoute is a route of /shop.Shop/Buy in struct mode with the schema of that name, and a rule for each field.
+// StructRoute returns a route of /shop.Shop/Buy in struct mode with the schema of that name, and a rule for each field. It
+// takes only calls whose header x-route is its name.
 func StructRoute(t testing.TB, name, schema string, fields ...string) *spec.Route {
 	t.Helper()
 	doc := fmt.Sprintf("name: %s\nmatch: [{method: /shop.Shop/Buy, headers: [{name: x-route, exact: %s}]}]\n"+

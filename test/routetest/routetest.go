@@ -10,6 +10,7 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
+// MustRoute parses the document of a route, which must be valid.
 func MustRoute(t testing.TB, doc string) *spec.Route {
 	t.Helper()
 	r, err := spec.ParseRoute([]byte(doc))
@@ -17,6 +18,7 @@ func MustRoute(t testing.TB, doc string) *spec.Route {
 	return r
 }
 
+// Route returns a route in frame mode to 127.0.0.1:1.
 func Route(name, method string, priority int, listeners ...string) *spec.Route {
 	return &spec.Route{
 		Name: name, Listeners: listeners, Match: []spec.Match{{Method: method}}, Priority: priority, Mode: spec.ModeFrame,
@@ -24,6 +26,7 @@ func Route(name, method string, priority int, listeners ...string) *spec.Route {
 	}
 }
 
+// Encoded returns the document of a route.
 func Encoded(t *testing.T, r *spec.Route) []byte {
 	t.Helper()
 	doc, err := r.Encode()
@@ -31,7 +34,8 @@ func Encoded(t *testing.T, r *spec.Route) []byte {
 	return doc
 }
 
-// BypassRoutes parses routes, one a line: name, method, and what else the document has.
+// BypassRoutes parses routes, one a line: the name, the method, and the other keys of the document in YAML's flow style.
+// RULES stands for struct mode with a rule; without backends the route leads to h:1.
 func BypassRoutes(t *testing.T, lines string) (routes []*spec.Route) {
 	t.Helper()
 	for line := range strings.Lines(strings.TrimSpace(lines)) {
@@ -48,7 +52,7 @@ func BypassRoutes(t *testing.T, lines string) (routes []*spec.Route) {
 	return routes
 }
 
-// Spelled returns a route with rules and one without that lead to an address each.
+// Spelled returns two lines for BypassRoutes: a route with rules to the address guard, and one without to the address all.
 func Spelled(guard, all string) string {
 	return fmt.Sprintf("guard /e.E/* RULES, backends: [{endpoints: [{address: '%s'}]}]\nall * backends: [{endpoints: [{address: '%s'}]}]", guard, all)
 }

@@ -9,16 +9,16 @@ import (
 type series struct {
 	name   string
 	unit   string
-	per    int64 // what a unit is
-	slack  int64 // growth that never counts
+	per    int64 // values are divided by it to be shown in unit
+	slack  int64 // growth that is always allowed
 	values []int64
 }
 
-// maxGrowth is how much the last third of a run may be above the second, as a share. The first third is left out: what
-// is kept for use again is being filled.
+// maxGrowth is how much the median of a run's last third may be above that of the second, as a share. The first third does
+// not count, because pools and caches fill up in it.
 const maxGrowth = 0.10
 
-// medians returns the medians of the three thirds.
+// medians returns the medians of the three thirds of the run.
 func (s series) medians() (m [3]int64) {
 	for i := range m {
 		third := slices.Clone(s.values[i*len(s.values)/3 : (i+1)*len(s.values)/3])
@@ -31,7 +31,7 @@ func (s series) medians() (m [3]int64) {
 	return m
 }
 
-// checkFlat returns an error when the figure has grown.
+// checkFlat returns an error if the figure has grown by more than maxGrowth and slack.
 func (s series) checkFlat() error {
 	m := s.medians()
 	if len(s.values) < 3 || m[1] == 0 {

@@ -24,7 +24,7 @@ const (
 	small = 1 << 10 // bytes
 	large = 1 << 20
 
-	// structHeader sends a call to the route in struct mode.
+	// structHeader with the value structValue sends a call to the route in struct mode.
 	structHeader = "soak-mode"
 	structValue  = "struct"
 )
@@ -32,17 +32,17 @@ const (
 // kind is one kind of call.
 type kind struct {
 	name   string
-	weight int // its share of the calls is weight / the sum of all
+	weight int // its share of the calls is weight / the sum of all weights
 	call   caller
 }
 
-// client is what calls are made with.
+// client is a connection, and its address for calls that need another one.
 type client struct {
 	addr string
 	cc   *grpc.ClientConn
 }
 
-// kinds is the mix.
+// kinds has all kinds of calls, with their weights.
 var kinds = []kind{
 	{"unary 1 KiB", 40, unaryOf(small)},
 	{"unary 1 MiB", 2, unaryOf(large)},
@@ -65,7 +65,7 @@ var kinds = []kind{
 // caller makes one call and returns nil when it ended as it should.
 type caller func(ctx context.Context, c client) error
 
-// inStruct makes the call on the route in struct mode.
+// inStruct returns a caller whose call goes to the route in struct mode.
 func inStruct(call caller) caller {
 	return func(ctx context.Context, c client) error {
 		return call(metadata.AppendToOutgoingContext(ctx, structHeader, structValue), c)
@@ -91,7 +91,7 @@ func wantSize(m *wrapperspb.BytesValue, size int) error {
 
 var bothStream = &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}
 
-// streamOf makes a call of a streaming method with n messages one way, or each way.
+// streamOf returns a caller of a streaming method with n messages in each direction that streams.
 func streamOf(method string, size, n int) caller {
 	return func(ctx context.Context, c client) error { return stream(ctx, c, method, size, n) }
 }
@@ -112,7 +112,7 @@ func stream(ctx context.Context, c client, method string, size, n int) error {
 	m := wrapperspb.Bytes(make([]byte, size))
 	for i := range sends {
 		if s.SendMsg(m) != nil {
-			break // RecvMsg says why
+			break // RecvMsg returns the reason
 		}
 		if method == chaos.BidiMethod {
 			if err := receive(s, size); err != nil {
@@ -142,7 +142,7 @@ func receive(s grpc.ClientStream, size int) error {
 	return wantSize(m, size)
 }
 
-// cancelled is cancelled by the client between two messages.
+// cancelled makes a call that the client cancels between two messages.
 func cancelled(parent context.Context, c client) error {
 	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
@@ -158,7 +158,7 @@ func cancelled(parent context.Context, c client) error {
 	return wantCode(s.RecvMsg(new(wrapperspb.BytesValue)), codes.Canceled)
 }
 
-// expired is over before the server answers.
+// expired makes a call whose deadline passes before the server answers.
 func expired(parent context.Context, c client) error {
 	ctx, cancel := context.WithTimeout(parent, 20*time.Millisecond)
 	defer cancel()
@@ -170,7 +170,7 @@ func noRoute(ctx context.Context, c client) error {
 	return wantCode(c.cc.Invoke(ctx, "/soak.Nobody/Knows", new(emptypb.Empty), new(emptypb.Empty)), codes.Unimplemented)
 }
 
-// notAMessage is one that struct mode cannot decode: its only field is cut short.
+// notAMessage sends a message that struct mode cannot decode, because its only field is truncated.
 func notAMessage(ctx context.Context, c client) error {
 	m := new(emptypb.Empty)
 	m.ProtoReflect().SetUnknown([]byte{0x0A, 0x7F, 'x'})
@@ -184,7 +184,7 @@ func wantCode(err error, want codes.Code) error {
 	return nil
 }
 
-// notHTTP2 is a client of another protocol: it is sent away.
+// notHTTP2 connects as a client of another protocol. The connection must be closed.
 func notHTTP2(ctx context.Context, c client) error {
 	return knock(ctx, c.addr, bytes.Repeat([]byte("hello? "), 10), func(nc net.Conn) error {
 		_, err := io.Copy(io.Discard, nc)
@@ -196,11 +196,12 @@ func notHTTP2(ctx context.Context, c client) error {
 	})
 }
 
-// halfAPreface goes away before it has said what it speaks.
+// halfAPreface connects and leaves in the middle of the HTTP/2 connection preface.
 func halfAPreface(ctx context.Context, c client) error {
 	return knock(ctx, c.addr, []byte("PRI * HTTP/2.0\r\n"), func(net.Conn) error { return nil })
 }
 
+// knock opens a TCP connection, writes say, and calls listen with it.
 func knock(ctx context.Context, addr string, say []byte, listen func(net.Conn) error) error {
 	nc, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 	if err != nil {

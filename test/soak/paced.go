@@ -18,17 +18,17 @@ var ratePerSecond = race.Choose(300, 120)
 
 const (
 	callLimit   = 10 * time.Second
-	maxInFlight = 512 // calls; what is due beyond that is not made, and counted
+	maxInFlight = 512 // calls; a call that is due beyond that is skipped and counted
 	connections = 4
 )
 
-// tally is what came of the calls of one kind.
+// tally counts the calls of one kind.
 type tally struct {
 	Made, AsWanted int
-	Example        error // of one that ended otherwise
+	Example        error // the last error of a call that did not end as it should
 }
 
-// share is the share that ended as wanted, 0 when there was no call.
+// share returns the share of the calls that ended as they should, 0 if there was none.
 func (t tally) share() float64 {
 	if t.Made == 0 {
 		return 0
@@ -36,7 +36,7 @@ func (t tally) share() float64 {
 	return float64(t.AsWanted) / float64(t.Made)
 }
 
-// load makes calls of all kinds at a constant rate, whatever becomes of them.
+// load makes calls of all kinds at a constant rate, whether earlier calls have ended or not.
 type load struct {
 	clients []client
 	stop    context.CancelFunc
@@ -64,7 +64,7 @@ func startLoad(t testing.TB, addr string) *load {
 	return l
 }
 
-// finish makes no further call and waits for those in flight. It may be called more than once.
+// finish stops making calls and waits for those in flight. It may be called more than once.
 func (l *load) finish() {
 	l.stop()
 	l.wg.Wait()
@@ -111,7 +111,7 @@ func pickKind(rng *rand.Rand) kind {
 	return kinds[0]
 }
 
-// make makes one call. It ends by itself, also after the load's end.
+// make makes one call and counts it. The end of the load does not cancel the call.
 func (l *load) make(k kind, c client) {
 	ctx, cancel := context.WithTimeout(context.Background(), callLimit)
 	defer cancel()

@@ -11,21 +11,21 @@ import (
 	"time"
 )
 
-// sample is how large a process is at a time.
+// sample has the sizes of a process at one time.
 type sample struct {
 	RSSBytes   int64
 	Goroutines int64
 	Files      int64 // open descriptors
 }
 
-// sampler looks at a framegate once a second.
+// sampler samples a framegate once a second.
 type sampler struct {
 	pid    int
 	admin  string // URL; it must serve pprof
 	client http.Client
 }
 
-// run returns the samples when ctx ends, or the first error.
+// run samples until ctx ends and returns the samples, or those before the first error and the error.
 func (s *sampler) run(ctx context.Context) ([]sample, error) {
 	defer s.client.CloseIdleConnections()
 	var all []sample
@@ -75,7 +75,7 @@ func (s *sampler) rss() (int64, error) {
 	return pages * int64(os.Getpagesize()), err
 }
 
-// goroutines reads the first line of the profile: "goroutine profile: total 42".
+// goroutines reads the number of goroutines from the first line of the profile: "goroutine profile: total 42".
 func (s *sampler) goroutines(ctx context.Context) (int64, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.admin+"/debug/pprof/goroutine?debug=1", nil)
 	if err != nil {

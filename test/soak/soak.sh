@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Holds a framegate under a mixed load, with a backend restarted every 30 seconds, and checks that it does not grow:
+# Puts a framegate under a mixed load, restarts its backend every 30 seconds, and checks that the framegate does not grow:
 # soak.sh [MINUTES], 30 by default. The test suite runs 24 seconds of the same.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

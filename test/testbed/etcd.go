@@ -9,7 +9,7 @@ import (
 	"github.com/framegate/framegate/resolver/etcdserver"
 )
 
-// Etcd is an etcd outside of any framegate. It can be stopped and started again with what it holds.
+// Etcd is an etcd that belongs to no framegate. It can be stopped and started again with its data.
 type Etcd struct {
 	Endpoint string
 
@@ -27,7 +27,7 @@ func NewEtcd(t testing.TB) *Etcd {
 	return e
 }
 
-// Start starts a stopped etcd where it was.
+// Start starts a stopped etcd at its earlier endpoint.
 func (e *Etcd) Start() {
 	e.t.Helper()
 	s, err := etcdserver.Start(context.Background(), etcdserver.Config{Dir: e.dir, Address: e.Endpoint})
@@ -55,6 +55,6 @@ func DialEtcd(t testing.TB, endpoint string) *clientv3.Client {
 	if err != nil {
 		t.Fatalf("client of etcd at %s: %v", endpoint, err)
 	}
-	t.Cleanup(func() { _ = c.Close() }) // its error is that of the context that Close itself ends
+	t.Cleanup(func() { _ = c.Close() }) // Close always returns the error of the context that it cancels
 	return c
 }

@@ -16,13 +16,14 @@ import (
 	"go.etcd.io/etcd/server/v3/embed"
 )
 
-// etcdMemberEnv has the etcdMember that a process is.
+// etcdMemberEnv is the environment variable that tells the test's binary to run as a member; its value is an etcdMember in
+// JSON.
 const etcdMemberEnv = "TEST_ETCD_MEMBER"
 
-// etcdMember says what one member of a cluster is told.
+// etcdMember is the configuration of one member of a cluster.
 type etcdMember struct {
 	Name, Dir, Client, Peer string
-	Cluster                 string // all members, as etcd's --initial-cluster has them
+	Cluster                 string // all members, in the form of etcd's --initial-cluster
 }
 
 // EtcdCluster is an etcd of several members, each in a process of its own.
@@ -30,8 +31,8 @@ type EtcdCluster struct {
 	Members []*EtcdMember
 }
 
-// EtcdMember is a member of an EtcdCluster. Like a machine, it can be stopped so that its connections stay open and
-// nothing is answered on them.
+// EtcdMember is a member of an EtcdCluster. It can be stopped so that its connections stay open but get no answer, as those
+// of a machine that hangs.
 type EtcdMember struct {
 	Endpoint string
 
@@ -39,8 +40,8 @@ type EtcdMember struct {
 	cmd *exec.Cmd
 }
 
-// NewEtcdCluster starts an etcd of so many members, which keep their data in directories of the test, and returns when
-// all serve. For TestMain see NewEtcdProcess.
+// NewEtcdCluster starts an etcd of so many members, which keep their data in directories of the test, and returns when all
+// serve. TestMain must do what NewEtcdProcess asks for.
 func NewEtcdCluster(t testing.TB, members int) *EtcdCluster {
 	t.Helper()
 	var all []string
@@ -87,7 +88,7 @@ func (m *EtcdMember) start(cfg etcdMember) *bufio.Reader {
 	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := m.cmd.StdoutPipe()
 	if err == nil {
-		_, err = m.cmd.StdinPipe() // its end tells the process that the test is gone
+		_, err = m.cmd.StdinPipe() // EOF tells the process that the test has ended
 	}
 	if err == nil {
 		err = m.cmd.Start()
@@ -96,13 +97,13 @@ func (m *EtcdMember) start(cfg etcdMember) *bufio.Reader {
 		m.t.Fatalf("etcd member: %v", err)
 	}
 	m.t.Cleanup(func() {
-		_ = m.cmd.Process.Kill() // a stopped process, too
+		_ = m.cmd.Process.Kill() // SIGKILL ends a stopped process, too
 		_ = m.cmd.Wait()
 	})
 	return bufio.NewReader(out)
 }
 
-// Stop stops the member where it is, as SIGSTOP does, until Continue or the end of the test.
+// Stop stops the member with SIGSTOP, until Continue or the end of the test.
 func (m *EtcdMember) Stop() { m.signal(syscall.SIGSTOP) }
 
 // Continue lets a stopped member go on.
@@ -115,7 +116,7 @@ func (m *EtcdMember) signal(s syscall.Signal) {
 	}
 }
 
-// runEtcdMember serves as a member until the process that started this one is gone.
+// runEtcdMember serves as a member until the process that started this one has ended.
 func runEtcdMember(doc string) error {
 	var m etcdMember
 	if err := json.Unmarshal([]byte(doc), &m); err != nil {

@@ -19,7 +19,7 @@ const (
 	etcdProcessAddressEnv = "TEST_ETCD_PROCESS_ADDRESS"
 )
 
-// EtcdProcess is an etcd in a process of its own, which can be killed and started again with what it holds.
+// EtcdProcess is an etcd in a process of its own, which can be killed and started again with its data.
 type EtcdProcess struct {
 	Endpoint string
 
@@ -38,7 +38,7 @@ func NewEtcdProcess(t testing.TB) *EtcdProcess {
 	return e
 }
 
-// Start starts a killed etcd where it was, and returns when it serves.
+// Start starts a killed etcd at its earlier endpoint, and returns when it serves.
 func (e *EtcdProcess) Start() {
 	e.t.Helper()
 	cmd := exec.Command(os.Args[0])
@@ -49,7 +49,7 @@ func (e *EtcdProcess) Start() {
 	if err != nil {
 		e.t.Fatalf("etcd process: %v", err)
 	}
-	if _, err := cmd.StdinPipe(); err != nil { // its end tells the process that the test is gone
+	if _, err := cmd.StdinPipe(); err != nil { // EOF tells the process that the test has ended
 		e.t.Fatalf("etcd process: %v", err)
 	}
 	if err := cmd.Start(); err != nil {
@@ -76,7 +76,7 @@ func (e *EtcdProcess) Kill() {
 // IsEtcdProcess reports whether this process was started by NewEtcdProcess or NewEtcdCluster.
 func IsEtcdProcess() bool { return os.Getenv(etcdProcessDirEnv)+os.Getenv(etcdMemberEnv) != "" }
 
-// RunEtcdProcess serves etcd until the process that started this one is gone.
+// RunEtcdProcess serves etcd until the process that started this one has ended.
 func RunEtcdProcess() {
 	if member := os.Getenv(etcdMemberEnv); member != "" {
 		if err := runEtcdMember(member); err != nil {

@@ -13,7 +13,7 @@ import (
 // Fields is a header block, in wire order.
 type Fields []hpack.HeaderField
 
-// String is for failures' texts: long values are cut.
+// String returns the fields for the text of a failure, with long values cut.
 func (f Fields) String() string {
 	var parts []string
 	for _, hf := range f {
@@ -22,7 +22,7 @@ func (f Fields) String() string {
 	return "[" + strings.Join(parts, " ") + "]"
 }
 
-// NewFields makes fields of names and values in turn.
+// NewFields returns fields made of names and values in turn.
 func NewFields(pairs ...string) Fields {
 	return Fields(nil).With(pairs...)
 }
@@ -68,7 +68,7 @@ func (f Fields) Get(name string) string {
 	return ""
 }
 
-// Has reports whether name is there, even with an empty value.
+// Has reports whether there is a field of that name, even with an empty value.
 func (f Fields) Has(name string) bool { return f.Values(name) != nil }
 
 // Binary returns every value of a -bin name, decoded. A value that is not base64 is returned as it is.
@@ -113,8 +113,8 @@ func StatusFields(code int, message string, pairs ...string) Fields {
 	return NewFields("grpc-status", strconv.Itoa(code), "grpc-message", message).With(pairs...)
 }
 
-// decodeGRPCMessage undoes the percent-encoding of grpc-message; a % that begins no code stands for itself, as the gRPC
-// specification wants.
+// decodeGRPCMessage decodes the percent-encoding of grpc-message. A % without two hexadecimal digits stands for itself, as
+// the gRPC specification says.
 func decodeGRPCMessage(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
@@ -135,7 +135,7 @@ func HeaderBlock(fields Fields) []byte {
 	var b bytes.Buffer
 	enc := hpack.NewEncoder(&b)
 	for _, f := range fields {
-		_ = enc.WriteField(f) // a Buffer takes everything
+		_ = enc.WriteField(f) // a bytes.Buffer never fails
 	}
 	return b.Bytes()
 }

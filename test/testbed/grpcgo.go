@@ -14,11 +14,11 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// RawHandler is the behaviour of a raw backend for one call. What it returns is the call's status.
+// RawHandler handles one call of a raw backend. The error that it returns is the call's status.
 type RawHandler func(stream grpc.ServerStream) error
 
-// NewRaw starts a grpc-go server that gives every call of every method to h, its messages as bytes, and returns its
-// address.
+// NewRaw starts a raw backend and returns its address: a grpc-go server that calls h for every call of every method, with
+// messages as bytes.
 func NewRaw(t testing.TB, h RawHandler, options ...grpc.ServerOption) string {
 	t.Helper()
 	return NewRawAt(t, "tcp", "127.0.0.1:0", h, options...)
@@ -116,11 +116,12 @@ func (rawCodec) Unmarshal(data []byte, v any) error {
 	if !ok {
 		return fmt.Errorf("testbed: message of type %T, want *[]byte", v)
 	}
-	*b = append([]byte(nil), data...) // data is grpc-go's again when this returns
+	*b = append([]byte(nil), data...) // grpc-go reuses data after Unmarshal
 	return nil
 }
 
-// ProtoCodec is grpc-go's own codec, for a server of NewRaw whose messages are protobuf's and not bytes.
+// ProtoCodec encodes proto.Messages, as grpc-go's default codec does. With it a server of NewRaw gets messages instead of
+// bytes.
 type ProtoCodec struct{}
 
 var _ encoding.Codec = ProtoCodec{}

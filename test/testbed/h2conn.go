@@ -19,14 +19,14 @@ const (
 	defaultFrame   = 16384   // RFC 9113 §4.2
 	maxHeaderBytes = 8 << 20 // what the raw peers accept
 
-	// creditStep is how much a peer collects before it returns credit. Smaller steps would make the other side send ever
-	// smaller frames.
+	// creditStep is how many received bytes a raw peer collects before it sends WINDOW_UPDATE. Smaller steps would make the
+	// other side send ever smaller frames.
 	creditStep = defaultWindow / 4
 )
 
 var errConnOver = errors.New("testbed: the connection is over")
 
-// H2Option changes a raw peer.
+// H2Option is an option of a raw peer, a client or a server.
 type H2Option func(*h2Options)
 
 type h2Options struct {
@@ -35,32 +35,32 @@ type h2Options struct {
 	onData      func(p []byte)
 }
 
-// Settings adds to the SETTINGS that the peer sends first.
+// Settings adds settings to the first SETTINGS frame that the peer sends.
 func Settings(s ...http2.Setting) H2Option {
 	return func(o *h2Options) { o.settings = append(o.settings, s...) }
 }
 
-// HoldWindows makes a peer that never sends WINDOW_UPDATE: the other side can send it one window and no more.
+// HoldWindows makes the peer never send WINDOW_UPDATE, so that the other side can send it only one window.
 func HoldWindows() H2Option {
 	return func(o *h2Options) { o.holdWindows = true }
 }
 
-// OnData gives the payload of every DATA frame to f, from the connection's reader, instead of keeping it. p is f's only
-// until it returns.
+// OnData makes the connection's reader goroutine call f with the payload of every DATA frame, instead of keeping it for the
+// stream. f must not use p after it returns.
 func OnData(f func(p []byte)) H2Option {
 	return func(o *h2Options) { o.onData = f }
 }
 
-// H2Conn is one HTTP/2 connection whose every frame is in the test's hands. It answers SETTINGS and PING, and returns
-// flow-control credit, by itself; everything else is the test's. Methods may be called from any goroutine.
+// H2Conn is an HTTP/2 connection whose frames a test sends and receives. By itself it only answers SETTINGS and PING, and
+// sends WINDOW_UPDATE. Methods may be called from any goroutine.
 type H2Conn struct {
 	nc       net.Conn
 	framer   *http2.Framer // read by serve only; written under wmu
 	opts     h2Options
-	accepted func(*H2Stream) // takes the streams that the peer opens; nil on a client's connection
+	accepted func(*H2Stream) // called with each stream that the peer opens; nil on a client's connection
 	done     chan struct{}   // closed by serve on exit
 
-	unreturned int // connection credit; owned by serve
+	unreturned int // bytes received since the last WINDOW_UPDATE of the connection; owned by serve
 
 	wmu    sync.Mutex // guards writing, henc, hbuf, nextID
 	henc   *hpack.Encoder
@@ -68,7 +68,7 @@ type H2Conn struct {
 	nextID uint32
 
 	mu            sync.Mutex    // guards what follows, and the events of all streams
-	changed       chan struct{} // closed and replaced at every change
+	changed       chan struct{} // closed and replaced at every change of these fields
 	streams       map[uint32]*H2Stream
 	sendWindow    int64 // of the connection
 	initialWindow int64 // of new streams
@@ -76,7 +76,7 @@ type H2Conn struct {
 	err           error // why the connection is over
 }
 
-// GoAway is what the peer said when it closed the connection for new streams.
+// GoAway is the content of the peer's GOAWAY frame.
 type GoAway struct {
 	LastStreamID uint32
 	Code         http2.ErrCode
@@ -115,7 +115,7 @@ func DialH2(t testing.TB, addr string, options ...H2Option) *H2Conn {
 	return NewH2Client(t, nc, options...)
 }
 
-// NewH2Client is DialH2 on a connection of the test's, which it takes over.
+// NewH2Client is DialH2 on an existing connection, which it takes over.
 func NewH2Client(t testing.TB, nc net.Conn, options ...H2Option) *H2Conn {
 	t.Helper()
 	c := newH2Conn(nc, nil, options)
@@ -136,7 +136,7 @@ func (c *H2Conn) Close() {
 	<-c.done
 }
 
-// Write lets f write any frames, with no other writer between them.
+// Write calls f, which may write any frames. No other goroutine writes frames meanwhile.
 func (c *H2Conn) Write(f func(*http2.Framer) error) error {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
@@ -198,7 +198,7 @@ func (c *H2Conn) writeHeadersLocked(id uint32, fields Fields, flags http2.Flags)
 	return nil
 }
 
-// AwaitGoAway returns the peer's GOAWAY.
+// AwaitGoAway waits for the peer's GOAWAY and returns it.
 func (c *H2Conn) AwaitGoAway(t testing.TB) GoAway {
 	t.Helper()
 	var g *GoAway
@@ -214,7 +214,7 @@ func (c *H2Conn) AwaitClosed(t testing.TB) {
 	Await(t, c.done, "the connection closed")
 }
 
-// await waits until ready reports true or an error, under mu, for at most Patience.
+// await calls ready, with mu held, after every change until it returns true or an error, for at most Patience.
 func (c *H2Conn) await(ready func() (bool, error)) error {
 	timer := time.NewTimer(Patience)
 	defer timer.Stop()
@@ -224,7 +224,7 @@ func (c *H2Conn) await(ready func() (bool, error)) error {
 		changed := c.changed
 		c.mu.Unlock()
 		if ok {
-			return nil // also if the connection has ended since
+			return nil // even if the connection has ended
 		}
 		if err != nil {
 			return err

@@ -109,7 +109,8 @@ func (c *H2Conn) handleData(f *http2.DataFrame) error {
 	})
 }
 
-// addData records a DATA frame and returns the stream's credit that is to be returned now.
+// addData records a DATA frame and returns the increment of the stream's WINDOW_UPDATE to send now; 0 means none. size is the
+// length of the data, frame that with padding.
 func (c *H2Conn) addData(id uint32, size, frame int, e Event) (credit int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// Outcome is all that a peer sent on a stream.
+// Outcome is everything that a peer sent on a stream.
 type Outcome struct {
 	Headers  Fields // the first header block; nil when the response was trailers-only
 	Body     []byte
@@ -24,7 +24,7 @@ func outcomeOf(events []Event, request bool) Outcome {
 	var o Outcome
 	for _, e := range events {
 		if o.Ended {
-			break // a RST_STREAM after the end, such as NO_ERROR after early trailers, changes nothing
+			break // ignore RST_STREAM after the end, such as NO_ERROR after early trailers
 		}
 		switch e.Kind {
 		case GotHeaders:
@@ -48,10 +48,10 @@ func outcomeOf(events []Event, request bool) Outcome {
 
 func (o Outcome) over() bool { return o.Ended || o.Reset != nil || o.Err != nil }
 
-// TrailersOnly reports whether one header block was the whole response.
+// TrailersOnly reports whether the response was a single header block.
 func (o Outcome) TrailersOnly() bool { return o.Headers == nil && o.Trailers != nil }
 
-// Code returns grpc-status, or -1 when there is none that is a number.
+// Code returns grpc-status, or -1 if it is absent or no number.
 func (o Outcome) Code() int {
 	n, err := strconv.Atoi(o.Trailers.Get("grpc-status"))
 	if err != nil {
@@ -63,7 +63,7 @@ func (o Outcome) Code() int {
 // Message returns grpc-message, decoded.
 func (o Outcome) Message() string { return decodeGRPCMessage(o.Trailers.Get("grpc-message")) }
 
-// Reason returns the trailer framegate-error.
+// Reason returns the trailer framegate-error, which only framegate's own statuses have.
 func (o Outcome) Reason() string { return o.Trailers.Get("framegate-error") }
 
 func (o Outcome) String() string {

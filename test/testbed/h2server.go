@@ -10,15 +10,15 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// H2Server is an HTTP/2 server without behaviour: a test takes the streams with Accept and does the server's part
-// itself, frame by frame, between the steps of the client's part.
+// H2Server is a raw HTTP/2 server: a test takes the streams with Accept and plays the server itself, frame by frame, between
+// the steps of the client.
 type H2Server struct {
 	Addr string
 
 	ln       net.Listener
 	options  []H2Option
-	streams  chan *H2Stream  // what Accept returns
-	accepted func(*H2Stream) // takes every stream, in its connection's reader
+	streams  chan *H2Stream  // streams that wait for Accept
+	accepted func(*H2Stream) // called with every stream by the goroutine that reads its connection
 	wg       sync.WaitGroup  // the accept loop, the connections, and the handlers of ServeH2
 
 	mu     sync.Mutex // guards conns, closed
@@ -39,9 +39,9 @@ func NewH2Server(t testing.TB, options ...H2Option) *H2Server {
 	return s
 }
 
-// ServeH2 is NewH2Server for many streams: admit sees each in the order of arrival, from the goroutine that reads its
-// connection, and what it returns, unless it is nil, serves the stream in a goroutine of its own. Both use only those
-// methods of the stream that return an error.
+// ServeH2 is NewH2Server for many streams, which functions serve instead of the test. The goroutine that reads a connection
+// calls admit with each of its streams in the order of arrival. If admit returns a function, it is called in a goroutine of
+// its own to serve the stream. Both may use only those methods of the stream that return an error.
 func ServeH2(t testing.TB, admit func(*H2Stream) (serve func()), options ...H2Option) *H2Server {
 	t.Helper()
 	s := newH2Server(t, options)
@@ -88,7 +88,8 @@ func (s *H2Server) Close() {
 	s.wg.Wait()
 }
 
-// Accept returns the next stream that a client has opened, in the order of arrival; its request headers are read next.
+// Accept waits for the next stream that a client opens, in the order of arrival. The first event on it is its request
+// headers.
 func (s *H2Server) Accept(t testing.TB) *H2Stream {
 	t.Helper()
 	st := Await(t, s.streams, "a request at the upstream")
@@ -96,7 +97,7 @@ func (s *H2Server) Accept(t testing.TB) *H2Stream {
 	return st
 }
 
-// AcceptAny is Accept for the first of several servers that has a stream, and returns which one that is.
+// AcceptAny is Accept on several servers: it returns the first stream that one of them has, and that server.
 func AcceptAny(t testing.TB, servers ...*H2Server) (st *H2Stream, at *H2Server) {
 	t.Helper()
 	Poll(t, func() error {
@@ -116,7 +117,8 @@ func AcceptAny(t testing.TB, servers ...*H2Server) (st *H2Stream, at *H2Server) 
 // Unaccepted returns how many streams wait for Accept.
 func (s *H2Server) Unaccepted() int { return len(s.streams) }
 
-// AcceptUnless is Accept, unless the client's stream cs ends without a request here: then it returns that outcome.
+// AcceptUnless is Accept, but if the client's stream cs ends before a request comes here, it returns nil and the outcome of
+// cs.
 func (s *H2Server) AcceptUnless(t testing.TB, cs *H2Stream) (*H2Stream, Outcome) {
 	t.Helper()
 	var st *H2Stream
@@ -136,7 +138,7 @@ func (s *H2Server) AcceptUnless(t testing.TB, cs *H2Stream) (*H2Stream, Outcome)
 	return st, o
 }
 
-// Conns returns every connection there has been.
+// Conns returns all connections so far, open and closed.
 func (s *H2Server) Conns() []*H2Conn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -169,7 +171,7 @@ func (s *H2Server) acceptConns() {
 func (c *H2Conn) serveClient() {
 	preface := make([]byte, len(http2.ClientPreface))
 	if _, err := io.ReadFull(c.nc, preface); err != nil || string(preface) != http2.ClientPreface {
-		c.nc.Close() // serve finds it closed
+		c.nc.Close() // serve then ends with an error
 	}
 	if err := c.Write(func(fr *http2.Framer) error { return fr.WriteSettings(c.opts.settings...) }); err != nil {
 		c.nc.Close()

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// EventKind tells events apart.
+// EventKind is the kind of an Event.
 type EventKind string
 
 // The kinds of events.
@@ -35,22 +35,22 @@ type Event struct {
 	At     time.Time
 }
 
-// H2Stream is one stream of an H2Conn. Its methods fail the test that opened or accepted it, and so are for that test's
-// goroutine; those that return an error are for any.
+// H2Stream is one stream of an H2Conn. Methods that return an error may be called from any goroutine. The others fail the
+// test that opened or accepted the stream, and are for that test's goroutine.
 type H2Stream struct {
 	ID   uint32
 	conn *H2Conn
 	t    testing.TB // set once, by Open or Accept
 
 	// Owned by the test's goroutine.
-	next      int    // the first event that no Read has taken
-	inbox     []byte // DATA that no Read has taken
-	peerEnded bool   // a Read has taken END_STREAM
+	next      int    // index of the first event that was not taken
+	inbox     []byte // DATA of taken events that ReadMessage has not returned
+	peerEnded bool   // an event with END_STREAM was taken
 
 	// Guarded by conn.mu.
 	events     []Event
 	received   int // bytes of DATA, without padding
-	unreturned int // credit
+	unreturned int // bytes received since the last WINDOW_UPDATE of the stream
 	sendWindow int64
 }
 
@@ -89,7 +89,7 @@ func (s *H2Stream) Send(b []byte) {
 	}
 }
 
-// SendEnd writes b as DATA of which the last frame carries END_STREAM.
+// SendEnd writes b as DATA; the last frame carries END_STREAM.
 func (s *H2Stream) SendEnd(b []byte) {
 	s.t.Helper()
 	if err := s.TrySendEnd(b); err != nil {
@@ -121,7 +121,7 @@ func (s *H2Stream) send(b []byte, flags http2.Flags) error {
 	}
 }
 
-// reserve takes credit for up to want bytes of one frame, and waits until there is some.
+// reserve waits until the send windows are open, and takes up to want bytes of them for one frame.
 func (s *H2Stream) reserve(want int) (n int, err error) {
 	if want == 0 {
 		return 0, nil
@@ -148,7 +148,7 @@ func (s *H2Stream) reserve(want int) (n int, err error) {
 	return n, err
 }
 
-// AwaitBlocked waits until the peer gives no credit to send more.
+// AwaitBlocked waits until the send window of the stream or of its connection is used up.
 func (s *H2Stream) AwaitBlocked() {
 	s.t.Helper()
 	c := s.conn
@@ -194,11 +194,11 @@ func (s *H2Stream) TryReset(code http2.ErrCode) error {
 	return s.conn.Write(func(fr *http2.Framer) error { return fr.WriteRSTStream(s.ID, code) })
 }
 
-// Next returns the next thing that the peer did to the stream; an error when nothing came within Patience. It is for
-// one goroutine at a time, and not for streams on which a Read is used.
+// Next waits for the next event and returns it; an error if none comes within Patience. It is for one goroutine at a time,
+// and not for streams on which ReadHeaders or ReadMessage is used.
 func (s *H2Stream) Next() (Event, error) { return s.take() }
 
-// take returns the next event that no Read has taken.
+// take waits for the next event that was not taken and takes it.
 func (s *H2Stream) take() (e Event, err error) {
 	err = s.conn.await(func() (bool, error) {
 		if s.next == len(s.events) {
@@ -245,7 +245,7 @@ func (s *H2Stream) ReadMessage() (Message, error) {
 	}
 }
 
-// WantMessage fails the test unless the next thing is a message with this payload, uncompressed.
+// WantMessage fails the test unless a message with this payload, uncompressed, comes next.
 func (s *H2Stream) WantMessage(payload string) {
 	s.t.Helper()
 	m, err := s.ReadMessage()
@@ -254,7 +254,7 @@ func (s *H2Stream) WantMessage(payload string) {
 	}
 }
 
-// WantEnd fails the test unless the peer half-closes now.
+// WantEnd fails the test unless the peer ends the stream next, without a further message.
 func (s *H2Stream) WantEnd() {
 	s.t.Helper()
 	if m, err := s.ReadMessage(); !errors.Is(err, io.EOF) {
@@ -262,7 +262,8 @@ func (s *H2Stream) WantEnd() {
 	}
 }
 
-// AwaitReset returns the peer's RST_STREAM and when it came. The end of the connection counts as CANCEL.
+// AwaitReset waits for the peer's RST_STREAM, and returns its code and when it came. The end of the connection counts as
+// CANCEL.
 func (s *H2Stream) AwaitReset() (http2.ErrCode, time.Time) {
 	s.t.Helper()
 	var found Event
@@ -284,7 +285,7 @@ func (s *H2Stream) AwaitReset() (http2.ErrCode, time.Time) {
 	return found.Code, found.At
 }
 
-// Outcome waits until the peer has ended the stream, and returns all that it sent from the beginning.
+// Outcome waits until the peer has ended the stream, and returns everything that it sent from the beginning.
 func (s *H2Stream) Outcome() Outcome {
 	s.t.Helper()
 	var o Outcome
@@ -301,14 +302,14 @@ func (s *H2Stream) Outcome() Outcome {
 	return o
 }
 
-// outcome returns all that has come so far.
+// outcome returns everything that the peer has sent so far.
 func (s *H2Stream) outcome() Outcome {
 	s.conn.mu.Lock()
 	defer s.conn.mu.Unlock()
 	return outcomeOf(s.events, s.conn.accepted != nil)
 }
 
-// History returns the events so far, for a failure's text.
+// History returns the first events, for the text of a failure.
 func (s *H2Stream) History() string {
 	s.conn.mu.Lock()
 	defer s.conn.mu.Unlock()
@@ -323,7 +324,7 @@ func (s *H2Stream) History() string {
 	return "[" + strings.Join(parts, ", ") + "]"
 }
 
-// ends reports whether nothing can come after the event.
+// ends reports whether the event is the last of its stream.
 func (e Event) ends() bool {
 	return e.End || e.Kind == GotReset || e.Kind == GotInvalid || e.Kind == GotLost
 }

@@ -9,8 +9,7 @@ import (
 	"google.golang.org/grpc/reflection"
 )
 
-// NewInterop starts the server of gRPC's interoperability tests, which tells its schema by reflection, and returns its
-// address.
+// NewInterop starts the server of gRPC's interoperability tests, with the reflection service, and returns its address.
 func NewInterop(t testing.TB) string {
 	t.Helper()
 	s := grpc.NewServer()

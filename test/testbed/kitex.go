@@ -16,7 +16,7 @@ import (
 	echosvc "github.com/framegate/framegate/kitex_gen/echo/echo"
 )
 
-// Echo is a Kitex echo service: it answers with what it is sent. A method that is set replaces that behaviour.
+// Echo is a Kitex echo service, which answers with the message that it gets. A function that is set replaces the method.
 type Echo struct {
 	OnSay     func(ctx context.Context, req *echo.Request) (*echo.Reply, error)
 	OnCollect func(stream echo.Echo_CollectServer) error
@@ -34,7 +34,7 @@ func (e *Echo) Say(ctx context.Context, req *echo.Request) (*echo.Reply, error) 
 	return &echo.Reply{Message: req.Message, Payload: req.Payload}, nil
 }
 
-// Collect answers with the messages put together, and how many they were.
+// Collect answers with the messages joined, and their number.
 func (e *Echo) Collect(stream echo.Echo_CollectServer) error {
 	if e.OnCollect != nil {
 		return e.OnCollect(stream)
@@ -92,12 +92,12 @@ func NewEcho(t testing.TB, e *Echo) string {
 	return addr
 }
 
-// StartEcho is NewEcho with options of the test's, and a function that stops the server as a signal does: it deregisters,
-// and calls end first. The test's end does it too.
+// StartEcho is NewEcho with further options. stop stops the server as a signal does: it deregisters, and waits for its calls.
+// t.Cleanup calls stop too.
 func StartEcho(t testing.TB, e *Echo, options ...server.Option) (addr string, stop func()) {
 	t.Helper()
 	ln := listenForKitex(t)
-	// Run is ended by its exit signal and not by Stop, which does nothing when Run has not come far enough yet.
+	// The exit signal ends Run, and not Stop, which does nothing if Run has not started the server yet.
 	exit := make(chan error, 1)
 	svr := echosvc.NewServer(e, append([]server.Option{
 		server.WithListener(ln),
@@ -136,6 +136,6 @@ func DialEcho(t testing.TB, addr string, options ...client.Option) echosvc.Clien
 	if err != nil {
 		t.Fatalf("Kitex client of %s: %v", addr, err)
 	}
-	t.Cleanup(func() { runtime.KeepAlive(c) }) // one that nobody refers to is closed, also while it makes its last call
+	t.Cleanup(func() { runtime.KeepAlive(c) }) // Kitex closes a client that is garbage, even during its last call
 	return c
 }

@@ -8,15 +8,15 @@ import (
 	"github.com/cloudwego/netpoll"
 )
 
-// kitexListener is a listener for a Kitex server whose descriptor is closed once. Kitex closes its listener twice when it
-// stops, and netpoll's closes its descriptor twice each time (v0.7.2): by then the number may be that of a connection of
-// another test.
+// kitexListener is a listener for a Kitex server that closes its descriptor only once. Kitex closes its listener twice when
+// it stops, and netpoll's listener closes its descriptor twice each time (v0.7.2). By then the descriptor's number may
+// belong to a connection of another test.
 type kitexListener struct {
 	netpoll.Listener // of a duplicate of the descriptor
 
-	close  func()
-	begun  func()
-	served chan struct{} // closed when netpoll has taken the descriptor: only then can a Kitex server be stopped
+	close  func()        // closes the descriptor; further calls do nothing
+	begun  func()        // closes served; further calls do nothing
+	served chan struct{} // closed when netpoll has asked for the descriptor: a Kitex server cannot be stopped before
 }
 
 func listenForKitex(t testing.TB) *kitexListener {
@@ -50,8 +50,8 @@ func (l *kitexListener) Close() error {
 	return nil
 }
 
-// release closes what the descriptor is of, and keeps its number from being given away: the os.File in netpoll's listener
-// closes that, once, when it is collected.
+// release closes the socket of a descriptor, but keeps the descriptor's number in use by making it one of /dev/null. The
+// os.File in netpoll's listener closes the number, once, when it is garbage collected.
 func release(fd int) error {
 	null, err := syscall.Open("/dev/null", syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
 	if err != nil {

@@ -13,7 +13,7 @@ type Message struct {
 
 const prefixLen = 5
 
-// Prefix returns the five bytes that stand before a message of length bytes.
+// Prefix returns the five bytes before a payload of length bytes.
 func Prefix(flag byte, length uint32) []byte {
 	b := make([]byte, prefixLen)
 	b[0] = flag
@@ -29,7 +29,7 @@ func (m Message) Bytes() []byte {
 // Frame returns the payload as the bytes of an uncompressed message.
 func Frame(payload []byte) []byte { return Message{Payload: payload}.Bytes() }
 
-// cutMessage takes the first whole message off b. ok is false when b holds none.
+// cutMessage cuts the first whole message from b. ok is false if there is none.
 func cutMessage(b []byte) (m Message, rest []byte, ok bool) {
 	if len(b) < prefixLen {
 		return Message{}, b, false
@@ -41,7 +41,7 @@ func cutMessage(b []byte) (m Message, rest []byte, ok bool) {
 	return Message{Flag: b[0], Payload: b[prefixLen : prefixLen+n]}, b[prefixLen+n:], true
 }
 
-// Messages splits body. What is left after the last whole message is an error.
+// Messages splits body into messages. Bytes left after the last whole message are an error.
 func Messages(body []byte) ([]Message, error) {
 	var all []Message
 	for len(body) > 0 {

@@ -7,8 +7,8 @@ import (
 
 const pollInterval = 5 * time.Millisecond
 
-// Poll calls check until it returns nil, and fails the test with its last error when Patience has passed. It is for
-// what offers no channel to wait on, such as the number of open files.
+// Poll calls check until it returns nil, and fails the test with the last error when Patience has passed. It is for
+// conditions without a channel to wait on, such as the number of open files.
 func Poll(t testing.TB, check func() error) {
 	t.Helper()
 	tick := time.NewTicker(pollInterval)

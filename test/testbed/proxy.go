@@ -40,7 +40,7 @@ func MaxMessageBytes(n int64) ProxyOption {
 	return func(c *conf.Config) { c.Limits.MaxMessageBytes = n }
 }
 
-// MaxDecodedBytes bounds what all messages take that are decoded.
+// MaxDecodedBytes bounds the memory of all decoded messages together.
 func MaxDecodedBytes(n int64) ProxyOption {
 	return func(c *conf.Config) { c.Limits.MaxDecodedBytes = n }
 }
@@ -90,8 +90,8 @@ func NewProxy(t testing.TB, routes string, options ...ProxyOption) *Proxy {
 	return NewProxyWith(t, routes, nil, options...)
 }
 
-// NewProxyWith is NewProxy for a framegate of one's own.
-func NewProxyWith(t testing.TB, routes string, own []gateway.Option, options ...ProxyOption) *Proxy {
+// NewProxyWith is NewProxy with options that a binary which embeds framegate would give, such as filters.
+func NewProxyWith(t testing.TB, routes string, embedding []gateway.Option, options ...ProxyOption) *Proxy {
 	t.Helper()
 	cfg := conf.Default()
 	cfg.Listeners[0].Name, cfg.Listeners[0].Address = listener, "127.0.0.1:0"
@@ -106,7 +106,7 @@ func NewProxyWith(t testing.TB, routes string, own []gateway.Option, options ...
 	for _, o := range options {
 		o(cfg)
 	}
-	g, err := gateway.Start(context.Background(), cfg, slog.New(slog.NewTextHandler(logOutput(), nil)), own...)
+	g, err := gateway.Start(context.Background(), cfg, slog.New(slog.NewTextHandler(logOutput(), nil)), embedding...)
 	if err != nil {
 		t.Fatalf("start framegate: %v", err)
 	}
@@ -146,7 +146,7 @@ func (p *Proxy) Admin() string { return "http://" + p.gateway.AdminAddr() }
 // EtcdEndpoint returns where the etcd that the framegate uses can be reached.
 func (p *Proxy) EtcdEndpoint() string { return p.gateway.EtcdEndpoints()[0] }
 
-// Source says how what is in force relates to etcd.
+// Source returns the status of the source of the routes in force.
 func (p *Proxy) Source() resolver.SourceStatus { return p.gateway.SourceStatus() }
 
 // Resolve returns where a call of a method would go now, and false if no route matches.
@@ -160,7 +160,7 @@ func (p *Proxy) UpstreamConnections() int { return p.gateway.PoolStats().Connect
 // UpstreamStreams returns how many calls to endpoints are open.
 func (p *Proxy) UpstreamStreams() int { return p.gateway.PoolStats().Streams }
 
-// Loads returns what is under way of the calls of each route.
+// Loads returns the calls and retries under way, by route.
 func (p *Proxy) Loads() []cluster.RouteLoad { return p.gateway.Loads() }
 
 // RouteTo returns a routes document that sends every call to addr.

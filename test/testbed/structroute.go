@@ -15,14 +15,14 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 )
 
-// rawMethods are the methods whose messages are bytes: all that a test sends is unknown in them, and must be valid in the
-// wire format of Protocol Buffers, such as Text.
+// rawMethods are the methods that tests call with bytes. Their message type has no fields, so the bytes are unknown fields
+// and must be valid in the wire format of Protocol Buffers; see Text and MakeField.
 var rawMethods = []string{
 	Method, "/a.b.c.Service/Method", "/a.b.c.Service/method_1", "/Service/Method", "/grpc.health.v2.Health/Check",
 	"/my.shop.Health/Check", "/Health/Check", "/my.shop.Checks/Check", "/grpc.health.v1.Health/Other",
 }
 
-// rawProtos writes files in which the rawMethods have a message without fields, and returns their paths.
+// rawProtos writes .proto files of the rawMethods, all with google.protobuf.Empty as their message, and returns their paths.
 func rawProtos(t testing.TB) (paths []string) {
 	t.Helper()
 	bodies := map[string]string{} // by service
@@ -52,8 +52,8 @@ func rawProtos(t testing.TB) (paths []string) {
 // idleRules are two rules that are evaluated for each message and never fire.
 const idleRules = `struct: {rules: [{on: request, when: "index < 0", action: reject}, {on: response, when: "index < 0", action: reject}]}`
 
-// StructRouteTo is RouteTo with a route in struct mode whose rules never fire. Its schema, from files, has the services
-// that tests use: rawMethods, echo.Echo, and those of gRPC's interoperability tests.
+// StructRouteTo is RouteTo with a route in struct mode whose rules never fire. Its schema, from files, has all services that
+// tests call: those of rawMethods, echo.Echo, and those of gRPC's interoperability tests.
 func StructRouteTo(t testing.TB, addr string) string {
 	t.Helper()
 	files, err := json.Marshal(append(rawProtos(t), EchoProto(t), InteropSet(t)))
@@ -63,22 +63,23 @@ func StructRouteTo(t testing.TB, addr string) string {
 	return structRoute(addr, "files: "+string(files))
 }
 
-// ReflectedRouteTo is StructRouteTo with the schema of the endpoint itself, asked by reflection.
+// ReflectedRouteTo is StructRouteTo with the schema that the endpoint's reflection service returns.
 func ReflectedRouteTo(addr string) string { return structRoute(addr, "reflection: true") }
 
-// StructRoute is the document of the route of StructRouteTo, to be put into etcd, with the schema of a name there.
+// StructRoute returns the document of a route to be put into etcd: that of StructRouteTo, with a schema in etcd by its name.
 func StructRoute(addr, schema string) string {
 	return fmt.Sprintf("{name: all, match: [{method: \"*\"}], backends: [{endpoints: [{address: %q}]}], mode: struct, schema: {name: %s}, %s}",
 		addr, schema, idleRules)
 }
 
-// RuledRouteTo is RouteTo with a route in struct mode whose schema is in the files; rules is a YAML flow list.
+// RuledRouteTo is RouteTo with a route in struct mode whose schema is in files; rules is its list of rules in YAML's flow
+// style.
 func RuledRouteTo(addr string, files []string, rules string) string {
-	list, _ := json.Marshal(files) // strings always can be
+	list, _ := json.Marshal(files) // a list of strings can always be encoded
 	return RouteWith(addr, fmt.Sprintf("mode: struct\n  schema: {files: %s}\n  struct: {rules: %s}", list, indented(rules)))
 }
 
-// indented keeps the further lines of a flow list within its route.
+// indented indents the further lines of a flow list, as YAML wants within a route.
 func indented(rules string) string { return strings.ReplaceAll(rules, "\n", "\n    ") }
 
 func structRoute(addr, schema string) string {

@@ -26,7 +26,7 @@ type Authority struct {
 	key  *ecdsa.PrivateKey
 }
 
-// NewAuthority returns an authority whose own certificate is in a file of dir.
+// NewAuthority returns a new authority and writes its certificate to a file in dir.
 func NewAuthority(t *testing.T, dir string) *Authority {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -41,7 +41,7 @@ func NewAuthority(t *testing.T, dir string) *Authority {
 	return a
 }
 
-// Issue writes a certificate, for a server or a client of that name, and its key to files of dir.
+// Issue issues a certificate for a server or client of that name, and writes it and its key to files in dir.
 func (a *Authority) Issue(t *testing.T, dir, name string) (certFile, keyFile string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -1,4 +1,4 @@
-// Package testlog keeps for a test what is logged or written from several goroutines.
+// Package testlog collects for a test what several goroutines log or write.
 package testlog
 
 import (

@@ -1,4 +1,4 @@
-// Package together lets tests that mostly wait do so at the same time.
+// Package together lets tests that mostly wait run at the same time.
 package together
 
 import (
@@ -6,14 +6,14 @@ import (
 	"strconv"
 )
 
-// Wait lets up to n tests that call t.Parallel run at once, however few processors there are. It is for TestMain, before the
-// tests run. What -parallel says on the command line goes before it.
+// Wait lets up to n tests that call t.Parallel run at once, even on fewer processors. It is for TestMain, before the tests
+// run. The flag -parallel of the command line overrides n.
 func Wait(n int) {
 	const parallel = "test.parallel"
 	flag.Parse()
 	given := false
 	flag.Visit(func(f *flag.Flag) { given = given || f.Name == parallel })
 	if !given {
-		_ = flag.Set(parallel, strconv.Itoa(n)) // an error is for what is no number
+		_ = flag.Set(parallel, strconv.Itoa(n)) // fails only for a value that is no number
 	}
 }

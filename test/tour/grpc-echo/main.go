@@ -1,4 +1,4 @@
-// Command grpc-echo is an echo.Echo on grpc-go that knows nothing of etcd. The README's tour uses it.
+// Command grpc-echo serves echo.Echo with grpc-go, and does not register itself in etcd. The README's tour uses it.
 package main
 
 import (
@@ -18,7 +18,7 @@ import (
 	"github.com/framegate/framegate/test/tour/codec"
 )
 
-// service answers with what it was sent, and with its name.
+// service is the service's name. It answers with its name and the message that it gets.
 type service string
 
 func (s service) reply(req *echo.Request, index int32) *echo.Reply {

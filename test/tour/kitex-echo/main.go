@@ -1,5 +1,5 @@
-// Command kitex-echo is an echo.Echo on Kitex that registers itself in etcd through registry-etcd, as any Kitex service
-// does. The README uses it.
+// Command kitex-echo serves echo.Echo with Kitex and registers itself in etcd through registry-etcd, as any Kitex service
+// may. The README uses it.
 package main
 
 import (

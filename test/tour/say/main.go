@@ -1,5 +1,5 @@
-// Command say calls echo.Echo/Say with grpc-go and prints how many calls each answer was given to, or sends words on
-// echo.Echo/Chat and prints the answers. The README uses it.
+// Command say calls echo.Echo/Say with grpc-go and prints each different answer with the number of calls that got it. With
+// --chat it sends words on a stream of echo.Echo/Chat and prints the answers. The README uses it.
 package main
 
 import (
@@ -80,7 +80,7 @@ func talk(cc *grpc.ClientConn, words []string) error {
 	}
 	for _, w := range words {
 		if err := stream.SendMsg(&echo.Request{Message: w}); err != nil {
-			break // RecvMsg says why
+			break // RecvMsg returns the reason
 		}
 	}
 	if err := stream.CloseSend(); err != nil {
