@@ -1,14 +1,14 @@
+// Package etcdtest has etcds for tests: real ones in process (etcdtest.go), a TCP link to one that a test can cut or freeze
+// (link.go), and a member that is behind or stuck (member.go).
 package etcdtest
 
 import (
 	"net/url"
-
-	etcdregistry "github.com/kitex-contrib/registry-etcd"
-
 	"reflect"
 	"testing"
 	"time"
 
+	etcdregistry "github.com/kitex-contrib/registry-etcd"
 	"github.com/stretchr/testify/require"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"

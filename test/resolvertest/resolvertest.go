@@ -1,3 +1,4 @@
+// Package resolvertest has conditions on the answers of a resolver.Resolver, for tests that wait for them.
 package resolvertest
 
 import (

@@ -1,3 +1,4 @@
+// Package routetest makes routes (routetest.go), and schemas and programs of struct mode (program.go), for tests.
 package routetest
 
 import (
