@@ -25,7 +25,7 @@ type MetricsConfig struct {
 	Loads            func() []cluster.RouteLoad
 	Config           func() ConfigStats
 	AccessLogDropped func() int64
-	Lookups          func() (answered, absent, failed uint64) // of names of endpoints
+	Lookups          func() (answered, absent, failed uint64) // DNS look-ups of the names of endpoints
 	Draining         func() bool
 	HealthWatches    func() (now int, refused int64)
 	Listeners        func() []ListenerStats
