@@ -38,9 +38,9 @@ type Front struct {
 	lease pb.LeaseClient
 
 	mu     sync.Mutex // guards what follows
-	losses []Loss // of the next transactions
-	after  func() // see After; nil for none
-	deaf   bool   // after a Silence: KV requests get no answer
+	losses []Loss     // of the next transactions
+	after  func()     // see After; nil for none
+	deaf   bool       // after a Silence: KV requests get no answer
 }
 
 // New starts a front of the etcd at endpoint. t.Cleanup stops it.
