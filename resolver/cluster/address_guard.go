@@ -11,29 +11,29 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// addressGuard says which addresses may not be endpoints, wherever they come from: those at which this process listens itself,
-// since a call there would come back, or reach what only operators may; and of registered instances those that are not
-// allowed. The set's mu guards it.
+// addressGuard refuses addresses that must not be endpoints: those at which this process listens, because a call there would
+// come back, or would reach the admin server; and, for registered instances, those that Allow does not have. The set's mu
+// guards it.
 type addressGuard struct {
 	log   *slog.Logger
 	own   []ownAddress
 	allow *Allow // nil allows every address
 
-	interfaces func() ([]netip.Addr, error) // of this machine
+	interfaces func() ([]netip.Addr, error) // returns the addresses of this machine; replaced in tests
 	known      []netip.Addr                 // what interfaces returned last, sorted
-	changed    bool                         // known has, since all endpoints were judged
-	asked      time.Time                    // when that was, or failed
-	trouble    error                        // why it failed; nil if it did not
+	changed    bool                         // known has changed since the last recheck
+	asked      time.Time                    // when interfaces was called last
+	trouble    error                        // why that call failed; nil if it did not
 }
 
-// ownAddress is where this process listens.
+// ownAddress is an address at which this process listens.
 type ownAddress struct {
-	what string // for people: listener main
+	what string // listens there, for people: listener main
 	at   netip.AddrPort
 }
 
-// interfacesAge is how long the addresses of the machine's interfaces are taken to stay where an endpoint is judged. They
-// are asked for only where a port is one of our own.
+// interfacesAge is how old the known addresses of this machine may be when an endpoint is judged. They matter only for
+// endpoints whose port is one that this process listens at.
 const interfacesAge = time.Second
 
 func newAddressGuard(log *slog.Logger) *addressGuard {
@@ -50,7 +50,7 @@ func interfaceAddresses() (all []netip.Addr, err error) {
 	return all, err
 }
 
-// ask asks for the addresses of the interfaces. While that fails the last known ones stay.
+// ask asks the system for the addresses of this machine. If that fails, the ones known before stay.
 func (g *addressGuard) ask() {
 	all, err := g.interfaces()
 	before := g.trouble
@@ -70,8 +70,9 @@ func (g *addressGuard) ask() {
 	}
 }
 
-// refusal says why an address may not be an endpoint, "" if it may. registered is true for an instance of a service. Of a
-// name that is still to be looked up it knows nothing. Of localhost it is enough that one address is allowed: see narrowed.
+// refusal returns why an address may not be an endpoint; "" if it may. registered is true for an instance of a service. A
+// host name is never refused: its addresses are, once they are looked up. localhost is refused only if neither of its
+// addresses is allowed; see narrowed.
 func (g *addressGuard) refusal(a spec.Address, registered bool) string {
 	a = g.narrowed(a, registered)
 	for _, ip := range a.IPs() {
@@ -100,7 +101,7 @@ func (g *addressGuard) refusal(a spec.Address, registered bool) string {
 	return ""
 }
 
-// narrowed returns the address that is allowed instead of localhost, if one of the two is; else a.
+// narrowed returns, for localhost, the one of its two addresses that is allowed, if only one is; else a.
 func (g *addressGuard) narrowed(a spec.Address, registered bool) spec.Address {
 	if !registered || g.allow == nil || !a.IsLocalhost() {
 		return a
@@ -117,7 +118,7 @@ func (g *addressGuard) narrowed(a spec.Address, registered bool) spec.Address {
 	return spec.Address{IP: allowed[0], Port: a.Port}
 }
 
-// ownAt names what of this process listens at an address, "" if nothing does.
+// ownAt returns what of this process listens at an address, such as "listener main"; "" if nothing does.
 func (g *addressGuard) ownAt(ip netip.Addr, port uint16) string {
 	ip = ip.Unmap().WithZone("")
 	for _, o := range g.own {
@@ -137,6 +138,7 @@ func (g *addressGuard) ownAt(ip netip.Addr, port uint16) string {
 	return ""
 }
 
+// onThisMachine reports whether an address is one of this machine's. It asks for them again if they are too old.
 func (g *addressGuard) onThisMachine(ip netip.Addr) bool {
 	if time.Since(g.asked) > interfacesAge {
 		g.ask()
@@ -145,7 +147,7 @@ func (g *addressGuard) onThisMachine(ip netip.Addr) bool {
 	return found
 }
 
-// isEverywhere reports whether this process listens at all addresses of the machine, so that they matter.
+// isEverywhere reports whether this process listens at all addresses of the machine, so that the known ones matter.
 func (g *addressGuard) isEverywhere() bool {
 	return slices.ContainsFunc(g.own, func(o ownAddress) bool { return o.at.Addr().IsUnspecified() })
 }
@@ -157,7 +159,7 @@ func (g *addressGuard) add(what string, addr net.Addr) bool {
 		return false
 	}
 	at := tcp.AddrPort()
-	// The IPv6 address :: takes IPv4 connections too, and stays what it is.
+	// Unmap leaves the IPv6 address :: as it is; a listener there takes IPv4 connections too.
 	at = netip.AddrPortFrom(at.Addr().Unmap().WithZone(""), at.Port())
 	for _, o := range g.own {
 		if o.at == at {

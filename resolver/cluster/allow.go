@@ -16,7 +16,7 @@ type Allow struct {
 	text     string   // of all entries, for people
 }
 
-// DefaultAllow are the entries of every TCP address and no unix socket.
+// DefaultAllow has the entries that allow every TCP address and no unix socket.
 var DefaultAllow = []string{"0.0.0.0/0", "::/0"}
 
 // ParseAllow reads entries that are a CIDR network or unix: with a pattern of absolute paths, as in path.Match.
@@ -42,7 +42,7 @@ func ParseAllow(entries []string) (Allow, error) {
 	return a, nil
 }
 
-// cleanPath reports whether a path is absolute and leads where it seems to: there is no .. in it.
+// cleanPath reports whether a path is absolute and clean, so that it has no .. in it.
 func cleanPath(s string) bool { return strings.HasPrefix(s, "/") && path.Clean(s) == s }
 
 func (a *Allow) ip(ip netip.Addr) bool {

@@ -11,37 +11,39 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// Backends are the backends of a version of a route at work, with its limits: a call goes to one by weight among those that
-// have an endpoint that may be used, in turn with round_robin and else at random, and there to the endpoint that the
-// route's policy chooses.
+// Backends has what the calls of a version of a route use: its backends with their clusters, and its limits. A call goes to
+// one of the backends that have a usable endpoint, by weight (in turn with round_robin, else at random), and there to the
+// endpoint that the route's balancer chooses.
 type Backends struct {
 	route   *spec.Route
 	source  string
 	program any
 	limits  *routeLimits
 	all     []routeBackend
-	named   map[string]*routeBackend // of all that have a name
-	drawn   []drawnBackend           // those with a weight
-	total   uint64                   // of the weights in drawn
-	turns   balance.Picker           // of the backends in drawn, with round_robin; nil without
+	named   map[string]*routeBackend // by name, those that have one
+	drawn   []drawnBackend           // the backends with a weight, among which draw chooses
+	total   uint64                   // sum of the weights in drawn
+	turns   balance.Picker           // takes the backends in drawn in turn, with round_robin; else nil
 }
 
+// drawnBackend is a backend with a weight.
 type drawnBackend struct {
 	*routeBackend
 	weight uint64
 	upTo   uint64 // sum of the weights up to and with this one
 }
 
-// routeBackend is a backend at work for a version of a route.
+// routeBackend is a backend of a version of a route.
 type routeBackend struct {
-	name   string
+	name   string // may be empty
 	picker *picker
-	pool   *policy.Policy // nil for that of the gateway
+	pool   *policy.Policy // of its connections; nil for the gateway's default
 	limits *limits
 }
 
-// Acquire returns the backends of a version of a route of a source, at work; program is Target.Program of its calls. Each
-// Acquire has one Release, before which the next version is acquired: what both use stays.
+// Acquire returns the Backends of a version of a route of a source; program is Target.Program of its calls. Each Acquire has
+// one Release. The next version of a route is acquired before the version before it is released, so that what both use
+// stays.
 func (u *Use) Acquire(route *spec.Route, source string, program any) *Backends {
 	s := u.set
 	st := s.limits.acquire(route, source)
@@ -69,7 +71,7 @@ func (u *Use) Acquire(route *spec.Route, source string, program any) *Backends {
 	return b
 }
 
-// Release gives back what Acquire took. Calls under way go on.
+// Release gives back what Acquire returned. Calls under way go on.
 func (u *Use) Release(b *Backends) {
 	s := u.set
 	for i := range b.all {
@@ -81,8 +83,8 @@ func (u *Use) Release(b *Backends) {
 	s.limits.release(b.limits)
 }
 
-// Aim makes t, which is new, the target of a call of the route; pattern is that of the match entry that the call met. It does
-// not allocate.
+// Aim fills t, the zero Target, for a call of the route; pattern is that of the match entry that the call met. It does not
+// allocate.
 func (b *Backends) Aim(t *Target, pattern string, req *spec.Request) {
 	r := b.route
 	t.Route, t.Pattern, t.Mode, t.Authority = r.Name, pattern, r.Mode, r.Authority
@@ -94,7 +96,7 @@ func (b *Backends) Aim(t *Target, pattern string, req *spec.Request) {
 	}
 }
 
-// newTurns returns what takes the backends in turn, in the place of before, which may be nil.
+// newTurns returns a Picker that takes the backends in drawn in turn. It goes on where before stands, which may be nil.
 func (b *Backends) newTurns(before balance.Picker) balance.Picker {
 	members := make([]balance.Member, len(b.drawn))
 	for i := range b.drawn {
@@ -114,8 +116,8 @@ func pickerKeyOf(doc *spec.Balancer) pickerKey {
 	}
 }
 
-// draw returns the backend that a call goes to, and nil if no backend has a weight. One with too few usable endpoints is
-// drawn only if all are so, and one with none at all only if none has any. It does not allocate.
+// draw returns the backend that a call goes to, nil if no backend has a weight. It returns a backend in panic only if no
+// backend is well, and one without a usable endpoint only if no backend has one. It does not allocate.
 func (b *Backends) draw() *routeBackend {
 	if len(b.drawn) == 0 {
 		return nil
@@ -135,13 +137,14 @@ func (b *Backends) draw() *routeBackend {
 	return at.routeBackend
 }
 
-// drawOther draws among the backends that are well, or else those that are usable. It returns at if there are none.
+// drawOther draws among the backends that are well, or else among those that are usable. It returns at if none is.
 func (b *Backends) drawOther(at *drawnBackend) *drawnBackend {
 	for _, wanted := range []func(*routeBackend) bool{(*routeBackend).well, (*routeBackend).usable} {
 		var total uint64
 		for i := range b.drawn {
 			if d := &b.drawn[i]; wanted(d.routeBackend) {
-				// Each replaces the choice so far with the share that it has of the weights seen: one pass, no list.
+				// Each backend replaces the choice so far with the probability that its weight is of the weights so far. So one
+				// pass draws by weight, without a list.
 				if total += d.weight; rand.Uint64N(total) < d.weight {
 					at = d
 				}
@@ -154,16 +157,16 @@ func (b *Backends) drawOther(at *drawnBackend) *drawnBackend {
 	return at
 }
 
-// well reports whether the backend has endpoints that may be used, and not too few.
+// well reports whether the backend has usable endpoints, and not so few that it is in panic.
 func (b *routeBackend) well() bool {
 	c := b.picker.current.Load()
 	return c.usable && !c.panic
 }
 
-// usable reports whether the backend has an endpoint that may be used.
+// usable reports whether the backend has an endpoint that calls may go to, in panic or not.
 func (b *routeBackend) usable() bool { return b.picker.current.Load().usable }
 
-// Clusters returns the clusters of endpoints that the backends have, each once.
+// Clusters returns the clusters of the backends, each once.
 func (b *Backends) Clusters() (all []*Cluster) {
 	for i := range b.all {
 		if c := b.all[i].picker.cluster; !slices.Contains(all, c) {
@@ -173,7 +176,8 @@ func (b *Backends) Clusters() (all []*Cluster) {
 	return all
 }
 
-// Explain says what names among the endpoints stand for, and which endpoints get no calls, for people.
+// Explain returns lines for people: which addresses the host names among the endpoints have, and which endpoints get no
+// calls.
 func (b *Backends) Explain() (lines []string) {
 	for i := range b.all {
 		lines = append(lines, b.all[i].picker.cluster.explain()...)
@@ -186,8 +190,8 @@ func (b *Backends) Serving() bool {
 	return slices.ContainsFunc(b.drawn, func(d drawnBackend) bool { return d.picker.cluster.State().Usable > 0 })
 }
 
-// Unreachable calls do for each endpoint of a backend with a weight that is not usable only because no connection could be
-// made to it the last time, with the policy of its connections.
+// Unreachable calls do, with the policy of its connections, for each endpoint of a backend with a weight that would be usable
+// if the last connection to it could have been made.
 func (b *Backends) Unreachable(do func(pool *policy.Policy, address string)) {
 	for _, d := range b.drawn {
 		for _, address := range d.picker.cluster.unreachable() {
@@ -196,5 +200,5 @@ func (b *Backends) Unreachable(do func(pool *policy.Policy, address string)) {
 	}
 }
 
-// Load is what is under way of the calls of the route.
+// Load returns how many calls of the route are under way.
 func (b *Backends) Load() RouteLoad { return b.limits.load(b.route, b.source) }

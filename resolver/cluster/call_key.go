@@ -9,7 +9,8 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// hashOf returns what consistent_hash goes by. Calls without a value go anywhere. It does not allocate.
+// hashOf returns the hash of a call's key, for consistent_hash; a random one for a call without a value. It does not
+// allocate.
 func hashOf(k spec.CallKey, req *spec.Request) uint64 {
 	text, ip := k.Of(req)
 	switch {
@@ -21,7 +22,7 @@ func hashOf(k spec.CallKey, req *spec.Request) uint64 {
 	return rand.Uint64()
 }
 
-// allowOf takes a token from the call's bucket. Calls without a value share one. It does not allocate.
+// allowOf takes a token from the bucket of a call's key. Calls without a value share one bucket. It does not allocate.
 func allowOf(k spec.CallKey, b *limit.Buckets, req *spec.Request) (ok bool, retryAfter time.Duration) {
 	text, ip := k.Of(req)
 	if ip != nil {

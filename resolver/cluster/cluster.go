@@ -15,16 +15,16 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// Cluster is the endpoints of a backend at work: which there are, with what weight, and which of them may be used. Backends
-// that say the same of one service share a cluster; those that list endpoints have one each, which stays while the route's
-// document changes. Its pickers, one for each way to balance, are what calls read.
+// Cluster has the endpoints of a backend, with their weights, and knows which of them are usable. Backends of one service
+// share a cluster if their settings are the same. A backend that lists endpoints has a cluster of its own, which stays when
+// the route's document changes. Calls read only its pickers, one for each way to balance.
 //
 //	health check ──┐
 //	ejection ──────┼─> update ─> a new choice in every picker
 //	members, ramp ─┘
 //
-// Locks are taken in this order: the set's mu, the cluster's, those of the health checker and of the detector. Both of
-// these call update without a lock of theirs.
+// Locks are taken in this order: the set's mu, the cluster's mu, the locks of the health checker and of the detector. The
+// checker and the detector hold no lock of theirs when they call the cluster.
 type Cluster struct {
 	ID
 	tags    map[string]string // that an instance must have; of a service's cluster
@@ -34,34 +34,34 @@ type Cluster struct {
 	// guarded by the set's mu
 	users     map[string]int // how many backends of each route in force use it; see userOf
 	ejector   *eject.Detector
-	ejections uint64               // counted by detectors before this one
-	prevented uint64               // the same
-	written   []written            // the endpoints as they are written, of which members and excluded are made
-	names     map[string]nameWatch // by name: those among written
+	ejections uint64                      // that the detectors before ejector counted
+	prevented uint64                      // that the detectors before ejector counted
+	written   []written                   // the endpoints as they are written; members and excluded are made from them
+	names     map[string]nameSubscription // by host name: the names among written
 
 	panics atomic.Uint64 // attempts that were balanced in panic
-	stale  atomic.Bool   // names were looked up since members was made of written
+	stale  atomic.Bool   // a name has other addresses than when members was made
 
 	mu       sync.Mutex // guards the fields below; settings and members are changed with the set's mu held, too
 	settings settings
 	members  []*member  // by address
-	excluded []excluded // what is written and gets no calls, in the order in which it is
+	excluded []excluded // the endpoints among written that get no calls, in their order there
 	pickers  map[pickerKey]*picker
-	panicked bool        // so few may be used that all are
-	had      bool        // an endpoint worked, as far as is known
-	lost     time.Time   // when the last that did was lost; zero while one works
-	news     []news      // that are logged when mu is unlocked
+	panicked bool        // so few endpoints are usable that calls go to all
+	had      bool        // there was an endpoint that worked, as far as is known
+	lost     time.Time   // when the last endpoint that worked was lost; zero while one works
+	news     []news      // to be logged by unlock
 	ramp     *time.Timer // the next step of slow starts; nil while there is none
 	closed   bool
 }
 
-// clusterKey is the same for backends that share a cluster.
+// clusterKey is the key of a cluster. Backends that share a cluster have the same.
 type clusterKey struct {
 	ID
-	settings settings // of a service's cluster; the zero value where endpoints are listed, so that the cluster stays when it changes
+	settings settings // the zero value for listed endpoints, so that the cluster stays when its settings change
 }
 
-// key returns the key that the cluster has as long as its settings are s.
+// key returns the key of a cluster with the settings s.
 func (n ID) key(s settings) clusterKey {
 	if n.Service == "" {
 		s = settings{}
@@ -69,7 +69,7 @@ func (n ID) key(s settings) clusterKey {
 	return clusterKey{n, s}
 }
 
-// settings are what a backend says of its endpoints, but for which they are. They can be compared with ==.
+// settings is what a backend's document says of its endpoints, beside which they are. Settings can be compared with ==.
 type settings struct {
 	health  health.Config // the zero value for no checks
 	eject   eject.Config
@@ -99,19 +99,19 @@ func settingsOf(b *spec.Backend) settings {
 // member is an endpoint of a cluster.
 type member struct {
 	host     *balance.Host // whose Owner it is
-	name     string        // host:port that its address was looked up of; empty if it is as written
+	name     string        // the host:port whose look-up gave its address; empty if its address is as written
 	ejection atomic.Pointer[eject.Member]
-	trial    atomic.Bool // it is back from an ejection and has not answered yet: it gets few calls
+	trial    atomic.Bool // it is back from an ejection and has not answered a call yet: it gets few calls
 
 	// guarded by the cluster's mu; weight is changed with the set's mu held, too
-	weight int // 0 takes no calls
-	watch  *watch
-	check  health.Status // as of its last change; healthy while nothing is known
-	out    bool          // ejected, as far as is logged
-	usable bool          // healthy and not ejected
+	weight       int                 // 0 takes no calls
+	subscription *healthSubscription // nil without checks
+	check        health.Status       // as of its last change; healthy while nothing is known
+	out          bool                // it was logged that the member is ejected
+	usable       bool                // healthy and not ejected
 
-	unreachable error     // why no connection could be made the last time; nil if one was, or none was wanted
-	since       time.Time // when it became usable after it was not, or was not there; zero if it always was
+	unreachable error     // why the last connection could not be made; nil if it could, or none was tried
+	since       time.Time // when it became usable, or was added; zero if it was there and usable from the start
 }
 
 func (m *member) ejected() bool {
@@ -119,8 +119,8 @@ func (m *member) ejected() bool {
 	return e != nil && e.Ejected()
 }
 
-// watch is the health checks of a member under one health.Config.
-type watch struct{ stop func() }
+// healthSubscription is a member's subscription to its health checks under one health.Config.
+type healthSubscription struct{ stop func() }
 
 // weighted is an address and its weight.
 type weighted struct {
@@ -135,14 +135,14 @@ func newCluster(name ID, tags map[string]string, s settings, checker *health.Che
 	return c
 }
 
-// configure puts settings in force. What is known of the members stays, but for ejections if it changes what they go by.
+// configure changes the settings. What is known of the members stays, except for ejections if their settings change.
 func (c *Cluster) configure(s settings) {
 	c.mu.Lock()
 	old := c.settings
 	c.settings = s
 	if old.health != s.health {
 		for _, m := range c.members {
-			c.watchLocked(m)
+			c.subscribeLocked(m)
 		}
 	}
 	c.mu.Unlock()
@@ -160,8 +160,8 @@ func (c *Cluster) configure(s settings) {
 	}
 }
 
-// setMembers replaces the endpoints; no address is there twice. It takes all over, and returns the addresses that came
-// and those that have gone. unreachable has those that cannot be connected to.
+// setMembers replaces the endpoints; no address is in all twice, and the caller must not use all afterwards. It returns the
+// addresses that are new and those that have gone. unreachable has, for the addresses that cannot be connected to, why.
 func (c *Cluster) setMembers(all []weighted, unreachable map[string]error) (came, gone []string) {
 	slices.SortFunc(all, func(a, b weighted) int { return cmp.Compare(a.address, b.address) })
 	c.mu.Lock()
@@ -182,13 +182,13 @@ func (c *Cluster) setMembers(all []weighted, unreachable map[string]error) (came
 		case m == nil:
 			m = c.newMemberLocked(w, unreachable[w.address])
 			came = append(came, w.address)
-		case m.name != w.name: // calls that have it go on with the name it had
+		case m.name != w.name: // a new member, because calls under way keep the name that theirs has
 			before := m
 			m = c.newMemberLocked(w, before.unreachable)
 			m.weight, m.since = before.weight, before.since
-			before.unwatch()
+			before.unsubscribe()
 		}
-		if m.weight == 0 && w.weight > 0 && inUse { // where none was there before, all are alike
+		if m.weight == 0 && w.weight > 0 && inUse { // if no member took calls before, none starts slowly
 			m.since = time.Now()
 		}
 		m.weight = w.weight
@@ -196,7 +196,7 @@ func (c *Cluster) setMembers(all []weighted, unreachable map[string]error) (came
 		delete(old, w.address)
 	}
 	for address, m := range old {
-		m.unwatch()
+		m.unsubscribe()
 		gone = append(gone, address)
 	}
 	c.members = members
@@ -209,11 +209,11 @@ func (c *Cluster) setMembers(all []weighted, unreachable map[string]error) (came
 func (c *Cluster) newMemberLocked(w weighted, unreachable error) *member {
 	m := &member{host: balance.NewHost(w.address), name: w.name, check: health.Status{Healthy: true}, usable: true, unreachable: unreachable}
 	m.host.Owner = m
-	c.watchLocked(m)
+	c.subscribeLocked(m)
 	return m
 }
 
-// setEjection tells the detector which members take calls. It may call update.
+// setEjection gives the detector the members that take calls. The detector may call update.
 func (c *Cluster) setEjection() {
 	addresses := make([]string, 0, len(c.members))
 	for _, m := range c.members {
@@ -227,23 +227,23 @@ func (c *Cluster) setEjection() {
 	}
 }
 
-// watchLocked begins the health checks of a member, in place of those before.
-func (c *Cluster) watchLocked(m *member) {
-	before := m.watch
-	m.watch = nil
+// subscribeLocked subscribes to the health checks of a member as the settings have them, and ends the subscription before.
+func (c *Cluster) subscribeLocked(m *member) {
+	before := m.subscription
+	m.subscription = nil
 	if c.settings.health == (health.Config{}) {
 		m.check = health.Status{Healthy: true}
 	} else {
-		w := &watch{}
-		m.watch = w
-		w.stop = c.checker.Watch(m.host.Address(), m.checks(c.settings.health), func(s health.Status) { c.checked(m, w, s) })
+		sub := &healthSubscription{}
+		m.subscription = sub
+		sub.stop = c.checker.Subscribe(m.host.Address(), m.checks(c.settings.health), func(s health.Status) { c.checked(m, sub, s) })
 	}
 	if before != nil {
 		before.stop()
 	}
 }
 
-// checks returns how a member is checked: under its name, if it has one.
+// checks returns the Config of a member's checks: the :authority of gRPC checks is the member's name, if it has one.
 func (m *member) checks(c health.Config) health.Config {
 	if c.Type == health.TypeGRPC {
 		c.Authority = cmp.Or(c.Authority, m.name)
@@ -251,19 +251,20 @@ func (m *member) checks(c health.Config) health.Config {
 	return c
 }
 
-func (m *member) unwatch() {
-	if m.watch != nil {
-		m.watch.stop()
-		m.watch = nil
+// unsubscribe ends the subscription to the member's health checks.
+func (m *member) unsubscribe() {
+	if m.subscription != nil {
+		m.subscription.stop()
+		m.subscription = nil
 	}
 }
 
-// checked hears what the checks of a member have shown. A watch that has ended may still say something, which no longer
-// counts.
-func (c *Cluster) checked(m *member, w *watch, s health.Status) {
+// checked is called with the result of a member's checks. A subscription that was replaced or ended may still call it, which
+// has no effect.
+func (c *Cluster) checked(m *member, sub *healthSubscription, s health.Status) {
 	c.mu.Lock()
 	defer c.unlock()
-	if m.watch != w {
+	if m.subscription != sub {
 		return
 	}
 	changed := m.check.Healthy != s.Healthy
@@ -273,21 +274,21 @@ func (c *Cluster) checked(m *member, w *watch, s health.Status) {
 	}
 }
 
-// update makes every picker anew from the state of the members.
+// update gives every picker a new choice, from the state of the members.
 func (c *Cluster) update() {
 	c.mu.Lock()
 	defer c.unlock()
 	c.updateLocked(time.Now())
 }
 
-// news is a line of the log.
+// news is a line for the log that is written once mu is unlocked.
 type news struct {
 	log  func(msg string, args ...any) // of the cluster's log, at the level of the line
 	text string
 	args []any
 }
 
-// unlock unlocks mu, and then logs what is new.
+// unlock unlocks mu, and then logs the news.
 func (c *Cluster) unlock() {
 	all := c.news
 	c.news = nil
@@ -297,7 +298,7 @@ func (c *Cluster) unlock() {
 	}
 }
 
-// args name the cluster in the log.
+// args returns the log attributes that name the cluster.
 func (n ID) args() []any {
 	if n.Service != "" {
 		return []any{"service", n.Service}
@@ -309,7 +310,7 @@ func (c *Cluster) updateLocked(now time.Time) {
 	if c.closed {
 		return
 	}
-	taking, usable := 0, 0 // members that take calls, and those of them that may be used
+	taking, usable := 0, 0 // members that take calls, and those of them that are usable
 	for _, m := range c.members {
 		ejected := m.ejected()
 		if ejected {
@@ -350,14 +351,14 @@ func (c *Cluster) updateLocked(now time.Time) {
 	c.rampLocked(now)
 }
 
-// succeeded hears of each attempt that a member answered.
+// succeeded is called for each attempt that a member answered. It ends the member's trial.
 func (c *Cluster) succeeded(m *member) {
 	if m.trial.Load() && !m.ejected() && m.trial.CompareAndSwap(true, false) {
 		c.update()
 	}
 }
 
-// close ends the cluster's checks and timers, and returns the addresses of its members. Calls that use it go on. It may be
+// close ends the cluster's checks and timers, and returns the addresses of its members. Calls under way go on. It may be
 // called more than once.
 func (c *Cluster) close() (gone []string) {
 	c.mu.Lock()
@@ -366,7 +367,7 @@ func (c *Cluster) close() (gone []string) {
 		c.ramp.Stop()
 	}
 	for _, m := range c.members {
-		m.unwatch()
+		m.unsubscribe()
 		gone = append(gone, m.host.Address())
 	}
 	c.mu.Unlock()

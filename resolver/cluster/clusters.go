@@ -15,17 +15,16 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// Set are the endpoints of all backends of the routes in force, and the registered instances that backends with
-// "service:" use. A change of instances reaches calls by a swap in the pickers of the clusters that use them; the table
-// stays.
+// Set has the clusters of all backends of the routes in force, and the registered instances of all services. A change of
+// instances swaps the choices in the pickers of the clusters concerned; the table of routes stays as it is.
 type Set struct {
 	mu       sync.Mutex // guards all of it
 	checker  *health.Checker
 	log      *slog.Logger
 	tracker  *endpointTracker
 	guard    *addressGuard
-	rechecks *time.Timer // asks the guard again now and then; nil while it knows of no change by itself
-	names    *dns.Names  // nil: names are not looked up here, but by whoever connects
+	rechecks *time.Timer // runs recheckLater's checks; nil while the guard's answers cannot change by themselves
+	names    *dns.Names  // nil: a host name is one endpoint, which the connection's dialer looks up
 	closed   bool
 
 	recheckEvery time.Duration // replaced in tests
@@ -36,10 +35,10 @@ type Set struct {
 	Services map[string]*service
 }
 
-// service is the instances of a service, and the clusters that they are members of.
+// service has the instances of a service, and the clusters that have them as members.
 type service struct {
 	instances []spec.Instance   // sorted by address
-	refused   map[string]string // those that the guard refuses, with the reason; nil if there are none
+	refused   map[string]string // the reason by address, of instances that the guard refuses; nil if there are none
 	clusters  map[*Cluster]bool
 }
 
@@ -54,7 +53,8 @@ func NewSet() *Set {
 	return s
 }
 
-// policyUse is a policy of connections that backends of routes in force have. Equal ones have one address.
+// policyUse is a policy of connections that backends of routes in force have. Equal policies share one, so that the pool can
+// compare them by address.
 type policyUse struct {
 	policy *policy.Policy
 	refs   int
@@ -94,8 +94,8 @@ func (s *Set) service(name string) *service {
 	return sv
 }
 
-// acquire returns the cluster of a route's i-th backend, which it makes if there is none, with what the backend says of it
-// in force. Each acquire has one release.
+// acquire returns the cluster of a route's i-th backend, configured as the backend's document says. It makes the cluster if
+// there is none. Each acquire has one release.
 func (s *Set) acquire(route *spec.Route, source string, i int) *Cluster {
 	b := &route.Backends[i]
 	name, says, user := clusterName(route, source, i), settingsOf(b), userOf(route, source)
@@ -117,9 +117,9 @@ func (s *Set) acquire(route *spec.Route, source string, i int) *Cluster {
 		}
 	}
 	c.users[user]++
-	again := c.settings.dns != says.dns
+	dnsChanged := c.settings.dns != says.dns
 	c.configure(says)
-	if again {
+	if dnsChanged {
 		s.followNames(c)
 	}
 	if b.Service == "" {
@@ -128,8 +128,9 @@ func (s *Set) acquire(route *spec.Route, source string, i int) *Cluster {
 	return c
 }
 
-// ownCluster returns the cluster of that name, of a service, that nothing but the route uses, and of which its document says
-// something else now: what is known of its endpoints stays. It returns nil if there is none, or more than one.
+// ownCluster returns a service's cluster with that ID that only this route uses, and whose settings are not those of any
+// backend in the route's new document. It can be given other settings, so that what is known of its endpoints stays. It
+// returns nil if there is no such cluster, or more than one.
 func (s *Set) ownCluster(route *spec.Route, source string, name ID) (own *Cluster) {
 	user := userOf(route, source)
 	for c := range s.service(name.Service).clusters {
@@ -144,7 +145,7 @@ func (s *Set) ownCluster(route *spec.Route, source string, name ID) (own *Cluste
 	return own
 }
 
-// wants reports whether a backend of the route has the cluster as it is.
+// wants reports whether a backend of the route uses the cluster with its present settings.
 func wants(route *spec.Route, source string, c *Cluster) bool {
 	for i := range route.Backends {
 		if clusterName(route, source, i).key(settingsOf(&route.Backends[i])) == c.key(c.settings) {
@@ -154,9 +155,10 @@ func wants(route *spec.Route, source string, c *Cluster) bool {
 	return false
 }
 
-// userOf tells a route of a source from all others.
+// userOf returns a text that tells a route of a source from all others.
 func userOf(route *spec.Route, source string) string { return source + " " + route.Name }
 
+// clusterName returns the ID of the cluster of a route's i-th backend.
 func clusterName(route *spec.Route, source string, i int) ID {
 	b := &route.Backends[i]
 	if b.Service == "" {
@@ -165,7 +167,7 @@ func clusterName(route *spec.Route, source string, i int) ID {
 	return ID{Service: b.Service, Tags: tagsText(b.Tags)}
 }
 
-// tagsText is different for tags that are different.
+// tagsText returns tags as a=b,c=d, sorted and quoted where needed. Different tags have different texts.
 func tagsText(tags map[string]string) string {
 	var all []string
 	for _, k := range slices.Sorted(maps.Keys(tags)) {
@@ -196,7 +198,7 @@ func listed(endpoints []spec.Endpoint) []weighted {
 	return all
 }
 
-// release ends one use of a cluster by a route; see userOf.
+// release ends one use of a cluster by a route, and closes the cluster if it was the last; user is userOf the route.
 func (s *Set) release(c *Cluster, user string) {
 	if c.users[user]--; c.users[user] == 0 {
 		delete(c.users, user)
@@ -213,13 +215,14 @@ func (s *Set) release(c *Cluster, user string) {
 	s.tracker.gone(c.close())
 }
 
+// forgetEmpty forgets a service that has neither instances nor clusters.
 func (s *Set) forgetEmpty(name string) {
 	if sv := s.Services[name]; len(sv.instances) == 0 && len(sv.clusters) == 0 {
 		delete(s.Services, name)
 	}
 }
 
-// setInstances replaces the instances of a service, which it takes over.
+// setInstances replaces the instances of a service. The caller must not change them afterwards.
 func (s *Set) setInstances(name string, instances []spec.Instance) {
 	sv := s.service(name)
 	sv.instances = instances
@@ -230,7 +233,7 @@ func (s *Set) setInstances(name string, instances []spec.Instance) {
 	s.forgetEmpty(name)
 }
 
-// selectFrom returns the instances that a service's cluster is of.
+// selectFrom returns those of a service's instances that have the tags of the cluster.
 func (c *Cluster) selectFrom(instances []spec.Instance) []weighted {
 	all := make([]weighted, 0, len(instances))
 	for _, in := range instances {
@@ -250,7 +253,7 @@ func hasTags(in spec.Instance, tags map[string]string) bool {
 	return true
 }
 
-// close ends all that runs for the clusters, but the checker. Nothing may be acquired or changed afterwards.
+// close ends the clusters' checks and timers, but not the checker itself. Nothing may be acquired or changed afterwards.
 func (s *Set) close() {
 	s.closed = true
 	if s.rechecks != nil {

@@ -7,18 +7,18 @@ import (
 	"github.com/framegate/framegate/pool/policy"
 )
 
-// EndpointHooks hears of endpoints that leave. Its functions, each of which may be nil, are called without locks, by several
-// goroutines at once, and may come late: the address may be back by then. They must not call the Resolver's Close, which
-// waits for them.
+// EndpointHooks are called when endpoints leave. Each function may be nil. They are called without locks, by several
+// goroutines at once, and maybe late: the address may be an endpoint again by then. They must not call the Resolver's Close,
+// which waits for them.
 type EndpointHooks struct {
-	Left  func(address string) // the address is no endpoint of any backend any more
-	Grace time.Duration        // see Resolver.SetGrace
-	Over  func(address string) // Grace after it left, unless it came back
+	Left  func(address string) // the address is an endpoint of no backend any more
+	Grace time.Duration        // from Left to Over; see Set.SetGrace
+	Over  func(address string) // Grace has passed since the address left, and it did not come back
 
-	Unused func(*policy.Policy) // no backend of a route has a policy that equals this one any more
+	Unused func(*policy.Policy) // no backend of a route has an equal policy any more
 }
 
-// endpointTracker knows in how many clusters an address is an endpoint, and tells when that is none any longer:
+// endpointTracker counts the clusters that have an address as an endpoint, and calls the hooks when none has it any more:
 //
 //	present ── the last cluster loses it ──> leaving ── Grace passes ──> forgotten
 //	   ^                                      │
@@ -26,18 +26,19 @@ type EndpointHooks struct {
 //
 // The set's mu guards all of it.
 type endpointTracker struct {
-	mu    *sync.Mutex // the Resolver's
+	mu    *sync.Mutex // the set's
 	hooks EndpointHooks
 
-	clusters    map[string]int   // that have the address
-	unreachable map[string]error // of the addresses that cannot be connected to, why
-	lost        map[string]bool
-	leaving     map[string]*departure
-	unused      []*policy.Policy // that nobody was told of
-	telling     sync.WaitGroup   // calls of the functions of hears
+	clusters    map[string]int        // by address: how many clusters have it
+	unreachable map[string]error      // by address, of those that cannot be connected to: why
+	lost        map[string]bool       // addresses that no cluster has any more, until unlock
+	leaving     map[string]*departure // by address
+	unused      []*policy.Policy      // to be passed to hooks.Unused by unlock
+	telling     sync.WaitGroup        // calls of hooks under way
 	closed      bool
 }
 
+// departure is the time of grace of an address that has left.
 type departure struct{ timer *time.Timer }
 
 func newEndpointTracker(mu *sync.Mutex) *endpointTracker {
@@ -56,8 +57,8 @@ func (p *endpointTracker) came(addresses []string) {
 	}
 }
 
-// gone notes that one cluster has the addresses no more. What that means is told by unlock: in one change an address may
-// go from one cluster to another.
+// gone notes that one cluster has the addresses no more. The hooks are called by unlock, at the end of the change, because an
+// address may go from one cluster to another within one change.
 func (p *endpointTracker) gone(addresses []string) {
 	for _, address := range addresses {
 		if p.clusters[address]--; p.clusters[address] == 0 {
@@ -67,7 +68,7 @@ func (p *endpointTracker) gone(addresses []string) {
 	}
 }
 
-// unlock unlocks the set's mu at the end of a change, and tells which endpoints have left.
+// unlock unlocks the set's mu at the end of a change, and calls the hooks for the endpoints that have left.
 func (p *endpointTracker) unlock() {
 	lost, unused := p.lost, p.unused
 	p.unused = nil
@@ -97,7 +98,7 @@ func (p *endpointTracker) unlock() {
 	}
 }
 
-// over ends a departure, unless it is no longer the address's.
+// over ends a departure: it calls the hook, unless the address came back meanwhile.
 func (p *endpointTracker) over(address string, d *departure) {
 	p.mu.Lock()
 	if p.leaving[address] != d {
@@ -113,7 +114,7 @@ func (p *endpointTracker) over(address string, d *departure) {
 	}
 }
 
-// close ends all departures. Nobody hears of them.
+// close ends all departures without calling the hooks.
 func (p *endpointTracker) close() {
 	p.closed = true
 	for _, d := range p.leaving {

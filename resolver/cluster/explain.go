@@ -7,13 +7,13 @@ import (
 	"strings"
 )
 
-// maxExplained is how many addresses of a name are listed, and mostLines how many names, and endpoints that get no calls.
 const (
-	maxExplained = 10
-	maxLines     = 50
+	maxExplained = 10 // addresses of a name that are listed
+	maxLines     = 50 // names that are listed, and as many endpoints that get no calls
 )
 
-// explain says what names among the endpoints stand for, and which endpoints get no calls.
+// explain returns lines for people: which addresses the host names among the endpoints have, and which endpoints get no
+// calls.
 func (c *Cluster) explain() (lines []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -111,19 +111,19 @@ func TestHealth_NoChecksWithoutTheKeyAndNoneAfterTheRoute(t *testing.T) {
 	etcdtest.Eventually(t, patience, "checks", func() bool { return with.checks.Load() >= 3 })
 	require.Zero(t, without.checks.Load())
 
-	watched := func() bool {
+	isChecked := func() bool {
 		_, is := r.Set.checker.Status(with.address, *checked.Backends[0].Health)
 		return is
 	}
-	require.True(t, watched())
+	require.True(t, isChecked())
 	r.Apply("file", []*spec.Route{plain})
-	require.False(t, watched())
+	require.False(t, isChecked())
 
 	r.Apply("file", []*spec.Route{routetest.MustRoute(t, fmt.Sprintf(`{name: f, match: [{method: "*"}], backends: [{%s, service: s}]}`, checks))})
 	r.SetInstances("s", instances(with.address))
-	require.True(t, watched())
+	require.True(t, isChecked())
 	r.SetInstances("s", instances(without.address))
-	require.False(t, watched())
+	require.False(t, isChecked())
 }
 
 // An endpoint that was out under checks that the route no longer has gets calls again.
@@ -141,8 +141,8 @@ func TestHealth_ChecksThatAreTakenAwayAreForgotten(t *testing.T) {
 	without := routetest.MustRoute(t, fmt.Sprintf(doc, "", h.address))
 	r.Update("file", []*spec.Route{with}, []*spec.Route{without})
 	require.Equal(t, h.address, call(t, r, anyCall, Succeeded))
-	_, watched := r.Set.checker.Status(h.address, *with.Backends[0].Health)
-	require.False(t, watched)
+	_, isChecked := r.Set.checker.Status(h.address, *with.Backends[0].Health)
+	require.False(t, isChecked)
 
 	other := routetest.MustRoute(t, fmt.Sprintf(doc, "health: {type: tcp, interval: 100ms},", h.address))
 	r.Update("file", []*spec.Route{without}, []*spec.Route{with})
@@ -151,14 +151,14 @@ func TestHealth_ChecksThatAreTakenAwayAreForgotten(t *testing.T) {
 	etcdtest.Eventually(t, patience, "in, as other checks have it", func() bool { return endpoint(t, r, h.address).Usable })
 }
 
-// What a watch says that has ended does not count: it may come late.
-func TestHealth_LateWordOfAnEndedWatchIsNotHeard(t *testing.T) {
+// What an ended subscription says does not count: it may come late.
+func TestHealth_LateWordOfAnEndedSubscriptionIsNotHeard(t *testing.T) {
 	t.Parallel()
 	h := newHealthServer(t)
 	r := routed(t, fmt.Sprintf(`{name: r, match: [{method: "*"}], backends: [{health: {type: grpc, interval: 1h}, endpoints: [{address: %q}]}]}`, h.address))
 	for _, c := range r.Set.byKey {
 		m := c.members[0]
-		before := m.watch
+		before := m.subscription
 		require.NotNil(t, before)
 		c.configure(settings{panicAt: 0})
 		c.checked(m, before, health.Status{})

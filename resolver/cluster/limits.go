@@ -9,14 +9,14 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// RouteLoad is what is under way of the calls of a route, as its limits and its retry budget count it. It is that of one
-// moment only as far as nothing changes meanwhile.
+// RouteLoad counts the calls of a route that are under way, as its limits and its retry budget do. The numbers are read one
+// after the other, so they may not add up while calls come and go.
 type RouteLoad struct {
 	Source, Route string
 	Calls         int  // admitted
 	Pending       int  // of these, calls that wait for a connection or a stream, if limits.pending is set somewhere
 	Budget        bool // the route has a retry budget
-	Budgeted      int  // calls that it counts
+	Budgeted      int  // calls that the budget counts
 	Retries       int  // further attempts, of retry or hedge, that wait for their answers
 	Backends      []BackendLoad
 }
@@ -27,33 +27,33 @@ type BackendLoad struct {
 	Calls, Pending int
 }
 
-// routeLimits is what counts the calls of a route against its limits. It stays while the route's document changes. The lock
-// of the Resolver guards refs, backends and turns; calls use the rest.
+// routeLimits counts the calls of a route against its limits. It stays when the route's document changes. The set's mu
+// guards refs, backends and turns; calls use the rest.
 type routeLimits struct {
 	key      string
 	refs     int
 	route    limits
 	budget   atomic.Pointer[budget] // of further attempts; nil without Retry and Hedge
-	backends map[string]*limits     // by Backend.key
-	turns    balance.Picker         // of backends, of the newest version with round_robin; nil if there was none
+	backends map[string]*limits     // by spec.Backend.Key
+	turns    balance.Picker         // Backends.turns of the newest version with round_robin; nil if there was none
 }
 
-// limits is Limits at work.
+// limits counts calls against a spec.Limits.
 type limits struct {
 	concurrent limit.Concurrency
 	pending    limit.Concurrency
 	rate       atomic.Pointer[rate] // nil without a rate
 }
 
-// rate is the token bucket of Limits, or the buckets.
+// rate is the token bucket of a spec.Limits: one for all calls, or one for each value of a key.
 type rate struct {
 	doc     limit.Rate
-	per     spec.CallKey // of buckets
-	whole   *limit.Bucket
-	buckets *limit.Buckets
+	per     spec.CallKey   // the key of buckets
+	whole   *limit.Bucket  // nil beside buckets
+	buckets *limit.Buckets // nil beside whole
 }
 
-// budget is RetryBudget at work.
+// budget counts calls and attempts against a spec.RetryBudget.
 type budget struct {
 	*limit.Budget
 	doc spec.RetryBudget
@@ -62,7 +62,7 @@ type budget struct {
 // maxBuckets bounds the token buckets of one route.
 const maxBuckets = 10_000
 
-// configure puts limits in force; nil is none. What is under way counts on.
+// configure changes the limits; nil means none. The calls under way stay counted.
 func (l *limits) configure(doc *spec.Limits) {
 	if doc == nil {
 		doc = &spec.Limits{}
@@ -88,10 +88,10 @@ func (l *limits) configure(doc *spec.Limits) {
 	l.rate.Store(next)
 }
 
-// allLimits are those of the routes in force, by source and name.
+// allLimits has the limits of the routes in force, by userOf.
 type allLimits map[string]*routeLimits
 
-// acquire returns the limits of a route, with the limits of its document in force. Each acquire has one release.
+// acquire returns the limits of a route, configured as its document says. Each acquire has one release.
 func (s allLimits) acquire(r *spec.Route, source string) *routeLimits {
 	key := userOf(r, source)
 	st := s[key]
@@ -144,7 +144,7 @@ func (s allLimits) release(st *routeLimits) {
 	}
 }
 
-// load is what is under way of the calls of a version of the route.
+// load returns how many calls of the route are under way, with the backends of a version of it.
 func (st *routeLimits) load(r *spec.Route, source string) RouteLoad {
 	load := RouteLoad{Source: source, Route: r.Name, Calls: st.route.concurrent.Active(), Pending: st.route.pending.Active()}
 	if b := st.budget.Load(); b != nil {

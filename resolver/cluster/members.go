@@ -14,10 +14,10 @@ import (
 // Exclusion says why an endpoint that is written down, or registered, gets no call.
 type Exclusion string
 
-// The bars.
+// The exclusions.
 const (
 	ExcludedRefused    Exclusion = "refused"    // it may not be an endpoint: see EndpointState.Reason
-	ExcludedUnresolved Exclusion = "unresolved" // it is a name without an address, as far as is known
+	ExcludedUnresolved Exclusion = "unresolved" // it is a host name for which no address is known
 )
 
 // excluded is an endpoint that gets no call, whatever its health is.
@@ -25,10 +25,10 @@ type excluded struct {
 	weighted
 	as     Exclusion
 	reason string
-	more   int // if it stands for that many addresses of its name
+	more   int // it stands for so many addresses of its host name; 0 for one endpoint
 }
 
-// why is the reason, for people.
+// why returns the reason, for people.
 func (b excluded) why() string {
 	if b.more > 0 {
 		return fmt.Sprintf("%d more addresses: %s", b.more, b.reason)
@@ -36,11 +36,12 @@ func (b excluded) why() string {
 	return b.reason
 }
 
-// written is an endpoint as it is written or registered: an address, or a name that stands for any number of them.
+// written is an endpoint as it is written in a document or registered: an address, or a host name that has any number of
+// addresses.
 type written struct {
 	weighted
 	at  spec.Address
-	err error // what is wrong with it; nil as a rule, since documents are checked
+	err error // why the address cannot be parsed; nil as a rule, since documents are checked
 }
 
 // setMembers gives a cluster its endpoints as they are written.
@@ -55,7 +56,8 @@ func (s *Set) setMembers(c *Cluster, all []weighted) {
 	s.renewMembers(c)
 }
 
-// renewMembers makes the members of a cluster from what is written, as it is now.
+// renewMembers makes the members of a cluster from its endpoints as they are written, with what is known now of their host
+// names and of the addresses that the guard refuses.
 func (s *Set) renewMembers(c *Cluster) {
 	c.stale.Store(false)
 	m := membership{members: make([]weighted, 0, len(c.written)), place: make(map[string]int, len(c.written)), registered: c.Service != ""}
@@ -79,6 +81,7 @@ func (s *Set) renewMembers(c *Cluster) {
 	s.tracker.gone(gone)
 }
 
+// unresolved returns why a host name has no addresses, for people.
 func unresolved(a dns.Answer) string {
 	if a.Err != nil {
 		return a.Err.Error()
@@ -89,16 +92,16 @@ func unresolved(a dns.Answer) string {
 // membership is the members of a cluster in the making.
 type membership struct {
 	members    []weighted
-	place      map[string]int // of an address in members
+	place      map[string]int // by address: its index in members
 	excluded   []excluded
-	beyond     *excluded // those that would be too many; nil if none would
+	beyond     *excluded // the addresses beyond spec.MaxEndpoints; nil if there are none
 	registered bool      // they are instances of a service
 }
 
-// maxRefused is how many addresses of a name that are refused are told one by one.
+// maxRefused is how many refused addresses of a name are listed one by one.
 const maxRefused = 10
 
-// addName adds the addresses of a name, but what is more than a cluster has endpoints.
+// addName adds the addresses of a host name, up to spec.MaxEndpoints of the cluster.
 func (m *membership) addName(guard *addressGuard, w written, a dns.Answer) {
 	name := func(bar Exclusion, reason string, more int) excluded {
 		return excluded{weighted{w.address, w.weight, w.address}, bar, reason, more}
@@ -155,15 +158,15 @@ func (m *membership) add(guard *addressGuard, w weighted, at spec.Address, err e
 	case !ok:
 		m.place[w.address] = len(m.members)
 		m.members = append(m.members, w)
-	case m.registered: // as instances of one address
+	case m.registered: // several instances with one address
 		m.members[i].weight = max(m.members[i].weight, w.weight)
-	default: // as endpoints that are listed twice
+	default: // endpoints that are listed twice
 		m.members[i].weight += w.weight
 	}
 }
 
-// setExcluded notes what gets no calls, and tells the log of what is new; instances that are refused are told of once for
-// all clusters of their service, see refuse.
+// setExcluded replaces the endpoints that get no calls, and logs the ones that are new. It does not log instances that are
+// refused: refuse does, once for all clusters of their service.
 func (c *Cluster) setExcluded(off []excluded) {
 	c.mu.Lock()
 	defer c.unlock()
@@ -187,7 +190,7 @@ func (c *Cluster) setExcluded(off []excluded) {
 	}
 }
 
-// refuse notes which instances of a service the guard refuses, and tells the log of those that are new.
+// refuse notes which instances of a service the guard refuses, and logs the ones that are new.
 func (s *Set) refuse(name string, sv *service) {
 	before := sv.refused
 	sv.refused = nil
@@ -210,7 +213,7 @@ func (s *Set) refuse(name string, sv *service) {
 	}
 }
 
-// recheck asks the guard again about every endpoint.
+// recheck has the guard judge every endpoint again.
 func (s *Set) recheck() {
 	s.guard.changed = false
 	for _, name := range slices.Sorted(maps.Keys(s.Services)) {
@@ -221,10 +224,11 @@ func (s *Set) recheck() {
 	}
 }
 
-// recheckInterval is how often the machine is asked for its addresses though nothing else changes: one may have moved here.
+// recheckInterval is how often the machine is asked for its addresses: an address may move here without any other change.
 const recheckInterval = time.Minute
 
-// recheckLater has the guard asked again, and again, if what it says may change by itself.
+// recheckLater begins to check every recheckEvery whether the addresses of this machine have changed, and to recheck if so.
+// It does nothing if they do not matter.
 func (s *Set) recheckLater() {
 	if s.rechecks != nil || !s.guard.isEverywhere() {
 		return

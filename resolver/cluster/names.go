@@ -5,14 +5,14 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// nameWatch is a name that a cluster has looked up.
-type nameWatch struct {
-	how  dns.Config
+// nameSubscription is a cluster's subscription to a host name.
+type nameSubscription struct {
+	cfg  dns.Config
 	stop func()
 }
 
-// followNames has the names among the endpoints of a cluster looked up, and no others. Their addresses become members when
-// they are known.
+// followNames makes the cluster's subscriptions those to the host names among its endpoints. The addresses of a name become
+// members once they are known.
 func (s *Set) followNames(c *Cluster) {
 	if s.names == nil {
 		return
@@ -28,22 +28,22 @@ func (s *Set) followNames(c *Cluster) {
 			continue
 		}
 		if c.names == nil {
-			c.names = map[string]nameWatch{}
+			c.names = map[string]nameSubscription{}
 		}
 		at, ok := before[host]
-		if !ok || at.how != c.settings.dns {
-			at = nameWatch{c.settings.dns, s.names.Watch(host, c.settings.dns.WithDefaults().Refresh, func() { s.lookedUp(c) })}
+		if !ok || at.cfg != c.settings.dns {
+			at = nameSubscription{c.settings.dns, s.names.Subscribe(host, c.settings.dns.WithDefaults().Refresh, func() { s.lookedUp(c) })}
 		} else {
 			delete(before, host)
 		}
 		c.names[host] = at
 	}
-	for _, at := range before { // after the others: what is known of a name goes with who watches it last
+	for _, at := range before { // after the new ones: the answers for a name are forgotten with its last subscriber
 		at.stop()
 	}
 }
 
-// forgetNames ends all look-ups for a cluster.
+// forgetNames ends all subscriptions of a cluster to host names.
 func (c *Cluster) forgetNames() {
 	for _, at := range c.names {
 		at.stop()
@@ -51,8 +51,8 @@ func (c *Cluster) forgetNames() {
 	c.names = nil
 }
 
-// lookedUp hears that something else is known of a name of a cluster. No lock is held. Of many names that are looked up at
-// once, one does for all.
+// lookedUp is called, without a lock, when the answer for a host name of a cluster has changed. If several names have changed
+// by the time that it gets the lock, the first call renews the members for all of them.
 func (s *Set) lookedUp(c *Cluster) {
 	c.stale.Store(true)
 	s.mu.Lock()
@@ -62,6 +62,7 @@ func (s *Set) lookedUp(c *Cluster) {
 	}
 }
 
+// addLookupErrors sets LookupError in the states of endpoints that have a Name.
 func (s *Set) addLookupErrors(all []EndpointState) {
 	errs := map[string]error{} // by name
 	for i := range all {

@@ -16,8 +16,8 @@ type pickerKey struct {
 	slowStart time.Duration
 }
 
-// picker chooses among the endpoints of a cluster in one way. One that no route uses any longer, but a call, stays as it
-// is.
+// picker chooses among the endpoints of a cluster in one way. A picker that no route in force uses any more gets no new
+// choices; calls under way may still use the one that it has.
 type picker struct {
 	cluster *Cluster
 	key     pickerKey
@@ -25,12 +25,12 @@ type picker struct {
 	current atomic.Pointer[choice]
 }
 
-// choice is what a picker chooses from. It is immutable but for what balance counts.
+// choice is the state of a cluster that a picker chooses from. It is immutable, except for the counters of package balance.
 type choice struct {
 	balance.Picker
 	usable bool            // there is an endpoint to choose
-	panic  bool            // all endpoints are used, since too few may be
-	spares []*balance.Host // ejected, and healthy as far as is known: see Target.Pick
+	panic  bool            // calls go to all endpoints, because too few are usable
+	spares []*balance.Host // ejected endpoints that are healthy as far as is known: see Target.Pick
 }
 
 // spare returns a spare that is not in tried, or nil.
@@ -47,15 +47,15 @@ func (c *choice) spare(tried []*balance.Host) *balance.Host {
 	return nil
 }
 
-// trialShare is the part of its weight that an endpoint on trial has: if it still fails, few calls do.
+// trialShare is the part of its weight that an endpoint on trial has, so that few calls fail if it still fails.
 const trialShare = 1.0 / 20
 
-// rampSteps is in how many steps the weight of an endpoint grows in its slow start.
+// rampSteps is the number of steps in which the weight of an endpoint grows in its slow start.
 const (
 	rampSteps = 20
 )
 
-// picker returns the picker of a way to balance, which it makes if need be. Each has one dropPicker.
+// picker returns the picker of a way to balance, which it makes if there is none. Each call has one dropPicker.
 func (c *Cluster) picker(k pickerKey) *picker {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -71,6 +71,7 @@ func (c *Cluster) picker(k pickerKey) *picker {
 	return p
 }
 
+// dropPicker ends one use of a picker.
 func (c *Cluster) dropPicker(p *picker) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -79,7 +80,7 @@ func (c *Cluster) dropPicker(p *picker) {
 	}
 }
 
-// rampLocked sees to the next step of slow starts, if any is under way.
+// rampLocked sets the timer for the next step of slow starts, if any is under way.
 func (c *Cluster) rampLocked(now time.Time) {
 	if c.ramp != nil {
 		c.ramp.Stop()
@@ -98,7 +99,7 @@ func (c *Cluster) rampLocked(now time.Time) {
 	}
 }
 
-// renewLocked makes the picker's choice anew. The cluster's mu is held.
+// renewLocked gives the picker a new choice, from the state of the members. The cluster's mu is held.
 func (p *picker) renewLocked(now time.Time) {
 	c := p.cluster
 	members := make([]balance.Member, 0, len(c.members))
@@ -125,7 +126,8 @@ func (p *picker) weight(m *member, now time.Time) float64 {
 	if age := now.Sub(m.since); age < p.key.slowStart {
 		weight = balance.Ramp(weight, age, p.key.slowStart)
 	}
-	// In panic all share the load, or those that are left would have nearly all of it; keys of consistent_hash must not move.
+	// In panic an endpoint on trial gets its whole weight, or the few others would get nearly all calls. With consistent_hash it
+	// does too, because another weight would move keys.
 	if m.trial.Load() && !p.cluster.panicked && p.key.policy.Kind != balance.ConsistentHash {
 		weight *= trialShare
 	}

@@ -6,6 +6,8 @@ import (
 	"time"
 )
 
+// setReachable notes in all clusters that no connection could be made to an address, and why, or with nil that one was made,
+// and logs what changes by that.
 func (s *Set) setReachable(address string, err error) {
 	p := s.tracker
 	if s.closed || p.clusters[address] == 0 || err == nil && p.unreachable[address] == nil {
@@ -14,7 +16,7 @@ func (s *Set) setReachable(address string, err error) {
 	if delete(p.unreachable, address); err != nil {
 		p.unreachable[address] = err
 	}
-	told := map[string]int{} // clusters, by the text of their line
+	told := map[string]int{} // how many clusters logged a line, by its text
 	var last news
 	for _, c := range s.byKey {
 		for _, n := range c.setReachable(address, err) {
@@ -24,15 +26,16 @@ func (s *Set) setReachable(address string, err error) {
 			told[n.text]++
 		}
 	}
-	if more := told[last.text] - maxReachLines; more > 0 { // an address does one thing to all
+	if more := told[last.text] - maxReachLines; more > 0 { // one change of one address gives all clusters the same text
 		last.log(last.text+": so it is of further services and backends", "endpoint", address, "further", more)
 	}
 }
 
-// maxReachLines is how many clusters are named in the log when one address is lost, or is back, that all of them have.
+// maxReachLines is how many clusters are named in the log when an address that they share is lost, or is back.
 const maxReachLines = 10
 
-// setReachable is for any address; the set's mu is held. It returns what the log is to be told.
+// setReachable does Set.setReachable for one cluster, which need not have the address. The set's mu is held. It returns what
+// is to be logged.
 func (c *Cluster) setReachable(address string, err error) (all []news) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -45,8 +48,8 @@ func (c *Cluster) setReachable(address string, err error) (all []news) {
 	return all
 }
 
-// countLocked notes in the log when the cluster loses its last endpoint that works as far as is known, and when it has one
-// again.
+// countLocked counts the endpoints that work as far as is known, and adds to the news when the cluster loses the last one and
+// when it has one again.
 func (c *Cluster) countLocked(now time.Time) {
 	if c.closed {
 		return

@@ -13,15 +13,15 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// SetLog says where it is logged that endpoints become unhealthy, are ejected and come back; without it, nowhere. It comes
-// before the first route.
+// SetLog gives the log of endpoints that become unhealthy, are ejected and come back; without it they are not logged. It is
+// called before the first route is applied.
 func (s *Set) SetLog(log *slog.Logger) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.checker, s.log, s.guard.log = health.NewChecker(log), log, log
 }
 
-// SetEndpointHooks says who hears of endpoints that leave. It comes before the first route.
+// SetEndpointHooks gives the functions to call when endpoints leave. It is called before the first route is applied.
 func (s *Set) SetEndpointHooks(d EndpointHooks) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -35,16 +35,16 @@ func (s *Set) SetGrace(d time.Duration) {
 	s.tracker.hooks.Grace = d
 }
 
-// SetNames says who looks up the names of endpoints; without it a name is one endpoint, which is looked up by whoever
-// connects to it. Close closes names, too. It comes before the first route.
+// SetNames gives the Names that look up the host names of endpoints. Without it a host name is one endpoint, which the
+// connection's dialer looks up. Close closes names, too. SetNames is called before the first route is applied.
 func (s *Set) SetNames(names *dns.Names) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.names = names
 }
 
-// Close ends health checks, look-ups and timers, and waits for those under way and for hooks. Endpoints stay as they
-// are; nothing changes them any more. It may be called more than once.
+// Close ends health checks, look-ups and timers, and waits for those under way and for hooks. Endpoints stay as they are
+// then. It may be called more than once.
 func (s *Set) Close() {
 	s.mu.Lock()
 	s.close()
@@ -56,10 +56,10 @@ func (s *Set) Close() {
 	}
 }
 
-// Use is a change of what routes use of the clusters.
+// Use is a change of the clusters that routes use. Acquire and Release are parts of it.
 type Use struct{ set *Set }
 
-// Begin begins a change, which no other meets; nil if the set is closed. The caller ends it.
+// Begin begins a change, and holds the set's lock until the caller calls its End. It returns nil if the set is closed.
 func (s *Set) Begin() *Use {
 	s.mu.Lock()
 	if s.closed {
@@ -69,11 +69,12 @@ func (s *Set) Begin() *Use {
 	return &Use{s}
 }
 
-// End ends a change, and tells which endpoints have left: in one change an address may go from one cluster to another.
+// End ends a change, and calls the EndpointHooks for endpoints that have left by it.
 func (u *Use) End() { u.set.tracker.unlock() }
 
-// SetInstances replaces the instances of a service; none means that it has none. Of several with one address, that of the
-// greatest weight counts. The instances must be valid (ParseInstance) and not be changed afterwards.
+// SetInstances replaces the instances of a service; an empty slice means that it has none. Of several instances with one
+// address, the one with the greatest weight counts. The instances must be valid (ParseInstance) and not be changed
+// afterwards.
 func (s *Set) SetInstances(service string, instances []spec.Instance) {
 	sorted := slices.SortedFunc(slices.Values(instances), func(a, b spec.Instance) int {
 		return cmp.Or(cmp.Compare(a.Address, b.Address), cmp.Compare(b.Weight, a.Weight))
@@ -98,8 +99,8 @@ func (s *Set) Instances() map[string][]spec.Instance {
 	return all
 }
 
-// Own tells that this process listens at an address: it is an endpoint no more, whatever names it. what says for people
-// who listens there, such as "listener main". It may be called at any time, and should be before anybody can connect.
+// Own notes that this process listens at an address, which gets no calls as an endpoint from then on. what names the listener
+// for people, such as "listener main". Own may be called at any time, and should be called before clients can connect.
 func (s *Set) Own(what string, addr net.Addr) {
 	s.mu.Lock()
 	defer s.tracker.unlock()
@@ -109,8 +110,8 @@ func (s *Set) Own(what string, addr net.Addr) {
 	}
 }
 
-// SetAllow says at which addresses instances of services may be; without it they may be at any. It may be called at any
-// time.
+// SetAllow changes the addresses at which instances of services may be; without it they may be at any. It may be called at
+// any time.
 func (s *Set) SetAllow(allow Allow) {
 	s.mu.Lock()
 	defer s.tracker.unlock()
@@ -120,7 +121,7 @@ func (s *Set) SetAllow(allow Allow) {
 	}
 }
 
-// Refusal says why an instance at an address gets no calls, "" if it may get some.
+// Refusal returns why an instance at an address gets no calls; "" if it may get some.
 func (s *Set) Refusal(addr string) string {
 	a, err := spec.ParseAddress(addr)
 	if err != nil {
@@ -131,7 +132,7 @@ func (s *Set) Refusal(addr string) string {
 	return s.guard.refusal(a, true)
 }
 
-// Refused returns the addresses of the registered instances that get no calls, with the reason, by service.
+// Refused returns the registered instances that get no calls: by service and address, the reason.
 func (s *Set) Refused() map[string]map[string]string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -144,15 +145,15 @@ func (s *Set) Refused() map[string]map[string]string {
 	return all
 }
 
-// SetReachable says that no connection can be made to an endpoint, and why, or that one was made: with nil. Calls go by it
-// no further than the pool lets them; it is for people: see EndpointState.Unreachable.
+// SetReachable notes that no connection could be made to an endpoint, and why, or with nil that one was made. It is for
+// people, see EndpointState.Unreachable; calls still try the endpoint, as far as the pool lets them.
 func (s *Set) SetReachable(address string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.setReachable(address, err)
 }
 
-// Endpoints says what is known of the endpoints of all routes in force, by cluster and address.
+// Endpoints returns what is known of the endpoints of all routes in force, sorted by cluster and address.
 func (s *Set) Endpoints() []EndpointState {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -169,7 +170,7 @@ func (s *Set) Endpoints() []EndpointState {
 	return all
 }
 
-// Names returns who looks up names, nil if nobody does, and which of the addresses are looked up: their hosts, each once.
+// Names returns the Names that look up host names, nil if there are none, and the host names among addresses, each once.
 func (s *Set) Names(addresses []string) (names *dns.Names, hosts []string) {
 	s.mu.Lock()
 	names = s.names
@@ -195,11 +196,12 @@ func (s *Set) Lookups() (answered, absent, failed uint64) {
 	return names.Counts()
 }
 
-// NamesWait bounds how long routes and instances wait for their names.
+// NamesWait bounds how long routes and instances wait for their host names to be looked up.
 const NamesWait = time.Second
 
-// AwaitNames returns when the names among addresses that are about to come into force were looked up, or after NamesWait:
-// their first calls are to find endpoints. release is called when they are in force.
+// AwaitNames returns when the host names among addresses were looked up, or after NamesWait. It is called before routes or
+// instances with these addresses come into force, so that their first calls find endpoints. The caller calls release once
+// they are in force; until then the answers are kept.
 func (s *Set) AwaitNames(addresses []string) (release func()) {
 	names, hosts := s.Names(addresses)
 	if len(hosts) == 0 {

@@ -5,20 +5,19 @@ import (
 	"time"
 )
 
-// ID says which endpoints a cluster has: the instances of a service, or those that a backend of a route lists.
+// ID names the endpoints that a cluster has: the instances of a service, or the endpoints that a backend of a route lists.
 type ID struct {
 	Service string // empty for endpoints that a backend lists
 	Tags    string // that the instances must have, such as a=b,c=d; empty for any
 
-	// The backend that lists them; empty beside Service.
+	// The backend that lists the endpoints; empty beside Service.
 	Source  string // of the route, such as etcd
 	Route   string
 	Backend string // its name, or #0 and so on by its place in the route
 }
 
-// State is what becomes of the calls of a cluster of endpoints. Backends of one service share a cluster if they say the
-// same of its tags, health checks, ejection and panic; else there are several clusters of one ID, which differ in
-// Routes.
+// State is the state of a cluster. Backends of one service share a cluster if they have the same tags, health checks,
+// ejection, panic percentage and DNS settings; else there are several clusters with one ID, which differ in Routes.
 type State struct {
 	ID
 	Routes    []string // names of the routes that use it, sorted
@@ -26,35 +25,36 @@ type State struct {
 	Usable    int      // of these; see EndpointState
 	Panic     bool     // too few are usable, so that calls go to all
 
-	// Counted since the cluster is there: one that goes and comes begins anew from 0.
+	// Counted since the cluster was made. A cluster that is closed and made again begins at 0.
 	PanicCalls         uint64 // attempts that were balanced in panic
 	Ejections          uint64
-	EjectionsPrevented uint64 // because as many endpoints were ejected as may be
+	EjectionsPrevented uint64 // by the bound on how many endpoints are ejected at once
 }
 
-// EndpointState is what is known of an endpoint of a cluster. An address that several clusters have is there for each.
+// EndpointState is what is known of an endpoint of a cluster. An address in several clusters has one in each.
 type EndpointState struct {
 	ID
 	Address string
-	Name    string // host:port that the address was looked up of; empty if it is as written
+	Name    string // the host:port whose look-up gave Address; empty if Address is as written
 	Weight  int    // as written; 0 takes no calls
 	Active  int    // attempts under way
-	Usable  bool   // healthy, not ejected, and not Unreachable; calls may try one that is no more than that
+	Usable  bool   // healthy, not ejected and not Unreachable; calls may still try an endpoint that is only Unreachable
 
 	Healthy      bool      // as far as is known; true without checks
 	Checked      time.Time // when the last health check ended; zero if there was none
-	HealthError  error     // why it failed; nil if it did not
+	HealthError  error     // why the last health check failed; nil if it did not
 	EjectedUntil time.Time // zero if it is not ejected
-	Unreachable  error     // why no connection could be made the last time; nil if one was, or none was wanted
-	KeptUntil    time.Time // it is registered no more, and goes then at the latest; zero if it is. See etcdsource.Source.Kept
+	Unreachable  error     // why the last connection could not be made; nil if it could, or none was tried
+	KeptUntil    time.Time // when it goes at the latest, if it is registered no more; else zero. See etcdsource.Source.Kept
 	Trial        bool      // it is back from an ejection and gets few calls until it answers one
 
-	LookupError error // why the last look-up of Name failed: Address is of an earlier one; nil if it did not
+	LookupError error // why the last look-up of Name failed, so that Address is of an earlier one; nil if it did not
 
-	Exclusion Exclusion // why it gets no calls whatever else is known of it; empty if it may
-	Reason    string    // of the bar, for people
+	Exclusion Exclusion // why it gets no calls, whatever else is known of it; empty if it may get some
+	Reason    string    // of the Exclusion, for people
 }
 
+// Compare orders IDs: by service and tags, then by source, route and backend.
 func (n ID) Compare(o ID) int {
 	return cmp.Or(
 		cmp.Compare(n.Service, o.Service), cmp.Compare(n.Tags, o.Tags),
@@ -62,6 +62,7 @@ func (n ID) Compare(o ID) int {
 	)
 }
 
+// State returns the state of the cluster, without its Routes.
 func (c *Cluster) State() State {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -80,7 +81,7 @@ func (c *Cluster) State() State {
 	return s
 }
 
-// unreachable returns the members that would be usable if they could be connected to.
+// unreachable returns the members that are healthy and not ejected, but could not be connected to the last time.
 func (c *Cluster) unreachable() (all []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -92,6 +93,7 @@ func (c *Cluster) unreachable() (all []string) {
 	return all
 }
 
+// appendEndpoints appends the states of the cluster's members, and of the endpoints that get no calls.
 func (c *Cluster) appendEndpoints(all []EndpointState) []EndpointState {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -100,7 +102,7 @@ func (c *Cluster) appendEndpoints(all []EndpointState) []EndpointState {
 			ID: c.ID, Address: m.host.Address(), Name: m.name, Weight: m.weight, Active: m.host.Active(),
 			Usable: m.usable && m.unreachable == nil, Healthy: m.check.Healthy, Unreachable: m.unreachable, Trial: m.trial.Load() && !m.ejected(),
 		}
-		if m.watch != nil {
+		if m.subscription != nil {
 			status, _ := c.checker.Status(s.Address, m.checks(c.settings.health))
 			s.Checked, s.HealthError = status.Checked, status.Err
 		}

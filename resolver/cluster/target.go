@@ -10,55 +10,55 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// Target is where a call goes: its route, and what the route does with calls. Whoever carries the call asks it to Admit
-// the call, to Pick an endpoint for each attempt, and to Release the call. It belongs to one call and one goroutine at a
-// time, and shares nothing with later versions of the route. A Target that was made by hand has the one endpoint Address
-// and no limits.
+// Target is where a call goes: its route, and what the route does with calls. The data plane asks it to Admit the call, to
+// Pick an endpoint for each attempt, and to Release the call. It belongs to one call and is used by one goroutine at a time;
+// later versions of the route do not change it. A Target that Aim did not fill has the one endpoint Address and no limits.
 type Target struct {
 	Route     string    // name of the route
 	Pattern   string    // of the match entry that the call met, such as /pkg.Service/*
 	Mode      spec.Mode // of the route
 	Backend   string    // name of the backend, once one was chosen; may be empty
 	Address   string    // of the endpoint picked last: host:port or unix:/path
-	Name      string    // host:port that Address was looked up of; empty if it is as written
-	Authority string    // to send instead of the client's; empty keeps it
+	Name      string    // the host:port whose look-up gave Address; empty if Address is as written
+	Authority string    // to send instead of the client's; empty keeps the client's
 
 	// Times of the call as in Route; 0 for none.
 	Timeout, IdleTimeout, MaxStreamAge time.Duration
 
 	Retry   *spec.Retry // nil for none
 	Hedge   *spec.Hedge // nil for none
-	Program any         // of a route in struct mode or with a schema
+	Program any         // of a route in struct mode or with a schema; see resolver.Route
 
-	backends *Backends     // nil for a Target that was made by hand
+	backends *Backends     // nil for a Target that Aim did not fill
 	backend  *routeBackend // once one was chosen
 	key      uint64        // for consistent_hash
 	tried    [maxTried]*balance.Host
-	attempts int // in tried
+	attempts int // how many of tried are set
 
-	admitted, charged bool // counted against the limits of the route, and of the backend
+	admitted, charged bool // the call counts against the limits of the route, and of the backend
 	budget            *budget
 }
 
-// maxTried is the most attempts that a call makes: maxAttempts, and a few beyond the route's retries that no endpoint saw.
+// maxTried bounds the attempts of a call: MaxAttempts, and a few more for attempts that no endpoint saw, which do not count
+// as retries.
 const maxTried = spec.MaxAttempts + 6
 
-// ErrNoEndpoint says that a route has no endpoint that may be used.
+// ErrNoEndpoint means that a route has no endpoint that may be used.
 var ErrNoEndpoint = errors.New("no endpoint that may be used")
 
-// OverloadError says that a call is over a limit.
+// OverloadError means that a call is over a limit.
 type OverloadError struct {
 	Limit      string        // the key of the limit, such as limits.concurrent
-	RetryAfter time.Duration // when it may be worth to try again
+	RetryAfter time.Duration // how long the caller should wait before it tries again
 }
 
 func (e *OverloadError) Error() string { return "over " + e.Limit }
 
-// overloadHint is how long a caller should leave a limit alone that has no rate.
+// overloadHint is RetryAfter for a limit without a rate, which cannot tell when there will be room.
 const overloadHint = 100 * time.Millisecond
 
-// Admit counts the call against the limits of its route, or returns an *OverloadError. In either case the call is
-// released by Release. It does not allocate unless it refuses.
+// Admit counts the call against the limits of its route, or returns an *OverloadError. In either case the caller calls
+// Release. It does not allocate unless it refuses.
 func (t *Target) Admit(req *spec.Request) error {
 	if t.backends == nil {
 		return nil
@@ -74,8 +74,8 @@ func (t *Target) Admit(req *spec.Request) error {
 	return nil
 }
 
-// Release ends what Admit and Pick have counted for the call, its attempts aside. It may be called once, whatever came
-// before.
+// Release takes the call out of the limits that Admit and Pick have counted it against; Attempt.Done does that for attempts.
+// It is called once, whatever Admit and Pick have returned.
 func (t *Target) Release() {
 	if t.admitted {
 		t.backends.limits.route.concurrent.Release()
@@ -88,8 +88,8 @@ func (t *Target) Release() {
 	}
 }
 
-// UseBackend sends the call to the backend of that name, if the route has it, instead of one by weight. It must come before the
-// first Pick.
+// UseBackend sends the call to the backend of that name, if the route has one, instead of a backend by weight. It must be
+// called before the first Pick.
 func (t *Target) UseBackend(backend string) {
 	if t.backends != nil {
 		if b := t.backends.named[backend]; b != nil {
@@ -100,8 +100,8 @@ func (t *Target) UseBackend(backend string) {
 
 func (t *Target) choose(b *routeBackend) { t.backend, t.Backend = b, b.name }
 
-// Pool is the policy of connections to the endpoints of the backend; nil for that of the gateway. Policies that are equal
-// have one address.
+// Pool returns the policy of connections to the endpoints of the backend; nil for the gateway's default. Equal policies have
+// one address.
 func (t *Target) Pool() *policy.Policy {
 	if t.backend == nil {
 		return nil
@@ -109,8 +109,8 @@ func (t *Target) Pool() *policy.Policy {
 	return t.backend.pool
 }
 
-// ChooseBackend chooses the backend, unless it is chosen: the first Pick does so too. It returns ErrNoEndpoint if the backend has
-// none.
+// ChooseBackend chooses the backend, unless one is chosen already. Pick does so too. It returns ErrNoEndpoint if the backend
+// has no endpoint that may be used.
 func (t *Target) ChooseBackend() error {
 	if t.backends == nil {
 		if t.Address == "" {
@@ -131,7 +131,8 @@ func (t *Target) ChooseBackend() error {
 	return nil
 }
 
-// Probe returns the address of an endpoint of the backend for something else than the call, and the Name that goes with it.
+// Probe returns the address of an endpoint of the backend, and the Name that goes with it, for other purposes than the call.
+// It counts nothing.
 func (t *Target) Probe() (address, name string, err error) {
 	if err := t.ChooseBackend(); err != nil || t.backends == nil {
 		return t.Address, t.Name, err
@@ -154,9 +155,9 @@ func (t *Target) charge() error {
 	return nil
 }
 
-// Pick chooses the endpoint of the call's next attempt: one that it was not sent to before, if there is one; an ejected one
-// rather than one that has failed this very call. Whoever gets the Attempt calls its Done exactly once. The error is an
-// *OverloadError of the backend's limits, or ErrNoEndpoint. It neither blocks nor, unless it fails, allocates.
+// Pick chooses the endpoint of the call's next attempt: if possible one that the call was not sent to before, even if that
+// is an ejected one. The caller calls the Attempt's Done exactly once. The error is an *OverloadError of the backend's
+// limits, or ErrNoEndpoint. Pick does not block, and does not allocate unless it fails.
 func (t *Target) Pick() (Attempt, error) {
 	if err := t.ChooseBackend(); err != nil {
 		return Attempt{}, err
@@ -193,17 +194,17 @@ func (t *Target) Pick() (Attempt, error) {
 	return Attempt{Address: t.Address, Began: time.Now(), Again: again, picker: p, member: m}, nil
 }
 
-// MayRetry reports whether the budget allows a further attempt now; each true needs one RetryEnd.
+// MayRetry reports whether the retry budget allows a further attempt now, and counts it if so. Each true needs one RetryEnd.
 func (t *Target) MayRetry() bool { return t.budget == nil || t.budget.Retry() }
 
-// RetryEnd says that a further attempt has ended.
+// RetryEnd ends a further attempt that MayRetry has counted.
 func (t *Target) RetryEnd() {
 	if t.budget != nil {
 		t.budget.RetryEnd()
 	}
 }
 
-// BoundsWaiting reports whether there is a limit on the calls that Wait counts. Like Wait, it comes after a Pick.
+// BoundsWaiting reports whether there is a limit on the calls that Wait counts. Like Wait, it is called after a Pick.
 func (t *Target) BoundsWaiting() bool {
 	return t.backends != nil && (t.backends.limits.route.pending.Bounded() || t.backend.limits.pending.Bounded())
 }
@@ -224,7 +225,7 @@ func (t *Target) Wait() bool {
 	return true
 }
 
-// WaitEnd says that a wait has ended.
+// WaitEnd ends a wait that Wait has counted.
 func (t *Target) WaitEnd() {
 	if t.backends != nil {
 		t.backend.limits.pending.Release()
@@ -232,7 +233,8 @@ func (t *Target) WaitEnd() {
 	}
 }
 
-// admit counts a call, with its concurrency held if the error is nil. key is the path of the limits.
+// admit counts a call, or returns an *OverloadError. If the error is nil the caller releases l.concurrent. key is the path of
+// the limits in the route's document.
 func (l *limits) admit(key string, req *spec.Request) error {
 	if !l.concurrent.Acquire() {
 		return &OverloadError{key + ".concurrent", overloadHint}
@@ -256,9 +258,9 @@ func (l *limits) admit(key string, req *spec.Request) error {
 type Attempt struct {
 	Address string    // of the endpoint
 	Began   time.Time // when it was picked
-	Again   bool      // the call was sent there before
+	Again   bool      // an earlier attempt of the call went to the same endpoint
 
-	picker *picker // nil for a Target that was made by hand
+	picker *picker // nil for a Target that Aim did not fill
 	member *member
 }
 
@@ -272,21 +274,22 @@ const (
 	Failed                  // the endpoint could not be connected to, broke off, said UNAVAILABLE or nothing at all
 )
 
-// Answered says that the first of the endpoint's answer is here, or will not be waited for any longer.
+// Answered notes how long the endpoint took to begin its answer, for peak_ewma. It is called when the answer begins, or when
+// the caller stops waiting for it.
 func (a *Attempt) Answered() {
 	if a.picker != nil && a.picker.key.policy.Kind == balance.PeakEWMA {
 		a.member.host.Answered(time.Since(a.Began))
 	}
 }
 
-// Works says that the endpoint answers, whatever the attempt comes to: it is on trial no longer.
+// Works notes that the endpoint answers, whatever the attempt's result will be. It ends the endpoint's trial.
 func (a *Attempt) Works() {
 	if a.picker != nil {
 		a.picker.cluster.succeeded(a.member)
 	}
 }
 
-// Done ends the attempt.
+// Done ends the attempt. It is called exactly once.
 func (a *Attempt) Done(r Result) {
 	if a.picker == nil {
 		return

@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// Config says how the names of endpoints are followed. The zero value of a field means its default. Configs can be
+// Config says how the host names of endpoints are followed. The zero value of a field means its default. Configs can be
 // compared with ==.
 type Config struct {
 	Refresh time.Duration `yaml:"refresh,omitempty"` // from one look-up to the next, at most; default 30s, 100ms to 24h
 }
 
-// DefaultRefresh is as long as CoreDNS gives the records of a Kubernetes service to live.
+// DefaultRefresh is the TTL that CoreDNS gives to the records of a Kubernetes service.
 const DefaultRefresh = 30 * time.Second
 
 const (

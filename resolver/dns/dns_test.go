@@ -38,9 +38,9 @@ func start(t *testing.T) (*dnsserver.Server, *Names, *testlog.Buffer) {
 	return s, n, log
 }
 
-func watch(t *testing.T, n *Names, refresh time.Duration) {
+func subscribe(t *testing.T, n *Names, refresh time.Duration) {
 	t.Helper()
-	t.Cleanup(n.Watch(host, refresh, func() {}))
+	t.Cleanup(n.Subscribe(host, refresh, func() {}))
 }
 
 func shown(a Answer) string {
@@ -82,7 +82,7 @@ func TestNames_AllAddressesAndTheirChanges(t *testing.T) {
 	t.Parallel()
 	s, n, log := start(t)
 	s.Set(host, "10.0.0.2", "10.0.0.1", "fd00::1")
-	watch(t, n, often)
+	subscribe(t, n, often)
 	becomes(t, n, "10.0.0.1 10.0.0.2 fd00::1", false)
 	s.Set(host, "10.0.0.1", "10.0.0.3")
 	becomes(t, n, "10.0.0.1 10.0.0.3", false)
@@ -102,7 +102,7 @@ func TestNames_KeepTheLastAddressesWhileDNSFails(t *testing.T) {
 	t.Parallel()
 	s, n, log := start(t)
 	s.Set(host, "10.0.0.1", "fd00::1")
-	watch(t, n, often)
+	subscribe(t, n, often)
 	becomes(t, n, "10.0.0.1 fd00::1", false)
 	s.Break(host, dnsserver.ServFail)
 	becomes(t, n, "10.0.0.1 fd00::1", true)
@@ -131,7 +131,7 @@ func TestNames_OneFamilyAlone(t *testing.T) {
 			} else {
 				s.Set(host, k.before, "10.0.0.9")
 			}
-			watch(t, n, often)
+			subscribe(t, n, often)
 			require.Eventually(t, func() bool { return len(n.Known(host).Addresses) == 2 }, patience, time.Millisecond)
 			s.Set(host, k.after)
 			s.Break(host, dnsserver.ServFail, k.broken)
@@ -143,7 +143,7 @@ func TestNames_OneFamilyAlone(t *testing.T) {
 			s, n, _ := start(t)
 			s.Set(host, "10.0.0.1")
 			s.Break(host, fault, dnsmessage.TypeAAAA)
-			watch(t, n, often)
+			subscribe(t, n, often)
 			becomes(t, n, "10.0.0.1", true)
 		})
 	}
@@ -161,7 +161,7 @@ func TestNames_AServiceThatIsScaledToNothing(t *testing.T) {
 			s, n, _ := start(t)
 			s.Set(host, "10.0.0.1")
 			changes := make(chan Answer, 100)
-			defer n.Watch(host, often, func() { changes <- n.Known(host) })()
+			defer n.Subscribe(host, often, func() { changes <- n.Known(host) })()
 			next := func() Answer {
 				select {
 				case a := <-changes:
@@ -185,7 +185,7 @@ func TestNames_AServiceThatIsScaledToNothing(t *testing.T) {
 		s, n, _ := start(t)
 		s.Set(host, "10.0.0.1")
 		seen := make(chan int, 100)
-		defer n.Watch(host, often, func() {
+		defer n.Subscribe(host, often, func() {
 			a := n.Known(host)
 			if a.Err != nil {
 				s.Set(host, "10.0.0.1")
@@ -210,7 +210,7 @@ func TestNames_AreAbsentOnlyWhenThatIsSaidTwice(t *testing.T) {
 			s, n, _ := start(t)
 			s.Set(host, "10.0.0.1")
 			absent := make(chan string, 100) // what the name has whenever that it is absent is news
-			defer n.Watch(host, often, func() {
+			defer n.Subscribe(host, often, func() {
 				if a := n.Known(host); a.Err != nil && isAbsent(a.Err) {
 					absent <- shown(a)
 				}
@@ -235,7 +235,7 @@ func TestNames_AreAbsentOnlyWhenThatIsSaidTwice(t *testing.T) {
 func TestNames_ANameThatComes(t *testing.T) {
 	t.Parallel()
 	s, n, _ := start(t)
-	watch(t, n, maxRefresh)
+	subscribe(t, n, maxRefresh)
 	becomes(t, n, "", true)
 	s.Set(host, "10.0.0.1")
 	becomes(t, n, "10.0.0.1", false) // asked again soon, whatever the refresh is
@@ -245,14 +245,14 @@ func TestNames_TheShortestRefreshCounts(t *testing.T) {
 	t.Parallel()
 	s, n, _ := start(t)
 	s.Set(host, "10.0.0.1")
-	watch(t, n, maxRefresh)
+	subscribe(t, n, maxRefresh)
 	becomes(t, n, "10.0.0.1", false)
 	s.Set(host, "10.0.0.2")
-	watch(t, n, often)
+	subscribe(t, n, often)
 	becomes(t, n, "10.0.0.2", false)
 	before := s.Asked(host)
-	watch(t, n, often)
-	require.Less(t, s.Asked(host), before+10, "all watchers of a name share its look-ups")
+	subscribe(t, n, often)
+	require.Less(t, s.Asked(host), before+10, "all subscribers to a name share its look-ups")
 }
 
 func TestNames_LeaveOutWhatHasNoRoute(t *testing.T) {
@@ -260,7 +260,7 @@ func TestNames_LeaveOutWhatHasNoRoute(t *testing.T) {
 	s, n, _ := start(t)
 	n.routable = netip.Addr.Is4
 	s.Set(host, "10.0.0.1", "fd00::1", "10.0.0.2")
-	watch(t, n, often)
+	subscribe(t, n, often)
 	becomes(t, n, "10.0.0.1 10.0.0.2", false)
 	s.Set(host, "fd00::1", "fd00::2")
 	becomes(t, n, "fd00::1 fd00::2", false) // better than nothing
@@ -278,14 +278,14 @@ func TestNames_SilenceAboutSomeHoldsNoOtherUp(t *testing.T) {
 		for i := range 200 {
 			hole := fmt.Sprintf("hole%d.evil.", i)
 			s.Break(hole, dnsserver.Silence)
-			t.Cleanup(n.Watch(hole, often, func() {}))
+			t.Cleanup(n.Subscribe(hole, often, func() {}))
 		}
 	}
 	t.Run("before", func(t *testing.T) {
 		t.Parallel()
 		s, n, log := start(t)
 		s.Set(host, "10.0.0.1")
-		watch(t, n, often)
+		subscribe(t, n, often)
 		becomes(t, n, "10.0.0.1", false)
 		holes(t, s, n)
 		require.Eventually(t, func() bool { return log.Count("cannot be looked up") >= 200 }, 2*patience, time.Millisecond, "all are waited for again")
@@ -302,7 +302,7 @@ func TestNames_SilenceAboutSomeHoldsNoOtherUp(t *testing.T) {
 		t.Parallel()
 		s, n, _ := start(t)
 		s.Set(host, "10.0.0.1")
-		watch(t, n, often)
+		subscribe(t, n, often)
 		becomes(t, n, "10.0.0.1", false)
 		holes(t, s, n)
 		s.Set(host, "10.0.0.2")
@@ -313,7 +313,7 @@ func TestNames_SilenceAboutSomeHoldsNoOtherUp(t *testing.T) {
 		s, n, _ := start(t)
 		holes(t, s, n)
 		s.Set(host, "10.0.0.1")
-		watch(t, n, often)
+		subscribe(t, n, often)
 		becomes(t, n, "10.0.0.1", false)
 	})
 }
@@ -324,12 +324,12 @@ func TestNames_AwaitReturnsWhenAllWereAsked(t *testing.T) {
 	s.Set(host, "10.0.0.1")
 	release := n.Await([]string{host, "none.svc."}, patience)
 	require.True(t, n.Known("none.svc.").Asked)
-	stop := n.Watch(host, often, func() {})
+	stop := n.Subscribe(host, often, func() {})
 	release()
 	require.Equal(t, "10.0.0.1", shown(n.Known(host)), "handed over")
 	stop()
 	stop()
-	require.False(t, n.Known(host).Asked, "nobody watches it")
+	require.False(t, n.Known(host).Asked, "it has no subscriber")
 
 	s.Break("silent.svc.", dnsserver.Silence)
 	n.Await([]string{"silent.svc.", host}, 20*time.Millisecond)()

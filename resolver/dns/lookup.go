@@ -10,8 +10,9 @@ import (
 	"time"
 )
 
-// lookup asks for the addresses of a name, with the patience of a turn. An Err may come with Addresses: of one family there
-// was an answer, and those of the other are what they were before.
+// lookup asks for the addresses of a name, with the patience of its turn. If servers answer for one family (IPv4 or IPv6) and
+// not for the other, the Answer has an Err and Addresses: those of the first family as they are now, and those of the other
+// as they were in before.
 func (n *Names) lookup(ctx context.Context, host string, patience time.Duration, before []netip.Addr) Answer {
 	found, err := n.ask(ctx, "ip", host, patience)
 	if err == nil {
@@ -20,7 +21,7 @@ func (n *Names) lookup(ctx context.Context, host string, patience time.Duration,
 	if isAbsent(err) || ctx.Err() != nil {
 		return n.answer(nil, err)
 	}
-	// There are servers that never answer for one family.
+	// Some servers never answer for one of the families, so each is asked for alone.
 	var v4, v6 []netip.Addr
 	var err4, err6 error
 	var asking sync.WaitGroup
@@ -30,7 +31,7 @@ func (n *Names) lookup(ctx context.Context, host string, patience time.Duration,
 	asking.Wait()
 	answered4, answered6 := err4 == nil || isAbsent(err4), err6 == nil || isAbsent(err6)
 	switch {
-	case answered4 && answered6: // the error was of a moment, such as a packet that was lost
+	case answered4 && answered6: // the error has passed, such as a packet that was lost: ask for both again
 		if found, again := n.ask(ctx, "ip", host, patience); again == nil || isAbsent(again) {
 			return n.answer(found, again)
 		}
@@ -42,18 +43,20 @@ func (n *Names) lookup(ctx context.Context, host string, patience time.Duration,
 	return n.answer(nil, err)
 }
 
+// ask looks a name up once. network is that of net.Resolver.LookupNetIP: ip, ip4 or ip6.
 func (n *Names) ask(ctx context.Context, network, host string, patience time.Duration) ([]netip.Addr, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	return n.resolver.LookupNetIP(ctx, network, host)
 }
 
-// isAbsent reports whether a look-up was answered, with nothing.
+// isAbsent reports whether err is the answer that a name has no addresses.
 func isAbsent(err error) bool {
 	var dns *net.DNSError
 	return errors.As(err, &dns) && dns.IsNotFound
 }
 
+// family returns those of the addresses that are of a family.
 func family(all []netip.Addr, is func(netip.Addr) bool) (of []netip.Addr) {
 	for _, addr := range all {
 		if is(addr) {
@@ -63,8 +66,8 @@ func family(all []netip.Addr, is func(netip.Addr) bool) (of []netip.Addr) {
 	return of
 }
 
-// answer makes an Answer of what a look-up gave, without addresses that this machine has no route to: where a name has
-// addresses of both families, and the machine one, half of them would be of no use. If none has a route, all count.
+// answer makes an Answer of the addresses that a look-up gave. It leaves out those that this machine has no route to, because
+// many names have addresses of both families and many machines can reach only one. If none has a route, it keeps all.
 func (n *Names) answer(all []netip.Addr, err error) Answer {
 	for i, addr := range all {
 		all[i] = addr.Unmap()
@@ -88,7 +91,7 @@ func (n *Names) answer(all []netip.Addr, err error) Answer {
 	return a
 }
 
-// hasRoute reports whether this machine knows where to send what goes to an address. Nothing is sent.
+// hasRoute reports whether this machine has a route to an address. It sends nothing.
 func hasRoute(addr netip.Addr) bool {
 	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, 9)))
 	if err != nil {

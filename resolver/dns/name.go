@@ -10,41 +10,42 @@ import (
 	"time"
 )
 
-// name is a host name that is watched.
+// name is a host name that has subscribers. It is looked up again and again, and what each answer says decides when:
 //
 //	         ┌──────────── within refresh ──────────────┐
 //	         v                                          │
 //	look up ─┼─ addresses ────────> they count ─────────┤
-//	         ├─ there are none ───> asked again soon; ──┤   A name that loses its addresses may be a service that has
-//	         │                      then they go        │   gone, or a server that does not know it yet.
+//	         ├─ there are none ───> the last stay once, ┤   The name may be of a service that has gone, or the server may
+//	         │                      then they go;       │   not know the name yet: so it is asked a second time.
+//	         │                      asked again soon    │
 //	         └─ no answer ────────> the last stay; ─────┘
 //	                                asked again soon
 type name struct {
 	names  *Names
 	host   string
-	ctx    context.Context // ends with the last watcher, or with the Names
+	ctx    context.Context // ends with the last subscriber, or with the Names
 	cancel context.CancelFunc
 	asked  chan struct{} // closed after the first look-up
 	hurry  chan struct{} // has room for one; filled when the refresh may have become shorter
 
 	// owned by run
-	failures int           // look-ups since the last good one that nobody answered, or for one family only
+	failures int           // look-ups since the last complete answer that got no answer, or one for one family only
 	took     time.Duration // by the last look-up
-	absents  int           // look-ups since the last that gave addresses by which there are none
+	absents  int           // look-ups since the last one that gave addresses, by which the name has none
 
-	mu       sync.Mutex // guards what follows
-	known    Answer
-	watchers []*watcher
+	mu          sync.Mutex // guards what follows
+	known       Answer
+	subscribers []*subscriber
 }
 
-// watcher is one call of Watch.
-type watcher struct {
+// subscriber is one call of Subscribe.
+type subscriber struct {
 	refresh time.Duration
 	changed func()
 	stopped atomic.Bool // changed is called no more
 }
 
-// firstRetry is the time to the look-up after one that gave no addresses. It doubles with each, up to the refresh.
+// firstRetry is the wait after a look-up that gave no addresses. It doubles with each further one, up to the refresh.
 const firstRetry = time.Second
 
 func newName(n *Names, host string) *name {
@@ -53,22 +54,23 @@ func newName(n *Names, host string) *name {
 	return at
 }
 
-func (at *name) join(w *watcher) {
+// join adds a subscriber.
+func (at *name) join(sub *subscriber) {
 	at.mu.Lock()
 	defer at.mu.Unlock()
-	at.watchers = append(at.watchers, w)
+	at.subscribers = append(at.subscribers, sub)
 	select {
 	case at.hurry <- struct{}{}:
 	default:
 	}
 }
 
-// part removes a watcher and returns how many are left.
-func (at *name) part(w *watcher) int {
+// part removes a subscriber and returns how many are left.
+func (at *name) part(sub *subscriber) int {
 	at.mu.Lock()
 	defer at.mu.Unlock()
-	at.watchers = slices.DeleteFunc(at.watchers, func(o *watcher) bool { return o == w })
-	return len(at.watchers)
+	at.subscribers = slices.DeleteFunc(at.subscribers, func(o *subscriber) bool { return o == sub })
+	return len(at.subscribers)
 }
 
 func (at *name) answer() Answer {
@@ -77,7 +79,7 @@ func (at *name) answer() Answer {
 	return at.known
 }
 
-// run looks the name up until nobody watches it.
+// run looks the name up until its last subscriber has left.
 func (at *name) run() {
 	defer at.cancel()
 	timer := time.NewTimer(maxRefresh)
@@ -87,7 +89,7 @@ func (at *name) run() {
 		if !at.look() {
 			return
 		}
-		chance := rand.Float64() // of names that are watched together, each goes its own way
+		chance := rand.Float64() // so that names with subscriptions of one moment are not looked up together for ever
 		for waiting := true; waiting; {
 			timer.Reset(time.Until(began.Add(at.wait(chance))))
 			select {
@@ -101,12 +103,13 @@ func (at *name) run() {
 	}
 }
 
-// wait returns the time from one look-up to the next. chance is from 0 to below 1.
+// wait returns the time from the start of one look-up to that of the next. chance, from 0 to below 1, shortens the refresh by
+// up to a fifth.
 func (at *name) wait(chance float64) time.Duration {
 	at.mu.Lock()
 	refresh := maxRefresh
-	for _, w := range at.watchers {
-		refresh = min(refresh, w.refresh)
+	for _, sub := range at.subscribers {
+		refresh = min(refresh, sub.refresh)
 	}
 	at.mu.Unlock()
 	wait := refresh - time.Duration(chance*float64(refresh)/5)
@@ -118,7 +121,7 @@ func (at *name) wait(chance float64) time.Duration {
 	return wait
 }
 
-// look looks the name up once and notes what that shows. It reports false if it was not finished.
+// look looks the name up once and notes the answer. It reports false if the name ended meanwhile.
 func (at *name) look() bool {
 	n, before := at.names, at.answer()
 	turn := n.turns.of(before, at.took)
@@ -157,11 +160,11 @@ func (at *name) look() bool {
 	return true
 }
 
-// note puts an answer in the place of the one before, and tells the log and the watchers if it is another.
+// note replaces the answer that is known. If they differ, it logs that and calls the subscribers.
 func (at *name) note(before, now Answer) {
 	at.mu.Lock()
 	at.known = now
-	watchers := slices.Clone(at.watchers)
+	subscribers := slices.Clone(at.subscribers)
 	at.mu.Unlock()
 	if !before.Asked {
 		close(at.asked)
@@ -179,9 +182,9 @@ func (at *name) note(before, now Answer) {
 	case now.Err == nil && before.Asked:
 		log.Info("the name of an endpoint has other addresses", "came", len(without(now.Addresses, before.Addresses)), "gone", len(without(before.Addresses, now.Addresses)))
 	}
-	for _, w := range watchers {
-		if !w.stopped.Load() {
-			w.changed()
+	for _, sub := range subscribers {
+		if !sub.stopped.Load() {
+			sub.changed()
 		}
 	}
 }
@@ -193,7 +196,7 @@ func errorText(err error) string {
 	return err.Error()
 }
 
-// without returns what is in a and not in b, both sorted.
+// without returns the addresses in a that are not in b. Both are sorted.
 func without(a, b []netip.Addr) (rest []netip.Addr) {
 	for _, addr := range a {
 		if _, ok := slices.BinarySearchFunc(b, addr, netip.Addr.Compare); !ok {

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Names looks up the host names that somebody watches. Each has a goroutine.
+// Names looks up the host names that have subscribers. Each name has a goroutine.
 type Names struct {
 	// set once
 	resolver *net.Resolver
@@ -28,17 +28,17 @@ type Names struct {
 	names  map[string]*name
 }
 
-// MaxAddresses is how many addresses of a name count: those that sort first.
+// MaxAddresses is how many addresses of a name are used: the ones that sort first.
 const MaxAddresses = 1000
 
-// New returns Names that watch nothing yet. r looks them up: with the search domains and the hosts file of the system,
-// unless it was made otherwise; nil is net.DefaultResolver. log hears of names that cannot be looked up.
+// New returns Names without subscribers. r looks the names up, as a rule with the system's search domains and hosts file; nil
+// is net.DefaultResolver. It is logged when a name cannot be looked up. The caller closes the Names.
 func New(r *net.Resolver, log *slog.Logger) *Names {
 	if r == nil {
 		r = net.DefaultResolver
 	}
 	n := &Names{
-		// Strict: without an answer for one family, the other alone is not taken for all.
+		// Strict: a look-up fails if servers answer for one family only, or the other's addresses would seem to be gone.
 		resolver: &net.Resolver{PreferGo: r.PreferGo, StrictErrors: true, Dial: r.Dial}, routable: hasRoute, log: log,
 		turns: newTurns(), names: map[string]*name{},
 	}
@@ -48,19 +48,19 @@ func New(r *net.Resolver, log *slog.Logger) *Names {
 
 // Answer is what is known of a name.
 type Answer struct {
-	Addresses []netip.Addr // sorted, each once, at most MostAddresses; of the last good look-up. Nobody changes them
+	Addresses []netip.Addr // of the last good look-up; sorted, each once, at most MaxAddresses. Nobody changes them
 	Omitted   int          // how many more the name has
 	Err       error        // why the last look-up failed; nil if it did not, or there was none
 	Asked     bool         // there was a look-up
 }
 
-// Watch follows a host name, in lower case, until stop: it is looked up now, and again within each refresh; of several who
-// watch one name the shortest refresh counts. changed is called, by one goroutine at a time, whenever the Answer is
-// another, and must not call Close or wait for somebody who does. It holds up the look-ups of the name. After stop, a call
-// of changed that has begun goes on; stop waits for nothing and may be called more than once. After Close, Watch does
-// nothing.
-func (n *Names) Watch(host string, refresh time.Duration, changed func()) (stop func()) {
-	w := &watcher{refresh: refresh, changed: changed}
+// Subscribe follows a host name, in lower case, until stop is called. The name is looked up now, and again within each
+// refresh; of several subscribers to one name the shortest refresh counts. changed is called whenever the Answer of Known
+// changes, by one goroutine at a time. The look-ups of the name wait for it, and it must not call Close or wait for
+// somebody who does. stop waits for nothing, so a call of changed may still be under way; it may be called more than once.
+// After Close, Subscribe does nothing.
+func (n *Names) Subscribe(host string, refresh time.Duration, changed func()) (stop func()) {
+	sub := &subscriber{refresh: refresh, changed: changed}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.closed {
@@ -70,15 +70,15 @@ func (n *Names) Watch(host string, refresh time.Duration, changed func()) (stop 
 	if at == nil {
 		at = newName(n, host)
 		n.names[host] = at
-		at.join(w)
+		at.join(sub)
 		n.wg.Go(at.run)
 	} else {
-		at.join(w)
+		at.join(sub)
 	}
-	return func() { n.leave(at, w) }
+	return func() { n.leave(at, sub) }
 }
 
-// Known returns what is known of a name; nothing if nobody watches it.
+// Known returns what is known of a name; the zero Answer if it has no subscriber.
 func (n *Names) Known(host string) Answer {
 	n.mu.Lock()
 	at := n.names[host]
@@ -89,21 +89,21 @@ func (n *Names) Known(host string) Answer {
 	return at.answer()
 }
 
-// Await has names looked up, and returns when all were, or after the time most. What is known of them is kept until
-// release.
-func (n *Names) Await(hosts []string, most time.Duration) (release func()) {
-	ctx, cancel := context.WithTimeout(n.ctx, most)
+// Await has names looked up, and returns when all were, or after maxWait. Their Answers are kept until the caller calls
+// release, which it may do more than once.
+func (n *Names) Await(hosts []string, maxWait time.Duration) (release func()) {
+	ctx, cancel := context.WithTimeout(n.ctx, maxWait)
 	defer cancel()
 	var stops []func()
 	for _, host := range hosts {
-		stops = append(stops, n.Watch(host, maxRefresh, func() {}))
+		stops = append(stops, n.Subscribe(host, maxRefresh, func() {}))
 	}
 	for _, host := range hosts {
 		n.mu.Lock()
 		at := n.names[host]
 		n.mu.Unlock()
 		if at == nil {
-			break // closed
+			break // the Names are closed
 		}
 		select {
 		case <-at.asked:
@@ -122,21 +122,21 @@ func (n *Names) Counts() (answered, absent, failed uint64) {
 	return n.answered.Load(), n.absent.Load(), n.failed.Load()
 }
 
-// leave ends a watcher, and its name with the last.
-func (n *Names) leave(at *name, w *watcher) {
+// leave removes a subscriber, and ends the name if it was the last.
+func (n *Names) leave(at *name, sub *subscriber) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	w.stopped.Store(true)
-	if at.part(w) > 0 {
+	sub.stopped.Store(true)
+	if at.part(sub) > 0 {
 		return
 	}
 	at.cancel()
-	if n.names[at.host] == at { // another may have taken its place, if stop is called again
+	if n.names[at.host] == at { // else stop was called again, and a newer name has taken its place
 		delete(n.names, at.host)
 	}
 }
 
-// Close ends all look-ups and waits until nothing of them is left, also calls of changed: hold no lock that one takes. It
+// Close ends all look-ups and waits for them and for calls of changed, so the caller must hold no lock that changed takes. It
 // may be called more than once.
 func (n *Names) Close() {
 	n.mu.Lock()

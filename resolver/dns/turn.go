@@ -2,26 +2,26 @@ package dns
 
 import "time"
 
-// turns say how many names are looked up at once. Names that get answers do not wait for those that do not: each kind has
-// turns of its own, and a kind that may be slow has a few, or little patience.
+// turns bounds how many names are looked up at once. Each kind of name has a bound of its own, so that names whose servers
+// answer do not wait for names whose servers do not. A kind that may be slow has a low bound, or little patience.
 //
 //	not looked up yet ──> fresh ──┬─ took no long time ───────> quick
 //	                              └─ did, it has addresses ───> slow
 //	                              └─ did, it has none ────────> silent
 type turns struct{ fresh, quick, slow, silent turn }
 
-// turn is taken by the look-ups under way of a kind of names.
+// turn bounds the look-ups of one kind of name.
 type turn struct {
-	slots    chan struct{}
-	patience time.Duration // with one question
+	slots    chan struct{} // has one for each look-up under way
+	patience time.Duration // how long one question to the system's resolver may take
 }
 
-// Questions to the system's resolver, which gives up before longPatience as a rule though it may have to ask a second
-// server. What takes shortPatience has taken a long time.
+// The system's resolver gives up within longPatience as a rule, even if it asks a second server. A look-up that takes
+// shortPatience is a slow one.
 const (
 	longPatience   = 15 * time.Second
 	shortPatience  = time.Second
-	familyPatience = 5 * time.Second // with the answer for one family
+	familyPatience = 5 * time.Second // for the addresses of one family
 )
 
 func newTurns() turns {
@@ -33,7 +33,7 @@ func newTurns() turns {
 	}
 }
 
-// of returns the turn of a name of which that is known, and whose last look-up took so long.
+// of returns the turn for the next look-up of a name. known is its last answer, and took is how long that look-up took.
 func (t *turns) of(known Answer, took time.Duration) turn {
 	switch {
 	case !known.Asked:

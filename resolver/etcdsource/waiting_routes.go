@@ -10,33 +10,34 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// waitingRoutes are routes of a source with names that nobody has looked up yet. Each comes into force when its names were
-// looked up, so that its first calls find endpoints, or a moment later without. What it has in force until then stays, and
-// no other route waits for it.
+// waitingRoutes holds back routes whose endpoints have host names that were not looked up yet. A route comes into force once
+// its names were looked up, so that its first calls find endpoints, or after maxWait without that. Until then the version
+// of it that is in force stays, and no other route waits for it.
 type waitingRoutes struct {
 	// set once
 	resolver *resolver.Resolver
 	apply    func(docs map[string]version[spec.Route]) // puts routes in force
-	most     time.Duration                             // that a route waits
-	news     chan struct{}                             // has room for one; filled when a name was looked up, or a route waits
+	maxWait  time.Duration                             // of a route
+	news     chan struct{}                             // has room for one; filled by wake: a name was looked up, or a route waits
 
 	mu  sync.Mutex // also held while routes come into force, so that none takes the place of a newer version
 	all map[string]*waitingRoute
 }
 
-// waitingRoute is a version of a route.
+// waitingRoute is a version of a route that waits.
 type waitingRoute struct {
 	doc   version[spec.Route]
-	hosts []string
-	until time.Time
-	stops []func() // end the look-ups
+	hosts []string  // to be looked up
+	until time.Time // when it comes into force at the latest
+	stops []func()  // end the subscriptions to hosts
 }
 
 func newWaitingRoutes(r *resolver.Resolver, apply func(docs map[string]version[spec.Route])) *waitingRoutes {
-	return &waitingRoutes{resolver: r, apply: apply, most: cluster.NamesWait, news: make(chan struct{}, 1), all: map[string]*waitingRoute{}}
+	return &waitingRoutes{resolver: r, apply: apply, maxWait: cluster.NamesWait, news: make(chan struct{}, 1), all: map[string]*waitingRoute{}}
 }
 
-// put puts the routes in force that need not wait, and has the others wait: none for one that was deleted.
+// put puts those routes in force that need not wait, and has the others wait. The zero version stands for a route that was
+// deleted.
 func (w *waitingRoutes) put(docs map[string]version[spec.Route]) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -57,13 +58,13 @@ func (w *waitingRoutes) put(docs map[string]version[spec.Route]) {
 	}
 }
 
-// waiting begins the look-ups that a route has to wait for. It returns nil if there are none.
+// waiting subscribes to the host names that a route has to wait for. It returns nil if there are none.
 func (w *waitingRoutes) waiting(doc version[spec.Route]) *waitingRoute {
 	if doc.value == nil {
 		return nil
 	}
 	names, hosts := w.resolver.Names(spec.ListedAddresses(doc.value))
-	at := &waitingRoute{doc: doc, until: time.Now().Add(w.most)}
+	at := &waitingRoute{doc: doc, until: time.Now().Add(w.maxWait)}
 	for _, host := range hosts {
 		if !names.Known(host).Asked {
 			at.hosts = append(at.hosts, host)
@@ -73,12 +74,12 @@ func (w *waitingRoutes) waiting(doc version[spec.Route]) *waitingRoute {
 		return nil
 	}
 	for _, host := range at.hosts {
-		at.stops = append(at.stops, names.Watch(host, dns.DefaultRefresh, w.wake))
+		at.stops = append(at.stops, names.Subscribe(host, dns.DefaultRefresh, w.wake))
 	}
 	return at
 }
 
-// stop ends the look-ups, but for those that somebody else needs.
+// stop ends the subscriptions. at may be nil.
 func (at *waitingRoute) stop() {
 	if at == nil {
 		return
@@ -95,7 +96,8 @@ func (w *waitingRoutes) wake() {
 	}
 }
 
-// run puts waiting routes in force, until ended is closed, and then all that are left.
+// run puts waiting routes in force when they have waited long enough. When ended is closed it puts all that are left in
+// force, and returns.
 func (w *waitingRoutes) run(ended <-chan struct{}) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
@@ -113,7 +115,8 @@ func (w *waitingRoutes) run(ended <-chan struct{}) {
 	}
 }
 
-// putReady puts those in force that have waited long enough, and returns when the next has; zero if none is left.
+// putReady puts the routes in force whose names were all looked up or that have waited for maxWait. It returns when the
+// first of the others will have waited for maxWait; zero if no other is left.
 func (w *waitingRoutes) putReady(now time.Time) (next time.Time) {
 	names, _ := w.resolver.Names(nil)
 	w.putDue(func(at *waitingRoute) bool {
@@ -133,6 +136,7 @@ func (w *waitingRoutes) putReady(now time.Time) (next time.Time) {
 	return next
 }
 
+// putDue puts the waiting routes in force for which isDue is true.
 func (w *waitingRoutes) putDue(isDue func(*waitingRoute) bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -146,13 +150,13 @@ func (w *waitingRoutes) putDue(isDue func(*waitingRoute) bool) {
 		return
 	}
 	w.apply(docs)
-	for name, at := range due { // after it: what is known of a name goes with who watches it last
+	for name, at := range due { // after apply has subscribed: the answers for a name are forgotten with its last subscriber
 		at.stop()
 		delete(w.all, name)
 	}
 }
 
-// before returns the revision before those of the routes that wait, at most revision.
+// before returns the highest revision, up to the one given, as of which no route is still waiting.
 func (w *waitingRoutes) before(revision int64) int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -56,7 +56,7 @@ func TestWaitingRoutes_HoldUpNoOther(t *testing.T) {
 	r, d := withNames(t)
 	e := etcdtest.StartEtcd(t)
 	s := New(etcdConfig(e.Endpoint()), r, slog.New(slog.DiscardHandler))
-	s.waiting.most = time.Hour
+	s.waiting.maxWait = time.Hour
 	runInTest(t, s)
 	<-s.Ready()
 	store := etcdstore.NewRoutes(resolvertest.EtcdClient(t, e.Endpoint()), etcdstore.DefaultPrefix, nil)
@@ -115,7 +115,7 @@ func TestWaitingRoutes_ANewerVersionCounts(t *testing.T) {
 			}
 		}
 	})
-	w.most = time.Hour
+	w.maxWait = time.Hour
 	d.Break("slow.svc.", dnsserver.Silence)
 	put := func(revision int64, r *spec.Route) {
 		w.put(map[string]version[spec.Route]{r.Name: {r, revision}})
@@ -133,7 +133,7 @@ func TestWaitingRoutes_ANewerVersionCounts(t *testing.T) {
 	require.Equal(t, int64(3), w.before(9))
 
 	next := w.putReady(time.Now())
-	require.WithinDuration(t, time.Now().Add(w.most), next, time.Minute)
+	require.WithinDuration(t, time.Now().Add(w.maxWait), next, time.Minute)
 	require.Len(t, inForce, 1)
 	require.Zero(t, w.putReady(time.Now().Add(2*time.Hour)), "none waits for ever")
 	require.Equal(t, map[string]string{"a": "127.0.0.1:1", "b": "slow.svc.:3", "d": "slow.svc.:2"}, inForce)

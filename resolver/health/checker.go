@@ -7,7 +7,8 @@ import (
 	"sync"
 )
 
-// Checker checks the addresses that somebody watches. Each has a goroutine, and with TypeGRPC a connection.
+// Checker checks the addresses that have subscribers. Each target, which is an address with a Config, has a goroutine, and
+// with TypeGRPC a connection.
 type Checker struct {
 	log       *slog.Logger
 	newProber func(address string, cfg Config) prober // replaced in tests
@@ -20,13 +21,14 @@ type Checker struct {
 	targets map[targetKey]*target
 }
 
-// targetKey tells what is checked separately. Its Config has its defaults.
+// targetKey tells one target from another. Its Config has its defaults.
 type targetKey struct {
 	address string
 	cfg     Config
 }
 
-// NewChecker returns a Checker that checks nothing yet. It tells log, which may be nil, of each change of state.
+// NewChecker returns a Checker without subscribers. It logs each change of state; log may be nil. The caller closes the
+// Checker.
 func NewChecker(log *slog.Logger) *Checker {
 	if log == nil {
 		log = slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -36,20 +38,20 @@ func NewChecker(log *slog.Logger) *Checker {
 	return c
 }
 
-// Watch checks the address, host:port or unix:/path, from now on until stop; cfg is one that Validate accepts. An
-// address that several watch with one Config is checked once. To go over to other settings, or to watch anew for another
-// reason, call Watch first and stop after: what is known of an address is forgotten with its last watcher.
+// Subscribe checks an address, host:port or unix:/path, from now on until stop is called; cfg is one that Validate accepts.
+// Subscribers to one address with one Config share its checks. To replace a subscription, with other settings say, call
+// Subscribe before the stop of the old one: what is known of a target is forgotten with its last subscriber.
 //
 // An endpoint begins healthy. Its first check is made within half a second, or later if there are many, and decides
 // alone; after that Rise and Fall count. changed is called with the first result, and then for each change of
-// Status.Healthy; if the result is known already, it is called with that. It is called by one goroutine at a time, holds
-// up the checks of the address, and must not call Close or wait for somebody who does.
+// Status.Healthy; if there is a result already, it is called with that. It is called by one goroutine at a time; the checks
+// of the target wait for it, and it must not call Close or wait for somebody who does.
 //
-// stop may be called more than once, by anybody, also from changed. It waits for nothing: a call of changed that has
-// begun goes on. After Close, Watch does nothing.
-func (c *Checker) Watch(address string, cfg Config, changed func(Status)) (stop func()) {
+// stop may be called more than once, by anybody, also by changed. It waits for nothing, so a call of changed may still be
+// under way. After Close, Subscribe does nothing.
+func (c *Checker) Subscribe(address string, cfg Config, changed func(Status)) (stop func()) {
 	key := targetKey{address: address, cfg: cfg.withDefaults()}
-	w := &watcher{changed: changed}
+	sub := &subscriber{changed: changed}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
@@ -61,13 +63,13 @@ func (c *Checker) Watch(address string, cfg Config, changed func(Status)) (stop 
 		c.targets[key] = t
 		c.wg.Go(t.run)
 	}
-	if t.join(w) != unknown {
+	if t.join(sub) != unknown {
 		c.wg.Go(t.deliver)
 	}
-	return func() { c.leave(t, w) }
+	return func() { c.leave(t, sub) }
 }
 
-// Status returns what the checks of an address with a Config have shown so far, or false if nobody watches it so.
+// Status returns what the checks of an address with a Config have shown so far, or false if it has no subscriber.
 func (c *Checker) Status(address string, cfg Config) (Status, bool) {
 	c.mu.Lock()
 	t := c.targets[targetKey{address: address, cfg: cfg.withDefaults()}]
@@ -78,21 +80,21 @@ func (c *Checker) Status(address string, cfg Config) (Status, bool) {
 	return t.status(), true
 }
 
-// leave ends a watcher, and its target with the last.
-func (c *Checker) leave(t *target, w *watcher) {
+// leave removes a subscriber, and ends the target if it was the last.
+func (c *Checker) leave(t *target, sub *subscriber) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	w.stopped.Store(true)
-	if t.part(w) > 0 {
+	sub.stopped.Store(true)
+	if t.part(sub) > 0 {
 		return
 	}
 	t.cancel()
-	if c.targets[t.key] == t { // another may have taken its place, if stop is called again
+	if c.targets[t.key] == t { // else stop was called again, and a newer target has taken its place
 		delete(c.targets, t.key)
 	}
 }
 
-// Close ends all checks and waits until nothing of them is left, also calls of changed: hold no lock that one takes. It
+// Close ends all checks and waits for them and for calls of changed, so the caller must hold no lock that changed takes. It
 // may be called more than once.
 func (c *Checker) Close() {
 	c.mu.Lock()

@@ -84,7 +84,7 @@ func TestWatch_FirstCheckComesAtOnceAndDecidesAlone(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			f := &fakeProber{err: err}
 			c := faked(t, f)
-			changes := watch(t, c, "a:1", tcpConfig)
+			changes := subscribe(t, c, "a:1", tcpConfig)
 			status, ok := c.Status("a:1", tcpConfig)
 			require.True(t, ok)
 			require.Equal(t, Status{Healthy: true}, status, "until it is known")
@@ -106,7 +106,7 @@ func TestWatch_AChangeShowsWithinIntervalTimesFall(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			f := &fakeProber{}
 			c := faked(t, f)
-			changes := watch(t, c, "a:1", tcpConfig)
+			changes := subscribe(t, c, "a:1", tcpConfig)
 			require.True(t, next(t, changes).Healthy)
 			time.Sleep(time.Duration(i) * 777 * time.Millisecond)
 			for range 20 {
@@ -129,7 +129,7 @@ func TestWatch_AChangeShowsWithinIntervalTimesFall(t *testing.T) {
 func TestWatch_ChecksFollowInAboutTheInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeProber{}
-		watch(t, faked(t, f), "a:1", tcpConfig)
+		subscribe(t, faked(t, f), "a:1", tcpConfig)
 		f.set(nil, 900*time.Millisecond) // a slow check delays no other
 		time.Sleep(1000 * tcpConfig.Interval)
 		starts := f.checks()
@@ -156,7 +156,7 @@ func TestWatch_ChecksOfManyAddressesDoNotBurst(t *testing.T) {
 			checker := faked(t, f)
 			begin := time.Now()
 			for i := range c.many {
-				checker.Watch(fmt.Sprint("a:", i), tcpConfig, func(Status) {})
+				checker.Subscribe(fmt.Sprint("a:", i), tcpConfig, func(Status) {})
 			}
 			time.Sleep(c.within)
 			synctest.Wait()
@@ -184,7 +184,7 @@ func TestWatch_ChecksOfManyAddressesDoNotBurst(t *testing.T) {
 func TestWatch_ACheckThatTakesTooLongHasFailed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeProber{}
-		changes := watch(t, faked(t, f), "a:1", Config{Type: TypeTCP, Interval: 2 * time.Second, Timeout: 2 * time.Second})
+		changes := subscribe(t, faked(t, f), "a:1", Config{Type: TypeTCP, Interval: 2 * time.Second, Timeout: 2 * time.Second})
 		require.True(t, next(t, changes).Healthy)
 		f.set(nil, time.Hour)
 		begin := time.Now()
@@ -201,12 +201,12 @@ func TestWatch_SeveralWithOneConfigShareTheChecks(t *testing.T) {
 		f := &fakeProber{err: errBad}
 		c := faked(t, f)
 		first := make(chan Status, 10)
-		stopFirst := c.Watch("a:1", tcpConfig, func(s Status) { first <- s })
+		stopFirst := c.Subscribe("a:1", tcpConfig, func(s Status) { first <- s })
 		require.False(t, next(t, first).Healthy)
 		same := tcpConfig
 		same.Rise, same.Fall, same.Timeout = DefaultRise, DefaultFall, DefaultTimeout
 		n := len(f.checks())
-		second := watch(t, c, "a:1", same)
+		second := subscribe(t, c, "a:1", same)
 		synctest.Wait()
 		require.Len(t, f.checks(), n, "not checked anew")
 		require.Len(t, second, 1, "what is known is told at once")
@@ -215,14 +215,14 @@ func TestWatch_SeveralWithOneConfigShareTheChecks(t *testing.T) {
 		stopFirst()
 		stopFirst()
 		f.set(nil, 0)
-		require.True(t, next(t, second).Healthy, "the second watches on")
+		require.True(t, next(t, second).Healthy, "the second subscription goes on")
 		require.Empty(t, first, "and the first hears of nothing")
 		require.EqualValues(t, 1, f.opened.Load())
 
 		other := tcpConfig
 		other.Fall = 9
-		watch(t, c, "a:1", other)
-		watch(t, c, "a:2", same)
+		subscribe(t, c, "a:1", other)
+		subscribe(t, c, "a:2", same)
 		synctest.Wait()
 		require.EqualValues(t, 3, f.opened.Load(), "another Config, and another address")
 	})
@@ -232,7 +232,7 @@ func TestWatch_TheLastStopEndsTheChecks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeProber{}
 		c := faked(t, f)
-		one, two := c.Watch("a:1", tcpConfig, func(Status) {}), c.Watch("a:1", tcpConfig, func(Status) {})
+		one, two := c.Subscribe("a:1", tcpConfig, func(Status) {}), c.Subscribe("a:1", tcpConfig, func(Status) {})
 		time.Sleep(time.Minute)
 		one()
 		before := len(f.checks())
@@ -245,7 +245,7 @@ func TestWatch_TheLastStopEndsTheChecks(t *testing.T) {
 		require.EqualValues(t, 1, f.closed.Load())
 		_, ok := c.Status("a:1", tcpConfig)
 		require.False(t, ok)
-		watch(t, c, "a:1", tcpConfig)
+		subscribe(t, c, "a:1", tcpConfig)
 		status, _ := c.Status("a:1", tcpConfig)
 		require.Equal(t, Status{Healthy: true}, status, "unknown again")
 	})
@@ -257,7 +257,7 @@ func TestWatch_StopEndsACheckThatIsUnderWay(t *testing.T) {
 		f := &fakeProber{takes: time.Hour}
 		c := faked(t, f)
 		c.log = slog.New(slog.NewTextHandler(&log, nil))
-		stop := c.Watch("a:1", Config{Type: TypeTCP, Interval: time.Hour, Timeout: time.Hour}, func(s Status) {
+		stop := c.Subscribe("a:1", Config{Type: TypeTCP, Interval: time.Hour, Timeout: time.Hour}, func(s Status) {
 			require.Fail(t, "told of a check that was not finished", "%+v", s)
 		})
 		time.Sleep(time.Second)
@@ -276,7 +276,7 @@ func TestWatch_NobodyIsToldAfterStop(t *testing.T) {
 		var told atomic.Int64
 		stops := make(chan func(), 2)
 		for range 2 {
-			stops <- c.Watch("a:1", tcpConfig, func(Status) {
+			stops <- c.Subscribe("a:1", tcpConfig, func(Status) {
 				told.Add(1)
 				(<-stops)()
 				(<-stops)()
@@ -291,13 +291,13 @@ func TestWatch_StopAgainDoesNotTouchWhoCameAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeProber{}
 		c := faked(t, f)
-		stop := c.Watch("a:1", tcpConfig, func(Status) {})
+		stop := c.Subscribe("a:1", tcpConfig, func(Status) {})
 		stop()
-		changes := watch(t, c, "a:1", tcpConfig)
+		changes := subscribe(t, c, "a:1", tcpConfig)
 		stop()
 		_, ok := c.Status("a:1", tcpConfig)
 		require.True(t, ok)
-		watch(t, c, "a:1", tcpConfig)
+		subscribe(t, c, "a:1", tcpConfig)
 		next(t, changes)
 		require.EqualValues(t, 2, f.opened.Load(), "the two that stay share the checks")
 	})
@@ -309,9 +309,9 @@ func TestWatch_StopAndWatchFromChanged(t *testing.T) {
 		c := faked(t, f)
 		told := make(chan string, 10)
 		stops := make(chan func(), 1)
-		stops <- c.Watch("a:1", tcpConfig, func(Status) {
+		stops <- c.Subscribe("a:1", tcpConfig, func(Status) {
 			told <- "first"
-			c.Watch("a:1", tcpConfig, func(Status) { told <- "second" })
+			c.Subscribe("a:1", tcpConfig, func(Status) { told <- "second" })
 			(<-stops)()
 		})
 		require.Equal(t, "first", next(t, told))
@@ -329,7 +329,7 @@ func TestClose_EndsEverythingAndWaits(t *testing.T) {
 		changes := make(chan Status, 1000)
 		var stops []func()
 		for i := range 100 {
-			stops = append(stops, c.Watch(fmt.Sprint("a:", i), tcpConfig, func(s Status) { changes <- s }))
+			stops = append(stops, c.Subscribe(fmt.Sprint("a:", i), tcpConfig, func(s Status) { changes <- s }))
 		}
 		time.Sleep(300 * time.Millisecond) // some are being checked
 		c.Close()
@@ -339,7 +339,7 @@ func TestClose_EndsEverythingAndWaits(t *testing.T) {
 		for _, stop := range stops {
 			stop()
 		}
-		c.Watch("a:1", tcpConfig, func(s Status) { changes <- s })()
+		c.Subscribe("a:1", tcpConfig, func(s Status) { changes <- s })()
 		time.Sleep(time.Hour)
 		require.Len(t, changes, told)
 		require.EqualValues(t, 100, f.opened.Load())
@@ -352,7 +352,7 @@ func TestChecker_LogsChangesOnly(t *testing.T) {
 		f := &fakeProber{}
 		c := NewChecker(slog.New(slog.NewTextHandler(&out, nil)))
 		c.newProber = func(string, Config) prober { return f }
-		changes := watch(t, c, "a:1", tcpConfig)
+		changes := subscribe(t, c, "a:1", tcpConfig)
 		next(t, changes)
 		f.set(errBad, 0)
 		next(t, changes)
@@ -375,12 +375,12 @@ func TestWatch_ManyAtOnce(t *testing.T) {
 		for i := range stay {
 			wg.Go(func() {
 				for range 200 {
-					stop := c.Watch("a:1", cfg, func(Status) {})
+					stop := c.Subscribe("a:1", cfg, func(Status) {})
 					time.Sleep(time.Millisecond * time.Duration(i))
 					f.set([]error{nil, errBad}[i%2], 0)
 					stop()
 				}
-				t.Cleanup(c.Watch("a:1", cfg, func(s Status) { stay[i].Store(&s) }))
+				t.Cleanup(c.Subscribe("a:1", cfg, func(s Status) { stay[i].Store(&s) }))
 			})
 		}
 		wg.Wait()

@@ -52,7 +52,7 @@ func (c Config) withDefaults() Config {
 	c.Rise = cmp.Or(c.Rise, DefaultRise)
 	c.Fall = cmp.Or(c.Fall, DefaultFall)
 	if c.Type == TypeTCP {
-		c.Service, c.Authority = "", "" // so that Configs that mean the same are the same
+		c.Service, c.Authority = "", "" // so that Configs that mean the same are equal
 	}
 	return c
 }

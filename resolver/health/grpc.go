@@ -21,7 +21,7 @@ import (
 	"github.com/framegate/framegate/pool/dial"
 )
 
-// Bounds on what an endpoint makes a check hold, in bytes.
+// Bounds on the memory of one check, in bytes.
 const (
 	maxAnswer      = 4 << 10
 	maxHeaders     = 16 << 10
@@ -30,8 +30,8 @@ const (
 	maxShownAnswer = 200 // of a status message in an error
 )
 
-// grpcProber asks grpc.health.v1. It keeps its connection while that works. After anything else than an answer the next
-// check makes a new one: so gRPC's own delays between dials never apply, and what broke is not used again.
+// grpcProber calls grpc.health.v1. It keeps its connection as long as each check gets an answer. After a check without an
+// answer the next one makes a new connection, so that gRPC's backoff between dials never delays a check.
 type grpcProber struct {
 	address string
 	request *grpc_health_v1.HealthCheckRequest
@@ -39,7 +39,7 @@ type grpcProber struct {
 	options []grpc.DialOption
 
 	conn     *grpc.ClientConn // nil before the first check and after one that broke it
-	dialErrs chan error       // of conn: its first error of dialling, if it was not taken yet
+	dialErrs chan error       // holds the first dial error of conn until broken takes it
 }
 
 func newGRPCProber(address string, cfg Config) *grpcProber {
@@ -51,9 +51,9 @@ func newGRPCProber(address string, cfg Config) *grpcProber {
 	p.options = []grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithAuthority(authorityOf(address, cfg)),
-		// gRPC's own time is not to end with the check's: which of the two is noticed first would be chance.
+		// Longer than the check's timeout, so that it is always the check's timeout that ends a check.
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: 2 * cfg.Timeout}),
-		grpc.WithIdleTimeout(0), // the checks themselves keep it in use
+		grpc.WithIdleTimeout(0), // keep the connection between checks, however long the interval is
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDisableRetry(),
 		grpc.WithUserAgent("framegate-health"),
@@ -71,8 +71,8 @@ func authorityOf(address string, cfg Config) string {
 	return cmp.Or(cfg.Authority, AuthorityOf(address))
 }
 
-// AuthorityOf returns the :authority of calls to an endpoint that nothing else names: its address, or localhost for a unix
-// socket, whose path is none.
+// AuthorityOf returns the default :authority of calls to an endpoint: its address, or localhost for a unix socket, whose path
+// cannot be an authority.
 func AuthorityOf(address string) string {
 	if strings.HasPrefix(address, "unix:") {
 		return "localhost"
@@ -80,7 +80,7 @@ func AuthorityOf(address string) string {
 	return address
 }
 
-// connect makes p.conn, which dials when it is used.
+// connect makes p.conn, which dials at its first call.
 func (p *grpcProber) connect() (err error) {
 	dialErrs := make(chan error, 1)
 	p.dialErrs = dialErrs
@@ -88,7 +88,7 @@ func (p *grpcProber) connect() (err error) {
 		nc, err := dial.Endpoint(ctx, &net.Dialer{}, p.address)
 		if err != nil {
 			select {
-			case dialErrs <- err: // gRPC's own says it in many more words
+			case dialErrs <- err: // shown instead of gRPC's error, which wraps it in many words
 			default:
 			}
 		}
@@ -118,7 +118,7 @@ func (p *grpcProber) probe(ctx context.Context) error {
 	}
 }
 
-// judge returns nil for SERVING only.
+// judge returns nil for SERVING, and else an error that names the status.
 func (p *grpcProber) judge(s grpc_health_v1.HealthCheckResponse_ServingStatus) error {
 	switch {
 	case s == grpc_health_v1.HealthCheckResponse_SERVING:
@@ -129,7 +129,8 @@ func (p *grpcProber) judge(s grpc_health_v1.HealthCheckResponse_ServingStatus) e
 	return fmt.Errorf("service %q is %s", p.request.Service, s)
 }
 
-// broken says why there was no answer, and gives the connection up.
+// broken closes the connection after a check without an answer, and returns why there was none. s is the status that gRPC
+// ended the check with.
 func (p *grpcProber) broken(ctx context.Context, s *status.Status) error {
 	connected := p.conn.GetState() == connectivity.Ready
 	p.close()
@@ -139,7 +140,7 @@ func (p *grpcProber) broken(ctx context.Context, s *status.Status) error {
 	default:
 	}
 	switch {
-	case connected && (ctx.Err() != nil || s.Code() == codes.DeadlineExceeded): // the endpoint's clock may be first
+	case connected && (ctx.Err() != nil || s.Code() == codes.DeadlineExceeded): // the endpoint may see the deadline pass first
 		return fmt.Errorf("no answer in %s", p.timeout)
 	case dialErr != nil && ctx.Err() == nil:
 		return dialErr
@@ -149,7 +150,7 @@ func (p *grpcProber) broken(ctx context.Context, s *status.Status) error {
 	return fmt.Errorf("the check ended with %s: %s", s.Code(), shown(s.Message()))
 }
 
-// shown returns a message that a peer may have written, so that it is safe to show.
+// shown returns a message of the peer quoted and cut, so that it is safe to log.
 func shown(message string) string {
 	if len(message) > maxShownAnswer {
 		message = message[:maxShownAnswer] + "..."

@@ -33,7 +33,7 @@ var once = Config{Type: TypeGRPC, Interval: time.Minute, Timeout: patience / 2}
 func TestGRPC_NotServingTakesTheEndpointOutAfterFallChecks(t *testing.T) {
 	t.Parallel()
 	p := startPeer(t, listen(t, "127.0.0.1:0"), nil)
-	changes := watch(t, newChecker(t), p.address, quick)
+	changes := subscribe(t, newChecker(t), p.address, quick)
 	first := receive(t, "the first result", changes)
 	require.True(t, first.Healthy)
 	require.NoError(t, first.Err)
@@ -69,7 +69,7 @@ func TestGRPC_AsksForTheService(t *testing.T) {
 	} {
 		cfg := once
 		cfg.Service = service
-		got := receive(t, "the first result", watch(t, c, p.address, cfg))
+		got := receive(t, "the first result", subscribe(t, c, p.address, cfg))
 		require.Equal(t, want == "", got.Healthy, service)
 		if want != "" {
 			require.EqualError(t, got.Err, want)
@@ -90,7 +90,7 @@ func TestGRPC_SendsTheAuthority(t *testing.T) {
 	}{{p, "", p.address}, {p, "shop.example.com", "shop.example.com"}, {u, "", "localhost"}, {u, "a.b:1", "a.b:1"}} {
 		cfg := once
 		cfg.Authority = test.authority
-		require.True(t, receive(t, "the first result", watch(t, c, test.peer.address, cfg)).Healthy)
+		require.True(t, receive(t, "the first result", subscribe(t, c, test.peer.address, cfg)).Healthy)
 		eventually(t, "authority "+test.want, func() bool {
 			return (*test.peer.metadata.Load())[":authority"][0] == test.want
 		})
@@ -145,7 +145,7 @@ func TestGRPC_AStoppedProcessTimesOutAndAnotherConnectionIsMade(t *testing.T) {
 	t.Parallel()
 	p := startPeer(t, listen(t, "127.0.0.1:0"), nil)
 	v := startValve(t, p.address)
-	changes := watch(t, newChecker(t), v.ln.Addr().String(), quick)
+	changes := subscribe(t, newChecker(t), v.ln.Addr().String(), quick)
 	require.True(t, receive(t, "the first result", changes).Healthy)
 	v.setShut()
 	got := receive(t, "a change", changes)
@@ -164,7 +164,7 @@ func TestGRPC_ACheckThatIsNotAnsweredSaysSo(t *testing.T) {
 	v := startValve(t, p.address)
 	cfg := quick
 	cfg.Fall = 1
-	changes := watch(t, newChecker(t), v.ln.Addr().String(), cfg)
+	changes := subscribe(t, newChecker(t), v.ln.Addr().String(), cfg)
 	require.True(t, receive(t, "the first result", changes).Healthy)
 	v.setShut()
 	require.EqualError(t, receive(t, "a change", changes).Err, "no answer in 1s")
@@ -212,7 +212,7 @@ func TestGRPC_OnlyServingIsGood(t *testing.T) {
 			if want == silence {
 				cfg.Timeout = time.Second
 			}
-			got := receive(t, "the first result", watch(t, newChecker(t), p.address, cfg))
+			got := receive(t, "the first result", subscribe(t, newChecker(t), p.address, cfg))
 			require.False(t, got.Healthy)
 			require.EqualError(t, got.Err, want)
 		})
@@ -236,7 +236,7 @@ func TestGRPC_AnswersThatAreTooLarge(t *testing.T) {
 	} {
 		t.Run(want, func(t *testing.T) {
 			p := startPeer(t, listen(t, "127.0.0.1:0"), stub{check: check})
-			got := receive(t, "the first result", watch(t, newChecker(t), p.address, once))
+			got := receive(t, "the first result", subscribe(t, newChecker(t), p.address, once))
 			require.False(t, got.Healthy)
 			require.ErrorContains(t, got.Err, want)
 		})
@@ -272,7 +272,7 @@ func TestGRPC_PeersThatAreNoGRPCServers(t *testing.T) {
 			if test.want == silence {
 				cfg.Timeout = time.Second
 			}
-			got := receive(t, "the first result", watch(t, newChecker(t), test.address, cfg))
+			got := receive(t, "the first result", subscribe(t, newChecker(t), test.address, cfg))
 			require.False(t, got.Healthy)
 			require.Regexp(t, "^"+regexp.QuoteMeta(test.want), got.Err.Error())
 		})
@@ -288,7 +288,7 @@ func TestGRPC_ManyEndpointsKeepAConnectionEach(t *testing.T) {
 	results := make(chan Status, many)
 	for i := range many {
 		cfg := Config{Type: TypeGRPC, Interval: time.Second, Authority: fmt.Sprint("a", i)}
-		c.Watch(p.address, cfg, func(s Status) { results <- s })
+		c.Subscribe(p.address, cfg, func(s Status) { results <- s })
 	}
 	for range many {
 		got := receive(t, "a first result", results)

@@ -40,7 +40,7 @@ func TestGRPC_KitexServer(t *testing.T) {
 	defer c.Close()
 	cfg := quick
 	cfg.Rise, cfg.Fall = 1, 1
-	changes := watch(t, c, ln.Addr().(*net.TCPAddr).String(), cfg)
+	changes := subscribe(t, c, ln.Addr().(*net.TCPAddr).String(), cfg)
 	require.True(t, receive(t, "the first result", changes).Healthy)
 	h.status.Store(int32(healthv1.HealthCheckResponse_NOT_SERVING))
 	got := receive(t, "a change", changes)

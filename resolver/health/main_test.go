@@ -51,11 +51,11 @@ func newChecker(t *testing.T) *Checker {
 	return c
 }
 
-// watch watches an address until the test's end, and returns what changed is called with.
-func watch(t *testing.T, c *Checker, address string, cfg Config) <-chan Status {
+// subscribe subscribes to an address until the test's end, and returns what changed is called with.
+func subscribe(t *testing.T, c *Checker, address string, cfg Config) <-chan Status {
 	t.Helper()
 	require.NoError(t, cfg.Validate())
 	changes := make(chan Status, 100)
-	t.Cleanup(c.Watch(address, cfg, func(s Status) { changes <- s }))
+	t.Cleanup(c.Subscribe(address, cfg, func(s Status) { changes <- s }))
 	return changes
 }

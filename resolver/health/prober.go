@@ -4,7 +4,7 @@ import "context"
 
 // prober checks one address. Only one goroutine uses it.
 type prober interface {
-	// probe makes one check, until ctx ends at the latest. Its error says why the endpoint is not good, for people.
+	// probe makes one check, which ends with ctx at the latest. The error says for people why the endpoint is unhealthy.
 	probe(ctx context.Context) error
 	close()
 }

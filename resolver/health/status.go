@@ -10,7 +10,7 @@ type Status struct {
 	Failures int       // failed checks in a row, up to the last one
 }
 
-// state is what a target's checks amount to:
+// state is the state of a target:
 //
 //	unknown --- first check good ---> healthy --- fall failed in a row ---> unhealthy
 //	   |                                 ^                                      |  ^
@@ -24,13 +24,13 @@ const (
 	unhealthy
 )
 
-// record is the state of a target and how it came about. It changes by add only.
+// record is the state of a target, and the results of checks that it depends on. Only add changes it.
 type record struct {
 	state    state
 	checked  time.Time
 	err      error
-	good     int // checks in a row, up to the last one
-	failures int // the same of failed ones
+	good     int // good checks in a row, up to the last one
+	failures int // failed checks in a row, up to the last one
 }
 
 // add counts the result of a check that ended at the time given, and reports whether the state has changed.

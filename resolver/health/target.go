@@ -9,25 +9,25 @@ import (
 	"time"
 )
 
-// target is an address that is checked in one way, for all who watch it.
+// target is an address that is checked with one Config, for all its subscribers.
 type target struct {
 	checker *Checker
 	key     targetKey
 	wait    time.Duration   // before the first check
-	ctx     context.Context // ends with the last watcher, or with the Checker
+	ctx     context.Context // ends with the last subscriber, or with the Checker
 	cancel  context.CancelFunc
 
 	delivering sync.Mutex // held while changed is called; taken before mu
 
-	mu       sync.Mutex // guards what follows
-	record   record
-	watchers []*watcher
+	mu          sync.Mutex // guards what follows
+	record      record
+	subscribers []*subscriber
 }
 
-// watcher is one call of Watch.
-type watcher struct {
+// subscriber is one call of Subscribe.
+type subscriber struct {
 	changed func(Status)
-	told    state       // that changed was last called with; guarded by target.mu
+	told    state       // the state that changed was last called with; guarded by target.mu
 	stopped atomic.Bool // changed is called no more
 }
 
@@ -37,20 +37,20 @@ func newTarget(c *Checker, key targetKey, targets int) *target {
 	return t
 }
 
-// join adds a watcher and returns the state, of which it has not been told.
-func (t *target) join(w *watcher) state {
+// join adds a subscriber and returns the state of the target, which the subscriber has not been told.
+func (t *target) join(sub *subscriber) state {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.watchers = append(t.watchers, w)
+	t.subscribers = append(t.subscribers, sub)
 	return t.record.state
 }
 
-// part removes a watcher and returns how many are left.
-func (t *target) part(w *watcher) int {
+// part removes a subscriber and returns how many are left.
+func (t *target) part(sub *subscriber) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.watchers = slices.DeleteFunc(t.watchers, func(o *watcher) bool { return o == w })
-	return len(t.watchers)
+	t.subscribers = slices.DeleteFunc(t.subscribers, func(o *subscriber) bool { return o == sub })
+	return len(t.subscribers)
 }
 
 func (t *target) status() Status {
@@ -90,15 +90,16 @@ func (t *target) check(p prober) error {
 	return p.probe(ctx)
 }
 
-// Many addresses are often watched at one moment. Their first checks come soon, spread a little, their second ones
-// are spread over the whole interval, and from then on each goes its own way. No wait is longer than the interval, so
-// that a change shows within Interval × Fall, or × Rise.
+// Many targets often begin at one moment. Their first checks come soon and are spread a little, their second checks are
+// spread over the whole interval, and later waits are random. No wait is longer than the interval, so that a change shows
+// within Interval × Fall, or × Rise.
 
 const (
-	firstWithin = 500 * time.Millisecond // the first check is made, or in a tenth of a shorter interval,
-	firstEach   = time.Millisecond       // but in so much for each address that is checked: connecting costs more than a check
+	firstWithin = 500 * time.Millisecond // bounds the wait before a first check, with a tenth of the interval
+	firstEach   = time.Millisecond       // the bound grows to so much for each target, since the first checks all connect
 )
 
+// firstWait returns the wait before the first check of a target, beside which there are so many others.
 func firstWait(interval time.Duration, targets int) time.Duration {
 	return rand.N(max(min(interval/10, firstWithin), min(time.Duration(targets)*firstEach, interval)))
 }
@@ -107,7 +108,7 @@ func secondWait(interval time.Duration) time.Duration { return interval/10 + ran
 
 func laterWait(interval time.Duration) time.Duration { return interval*8/10 + rand.N(interval/5) }
 
-// add counts a result and tells the watchers if it changes the state.
+// add counts the result of a check. If that changes the state, it logs the change and calls the subscribers.
 func (t *target) add(err error) {
 	t.mu.Lock()
 	changed := t.record.add(err, time.Now(), t.key.cfg.Rise, t.key.cfg.Fall)
@@ -124,23 +125,23 @@ func (t *target) add(err error) {
 	t.deliver()
 }
 
-// deliver tells the state to each watcher that has not heard of it.
+// deliver calls each subscriber that has not been told the state yet.
 func (t *target) deliver() {
 	t.delivering.Lock()
 	defer t.delivering.Unlock()
-	var untold []*watcher
+	var untold []*subscriber
 	t.mu.Lock()
 	status := t.record.status()
-	for _, w := range t.watchers {
-		if w.told != t.record.state {
-			w.told = t.record.state
-			untold = append(untold, w)
+	for _, sub := range t.subscribers {
+		if sub.told != t.record.state {
+			sub.told = t.record.state
+			untold = append(untold, sub)
 		}
 	}
 	t.mu.Unlock()
-	for _, w := range untold {
-		if !w.stopped.Load() {
-			w.changed(status)
+	for _, sub := range untold {
+		if !sub.stopped.Load() {
+			sub.changed(status)
 		}
 	}
 }

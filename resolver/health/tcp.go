@@ -7,7 +7,7 @@ import (
 	"github.com/framegate/framegate/pool/dial"
 )
 
-// tcpProber connects.
+// tcpProber connects, and closes the connection at once.
 type tcpProber struct{ address string }
 
 func (p *tcpProber) probe(ctx context.Context) error {

@@ -22,7 +22,7 @@ func TestTCP_AnEndpointThatTakesConnectionsIsHealthy(t *testing.T) {
 		_, err := io.Copy(io.Discard, nc)
 		ended <- err
 	})
-	changes := watch(t, newChecker(t), address, quickTCP)
+	changes := subscribe(t, newChecker(t), address, quickTCP)
 	require.True(t, receive(t, "the first result", changes).Healthy)
 	for range 3 {
 		require.NoError(t, receive(t, "the end of a check's connection", ended))
@@ -34,7 +34,7 @@ func TestTCP_AnEndpointThatIsGoneFallsAndOneThatIsBackRises(t *testing.T) {
 	t.Parallel()
 	ln := listen(t, loopback.Address(t))
 	address := ln.Addr().String()
-	changes := watch(t, newChecker(t), address, quickTCP)
+	changes := subscribe(t, newChecker(t), address, quickTCP)
 	require.True(t, receive(t, "the first result", changes).Healthy)
 	require.NoError(t, ln.Close())
 	got := receive(t, "a change", changes)
@@ -50,7 +50,7 @@ func TestTCP_UnixSocket(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "s")
 	c := newChecker(t)
-	changes := watch(t, c, "unix:"+path, quickTCP)
+	changes := subscribe(t, c, "unix:"+path, quickTCP)
 	got := receive(t, "the first result", changes)
 	require.False(t, got.Healthy)
 	require.ErrorContains(t, got.Err, "no such file")
