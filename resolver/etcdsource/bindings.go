@@ -14,50 +14,50 @@ import (
 	"github.com/framegate/framegate/resolver/strict"
 )
 
-// bindings hold the routes of a source together with the schemas that those in struct mode name. A route is in force
-// when it fits its schema; a schema is, when every route in force fits it. What does not fit is refused, and the last
-// version that did stays:
+// bindings puts the routes and the schemas of a source in force together, because the rules of a route must fit the schema
+// that the route names. A route comes into force if it fits the schema in force; a schema comes into force if every route
+// in force that names it fits it. A version that does not fit is refused, and the version in force before it stays:
 //
 //	route changes ──fits its schema in force──> in force
 //	              └─else────────────────────> refused until either changes; its last version in force stays
 //	schema changes ──routes in force fit it──> in force, with new programs for all of them
 //	               └─else───────────────────> refused until either changes; the schema in force stays
-//	schema goes ────────────────────────────> in force as long as a route in force was made of it
+//	schema is deleted ──────────────────────> in force as long as a route in force was compiled with it
 type bindings struct {
 	// set once
 	compile resolver.Compiler
 	apply   func(gone, added []*resolver.Route) // puts routes in force
 	log     *slog.Logger
-	refused chan struct{} // has room for one; filled when there is something to tell
+	refused chan struct{} // has room for one; filled when a refusal is to be logged, see logRefusals
 
 	mu         sync.Mutex // guards what follows
 	routes     map[string]*binding
 	schemas    map[string]*boundSchema
-	rejections int64 // refusals that were told
+	rejections int64 // refusals that were logged
 }
 
-// version is a document of etcd.
+// version is a version of a document in etcd. The zero value stands for a document that does not exist.
 type version[T any] struct {
-	value    *T    // nil for none
+	value    *T
 	revision int64 // etcd's, of its last change
 }
 
-// binding is one route.
+// binding is one route: its last good document, and the version in force, which may be an earlier one.
 type binding struct {
-	doc   version[spec.Route]     // the last good document
-	bound version[resolver.Route] // in force
-	err   error                   // why doc is not
-	since time.Time               // when doc came
-	told  bool                    // it was logged and counted that doc is refused
+	doc    version[spec.Route]
+	bound  version[resolver.Route] // in force; the zero value if no version is
+	err    error                   // why doc is not in force; nil if it is
+	since  time.Time               // when doc came
+	logged bool                    // the refusal of doc was logged and counted
 }
 
-// boundSchema is one schema.
+// boundSchema is one schema: its last good document, and the version in force, which may be an earlier one.
 type boundSchema struct {
-	current version[schema.Schema] // in force
-	latest  version[schema.Schema] // the last good document; none if it was deleted
-	err     error                  // why latest is not in force
+	current version[schema.Schema] // in force; the zero value if no version is
+	latest  version[schema.Schema] // the last good document; the zero value if it was deleted
+	err     error                  // why latest is not in force; nil if it is
 	since   time.Time              // when latest came
-	told    bool                   // it was logged and counted that latest is refused
+	logged  bool                   // the refusal of latest was logged and counted
 }
 
 func newBindings(compile resolver.Compiler, apply func(gone, added []*resolver.Route), log *slog.Logger) *bindings {
@@ -67,11 +67,12 @@ func newBindings(compile resolver.Compiler, apply func(gone, added []*resolver.R
 	}
 }
 
-// delta has what was in force before of each route that gets another version, nil for nothing. A route may get one more
-// than once before the delta is applied.
+// delta is a change of the routes in force that is not applied yet. It maps each route that gets another version to the
+// version that was in force before the change, nil if none was. Within one change a route may get several versions; only
+// the last one is applied.
 type delta map[*binding]*resolver.Route
 
-// put makes v the version of at that is in force.
+// put makes v the version of the route that is in force once the delta is applied.
 func (d delta) put(at *binding, v version[resolver.Route]) {
 	if _, ok := d[at]; !ok {
 		d[at] = at.bound.value
@@ -79,12 +80,14 @@ func (d delta) put(at *binding, v version[resolver.Route]) {
 	at.bound = v
 }
 
-// setRoutes notes the last good documents of some routes, none for one that was deleted, and puts those that fit in force.
+// setRoutes takes the last good documents of the routes that changed, by name, and puts those in force that fit their
+// schemas. The zero version stands for a route that was deleted. A schema that was refused because of one of these routes
+// is tried again.
 func (b *bindings) setRoutes(docs map[string]version[spec.Route]) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	d := delta{}
-	retry := map[string]bool{} // schemas that were refused, maybe for what these routes were
+	retry := map[string]bool{} // the schemas that any version of these routes names
 	for name, doc := range docs {
 		at := b.routes[name]
 		if at == nil {
@@ -102,7 +105,7 @@ func (b *bindings) setRoutes(docs map[string]version[spec.Route]) {
 			continue
 		}
 		var bound *resolver.Route
-		at.since, at.told = time.Now(), false
+		at.since, at.logged = time.Now(), false
 		if bound, at.err = b.compiled(doc.value); at.err == nil {
 			d.put(at, version[resolver.Route]{bound, doc.revision})
 		} else {
@@ -117,6 +120,7 @@ func (b *bindings) setRoutes(docs map[string]version[spec.Route]) {
 	b.finish(d)
 }
 
+// compiled compiles a route with the schema in force that it names.
 func (b *bindings) compiled(doc *spec.Route) (*resolver.Route, error) {
 	name := doc.SchemaName()
 	if name == "" {
@@ -129,8 +133,8 @@ func (b *bindings) compiled(doc *spec.Route) (*resolver.Route, error) {
 	return b.compile.Bind(doc, s.current.value)
 }
 
-// setSchemas notes the last good documents of some schemas, none for one that was deleted, and puts those that fit in
-// force. What routes have of a deleted schema stays.
+// setSchemas takes the last good documents of the schemas that changed, by name, and puts those in force that the routes in
+// force fit. The zero version stands for a schema that was deleted: it stays in force while a route in force names it.
 func (b *bindings) setSchemas(docs map[string]version[schema.Schema]) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -141,7 +145,7 @@ func (b *bindings) setSchemas(docs map[string]version[schema.Schema]) {
 			s = &boundSchema{}
 			b.schemas[name] = s
 		}
-		s.latest, s.since, s.told = docs[name], time.Now(), false
+		s.latest, s.since, s.logged = docs[name], time.Now(), false
 		if s.latest.value != nil {
 			b.adopt(name, s, d)
 		} else if route := b.userOf(name); route != "" {
@@ -152,7 +156,7 @@ func (b *bindings) setSchemas(docs map[string]version[schema.Schema]) {
 	b.finish(d)
 }
 
-// finish applies d and forgets deleted schemas that no route in force is made of any more.
+// finish applies d, and forgets the deleted schemas that no route in force names any more.
 func (b *bindings) finish(d delta) {
 	for name, s := range b.schemas {
 		if s.latest.value == nil && b.userOf(name) == "" {
@@ -173,7 +177,7 @@ func (b *bindings) finish(d delta) {
 	}
 }
 
-// refuse sees to it that what is refused is told.
+// refuse wakes the goroutine that logs refusals.
 func (b *bindings) refuse() {
 	select {
 	case b.refused <- struct{}{}:
@@ -181,21 +185,22 @@ func (b *bindings) refuse() {
 	}
 }
 
-// tell logs and counts what is refused, came before a time and was not told yet. Whoever is woken up by refused calls it
-// a moment later: a schema and a route that were put one after the other come in any order, and fit when both are there.
-func (b *bindings) tell(before time.Time) {
+// logRefusals logs and counts the refused versions that came before a time, each once. The goroutine that refused wakes
+// calls it a moment later, because a route and the schema that it needs may arrive one after the other in any order: a
+// route that is refused until its schema arrives is no mistake of anybody.
+func (b *bindings) logRefusals(before time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, name := range slices.Sorted(maps.Keys(b.schemas)) {
 		s := b.schemas[name]
 		switch {
-		case s.err == nil || s.told:
+		case s.err == nil || s.logged:
 			continue
 		case !s.since.Before(before):
 			b.refuse()
 			continue
 		}
-		s.told = true
+		s.logged = true
 		b.rejections++
 		what := "a schema does not fit the routes that use it"
 		if s.latest.value == nil {
@@ -206,13 +211,13 @@ func (b *bindings) tell(before time.Time) {
 	for _, name := range slices.Sorted(maps.Keys(b.routes)) {
 		at := b.routes[name]
 		switch {
-		case at.err == nil || at.told:
+		case at.err == nil || at.logged:
 			continue
 		case !at.since.Before(before):
 			b.refuse()
 			continue
 		}
-		at.told = true
+		at.logged = true
 		b.rejections++
 		stays := "no version of it is in force"
 		if at.bound.value != nil {
@@ -222,7 +227,7 @@ func (b *bindings) tell(before time.Time) {
 	}
 }
 
-// userOf returns the first route in force that uses a schema, or "".
+// userOf returns the name of the first route in force, by name, that names a schema; "" if none does.
 func (b *bindings) userOf(schema string) (user string) {
 	for name, at := range b.routes {
 		if at.bound.value != nil && at.bound.value.SchemaName() == schema && (user == "" || name < user) {
@@ -232,11 +237,11 @@ func (b *bindings) userOf(schema string) (user string) {
 	return user
 }
 
-// adopt puts the last version of a schema in force if the routes in force fit it. Documents of routes that are not in
-// force do not hold it up; those that fit it come into force.
+// adopt puts the last version of a schema in force if every route in force that names it fits it, and else refuses it.
+// A route's document that was refused before does not count against the schema, and comes into force if it fits now.
 func (b *bindings) adopt(name string, s *boundSchema, d delta) {
-	bound := map[*binding]version[resolver.Route]{}
-	docs := map[*binding]error{} // what is wrong with the documents that name the schema
+	bound := map[*binding]version[resolver.Route]{} // the routes that fit, compiled with the schema
+	docs := map[*binding]error{}                    // why the last good document of a route does not fit; nil if it does
 	var errs []error
 	for _, route := range slices.Sorted(maps.Keys(b.routes)) {
 		at := b.routes[route]
@@ -252,7 +257,7 @@ func (b *bindings) adopt(name string, s *boundSchema, d delta) {
 		if at.bound.value == nil || at.bound.value.SchemaName() != name {
 			continue
 		}
-		if at.err != nil { // what is in force is an earlier document
+		if at.err != nil { // an earlier document is in force
 			var r *resolver.Route
 			if r, err = b.compile.Bind(at.bound.value.Route, s.latest.value); err == nil {
 				bound[at] = version[resolver.Route]{r, at.bound.revision}
@@ -268,23 +273,24 @@ func (b *bindings) adopt(name string, s *boundSchema, d delta) {
 		return
 	}
 	s.current, s.err = s.latest, nil
-	if s.told {
-		s.told = false
+	if s.logged {
+		s.logged = false
 		b.log.Info("a schema that was refused fits the routes now and is in force", "schema", name)
 	}
 	for at, v := range bound {
 		d.put(at, v)
 	}
 	for at, err := range docs {
-		if at.err = err; err == nil && at.told {
-			at.told = false
+		if at.err = err; err == nil && at.logged {
+			at.logged = false
 			b.log.Info("a route that was refused fits its schema now and is in force", "route", at.doc.value.Name)
 		}
 	}
 }
 
-// routeStatus returns what is in force of a route, and why its last good document is not. The revision of what is in
-// force is that of doc, which is known already, if it was made of doc: a document may be written again as it is.
+// routeStatus returns the version of a route that is in force, and why doc, its last good document, is not; nil if it is.
+// The version has the revision of doc if it was compiled from it: when a document is written again with the same content,
+// only its revision changes, and bindings does not hear of that.
 func (b *bindings) routeStatus(name string, doc version[spec.Route]) (version[spec.Route], error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -299,7 +305,7 @@ func (b *bindings) routeStatus(name string, doc version[spec.Route]) (version[sp
 	return v, at.err
 }
 
-// schemaStatus is routeStatus for a schema.
+// schemaStatus does for a schema what routeStatus does for a route.
 func (b *bindings) schemaStatus(name string, doc version[schema.Schema]) (version[schema.Schema], error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -314,7 +320,7 @@ func (b *bindings) schemaStatus(name string, doc version[schema.Schema]) (versio
 	return v, s.err
 }
 
-// deleted returns the schemas in force that were deleted, by name, and why they are.
+// deleted returns the schemas that were deleted and are still in force, by name. The Err of each names a route that uses it.
 func (b *bindings) deleted() map[string]resolver.SchemaStatus {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -327,8 +333,8 @@ func (b *bindings) deleted() map[string]resolver.SchemaStatus {
 	return all
 }
 
-// keepInForce puts what is in force in place of last good documents that are not: a start without etcd knows no other
-// version to keep.
+// keepInForce replaces each document in the snapshot that was refused by the version in force: after a start without
+// etcd, the snapshot is the only source of versions that fit together.
 func (b *bindings) keepInForce(snap *snapshot) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -47,7 +47,7 @@ func TestBindings_WhatFitsAMomentLaterIsNoRefusal(t *testing.T) {
 	b.setRoutes(map[string]version[spec.Route]{"x": {routetest.StructRoute(t, "x", "shop", "a"), 2}}) // put after its schema, but it comes first
 	b.putSchema("shop", one)
 	b.setSchemas(map[string]version[schema.Schema]{"shop": {two, 4}})
-	b.tell(time.Now().Add(-time.Second))
+	b.logRefusals(time.Now().Add(-time.Second))
 	require.Len(t, b.refused, 1, "it is too early to tell, and not forgotten")
 	b.put(routetest.StructRoute(t, "x", "shop", "b"))
 	require.True(t, resolvertest.MadeOf(b.resolver, "x", two))
@@ -83,10 +83,10 @@ func (b *boundTest) consistent() {
 	require.ElementsMatch(b.t, want, b.resolver.Routes())
 	select {
 	case <-b.refused:
-		b.tell(time.Now().Add(time.Second))
+		b.logRefusals(time.Now().Add(time.Second))
 	default:
 		_, told := b.rejected()
-		b.tell(time.Now().Add(time.Second))
+		b.logRefusals(time.Now().Add(time.Second))
 		_, ever := b.rejected()
 		require.Equal(b.t, told, ever, "what is refused wakes up whoever tells it")
 	}

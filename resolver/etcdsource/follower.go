@@ -16,96 +16,101 @@ import (
 )
 
 const (
-	firstSyncTimeout = 2 * time.Second        // while there is a snapshot to fall back on
-	hastyPatience    = 250 * time.Millisecond // with one member, after the last one that had the watch was late
-	// fullSyncInterval is how often everything is read again although the watch goes on.
+	firstSyncTimeout = 2 * time.Second        // of the first read, while there is a snapshot to fall back on
+	hastyPatience    = 250 * time.Millisecond // with one member of etcd, for the read after a watch that was late or silent
+	// fullSyncInterval is how often all documents are read again although the watch goes on.
 	fullSyncInterval = 5 * time.Minute
 
+	// minResync and maxResync bound the wait before all documents are read again. It doubles each time.
 	minResync = 100 * time.Millisecond
 	maxResync = 5 * time.Second
-	// steadyWatch is how long a watch must have lasted for the next resync to start with the shortest wait again.
+	// steadyWatch is how long a watch must have lasted for the wait to start at minResync again.
 	steadyWatch = 10 * time.Second
 
-	// applyShare bounds how much of the time goes into putting changes in force, however many come: after some that took
-	// a millisecond, those of the next three wait for each other.
+	// applyShare bounds the share of the time that goes into putting changes in force, however many come: when that took
+	// a millisecond, the changes of the next three milliseconds are collected and put in force together.
 	applyShare   = 3
-	maxApplyWait = 250 * time.Millisecond // and no longer: a change is to be in force within a second
+	maxApplyWait = 250 * time.Millisecond // bounds the time to collect: a change is to be in force within a second
 )
 
-// Errors that end a watch. Read everything again.
+// Errors that end a watch. After each of them all documents are read again.
 var (
-	// errReplaced means that etcd is another cluster, or its revision lower than one it had: its data was restored or
-	// removed.
+	// errReplaced means that etcd is another cluster, or that its revision is lower than one it had: its data was restored
+	// or removed.
 	errReplaced = errors.New("etcd's data was replaced")
-	// errOutOfStep means that etcd has not as many documents as the watch told of: its data was replaced unnoticed.
+	// errOutOfStep means that the number of documents in etcd is not what the watch told: etcd's data was replaced while
+	// nobody noticed.
 	errOutOfStep = errors.New("the watch does not agree with what etcd has")
-	// errLate and errSilent mean that the member that has the watch is not as good as others. Watch at another.
+	// errLate and errSilent mean that the member of etcd that serves the watch does worse than the others. The next watch
+	// goes to another member.
 	errLate   = errors.New("the watch is behind what etcd has")
 	errSilent = errors.New("the watch is silent while etcd answers")
-	errDue    = errors.New("it is time to compare all")
+	// errDue means that fullSyncInterval has passed.
+	errDue = errors.New("it is time to compare all")
 )
 
-// follower keeps the documents under one prefix of etcd in step: it reads them all at one revision, then watches from
-// the next one.
+// follower keeps a copy of the documents under one prefix of etcd up to date: it reads them all at one revision, then
+// watches from the next revision on.
 //
 //	sync ──ok──> watch ──compacted, canceled, replaced, late──> wait ──> sync
-//	  └──error──> fall back, the first time ──────────────────> wait
+//	  └──error──> fall back on the snapshot, the first time ──> wait
 //
-// While etcd cannot be reached the documents stay as they are; before the first sync, those of the snapshot stand in. A
-// bad document never replaces a good one.
+// While etcd cannot be reached the documents stay as they are; before the first sync, the documents of the snapshot take
+// their place. A bad version of a document never replaces a good one.
 type follower[T any] struct {
 	// set once
 	what       string // for people: routes
-	prefix     string // what the keys start with; documents are named by the rest
+	prefix     string // of the keys; the rest of a key is the name of its document
 	parse      func(name string, value []byte) (T, error)
-	foreign    func(name string) bool            // tells keys that are somebody else's; may be nil
+	foreign    func(name string) bool            // reports whether a key is not for framegate; may be nil
 	apply      func(changed map[string]bool)     // puts the good versions in force; called by run's goroutine
-	deleted    func(name string, d *document[T]) // hears of good ones before apply does; may be nil
-	standIn    *standIn                          // what may stand in before the first sync
-	part       func(*snapshot) snapshotPart      // of the snapshot, that these documents are
+	deleted    func(name string, d *document[T]) // is called for each good document that was deleted, before apply; may be nil
+	standIn    *standIn                          // the snapshot that may be used before the first sync
+	part       func(*snapshot) snapshotPart      // the part of the snapshot that has these documents
 	log        *slog.Logger
-	outage     *outage
-	place      *etcdclient.Place // of the watch
+	reach      *reachability
+	place      *etcdclient.Place // the member of etcd that serves the watch
 	probeEvery time.Duration
 	inForce    chan struct{} // closed when documents are in force: after the first sync, or from the snapshot
 	synced     chan struct{} // closed after the first sync
 
 	// owned by run
 	cli     *clientv3.Client
-	again   []any           // why the last watch ended, for the log once all was read again; nil for nothing
+	again   []any           // log attributes that say why the last watch ended; nil if there is nothing to log
 	pending map[string]bool // documents whose change is not in force yet
 	next    time.Time       // when the next changes may be put in force
-	step    step            // of the watch with etcd
-	hasty   bool            // the next sync goes to another member soon
+	step    step            // how far the watch is behind etcd
+	hasty   bool            // the next sync does not wait long for one member, see hastyPatience
 
 	mu         sync.Mutex // guards what follows; only run changes it
 	docs       map[string]*document[T]
-	cluster    uint64    // etcd's id; 0 before any contact
-	revision   int64     // etcd's, up to which docs are known
-	applied    int64     // etcd's, up to which they are in force
+	cluster    uint64    // the id of etcd's cluster; 0 before any contact
+	revision   int64     // etcd's: docs are as of it
+	applied    int64     // etcd's: what is in force is as of it
 	confirmed  time.Time // when etcd last said that there is nothing newer
 	rejections int64     // bad versions seen
 }
 
-// document is what is known of one key.
+// document is one key of etcd, in its last good version and, if that is another, its last version.
 type document[T any] struct {
 	value    T      // of the last good version
-	raw      []byte // the same as it is in etcd; nil if there was none
+	raw      []byte // the last good version as it is in etcd; nil if there was none
 	revision int64  // of the last good version
-	latest   int64  // of the last version, good or bad
-	err      error  // what is wrong with the last version
+	latest   int64  // the revision of the last version, good or bad
+	err      error  // what is wrong with the last version; nil if it is good
 	bad      []byte // the last version as it is in etcd, if it is bad
-	lease    int64  // that the last version is on; 0 for none
+	lease    int64  // etcd's lease that the last version is attached to; 0 for none
 }
 
-// unknownLease stands for the lease of a document that is from a snapshot.
+// unknownLease stands for the lease of a document that comes from a snapshot.
 const unknownLease = -1
 
+// good reports whether there is a good version.
 func (d *document[T]) good() bool { return d.raw != nil }
 
-func newFollower[T any](what, prefix string, o *outage, log *slog.Logger) *follower[T] {
+func newFollower[T any](what, prefix string, reach *reachability, log *slog.Logger) *follower[T] {
 	return &follower[T]{
-		what: what, prefix: prefix, log: log, outage: o, place: etcdclient.NewPlace(what), probeEvery: etcdProbeInterval,
+		what: what, prefix: prefix, log: log, reach: reach, place: etcdclient.NewPlace(what), probeEvery: etcdProbeInterval,
 		inForce: make(chan struct{}), synced: make(chan struct{}), pending: map[string]bool{}, docs: map[string]*document[T]{},
 	}
 }
@@ -116,14 +121,14 @@ func (f *follower[T]) run(ctx context.Context, cli *clientv3.Client) {
 	wait := minResync
 	for {
 		if err := f.sync(ctx); err != nil {
-			f.outage.failed(ctx, f.what, etcdclient.UnansweredCause(ctx, f.cli, err, time.Second))
+			f.reach.failed(ctx, f.what, etcdclient.UnansweredCause(ctx, f.cli, err, time.Second))
 			if !isClosed(f.inForce) && ctx.Err() == nil {
 				if snap := f.standIn.get(ctx, cli); snap != nil {
 					f.fallBack(snap)
 				}
 			}
 		} else {
-			f.outage.over(f.what)
+			f.reach.recovered(f.what)
 			f.readAgain()
 			began := time.Now()
 			err = f.watch(ctx)
@@ -141,12 +146,12 @@ func (f *follower[T]) run(ctx context.Context, cli *clientv3.Client) {
 	}
 }
 
-// ended notes why a watch ended.
+// ended notes why a watch ended, for readAgain and for the next sync.
 func (f *follower[T]) ended(ctx context.Context, reason error) {
 	if ctx.Err() != nil || errors.Is(reason, errDue) {
 		return
 	}
-	f.outage.troubled()
+	f.reach.noteTrouble()
 	f.again = []any{"reason", reason}
 	if errors.Is(reason, errLate) || errors.Is(reason, errSilent) {
 		f.again = append(f.again, "member", f.place.Leave())
@@ -154,8 +159,8 @@ func (f *follower[T]) ended(ctx context.Context, reason error) {
 	}
 }
 
-// readAgain notes in the log that all was read again, and why. That takes an etcd that can be used: while it cannot,
-// outage says so.
+// readAgain logs that all documents were read again after a watch has ended, and why it ended. It is called only after a
+// sync that succeeded: while etcd cannot be used, reachability logs that.
 func (f *follower[T]) readAgain() {
 	if f.again != nil {
 		f.log.Info("all "+f.what+" in etcd were read again", f.again...)
@@ -179,7 +184,8 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-// fallBack puts a snapshot in force where nothing is yet. It is called by run's goroutine, or before run.
+// fallBack puts the documents of a snapshot in force, unless documents are in force already. It is called by run's
+// goroutine, or before run.
 func (f *follower[T]) fallBack(snap *snapshot) {
 	if isClosed(f.inForce) {
 		return
@@ -190,8 +196,8 @@ func (f *follower[T]) fallBack(snap *snapshot) {
 	close(f.inForce)
 }
 
-// sync reads all documents at one revision and puts what differs in force. While a snapshot may stand in, it does not
-// wait long.
+// sync reads all documents at one revision and puts the ones that differ in force. While there is a snapshot to fall back
+// on, it gives up after firstSyncTimeout.
 func (f *follower[T]) sync(ctx context.Context) error {
 	timeout := etcdclient.RequestTimeout
 	if !isClosed(f.inForce) && f.standIn.there() {
@@ -207,15 +213,16 @@ func (f *follower[T]) sync(ctx context.Context) error {
 		log = f.log.Debug
 	}
 	f.applyPending()
-	closeOnce(f.synced) // first: who is told that all is in force may end at once, and then there is a snapshot
+	closeOnce(f.synced) // before inForce: the caller may end the Source as soon as all is in force, and a snapshot needs synced
 	closeOnce(f.inForce)
 	log(f.what+" in etcd are in force", "count", f.goodCount(), "revision", resp.Header.Revision)
 	return nil
 }
 
-// getAll reads all documents. After a late watch it asks a further member soon: the one that was late may be the one asked.
+// getAll reads all documents. After a watch that was late it asks the next member of etcd sooner, because the first one
+// asked may be the member that was late.
 func (f *follower[T]) getAll(ctx context.Context, timeout time.Duration) (*clientv3.GetResponse, error) {
-	q := etcdclient.Question{Within: timeout, Patience: timeout / 2, Max: 2} // that may be much to read
+	q := etcdclient.Question{Within: timeout, Patience: timeout / 2, Max: 2} // the answer may be large
 	if f.hasty {
 		q.Patience, q.Max = hastyPatience, 4
 	}
@@ -225,17 +232,17 @@ func (f *follower[T]) getAll(ctx context.Context, timeout time.Duration) (*clien
 	})
 }
 
-// take compares what is known with all that is in etcd.
+// take makes f.docs equal to resp, which has all documents in etcd, and notes which of them changed.
 func (f *follower[T]) take(resp *clientv3.GetResponse) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	// The read is linearizable: in one store, its revision cannot be lower than what was seen before.
+	// The read is linearizable: as long as etcd keeps its data, its revision is never lower than one that was seen before.
 	cluster := resp.Header.ClusterId
 	if resp.Header.Revision < f.revision || f.cluster != 0 && f.cluster != cluster {
 		f.log.Warn("etcd's data was replaced; its "+f.what+" as they are now come into force",
 			"revision", resp.Header.Revision, "was", f.revision)
 	}
-	for _, d := range f.docs { // what is in etcd now counts, whatever its revision is
+	for _, d := range f.docs { // so that putLocked takes the version in resp, whatever its revision is
 		d.latest = 0
 	}
 	present := make(map[string]bool, len(resp.Kvs))
@@ -254,7 +261,7 @@ func (f *follower[T]) take(resp *clientv3.GetResponse) {
 
 func (f *follower[T]) nameOf(key []byte) string { return strings.TrimPrefix(string(key), f.prefix) }
 
-// putLocked notes a version of a document. f.mu is held.
+// putLocked takes a version of a document, unless a later one was taken before. f.mu is held.
 func (f *follower[T]) putLocked(name string, value []byte, revision, lease int64) {
 	d := f.docs[name]
 	if d == nil {
@@ -266,7 +273,7 @@ func (f *follower[T]) putLocked(name string, value []byte, revision, lease int64
 	}
 	d.latest, d.lease = revision, lease
 	if f.foreign != nil && f.foreign(name) {
-		return // it is only counted
+		return // it only counts as a document, see errOutOfStep
 	}
 	if d.good() && bytes.Equal(d.raw, value) {
 		d.revision, d.err, d.bad = revision, nil, nil
@@ -301,7 +308,7 @@ func (f *follower[T]) deleteLocked(name string, d *document[T]) {
 	}
 }
 
-// applyPending puts the changes that were noted in force.
+// applyPending puts the pending changes in force.
 func (f *follower[T]) applyPending() {
 	if len(f.pending) > 0 {
 		began := time.Now()
@@ -314,7 +321,7 @@ func (f *follower[T]) applyPending() {
 	f.applied = f.revision
 }
 
-// good calls do for the last good version of every document that has one. f.mu may be needed: see docs.
+// good calls do for every document that has a good version. Goroutines other than run's hold f.mu.
 func (f *follower[T]) good(do func(name string, d *document[T])) {
 	for name, d := range f.docs {
 		if d.good() {

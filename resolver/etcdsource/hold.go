@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// hold keeps an instance as long as it takes connections, and no longer than keepFor.
+// hold keeps an instance as long as it takes connections, and drops it keepFor after it vanished at the latest.
 func (k *keeper) hold(ctx context.Context, v *vanished) {
 	over := time.NewTimer(time.Until(v.at.Add(k.keepFor)))
 	defer over.Stop()
@@ -44,7 +44,8 @@ func (k *keeper) hold(ctx context.Context, v *vanished) {
 	}
 }
 
-// check reports why an instance takes no connections, or may not be asked, or nil. One that refuses them is not asked twice.
+// check connects to an instance and returns nil if that works. It tries twice, unless the connection was refused, by the
+// instance or by control.
 func (k *keeper) check(ctx context.Context, address string) (err error) {
 	for range 2 {
 		if !k.takeTurn(ctx) {
@@ -63,7 +64,7 @@ func (k *keeper) check(ctx context.Context, address string) (err error) {
 	return err
 }
 
-// admit makes an instance a member that takes connections.
+// admit makes an instance a member, if it is not one yet, after it took a connection.
 func (k *keeper) admit(v *vanished) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -74,6 +75,7 @@ func (k *keeper) admit(v *vanished) {
 	}
 }
 
+// drop ends that an instance is kept.
 func (k *keeper) drop(v *vanished, reason string, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -22,37 +22,37 @@ import (
 )
 
 const (
-	// lossWindow is the moment in which most instances of a service vanish together: what cannot be renewed any more ends
-	// within a third of its ttl, 20 s with registry-etcd's.
+	// lossWindow is the time within which instances of one service count as vanished together. When leases cannot be renewed
+	// because of etcd, they all end within a third of their TTL, which is 20 s for registry-etcd's.
 	lossWindow    = 30 * time.Second
-	leaseQuestion = 1500 * time.Millisecond // for the members of etcd to say whether a lease is there
-	keptCheck     = 2 * time.Second         // between connections to an instance that is kept
-	keptTimeout   = time.Second             // of one
-	keptRetry     = 200 * time.Millisecond
-	maxKeptChecks = 64                    // at once
-	minSettleWait = 20 * time.Millisecond // from one time that something is decided to the next
+	leaseQuestion = 1500 * time.Millisecond // for the members of etcd to say whether a lease exists
+	keptCheck     = 2 * time.Second         // from one connection to a kept instance to the next
+	keptTimeout   = time.Second             // of one connection
+	keptRetry     = 200 * time.Millisecond  // from a connection that failed to the second try
+	maxKeptChecks = 64                      // connections and questions for leases under way at once
+	minSettleWait = 20 * time.Millisecond   // from one call of settle to the next
 )
 
-// keeper is the instances in force: those that are registered, and those that vanished and are kept because it was etcd,
-// not they, that went wrong:
+// keeper decides which instances are in force: those that are registered, and those that vanished from etcd and are kept
+// because the fault seems to be etcd's and not theirs. What becomes of an instance that vanished:
 //
-//	          ┌──it said so, or had no lease, or its lease is there──> gone
+//	          ┌──it deregistered, had no lease, or its lease exists───> gone
 //	vanished ─┤                       ┌──neither──────────────────────> lost ──others follow──> checked ──connects──> kept
 //	          └──its lease has ended──┤
-//	                                  └──etcd in trouble, or most of ──> kept ──connects no more, its time is over──> gone
-//	                                     the service's lost
+//	                                  └──etcd in trouble, or most of ──> kept ──no connection, or keepFor is over──> gone
+//	                                     the service's instances lost
 //
-// One that registers again is registered. While it is asked for its lease a vanished instance stays. If no member of etcd
-// answers that, it is taken for ended, and asked on while the instance is kept.
+// An instance that registers again leaves these states. A vanished instance stays in force while etcd is asked for its lease.
+// If no member of etcd answers, the lease is taken as ended, and etcd is asked again while the instance is kept.
 type keeper struct {
 	// set once
-	keepFor time.Duration // 0 keeps nothing
+	keepFor time.Duration // from when an instance vanished; 0 keeps nothing
 	publish func(service string, instances []spec.Instance)
-	refusal func(address string) string // why nothing is sent to an address; "" if it may be
-	dialer  net.Dialer                  // connects to nothing that is refused
-	outage  *outage
+	refusal func(address string) string // why an address gets no calls; "" if it may get some
+	dialer  net.Dialer                  // refuses the addresses that refusal refuses
+	reach   *reachability
 	log     *slog.Logger
-	checks  chan struct{} // has room for those that may be made at once
+	checks  chan struct{} // has a slot for each connection or question under way
 	ctx     context.Context
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
@@ -60,18 +60,18 @@ type keeper struct {
 	mu         sync.Mutex // guards what follows
 	cli        *clientv3.Client
 	registered map[string]map[string]spec.Instance // by service and name
-	noted      map[string]departed                 // by name; those whose deletion is not in force yet
+	noted      map[string]departed                 // by name; instances that were deleted, until apply hears of it
 	vanished   losses
-	unsettled  map[string]bool // services of which something has been found out
+	unsettled  map[string]bool // services to be judged and published by the next settle
 	settling   bool            // settle is about to be called
-	next       time.Time       // when it may be
-	ever       int64           // instances that were kept
+	next       time.Time       // when settle may be called again
+	ever       int64           // instances that were kept since the start
 }
 
 // departed is what was known of an instance when it was deleted.
 type departed struct {
-	lease   int64
-	leaving bool
+	lease   int64 // that it was attached to; 0 for none
+	leaving bool  // it had announced that it deregisters
 }
 
 // KeptInstance is an instance that is not registered any more and still gets calls.
@@ -82,9 +82,9 @@ type KeptInstance struct {
 	Until   time.Time `json:"until"` // when it goes, if it does not register again
 }
 
-func newKeeper(keepFor time.Duration, o *outage, log *slog.Logger, r *resolver.Resolver) *keeper {
+func newKeeper(keepFor time.Duration, reach *reachability, log *slog.Logger, r *resolver.Resolver) *keeper {
 	k := &keeper{
-		keepFor: keepFor, publish: r.SetInstances, refusal: r.Refusal, outage: o, log: log, checks: make(chan struct{}, maxKeptChecks),
+		keepFor: keepFor, publish: r.SetInstances, refusal: r.Refusal, reach: reach, log: log, checks: make(chan struct{}, maxKeptChecks),
 		registered: map[string]map[string]spec.Instance{}, noted: map[string]departed{}, vanished: newLosses(), unsettled: map[string]bool{},
 	}
 	k.dialer.Control = k.control
@@ -92,10 +92,11 @@ func newKeeper(keepFor time.Duration, o *outage, log *slog.Logger, r *resolver.R
 	return k
 }
 
-// errNotAllowed means that nothing may be sent to an address.
+// errNotAllowed means that an address gets no calls.
 var errNotAllowed = errors.New("not allowed")
 
-// control is net.Dialer's: a name may have turned out to be at an address that is refused.
+// control implements net.Dialer.Control. It refuses again once a host name was looked up, because its address may be one
+// that gets no calls.
 func (k *keeper) control(network, address string, _ syscall.RawConn) error {
 	if network == "unix" {
 		address = spec.UnixPrefix + address
@@ -106,27 +107,27 @@ func (k *keeper) control(network, address string, _ syscall.RawConn) error {
 	return nil
 }
 
-// close ends all that goes on. The instances in force stay.
+// close ends the keeper's goroutines and waits for them. The instances in force stay.
 func (k *keeper) close() {
 	k.cancel()
 	k.wg.Wait()
 }
 
-// setClient says whom to ask for leases.
+// setClient gives the client that leases are asked for with.
 func (k *keeper) setClient(cli *clientv3.Client) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.cli = cli
 }
 
-// note hears of each instance that is deleted, before apply does.
+// note is called with each instance that is deleted, before apply is.
 func (k *keeper) note(name string, d *document[spec.Instance]) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.noted[name] = departed{lease: d.lease, leaving: etcdstore.NotesOf(d.raw).Leaving}
 }
 
-// apply puts changes in force: names of instances, nil for those that are registered no more.
+// apply puts changes in force: instances by name, nil for an instance that is registered no more.
 func (k *keeper) apply(changed map[string]*spec.Instance) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -147,7 +148,7 @@ func (k *keeper) apply(changed map[string]*spec.Instance) {
 	}
 }
 
-// lose notes that an instance is registered no more.
+// lose notes that an instance is registered no more, and begins to ask etcd for its lease if the instance may be kept.
 func (k *keeper) lose(name string) {
 	service, note := etcdstore.ServiceOf(name), k.noted[name]
 	in, there := k.registered[service][name]
@@ -161,7 +162,8 @@ func (k *keeper) lose(name string) {
 	k.start(v, func(ctx context.Context) { k.ask(ctx, v) })
 }
 
-// register notes that an instance is registered. What vanished is not kept at an address that another service has now.
+// register notes that an instance is registered. Vanished instances with its name or its address are forgotten, since that
+// address may belong to another service now. It adds their services to services.
 func (k *keeper) register(name string, in spec.Instance, services map[string]bool) {
 	service := etcdstore.ServiceOf(name)
 	if k.registered[service] == nil {
@@ -175,13 +177,15 @@ func (k *keeper) register(name string, in spec.Instance, services map[string]boo
 	}
 }
 
+// start runs do in a goroutine until v.end is called, or the keeper is closed.
 func (k *keeper) start(v *vanished, do func(context.Context)) {
 	ctx, cancel := context.WithCancel(k.ctx)
 	v.end = cancel
 	k.wg.Go(func() { defer cancel(); do(ctx) })
 }
 
-// settleSoon has what was found out of a service decided and published: at once, or, of many at one time, together.
+// settleSoon has settle judge and publish a service: at once, or together with others if settle was called a moment ago.
+// k.mu is held.
 func (k *keeper) settleSoon(service string) {
 	k.unsettled[service] = true
 	if k.settling {
@@ -198,6 +202,7 @@ func (k *keeper) settleSoon(service string) {
 	})
 }
 
+// settle judges and publishes the unsettled services.
 func (k *keeper) settle() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -214,6 +219,7 @@ func (k *keeper) settle() {
 	k.next = time.Now().Add(min(max(minSettleWait, applyShare*time.Since(began)), maxApplyWait))
 }
 
+// publishLocked puts the registered instances of a service in force, and the vanished ones that are members.
 func (k *keeper) publishLocked(service string) {
 	all := slices.Collect(maps.Values(k.registered[service]))
 	for v := range k.vanished.byService[service] {
@@ -227,7 +233,8 @@ func (k *keeper) publishLocked(service string) {
 	k.publish(service, all)
 }
 
-// ask finds out whether the lease of an instance has ended. If it is there, somebody deleted the instance.
+// ask finds out whether the lease of an instance has ended. If the lease exists, somebody deleted the instance, which then
+// goes.
 func (k *keeper) ask(ctx context.Context, v *vanished) {
 	there, known := k.leaseIsThere(ctx, v.lease)
 	k.mu.Lock()
@@ -241,7 +248,7 @@ func (k *keeper) ask(ctx context.Context, v *vanished) {
 	k.settleSoon(v.service)
 }
 
-// leaseIsThere asks the members of etcd for a lease. It is not known if none answers.
+// leaseIsThere asks the members of etcd whether a lease exists. known is false if none answers.
 func (k *keeper) leaseIsThere(ctx context.Context, id int64) (there, known bool) {
 	k.mu.Lock()
 	cli := k.cli
@@ -257,14 +264,14 @@ func (k *keeper) leaseIsThere(ctx context.Context, id int64) (there, known bool)
 	})
 	if err != nil && !etcdclient.IsRefused(err) {
 		if ctx.Err() == nil {
-			k.outage.troubled()
+			k.reach.noteTrouble()
 		}
 		return false, false
 	}
 	return there, true
 }
 
-// takeTurn waits for room among what goes on at once, and reports whether ctx has not ended before.
+// takeTurn takes a slot of k.checks, which the caller gives back. It waits for one, and reports false if ctx ended before.
 func (k *keeper) takeTurn(ctx context.Context) bool {
 	select {
 	case k.checks <- struct{}{}:
@@ -274,8 +281,8 @@ func (k *keeper) takeTurn(ctx context.Context) bool {
 	}
 }
 
-// judge decides about the instances of a service whose leases have ended, once all are known, and about those that were
-// lost a moment before.
+// judge decides what becomes of the instances of a service whose leases have ended, and of those that were lost within
+// lossWindow. It decides nothing while etcd is still being asked for the lease of any instance of the service.
 func (k *keeper) judge(service string) {
 	var ended, lost []*vanished
 	gone := 0
@@ -295,7 +302,7 @@ func (k *keeper) judge(service string) {
 	}
 	reason := ""
 	switch {
-	case k.outage.inTrouble():
+	case k.reach.inTrouble():
 		reason = "etcd is in trouble, or was a moment ago"
 	case 2*gone > gone+len(k.registered[service]):
 		reason = "most of the service vanished within a moment, and did not deregister"
@@ -310,7 +317,7 @@ func (k *keeper) judge(service string) {
 		"instances", len(ended)+len(lost), "left", len(k.registered[service]), "reason", reason, "for", k.keepFor)
 	k.ever += int64(len(ended))
 	for _, v := range ended {
-		v.state = vanishedKept // it is a member until now
+		v.state = vanishedKept // without a check first, because it is still a member
 	}
 	for _, v := range lost {
 		v.state = vanishedChecked
@@ -321,7 +328,8 @@ func (k *keeper) judge(service string) {
 	}
 }
 
-// setLost notes that an instance has gone. It counts for lossWindow.
+// setLost takes an instance out of the members. The keeper remembers it for lossWindow: if more of the service follow, it
+// may come back.
 func (k *keeper) setLost(v *vanished) {
 	v.state = vanishedLost
 	forgotten := time.AfterFunc(time.Until(v.at.Add(lossWindow)), func() {
@@ -334,7 +342,7 @@ func (k *keeper) setLost(v *vanished) {
 	v.end = func() { forgotten.Stop() }
 }
 
-// kept returns the instances that are kept, by service and address, and how many there ever were.
+// kept returns the instances that are kept, sorted by service and address, and how many were kept since the start.
 func (k *keeper) kept() (now []KeptInstance, ever int64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

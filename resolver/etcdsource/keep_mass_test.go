@@ -25,7 +25,7 @@ func newLosing(t *testing.T) *losing {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	l := &losing{r: resolver.New()}
-	l.keeper = newKeeper(time.Minute, newOutage(log, "e"), log, l.r)
+	l.keeper = newKeeper(time.Minute, newReachability(log, "e"), log, l.r)
 	l.publish = func(service string, in []spec.Instance) { l.published++; l.r.SetInstances(service, in) }
 	t.Cleanup(func() { l.close(); l.r.Close() })
 	return l

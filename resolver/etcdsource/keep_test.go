@@ -234,7 +234,7 @@ func TestKeep_OneOfManyWhenEtcdIsInTrouble(t *testing.T) {
 	t.Parallel()
 	k := keeping(t, time.Minute)
 	addresses, leases, _ := k.several("echo", 4)
-	k.source.outage.troubled()
+	k.source.reach.noteTrouble()
 	k.end(leases[0])
 	etcdtest.Eventually(t, etcdtest.Soon, "it is kept", func() bool { return slices.Equal(k.keptNow(), addresses[:1]) })
 	require.Len(t, k.inForce("echo"), 4)
@@ -362,7 +362,7 @@ func TestKeep_WhatIsForbiddenLaterGoes(t *testing.T) {
 // A name is known to be at a refused address only when it is looked up.
 func TestKeep_NamesOfRefusedAddressesAreNotConnectedTo(t *testing.T) {
 	t.Parallel()
-	k := newKeeper(time.Minute, newOutage(slog.New(slog.DiscardHandler), ""), slog.New(slog.DiscardHandler), resolver.New())
+	k := newKeeper(time.Minute, newReachability(slog.New(slog.DiscardHandler), ""), slog.New(slog.DiscardHandler), resolver.New())
 	defer k.close()
 	k.refusal = func(address string) string {
 		if strings.HasPrefix(address, "127.0.0.1:") || strings.HasPrefix(address, "[::1]:") {

@@ -28,7 +28,7 @@ func runFollower(t *testing.T, log *slog.Logger, seen chan<- string, endpoints .
 	t.Helper()
 	cli, err := etcdclient.New(etcdclient.Config{Endpoints: endpoints})
 	require.NoError(t, err)
-	f := newFollower[*spec.Route]("routes", etcdstore.RouteKeys(etcdstore.DefaultPrefix), newOutage(log, "etcd"), log)
+	f := newFollower[*spec.Route]("routes", etcdstore.RouteKeys(etcdstore.DefaultPrefix), newReachability(log, "etcd"), log)
 	f.parse = etcdstore.ParseRoute
 	f.standIn = newStandIn(Config{}, f.log)
 	f.apply = func(changed map[string]bool) {
@@ -93,7 +93,7 @@ func TestFollower_AWatchThatIsLateMovesToAnotherMember(t *testing.T) {
 	at.Hold(true)
 	require.Less(t, put("second"), movesIn)
 	etcdtest.Eventually(t, etcdtest.Soon, "it is told why", func() bool { return log.Count(errLate.Error()) == 1 }) // once all is in force
-	require.True(t, f.outage.inTrouble())
+	require.True(t, f.reach.inTrouble())
 	for i := range 3 {
 		put(fmt.Sprintf("after%d", i))
 	}
@@ -125,7 +125,7 @@ func TestFollower_AWatchAtAMemberThatHangsMovesToAnother(t *testing.T) {
 			}
 			require.Equal(t, 1, log.Count(errLate.Error()), log.String())
 			require.Zero(t, log.Count("etcd cannot be used"), log.String())
-			require.Empty(t, f.outage.reason())
+			require.Empty(t, f.reach.reason())
 		})
 	}
 }
@@ -140,7 +140,7 @@ func TestFollower_ChangesDoNotWaitForProbes(t *testing.T) {
 	put := putter(t, e, seen)
 	put("first")
 	member.Hang("/Watch")
-	etcdtest.Eventually(t, etcdtest.Soon, "it is an outage", func() bool { return f.outage.reason() != "" })
+	etcdtest.Eventually(t, etcdtest.Soon, "it is an outage", func() bool { return f.reach.reason() != "" })
 	ahead := 0 // changes that were in force before a probe had ended that was under way when they were made
 	for i := range 5 {
 		last, _ := member.Unanswered()
@@ -170,7 +170,7 @@ func TestFollower_AWatchThatHasNothingToTellStays(t *testing.T) {
 		}
 	}
 	require.Zero(t, log.Count("again"))
-	require.False(t, f.outage.inTrouble())
+	require.False(t, f.reach.inTrouble())
 }
 
 // An answer of etcd and what a watch tells come in any order: neither is older for that.

@@ -7,12 +7,13 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
+// vanishedState is the state of an instance that vanished; see keeper. A member is an instance in force: it gets calls.
 type vanishedState int
 
 const (
 	vanishedAsked   vanishedState = iota // a member; etcd is asked for its lease
 	vanishedLost                         // no member
-	vanishedChecked                      // no member; one if it takes a connection
+	vanishedChecked                      // no member; becomes one if it takes a connection
 	vanishedKept                         // a member
 )
 
@@ -21,17 +22,17 @@ type vanished struct {
 	name    string
 	service string
 	spec.Instance
-	at    time.Time
+	at    time.Time // when it vanished
 	state vanishedState
-	lease int64              // that it was on
-	ended bool               // its lease has, as far as is known; of one that is asked for
-	open  bool               // nobody has said whether it has; then it is owned by hold
-	end   context.CancelFunc // ends what goes on for it
+	lease int64              // that it was attached to
+	ended bool               // the lease has ended, or no member of etcd has answered; false while etcd is asked
+	open  bool               // no member of etcd has said whether the lease has ended; owned by hold once that runs
+	end   context.CancelFunc // ends the goroutine or the timer of the instance
 }
 
 func (v *vanished) member() bool { return v.state == vanishedAsked || v.state == vanishedKept }
 
-// losses are the instances that vanished. The keeper's mu guards them.
+// losses is a set of instances that vanished. The keeper's mu guards it.
 type losses struct {
 	byName    map[string]*vanished
 	byService map[string]map[*vanished]bool
@@ -44,14 +45,14 @@ func newLosses() losses {
 
 func (l *losses) has(v *vanished) bool { return l.byName[v.name] == v }
 
-// add takes an instance whose name is not there.
+// add adds an instance, of a name that is not in the set.
 func (l *losses) add(v *vanished) {
 	l.byName[v.name] = v
 	include(l.byService, v.service, v)
 	include(l.byAddress, v.Address, v)
 }
 
-// remove ends what goes on for an instance, and forgets it.
+// remove ends the goroutine or the timer of an instance, and removes it from the set.
 func (l *losses) remove(v *vanished) {
 	v.end()
 	delete(l.byName, v.name)
@@ -59,7 +60,7 @@ func (l *losses) remove(v *vanished) {
 	exclude(l.byAddress, v.Address, v)
 }
 
-// at returns those of that name, or at that address.
+// at returns the instances with that name or that address.
 func (l *losses) at(name, address string) (all []*vanished) {
 	for v := range l.byAddress[address] {
 		all = append(all, v)

@@ -13,40 +13,41 @@ import (
 const (
 	etcdProbeInterval = 500 * time.Millisecond
 	etcdProbeTimeout  = 3 * time.Second
-	// fullProbes is how many probes there are to one that also asks whether etcd takes calls at all, and how many
-	// documents it has.
+	// fullProbes: every so many probes one is full, which also asks whether etcd can be connected to and how many documents
+	// it has.
 	fullProbes = 6
-	// lateAfter is how long a watch may take to come to a revision that etcd has, before another member has to do better.
-	// With the probe before, of which a member that hangs may take a nextMember or two, and with reading all again, a change
-	// is in force in 2 s.
+	// lateAfter is how long a watch may take to reach a revision that etcd has, before the watch moves to another member.
+	// A change is in force within 2 s even so: that is the probe before (for which a hanging member costs an
+	// etcdclient.NextMember or two), lateAfter, and reading all documents again.
 	lateAfter = 800 * time.Millisecond
-	// lateGrace is how long this process may take over what the watch has told already.
+	// lateGrace is how long this process may take to read what the watch has sent already.
 	lateGrace = 100 * time.Millisecond
-	// silentProbes is how many probes in a row a watch may leave unanswered that etcd itself answers.
+	// silentProbes is how many probes in a row etcd may answer while the watch tells nothing.
 	silentProbes = 20
 )
 
-// probeResult is what etcd said of itself. Any member may have said it: reads go to all members in turn.
+// probeResult is the state of etcd as one of its members sees it; reads go to all members in turn.
 type probeResult struct {
-	err      error
+	err      error // no member answered
 	cluster  uint64
-	known    int64 // the revision that was known when etcd was asked
+	known    int64 // the revision that the follower knew when etcd was asked
 	revision int64
 	count    int64 // of documents; -1 if it was not asked for
 }
 
-// probe asks etcd for its revision, so that an outage is noticed, which a watch hides; a store that was replaced
-// meanwhile, in which the watch would wait for its revision to come; and a watch at a member that is behind. known is the
-// revision that is known now. It fails if no member answers.
+// probe asks etcd for its revision, and a full one for the number of documents too. It detects what a watch cannot: that
+// etcd does not answer; that etcd's data was replaced, so that the watch waits for a revision that is far away; and that
+// the member that serves the watch is behind. known is the revision that the follower knows now. The result has an err if
+// no member answers.
 func (f *follower[T]) probe(ctx context.Context, known int64, full bool) probeResult {
-	var opts []clientv3.OpOption // without, it is a read of a key that nobody has
+	var opts []clientv3.OpOption // a probe that is not full reads the prefix as a key, which does not exist
 	if full {
 		opts = append(opts, clientv3.WithPrefix(), clientv3.WithCountOnly())
 	}
 	q := etcdclient.Question{Within: etcdProbeTimeout, Patience: etcdclient.NextMember, Max: etcdclient.MaxAsked}
 	resp, err := etcdclient.AskMembers(ctx, q, func(ctx context.Context) (*clientv3.GetResponse, error) {
 		if full {
-			if err := etcdclient.ReachOne(ctx, f.cli); err != nil { // at once, where a request would wait for a connection
+			if err := etcdclient.ReachOne(ctx, f.cli); err != nil { // fails at once, where Get would wait for a connection
 				return nil, err
 			}
 		}
@@ -62,33 +63,35 @@ func (f *follower[T]) probe(ctx context.Context, known int64, full bool) probeRe
 	return got
 }
 
-// askProgress makes the watch with the context ctx say how far it is. That it cannot be asked shows by its silence.
+// askProgress asks the watch that was opened with ctx for a progress notification. An error needs no attention, because a
+// watch that cannot be asked is silent, which compare detects.
 func (f *follower[T]) askProgress(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, etcdProbeInterval)
 	defer cancel()
 	_ = f.cli.RequestProgress(ctx)
 }
 
-// step is how a watch keeps step with etcd.
+// step compares how far a watch is with how far etcd is.
 type step struct {
 	from   int64 // the revision that the watch begins at
-	silent int   // probes that etcd answered since the watch told anything that it could
+	silent int   // probes that etcd answered since the last response of the watch
 
-	// what the watch has not come to yet
-	behind int64     // a revision that etcd has; 0 for none
-	due    time.Time // when it should have come there
-	counts probeResult
+	// what etcd has and the watch has not reached yet
+	behind int64       // a revision; 0 for none
+	due    time.Time   // when the watch should have reached behind
+	counts probeResult // the last full probe whose count is still to be compared; the zero value for none
 }
 
-// compare says why the watch cannot be relied on, or nil. Whether it is late shows later.
+// compare checks the watch against the result of a probe, and returns why the watch cannot be relied on, or nil. If the
+// watch is only behind, it notes that in f.step: late tells later whether it stays behind.
 func (f *follower[T]) compare(got probeResult) error {
 	s := &f.step
-	if got.revision >= s.from { // before that, etcd does not say how far the watch is
+	if got.revision >= s.from { // etcd sends no progress notification before the watch begins
 		s.silent++
 	}
 	switch {
-	// Reads are linearizable: in one store none shows less than what was known before it. What the watch told meanwhile
-	// says nothing: changes may come faster than an answer.
+	// Reads are linearizable: as long as etcd keeps its data, none has a lower revision than was known before it began.
+	// f.revision may be higher, because the watch may have told changes since.
 	case got.cluster != f.cluster || got.revision < got.known:
 		return errReplaced
 	case s.silent > silentProbes:
@@ -108,11 +111,11 @@ func (f *follower[T]) compare(got probeResult) error {
 	return nil
 }
 
-// late reports whether the watch has not come to a revision for too long.
+// late reports whether the watch has taken too long to reach the revision behind.
 func (s *step) late() bool { return s.behind != 0 && !time.Now().Before(s.due) }
 
-// reached notes that the watch has told all up to a revision, at which there are so many documents, and says whether
-// etcd agrees.
+// reached notes that the watch has told everything up to a revision, and that there are so many documents as of it. It
+// returns errOutOfStep if a full probe counted another number.
 func (s *step) reached(revision int64, documents int) error {
 	if s.behind != 0 && revision >= s.behind {
 		s.behind = 0

@@ -11,105 +11,107 @@ import (
 
 const (
 	outageLogInterval = time.Minute
-	// aftermath is how long etcd counts as in trouble after its last sign of that: what was registered may be lost later,
-	// when a lease ends that could not be renewed.
+	// aftermath is how long etcd counts as in trouble after the last sign of trouble. Instances may be lost that much later,
+	// when the leases end that could not be renewed.
 	aftermath = time.Minute
 )
 
-// outage knows whether etcd can be used, by what those say who try. It logs that etcd cannot be used, at most once per
-// outageLogInterval, and that it can again.
-type outage struct {
+// reachability knows whether etcd can be used. Its users, which are the followers, report their failures and successes by
+// name. An outage lasts from the first failure until no user fails any more. An outage is logged at most once per
+// outageLogInterval; the end of one is logged if its beginning was.
+type reachability struct {
 	log       *slog.Logger
-	endpoints string
+	endpoints string // of etcd, for the log
 
 	mu      sync.Mutex                 // guards what follows
-	failing map[string]error           // who cannot use etcd, and why
-	began   time.Time                  // zero when etcd can be used
-	often   rate.Sometimes             // how often an outage is logged
-	told    bool                       // this outage was logged
-	trouble time.Time                  // the last sign that something is wrong with etcd; zero if there was none
-	silent  map[string]*rate.Sometimes // how often it is logged of a member that it does not answer
+	failing map[string]error           // the last failure of each user that cannot use etcd
+	began   time.Time                  // when the outage began; zero while there is none
+	often   rate.Sometimes             // bounds how often an outage is logged
+	logged  bool                       // this outage was logged
+	trouble time.Time                  // the last sign of trouble with etcd; zero if there was none
+	silent  map[string]*rate.Sometimes // by member: bounds how often it is logged that the member does not answer
 }
 
-func newOutage(log *slog.Logger, endpoints string) *outage {
-	return &outage{
+func newReachability(log *slog.Logger, endpoints string) *reachability {
+	return &reachability{
 		log: log, endpoints: endpoints, failing: map[string]error{}, often: rate.Sometimes{Interval: outageLogInterval},
 		silent: map[string]*rate.Sometimes{},
 	}
 }
 
-// failed notes that who could not use etcd, unless that was because ctx ended.
-func (o *outage) failed(ctx context.Context, who string, err error) {
+// failed reports that a user cannot use etcd. It does nothing if ctx has ended, since that may be why.
+func (r *reachability) failed(ctx context.Context, user string, err error) {
 	if ctx.Err() != nil {
 		return
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.failing[who] = err
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.failing[user] = err
 	now := time.Now()
-	o.trouble = now
-	if o.began.IsZero() {
-		o.began = now
+	r.trouble = now
+	if r.began.IsZero() {
+		r.began = now
 	}
-	o.often.Do(func() {
-		o.told = true
-		o.log.Warn("etcd cannot be used; routes and instances stay as they are until it can: start it, or name another",
-			"endpoints", o.endpoints, "since", o.began.Format(time.RFC3339), "what", who, "error", err)
+	r.often.Do(func() {
+		r.logged = true
+		r.log.Warn("etcd cannot be used; routes and instances stay as they are until it can: start it, or name another",
+			"endpoints", r.endpoints, "since", r.began.Format(time.RFC3339), "what", user, "error", err)
 	})
 }
 
-// over notes that who can use etcd.
-func (o *outage) over(who string) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.failing[who] != nil {
-		o.trouble = time.Now()
+// recovered reports that a user can use etcd, again or still.
+func (r *reachability) recovered(user string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.failing[user] != nil {
+		r.trouble = time.Now()
 	}
-	delete(o.failing, who)
-	if len(o.failing) > 0 {
+	delete(r.failing, user)
+	if len(r.failing) > 0 {
 		return
 	}
-	if o.told {
-		o.log.Info("etcd can be used again", "endpoints", o.endpoints, "outage", time.Since(o.began).Round(time.Millisecond))
+	if r.logged {
+		r.log.Info("etcd can be used again", "endpoints", r.endpoints, "outage", time.Since(r.began).Round(time.Millisecond))
 	}
-	o.began, o.told = time.Time{}, false
+	r.began, r.logged = time.Time{}, false
 }
 
-// reason says why etcd cannot be used, or "".
-func (o *outage) reason() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for _, err := range o.failing {
+// reason returns why etcd cannot be used; "" if it can.
+func (r *reachability) reason() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, err := range r.failing {
 		return err.Error()
 	}
 	return ""
 }
 
-// troubled notes a sign that something is wrong with etcd, though it can be used.
-func (o *outage) troubled() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.trouble = time.Now()
+// noteTrouble notes a sign that something is wrong with etcd, though it can be used.
+func (r *reachability) noteTrouble() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.trouble = time.Now()
 }
 
-// inTrouble reports whether etcd cannot be used, or something was wrong with it not long ago.
-func (o *outage) inTrouble() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return len(o.failing) > 0 || !o.trouble.IsZero() && time.Since(o.trouble) < aftermath
+// inTrouble reports whether etcd cannot be used, or something was wrong with it within aftermath.
+func (r *reachability) inTrouble() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.failing) > 0 || !r.trouble.IsZero() && time.Since(r.trouble) < aftermath
 }
 
-// memberSilent notes that a connection to a member of etcd was closed because nothing came any more.
-func (o *outage) memberSilent(address string) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.trouble = time.Now()
-	often := o.silent[address]
+// memberSilent notes and logs that a connection to a member of etcd was closed because the member had sent nothing for too
+// long.
+func (r *reachability) memberSilent(address string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.trouble = time.Now()
+	often := r.silent[address]
 	if often == nil {
 		often = &rate.Sometimes{Interval: outageLogInterval}
-		o.silent[address] = often
+		r.silent[address] = often
 	}
 	often.Do(func() {
-		o.log.Warn("a member of etcd does not answer; its requests and watches go to others, if there are any", "member", address)
+		r.log.Warn("a member of etcd does not answer; its requests and watches go to others, if there are any", "member", address)
 	})
 }

@@ -12,29 +12,29 @@ import (
 	"github.com/framegate/framegate/test/testlog"
 )
 
-func TestOutage_LogsAtMostOnceAMinute(t *testing.T) {
+func TestReachability_LogsAtMostOnceAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &testlog.Buffer{}
-		o := newOutage(log.Logger(), "etcd:2379")
+		r := newReachability(log.Logger(), "etcd:2379")
 		for range 100 {
-			o.failed(t.Context(), "routes", io.ErrUnexpectedEOF)
-			o.failed(t.Context(), "instances", io.ErrUnexpectedEOF)
+			r.failed(t.Context(), "routes", io.ErrUnexpectedEOF)
+			r.failed(t.Context(), "instances", io.ErrUnexpectedEOF)
 		}
 		require.Equal(t, 1, log.Count("etcd cannot be used"))
-		require.Equal(t, "unexpected EOF", o.reason())
-		o.over("routes")
+		require.Equal(t, "unexpected EOF", r.reason())
+		r.recovered("routes")
 		require.Zero(t, log.Count("etcd can be used again"), "half of it cannot")
-		require.Equal(t, "unexpected EOF", o.reason())
-		o.over("instances")
-		o.over("instances")
+		require.Equal(t, "unexpected EOF", r.reason())
+		r.recovered("instances")
+		r.recovered("instances")
 		require.Equal(t, 1, log.Count("etcd can be used again"))
-		require.Empty(t, o.reason())
-		o.failed(t.Context(), "routes", io.ErrUnexpectedEOF)
-		o.over("routes")
+		require.Empty(t, r.reason())
+		r.failed(t.Context(), "routes", io.ErrUnexpectedEOF)
+		r.recovered("routes")
 		require.Equal(t, 1, log.Count("etcd cannot be used"), "a flapping etcd")
 		require.Equal(t, 1, log.Count("etcd can be used again"), "only the end of what was logged is logged")
 		time.Sleep(outageLogInterval)
-		o.failed(t.Context(), "routes", io.ErrUnexpectedEOF)
+		r.failed(t.Context(), "routes", io.ErrUnexpectedEOF)
 		require.Equal(t, 2, log.Count("etcd cannot be used"))
 	})
 }
@@ -42,7 +42,7 @@ func TestOutage_LogsAtMostOnceAMinute(t *testing.T) {
 // While etcd is down nobody reads that all is read again.
 func TestFollower_TellsThatItReadAllAgainWhenItHas(t *testing.T) {
 	log := &testlog.Buffer{}
-	f := newFollower[*spec.Route]("routes", "/p/", newOutage(log.Logger(), "e"), log.Logger())
+	f := newFollower[*spec.Route]("routes", "/p/", newReachability(log.Logger(), "e"), log.Logger())
 	f.readAgain()
 	f.ended(t.Context(), errReplaced)
 	f.ended(t.Context(), errDue)

@@ -41,7 +41,7 @@ const (
 	maxSnapshotBytes = 1 << 30
 )
 
-// write replaces the file in one step: whoever reads it, also after a crash, finds the old content or the new.
+// write replaces the file in one step: a reader finds the old content or the new, also after a crash.
 func (s *snapshot) write(path string) error {
 	doc, err := json.Marshal(s)
 	if err != nil {
@@ -66,7 +66,7 @@ func (s *snapshot) write(path string) error {
 }
 
 // readSnapshot reads a file that write made. The error is fs.ErrNotExist if there is none, and else says why the file
-// cannot be used: damaged, or of another etcd or prefix than cfg's.
+// cannot be used: it is damaged, of another format, or of other prefixes than cfg's.
 func readSnapshot(path string, cfg Config) (*snapshot, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -90,7 +90,7 @@ func readSnapshot(path string, cfg Config) (*snapshot, error) {
 	return &s, nil
 }
 
-// save returns the good documents of a follower.
+// save returns the last good versions of a follower's documents.
 func (f *follower[T]) save() snapshotPart {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -101,7 +101,7 @@ func (f *follower[T]) save() snapshotPart {
 	return p
 }
 
-// restore puts the documents of a snapshot in force where there are none yet.
+// restore puts the documents of a snapshot in force. The follower has none yet.
 func (f *follower[T]) restore(snap *snapshot, p snapshotPart) {
 	f.mu.Lock()
 	for name, d := range p.Documents {
@@ -112,6 +112,7 @@ func (f *follower[T]) restore(snap *snapshot, p snapshotPart) {
 	f.applyPending()
 }
 
+// snapshotDue wakes save after a change.
 func (s *Source) snapshotDue() {
 	select {
 	case s.changed <- struct{}{}:
@@ -119,8 +120,8 @@ func (s *Source) snapshotDue() {
 	}
 }
 
-// save writes the snapshot now, some time after each change, now and then without one so that its time is true, and a
-// last time when ctx ends and nothing changes any more, which ended tells.
+// save writes the snapshot: now, a moment after each change, every saveInterval so that snapshot.Saved stays recent, and a
+// last time after ctx has ended and ended is closed, when nothing changes any more. It returns after that.
 func (s *Source) save(ctx context.Context, ended <-chan struct{}) {
 	if s.cfg.Snapshot == "" {
 		return
@@ -133,7 +134,7 @@ func (s *Source) save(ctx context.Context, ended <-chan struct{}) {
 		if ctx.Err() == nil && began.Sub(asked) >= saveInterval {
 			asked = began
 			if _, known := askIdentity(ctx, s.client.Load()); known != nil {
-				members = telling(known, s.cfg.Client.Endpoints)
+				members = distinctive(known, s.cfg.Client.Endpoints)
 			}
 		}
 		snap := s.snapshot()
@@ -189,7 +190,7 @@ func (s *Source) cluster() uint64 {
 	return s.routes.cluster
 }
 
-// confirmed is when etcd last said that there is nothing newer than what is in force.
+// confirmed returns when etcd last said that it has no newer routes than those in force.
 func (s *Source) confirmed() time.Time {
 	s.routes.mu.Lock()
 	defer s.routes.mu.Unlock()

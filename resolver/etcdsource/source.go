@@ -28,27 +28,30 @@ type Config struct {
 	Prefix        string        // what framegate's own keys start with
 	ServicePrefix string        // what the keys of registered instances start with
 	Snapshot      string        // file that keeps the last good state for a start without etcd; empty for none
-	KeepOnLoss    time.Duration // how long instances that vanished through no doing of their own are kept at most; 0 for never
+	KeepOnLoss    time.Duration // how long an instance that vanished because of etcd is kept at most; 0 keeps none; see keeper
 	Compile       resolver.Compiler
 }
 
 const (
-	connectRetry = time.Second // between tries to become a client of an etcd with users, which must answer for that
+	connectRetry = time.Second // between tries to make a client of an etcd with users, which has to answer first
 	reachTimeout = time.Second // for etcd to answer at the start, before a snapshot is used
-	saveDelay    = time.Second // between a change and its snapshot, so that many changes make one
+	saveDelay    = time.Second // between a change and its snapshot, so that many changes make one snapshot
 	saveInterval = 10 * time.Minute
-	tellDelay    = time.Second // for the other half of a change to come, at most, before a refusal is told; half of it at least
-	saveShare    = 50          // the time between two snapshots is at least so many times what one takes
+	saveShare    = 50 // the time between two snapshots is at least this many times the time that one takes to write
+
+	// refusalDelay is how long a refused route or schema may wait for the other one that it needs before the refusal is
+	// logged; half of it at least.
+	refusalDelay = time.Second
 )
 
-// Source keeps the routes and the registered instances in etcd in force. While etcd cannot be reached both stay as
-// they are; a process that starts without etcd takes them from the snapshot of an earlier one.
+// Source puts the routes and the registered instances that are in etcd in force. While etcd cannot be reached both stay as
+// they are; a process that starts without etcd takes them from the snapshot of an earlier process.
 type Source struct {
 	// set once
 	cfg       Config
 	resolver  *resolver.Resolver
 	log       *slog.Logger
-	outage    *outage
+	reach     *reachability
 	schemas   *follower[*schema.Schema]
 	routes    *follower[*spec.Route]
 	instances *follower[spec.Instance]
@@ -60,35 +63,35 @@ type Source struct {
 
 	client    atomic.Pointer[clientv3.Client]
 	written   atomic.Int64 // when the snapshot was last written, Unix time in nanoseconds; 0 for never
-	unwritten atomic.Int64 // times that it could not be written
+	unwritten atomic.Int64 // times that the snapshot could not be written
 	standIn   *standIn
 }
 
 // New returns a source with valid prefixes. It does nothing before Run.
 func New(cfg Config, r *resolver.Resolver, log *slog.Logger) *Source {
 	s := &Source{
-		cfg: cfg, resolver: r, log: log, outage: newOutage(log, strings.Join(cfg.Client.Endpoints, ",")),
+		cfg: cfg, resolver: r, log: log, reach: newReachability(log, strings.Join(cfg.Client.Endpoints, ",")),
 		ready: make(chan struct{}), changed: make(chan struct{}, 1),
 	}
-	s.cfg.Client.Silent = s.outage.memberSilent
+	s.cfg.Client.Silent = s.reach.memberSilent
 	s.standIn = newStandIn(cfg, log)
 	s.bindings = newBindings(cfg.Compile, func(gone, added []*resolver.Route) { r.Update(Name, gone, added) }, log)
 	s.waiting = newWaitingRoutes(r, s.bindings.setRoutes)
-	s.schemas = newFollower[*schema.Schema]("schemas", etcdstore.SchemaKeys(cfg.Prefix), s.outage, log)
+	s.schemas = newFollower[*schema.Schema]("schemas", etcdstore.SchemaKeys(cfg.Prefix), s.reach, log)
 	s.schemas.parse = etcdstore.ParseSchema
 	s.schemas.apply = s.applySchemas
 	s.schemas.standIn = s.standIn
 	s.schemas.part = func(snap *snapshot) snapshotPart { return snap.Schemas }
-	s.routes = newFollower[*spec.Route]("routes", etcdstore.RouteKeys(cfg.Prefix), s.outage, log)
+	s.routes = newFollower[*spec.Route]("routes", etcdstore.RouteKeys(cfg.Prefix), s.reach, log)
 	s.routes.parse = etcdstore.ParseRoute
 	s.routes.apply = s.applyRoutes
 	s.routes.standIn = s.standIn
 	s.routes.part = func(snap *snapshot) snapshotPart { return snap.Routes }
-	s.instances = newFollower[spec.Instance]("instances", etcdstore.ServiceKeys(cfg.ServicePrefix), s.outage, log)
+	s.instances = newFollower[spec.Instance]("instances", etcdstore.ServiceKeys(cfg.ServicePrefix), s.reach, log)
 	s.instances.parse = etcdstore.ParseRegistered
 	s.instances.foreign = func(name string) bool { return etcdstore.IsForeign(cfg.ServicePrefix, name) }
 	s.instances.apply = s.applyInstances
-	s.keeper = newKeeper(cfg.KeepOnLoss, s.outage, log, r)
+	s.keeper = newKeeper(cfg.KeepOnLoss, s.reach, log, r)
 	s.instances.deleted = s.keeper.note
 	s.instances.standIn = s.standIn
 	s.instances.part = func(snap *snapshot) snapshotPart { return snap.Instances }
@@ -101,25 +104,25 @@ func (s *Source) Ready() <-chan struct{} { return s.ready }
 // errNotConnected means that etcd has not answered yet.
 var errNotConnected = errors.New("etcd has not answered yet")
 
-// Client returns the source's own client of etcd, which it closes when Run ends, or why there is none.
+// Client returns the source's own client of etcd, which the source closes when Run ends. The error says why there is none.
 func (s *Source) Client() (*clientv3.Client, error) {
 	if cli := s.client.Load(); cli != nil {
 		return cli, nil
 	}
-	if reason := s.outage.reason(); reason != "" {
+	if reason := s.reach.reason(); reason != "" {
 		return nil, errors.New(reason)
 	}
 	return nil, errNotConnected
 }
 
-// NotReady says why Ready is not closed yet, or nil.
+// NotReady returns why Ready is not closed yet; nil if it is.
 func (s *Source) NotReady() error {
 	select {
 	case <-s.ready:
 		return nil
 	default:
 	}
-	reason := s.outage.reason()
+	reason := s.reach.reason()
 	if reason == "" {
 		return errors.New("no routes from etcd yet")
 	}
@@ -141,13 +144,13 @@ func (s *Source) Run(ctx context.Context) {
 			close(s.ready)
 		}
 	})
-	wg.Go(func() { s.tellRefusals(ctx) })
+	wg.Go(func() { s.logRefusals(ctx) })
 	cli := s.connect(ctx)
 	if cli == nil {
 		return
 	}
 	ended := make(chan struct{}) // closed when the followers have ended
-	// What is less than all that etcd has never replaces a snapshot.
+	// The snapshot is replaced only after all documents in etcd were read.
 	wg.Go(func() {
 		if closedBefore(ctx, s.schemas.synced) && closedBefore(ctx, s.routes.synced) && closedBefore(ctx, s.instances.synced) {
 			s.save(ctx, ended)
@@ -157,7 +160,7 @@ func (s *Source) Run(ctx context.Context) {
 	var followers sync.WaitGroup
 	followers.Go(func() { s.schemas.run(ctx, cli) })
 	followers.Go(func() {
-		if closedBefore(ctx, s.schemas.inForce) { // routes need them
+		if closedBefore(ctx, s.schemas.inForce) { // because routes need their schemas
 			s.routes.run(ctx, cli)
 		}
 	})
@@ -168,8 +171,8 @@ func (s *Source) Run(ctx context.Context) {
 	etcdclient.Close(cli)
 }
 
-// tellRefusals tells what is refused for longer than a moment, until ctx ends.
-func (s *Source) tellRefusals(ctx context.Context) {
+// logRefusals logs the routes and schemas that stay refused for longer than a moment, until ctx ends.
+func (s *Source) logRefusals(ctx context.Context) {
 	for {
 		select {
 		case <-s.bindings.refused:
@@ -177,10 +180,10 @@ func (s *Source) tellRefusals(ctx context.Context) {
 			return
 		}
 		select {
-		case <-time.After(tellDelay):
-			s.bindings.tell(time.Now().Add(-tellDelay / 2))
+		case <-time.After(refusalDelay):
+			s.bindings.logRefusals(time.Now().Add(-refusalDelay / 2))
 		case <-ctx.Done():
-			s.bindings.tell(time.Now())
+			s.bindings.logRefusals(time.Now())
 			return
 		}
 	}
@@ -195,7 +198,8 @@ func closedBefore(ctx context.Context, c <-chan struct{}) bool {
 	return isClosed(c)
 }
 
-// connect returns a client, or nil when ctx ends. If etcd does not answer at first, the snapshot comes into force.
+// connect returns a client of etcd, for which it tries again until ctx ends; then it returns nil. If etcd does not answer
+// at first, the snapshot comes into force.
 func (s *Source) connect(ctx context.Context) *clientv3.Client {
 	for {
 		cli := s.tryConnect(ctx)
@@ -212,7 +216,8 @@ func (s *Source) connect(ctx context.Context) *clientv3.Client {
 	}
 }
 
-// tryConnect returns a client, or nil if etcd has to answer for that and does not.
+// tryConnect returns a client, or nil if there is a user to log in and etcd does not answer. A client without a user needs
+// no answer: it connects later.
 func (s *Source) tryConnect(ctx context.Context) *clientv3.Client {
 	anonymous := s.cfg.Client
 	anonymous.Username, anonymous.Password = "", ""
@@ -220,18 +225,18 @@ func (s *Source) tryConnect(ctx context.Context) *clientv3.Client {
 	if err == nil {
 		defer asker.Close()
 		if err = etcdclient.ReachWithin(ctx, asker, reachTimeout); err != nil {
-			asker = nil // nobody answers
+			asker = nil // no member of etcd answers
 		}
 	}
 	var cli *clientv3.Client
-	if err == nil || s.cfg.Client.Username == "" { // a user needs an etcd that answers
+	if err == nil || s.cfg.Client.Username == "" {
 		var bad error
 		if cli, bad = etcdclient.New(s.cfg.Client); bad != nil {
 			err = bad
 		}
 	}
 	if err != nil && ctx.Err() == nil {
-		s.outage.failed(ctx, s.routes.what, err)
+		s.reach.failed(ctx, s.routes.what, err)
 		if snap := s.standIn.get(ctx, asker); snap != nil {
 			s.instances.fallBack(snap)
 			s.schemas.fallBack(snap)
@@ -241,12 +246,13 @@ func (s *Source) tryConnect(ctx context.Context) *clientv3.Client {
 	return cli
 }
 
-// applyRoutes puts the good versions of the routes that changed in force, if they fit their schemas.
+// applyRoutes puts the good versions of the routes that changed in force, if they fit their schemas. Before the first
+// routes are in force it waits for the host names of their endpoints; later ones wait in s.waiting.
 func (s *Source) applyRoutes(changed map[string]bool) {
 	docs := goodOf(s.routes, changed)
 	if isClosed(s.routes.inForce) {
 		s.waiting.put(docs)
-	} else { // all at once
+	} else {
 		var addresses []string
 		for _, d := range docs {
 			if d.value != nil {
@@ -260,14 +266,14 @@ func (s *Source) applyRoutes(changed map[string]bool) {
 	s.snapshotDue()
 }
 
-// applySchemas puts the good versions of the schemas that changed in force, if the routes fit them.
+// applySchemas puts the good versions of the schemas that changed in force, if the routes in force fit them.
 func (s *Source) applySchemas(changed map[string]bool) {
 	s.bindings.setSchemas(goodOf(s.schemas, changed))
 	s.log.Debug("schemas in etcd changed", "changed", len(changed))
 	s.snapshotDue()
 }
 
-// goodOf returns the last good versions of some documents, none for those that have no such version. It is called by
+// goodOf returns the last good versions of documents by name, the zero value for a document without one. It is called by
 // the goroutine of f.run.
 func goodOf[T any](f *follower[*T], names map[string]bool) map[string]version[T] {
 	docs := make(map[string]version[T], len(names))
@@ -277,7 +283,7 @@ func goodOf[T any](f *follower[*T], names map[string]bool) map[string]version[T]
 	return docs
 }
 
-// goodVersion returns the last good version of a document, none if there is none.
+// goodVersion returns the last good version of a document, the zero value if there is none.
 func goodVersion[T any](d *document[*T]) version[T] {
 	if d == nil || !d.good() {
 		return version[T]{}
@@ -285,14 +291,15 @@ func goodVersion[T any](d *document[*T]) version[T] {
 	return version[T]{d.value, d.revision}
 }
 
-// applyInstances puts the instances that changed in force.
+// applyInstances puts the instances that changed in force. Before the first instances are in force it waits for their host
+// names; later it does not, because the instances of before take the calls until the names of new ones are looked up.
 func (s *Source) applyInstances(changed map[string]bool) {
 	now := make(map[string]*spec.Instance, len(changed))
 	for name := range changed {
 		now[name] = goodInstance(s.instances.docs[name])
 	}
 	select {
-	case <-s.instances.inForce: // those there before take the calls until the names of new ones are known
+	case <-s.instances.inForce:
 	default:
 		var addresses []string
 		for _, in := range now {
@@ -314,6 +321,6 @@ func goodInstance(d *document[spec.Instance]) *spec.Instance {
 	return &d.value
 }
 
-// Kept returns the instances that are registered no more and are kept, and how many there were since the start. It may be
-// called at any time.
+// Kept returns the instances that are registered no more and are kept in force, sorted by service and address, and how many
+// were kept since the start. It may be called at any time.
 func (s *Source) Kept() (now []KeptInstance, ever int64) { return s.keeper.kept() }

@@ -14,8 +14,8 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// speaksHTTP2 reports why no HTTP/2 connection to an endpoint can be made in that time, or nil. That a connection is taken
-// says little: the kernel does that for a process that hangs.
+// speaksHTTP2 connects to an endpoint and waits for its HTTP/2 SETTINGS, within that time. The error says why there are
+// none. A TCP connection alone proves little, because the kernel accepts it even if the process hangs.
 func speaksHTTP2(ctx context.Context, dialer *net.Dialer, address string, within time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()

@@ -21,20 +21,21 @@ import (
 // identityTimeout is the time for etcd to say which cluster it is.
 const identityTimeout = time.Second
 
-// standIn is the snapshot of an earlier process, which may stand in for an etcd that does not give what it has. It must be
-// of the same cluster: routes of another one are worse than none. That is so
+// standIn decides whether the snapshot of an earlier process may be used while etcd cannot be read. The snapshot must be of
+// the same cluster, because routes of another cluster are worse than none. It is,
 //
-//   - if a member of etcd says its id, if and only if that is the snapshot's;
-//   - if none says it, when an address of etcd is one that the snapshot knows, of the configuration then or of a member.
+//   - if a member of etcd tells the id of its cluster: if that is the id in the snapshot;
+//   - if no member tells it: if the snapshot has one of the configured endpoints, as an endpoint of then or as the address
+//     of a member.
 type standIn struct {
 	// set once
 	cfg  Config
 	log  *slog.Logger
-	read func() (*snapshot, error) // the file, once; nil if there is none
+	read func() (*snapshot, error) // reads the file, once; returns nil if there is none
 
 	mu      sync.Mutex // guards what follows; held while etcd is asked
-	used    bool       // what is of one snapshot stands in together
-	refused error      // why it was not used the last time; nil if it was, or there is none
+	used    bool       // get has returned the snapshot: the other followers then get it without a further check
+	refused error      // why the last get did not return the snapshot; nil if it did, or there is none
 }
 
 func newStandIn(cfg Config, log *slog.Logger) *standIn {
@@ -52,22 +53,24 @@ func (s *standIn) readFile() (*snapshot, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
 	case err != nil:
-		s.tell(err)
+		s.logRefusal(err)
 		return nil, err
 	}
 	return snap, nil
 }
 
-func (s *standIn) tell(err error) { s.log.Error("the snapshot of routes cannot be used", "error", err) }
+func (s *standIn) logRefusal(err error) {
+	s.log.Error("the snapshot of routes cannot be used", "error", err)
+}
 
-// there reports whether there is a snapshot that may be used if it is of the same cluster.
+// there reports whether there is a snapshot that can be read. Whether it is of the same cluster, get finds out.
 func (s *standIn) there() bool {
 	snap, err := s.read()
 	return snap != nil && err == nil
 }
 
-// get returns the snapshot if it may be used now, else nil. cli is a client of an etcd that answers, or may; nil if
-// nobody does.
+// get returns the snapshot, or nil if there is none or it is not of the same cluster. cli is the client to ask for the id of
+// the cluster; nil if it is known that no member of etcd answers.
 func (s *standIn) get(ctx context.Context, cli *clientv3.Client) *snapshot {
 	if !s.there() {
 		return nil
@@ -84,7 +87,7 @@ func (s *standIn) get(ctx context.Context, cli *clientv3.Client) *snapshot {
 	}
 	if err := snap.check(s.cfg, id); err != nil {
 		if s.refused == nil || s.refused.Error() != err.Error() {
-			s.tell(err)
+			s.logRefusal(err)
 		}
 		s.refused = err
 		return nil
@@ -97,7 +100,7 @@ func (s *standIn) get(ctx context.Context, cli *clientv3.Client) *snapshot {
 	return snap
 }
 
-// refusal says why there is a snapshot and it is not used, or nil.
+// refusal returns why the snapshot cannot be used; nil if it can, or there is none.
 func (s *standIn) refusal() error {
 	if _, err := s.read(); err != nil {
 		return err
@@ -107,7 +110,8 @@ func (s *standIn) refusal() error {
 	return s.refused
 }
 
-// check says why the snapshot is not one of the configured etcd, whose cluster is id, 0 if nobody says.
+// check returns why the snapshot is not of the configured etcd, or nil if it is. id is that of etcd's cluster, 0 if no member
+// tells it.
 func (s *snapshot) check(cfg Config, id uint64) error {
 	switch {
 	case id != 0 && id != s.Cluster:
@@ -119,7 +123,7 @@ func (s *snapshot) check(cfg Config, id uint64) error {
 	return nil
 }
 
-// knows reports whether one of the endpoints was an address of etcd when the snapshot was made.
+// knows reports whether one of the endpoints was an endpoint or a member's address of etcd when the snapshot was made.
 func (s *snapshot) knows(endpoints []string) bool {
 	known := make(map[string]bool, len(s.Endpoints)+len(s.Members))
 	for _, e := range slices.Concat(s.Endpoints, s.Members) {
@@ -130,7 +134,8 @@ func (s *snapshot) knows(endpoints []string) bool {
 
 func clusterText(id uint64) string { return fmt.Sprintf("%x", id) }
 
-// endpointAddress returns host:port of an endpoint, the same for all ways to write it.
+// endpointAddress returns the host:port of an endpoint, which is the same with and without a scheme, in upper and lower
+// case, and for localhost and 127.0.0.1.
 func endpointAddress(endpoint string) string {
 	if _, rest, ok := strings.Cut(endpoint, "://"); ok {
 		endpoint = rest
@@ -146,8 +151,8 @@ func endpointAddress(endpoint string) string {
 	return net.JoinHostPort(host, port)
 }
 
-// askIdentity returns the id of the cluster that cli is a client of, and where its members say that they serve clients,
-// each as far as somebody says.
+// askIdentity asks etcd for the id of its cluster, 0 if no member answers, and for the addresses at which its members serve
+// clients, none if they are not told.
 func askIdentity(ctx context.Context, cli *clientv3.Client) (cluster uint64, members []string) {
 	ctx, cancel := context.WithTimeout(ctx, identityTimeout)
 	defer cancel()
@@ -157,16 +162,16 @@ func askIdentity(ctx context.Context, cli *clientv3.Client) (cluster uint64, mem
 		}
 		return resp.Header.GetClusterId(), members
 	}
-	// One with users tells those who are none of them, or may do nothing, at least this.
+	// An etcd with users tells its id even to a client that has not logged in or has no permissions.
 	if resp, err := pb.NewAuthClient(cli.ActiveConnection()).AuthStatus(ctx, &pb.AuthStatusRequest{}, grpc.WaitForReady(false)); err == nil {
 		cluster = resp.Header.GetClusterId()
 	}
 	return cluster, nil
 }
 
-// telling returns those addresses of members that tell one cluster from another: without the address of every machine
-// itself, which etcd announces if it is told nothing, unless that is how etcd is reached.
-func telling(members, endpoints []string) (all []string) {
+// distinctive returns the addresses of members that tell one cluster from another. Loopback addresses do not, because an
+// etcd that is not configured otherwise announces them on any machine; they count only if an endpoint is one.
+func distinctive(members, endpoints []string) (all []string) {
 	local := slices.ContainsFunc(endpoints, isLocal)
 	for _, m := range members {
 		if !isLocal(m) || local {
@@ -176,7 +181,7 @@ func telling(members, endpoints []string) (all []string) {
 	return all
 }
 
-// isLocal reports whether an endpoint is on loopback or at no address at all.
+// isLocal reports whether an endpoint is a loopback or the unspecified address.
 func isLocal(endpoint string) bool {
 	at, err := netip.ParseAddrPort(endpointAddress(endpoint))
 	return err == nil && (at.Addr().IsLoopback() || at.Addr().IsUnspecified())

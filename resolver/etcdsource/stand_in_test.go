@@ -97,7 +97,7 @@ func TestSnapshot_KnowsAddressesHoweverTheyAreWritten(t *testing.T) {
 		{[]string{"etcd:2379"}, []string{"http://localhost:2379", "http://0.0.0.0:2379", "http://[::1]:2379"}, "localhost:2379", false}, // what etcd announces if told nothing
 		{[]string{"127.0.0.1:1"}, []string{"http://localhost:2379"}, "localhost:2379", true},
 	} {
-		s := &snapshot{Endpoints: c.then, Members: telling(c.members, c.then)}
+		s := &snapshot{Endpoints: c.then, Members: distinctive(c.members, c.then)}
 		require.Equal(t, c.want, s.knows([]string{"other:1", c.now}), "%+v", c)
 	}
 }

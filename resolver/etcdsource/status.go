@@ -7,9 +7,9 @@ import (
 	"github.com/framegate/framegate/resolver"
 )
 
-// Status may be called at any time.
+// Status says how what is in force relates to what is in etcd. It may be called at any time.
 func (s *Source) Status() resolver.SourceStatus {
-	st := resolver.SourceStatus{Reason: s.outage.reason()}
+	st := resolver.SourceStatus{Reason: s.reach.reason()}
 	st.Stale = st.Reason != ""
 	st.SnapshotFailures = s.unwritten.Load()
 	if at := s.written.Load(); at != 0 {
@@ -27,7 +27,7 @@ func (s *Source) Status() resolver.SourceStatus {
 	return st
 }
 
-// Routes says what became of each document of routes. It may be called at any time.
+// Routes returns the status of each route in etcd. It may be called at any time.
 func (s *Source) Routes() []resolver.RouteStatus {
 	s.routes.mu.Lock()
 	defer s.routes.mu.Unlock()
@@ -41,8 +41,8 @@ func (s *Source) Routes() []resolver.RouteStatus {
 	return all
 }
 
-// Schemas says what became of each document of schemas, and of schemas that were deleted though routes in force use
-// them. It may be called at any time.
+// Schemas returns the status of each schema in etcd, and of each schema that was deleted and stays in force because routes
+// use it. It may be called at any time.
 func (s *Source) Schemas() []resolver.SchemaStatus {
 	s.schemas.mu.Lock()
 	defer s.schemas.mu.Unlock()

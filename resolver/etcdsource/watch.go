@@ -11,17 +11,17 @@ import (
 	"github.com/framegate/framegate/resolver/etcdclient"
 )
 
-// watch applies changes until etcd ends the watch or ctx ends. A connection that breaks does not end it: the client
-// takes the watch up again where it was.
+// watch puts changes in force until the watch cannot be relied on any more, as the error says, or ctx ends. A connection
+// that breaks does not end it, because etcd's client resumes the watch where it was.
 func (f *follower[T]) watch(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(f.place.Watching(ctx))
 	var helpers sync.WaitGroup
 	defer helpers.Wait()
 	defer cancel()
-	defer f.applyPending() // nothing that was noted waits for the next sync
+	defer f.applyPending() // changes that came before the end do not wait for the next sync
 	opened, from := make(chan clientv3.WatchChan, 1), f.revision+1
 	f.step = step{from: from}
-	helpers.Go(func() { // Watch waits for a connection
+	helpers.Go(func() { // in a goroutine, because Watch blocks until there is a connection
 		opened <- f.cli.Watch(ctx, f.prefix, clientv3.WithPrefix(), clientv3.WithRev(from), clientv3.WithProgressNotify())
 	})
 	var changes clientv3.WatchChan
@@ -31,10 +31,10 @@ func (f *follower[T]) watch(ctx context.Context) error {
 	defer look.Stop()
 	all := time.NewTimer(etcdclient.Jitter(fullSyncInterval))
 	defer all.Stop()
-	var probed chan probeResult // of the probe under way, if any
-	var late <-chan time.Time   // when to see whether the watch has come to where it is behind
+	var probed chan probeResult // gets the result of the probe under way; nil if there is none
+	var late <-chan time.Time   // when to check whether the watch has reached step.behind
 	probes := 0
-	progress := make(chan struct{}, 1) // has room unless the watch is being asked how far it is
+	progress := make(chan struct{}, 1) // full while a progress request is under way
 	told := func(resp clientv3.WatchResponse, ok bool) error {
 		if err := f.heard(resp, ok); err != nil {
 			return err
@@ -70,10 +70,10 @@ func (f *follower[T]) watch(ctx context.Context) error {
 		case got := <-probed:
 			probed = nil
 			if got.err != nil {
-				f.outage.failed(ctx, f.what, got.err)
+				f.reach.failed(ctx, f.what, got.err)
 				continue
 			}
-			f.outage.over(f.what)
+			f.reach.recovered(f.what)
 			if err := f.compare(got); err != nil {
 				return err
 			}
@@ -92,7 +92,7 @@ func (f *follower[T]) watch(ctx context.Context) error {
 			}
 			if f.step.late() {
 				select {
-				case resp, ok := <-changes: // it is this goroutine that is behind
+				case resp, ok := <-changes: // the watch has told more, and this goroutine has not read it yet
 					if err := told(resp, ok); err != nil {
 						return err
 					}
@@ -106,7 +106,7 @@ func (f *follower[T]) watch(ctx context.Context) error {
 	}
 }
 
-// heard takes a response of the watch, if there was one. Its error ends the watch.
+// heard takes a response of the watch; ok is false if its channel was closed. An error ends the watch.
 func (f *follower[T]) heard(resp clientv3.WatchResponse, ok bool) error {
 	if !ok {
 		return fmt.Errorf("watch of %s ended", f.what)
@@ -120,7 +120,7 @@ func (f *follower[T]) heard(resp clientv3.WatchResponse, ok bool) error {
 	return f.follow(resp)
 }
 
-// follow notes the changes of one response.
+// follow takes the changes of one response, which applyPending then puts in force. An error ends the watch.
 func (f *follower[T]) follow(resp clientv3.WatchResponse) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
