@@ -12,15 +12,15 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 )
 
-// What a schema may have. A message of descriptor.proto takes two bytes on the wire and hundreds when decoded and
-// linked, and a full name repeats the names around it, so a bound on bytes alone is none on memory.
+// Bounds on a schema. A bound on its bytes alone would not bound memory: a message of descriptor.proto may have two bytes on
+// the wire and takes hundreds when it is decoded and linked, and each full name repeats the names around it.
 const (
 	maxFiles       = 2048
 	maxMessages    = 1 << 16 // of descriptor.proto in all files: fields, enum values, methods, options and so on
-	maxDepth       = 64      // of such messages in each other; protoc stops at 32 messages in each other
+	maxDepth       = 64      // to which such messages are nested; protoc stops at 32 messages within each other
 	maxNameBytes   = 512     // of a full name
 	maxNameParts   = 64      // of a full name, between its dots
-	maxPublicSteps = 1 << 22 // of following public imports, see graph.go
+	maxPublicSteps = 1 << 22 // in following public imports, see checkPublicImports
 	maxInputBytes  = 16 << 20
 )
 
@@ -31,12 +31,12 @@ var (
 	errTooMany   = fmt.Errorf("more than %d fields, enum values, methods, options and so on", maxMessages)
 )
 
-// counter counts the messages in wire format before memory is taken for them.
+// counter counts messages in wire format against maxMessages and maxDepth, before memory is taken to decode them.
 type counter struct {
 	messages int
 }
 
-// count adds the messages in data, which is a message of type md itself.
+// count counts the message in data, of type md, and the messages within it. depth is how deep it is nested itself.
 func (c *counter) count(data []byte, md protoreflect.MessageDescriptor, depth int) error {
 	if c.messages++; c.messages > maxMessages {
 		return errTooMany
@@ -78,8 +78,8 @@ func eachField(data []byte, f func(num protowire.Number, value, whole []byte) er
 	return nil
 }
 
-// checkFile refuses a path that people could not read, more imports than there can be files, and full names that are
-// longer than those of people.
+// checkFile checks a file against the bounds: its path, the number of its imports, and the full names that it declares. The
+// path must be printable.
 func checkFile(fd *descriptorpb.FileDescriptorProto) error {
 	path := fd.GetName()
 	if path == "" || len(path) > maxNameBytes || !utf8.ValidString(path) || strings.ContainsFunc(path, unicode.IsControl) {
@@ -94,7 +94,7 @@ func checkFile(fd *descriptorpb.FileDescriptorProto) error {
 	return nil
 }
 
-// checkNames checks the full name of what m declares, which is scope, and those of the declarations in it.
+// checkNames checks the full name scope, which m declares, and the full names of the declarations within m.
 func checkNames(m protoreflect.Message, scope string) error {
 	if len(scope) > maxNameBytes || strings.Count(scope, ".") >= maxNameParts {
 		return fmt.Errorf("the name %.64q..., want at most %d bytes and %d parts", scope, maxNameBytes, maxNameParts)
@@ -117,7 +117,7 @@ func checkNames(m protoreflect.Message, scope string) error {
 	return err
 }
 
-// join returns the full name of what has a name in a scope; the scope outside of all packages is empty.
+// join returns the full name of a declaration by its scope, which is empty outside of all packages, and its name.
 func join(scope, name string) string {
 	if scope == "" {
 		return name

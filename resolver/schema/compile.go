@@ -17,7 +17,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 )
 
-// compile compiles the sources and adds them to the set.
+// compile compiles the parsed sources and adds the results to the set. A source of edition 2024 is compiled as one of 2023
+// and raised again; see edition.go. Mistakes go to l.reports and l.wrong.
 func (l *loader) compile(ctx context.Context) {
 	if len(l.order) == 0 {
 		return
@@ -50,7 +51,7 @@ func (l *loader) compile(ctx context.Context) {
 	}
 }
 
-// unreported returns the error of the compiler if there is no report that says more.
+// unreported returns an error of the compiler, or nil if there are reports of mistakes, which say more.
 func (l *loader) unreported(err error) error {
 	if l.reports.empty() {
 		return err
@@ -58,7 +59,8 @@ func (l *loader) unreported(err error) error {
 	return nil
 }
 
-// resolve gives the compiler what gather found. Goroutines of the compiler call it; nothing of l changes meanwhile.
+// resolve returns a file for the compiler: a source, a file of the set, or one of google/protobuf. The compiler's goroutines
+// call it; they only read l, which nobody changes meanwhile.
 func (l *loader) resolve(path string) (protocompile.SearchResult, error) {
 	if src := l.sources[path]; src != nil && src.ast != nil {
 		return protocompile.SearchResult{AST: src.ast, ParseResult: src.parsed}, nil
@@ -70,7 +72,7 @@ func (l *loader) resolve(path string) (protocompile.SearchResult, error) {
 	switch {
 	case fd == nil:
 		return protocompile.SearchResult{}, protoregistry.NotFound
-	case fd.Imports().Len() > 0: // which may be files of the schema's own
+	case fd.Imports().Len() > 0: // not linked, since the schema may bring its own version of an import
 		return protocompile.SearchResult{Proto: protodesc.ToFileDescriptorProto(fd)}, nil
 	}
 	return protocompile.SearchResult{Desc: fd}, nil
@@ -78,11 +80,11 @@ func (l *loader) resolve(path string) (protocompile.SearchResult, error) {
 
 // report is a mistake in a source.
 type report struct {
-	pos ast.SourcePos // its file is the path that it is imported by
+	pos ast.SourcePos // pos.Filename is the path that the source is imported by
 	err error
 }
 
-// in returns the error for people, who know the file as disk.
+// in returns the report as an error with a position in disk, which is the path of the source on disk.
 func (r report) in(disk string) error {
 	if r.pos.Line == 0 {
 		return fmt.Errorf("%s: %w", disk, r.err)
@@ -90,18 +92,19 @@ func (r report) in(disk string) error {
 	return fmt.Errorf("%s:%d:%d: %w", disk, r.pos.Line, r.pos.Col, r.err)
 }
 
-// reports collects the mistakes in sources. It is a reporter.Reporter that lets the compiler go on.
+// reports collects the mistakes in sources. It is a reporter.Reporter with which the compiler goes on after a mistake.
 type reports struct {
-	mu  sync.Mutex // guards all: goroutines of the compiler may report after it has returned
+	mu  sync.Mutex // guards all: the compiler's goroutines may report after Compile has returned
 	all []report
 }
 
-// handler returns a handler that notes all mistakes of one parse.
+// handler returns a handler that adds all mistakes of one parse to the reports.
 func (r *reports) handler() *reporter.Handler { return reporter.NewHandler(r) }
 
 var errTooManyMistakes = errors.New("too many mistakes")
 
-// Error implements reporter.Reporter.
+// Error implements reporter.Reporter. It returns an error, which ends the compilation, when there is no room for a further
+// report.
 func (r *reports) Error(err reporter.ErrorWithPos) error {
 	if !r.add(err.GetPosition(), err.Unwrap()) {
 		return errTooManyMistakes
@@ -109,10 +112,10 @@ func (r *reports) Error(err reporter.ErrorWithPos) error {
 	return nil
 }
 
-// Warning implements reporter.Reporter. Unused imports and the like are nobody's concern here.
+// Warning implements reporter.Reporter. It ignores warnings, such as those of unused imports.
 func (r *reports) Warning(reporter.ErrorWithPos) {}
 
-// add notes a mistake, or says that there is no room for it.
+// add adds a report, and reports whether there was room for it.
 func (r *reports) add(pos ast.SourcePos, err error) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -129,7 +132,7 @@ func (r *reports) empty() bool {
 	return len(r.all) == 0
 }
 
-// sorted returns the mistakes by file and position: the compiler works on files at the same time.
+// sorted returns the reports by file and position. Their own order is random, because files are compiled concurrently.
 func (r *reports) sorted() []report {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -12,24 +12,23 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 )
 
-// The compiler knows edition 2023 as its last, the runtime 2024. What is new in 2024 says who may use a name, how names are
-// to be written and what files are imported for options: nothing that encodings hang on. So a source of edition 2024 is
-// compiled as one of 2023, without what that does not have, and made one of 2024 again. Nobody is told that a name is not
-// for others, or not in style: that is for the author's own compiler to say.
+// The latest edition that protocompile knows is 2023, and the protobuf runtime knows 2024. The new features of 2024 are the
+// visibility of names, the style of names and imports for options only: none of them changes how a message is encoded. So a
+// source of edition 2024 is lowered: it is compiled as one of 2023, without the new features, and the result is raised to
+// 2024 again. Violations of visibility and style are not reported; the compiler of the source's author does that.
 const (
 	newEdition = "2024"
 	oldEdition = "2023" // as long as newEdition
 )
 
-// newer is what a source of edition 2024 has that was taken out for the compiler, by the offset of the keyword behind it or
-// before it. It is nil for sources of other editions.
+// newer has the features of edition 2024 that lower took out of a source. It is nil for sources of other editions.
 type newer struct {
-	visibility map[int]descriptorpb.SymbolVisibility // of message and enum
-	options    map[int]bool                          // of import
+	visibility map[int]descriptorpb.SymbolVisibility // by the offset of the keyword message or enum
+	options    map[int]bool                          // by the offset of the keyword import; true for "import option"
 }
 
-// lower returns the source as one of edition 2023, each byte that stays at its offset. Sources of other editions, and what
-// is no source, are returned as they are.
+// lower returns a source of edition 2024 as one of 2023, of the same length: bytes are replaced by spaces, so that positions
+// in errors are right. It returns any other input as it is, with a nil newer.
 func lower(source []byte) ([]byte, *newer) {
 	var s scanner.Scanner
 	s.Init(strings.NewReader(string(source)))
@@ -46,7 +45,7 @@ func lower(source []byte) ([]byte, *newer) {
 			out[t.at+i] = ' '
 		}
 	}
-	// A window of five: what ends before the declaration, the modifier, the keyword, the name and what is behind it.
+	// A window of five tokens: the end of the declaration before, the modifier, the keyword, the name and the brace.
 	for w := [5]token{{}, first[2], next(&s), next(&s), next(&s)}; w[1].text != ""; w = [5]token{w[1], w[2], w[3], w[4], next(&s)} {
 		modifier, isModifier := modifiers[w[1].text]
 		switch {
@@ -78,8 +77,8 @@ func next(s *scanner.Scanner) token {
 	return token{s.TokenText(), s.Position.Offset}
 }
 
-// drop takes the features out of a parsed file that edition 2023 does not have, and those of single languages, of which the
-// compiler knows only those of its time.
+// drop takes out of a parsed file the features that edition 2023 does not have, and the features of single languages, since
+// the compiler knows only some of them.
 func (n *newer) drop(file parser.Result) {
 	_ = ast.Walk(file.AST(), &ast.SimpleVisitor{DoVisitOptionNode: func(option *ast.OptionNode) error {
 		if literal, ok := option.Val.(*ast.MessageLiteralNode); ok && isFeatures(option.Name) {
@@ -100,12 +99,14 @@ func isFeatures(name *ast.OptionNameNode) bool {
 
 const featuresName = "features"
 
-// isNew reports whether a part of the name of a feature is that of one to drop.
+// isNew reports whether the feature with that name is one to drop. extension is true if the name is that of an extension, as
+// features of single languages are.
 func isNew(extension bool, name string) bool {
 	return extension || name == "enforce_naming_style" || name == "default_symbol_visibility"
 }
 
-// dropOptions takes the features out of the options of m and of what is in it, which nobody has interpreted yet.
+// dropOptions takes the features to drop out of the options of m and of the messages within it. The options are not
+// interpreted yet.
 func dropOptions(m protoreflect.Message) {
 	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
 		switch {
@@ -156,7 +157,8 @@ func (n *newer) raise(file *ast.FileNode, compiled *descriptorpb.FileDescriptorP
 	return fd
 }
 
-// show says who may use the messages and enums that are declared, and those in them.
+// show sets the visibility of the messages and enums that are declared, and of those within them. at returns the offset of a
+// keyword in the source.
 func (n *newer) show(declared []ast.Node, messages []*descriptorpb.DescriptorProto, enums []*descriptorpb.EnumDescriptorProto, at func(ast.Node) int) {
 	for _, d := range declared {
 		switch d := d.(type) {
@@ -187,7 +189,7 @@ func (n *newer) show(declared []ast.Node, messages []*descriptorpb.DescriptorPro
 	}
 }
 
-// forOptions makes an import of a file one for options alone.
+// forOptions turns an import of a file into one for options only.
 func forOptions(fd *descriptorpb.FileDescriptorProto, path string) {
 	i := int32(slices.Index(fd.Dependency, path))
 	if i < 0 {

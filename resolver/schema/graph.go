@@ -24,8 +24,8 @@ func (s *set) imports(f *file) []string {
 	return slices.Compact(deps)
 }
 
-// order returns the paths of the files so that each comes after those that it imports, and else by name. The error
-// names the files of a cycle.
+// order returns the paths of the files, sorted such that each comes after those that it imports, and else by name. The error
+// names the files of an import cycle.
 func (s *set) order() ([]string, error) {
 	sorter := sorter{set: s, done: map[string]bool{}}
 	for _, path := range s.paths() {
@@ -40,8 +40,8 @@ func (s *set) order() ([]string, error) {
 type sorter struct {
 	set   *set
 	order []string
-	done  map[string]bool // false while the imports of the file are visited
-	stack []string        // of files whose imports are visited
+	done  map[string]bool // false while the imports of the file are being visited
+	stack []string        // the files whose imports are being visited
 }
 
 func (s *sorter) visit(path string) error {
@@ -64,10 +64,11 @@ func (s *sorter) visit(path string) error {
 	return nil
 }
 
-// checkPublicImports bounds the steps of following public imports. The linker takes every way from a file to another:
-// where each file of a chain publicly imports two of the next, the ways double with each link.
+// checkPublicImports bounds the number of steps in which the linker follows public imports. The linker takes every path from
+// a file to another: if each file publicly imports two files, which both import the next one, the number of paths doubles
+// each time.
 func (s *set) checkPublicImports(order []string) error {
-	steps := map[string]int{} // to follow the imports of a file that are public, and theirs
+	steps := map[string]int{} // by file: to follow its public imports, and theirs in turn
 	total := 0
 	for _, path := range order {
 		f := s.files[path].proto

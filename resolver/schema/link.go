@@ -10,8 +10,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 )
 
-// link makes the schema of the files in s and of google/protobuf/*.proto that they import. The error joins what is
-// wrong with each file; files that import a wrong one are not looked at.
+// link makes a schema of the files in s and of the google/protobuf/*.proto that they import. The error joins the mistakes of
+// all files, except of those that import a file with a mistake.
 func link(s *set) (*Schema, error) {
 	var wrong mistakes
 	s.addWellKnown(&wrong)
@@ -58,7 +58,7 @@ func link(s *set) (*Schema, error) {
 	return newSchema(files, doc), nil
 }
 
-// document returns the canonical document of files in order.
+// document returns the canonical document with the files in this order; see Schema.Encode.
 func (s *set) document(order []string) ([]byte, error) {
 	size := 0
 	for _, path := range order {

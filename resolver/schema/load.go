@@ -15,18 +15,18 @@ import (
 	"github.com/bufbuild/protocompile/parser"
 )
 
-// Load reads the files that people name and makes one schema of them. A name that ends in .proto is source; all others
-// are FileDescriptorSets in wire format, whatever they are called.
+// Load reads files and makes one schema of them. A file whose name ends in .proto is a source; any other is a
+// FileDescriptorSet in wire format.
 //
-// The path of a source within one of importDirs, the first that has it, is what others import it by; importDirs are
-// searched for imports. Without importDirs, the directories of the sources are; a source outside of importDirs adds its
-// own. Imports are taken from the sources and sets that are named, then from disk, then from google/protobuf/*.proto
-// that we bring.
+// Other files import a source by its path relative to the first of importDirs that has it. importDirs are also searched for
+// imports. Without importDirs, the directories of the sources take their place; a source outside of importDirs adds its own
+// directory. An import is looked for among the files that are named, then on disk, then among the google/protobuf/*.proto
+// that come with framegate.
 //
-// The error joins all mistakes, those in sources as file:line:column: first those of files, imports and syntax, then,
-// without those, those of types. No file is waited for, and all together may have
-// 16 MiB, a source 1 MiB. See MaxBytes for the bound on what comes out. After an error there is nothing to tell which
-// files would mend it: whoever watches them tries again.
+// The error joins all mistakes, those in sources as file:line:column. Mistakes of types are found only if there are none of
+// files, imports and syntax. All files together may have 16 MiB and one source 1 MiB; see MaxBytes for the bound on the
+// schema. Only regular files are read, so that no read blocks. The error does not tell which files to wait for: a caller
+// that follows changes of files calls Load again.
 func Load(ctx context.Context, files, importDirs []string) (*Schema, error) {
 	if len(files) == 0 {
 		return nil, errors.New("no files, want .proto files or FileDescriptorSets")
@@ -54,19 +54,19 @@ func Load(ctx context.Context, files, importDirs []string) (*Schema, error) {
 	return s, nil
 }
 
-// maxSourceBytes bounds a .proto file: to parse one takes a thousand times as much memory at worst.
+// maxSourceBytes bounds a .proto file, because parsing one takes up to a thousand times its size in memory.
 const maxSourceBytes = 1 << 20
 
-// loader reads what makes one schema. It is owned by the goroutine of Load.
+// loader reads the files of one schema. It is owned by the goroutine of Load.
 type loader struct {
 	reader  reader
 	dirs    []string // searched for imports
 	set     *set
 	sources map[string]*source // by the path that they are imported by
-	queue   []*source          // to read and parse
+	queue   []*source          // to be read and parsed
 	order   []*source          // parsed
-	wrong   mistakes           // outside of sources
-	reports reports            // in sources
+	wrong   mistakes           // those without a position in a source
+	reports reports            // mistakes in sources
 }
 
 // source is a .proto file on disk.
@@ -76,11 +76,12 @@ type source struct {
 	info fs.FileInfo
 	ast  *ast.FileNode
 
-	newer  *newer        // nil but for edition 2024
-	parsed parser.Result // of what is compiled of edition 2024
+	// of edition 2024 only
+	newer  *newer        // nil for other editions
+	parsed parser.Result // without the features that the compiler does not know
 }
 
-// failed returns what is wrong so far.
+// failed returns the mistakes so far as one error, or the error of ctx; nil if there are none.
 func (l *loader) failed(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -92,7 +93,7 @@ func (l *loader) failed(ctx context.Context) error {
 	return all.err()
 }
 
-// diskPath returns where the file with an import path was read from.
+// diskPath returns the path on disk of the file with an import path.
 func (l *loader) diskPath(path string) string {
 	if src := l.sources[path]; src != nil {
 		return src.disk
@@ -103,7 +104,7 @@ func (l *loader) diskPath(path string) string {
 	return path
 }
 
-// name notes the files that people named and reads the sets among them.
+// name queues the sources among the named files, and reads the FileDescriptorSets among them.
 func (l *loader) name(files, importDirs []string) {
 	for _, dir := range importDirs {
 		if info, err := os.Stat(filepath.Clean(dir)); err != nil {
@@ -140,8 +141,8 @@ func (l *loader) name(files, importDirs []string) {
 
 func isSource(file string) bool { return filepath.Ext(file) == ".proto" }
 
-// nameSource queues a source that people named. Import directories that they named count in their order; of directories
-// that we chose, the one furthest above the file does.
+// nameSource queues a source that was named. If ordered, its path is relative to the first of l.dirs that has it; else to the
+// one furthest above it.
 func (l *loader) nameSource(file string, ordered bool) {
 	path := ""
 	for _, dir := range l.dirs {
@@ -184,16 +185,16 @@ func (l *loader) enqueue(path, disk string) {
 	l.queue = append(l.queue, src)
 }
 
-// gather reads and parses the sources in the queue and all that they and the sets import from disk.
+// gather reads and parses the sources in the queue, and all files on disk that they and the sets import.
 func (l *loader) gather(ctx context.Context) {
 	order, err := l.set.order()
 	if err == nil {
-		err = l.set.checkPublicImports(order) // the compiler follows them as the linker does
+		err = l.set.checkPublicImports(order) // before compile, because the compiler follows them too
 	}
 	l.wrong.add(err)
 	for _, path := range order {
 		for _, dep := range l.set.files[path].proto.GetDependency() {
-			l.find(dep) // what is missing, the linker says
+			l.find(dep) // link reports a missing one
 		}
 	}
 	for len(l.queue) > 0 && ctx.Err() == nil {
@@ -215,7 +216,7 @@ func (l *loader) gather(ctx context.Context) {
 	}
 }
 
-// parse reads a source and sets its tree, if there is one.
+// parse reads a source and sets its ast, unless there is no tree because of mistakes.
 func (l *loader) parse(src *source) {
 	if len(l.order) >= maxFiles {
 		l.wrong.add(fmt.Errorf("%s: with the files before it, more than %d files", src.disk, maxFiles))
@@ -235,12 +236,12 @@ func (l *loader) parse(src *source) {
 			return
 		}
 	}
-	// An error says no more than the reports.
+	// The error is ignored: it says no more than the reports.
 	content, src.newer = lower(content)
 	src.ast, _ = parser.Parse(src.path, bytes.NewReader(content), l.reports.handler())
 }
 
-// find reports whether an import can be had, and queues it if it is on disk.
+// find reports whether there is a file for an import, and queues it if it is on disk.
 func (l *loader) find(path string) bool {
 	if l.sources[path] != nil || l.set.files[path] != nil {
 		return true
@@ -257,7 +258,7 @@ func (l *loader) find(path string) bool {
 	return wellKnown(path) != nil
 }
 
-// missing returns the error for an import that cannot be had.
+// missing returns the error for an import that find did not find.
 func (l *loader) missing(path string) error {
 	if !fs.ValidPath(path) {
 		return fmt.Errorf("import %q: want a path within an import directory and no . or .. in it", path)

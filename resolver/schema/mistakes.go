@@ -2,10 +2,10 @@ package schema
 
 import "github.com/framegate/framegate/resolver/strict"
 
-// maxMistakes is how many mistakes are kept and counted. People are told of strict.MaxErrors of them.
+// maxMistakes is how many mistakes are kept and counted. The error names strict.MaxErrors of them.
 const maxMistakes = 1000
 
-// mistakes collects what is wrong with files.
+// mistakes collects errors of files.
 type mistakes struct {
 	errs []error
 }
@@ -19,7 +19,7 @@ func (m *mistakes) add(err error) {
 
 func (m *mistakes) full() bool { return len(m.errs) >= maxMistakes }
 
-// err joins the mistakes; nil if there are none.
+// err returns the mistakes as one error; nil if there are none.
 func (m *mistakes) err() error {
 	if len(m.errs) == 0 {
 		return nil

@@ -8,10 +8,10 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 )
 
-// checkDistinct notes the names that two files define, and those that one file defines and that are a package of
-// another. Names that one file defines twice are left to the linker.
+// checkDistinct adds a mistake for each name that two files define, and for each name that one file defines and that is also
+// a package of another. The linker finds names that one file defines twice.
 func (s *set) checkDistinct(order []string, wrong *mistakes) {
-	owner := map[string]string{} // file by full name of what is not within a message
+	owner := map[string]string{} // the file that defines a full name, without names within messages
 	for _, path := range order {
 		fd := s.files[path].proto
 		for _, name := range topNames(fd) {
@@ -33,7 +33,7 @@ func (s *set) checkDistinct(order []string, wrong *mistakes) {
 	}
 }
 
-// where returns the path of a file and the file on disk that it came from, if that is another.
+// where returns the path of a file, with the file on disk that it came from if that has another path.
 func (s *set) where(path string) string {
 	if f := s.files[path]; f.origin != "" && f.origin != path {
 		return fmt.Sprintf("%s (%s)", path, f.origin)
@@ -62,8 +62,8 @@ func topNames(fd *descriptorpb.FileDescriptorProto) []string {
 	return names
 }
 
-// extensions are the extension fields of linked files: no two of them may have the same number in a message, or one of
-// them, nobody knows which, would be decoded.
+// extensions has the extension fields of linked files. Two fields with one number in a message are a mistake, since it would
+// be random which of them is decoded.
 type extensions map[extensionKey]protoreflect.FieldDescriptor
 
 type extensionKey struct {
@@ -77,7 +77,7 @@ type scope interface {
 	Messages() protoreflect.MessageDescriptors
 }
 
-// add adds the extensions that are declared in a scope.
+// add adds the extensions that are declared in a scope, and in the messages within it.
 func (e extensions) add(in scope, wrong *mistakes) {
 	for i := range in.Extensions().Len() {
 		x := in.Extensions().Get(i)

@@ -1,9 +1,10 @@
-// Package schema knows the message types of services that are named at run time: it reads .proto files and
-// FileDescriptorSets, links them and answers which messages a method takes and gives.
+// Package schema knows the message types of services at run time: it reads .proto files and FileDescriptorSets, links them,
+// and tells the types of a method's messages.
 //
-// Enter at Parse (a stored document), FromSet (what a server says of itself) or Load (files of people: load.go, then
-// compile.go). All three collect canonical files in set.go, whose bounds are in bounds.go, and link them in link.go,
-// where graph.go puts them in order, names.go looks for names that meet and wellknown.go adds google/protobuf.
+// Enter at Parse (a stored document), FromSet (the answer of a server's reflection) or Load (files on disk: load.go, then
+// compile.go and edition.go). All three collect canonical files in a set (set.go, with its bounds in bounds.go) and link them
+// (link.go). For that, graph.go sorts the files, names.go looks for names that are defined twice and wellknown.go adds
+// google/protobuf.
 package schema
 
 import (
@@ -19,12 +20,12 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 )
 
-// MaxBytes is the most that a schema may have as a document (see Encode). A document is one value in etcd, whose
-// requests may have 1.5 MiB; the comments of .proto files are no part of it.
+// MaxBytes bounds the document of a schema (see Encode), which has no comments of .proto files. A document is one value in
+// etcd, and etcd bounds a request to 1.5 MiB.
 const MaxBytes = 1 << 20
 
-// Schema is a linked set of .proto files: every type that one of them names is there. It does not change and may be
-// used by many goroutines.
+// Schema is a linked set of .proto files: it has every type that one of them names. It is immutable, and may be used by any
+// number of goroutines.
 type Schema struct {
 	doc     []byte
 	files   *protoregistry.Files
@@ -34,9 +35,9 @@ type Schema struct {
 }
 
 // Parse links a FileDescriptorSet in wire format, as `protoc --include_imports -o` and `buf build -o` write it. Its
-// files may be in any order. Imports of google/protobuf/*.proto that it lacks are added. The error names each file that
-// is wrong and what it lacks. A document of more than MaxBytes is an error; hostile ones cost bounded time and memory,
-// see bounds.go. Parse keeps no part of doc.
+// files may be in any order. It adds google/protobuf/*.proto that are imported and missing. The error names each file with a
+// mistake, and imports that are missing. A document of more than MaxBytes is an error. Even a hostile document takes bounded
+// time and memory, see bounds.go. Parse keeps no part of doc.
 func Parse(doc []byte) (*Schema, error) {
 	if len(doc) > MaxBytes {
 		return nil, fmt.Errorf("a FileDescriptorSet of %d bytes, want at most %d", len(doc), MaxBytes)
@@ -44,8 +45,8 @@ func Parse(doc []byte) (*Schema, error) {
 	return parse(doc)
 }
 
-// FromSet is Parse for a FileDescriptorSet that is decoded already, such as one that a server's reflection gave. The
-// comments in it do not count towards MaxBytes. It does not change or keep the set.
+// FromSet is Parse for a FileDescriptorSet that is decoded already, such as one from a server's reflection. Comments in it do
+// not count towards MaxBytes. It neither changes nor keeps the set.
 func FromSet(decoded *descriptorpb.FileDescriptorSet) (*Schema, error) {
 	if size := proto.Size(decoded); size > maxInputBytes {
 		return nil, fmt.Errorf("a FileDescriptorSet of %d bytes, want at most %d", size, maxInputBytes)
@@ -67,7 +68,7 @@ func parse(doc []byte) (*Schema, error) {
 	return link(files)
 }
 
-// newSchema indexes files, which are linked; doc is their canonical document.
+// newSchema returns the schema of linked files; doc is their canonical document.
 func newSchema(files *protoregistry.Files, doc []byte) *Schema {
 	s := &Schema{
 		doc:     doc,
@@ -88,12 +89,12 @@ func newSchema(files *protoregistry.Files, doc []byte) *Schema {
 	return s
 }
 
-// Encode returns the canonical document of the schema: a FileDescriptorSet in wire format with all files that it needs,
-// each after those that it imports and else by name, without comments and positions (source_code_info). Parse makes the
-// same schema of it, and the same files always give the same bytes. Callers must not change them.
+// Encode returns the canonical document of the schema: a FileDescriptorSet in wire format with all its files, each after
+// those that it imports and else by name, without comments and positions (source_code_info). Parse makes the same schema of
+// it, and the same files always give the same bytes. Callers must not change them.
 func (s *Schema) Encode() []byte { return s.doc }
 
-// Files returns the descriptors of all files. Callers must not register any more there.
+// Files returns the descriptors of all files. Callers must not register further files there.
 func (s *Schema) Files() *protoregistry.Files { return s.files }
 
 // Types returns the messages and extensions of the schema, to decode an Any and extension fields with.
@@ -105,13 +106,13 @@ func (s *Schema) Method(path string) protoreflect.MethodDescriptor { return s.me
 // Methods returns the paths of all methods, sorted.
 func (s *Schema) Methods() []string { return slices.Sorted(maps.Keys(s.methods)) }
 
-// Service is a service of a schema, for people to read.
+// Service is a service of a schema, for people.
 type Service struct {
 	Name    string // with its package
 	Methods int
 }
 
-// Services returns the services by name, those without methods too.
+// Services returns all services, also those without methods, sorted by name.
 func (s *Schema) Services() []Service {
 	var all []Service
 	s.files.RangeFiles(func(f protoreflect.FileDescriptor) bool {
@@ -125,6 +126,6 @@ func (s *Schema) Services() []Service {
 	return all
 }
 
-// Sources returns the files on disk that Load read for the schema, those that it was given and their imports, by path.
-// A schema that Load did not make has none. Callers must not change the slice.
+// Sources returns the files on disk that Load read for the schema: those that it was given, and their imports. They are
+// sorted by path. A schema that Load did not make has none. Callers must not change the slice.
 func (s *Schema) Sources() []Source { return s.sources }

@@ -10,11 +10,11 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 )
 
-// file is one .proto file of a schema, compiled and not linked.
+// file is one .proto file of a schema, compiled and not linked yet.
 type file struct {
 	proto  *descriptorpb.FileDescriptorProto
 	raw    []byte // proto in its canonical form
-	origin string // the file on disk that it came from, "" if it came from none
+	origin string // the file on disk that it came from; "" if it did not come from disk
 }
 
 // set collects the files of a schema by their paths. It is owned by one goroutine.
@@ -34,12 +34,13 @@ const (
 var (
 	fileDescriptor = (*descriptorpb.FileDescriptorProto)(nil).ProtoReflect().Descriptor()
 
-	// Without types, options that the Go runtime happens to know stay bytes like all others.
+	// Without a Resolver that has types, all options stay unknown bytes, also those that the Go runtime happens to know.
 	decode = proto.UnmarshalOptions{AllowPartial: true, Resolver: (*protoregistry.Types)(nil)}
 	encode = proto.MarshalOptions{AllowPartial: true, Deterministic: true}
 )
 
-// addDocument adds the files of a FileDescriptorSet in wire format and notes what is wrong with each.
+// addDocument adds the files of a FileDescriptorSet in wire format, which came from the file origin, or from no file if that
+// is "". It adds the mistakes of all files to wrong.
 func (s *set) addDocument(origin string, doc []byte, wrong *mistakes) {
 	note := func(err error) {
 		if err != nil && origin != "" {
@@ -68,8 +69,8 @@ func (s *set) addDocument(origin string, doc []byte, wrong *mistakes) {
 	note(err)
 }
 
-// decode decodes a FileDescriptorProto, without its source_code_info, which is often most of it, and what its compiler
-// noted for itself. It checks the bounds before it takes memory.
+// decode decodes a FileDescriptorProto, without its source_code_info, which is often most of it, and without unknown fields.
+// It checks the bounds before it takes memory.
 func (s *set) decode(data []byte) (*descriptorpb.FileDescriptorProto, error) {
 	if len(s.files) >= maxFiles {
 		return nil, fmt.Errorf("more than %d files", maxFiles)
@@ -95,7 +96,7 @@ func (s *set) decode(data []byte) (*descriptorpb.FileDescriptorProto, error) {
 	return fd, nil
 }
 
-// add adds a file that decode returned. If there is one with its path already, it must be the same.
+// add adds a file that decode returned. A file with the same path may be there already if it is equal.
 func (s *set) add(origin string, fd *descriptorpb.FileDescriptorProto) error {
 	if err := checkFile(fd); err != nil {
 		return err
@@ -118,7 +119,7 @@ func (s *set) add(origin string, fd *descriptorpb.FileDescriptorProto) error {
 	return nil
 }
 
-// addCompiled adds a file that was compiled here and may know the types of its options.
+// addCompiled adds a file that was compiled here. Its options may have types, so it is encoded and decoded again.
 func (s *set) addCompiled(origin string, compiled *descriptorpb.FileDescriptorProto) error {
 	data, err := encode.Marshal(compiled)
 	if err != nil {

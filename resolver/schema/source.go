@@ -13,7 +13,7 @@ type Source struct {
 	Info fs.FileInfo // what the file was when it was read
 }
 
-// reader reads files from disk and notes them. It is owned by one goroutine.
+// reader reads files from disk, up to maxInputBytes together, and notes them. It is owned by one goroutine.
 type reader struct {
 	left    int64 // bytes that may still be read
 	sources []Source

@@ -10,7 +10,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 )
 
-// standard finds the files that every compiler brings along, and nothing else that the Go runtime knows.
+// standard finds the google/protobuf files that come with every compiler, and no other file that the Go runtime knows.
 var standard = protocompile.WithStandardImports(protocompile.ResolverFunc(
 	func(string) (protocompile.SearchResult, error) {
 		return protocompile.SearchResult{}, protoregistry.NotFound
@@ -29,8 +29,8 @@ func wellKnown(path string) protoreflect.FileDescriptor {
 	return found.Desc
 }
 
-// addWellKnown adds google/protobuf/*.proto that are imported and that the set lacks, and notes all other imports that
-// it lacks.
+// addWellKnown adds google/protobuf/*.proto that are imported and that the set lacks. All other imports that it lacks are
+// mistakes.
 func (s *set) addWellKnown(wrong *mistakes) {
 	paths := s.paths()
 	for len(paths) > 0 {
