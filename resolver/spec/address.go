@@ -16,24 +16,25 @@ const (
 	maxUnixPathLen = 107 // sun_path less its final zero, unix(7)
 	UnixPrefix     = "unix:"
 
-	// DNSPrefix may stand before host:port, as in gRPC: it changes nothing.
+	// DNSPrefix may stand before host:port, as in gRPC. It changes nothing.
 	DNSPrefix = "dns:///"
 )
 
-// Address is what the address of an endpoint says: a path, or an IP address or the name of a host, and a port.
+// Address is the parsed address of an endpoint: the path of a unix socket, or a port at an IP address or a host name.
 type Address struct {
 	Path string     // of a unix socket; empty for the others
-	IP   netip.Addr // IPv4 also for ::ffff:a.b.c.d; the zero value for a name
-	Host string     // the name, in lower case
+	IP   netip.Addr // IPv4 also for ::ffff:a.b.c.d; the zero value for a host name
+	Host string     // the host name, in lower case; empty for the others
 	Port uint16
 }
 
-// ValidateAddress reports what is wrong with an endpoint's address: host:port, dns:///host:port or unix:/path is wanted.
+// ValidateAddress returns what is wrong with an endpoint's address; nil if ParseAddress accepts it.
 func ValidateAddress(addr string) error {
 	_, err := ParseAddress(addr)
 	return err
 }
 
+// ParseAddress parses an endpoint's address: host:port, dns:///host:port or unix:/path.
 func ParseAddress(addr string) (Address, error) {
 	if len(addr) > maxAddressLen || !Printable(addr) {
 		return Address{}, fmt.Errorf("%q, want at most %d printable characters without spaces", plain.URL(addr), maxAddressLen)
@@ -69,34 +70,35 @@ func ParseAddress(addr string) (Address, error) {
 	return Address{IP: ip, Port: uint16(n)}, nil
 }
 
-// validHost reports whether s can be the name of a host, as far as its characters go: others are looked up nowhere.
+// validHost reports whether s has only characters that host names have.
 func validHost(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '.' && r != '_' && r != '-'
 	})
 }
 
-// Callable reports whether one host can have the address: a connection to an unspecified one, at which servers listen,
-// ends on this machine; multicast and broadcast ones are of many.
+// Callable reports whether the address can be that of one host. The unspecified address, at which servers listen, is none:
+// a connection to it ends on this machine. Multicast and broadcast addresses are of many hosts.
 func Callable(ip netip.Addr) bool {
 	ip = ip.Unmap().WithZone("")
 	return ip.IsValid() && !ip.IsUnspecified() && !ip.IsMulticast() && ip != netip.AddrFrom4([4]byte{255, 255, 255, 255})
 }
 
-// IsLocalhost reports whether the address is of this machine whatever anybody says (see dial.Endpoint). Its addresses are
-// one host, of which a server may listen on one only. Names below localhost may lead anywhere.
+// IsLocalhost reports whether the address has the name localhost, which is this machine without any look-up (see
+// dial.Endpoint). It is one endpoint with two IP addresses, since a server may listen at only one of them. Names such as
+// x.localhost are looked up like any other.
 func (a Address) IsLocalhost() bool { return dial.IsLocalhost(a.Host) }
 
-// HostPort is the text of an IP address and a port.
+// HostPort returns the text of an address that has an IP.
 func (a Address) HostPort() string { return netip.AddrPortFrom(a.IP, a.Port).String() }
 
-// IsName reports whether the address has a name that is looked up.
+// IsName reports whether the address has a host name that is to be looked up.
 func (a Address) IsName() bool { return a.Host != "" && !a.IsLocalhost() }
 
-// Loopbacks are what localhost stands for.
+// Loopbacks are the IP addresses of localhost.
 var Loopbacks = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
 
-// IPs returns the IP addresses that are known without looking the name up.
+// IPs returns the IP addresses that are known without a look-up.
 func (a Address) IPs() []netip.Addr {
 	switch {
 	case a.IP.IsValid():

@@ -9,7 +9,7 @@ import (
 // BalancePolicy says how a route chooses among the endpoints of a backend, for each call anew.
 type BalancePolicy string
 
-// The policies. All of them go by weight.
+// The policies. All of them respect weights.
 const (
 	WeightedRandom BalancePolicy = "weighted_random" // at random; the default
 	RoundRobin     BalancePolicy = "round_robin"     // in turn, smoothly
@@ -23,10 +23,10 @@ var balancePolicies = []BalancePolicy{WeightedRandom, RoundRobin, LeastRequest, 
 // Balancer is how a route balances. The zero value of a field means its default.
 type Balancer struct {
 	Policy       BalancePolicy `yaml:"policy,omitempty"`
-	SlowStart    time.Duration `yaml:"slow_start,omitempty"`    // in which the weight of an endpoint that is new, or usable again, grows; 0 = at once
-	Decay        time.Duration `yaml:"decay,omitempty"`         // of peak_ewma: in which a latency is forgotten; default 10s
+	SlowStart    time.Duration `yaml:"slow_start,omitempty"`    // how long the weight of an endpoint that is new, or usable again, grows; 0 for not at all
+	Decay        time.Duration `yaml:"decay,omitempty"`         // of peak_ewma: how long a latency counts, see balance.Policy; default 10s
 	Hash         *CallKey      `yaml:"hash,omitempty"`          // of consistent_hash
-	BoundPercent int           `yaml:"bound_percent,omitempty"` // of consistent_hash: most calls under way of an endpoint, of the mean; default 125
+	BoundPercent int           `yaml:"bound_percent,omitempty"` // of consistent_hash: bounds the calls under way of an endpoint, in percent of the mean; default 125
 }
 
 const (
@@ -78,5 +78,5 @@ func (b Balancer) problems() (errs []error) {
 	return errs
 }
 
-// MinSlowStartStep is the time between two steps of a slow start, at least.
+// MinSlowStartStep is the shortest time between two steps of a slow start.
 const MinSlowStartStep = 100 * time.Millisecond

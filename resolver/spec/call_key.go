@@ -5,14 +5,14 @@ import (
 	"net"
 )
 
-// CallKey is the part of a call by which it is told from others. Exactly one of the fields is set.
+// CallKey names the part of a call by which calls are told apart. Exactly one of the fields is set.
 type CallKey struct {
 	Header    string `yaml:"header,omitempty"`    // the first value of that request header
-	Authority bool   `yaml:"authority,omitempty"` // what the client called
+	Authority bool   `yaml:"authority,omitempty"` // the :authority that the client sent
 	Peer      bool   `yaml:"peer,omitempty"`      // the IP address that the client's connection comes from
 }
 
-// String is the key on one line, for people.
+// String returns the key on one line, for people.
 func (k CallKey) String() string {
 	switch {
 	case k.Header != "":
@@ -23,7 +23,7 @@ func (k CallKey) String() string {
 	return "peer"
 }
 
-// problems returns every mistake of a key; its errors start with what follows the path of the key itself.
+// problems returns every mistake of a key. Its errors are to be appended to the path of the key, without a space.
 func (k CallKey) problems() (errs []error) {
 	set := 0
 	for _, is := range []bool{k.Header != "", k.Authority, k.Peer} {
@@ -42,8 +42,8 @@ func (k CallKey) problems() (errs []error) {
 	return errs
 }
 
-// Of returns the part of the call that the key names: as text, or as the bytes of an IP address, which need no memory.
-// Both are empty if the call does not have it.
+// Of returns the part of the call that the key names: as text, or as the bytes of an IP address, which are not copied. Both
+// are empty if the call does not have it. It does not allocate.
 func (k CallKey) Of(req *Request) (text string, ip net.IP) {
 	switch {
 	case k.Header != "":
@@ -58,7 +58,7 @@ func (k CallKey) Of(req *Request) (text string, ip net.IP) {
 	if !ok {
 		return "", nil
 	}
-	if four := a.IP.To4(); four != nil { // a listener of both families shows these in 16 bytes
+	if four := a.IP.To4(); four != nil { // a listener of both families gives IPv4 addresses in 16 bytes
 		return "", four
 	}
 	return "", a.IP

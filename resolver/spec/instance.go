@@ -14,7 +14,7 @@ import (
 	"github.com/framegate/framegate/resolver/plain"
 )
 
-// DefaultInstanceWeight is the weight of an instance that registered with none, as registry-etcd's resolver has it.
+// DefaultInstanceWeight is the weight of an instance that registered without one. It is that of registry-etcd's resolver.
 const DefaultInstanceWeight = 10
 
 const (
@@ -29,7 +29,7 @@ type Instance struct {
 	Tags    map[string]string `json:"tags,omitempty" yaml:"tags,omitempty"` // nil if there are none
 }
 
-// Validate reports every mistake of the instance.
+// Validate returns every mistake of the instance.
 func (in Instance) Validate() error {
 	var errs []error
 	if err := ValidateAddress(in.Address); err != nil {
@@ -46,6 +46,7 @@ func (in Instance) Validate() error {
 	return errors.Join(errs...)
 }
 
+// ValidateWeight returns what is wrong with the weight of an instance; nil if it is 1 to MaxWeight.
 func ValidateWeight(weight int) error {
 	if weight < 1 || weight > MaxWeight {
 		return fmt.Errorf("%d, want 1 to %d", weight, MaxWeight)
@@ -53,12 +54,12 @@ func ValidateWeight(weight int) error {
 	return nil
 }
 
-// Equal reports whether both say the same.
+// Equal reports whether both have the same address, weight and tags.
 func (in Instance) Equal(other Instance) bool {
 	return in.Address == other.Address && in.Weight == other.Weight && maps.Equal(in.Tags, other.Tags)
 }
 
-// instanceDocument is registry-etcd's layout of an instance.
+// instanceDocument is an instance as registry-etcd stores it.
 type instanceDocument struct {
 	Network string            `json:"network"` // tcp or unix
 	Address string            `json:"address"` // host:port, or a path
@@ -66,7 +67,7 @@ type instanceDocument struct {
 	Tags    map[string]string `json:"tags"`
 }
 
-// instanceKinds says what the keys of an instanceDocument want.
+// instanceKinds says, by the key of an instanceDocument, what values are wanted; for errors.
 var instanceKinds = map[string]string{
 	"network": "a string", "address": "a string", "weight": fmt.Sprintf("a number from 1 to %d", MaxWeight), "tags": "an object of strings",
 }
@@ -76,9 +77,9 @@ const (
 	networkUnix = "unix"
 )
 
-// ParseInstance reads an instance in the layout of registry-etcd, a JSON object of network, address, weight and tags. As
-// its resolver does, it gives DefaultInstanceWeight to a weight of 0 or less, and takes no notice of other keys. An IPv6
-// address may be without brackets; see bracketed. The error names every mistake.
+// ParseInstance parses an instance as registry-etcd stores it: a JSON object of network, address, weight and tags. As
+// registry-etcd's resolver does, it replaces a weight of 0 or less by DefaultInstanceWeight, and ignores other keys. An IPv6
+// address may be without brackets; see Bracketed. The error names every mistake.
 func ParseInstance(value []byte) (Instance, error) {
 	if len(value) > maxInstanceBytes {
 		return Instance{}, fmt.Errorf("document of %d bytes, want at most %d", len(value), maxInstanceBytes)
@@ -115,7 +116,7 @@ func ParseInstance(value []byte) (Instance, error) {
 	return in, nil
 }
 
-// Encode returns the document of a valid instance: ParseInstance of it gives the same instance.
+// Encode returns the document of a valid instance, of which ParseInstance makes the same instance.
 func (in Instance) Encode() ([]byte, error) {
 	if err := in.Validate(); err != nil {
 		return nil, err
@@ -134,8 +135,8 @@ func (in Instance) Encode() ([]byte, error) {
 	return value, nil
 }
 
-// Bracketed returns [IPv6]:port for IPv6:port, which registry-etcd writes, and any other address as it is. What follows the
-// last colon is the port, since every instance has one: 2001:db8::1:9001 is port 9001 of 2001:db8::1.
+// Bracketed returns [IPv6]:port for IPv6:port, which registry-etcd writes, and any other address as it is. The last colon is
+// before the port, since every instance has one: 2001:db8::1:9001 is port 9001 of 2001:db8::1.
 func Bracketed(address string) string {
 	i := strings.LastIndexByte(address, ':')
 	if i < 0 || address[0] == '[' {

@@ -11,15 +11,15 @@ import (
 // at once, with nothing sent upstream. 0 means no limit.
 type Limits struct {
 	Concurrent     int      `yaml:"concurrent,omitempty"`       // calls under way
-	Pending        int      `yaml:"pending,omitempty"`          // of those, calls that wait for a connection or for a stream on one
+	Pending        int      `yaml:"pending,omitempty"`          // calls under way that wait for a connection, or for a stream on one
 	CallsPerSecond float64  `yaml:"calls_per_second,omitempty"` // on average, by a token bucket
 	Burst          int      `yaml:"burst,omitempty"`            // calls at once; default CallsPerSecond, at least 1
-	Per            *CallKey `yaml:"per,omitempty"`              // a bucket for each value of the key, of a route's limits; calls without a value share one
+	Per            *CallKey `yaml:"per,omitempty"`              // gives each value of the key a bucket; calls without a value share one; of a route only
 }
 
 const maxConcurrent = 10_000_000
 
-// problems returns every mistake of limits whose path is key.
+// problems returns every mistake of limits whose path in the document is key.
 func (l Limits) problems(key string) (errs []error) {
 	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(key+"."+format, args...)) }
 	if l.Concurrent < 0 || l.Concurrent > maxConcurrent {
@@ -45,5 +45,5 @@ func (l Limits) problems(key string) (errs []error) {
 	return errs
 }
 
-// Rate is the token bucket's.
+// Rate returns the rate of the token bucket.
 func (l Limits) Rate() limit.Rate { return limit.Rate{PerSecond: l.CallsPerSecond, Burst: l.Burst} }

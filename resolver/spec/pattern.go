@@ -28,9 +28,9 @@ type Pattern struct {
 const maxMethodLen = 1024
 
 // ValidMethod reports whether s is the full name of a method, "/pkg.Service/Method": a service, which is identifiers with
-// dots between them, and one identifier, of at most 1024 bytes together. That is every name in Protocol Buffers and in
-// Thrift, and nothing that a server might read as another name than it says: no empty part, no escape, no query. Patterns
-// match such names, and only calls of such names get a route.
+// dots between them, and one identifier, of at most 1024 bytes together. Every name in Protocol Buffers and in Thrift is
+// valid. A name with an empty part, an escape or a query is not, because a server might read it as another name. Only calls
+// of valid names get a route.
 func ValidMethod(s string) bool {
 	if len(s) > maxMethodLen || !strings.HasPrefix(s, "/") {
 		return false
@@ -66,7 +66,7 @@ func ParsePattern(s string) (Pattern, error) {
 	return Pattern{Kind: KindExact, Prefix: s}, nil
 }
 
-// Match reports whether method, "/pkg.Service/Method", is one of the pattern's.
+// Match reports whether the pattern matches method, "/pkg.Service/Method".
 func (p Pattern) Match(method string) bool {
 	if p.Kind == KindExact {
 		return method == p.Prefix
@@ -74,7 +74,8 @@ func (p Pattern) Match(method string) bool {
 	return strings.HasPrefix(method, p.Prefix)
 }
 
-// MoreSpecific orders patterns of one method: exact, service, longer package, any.
+// MoreSpecific reports whether p is more specific than q, of two patterns that match one method: the order is exact,
+// service, longer package, any.
 func (p Pattern) MoreSpecific(q Pattern) bool {
 	if p.Kind != q.Kind {
 		return p.Kind > q.Kind
@@ -91,8 +92,8 @@ func validDotted(s string) bool {
 	return true
 }
 
-// validIdent takes what proto and thrift identifiers are made of, "-", which some servers use in paths, and "$", which
-// Kitex's generic services have.
+// validIdent reports whether s has only the characters of Protocol Buffers and Thrift identifiers, "-", which some servers
+// use in paths, and "$", which Kitex's generic services have.
 func validIdent(s string) bool {
 	if s == "" {
 		return false
@@ -130,7 +131,7 @@ func (p Pattern) Enclosing() []Pattern {
 	return append(all, Pattern{Kind: KindAny})
 }
 
-// String is the pattern as people write it.
+// String returns the pattern as people write it.
 func (p Pattern) String() string {
 	if p.Kind == KindExact {
 		return p.Prefix

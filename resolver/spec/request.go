@@ -2,7 +2,7 @@ package spec
 
 import "net"
 
-// Request is what of a call decides its route. The resolver keeps nothing of it.
+// Request has the parts of a call that decide its route. The resolver keeps none of them.
 type Request struct {
 	Listener  string
 	Method    string              // "/pkg.Service/Method"

@@ -9,31 +9,31 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// Retry says which calls of a route are tried again. Those that an endpoint certainly did not see are, up to Attempts; they
-// are once without Retry, too. Those that an endpoint may have seen are only after a status in Codes. A call is tried again
-// only while nothing of an answer has been passed on and the request so far is kept.
-// The zero value of a field means its default.
+// Retry says which calls of a route are tried again. A call that no endpoint can have seen is tried again up to Attempts; it
+// is tried again once even on a route without Retry. A call that an endpoint may have seen is tried again only after a
+// status in Codes. No call is tried again once a part of an answer was passed on, or if its request is no longer kept in
+// full. The zero value of a field means its default.
 type Retry struct {
 	Attempts      int           `yaml:"attempts,omitempty"`        // in all, the first included; 2 to 10, default 2
-	Codes         []string      `yaml:"codes,omitempty"`           // gRPC's names of the statuses after which to try again though an endpoint may have seen the call; default none
-	PerTryTimeout time.Duration `yaml:"per_try_timeout,omitempty"` // until an attempt's answer begins; one that takes longer failed, with both UNAVAILABLE and DEADLINE_EXCEEDED; 0 = none
+	Codes         []string      `yaml:"codes,omitempty"`           // gRPC's names of the statuses after which a call is tried again that an endpoint may have seen; default none
+	PerTryTimeout time.Duration `yaml:"per_try_timeout,omitempty"` // until an attempt's answer begins; a longer one fails, and UNAVAILABLE or DEADLINE_EXCEEDED in Codes covers that; 0 for none
 	Backoff       Backoff       `yaml:"backoff,omitempty"`         // before each further attempt
 	Budget        RetryBudget   `yaml:"budget,omitempty"`
-	BufferBytes   int           `yaml:"buffer_bytes,omitempty"` // of a request that are kept; a longer one is not tried again; default 64 KiB
+	BufferBytes   int           `yaml:"buffer_bytes,omitempty"` // how much of a request is kept; a longer one is not tried again; default 64 KiB
 
-	codes uint32 // a bit for each code
+	codes uint32 // a bit for each code in Codes
 }
 
-// Hedge says that a call without an answer after Delay is sent to another endpoint, too. The first answer wins; the other
-// attempt is canceled. It is for calls that may be made twice.
+// Hedge says that a call without an answer after Delay is sent to another endpoint as well. The first answer wins; the other
+// attempt is canceled. It is for idempotent methods only, since both endpoints may handle the call.
 type Hedge struct {
 	Delay       time.Duration `yaml:"delay"` // 1ms or more
 	Budget      RetryBudget   `yaml:"budget,omitempty"`
 	BufferBytes int           `yaml:"buffer_bytes,omitempty"` // as in Retry
 }
 
-// Backoff is the time before a further attempt: between none and Base at random, and up to twice as long each time, at
-// most Max.
+// Backoff is the time before a further attempt. It is random, from 0 up to a bound that is Base at first, doubles with each
+// attempt and stays at Max.
 type Backoff struct {
 	Base time.Duration `yaml:"base,omitempty"` // default 25ms
 	Max  time.Duration `yaml:"max,omitempty"`  // default 10 x Base
@@ -42,7 +42,7 @@ type Backoff struct {
 // RetryBudget bounds the further attempts under way to a share of the route's calls under way.
 type RetryBudget struct {
 	Percent int `yaml:"percent,omitempty"` // 1 to 100; default limit.DefaultBudgetPercent
-	Min     int `yaml:"min,omitempty"`     // that are always allowed; default limit.DefaultBudgetMin
+	Min     int `yaml:"min,omitempty"`     // further attempts that are always allowed; default limit.DefaultBudgetMin
 }
 
 // Defaults of Retry and Hedge.
@@ -69,14 +69,14 @@ func (r *Retry) OnLate() bool { return r.codes&(1<<codes.Unavailable|1<<codes.De
 
 // Wait returns how long to wait before the n-th further attempt, the first being 1.
 func (b Backoff) Wait(n int) time.Duration {
-	base, most := b.Base, b.Max
+	base, maxWait := b.Base, b.Max
 	if base == 0 {
 		base = defaultBackoffBase
 	}
-	if most == 0 {
-		most = defaultBackoffFactor * base
+	if maxWait == 0 {
+		maxWait = defaultBackoffFactor * base
 	}
-	d := min(base<<min(n-1, 16), most)
+	d := min(base<<min(n-1, 16), maxWait)
 	return time.Duration(rand.Int64N(int64(d) + 1))
 }
 
@@ -118,8 +118,8 @@ func (b Backoff) problems() (errs []error) {
 	if b.Base != 0 && (b.Base < minBackoff || b.Base > maxBackoff) {
 		errs = append(errs, fmt.Errorf("backoff.base: %s, want %s to %s", b.Base, minBackoff, maxBackoff))
 	}
-	if least := max(b.Base, minBackoff); b.Max != 0 && (b.Max < least || b.Max > maxBackoff) {
-		errs = append(errs, fmt.Errorf("backoff.max: %s, want base (%s) to %s", b.Max, least, maxBackoff))
+	if minMax := max(b.Base, minBackoff); b.Max != 0 && (b.Max < minMax || b.Max > maxBackoff) {
+		errs = append(errs, fmt.Errorf("backoff.max: %s, want base (%s) to %s", b.Max, minMax, maxBackoff))
 	}
 	return errs
 }

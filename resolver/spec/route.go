@@ -28,12 +28,12 @@ const (
 	ModeStruct Mode = "struct" // decodes each message, applies the rules of Struct and encodes what they changed
 )
 
-// Route is the document that people write: which calls it matches and where they go. It is stored in etcd under
-// <prefix>/routes/<name> or listed under "routes:" in a file. A Route that is in a table is never changed.
+// Route is the document of a route: which calls it matches and where they go. It is stored in etcd under
+// <prefix>/routes/<name>, or listed under "routes:" in a file. A Route that is in a match.Table is never changed.
 type Route struct {
 	Name      string     `yaml:"name"`                // [a-z0-9][a-z0-9.-]{0,62}
 	Listeners []string   `yaml:"listeners,omitempty"` // names; none means all
-	Match     []Match    `yaml:"match"`               // any of them
+	Match     []Match    `yaml:"match"`               // a call must match any of them
 	Priority  int        `yaml:"priority,omitempty"`  // higher wins, before anything else; -1e6 to 1e6
 	Mode      Mode       `yaml:"mode"`                // empty means frame
 	Authority string     `yaml:"authority,omitempty"` // replaces :authority; empty keeps the client's
@@ -41,11 +41,11 @@ type Route struct {
 	Struct    *Struct    `yaml:"struct,omitempty"`    // of mode struct
 	Backends  []Backend  `yaml:"backends"`
 
-	// What is done about load and failure. The times are of one call; 0 means none beyond the client's deadline.
+	// The policies for load and failure. The times are of one call; 0 means none beyond the client's deadline.
 	Balancer     *Balancer     `yaml:"balancer,omitempty"`
 	Timeout      time.Duration `yaml:"timeout,omitempty"`        // of the whole call
-	IdleTimeout  time.Duration `yaml:"idle_timeout,omitempty"`   // without a frame either way
-	MaxStreamAge time.Duration `yaml:"max_stream_age,omitempty"` // of the whole call, give or take a tenth, so that streams do not end all at once
+	IdleTimeout  time.Duration `yaml:"idle_timeout,omitempty"`   // without a frame in either direction
+	MaxStreamAge time.Duration `yaml:"max_stream_age,omitempty"` // of the whole call, give or take a tenth at random, so that streams do not end all at once
 	Retry        *Retry        `yaml:"retry,omitempty"`
 	Hedge        *Hedge        `yaml:"hedge,omitempty"` // instead of Retry
 	Limits       *Limits       `yaml:"limits,omitempty"`
@@ -58,8 +58,8 @@ type Match struct {
 	Headers   []HeaderMatch `yaml:"headers,omitempty"`
 }
 
-// HeaderMatch is a condition on one request header. Exactly one of the four is set. Of a header that was sent more than
-// once, any value may meet it.
+// HeaderMatch is a condition on one request header. Exactly one of Exact, Prefix, Regex and Present is set. If a header was
+// sent more than once, it is enough that one of its values meets the condition.
 type HeaderMatch struct {
 	Name    string  `yaml:"name"` // in lower case
 	Exact   *string `yaml:"exact,omitempty"`
@@ -73,14 +73,14 @@ type Backend struct {
 	Name      string            `yaml:"name,omitempty"`
 	Weight    *int              `yaml:"weight,omitempty"`  // nil means 1; 0 takes no calls
 	Service   string            `yaml:"service,omitempty"` // instead of Endpoints
-	Tags      map[string]string `yaml:"tags,omitempty"`    // that an instance of Service must have, these and maybe others
+	Tags      map[string]string `yaml:"tags,omitempty"`    // that an instance of Service must have; it may have others too
 	Endpoints []Endpoint        `yaml:"endpoints,omitempty"`
-	DNS       *dns.Config       `yaml:"dns,omitempty"` // of the names among the addresses; nil means its defaults
+	DNS       *dns.Config       `yaml:"dns,omitempty"` // how host names among the addresses are looked up; nil means its defaults
 
 	Pool         *policy.Policy `yaml:"pool,omitempty"`
 	Health       *health.Config `yaml:"health,omitempty"`        // nil means that endpoints are not checked
 	Ejection     *eject.Config  `yaml:"ejection,omitempty"`      // nil means its defaults
-	PanicPercent *int           `yaml:"panic_percent,omitempty"` // with fewer usable endpoints, of those with a weight, all are used; nil means 50, 0 never
+	PanicPercent *int           `yaml:"panic_percent,omitempty"` // calls go to all endpoints if fewer percent of those with a weight are usable; nil means 50, 0 never
 	Limits       *Limits        `yaml:"limits,omitempty"`        // of the route's calls to this backend
 }
 
@@ -100,7 +100,7 @@ var namePattern = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,62}$`)
 // ValidName reports whether s can name a route or a listener.
 func ValidName(s string) bool { return namePattern.MatchString(s) }
 
-// ValidateName reports what is wrong with the name of a route, a listener, a backend or a schema.
+// ValidateName returns what is wrong with the name of a route, a listener, a backend or a schema; nil if it is valid.
 func ValidateName(s string) error {
 	if !ValidName(s) {
 		return fmt.Errorf("%q, want 1 to %d of a-z 0-9 . - with a letter or digit first", s, maxNameLen)
@@ -127,12 +127,13 @@ func ParseRoute(data []byte) (*Route, error) {
 	return &r, nil
 }
 
+// routeList is a document with a list of routes.
 type routeList struct {
 	Routes []Route `yaml:"routes"`
 }
 
-// ParseRoutes decodes a document that is one route or has a list of them under "routes:". The error names every
-// mistake of every route. An empty document is no routes.
+// ParseRoutes decodes a document that is one route, or that has a list of routes under "routes:". The error names every
+// mistake of every route. For an empty document it returns nil.
 func ParseRoutes(data []byte) ([]*Route, error) {
 	var doc yaml.Node
 	if err := yaml.Unmarshal(data, &doc); err != nil {
@@ -181,7 +182,7 @@ func hasKey(n *yaml.Node, key string) bool {
 	return false
 }
 
-// Encode returns the canonical YAML document of the route: ParseRoute of it gives the same route.
+// Encode returns the canonical YAML document of the route, of which ParseRoute makes the same route.
 func (r *Route) Encode() ([]byte, error) {
 	var b bytes.Buffer
 	enc := yaml.NewEncoder(&b)
@@ -219,7 +220,7 @@ func (r *Route) Listens(listener string) bool {
 	return len(r.Listeners) == 0 || slices.Contains(r.Listeners, listener)
 }
 
-// Key tells a backend, the i-th of its route, from the others.
+// Key returns a text that tells the backend, the i-th of its route, from the others: its name, or #i.
 func (b *Backend) Key(i int) string {
 	if b.Name != "" {
 		return b.Name
@@ -227,7 +228,7 @@ func (b *Backend) Key(i int) string {
 	return fmt.Sprintf("#%d", i)
 }
 
-// SchemaName returns the name of the schema in etcd that the route's program is made of, or "".
+// SchemaName returns the name of the schema in etcd that the route names; "" if it names none.
 func (r *Route) SchemaName() string {
 	if r.Schema == nil {
 		return ""
@@ -235,8 +236,8 @@ func (r *Route) SchemaName() string {
 	return r.Schema.Name
 }
 
-// ParseDocument is ParseRoutes for a document that somebody names, such as a file: the error starts with the name, and
-// a document without anything in it is an error (routes: [] says that there are none).
+// ParseDocument is ParseRoutes for a document with a name, such as a file. Errors begin with the name. An empty document is
+// an error; a document that wants no routes says routes: [].
 func ParseDocument(name string, doc []byte) ([]*Route, error) {
 	routes, err := ParseRoutes(doc)
 	if err != nil {

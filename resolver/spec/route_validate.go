@@ -25,7 +25,7 @@ const (
 	maxTagLen      = 512    // key and value
 	maxRegexLen    = 1024
 	maxRegexCost   = 256  // steps of one regular expression, see regexCost
-	maxRouteCost   = 4096 // of all of a route's
+	maxRouteCost   = 4096 // steps of all regular expressions of one route
 	minTimeout     = time.Millisecond
 	minIdleTimeout = 10 * time.Millisecond
 	maxTimeout     = 365 * 24 * time.Hour
@@ -74,7 +74,7 @@ func (r *Route) normalize() (errs []error) {
 	return append(errs, r.backendProblems()...)
 }
 
-// policyProblems returns every mistake of what the route does about load and failure, and fills its defaults.
+// policyProblems returns every mistake of the route's policies for load and failure, and fills their defaults.
 func (r *Route) policyProblems() (errs []error) {
 	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	errs = append(errs, durationProblems("timeout", r.Timeout, minTimeout, maxTimeout)...)
@@ -98,15 +98,15 @@ func (r *Route) policyProblems() (errs []error) {
 	return errs
 }
 
-// durationProblems returns what is wrong with a duration whose path is key and whose zero value means none.
-func durationProblems(key string, d, least, most time.Duration) []error {
-	if d != 0 && (d < least || d > most) {
-		return []error{fmt.Errorf("%s: %s, want 0s (none) or %s to %s", key, d, least, most)}
+// durationProblems returns what is wrong with a duration whose path is key. It may be 0, or be from shortest to longest.
+func durationProblems(key string, d, shortest, longest time.Duration) []error {
+	if d != 0 && (d < shortest || d > longest) {
+		return []error{fmt.Errorf("%s: %s, want 0s (none) or %s to %s", key, d, shortest, longest)}
 	}
 	return nil
 }
 
-// policyProblems returns every mistake of what is done about load and failure of the backend whose path is key.
+// policyProblems returns every mistake of the policies for load and failure of the backend, whose path is key.
 func (b Backend) policyProblems(key string) (errs []error) {
 	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(key+"."+format, args...)) }
 	if b.Pool != nil {
@@ -223,10 +223,10 @@ func validAuthorityPattern(s string) bool {
 
 var headerName = regexp.MustCompile(`^[a-z0-9_.-]{1,256}$`) // gRPC over HTTP/2, "Header-Name"
 
-// unseenHeaders are spent by HTTP/2 and gRPC themselves before a route is chosen.
+// unseenHeaders are headers that HTTP/2 and gRPC themselves take away before a route is chosen.
 var unseenHeaders = []string{"te", "host", "connection", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding", "grpc-message-type"}
 
-// validHeaderName reports what is wrong with the name of a request header that a route looks at.
+// validHeaderName returns what is wrong with the name of a request header that a route looks at; nil if it is valid.
 func validHeaderName(s string) error {
 	switch {
 	case !headerName.MatchString(s):
@@ -274,20 +274,20 @@ func (h HeaderMatch) problems() (errs []error) {
 	return errs
 }
 
-// regexCost says how large the program of a regular expression becomes: a match takes time that grows with it times the
-// length of the value. It does not compile it.
+// regexCost returns about how many steps a compiled regular expression has, without compiling it. The time of a match grows
+// with that number times the length of the value.
 func regexCost(expr string) (int, error) {
 	parsed, err := syntax.Parse(expr, syntax.Perl)
 	if err != nil {
 		return 0, err
 	}
-	return programSize(parsed), nil
+	return regexSteps(parsed), nil
 }
 
-func programSize(re *syntax.Regexp) int {
+func regexSteps(re *syntax.Regexp) int {
 	size := 1 + len(re.Rune)/2
 	for _, sub := range re.Sub {
-		size += programSize(sub)
+		size += regexSteps(sub)
 	}
 	if re.Op == syntax.OpRepeat {
 		size *= max(re.Min, re.Max, 1)
@@ -295,7 +295,7 @@ func programSize(re *syntax.Regexp) int {
 	return size
 }
 
-// regexCost is that of all conditions together; one that is wrong counts nothing.
+// regexCost returns the cost of all conditions of the entry together. An invalid regular expression counts as 0.
 func (m Match) regexCost() (sum int) {
 	for _, h := range m.Headers {
 		if h.Regex != nil && len(*h.Regex) <= maxRegexLen {
@@ -306,15 +306,16 @@ func (m Match) regexCost() (sum int) {
 	return sum
 }
 
-// Compile returns the valid regular expression, which must match a whole value.
+// Compile returns the condition's regular expression, which must be valid. It matches whole values only.
 func (h HeaderMatch) Compile() (*regexp.Regexp, error) {
 	return regexp.Compile("^(?:" + *h.Regex + ")$")
 }
 
-// first returns the first most of all, or none if that is below 0. What is more than there may be is one mistake, not many.
-func first[T any](all []T, most int) []T { return all[:min(len(all), max(most, 0))] }
+// first returns the first elements of all, up to limit; none if limit is below 0. Elements beyond a limit are one mistake,
+// so they are not looked at for further ones.
+func first[T any](all []T, limit int) []T { return all[:min(len(all), max(limit, 0))] }
 
-// choices lists what a value may be, for people.
+// choices lists the values of all as "a, b or c", for people.
 func choices[T ~string](all []T) string {
 	words := make([]string, len(all))
 	for i, v := range all {
@@ -324,6 +325,7 @@ func choices[T ~string](all []T) string {
 	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
 
+// WeightOf returns the weight of a backend or an endpoint whose document has w: 1 for nil.
 func WeightOf(w *int) int {
 	if w == nil {
 		return 1
@@ -331,7 +333,7 @@ func WeightOf(w *int) int {
 	return *w
 }
 
-// ValidServiceName reports what is wrong with the name of a service.
+// ValidServiceName returns what is wrong with the name of a service; nil if it is valid.
 func ValidServiceName(s string) error {
 	if s == "" || len(s) > maxServiceNameLen || !Printable(s) || strings.Contains(s, "/") {
 		return fmt.Errorf("%q, want 1 to %d printable characters without spaces and slashes", s, maxServiceNameLen)

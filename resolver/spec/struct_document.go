@@ -10,23 +10,23 @@ import (
 type SchemaRef struct {
 	Name       string   `yaml:"name,omitempty"`       // of a schema in etcd
 	Files      []string `yaml:"files,omitempty"`      // .proto files or FileDescriptorSets; in a routes file only, relative to it
-	Imports    []string `yaml:"imports,omitempty"`    // directories in which .proto Files and their imports are looked for; none means those of Files
-	Reflection bool     `yaml:"reflection,omitempty"` // asked from the endpoints (grpc.reflection.v1 or v1alpha)
+	Imports    []string `yaml:"imports,omitempty"`    // directories that .proto files and their imports are relative to; none means those of Files
+	Reflection bool     `yaml:"reflection,omitempty"` // asks the endpoints (grpc.reflection.v1 or v1alpha)
 }
 
-// OnDecodeError says what becomes of a message that cannot be decoded.
+// OnDecodeError says what happens to a message that cannot be decoded.
 type OnDecodeError string
 
-// What may become of it.
+// The values of OnDecodeError.
 const (
 	DecodeErrorReject OnDecodeError = "reject" // the call ends with INVALID_ARGUMENT; the default
-	DecodeErrorPass   OnDecodeError = "pass"   // it is forwarded as it came, past the rules
+	DecodeErrorPass   OnDecodeError = "pass"   // the message is forwarded as it came, without the rules
 )
 
 // Struct says what struct mode does with the messages of a route.
 type Struct struct {
 	OnDecodeError OnDecodeError `yaml:"on_decode_error,omitempty"` // empty means reject
-	Rules         []Rule        `yaml:"rules,omitempty"`           // each message meets them in order
+	Rules         []Rule        `yaml:"rules,omitempty"`           // applied to each message in this order
 }
 
 // Direction is the way that a message goes.
@@ -52,7 +52,7 @@ const (
 	ActionHeader Action = "header" // sets request headers; decided by the first message that is forwarded
 )
 
-// Rule is one step that messages of one direction go through. Its expressions are CEL (cel.dev); they see message,
+// Rule is one step that messages of one direction go through. Its expressions are CEL (cel.dev), with the variables message,
 // metadata, method, peer, now and index.
 type Rule struct {
 	On      Direction         `yaml:"on"`
@@ -79,10 +79,10 @@ type RuleFields struct {
 	Values map[string]string // expressions by path
 }
 
-// IsZero reports whether there are none.
+// IsZero reports whether there are no fields.
 func (f RuleFields) IsZero() bool { return len(f.Paths) == 0 && len(f.Values) == 0 }
 
-// Shape returns the type that a node of a document is to have; see package strict.
+// Shape implements strict.Shaper: a node is a list of paths, or a map of expressions by path.
 func (RuleFields) Shape(n *yaml.Node) reflect.Type {
 	if n.Kind == yaml.MappingNode {
 		return reflect.TypeFor[map[string]string]()
@@ -90,7 +90,7 @@ func (RuleFields) Shape(n *yaml.Node) reflect.Type {
 	return reflect.TypeFor[[]string]()
 }
 
-// UnmarshalYAML takes a list or keys and values.
+// UnmarshalYAML decodes a list of paths, or a map of expressions by path.
 func (f *RuleFields) UnmarshalYAML(n *yaml.Node) error {
 	if n.Kind == yaml.MappingNode {
 		return n.Decode(&f.Values)
@@ -98,7 +98,7 @@ func (f *RuleFields) UnmarshalYAML(n *yaml.Node) error {
 	return n.Decode(&f.Paths)
 }
 
-// MarshalYAML returns what UnmarshalYAML takes.
+// MarshalYAML encodes what UnmarshalYAML decodes.
 func (f RuleFields) MarshalYAML() (any, error) {
 	if f.Values != nil {
 		return f.Values, nil

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// String is where the schema comes from, for people.
+// String says where the schema comes from, for people.
 func (s SchemaRef) String() string {
 	switch {
 	case s.Name != "":
@@ -18,7 +18,7 @@ func (s SchemaRef) String() string {
 	return strings.Join(s.Files, ", ")
 }
 
-// String is the rule on one line, for people.
+// String returns the rule on one line, for people.
 func (r Rule) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s", r.On, r.Action)
@@ -42,7 +42,7 @@ func (r Rule) String() string {
 	return b.String()
 }
 
-// RulesFor returns the rules that messages of a method meet.
+// RulesFor returns the rules that are applied to messages of a method, each on one line for people.
 func (r *Route) RulesFor(method string) (rules []string) {
 	if r.Struct == nil {
 		return nil

@@ -11,7 +11,8 @@ const (
 	maxSchemaPath  = 4096
 )
 
-// structProblems returns every mistake of the keys schema and struct, beside those in rules, which are compiled.
+// structProblems returns every mistake of the keys schema and struct, except those in rules, which are found when the rules
+// are compiled.
 func (r *Route) structProblems() (errs []error) {
 	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	switch r.Mode {
@@ -72,7 +73,7 @@ func pathProblems(key string, paths []string) (errs []error) {
 	return errs
 }
 
-// StoredProblems returns what is wrong with a valid route that is to be in etcd.
+// StoredProblems returns why a valid route cannot be stored in etcd; nil if it can.
 func (r *Route) StoredProblems() error {
 	if r.Schema != nil && len(r.Schema.Files) > 0 {
 		return fmt.Errorf("schema.files: %q, want name or reflection: every framegate reads etcd, and not every one has the files", r.Schema.Files)

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Summary says in one line what a route does, for people.
+// Summary returns in one line which calls a route matches and where they go, for people.
 func (r *Route) Summary() string {
 	var matches, backends []string
 	for _, m := range r.Match {
@@ -19,7 +19,7 @@ func (r *Route) Summary() string {
 	return fmt.Sprintf("%s -> %s", strings.Join(matches, ", "), strings.Join(backends, ", "))
 }
 
-// String is the backend on one line, for people: its endpoints or its service, and its weight unless that is 1.
+// String returns the backend on one line, for people: its endpoints or its service, and its weight unless that is 1.
 func (b Backend) String() string {
 	var parts []string
 	if b.Weight != nil && *b.Weight != 1 {
@@ -37,7 +37,7 @@ func (b Backend) String() string {
 	return strings.Join(parts, " ")
 }
 
-// String says for people what the condition wants of the header's value.
+// String says what the condition wants of the header's value, for people.
 func (h HeaderMatch) String() string {
 	switch {
 	case h.Exact != nil:
@@ -52,7 +52,7 @@ func (h HeaderMatch) String() string {
 	return "none"
 }
 
-// String is the entry on one line, for people: the method and what else a call must meet.
+// String returns the entry on one line, for people: the method and the other conditions.
 func (m Match) String() string {
 	var b strings.Builder
 	b.WriteString(m.Method)
