@@ -8,14 +8,14 @@ import (
 
 // bucket has the candidates of one prefix (see Pattern) on one listener. It is immutable once finished.
 type bucket struct {
-	list   []*candidate // strongest first, up to the first that every call meets
-	parent *bucket      // of the next broader prefix that has one
+	list   []*candidate // strongest first, up to the first one without conditions
+	parent *bucket      // of the next broader prefix that has a bucket
 	above  int          // highest priority in this bucket and its parents
-	index  *index       // of list, when it is long
-	closed bool         // list ends with a candidate that every call meets
+	index  *index       // of list; nil for a short one
+	closed bool         // list ends with a candidate without conditions
 }
 
-// indexFrom is the number of candidates from which an index is faster than a look at each.
+// indexFrom is the number of candidates from which an index is faster than comparing the call with each.
 const indexFrom = 9
 
 func newBucket() *bucket { return &bucket{above: math.MinInt} }
@@ -23,7 +23,7 @@ func newBucket() *bucket { return &bucket{above: math.MinInt} }
 // add appends a candidate, which is weaker than those before.
 func (b *bucket) add(c *candidate) {
 	if b.closed {
-		return // nothing would ever reach it
+		return // the last candidate takes every call
 	}
 	b.list = append(b.list, c)
 	b.closed = c.conditions() == 0
@@ -31,7 +31,7 @@ func (b *bucket) add(c *candidate) {
 
 func (b *bucket) under(parent *bucket) { b.parent = parent }
 
-// finish is called when all buckets have their candidates and parents.
+// finish sets above and index. It is called when all buckets have their candidates and parents.
 func (b *bucket) finish() {
 	for up := b; up != nil; up = up.parent {
 		b.above = max(b.above, up.list[0].route.Priority)

@@ -9,27 +9,28 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// Bypass is a match entry that may take calls past the rules of another route. Both routes send calls to the same
-// endpoints, and the entry matches names that a server may take for methods which the rules guard: Kitex looks a service up
-// by the last part of its name, so that /x.Echo/Say is /echo.Echo/Say to it.
+// Bypass is a match entry by which calls may get past the rules of another route, the guard. Both routes send calls to the
+// same endpoints, and the entry matches method names that a server may take for methods of the guard: Kitex looks a service
+// up by the last part of its name, so that it takes /x.Echo/Say for /echo.Echo/Say.
 type Bypass struct {
-	Route  string `json:"route" yaml:"route"`   // without rules for those calls
+	Route  string `json:"route" yaml:"route"`   // the route of the entry, which does not apply the rules
 	Method string `json:"method" yaml:"method"` // the pattern of the entry
 	Guard  string `json:"guard" yaml:"guard"`   // the route with rules
-	Guards string `json:"guards" yaml:"guards"` // the pattern of the methods that it guards
-	Target string `json:"target" yaml:"target"` // that both reach: an address or "service NAME"
+	Guards string `json:"guards" yaml:"guards"` // the pattern of the methods that the guard's rules apply to
+	Target string `json:"target" yaml:"target"` // what both routes reach: an address or "service NAME"
 }
 
-// String is the bypass as a warning.
+// String returns the bypass as a warning.
 func (b Bypass) String() string {
 	return fmt.Sprintf("route %s reaches %s by %s, past the rules of route %s for %s: a server that ignores packages, as Kitex does, takes other names for those methods",
 		b.Route, b.Target, b.Method, b.Guard, b.Guards)
 }
 
-// maxBypasses bounds a list of them: it is for people.
+// maxBypasses bounds a list of bypasses, which is for people.
 const maxBypasses = 100
 
-// Bypasses returns the bypasses that the routes put would be part of, beside those that are there now in other routes.
+// Bypasses returns the bypasses that would come with the routes put: those with one of these routes as the entry's or as the
+// guard, beside the other routes in now.
 func Bypasses(now, put []*spec.Route) []Bypass {
 	replaced := map[string]bool{}
 	for _, r := range put {
@@ -58,9 +59,10 @@ func Bypasses(now, put []*spec.Route) []Bypass {
 	return found
 }
 
-// guardIndex has the backends of routes with rules by the keys of their targets.
+// guardIndex has the backends of routes with rules by the keys of their destinations.
 type guardIndex map[string][]guard
 
+// guard is a backend of a route with rules.
 type guard struct {
 	route   *spec.Route
 	backend *spec.Backend
@@ -105,7 +107,7 @@ func (g guardIndex) passed(r *spec.Route, found []Bypass) []Bypass {
 	return found
 }
 
-// passes returns the first match of r that may take calls past one of guard, and the latter.
+// passes returns the first pattern of r by which calls may get past a pattern of guard, and that pattern.
 func passes(r, guard *spec.Route) (by, past string, ok bool) {
 	for _, m := range r.Match {
 		p, err := spec.ParsePattern(m.Method)
@@ -121,12 +123,12 @@ func passes(r, guard *spec.Route) (by, past string, ok bool) {
 	return "", "", false
 }
 
-// mayPass reports whether some method of p that g does not match is one that g matches to a server that looks at the last
-// part of a service's name only. Where both are broad, it may be; a service that is named is an exception that somebody
-// made, unless its name ends as that of a service of g.
+// mayPass reports whether p matches a method that g does not match, and that a server may take for a method of g because it
+// looks only at the last part of a service's name. A broad p may always match one. If p names a service and g does not, p is
+// taken for an exception that was made on purpose. If both name a service, the last parts of the two names decide.
 func mayPass(p, g spec.Pattern) bool {
 	if slices.Contains(p.Enclosing(), g) {
-		return false // g has them all
+		return false // g matches every method of p
 	}
 	ours, method := lastParts(p)
 	guarded, guardedMethod := lastParts(g)
@@ -141,7 +143,7 @@ func mayPass(p, g spec.Pattern) bool {
 	return ours == guarded && (method == "" || guardedMethod == "" || method == guardedMethod)
 }
 
-// serviceOfPattern returns the service that a pattern is of, or "" if it is of more than one.
+// serviceOfPattern returns the service whose methods a pattern matches, or "" if it matches methods of several.
 func serviceOfPattern(p spec.Pattern) string {
 	if p.Kind < spec.KindService {
 		return ""
@@ -149,7 +151,8 @@ func serviceOfPattern(p spec.Pattern) string {
 	return p.Prefix[1:strings.LastIndexByte(p.Prefix, '/')]
 }
 
-// lastParts returns the last part of the name of the pattern's service, and its method. Either is "" if there are several.
+// lastParts returns the last part of the name of the pattern's service, and its method. Each is "" if the pattern matches
+// several.
 func lastParts(p spec.Pattern) (service, method string) {
 	service = serviceOfPattern(p)
 	service = service[strings.LastIndexByte(service, '.')+1:]
@@ -159,8 +162,8 @@ func lastParts(p spec.Pattern) (service, method string) {
 	return service, method
 }
 
-// takesUnknown reports whether the route forwards calls of methods that it knows nothing of. With a schema, struct mode
-// does so only if it is to pass what it cannot decode.
+// takesUnknown reports whether the route forwards calls of methods that its schema does not have. In struct mode with a
+// schema it does so only if messages that cannot be decoded are passed on.
 func takesUnknown(r *spec.Route) bool {
 	return r.Mode != spec.ModeStruct || r.Schema == nil || r.Struct != nil && r.Struct.OnDecodeError == spec.DecodeErrorPass
 }
@@ -175,6 +178,7 @@ func overlap(b, o *spec.Backend) bool {
 	return true
 }
 
+// sharesListener reports whether there is a listener whose calls both routes may take.
 func sharesListener(a, b *spec.Route) bool {
 	return len(a.Listeners) == 0 || len(b.Listeners) == 0 || slices.ContainsFunc(a.Listeners, func(l string) bool { return b.Listens(l) })
 }

@@ -12,18 +12,19 @@ import (
 
 // candidate is one match entry of one route, ready to be compared with calls. It is immutable.
 type candidate struct {
-	entry     any // an *Entry of the table's kind
+	entry     any // the *Entry[T] of the route, in a Table[T]
 	route     *spec.Route
 	source    string
 	index     int // of the match entry in its route
 	pattern   spec.Pattern
 	method    string // the pattern as it is written
-	authority string // in lower case, "" for any; "*." is cut off and wild set
-	wild      bool
-	port      bool // authority has a port
+	authority string // in lower case, "" for any; without its "*." if wild
+	wild      bool   // any subdomain of authority matches
+	port      bool   // authority has a port
 	headers   []headerCondition
 }
 
+// headerCondition is a condition on a request header.
 type headerCondition struct {
 	doc   spec.HeaderMatch
 	regex *regexp.Regexp // of doc.Regex
@@ -51,10 +52,10 @@ func newCandidate(route *spec.Route, source string, index int) (*candidate, erro
 	return c, nil
 }
 
-// candidatesOf returns those of a valid route; entry is theirs.
+// candidatesOf returns a candidate with this entry for each match entry of a valid route.
 func candidatesOf(route *spec.Route, source string, entry any) (all []*candidate) {
 	for i := range route.Match {
-		if c, err := newCandidate(route, source, i); err == nil { // routes are valid here; what is not matches nothing
+		if c, err := newCandidate(route, source, i); err == nil { // routes are valid here; an entry that is not matches nothing
 			c.entry = entry
 			all = append(all, c)
 		}
@@ -62,7 +63,7 @@ func candidatesOf(route *spec.Route, source string, entry any) (all []*candidate
 	return all
 }
 
-// conditions counts what a call must meet beside the method.
+// conditions returns the number of conditions beside the method and the listener.
 func (c *candidate) conditions() int {
 	n := len(c.headers)
 	if c.authority != "" {
@@ -71,8 +72,8 @@ func (c *candidate) conditions() int {
 	return n
 }
 
-// compareCandidates puts the stronger first: priority, then the more specific pattern, then more conditions, then the
-// name, then the source, then the order in the document.
+// compareCandidates orders candidates, the stronger first: by priority, then the more specific pattern, then more conditions,
+// then the route's name, then the source, then the order in the document.
 func compareCandidates(a, b *candidate) int {
 	switch {
 	case a.route.Priority != b.route.Priority:
@@ -90,7 +91,7 @@ func compareCandidates(a, b *candidate) int {
 	)
 }
 
-// meets reports whether a call, whose method and listener are known to fit, meets all other conditions. It does not
+// meets reports whether a call, whose method and listener are known to match, meets all other conditions. It does not
 // allocate, except in regular expressions.
 func (c *candidate) meets(req *spec.Request) bool {
 	if c.authority != "" && !c.meetsAuthority(req.Authority) {
@@ -108,7 +109,7 @@ func (c *candidate) meetsAuthority(authority string) bool {
 	if !c.port {
 		authority = hostOf(authority)
 	}
-	if c.wild { // at least one label before the dot
+	if c.wild { // there must be a label before the dot
 		i := len(authority) - len(c.authority)
 		return i > 1 && authority[i-1] == '.' && strings.EqualFold(authority[i:], c.authority)
 	}
@@ -127,8 +128,8 @@ func hostOf(authority string) string {
 	return authority[:i]
 }
 
-// MaxRegexValue is the longest value that a regular expression is tried on: the client chooses it, and a match takes
-// time that grows with it.
+// MaxRegexValue bounds the values that a regular expression is tried on, in bytes, because the client chooses the value and
+// the time of a match grows with it.
 const MaxRegexValue = 1024
 
 func (h *headerCondition) meets(header map[string][]string) bool {
@@ -154,7 +155,7 @@ func (h *headerCondition) meets(header map[string][]string) bool {
 	return false
 }
 
-// mismatch says why a call does not meet the candidate's conditions, listener and method included, or "" if it does.
+// mismatch says for people which condition a call does not meet, listener and method included; "" if it meets all.
 func (c *candidate) mismatch(req *spec.Request) string {
 	if r := c.route; !r.Listens(req.Listener) {
 		return fmt.Sprintf("listener: %q, want %s", req.Listener, strings.Join(r.Listeners, " or "))

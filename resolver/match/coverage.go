@@ -7,12 +7,12 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// coverage tells for a pattern which match entries may get calls of it. It is for people: it looks at many entries.
+// coverage tells which match entries may take calls of a pattern's methods. It looks at many entries, so it is for people.
 type coverage struct {
 	byPattern map[spec.Pattern][]*candidate // strongest first
 }
 
-// newCoverage takes valid routes.
+// newCoverage returns the coverage of valid routes.
 func newCoverage(routes []*spec.Route) *coverage {
 	t := &coverage{byPattern: map[spec.Pattern][]*candidate{}}
 	for _, r := range routes {
@@ -26,9 +26,9 @@ func newCoverage(routes []*spec.Route) *coverage {
 	return t
 }
 
-// of returns the entries that may get calls of every method of p, strongest first: up to the first that takes whatever
-// call is left, and without those that another always takes the calls from, which come second, each with that other.
-// Entries of narrower patterns, which get some of the methods, are not looked at.
+// of returns the entries that match every method of p, strongest first. Those in taking may take calls. Those in idle have
+// the pattern p itself and take no call, because a stronger entry meets every call that they do. Entries of narrower
+// patterns, which match some of the methods, are left out.
 func (t *coverage) of(p spec.Pattern) (taking []*candidate, idle []idleCandidate) {
 	var all []*candidate
 	for _, q := range p.Enclosing() {
@@ -46,14 +46,14 @@ func (t *coverage) of(p spec.Pattern) (taking []*candidate, idle []idleCandidate
 	return taking, idle
 }
 
-// idleCandidate is a match entry that gets no call, because by, which is stronger, takes all that it would.
+// idleCandidate is a match entry that takes no call.
 type idleCandidate struct {
 	*candidate
-	by *candidate
+	by *candidate // the stronger entry that takes them all
 }
 
-// includes reports whether every call that meets the conditions of d, other than that on the method, is sure to meet
-// those of c. It may miss that, where only several conditions of d together imply one of c.
+// includes reports whether every call that meets the conditions of d, leaving out the method, is sure to meet those of c. It
+// returns false although that is so if it takes several conditions of d together to imply one of c.
 func (c *candidate) includes(d *candidate) bool {
 	if want := c.route.Listeners; len(want) > 0 {
 		got := d.route.Listeners
@@ -72,6 +72,7 @@ func (c *candidate) includes(d *candidate) bool {
 	return true
 }
 
+// includesAuthority reports whether every authority that meets d's condition is sure to meet that of c.
 func (c *candidate) includesAuthority(d *candidate) bool {
 	switch {
 	case c.authority == "":
@@ -88,7 +89,7 @@ func (c *candidate) includesAuthority(d *candidate) bool {
 	return domain == c.authority || strings.HasSuffix(domain, "."+c.authority)
 }
 
-// follows reports whether a call that meets g is sure to meet h.
+// follows reports whether every call that meets g is sure to meet h.
 func (h *headerCondition) follows(g headerCondition) bool {
 	if h.doc.Name != g.doc.Name {
 		return false

@@ -10,17 +10,17 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// Destination is what a backend sends calls to, as far as its document says.
+// Destination is a service or an address that a backend's document sends calls to.
 type Destination struct {
 	key  string // the same for all ways to write one address
 	text string // for people: the address as it is written, or "service NAME"
 
-	// What a document that has the target has in it, in lower case: the port, if there is one, and one of the others.
+	// A document that names the destination contains, in lower case, port (which may be empty) and one of written.
 	port    string
 	written []string
 }
 
-// DestinationsOf visits a backend's service, or its addresses: localhost for each of those that it is.
+// DestinationsOf visits the destinations of a backend: its service, or its addresses. localhost has two of them.
 func DestinationsOf(b *spec.Backend) iter.Seq[Destination] {
 	return func(yield func(Destination) bool) {
 		if b.Service != "" {
@@ -49,7 +49,7 @@ func destinationsOfAddress(a spec.Address) (all []Destination) {
 	}
 	port := strconv.Itoa(int(a.Port))
 	for _, ip := range a.IPs() {
-		t := Destination{key: spec.Address{IP: ip, Port: a.Port}.HostPort(), port: port, written: []string{"]:"}} // as IPv6 addresses are, ::ffff:a.b.c.d too
+		t := Destination{key: spec.Address{IP: ip, Port: a.Port}.HostPort(), port: port, written: []string{"]:"}} // in any form of IPv6, also ::ffff:a.b.c.d
 		if ip.Is4() {
 			t.written = append(t.written, ip.String())
 		}
@@ -59,14 +59,14 @@ func destinationsOfAddress(a spec.Address) (all []Destination) {
 		all = append(all, t)
 	}
 	if a.IsName() {
-		host := strings.TrimSuffix(a.Host, ".") // an absolute name is one that the search domains may make of another
+		host := strings.TrimSuffix(a.Host, ".") // with a search domain, a name without the dot may be the same as one with it
 		all = append(all, Destination{key: host + ":" + port, port: port, written: []string{host}})
 	}
 	return all
 }
 
-// MayBeIn reports whether a document, in lower case, may have the target. With a backslash in it the target may be written
-// in any way.
+// MayBeIn reports whether a document, in lower case, may name the destination. A document with a backslash may, because
+// escapes can write a name in many ways.
 func (t Destination) MayBeIn(doc []byte) bool {
 	if bytes.IndexByte(doc, '\\') >= 0 {
 		return true

@@ -6,18 +6,18 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// Considered is one match entry of one route beside a call.
+// Considered is a match entry that was compared with a call.
 type Considered struct {
 	Route    string `json:"route" yaml:"route"`
 	Priority int    `json:"priority" yaml:"priority"`
 	Match    string `json:"match" yaml:"match"`                       // see Match.String
-	Reason   string `json:"reason,omitempty" yaml:"reason,omitempty"` // the first thing that does not fit, with what was wanted; empty if everything does
+	Reason   string `json:"reason,omitempty" yaml:"reason,omitempty"` // the first condition that the call does not meet, with what was wanted; empty if it meets all
 }
 
-// Reasons say for people why a call gets its route.
+// Reasons says for people why a call gets its route.
 type Reasons struct {
 	Chosen   *Considered  // nil when no route matches
-	Stronger []Considered // that match the method but not the call, strongest first; all of them when nothing is chosen
+	Stronger []Considered // entries that match the method but not the call, strongest first; all of them when nothing is chosen
 }
 
 func (t *table) explain(req *spec.Request, never string) (chosen *candidate, why Reasons) {

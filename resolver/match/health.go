@@ -8,22 +8,23 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// ownHealth is the service that a listener answers itself unless its configuration says otherwise, and its methods.
+// ownHealth is the prefix of the service whose calls a listener answers itself, unless its configuration says otherwise.
 const ownHealth = "/grpc.health.v1.Health/"
 
+// ownMethods are the methods that such a listener answers.
 var ownMethods = []string{ownHealth + "Check", ownHealth + "Watch"}
 
 // OwnMethod reports whether a listener that answers health checks itself answers the method.
 func OwnMethod(method string) bool { return slices.Contains(ownMethods, method) }
 
-// Unreachable is a match entry that gets no call of some methods, since listeners answer them themselves.
+// Unreachable is a match entry for health checks that gets none from some listeners, because they answer them themselves.
 type Unreachable struct {
 	Route     string   `json:"route" yaml:"route"`
 	Match     string   `json:"match" yaml:"match"`                             // see Match.String
-	Listeners []string `json:"listeners,omitempty" yaml:"listeners,omitempty"` // that do; none if it is not known which
+	Listeners []string `json:"listeners,omitempty" yaml:"listeners,omitempty"` // that answer health checks themselves; empty if they are not known
 }
 
-// String is the entry as a warning.
+// String returns the entry as a warning.
 func (u Unreachable) String() string {
 	who := "a listener whose configuration does not say health: routed"
 	if len(u.Listeners) > 0 {
@@ -32,12 +33,14 @@ func (u Unreachable) String() string {
 	return fmt.Sprintf("route %s gets no health checks by %s from %s, which answers Check and Watch of grpc.health.v1.Health itself", u.Route, u.Match, who)
 }
 
-// UnreachableHealth returns the match entries of routes that are for health checks, for a set of routes of which nobody knows what
-// listeners do.
+// UnreachableHealth returns the match entries of routes that are for health checks. It is for callers that do not know which
+// listeners answer health checks themselves.
 func UnreachableHealth(routes []*spec.Route) []Unreachable {
 	return UnreachableHealthWhere(routes, func(*spec.Route) ([]string, bool) { return nil, true })
 }
 
+// UnreachableHealthWhere returns the match entries that are for health checks, of those routes for which answering returns
+// true, with the listeners that it returns.
 func UnreachableHealthWhere(routes []*spec.Route, answering func(*spec.Route) (listeners []string, some bool)) []Unreachable {
 	found := []Unreachable{}
 	for _, route := range routes {
@@ -54,8 +57,8 @@ func UnreachableHealthWhere(routes []*spec.Route, answering func(*spec.Route) (l
 	return found
 }
 
-// isForHealth reports whether nearly all that the pattern matches is health checks: broader ones are for other calls, which
-// they get.
+// isForHealth reports whether a pattern is meant for health checks. A broader one is not: it gets the other calls that it is
+// meant for.
 func isForHealth(p spec.Pattern) bool {
 	switch p.Kind {
 	case spec.KindExact:

@@ -4,21 +4,22 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// index finds candidates of a long bucket by what they want exactly: the value of a header, or the authority. Each
-// candidate is under one key, or among the rest, which are looked at one by one.
+// index finds the candidates of a long bucket by a value that they want exactly: of a header, or the authority. Each
+// candidate is under one key, or in rest, whose candidates are compared with the call one by one.
 type index struct {
 	headers []headerIndex
-	hosts   map[string][]ranked // authorities in lower case, with the port if the candidate wants one
-	domains map[string][]ranked // the same of those with a leading *. , which is cut off
+	hosts   map[string][]ranked // by authority in lower case, with the port if the candidate has one
+	domains map[string][]ranked // the same for authorities with a leading *. , without that
 	rest    []ranked
 }
 
+// headerIndex finds candidates by the value of one header.
 type headerIndex struct {
 	name   string
 	values map[string][]ranked
 }
 
-// ranked is a candidate with its place in the bucket; 0 is the strongest.
+// ranked is a candidate with its index in the bucket, in which 0 is the strongest.
 type ranked struct {
 	*candidate
 	rank int
@@ -53,6 +54,7 @@ func (c *candidate) exactHeader() *spec.HeaderMatch {
 	return nil
 }
 
+// valuesOf returns the map of the headerIndex of a header, which it makes if there is none.
 func (x *index) valuesOf(name string) map[string][]ranked {
 	for _, h := range x.headers {
 		if h.name == name {
@@ -79,9 +81,10 @@ func (x *index) find(req *spec.Request) *candidate {
 	return best.candidate
 }
 
-// maxIndexedAuthority is the longest authority that an index is asked for.
+// maxIndexedAuthority bounds the authorities that an index is asked for, in bytes.
 const maxIndexedAuthority = 256
 
+// byAuthority returns the strongest of best and the candidates under the call's authority. It does not allocate.
 func (x *index) byAuthority(best ranked, req *spec.Request) ranked {
 	var buf [maxIndexedAuthority]byte
 	full := buf[:copy(buf[:], req.Authority)]
@@ -110,7 +113,7 @@ func (x *index) byAuthority(best ranked, req *spec.Request) ranked {
 	return best
 }
 
-// strongest returns the strongest of best, if it is one, and the candidates of a list that the call meets.
+// strongest returns the strongest of best, unless that is the zero value, and the candidates of a list that the call meets.
 func strongest(best ranked, list []ranked, req *spec.Request) ranked {
 	for _, r := range list {
 		if best.candidate != nil && r.rank > best.rank {

@@ -1,6 +1,6 @@
 package match
 
-// Outcome says what became of a route.
+// Outcome is what a change did, or would do, to a route.
 type Outcome string
 
 // The outcomes of a write.

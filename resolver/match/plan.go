@@ -13,20 +13,20 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// Change is what somebody wants to do with routes.
+// Change is a change of routes.
 type Change struct {
 	Put    []*spec.Route // valid, no two of one name
-	Delete []string      // names, none of which is put
+	Delete []string      // names of routes, none of which is in Put
 }
 
-// Plan says what a Change would do. Everything in it is for people to read.
+// Plan says what a Change would do. All of it is for people.
 type Plan struct {
 	Routes    []PlannedRoute `json:"routes" yaml:"routes"`       // in the order of the change
 	Calls     []PlannedCalls `json:"calls" yaml:"calls"`         // by method
 	Unreached []Unreached    `json:"unreached" yaml:"unreached"` // match entries that would take no call
-	Bypasses  []Bypass       `json:"bypasses" yaml:"bypasses"`   // that the routes put would be part of
+	Bypasses  []Bypass       `json:"bypasses" yaml:"bypasses"`   // that would come with the routes in Change.Put
 
-	// UnreachableHealth are match entries of the routes put that get no health checks.
+	// UnreachableHealth are the match entries of the routes in Change.Put that get no health checks.
 	UnreachableHealth []Unreachable `json:"unreachable_health" yaml:"unreachable_health"`
 }
 
@@ -34,23 +34,24 @@ type Plan struct {
 type PlannedRoute struct {
 	Name     string   `json:"name" yaml:"name"`
 	Outcome  Outcome  `json:"outcome" yaml:"outcome"`
-	Revision int64    `json:"revision,omitempty" yaml:"revision,omitempty"` // as it is now; 0 if unknown or if it does not exist
-	Keys     []string `json:"keys,omitempty" yaml:"keys,omitempty"`         // of an update: those of the document that would change, by name
+	Revision int64    `json:"revision,omitempty" yaml:"revision,omitempty"` // of the route as it is now; 0 if unknown or if it does not exist
+	Keys     []string `json:"keys,omitempty" yaml:"keys,omitempty"`         // of an update: the keys of the document that would change, sorted
 }
 
-// PlannedCalls says who takes the calls of some methods, now and after the change: of the methods of every match entry
-// that comes, goes or belongs to a route that changes, and of every narrower pattern whose calls get other routes by it.
+// PlannedCalls says which match entries take the calls of a pattern's methods, now and after the change. A Plan has one for
+// each pattern of a match entry that comes, goes or belongs to a route that changes, and for each narrower pattern whose
+// calls would go to other routes.
 type PlannedCalls struct {
-	Method string  `json:"method" yaml:"method"` // a pattern, see ParsePattern; methods that a narrower pattern matches have a line of their own if they change
-	Now    []Taker `json:"now" yaml:"now"`       // strongest first, up to the first that takes all calls left
+	Method string  `json:"method" yaml:"method"` // a pattern, see ParsePattern; without the methods of narrower patterns, which have PlannedCalls of their own if they change
+	Now    []Taker `json:"now" yaml:"now"`       // strongest first, up to the first that takes all other calls
 	Then   []Taker `json:"then" yaml:"then"`
 }
 
 // Taker is a match entry that takes calls.
 type Taker struct {
 	Route      string   `json:"route" yaml:"route"`
-	Method     string   `json:"method" yaml:"method"`                             // the pattern by which it gets the call
-	Conditions string   `json:"conditions,omitempty" yaml:"conditions,omitempty"` // that a call must meet beside; empty if none
+	Method     string   `json:"method" yaml:"method"`                             // the pattern of the entry
+	Conditions string   `json:"conditions,omitempty" yaml:"conditions,omitempty"` // the other conditions that a call must meet; empty if there are none
 	Backends   []string `json:"backends" yaml:"backends"`                         // see Backend.String
 }
 
@@ -61,14 +62,14 @@ type Unreached struct {
 	By    Taker  `json:"by" yaml:"by"`
 }
 
-// NewPlan says what change would do to the routes as they are now, all of which are valid.
+// NewPlan returns what change would do to the routes as they are now, all of which are valid.
 func NewPlan(now []*spec.Route, change Change) *Plan {
 	p := &Plan{Routes: []PlannedRoute{}, Calls: []PlannedCalls{}, Unreached: []Unreached{}, Bypasses: []Bypass{}}
 	then := make(map[string]*spec.Route, len(now))
 	for _, r := range now {
 		then[r.Name] = r
 	}
-	var changed []*spec.Route // versions that come or go
+	var changed []*spec.Route // the versions of routes that come or go
 	for _, r := range change.Put {
 		before := then[r.Name]
 		planned := PlannedRoute{Name: r.Name, Outcome: Created}
@@ -102,7 +103,7 @@ func NewPlan(now []*spec.Route, change Change) *Plan {
 	return p
 }
 
-// ChangedKeys returns the keys at the top of the documents of two routes whose values differ.
+// ChangedKeys returns the top-level keys whose values differ between the documents of two routes, sorted.
 func ChangedKeys(a, b *spec.Route) []string {
 	before, after := topLevel(a), topLevel(b)
 	var keys []string
@@ -117,6 +118,7 @@ func ChangedKeys(a, b *spec.Route) []string {
 	return keys
 }
 
+// topLevel returns the document of a route by its top-level keys.
 func topLevel(r *spec.Route) map[string]any {
 	var m map[string]any
 	if doc, err := r.Encode(); err == nil { // valid routes have a document
@@ -125,6 +127,7 @@ func topLevel(r *spec.Route) map[string]any {
 	return m
 }
 
+// patternsOf returns the patterns of all match entries of valid routes.
 func patternsOf(routes []*spec.Route) map[spec.Pattern]bool {
 	set := map[spec.Pattern]bool{}
 	for p := range newCoverage(routes).byPattern {
@@ -133,8 +136,8 @@ func patternsOf(routes []*spec.Route) map[spec.Pattern]bool {
 	return set
 }
 
-// compare fills Calls and Unreached. The patterns of changed versions are looked at whatever comes of it, those of the
-// routes put for entries that are out of reach.
+// compare fills Calls and Unreached. changed has the patterns of the versions that come or go, each of which gets
+// PlannedCalls; put has those of the routes in Change.Put, which are checked for entries that take no call.
 func (p *Plan) compare(now, then *coverage, changed, put map[spec.Pattern]bool) {
 	for _, pattern := range concerned(now, then, changed, put) {
 		takeNow, _ := now.of(pattern)
@@ -154,7 +157,8 @@ func (p *Plan) compare(now, then *coverage, changed, put map[spec.Pattern]bool) 
 	}
 }
 
-// concerned returns the patterns to look at, by text: those given, and those in use that are narrower than a changed one.
+// concerned returns the patterns that a change may concern, sorted by text: those in changed and put, and all patterns in use
+// that are narrower than one in changed.
 func concerned(now, then *coverage, changed, put map[spec.Pattern]bool) []spec.Pattern {
 	set := map[spec.Pattern]bool{}
 	for _, patterns := range []map[spec.Pattern]bool{changed, put} {
@@ -175,6 +179,7 @@ func sameEntry(a, b *candidate) bool {
 	return a.route.Name == b.route.Name && a.pattern == b.pattern && a.conditionText() == b.conditionText()
 }
 
+// describe returns the candidates as Takers.
 func describe(list []*candidate) []Taker {
 	out := make([]Taker, len(list))
 	for i, c := range list {
@@ -191,7 +196,7 @@ func (c *candidate) describe() Taker {
 	return t
 }
 
-// conditionText says what a call must meet beside the method, or "" if nothing.
+// conditionText returns the conditions beside the method, for people; "" if there are none.
 func (c *candidate) conditionText() string {
 	m := c.route.Match[c.index]
 	m.Method = ""
@@ -202,7 +207,7 @@ func (c *candidate) conditionText() string {
 	return strings.TrimPrefix(text, " ")
 }
 
-// String is the taker on one line: its route, conditions and backends.
+// String returns the taker on one line: its route, conditions and backends.
 func (t Taker) String() string {
 	s := t.Route
 	if t.Conditions != "" {

@@ -9,28 +9,27 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// table is the immutable answer to every call: for each listener, for each prefix that some pattern has, the match
-// entries in the order in which they win. A look-up costs one map access for an exact method, else one for the service
-// and one for each dot of the service's name, however many routes there are; entries of one prefix that differ by
-// authority or by the value of a header are found by those.
+// table has the candidates of all routes, by listener and by the prefix of their pattern. It is immutable. A look-up costs
+// one map access for an exact method, else one for the service and one for each dot of the service's name, however many
+// routes there are. Within one prefix, an index finds candidates by authority or by the value of a header.
 type table struct {
-	own       []string            // listeners that it is asked about; none for whatever routes name
+	own       []string            // the listeners whose calls are looked up; empty for all that routes name
 	all       []*candidate        // strongest first
-	Listeners map[string]*methods // of the listeners that some route names
-	others    *methods            // of every other listener
+	Listeners map[string]*methods // by listener, for those that some route names
+	others    *methods            // for all other listeners
 }
 
-// methods maps prefixes (see Pattern) to buckets.
+// methods has the buckets of one listener by their prefixes (see Pattern).
 type methods struct {
 	exact    map[string]*bucket
 	services map[string]*bucket
 	packages map[string]*bucket
-	longest  int                // of the prefixes in packages
-	changed  map[string]*bucket // by prefix, instead of those above: what changed since they were made; nil is gone
-	any      *bucket
+	longest  int                // length of the longest prefix in packages
+	changed  map[string]*bucket // buckets that changed since the three maps were made, and count instead; nil for one that is gone
+	any      *bucket            // of the pattern *; nil if there is none
 }
 
-// newTable builds a table from the candidates of valid routes, for the listeners that own has, or every one that a route
+// newTable builds a table from the candidates of valid routes, for the listeners in own, or for every listener that a route
 // names if own is empty.
 func newTable(candidates [][]*candidate, own []string) *table {
 	t := &table{own: own, Listeners: map[string]*methods{}}
@@ -54,7 +53,7 @@ func newTable(candidates [][]*candidate, own []string) *table {
 	return t
 }
 
-// isOwn reports whether the table is asked about a listener that routes name.
+// isOwn reports whether calls of a listener are looked up in the table.
 func (t *table) isOwn(listener string) bool {
 	return len(t.own) == 0 || slices.Contains(t.own, listener)
 }
@@ -73,19 +72,20 @@ func mergeCandidates(a, b []*candidate) []*candidate {
 	return append(all, a...)
 }
 
-// pauses lets calls run while a large table is built: a build of ten thousand routes takes milliseconds, in which the
-// scheduler would else not turn to another goroutine of the same processor.
+// pauses lets other goroutines run while a large table is built. A build of ten thousand routes takes milliseconds, for which
+// calls on the same processor would wait otherwise.
 type pauses struct{ n int }
 
 const yieldEvery = 128
 
+// yield is called once for each route or bucket, and yields the processor at some of the calls.
 func (p *pauses) yield() {
 	if p.n++; p.n%yieldEvery == 0 {
 		runtime.Gosched()
 	}
 }
 
-// newMethods puts the candidates that listen on listener, strongest first, into buckets.
+// newMethods puts those candidates whose routes take calls of a listener into buckets. all is sorted, strongest first.
 func newMethods(all []*candidate, listener string) *methods {
 	m := &methods{exact: map[string]*bucket{}, services: map[string]*bucket{}, packages: map[string]*bucket{}}
 	var between pauses
@@ -117,7 +117,7 @@ func newMethods(all []*candidate, listener string) *methods {
 	return m
 }
 
-// make returns the pattern's bucket, which it makes if there is none.
+// make returns the bucket of a pattern, which it makes if there is none.
 func (m *methods) make(p spec.Pattern) *bucket {
 	byPrefix := m.base(p.Kind)
 	if byPrefix == nil {
@@ -137,7 +137,7 @@ func (m *methods) make(p spec.Pattern) *bucket {
 	return b
 }
 
-// base returns the map of the prefixes of one kind; nil for KindAny, which has none.
+// base returns the map of buckets for patterns of one kind; nil for KindAny, which has none.
 func (m *methods) base(k spec.Kind) map[string]*bucket {
 	switch k {
 	case spec.KindExact:
@@ -150,7 +150,7 @@ func (m *methods) base(k spec.Kind) map[string]*bucket {
 	return nil
 }
 
-// lookup returns the candidate that a call gets, or nil. It does not allocate.
+// lookup returns the candidate that a call gets, or nil. It does not allocate, except in regular expressions.
 func (t *table) lookup(req *spec.Request) *candidate {
 	m := t.others
 	if len(t.Listeners) > 0 {
@@ -163,7 +163,7 @@ func (t *table) lookup(req *spec.Request) *candidate {
 		b = m.broader(req.Method)
 	}
 	var best *candidate
-	floor := math.MinInt // only a higher priority beats what a narrower bucket has
+	floor := math.MinInt // priority of best: a candidate of a broader bucket needs a higher one to win
 	for ; b != nil && b.above > floor; b = b.parent {
 		if c := b.find(req, floor); c != nil {
 			best, floor = c, c.route.Priority
@@ -185,7 +185,8 @@ func (m *methods) get(base map[string]*bucket, prefix string) *bucket {
 	return base[prefix]
 }
 
-// broader returns the narrowest bucket of a full method name that is not its own: of its service, its packages, any.
+// broader returns the bucket of the narrowest pattern that encloses a full method name, beside its own: that of its service,
+// else of its longest package, else of *. It returns nil if there is none.
 func (m *methods) broader(method string) *bucket {
 	name := method
 	if len(method) > 0 {
@@ -199,7 +200,7 @@ func (m *methods) broader(method string) *bucket {
 	return m.packageOf(name)
 }
 
-// packageOf returns the bucket of the longest package that encloses name, such as "/a.b.Service", then any.
+// packageOf returns the bucket of the longest package that encloses name, such as "/a.b.Service", or else of *.
 func (m *methods) packageOf(name string) *bucket {
 	name = name[:min(len(name), m.longest)]
 	for m.longest > 0 {
@@ -215,7 +216,7 @@ func (m *methods) packageOf(name string) *bucket {
 	return m.any
 }
 
-// Routes returns the routes of the table, one after the other as their first match entries win.
+// Routes returns the routes of the table, sorted by their first match entries, the strongest first.
 func (t *table) Routes() (all []*spec.Route) {
 	for _, c := range t.all {
 		if c.index == 0 {
@@ -225,9 +226,10 @@ func (t *table) Routes() (all []*spec.Route) {
 	return all
 }
 
+// ofService returns the candidates that Table.OfService returns the entries of.
 func (t *table) ofService(service string, req spec.Request) (all []*candidate) {
 	whole := spec.Pattern{Kind: spec.KindService, Prefix: "/" + service + "/"}
-	req.Method = whole.String() // which no pattern of a single method matches
+	req.Method = whole.String() // no pattern of a single method matches "/service/*"
 	if !spec.ValidMethod(whole.Prefix + "x") {
 		return nil
 	}

@@ -6,7 +6,7 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// Entry is a valid route of a source in tables, with what whoever made it keeps of it.
+// Entry is a valid route of a source, with a value of its owner's, which the Table does not look at. It is immutable.
 type Entry[T any] struct {
 	Route  *spec.Route
 	Source string
@@ -15,7 +15,7 @@ type Entry[T any] struct {
 	candidates []*candidate
 }
 
-// NewEntry returns the entry of a valid route. It is not changed afterwards.
+// NewEntry returns the entry of a valid route, which must not be changed afterwards.
 func NewEntry[T any](route *spec.Route, source string, with T) *Entry[T] {
 	e := &Entry[T]{Route: route, Source: source, With: with}
 	e.candidates = candidatesOf(route, source, e)
@@ -25,7 +25,7 @@ func NewEntry[T any](route *spec.Route, source string, with T) *Entry[T] {
 // Table has the entries of routes, and tells which of them a call gets. It is immutable.
 type Table[T any] struct{ *table }
 
-// NewTable builds a table for the listeners that own has, or every one that a route names if own is empty.
+// NewTable builds a table for calls of the listeners in own, or of every listener that a route names if own is empty.
 func NewTable[T any](entries []*Entry[T], own []string) Table[T] {
 	all := make([][]*candidate, len(entries))
 	for i, e := range entries {
@@ -34,7 +34,8 @@ func NewTable[T any](entries []*Entry[T], own []string) Table[T] {
 	return Table[T]{newTable(all, own)}
 }
 
-// Updated returns the table without some entries and with others; false if that is a change for NewTable.
+// Updated returns the table without the entries in gone and with those in come. It returns false if the change is so large
+// that NewTable is cheaper, or cannot be made this way.
 func (t Table[T]) Updated(gone, come []*Entry[T]) (Table[T], bool) {
 	without := map[any]bool{}
 	var removed, added []*candidate
@@ -49,8 +50,8 @@ func (t Table[T]) Updated(gone, come []*Entry[T]) (Table[T], bool) {
 	return Table[T]{next}, next != nil
 }
 
-// Lookup returns the entry that a call gets, nil for none, and the pattern of its match entry that the call met. It does not
-// allocate, except in regular expressions.
+// Lookup returns the entry that a call gets, and the pattern of the match entry that the call met; nil if no route matches.
+// It does not allocate, except in regular expressions.
 func (t Table[T]) Lookup(req *spec.Request) (e *Entry[T], pattern string) {
 	if c := t.lookup(req); c != nil {
 		return c.entry.(*Entry[T]), c.method
@@ -58,8 +59,9 @@ func (t Table[T]) Lookup(req *spec.Request) (e *Entry[T], pattern string) {
 	return nil, ""
 }
 
-// OfService returns the entries that calls of a service like req, which has no method, go to: that which takes calls of the
-// service as a whole, whether it names the service, a package or all; if there is none, those that take single methods of it.
+// OfService returns the entries that calls of a service go to, for calls like req, of which Method is not used. It is the
+// entry that takes all calls of the service, whether that names the service, a package or all; if there is none, the entries
+// that take single methods of it.
 func (t Table[T]) OfService(service string, req spec.Request) (all []*Entry[T]) {
 	for _, c := range t.ofService(service, req) {
 		if e := c.entry.(*Entry[T]); !slices.Contains(all, e) {
@@ -69,8 +71,8 @@ func (t Table[T]) OfService(service string, req spec.Request) (all []*Entry[T]) 
 	return all
 }
 
-// Explain says which entry a call gets, nil for none, and why those that would have come first do not take it. never, if it
-// is not empty, is the reason why none does. It looks at every match entry: it is for people, not for calls.
+// Explain returns the entry that a call gets, nil for none, and why stronger match entries do not take it. never, unless it
+// is empty, is the reason why no entry does. Explain looks at every match entry, so it is for people, not for calls.
 func (t Table[T]) Explain(req *spec.Request, never string) (e *Entry[T], why Reasons) {
 	c, why := t.explain(req, never)
 	if c != nil {

@@ -8,15 +8,15 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// Bounds of a change that is worth less than a new table.
+// Bounds of an update. For a larger change a new table is built.
 const (
-	maxUpdates  = 8   // patterns that a change names
-	maxAffected = 256 // prefixes whose buckets it makes anew
+	maxUpdates  = 8   // patterns of the candidates that come and go
+	maxAffected = 256 // prefixes whose buckets are made anew
 	maxChanged  = 512 // prefixes in methods.changed
 )
 
-// updated returns the table without the candidates of some entries, which are removed, and with others, or nil if that is a
-// change for newTable.
+// updated returns the table without the candidates of the entries in without, which are in removed too, and with those in
+// added. It returns nil if the change is one for newTable.
 func (t *table) updated(without map[any]bool, removed, added []*candidate) *table {
 	patterns := map[spec.Pattern]bool{}
 	for _, c := range removed {
@@ -24,7 +24,7 @@ func (t *table) updated(without map[any]bool, removed, added []*candidate) *tabl
 	}
 	for _, c := range added {
 		patterns[c.pattern] = true
-		for _, l := range c.route.Listeners { // one that no route named before needs methods of its own
+		for _, l := range c.route.Listeners { // a listener that no route named before needs methods of its own
 			if t.Listeners[l] == nil && t.isOwn(l) {
 				return nil
 			}
@@ -52,8 +52,8 @@ func (t *table) updated(without map[any]bool, removed, added []*candidate) *tabl
 	return next
 }
 
-// updated returns methods in which the buckets of patterns, and of the narrower ones that lie under them, are made anew
-// from all; nil if those are too many.
+// updated returns methods with new buckets, made from all, for the patterns and for all narrower ones. It returns nil if
+// those are too many.
 func (m *methods) updated(all []*candidate, listener string, patterns map[spec.Pattern]bool) *methods {
 	affected := map[spec.Pattern][]*candidate{}
 	for p := range patterns {
@@ -78,7 +78,7 @@ func (m *methods) updated(all []*candidate, listener string, patterns map[spec.P
 	if next.changed = maps.Clone(m.changed); next.changed == nil {
 		next.changed = map[string]*bucket{}
 	}
-	// Broader ones first: those under them look for them.
+	// The broader patterns first, because each bucket looks for its parent.
 	for _, p := range slices.SortedFunc(maps.Keys(affected), func(a, b spec.Pattern) int {
 		if b.MoreSpecific(a) {
 			return -1
@@ -93,7 +93,7 @@ func (m *methods) updated(all []*candidate, listener string, patterns map[spec.P
 	return &next
 }
 
-// remake replaces the bucket of a pattern by one of these candidates, strongest first.
+// remake replaces the bucket of a pattern by one with these candidates, which are sorted, strongest first.
 func (m *methods) remake(p spec.Pattern, candidates []*candidate) {
 	if len(candidates) == 0 {
 		m.changed[p.Prefix] = nil
