@@ -8,23 +8,22 @@ import (
 	"sync/atomic"
 )
 
-// consistentHash sends a key to the member that has its slot on the ring. It passes by members that are down, tried or
-// full. One is full if it has a certain percentage of what would be its part of all calls under way, by its weight, at
-// the members that are up, this call included (V. Mirrokni, M. Thorup, M. Zadimoghaddam, Consistent Hashing with
-// Bounded Loads).
+// consistentHash sends a key to the member that owns its slot on the ring, but skips members that are down, tried or full. A
+// member is full if it has BoundPercent of its share, by weight, of the calls under way at all members that are up, this
+// call included (V. Mirrokni, M. Thorup, M. Zadimoghaddam, Consistent Hashing with Bounded Loads).
 type consistentHash struct {
 	ring  *ring
 	seats []seat   // by index of the ring's places
 	up    []uint32 // indexes of the seats that are up
-	// quota is how many calls a weight of 1 may have per call that is under way.
+	// quota is how many calls a member with a weight of 1 may have for each call under way.
 	quota float64
 	load  load
 }
 
-// nearby is how many full hosts a key passes by, one slot after the other, before it looks elsewhere.
+// nearby is how many full hosts a key skips, one slot after the other, before it goes on at another slot.
 const nearby = 8
 
-// seat is a place as this picker sees it.
+// seat is a place of the ring with the state that the member has for this picker.
 type seat struct {
 	host   *Host
 	weight float64
@@ -62,7 +61,7 @@ func (c *consistentHash) Pick(key uint64, tried []*Host) *Host {
 	sum := c.load.sum()
 	perWeight := c.quota * float64(sum+1)
 	slot, passed := slotOf(key), 0
-	// In so many slots each member has one, but for one chance in millions.
+	// Among so many slots each member almost certainly has one; the chance that one has none is one in millions.
 	for range min(16*len(c.seats), slotCount) {
 		s := &c.seats[c.ring.owners[slot]]
 		if !s.down && (len(tried) == 0 || !slices.Contains(tried, s.host)) {
@@ -72,8 +71,8 @@ func (c *consistentHash) Pick(key uint64, tried []*Host) *Host {
 			passed++
 		}
 		if slot = (slot + 1) % slotCount; passed == nearby {
-			// A key so hot goes to many hosts already: there is no use in its finding the same ones each time, by
-			// passing all that it has filled. It starts again from a place that changes with the load.
+			// A key with so many calls goes to many hosts anyway, so it need not find the same ones each time, at the cost
+			// of skipping all that it has filled. It goes on at a slot that changes with the load.
 			slot = slotOf(mix(key) + uint64(sum))
 			passed++
 		}
@@ -81,13 +80,13 @@ func (c *consistentHash) Pick(key uint64, tried []*Host) *Host {
 	return c.leastLoaded(key, tried)
 }
 
-// full reports whether the host has all the calls that it may have. perWeight is what a weight of 1 may have.
+// full reports whether the host has all the calls that it may have. perWeight is how many a weight of 1 may have.
 func (s *seat) full(perWeight float64) bool {
 	return float64(s.host.active.Load()) >= math.Ceil(perWeight*s.weight)
 }
 
-// leastLoaded looks at all that are up and returns the one with the fewest calls for its weight, if there is one not in
-// tried one of these.
+// leastLoaded returns the host that has the fewest calls for its weight, of those that are up and not in tried. If all that
+// are up are in tried, it returns one of them.
 func (c *consistentHash) leastLoaded(key uint64, tried []*Host) *Host {
 	high, _ := bits.Mul64(mix(key), uint64(len(c.up)))
 	from := int(high)
@@ -107,14 +106,14 @@ func (c *consistentHash) leastLoaded(key uint64, tried []*Host) *Host {
 	return best.host
 }
 
-// load is how many calls are under way at some hosts together. It is exact for up to exactHosts of them. For more, each
-// look counts a few anew and takes the rest as they were, so that it costs the same for any number.
+// load sums the calls under way at some hosts. The sum is exact for up to exactHosts hosts. For more, each call of sum counts
+// only a few hosts and takes the earlier counts of the others, so that it costs the same for any number of hosts.
 type load struct {
 	hosts []*Host
 
-	mu    sync.Mutex   // held, by who gets it without waiting, to change what follows
-	seen  []int64      // of each host when it was last counted
-	next  int          // which is to be counted next
+	mu    sync.Mutex   // held to change what follows; sum does without a change if it would have to wait
+	seen  []int64      // by host: its calls when it was counted last
+	next  int          // the index of the host to count next
 	total atomic.Int64 // sum of seen
 }
 
@@ -123,7 +122,7 @@ const (
 	countedNow = 8
 )
 
-// begin counts all for the first time.
+// begin counts all hosts for the first time.
 func (l *load) begin() {
 	l.seen = make([]int64, len(l.hosts))
 	for i, h := range l.hosts {
@@ -132,6 +131,7 @@ func (l *load) begin() {
 	}
 }
 
+// sum returns the sum, as of now or of a moment ago.
 func (l *load) sum() int64 {
 	if len(l.hosts) <= exactHosts {
 		var sum int64

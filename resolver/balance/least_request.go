@@ -1,10 +1,10 @@
 package balance
 
-// leastRequest takes the less loaded of two: nearly as good as the least loaded of all, at the cost of two, and
-// gateways that see the same loads do not all run to the same host.
+// leastRequest draws two members and takes the less loaded one. That is nearly as good as the least loaded of all, costs only
+// two draws, and keeps gateways that see the same loads from all choosing the same host.
 //
-// It evens out what is under way, so that of two hosts the one that is 50 times as slow still gets a 50th of the
-// other's calls, and more where there is seldom anything under way. PeakEWMA avoids such a host.
+// It evens out the calls under way. So a host that is 50 times as slow as another still gets a 50th of the other's calls, and
+// more if there are seldom calls under way. PeakEWMA avoids such a host.
 type leastRequest struct{ shares *shares }
 
 func newLeastRequest(members []Member, random func() uint64) *leastRequest {

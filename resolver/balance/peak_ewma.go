@@ -5,12 +5,12 @@ import (
 	"time"
 )
 
-// peakEWMA takes the cheaper of two. A call costs the latency that the host is estimated to have, times the calls that
-// would be under way with it. The estimate is Host.Answered's; since the last answer it has shrunk by 1/e per Decay, so
-// that a host that was slow gets another call some time.
+// peakEWMA draws two members and takes the cheaper one. The cost of a host is its estimated latency times the number of calls
+// that it would have under way with the new one. The estimate is that of Host.Answered; while there is no answer it falls to
+// 1/e in each Decay, so that a host that was slow gets a call again after some time.
 //
-// A host that has not answered yet costs nothing while nothing is under way there: it gets one call, to learn from.
-// Until that is answered it costs more than any that has answered.
+// A host that has never answered costs nothing while it has no call under way, so that it gets one call for an estimate.
+// Until that call is answered it costs more than any host that has answered.
 type peakEWMA struct {
 	shares *shares
 	decay  float64 // nanoseconds
@@ -51,8 +51,8 @@ func (p *peakEWMA) cheaper(a, b *Host) bool {
 	case bPeak == 0:
 		return bActive != 0
 	}
-	// Both estimates shrink at the same rate, so their ratio stays what it was when the later one was made: what time
-	// it is now does not matter, and no clock is read.
+	// Both estimates fall at the same rate, so their ratio is the same as at the later of the two stamps. So the present time
+	// does not matter, and no clock is read.
 	aCost, bCost := aPeak*float64(aActive+1), bPeak*float64(bActive+1)
 	return aCost*math.Exp(float64(aStamp-bStamp)/p.decay) < bCost
 }

@@ -8,19 +8,19 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// ring says which member each slot belongs to. A key has a slot; if the member of that may not be used, the next slot's
-// is asked, and so on around.
+// ring assigns each slot to a member. A key has a slot; if that slot's member may not be used, the next slot is tried, and so
+// on around the ring.
 //
-// Each member claims slots in an order of its own, drawn from its address, at a rate that is its weight; a slot belongs
-// to who claims it first. So shares follow the weights, and whether a member keeps a slot depends on nothing but its
-// own claims and those of who beats it: when a member goes, its slots alone change hands; when its weight changes,
-// slots move only to it or from it. A ring of points on a circle, whose number is bounded, cannot promise this: to keep
-// within the bound it must change the points of all when one comes.
+// To make a ring, each member claims slots in an order of its own, which its address decides, and at a rate that is its
+// weight. A slot belongs to the member that claims it first. So the number of a member's slots follows its weight, and a
+// change of the members moves few slots: when a member goes, only its slots move; when its weight changes, slots move only
+// to it or from it. The usual ring, with a bounded number of points on a circle, does not have that property, because a new
+// member changes the number of points of all others.
 //
-// A ring is immutable, and the same in every process for the same addresses and weights, in whatever order they came.
+// A ring is immutable. It is the same in every process for the same addresses and weights, in whatever order they were given.
 type ring struct {
 	places []place  // by address
-	owners []uint32 // of each slot the index in places
+	owners []uint32 // by slot: the index of its member in places
 }
 
 // place is a member's place on the ring.
@@ -34,10 +34,10 @@ const (
 	slotCount = 1 << slotBits
 )
 
-// slotOf returns where a key begins on the ring.
+// slotOf returns the slot of a key.
 func slotOf(key uint64) uint32 { return uint32(mix(key) >> (64 - slotBits)) }
 
-// mix spreads each bit of x over all bits (the finalizer of MurmurHash3). No two x have the same result.
+// mix spreads each bit of x over all bits of the result (the finalizer of MurmurHash3). It is a bijection.
 func mix(x uint64) uint64 {
 	x ^= x >> 33
 	x *= 0xff51afd7ed558ccd
@@ -48,14 +48,14 @@ func mix(x uint64) uint64 {
 
 // claimant is a member while a ring is made.
 type claimant struct {
-	seed uint64  // sets its claims apart from the others'
-	next float64 // which claim comes next, from 0
-	lead float64 // how much earlier than the full turn it claims, so that equal weights do not claim all at once
+	seed uint64  // decides the order of its claims
+	next float64 // the number of its next claim, from 0
+	lead float64 // offset of its claims, from 0 to below 1, so that members with equal weights do not claim at the same time
 	rate float64 // claims per unit of time
 }
 
-// newRing makes the ring of these places, which it keeps; they are sorted by address and their weights are positive.
-// It takes a time that depends on the number of slots, hardly on that of places.
+// newRing makes the ring of these places, which it keeps; they are sorted by address, and their weights are positive. The
+// time that it takes depends on the number of slots, and hardly on that of places.
 func newRing(places []place) *ring {
 	r := &ring{places: places}
 	if len(places) == 0 {
@@ -69,13 +69,13 @@ func newRing(places []place) *ring {
 		rates += p.weight
 	}
 	r.owners = make([]uint32, slotCount)
-	claimed := make([]float64, slotCount) // when
+	claimed := make([]float64, slotCount) // by slot: when it was claimed
 	for i := range claimed {
 		claimed[i] = math.Inf(1)
 	}
 	free := slotCount
-	// One round is the time of as many claims as there are slots; about 12 rounds leave none free. The end of a round
-	// is only when it is looked whether to go on: it changes nothing of who gets what.
+	// In one round there are as many claims as slots; after about 12 rounds no slot is free. Rounds serve only to check that:
+	// their length does not change which member gets a slot.
 	const maxRounds = 64
 	round := slotCount / rates
 	for n := 1; free > 0 && n <= maxRounds; n++ {
@@ -100,7 +100,7 @@ func newRing(places []place) *ring {
 	return r
 }
 
-// placesOf returns the places of the members that have one, and the members in the same order.
+// placesOf returns the places of the members with a positive weight, sorted by address, and these members in the same order.
 func placesOf(members []Member) ([]place, []Member) {
 	sorted := make([]Member, 0, len(members))
 	for _, m := range members {

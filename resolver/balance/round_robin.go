@@ -7,18 +7,17 @@ import (
 	"sync/atomic"
 )
 
-// roundRobin walks around the line of shares in equal strides. A stride that has no divisor in common with the line's
-// length meets each point once before it meets one again, so that the shares are exact over a cycle; one near the
-// golden section of it spreads any stretch of its points evenly over the line, so that no member comes in bursts.
-// Nothing is kept per cycle: memory depends on the members alone, whatever their weights, and a pick is one atomic
-// addition.
+// roundRobin walks around the line of shares in equal strides. If the stride has no divisor in common with the line's length,
+// the walk meets each point once before it meets one again, so that shares are exact over a cycle. If the stride is also
+// near the golden section of the length, any part of the walk is spread evenly over the line, so that no member comes in
+// bursts. Memory depends only on the number of members, whatever their weights, and a pick costs one atomic addition.
 //
-// Members with equal weights have a line of one point each and a stride of 1: strict rotation.
+// If all weights are equal, each member has one point on the line and the stride is 1, which is a strict rotation.
 type roundRobin struct {
 	shares *shares
 	stride uint64
-	// position counts the picks, of this picker and of those before and after it that took it over. It begins anywhere,
-	// so that several gateways do not go in step.
+	// position counts the picks of this picker, and of those before and after it that share it. It begins at random, so that
+	// several gateways are not in step.
 	position *atomic.Uint64
 }
 
@@ -30,7 +29,7 @@ func newRoundRobin(members []Member, prev Picker, random func() uint64) *roundRo
 		return r
 	}
 	r.position = new(atomic.Uint64)
-	r.position.Store(random() >> 1) // far from where it would wrap
+	r.position.Store(random() >> 1) // far from overflow
 	return r
 }
 
@@ -76,25 +75,26 @@ func strideOf(length uint64, members int) uint64 {
 	if length == uint64(members) {
 		return 1
 	}
-	// Which strides near the golden section spread best is told by their continued fraction: the smaller its terms, the
-	// more even (L. Kuipers, H. Niederreiter, Uniform Distribution of Sequences, chapter 2.3).
+	// Among the strides near the golden section, the one whose continued fraction has the smallest terms spreads points most
+	// evenly (L. Kuipers, H. Niederreiter, Uniform Distribution of Sequences, chapter 2.3).
 	const around = 64
 	golden := uint64(math.Round(float64(length) * (math.Phi - 1)))
-	best, least := uint64(1), uint64(math.MaxUint64)
+	best, minTerms := uint64(1), uint64(math.MaxUint64)
 	for d := range uint64(around) {
 		for _, s := range [2]uint64{golden - d, golden + d} {
-			if s == 0 || s >= length { // golden - d wraps to a large number below 0
+			if s == 0 || s >= length { // a negative golden - d wraps to a large number
 				continue
 			}
-			if terms, ok := continuedFraction(s, length); ok && terms < least {
-				best, least = s, terms
+			if terms, ok := continuedFraction(s, length); ok && terms < minTerms {
+				best, minTerms = s, terms
 			}
 		}
 	}
 	return best
 }
 
-// continuedFraction returns the sum of the terms of a/b, and whether the two have no common divisor.
+// continuedFraction returns the sum of the terms of the continued fraction of a/b, and whether a and b have no common
+// divisor.
 func continuedFraction(a, b uint64) (sum uint64, coprime bool) {
 	for a != 0 {
 		sum += b / a

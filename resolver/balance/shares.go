@@ -6,36 +6,38 @@ import (
 	"slices"
 )
 
-// shares lays the members that take calls side by side on a line of whole numbers, each as long as its share. A point
-// of the line is a member; a point drawn at random is a member drawn by weight. It is immutable.
+// shares lays the members that take calls side by side on a line of points, each with a number of points that is its share.
+// So a point drawn at random gives a member drawn by weight. It is immutable.
 type shares struct {
 	members []share
-	total   uint64 // length of the line, at most maxLine
-	// cells has, for each piece of 1<<shift points, the member of its first point; one more at the end has the last
-	// member. There are twice to four times as many pieces as members, so that most are of one or two members.
+	total   uint64 // length of the line in points, at most maxLine
+	// cells is an index for at: the line is cut into pieces of 1<<shift points, and cells has the member of each piece's first
+	// point, and the last member at the end. There are two to four times as many pieces as members, so that most pieces have
+	// points of one or two members.
 	cells  []uint32
 	shift  uint
 	random func() uint64
 }
 
+// share is a member's part of the line.
 type share struct {
 	host   *Host
 	weight float64
-	from   uint64 // where its part of the line begins
-	length uint64 // of its part, at least 1
+	from   uint64 // its first point
+	length uint64 // in points, at least 1
 }
 
 const (
-	// maxLine leaves room to multiply two points in 128 bits, and is fine enough for weights from 1 to 1,000,000 of
-	// thousands of members to the last digit.
+	// maxLine is so small that two points can be multiplied in 128 bits, and so large that shares are exact for thousands of
+	// members with weights from 1 to 1,000,000.
 	maxLine = 1 << 48
 	// maxWeight keeps sums of weights finite.
 	maxWeight = 1e15
 )
 
-// weightOf returns the weight that counts: 0 for a member without a place.
+// weightOf returns the weight of a member, up to maxWeight; 0 if it takes no calls and has no place on the ring.
 func (m *Member) weightOf() float64 {
-	if m.Host == nil || !(m.Weight > 0) { // not a number is no weight either
+	if m.Host == nil || !(m.Weight > 0) { // so that NaN is no weight either
 		return 0
 	}
 	return min(m.Weight, maxWeight)
@@ -62,8 +64,9 @@ func newShares(members []Member, random func() uint64) *shares {
 	return s
 }
 
-// measureWhole sets the lengths to the weights in lowest terms, so that a cycle is as short as can be and exact. It
-// reports whether that is possible: they are whole numbers, or all alike.
+// measureWhole sets the lengths to the weights divided by their greatest common divisor, so that shares are exact and a
+// cycle is short. It reports false if that is not possible, because weights differ and some are not whole, or their sum is
+// too large.
 func (s *shares) measureWhole() bool {
 	first, alike, sum := s.members[0].weight, true, 0.0
 	for i := range s.members {
@@ -93,8 +96,8 @@ func (s *shares) measureWhole() bool {
 	return true
 }
 
-// measureScaled sets the lengths to the nearest that make a line of maxLine. As this is the same for all weights, a
-// position on the line keeps its meaning while weights change a little, as they do during a slow start.
+// measureScaled sets the lengths to the nearest ones that make a line of maxLine points. Since the line always has the same
+// length, a position on it stays near the same member while weights change a little, as they do during a slow start.
 func (s *shares) measureScaled() {
 	var sum float64
 	for i := range s.members {
@@ -110,9 +113,10 @@ func (s *shares) measureScaled() {
 			longest = m
 		}
 	}
-	longest.length += maxLine - total // what rounding has left, at most about one per member; it may be negative
+	longest.length += maxLine - total // the error of rounding, about one point per member or less; it may be negative
 }
 
+// index makes cells and shift.
 func (s *shares) index() {
 	n := len(s.members)
 	if keep := bits.Len(uint(n)) + 1; bits.Len64(s.total) > keep {
@@ -130,7 +134,7 @@ func (s *shares) index() {
 	s.cells[count] = uint32(n - 1)
 }
 
-// at returns the member of a point, which is less than total.
+// at returns the index of the member that a point below total belongs to.
 func (s *shares) at(point uint64) int {
 	c := point >> s.shift
 	low, high := int(s.cells[c]), int(s.cells[c+1])
@@ -147,15 +151,15 @@ func (s *shares) at(point uint64) int {
 
 // below returns a random number less than n.
 func (s *shares) below(n uint64) uint64 {
-	// The error of taking the high half is n/2^64, which is nothing to see at n up to maxLine.
+	// The bias of taking the high half is n/2^64, which is negligible for n up to maxLine.
 	high, _ := bits.Mul64(s.random(), n)
 	return high
 }
 
-// draw returns a member drawn by weight; there must be one.
+// draw returns the index of a member drawn by weight; there must be a member.
 func (s *shares) draw() int { return s.at(s.below(s.total)) }
 
-// drawBut is draw among all but one member; there must be two.
+// drawBut is draw without the member with the index one; there must be two members.
 func (s *shares) drawBut(one int) int {
 	m := &s.members[one]
 	point := s.below(s.total - m.length)
@@ -165,11 +169,11 @@ func (s *shares) drawBut(one int) int {
 	return s.at(point)
 }
 
-// redraws is how often a member that was tried is drawn again. Then they are all looked at.
+// redraws is how many draws are made to get a member that is not in tried, before all members are looked at.
 const redraws = 4
 
-// drawUntried is draw among those that are not in tried, and not the one (-1: none is left out for that). It returns -1
-// if there are none.
+// drawUntried is draw among the members that are not in tried and do not have the index one, which is -1 to leave out none.
+// It returns -1 if there are no such members.
 func (s *shares) drawUntried(tried []*Host, one int) int {
 	for range redraws {
 		if i := s.draw(); i != one && !slices.Contains(tried, s.members[i].host) {
@@ -198,7 +202,8 @@ func (s *shares) drawUntried(tried []*Host, one int) int {
 	return -1
 }
 
-// one returns a member drawn by weight, one that is not in tried if there is one; nil if there are no members.
+// one returns a member drawn by weight: among those not in tried if there are such, else among all; nil if there are no
+// members.
 func (s *shares) one(tried []*Host) *share {
 	if len(s.members) == 0 {
 		return nil
@@ -213,8 +218,8 @@ func (s *shares) one(tried []*Host) *share {
 	return &s.members[i]
 }
 
-// two returns two members drawn by weight, the second among all but the first. Both are not in tried if there are two
-// such. If there is but one to choose, the second is nil; if there are no members, both are.
+// two returns two different members drawn by weight, among those not in tried if there are such, else among all. The second
+// is nil if there is only one to draw from; both are nil if there are no members.
 func (s *shares) two(tried []*Host) (first, second *share) {
 	if len(s.members) == 0 {
 		return nil, nil

@@ -1,6 +1,6 @@
 package balance
 
-// weightedRandom draws each time anew. Its shares are exact in the long run, whatever happened before.
+// weightedRandom draws a member for each call, independently of earlier calls.
 type weightedRandom struct{ shares *shares }
 
 func newWeightedRandom(members []Member, random func() uint64) *weightedRandom {
