@@ -9,14 +9,14 @@ import (
 type Bucket struct {
 	pace  pace
 	start time.Time
-	full  atomic.Int64 // when it is full again, in nanoseconds since start
+	full  atomic.Int64 // when the bucket will be full again, in nanoseconds since start
 }
 
-// NewBucket returns a full Bucket. What is out of r's bounds is brought to the nearest bound; see Rate.Validate.
+// NewBucket returns a full Bucket. Values of r that are out of bounds are replaced by the nearest bound; see Rate.Validate.
 func NewBucket(r Rate) *Bucket { return &Bucket{pace: r.pace(), start: time.Now()} }
 
-// Allow takes a token. If there is none, ok is false, and retryAfter is how long it takes until there is one, should
-// nobody else take it.
+// Allow takes a token. If there is none, ok is false, and retryAfter is how long it takes until there is one, which another
+// call may take first.
 func (b *Bucket) Allow() (ok bool, retryAfter time.Duration) {
 	now := int64(time.Since(b.start))
 	for {

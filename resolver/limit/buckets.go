@@ -7,44 +7,43 @@ import (
 	"time"
 )
 
-// How many keys Buckets tells apart, unless it is told otherwise, and at most: 64 MiB or so.
+// The number of keys for which NewBuckets makes room.
 const (
 	DefaultKeys = 10_000
-	MaxKeys     = 1_000_000
+	MaxKeys     = 1_000_000 // takes about 64 MiB
 )
 
-// Buckets has a bucket for each key, such as the value of a header or a peer's IP address, and allows the calls of each
-// at one Rate. Keys come from peers, so its memory is bounded, whatever is invented:
+// Buckets has a bucket for each key, such as the value of a header or a peer's IP address, and allows the calls of each key
+// at one Rate. Keys come from peers, so memory is bounded however many keys a peer invents:
 //
-//   - It keeps no key, only a hash of it under a secret seed. Nobody can choose two keys that share a bucket.
-//   - It has at most so many buckets as it was made for. A bucket that is full says nothing about its key that a new one
-//     would not say. When it has been full for keepFull, it may be dropped for a newcomer.
-//   - While none may be dropped, newcomers share one. A flood of keys gives nobody a fresh bucket, takes none from who
-//     uses his, and all keys together get at most (buckets + 1) × Rate.
+//   - Buckets keeps no key, only a hash of it with a secret seed, so that nobody can choose two keys that share a bucket.
+//   - The number of buckets is bounded. A full bucket is worth no more than a new one, so a bucket that has been full for
+//     keepFull may be dropped to make room for a new key.
+//   - While no bucket may be dropped, new keys share one bucket. So a flood of new keys gets no fresh buckets and takes none
+//     from keys in use, and all keys together get at most (buckets + 1) × Rate.
 type Buckets struct {
 	pace     pace
 	start    time.Time
 	seed     maphash.Seed
 	maxKeys  int64
 	overflow *Bucket
-	shards   []shard      // a power of two
-	keys     atomic.Int64 // of all shards
+	shards   []shard      // their number is a power of two
+	keys     atomic.Int64 // the number of buckets in all shards
 }
 
-// minShardKeys is the least number of keys for which a further shard pays: so many are spread about evenly.
 const (
-	minShardKeys = 64
+	minShardKeys = 64 // fewer keys are not spread evenly enough over shards
 	maxShards    = 32
 )
 
-// shard has the buckets of some of the keys. Shards let calls on several cores go on side by side.
+// shard has the buckets of some of the keys. With several shards, calls on several cores seldom wait for one lock.
 type shard struct {
 	mu    sync.Mutex       // guards all of it
-	index map[uint64]int32 // of a key's bucket in list, by its hash
+	index map[uint64]int32 // by the hash of a key: the index of its bucket in list
 	list  []keyed
-	hand  int // the next of list that a newcomer looks at
+	hand  int // the index in list at which the next newcomer begins to look
 
-	_ [64]byte // the next shard is on another cache line
+	_ [64]byte // so that the next shard is on another cache line
 }
 
 // keyed is the bucket of one key.
@@ -53,8 +52,8 @@ type keyed struct {
 	full int64 // as in Bucket
 }
 
-// NewBuckets returns Buckets that tell up to maxKeys keys apart; 0 or less means DefaultKeys, and more than MaxKeys
-// means MaxKeys. What is out of r's bounds is brought to the nearest bound; see Rate.Validate.
+// NewBuckets returns Buckets for up to maxKeys keys at a time; 0 or less means DefaultKeys, and more than MaxKeys means
+// MaxKeys. Values of r that are out of bounds are replaced by the nearest bound; see Rate.Validate.
 func NewBuckets(r Rate, maxKeys int) *Buckets {
 	if maxKeys <= 0 {
 		maxKeys = DefaultKeys
@@ -98,15 +97,15 @@ func (b *Buckets) Allow(key string) (ok bool, retryAfter time.Duration) {
 func (b *Buckets) Len() int { return int(b.keys.Load()) }
 
 const (
-	newcomerLooks = 8 // buckets that one newcomer looks at: a bound on what a call with a new key costs
+	newcomerLooks = 8 // bounds the buckets that a call with a new key looks at to find one to drop
 
-	// keepFull is how long a full bucket is kept for its key. Who calls once a second or so keeps his bucket, whatever
-	// the others invent.
+	// keepFull is how long a full bucket is kept for its key. A peer that calls about once a second keeps its bucket, however
+	// many keys others invent.
 	keepFull = time.Second
 )
 
-// newcomerLocked makes a full bucket for the key of hash and returns its index, or false when it finds none to drop for
-// it. The hand goes round the list as a clock's does, so that the next newcomer looks at others.
+// newcomerLocked makes a full bucket for the key with that hash and returns its index, or false if there is no room and it
+// finds no bucket to drop. The hand goes round the list as in a clock algorithm, so that the next newcomer looks at others.
 func (b *Buckets) newcomerLocked(s *shard, hash uint64, now int64) (int32, bool) {
 	if b.takeSlot() {
 		i := int32(len(s.list))
@@ -127,7 +126,7 @@ func (b *Buckets) newcomerLocked(s *shard, hash uint64, now int64) (int32, bool)
 	return 0, false
 }
 
-// takeSlot counts one more bucket, if there may be one.
+// takeSlot counts one more bucket and reports true, unless there are maxKeys already.
 func (b *Buckets) takeSlot() bool {
 	for {
 		n := b.keys.Load()

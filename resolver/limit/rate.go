@@ -8,7 +8,7 @@ import (
 )
 
 // Rate is how many calls may begin in a second, and how many at once after a pause. Rates can be compared with ==. The
-// zero Rate is none: Validate refuses it.
+// zero value is not valid.
 type Rate struct {
 	PerSecond float64 `yaml:"calls_per_second"` // 0.001 to 1,000,000
 	Burst     int     `yaml:"burst,omitempty"`  // up to 1,000,000; 0 means PerSecond, rounded up
@@ -33,7 +33,7 @@ func (r Rate) Validate() error {
 	return errors.Join(errs...)
 }
 
-// within returns r with its defaults, and with what is out of bounds brought to the nearest bound.
+// within returns r with its defaults, and with values that are out of bounds replaced by the nearest bound.
 func (r Rate) within() Rate {
 	if !(r.PerSecond >= MinPerSecond) {
 		r.PerSecond = MinPerSecond
@@ -46,9 +46,9 @@ func (r Rate) within() Rate {
 	return r
 }
 
-// pace is a Rate in the terms that buckets compute in. A bucket is one number: when it will be full again. Each call
-// moves that time on by every, and a call may begin while the time is at most slack ahead. So a bucket needs no
-// goroutine that fills it, and when its next token comes is known.
+// pace is a Rate as buckets use it (the generic cell rate algorithm). The state of a bucket is one time: when it will be full
+// again. Each call moves that time on by every, and a call may begin if the time is at most slack ahead. So nothing has to
+// fill a bucket, and it is known when the next token comes.
 type pace struct {
 	every int64 // nanoseconds for one token
 	slack int64 // nanoseconds for all tokens but one
@@ -60,8 +60,9 @@ func (r Rate) pace() pace {
 	return pace{every: every, slack: every * int64(r.Burst-1)}
 }
 
-// take takes a token at now from the bucket that will be full at full; both are nanoseconds since a common time. It
-// returns when the bucket is full then, or how long there will be no token.
+// take takes a token at the time now from a bucket that will be full again at the time full; both are in nanoseconds since a
+// common time. It returns the new time at which the bucket will be full; or, with a wait above 0, how long until there is a
+// token.
 func (p pace) take(full, now int64) (newFull int64, wait time.Duration) {
 	if ahead := full - now; ahead > p.slack {
 		return full, time.Duration(ahead - p.slack)
