@@ -7,24 +7,24 @@ import (
 	"time"
 )
 
-// Off is the ConsecutiveFailures of a backend whose endpoints are never ejected for them.
+// Off is the value of ConsecutiveFailures with which endpoints are not ejected for consecutive failures.
 const Off = -1
 
 // Config says when an endpoint is ejected, and for how long. The zero value of a field means its default. Configs can be
 // compared with ==.
 type Config struct {
-	ConsecutiveFailures int           `yaml:"consecutive_failures,omitempty"` // in a row; default 5; Off
-	FailurePercent      int           `yaml:"failure_percent,omitempty"`      // of the calls in Window, that many or more; default 0: off
-	MinCalls            int           `yaml:"min_calls,omitempty"`            // in Window, before FailurePercent counts; default 20
+	ConsecutiveFailures int           `yaml:"consecutive_failures,omitempty"` // in a row that eject an endpoint, or Off; default 5
+	FailurePercent      int           `yaml:"failure_percent,omitempty"`      // of the calls in Window: failures from which an endpoint is ejected; default 0, which is off
+	MinCalls            int           `yaml:"min_calls,omitempty"`            // calls in Window from which FailurePercent counts; default 20
 	Window              time.Duration `yaml:"window,omitempty"`               // default 10s
 
-	// An endpoint is ejected for BaseTime the first time, twice that the second and so on, at most MaxTime. For each
-	// BaseTime that it has then been back, one time is forgiven.
+	// An endpoint is ejected for BaseTime the first time, twice that the second time and so on, at most for MaxTime. For each
+	// BaseTime that it has been back since, one time is forgiven.
 	BaseTime time.Duration `yaml:"base_time,omitempty"` // default 10s
 	MaxTime  time.Duration `yaml:"max_time,omitempty"`  // default 5m, or BaseTime if that is more
 
-	// MaxPercent bounds how many of the backend's endpoints are ejected at once: that share of them, rounded down, but
-	// one if there are two or more; default 50.
+	// MaxPercent bounds how many of the backend's endpoints are ejected at once: that share of them, rounded down, but always
+	// one of two or more; default 50.
 	MaxPercent int `yaml:"max_percent,omitempty"`
 }
 
@@ -80,20 +80,20 @@ func (c Config) Validate() error {
 
 // mayEject returns how many of n endpoints may be ejected at once.
 func (c Config) mayEject(n int) int {
-	most := n * c.MaxPercent / 100
-	if most == 0 && n >= 2 {
+	limit := n * c.MaxPercent / 100
+	if limit == 0 && n >= 2 {
 		return 1
 	}
-	return most
+	return limit
 }
 
-// times returns how many times an endpoint that was ejected so often before, and has been back for so long since, is to
-// count as ejected.
+// times returns how many ejections of an endpoint still count, of before that counted when it came back. back is how long
+// ago that was.
 func (c Config) times(before int, back time.Duration) int {
 	return max(0, before-int(back/c.BaseTime))
 }
 
-// ejection returns for how long an endpoint is ejected that counts as ejected before so many times.
+// ejection returns for how long an endpoint is ejected of which so many ejections count from before.
 func (c Config) ejection(before int) time.Duration {
 	if before >= int(c.MaxTime/c.BaseTime) {
 		return c.MaxTime

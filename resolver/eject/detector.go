@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// Detector watches the endpoints of one backend. It has one timer, while an endpoint is ejected, and no goroutine.
+// Detector decides which endpoints of one backend are ejected, from the results of calls that its Members report. It has one
+// timer while an endpoint is ejected, and no goroutine.
 type Detector struct {
 	cfg     Config
 	changed func()
@@ -19,23 +20,22 @@ type Detector struct {
 
 	mu     sync.Mutex // guards what follows
 	closed bool
-	out    int         // members that are ejected
+	out    int         // how many members are ejected
 	timer  *time.Timer // runs out at next; nil before the first ejection
-	next   time.Time   // when the first of them may be due, or before; zero if none is out
+	next   time.Time   // when the first ejection is over, or earlier; zero if no member is ejected
 }
 
-// New returns a Detector without members; cfg is one that Validate accepts. changed is called after a member's Ejected
-// has changed, without any lock, on the goroutine of Report or SetMembers or on one of the timer. It may be called by
-// several at once, must not wait for anything, and learns what is ejected by asking the members.
+// New returns a Detector without members; cfg is one that Validate accepts. changed is called after a member's Ejected has
+// changed, without any lock, by the goroutine of Report or SetMembers or by that of the timer. Several goroutines may call
+// it at once. It must not block, and asks the members which of them are ejected. The caller closes the Detector.
 func New(cfg Config, changed func()) *Detector {
 	d := &Detector{cfg: cfg.withDefaults(), changed: changed, start: time.Now()}
 	d.members.Store(&map[string]*Member{})
 	return d
 }
 
-// SetMembers tells which endpoints the backend has now. Those that were members stay as they are; those that are none
-// any longer are forgotten. When fewer members mean that more are ejected than may be, those come back first that have
-// the least time left.
+// SetMembers replaces the members by the endpoints that the backend has now. Addresses that were members keep their state;
+// the others are forgotten. If more members are ejected now than may be, those with the least time left come back.
 func (d *Detector) SetMembers(addresses []string) {
 	d.mu.Lock()
 	if d.closed {
@@ -72,14 +72,14 @@ func (d *Detector) SetMembers(addresses []string) {
 // Member returns the member with the address, or nil if there is none.
 func (d *Detector) Member(address string) *Member { return (*d.members.Load())[address] }
 
-// Counts returns how often a member was ejected so far, and how often one was not because MaxPercent prevented it: once
-// for each time that it failed too often, however long that lasted.
+// Counts returns how often a member was ejected, and how often a member was not ejected because of MaxPercent: that counts
+// once for each time that it became held; see state.
 func (d *Detector) Counts() (ejections, prevented uint64) {
 	return d.ejections.Load(), d.prevented.Load()
 }
 
-// Close ends the detector: members stay as they are from now on. No timer stays, but a call of changed that has begun
-// goes on. It may be called more than once.
+// Close ends the detector and its timer: members stay as they are from now on. A call of changed may still be under way.
+// Close may be called more than once.
 func (d *Detector) Close() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -89,24 +89,24 @@ func (d *Detector) Close() {
 	}
 }
 
-// slot returns the number of the part of Config.Window that it is now. The first is so high that what was never counted
-// is too old.
+// slot returns the number of the present part of Config.Window, for window.add. The numbers begin so high that a window's
+// empty slots, which have the number 0, are too old to count.
 func (d *Detector) slot() uint64 { return uint64(time.Since(d.start)/(d.cfg.Window/slots)) + slots }
 
-// look decides on a member that has failed too often, or is held and no longer has.
+// look decides on a member that has failed too often, or that is held and has not any more.
 func (d *Detector) look(m *Member) {
 	if d.ejects(m) {
 		d.changed()
 	}
 }
 
-// ejects puts the member into the state that its calls ask for, and reports whether that took it out.
+// ejects changes the member to the state that its calls ask for, and reports whether it became ejected.
 func (d *Detector) ejects(m *Member) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now, tooMany := m.load(), m.tooMany()
 	switch {
-	case d.closed || now == ejected || now == forgotten: // another call was first
+	case d.closed || now == ejected || now == forgotten: // the state changed before the lock was taken
 	case tooMany && !d.full.Load():
 		d.setStateLocked(m, ejected)
 		return true
@@ -124,7 +124,7 @@ func (d *Detector) setStateLocked(m *Member, to state) {
 	if m.load() == ejected {
 		d.out--
 		m.until, m.back = time.Time{}, now
-		m.streak.Store(0) // whatever was reported before, it starts anew
+		m.streak.Store(0) // results from before the ejection do not count
 		m.window.clear()
 	}
 	switch to {
@@ -133,7 +133,7 @@ func (d *Detector) setStateLocked(m *Member, to state) {
 		d.ejections.Add(1)
 		before := d.cfg.times(m.before, now.Sub(m.back))
 		m.until = now.Add(d.cfg.ejection(before))
-		m.before = min(before+1, int(d.cfg.MaxTime/d.cfg.BaseTime)) // more would change nothing but how soon it is forgiven
+		m.before = min(before+1, int(d.cfg.MaxTime/d.cfg.BaseTime)) // a higher count would not eject it longer, only be forgiven later
 		d.armLocked(m.until)
 	case held:
 		d.prevented.Add(1)
@@ -142,10 +142,10 @@ func (d *Detector) setStateLocked(m *Member, to state) {
 	d.boundLocked()
 }
 
-// boundLocked is called when out or the number of members has changed.
+// boundLocked sets full. It is called when out or the number of members has changed.
 func (d *Detector) boundLocked() { d.full.Store(d.out >= d.cfg.mayEject(len(*d.members.Load()))) }
 
-// outLocked returns the members that are ejected, first those that are the next to come back.
+// outLocked returns the members that are ejected, sorted by when they come back.
 func (d *Detector) outLocked() (list []*Member) {
 	for _, m := range *d.members.Load() {
 		if m.load() == ejected {
@@ -169,7 +169,7 @@ func (d *Detector) armLocked(at time.Time) {
 	d.timer.Reset(time.Until(at))
 }
 
-// returnDue brings back those whose time is over. Too early a call does no harm.
+// returnDue brings back the members whose ejection is over. The timer may call it too early, which has no effect.
 func (d *Detector) returnDue() {
 	d.mu.Lock()
 	if d.closed {

@@ -1,6 +1,8 @@
-// Package eject takes the endpoints of a backend that fail the calls of others out for a while, and brings them back.
+// Package eject ejects endpoints of a backend whose calls fail too often (outlier detection): for a while they get no calls,
+// then they are back.
 //
-// Enter at Member.Report; then detector.go (who is ejected, for how long, and how many at once) and window.go (the share
-// of calls that failed of late). What counts as a failure is the caller's business: a connection that cannot be made or
-// breaks, a stream that is reset, a status of UNAVAILABLE, in the trailers too; never an answer such as NOT_FOUND.
+// Enter at Member.Report; then detector.go (which endpoints are ejected, for how long, and how many at once) and window.go
+// (the share of recent calls that failed). The caller decides which calls failed: those whose connection could not be made
+// or broke, whose stream was reset or whose status was UNAVAILABLE, also in the trailers; never one with an answer such as
+// NOT_FOUND.
 package eject

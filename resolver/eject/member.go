@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// state is what the detector thinks of a member:
+// state is the state of a member:
 //
 //	          too many failures              its time is over
 //	serving --------------------> ejected --------------------> serving
@@ -14,7 +14,8 @@ import (
 //	   v  |                          |
 //	  held: too many failures, but MaxPercent prevents that it is ejected
 //
-// From each, SetMembers may lead to forgotten. Only Detector.setStateLocked changes a state.
+// SetMembers changes any state to forgotten if the member is not among the new ones. Only Detector.setStateLocked changes a
+// state.
 type state uint32
 
 const (
@@ -34,19 +35,19 @@ type Member struct {
 	window window        // of Config.FailurePercent; empty without it
 
 	// Guarded by detector.mu.
-	until  time.Time // when it is back, if it is ejected
-	back   time.Time // when it was back the last time
-	before int       // times that it counted as ejected, the last one included
+	until  time.Time // when it comes back, if it is ejected; else zero
+	back   time.Time // when it came back the last time; zero if it never was ejected
+	before int       // ejections that count, the last one included; see Config.times
 }
 
-// Address returns the address that the member has in SetMembers.
+// Address returns the address of the endpoint.
 func (m *Member) Address() string { return m.address }
 
-// Report tells how one call of the endpoint went. While nothing is wrong, a success costs two atomic loads, and with
-// FailurePercent a look at the clock and an atomic add. It does not allocate. What is reported of a member that is
-// ejected or forgotten does not count: such calls began before, or had no other endpoint to go to.
+// Report counts the result of one call. It does nothing for a member that is ejected or forgotten, whose calls began before
+// or had no other endpoint to go to. It does not allocate. While nothing fails, a success costs two atomic loads, and with
+// FailurePercent a look at the clock and an atomic add too.
 //
-// Report may call the function that New was given.
+// Report may call the function changed of New.
 func (m *Member) Report(failed bool) {
 	switch s := m.load(); {
 	case s == ejected || s == forgotten:
@@ -75,12 +76,12 @@ func (m *Member) fail(s state) {
 		m.window.add(d.slot(), callFailed)
 	}
 	if !m.tooMany() || s == held && m.detector.full.Load() {
-		return // while everything fails, only the first failure too many of each member takes the lock
+		return // so that, while everything fails, each member takes the lock only once, when it becomes held
 	}
 	m.detector.look(m)
 }
 
-// tooMany reports whether the member has failed so often that it is to be ejected.
+// tooMany reports whether the calls of the member have failed so often that it is to be ejected.
 func (m *Member) tooMany() bool {
 	d := m.detector
 	if n := d.cfg.ConsecutiveFailures; n > 0 && m.streak.Load() >= int64(n) {
@@ -93,10 +94,10 @@ func (m *Member) tooMany() bool {
 	return calls >= int64(d.cfg.MinCalls) && failures*100 >= calls*int64(d.cfg.FailurePercent)
 }
 
-// Ejected reports whether the endpoint is to get no calls now. It costs one atomic load.
+// Ejected reports whether the endpoint is ejected, and so should get no calls. It costs one atomic load.
 func (m *Member) Ejected() bool { return m.load() == ejected }
 
-// Until returns when the endpoint will be back; zero if it is not ejected.
+// Until returns when the endpoint comes back; zero if it is not ejected.
 func (m *Member) Until() time.Time {
 	m.detector.mu.Lock()
 	defer m.detector.mu.Unlock()

@@ -2,12 +2,11 @@ package eject
 
 import "sync/atomic"
 
-// slots is how many parts of Config.Window the calls are counted in. What is older than the window is forgotten a part
-// at a time.
+// slots is the number of parts of Config.Window. The calls of each part are counted and forgotten together.
 const slots = 10
 
-// window counts the calls of late. Each slot is one number, so that a call is counted by one atomic operation: the
-// number of the part of time that it counts, modulo 2^24, then the failures, then all calls, of 20 bits each.
+// window counts the calls within Config.Window. Each slot counts one part of time in a single word, so that a call is counted
+// with one atomic operation: the number of the part modulo 2^24, then its failures and all its calls, of 20 bits each.
 type window struct {
 	slots [slots]atomic.Uint64
 }
@@ -21,7 +20,7 @@ const (
 	callFailed = uint64(1)<<countBits | 1
 )
 
-// add counts a call, callGood or callFailed, in the part of time with the number slot, which is not 0.
+// add counts a call, which is callGood or callFailed, in the part of time with the number slot; see Detector.slot.
 func (w *window) add(slot, call uint64) {
 	s := &w.slots[slot%slots]
 	stamp := slot & slotMask << (2 * countBits)
@@ -29,10 +28,10 @@ func (w *window) add(slot, call uint64) {
 		old := s.Load()
 		was := old
 		if was&^(1<<(2*countBits)-1) != stamp {
-			was = stamp // of an older part
+			was = stamp // the slot counts an older part, which is forgotten
 		}
 		if was&countMask == countMask {
-			return // a million calls tell the share well enough
+			return // full: a million calls tell the share well enough
 		}
 		if s.CompareAndSwap(old, was+call) {
 			return
@@ -40,7 +39,7 @@ func (w *window) add(slot, call uint64) {
 	}
 }
 
-// sum returns how many calls there were in the window that ends with the part of time with the number slot.
+// sum returns how many calls and failures there were in the window that ends with the part of time with the number slot.
 func (w *window) sum(slot uint64) (calls, failures int64) {
 	for i := range w.slots {
 		v := w.slots[i].Load()
