@@ -5,7 +5,7 @@ import (
 	"unicode/utf8"
 )
 
-// JSON returns a document that means the same, with escapes in its texts for what is not plain. Line breaks between
+// JSON returns a JSON document with the same meaning, in which characters that are not plain are escaped. Line breaks between
 // values stay. It returns doc itself if there is nothing to escape.
 func JSON(doc []byte) []byte {
 	odd := firstOddJSON(doc)
@@ -23,7 +23,7 @@ func JSON(doc []byte) []byte {
 	return append(b, doc...)
 }
 
-// firstOddJSON is firstOdd, but for what JSON has between values.
+// firstOddJSON is firstOdd for JSON, where line breaks and tabs between values are plain.
 func firstOddJSON(doc []byte) int {
 	marks := newMarks()
 	for i := 0; i < len(doc); {
@@ -42,6 +42,7 @@ func firstOddJSON(doc []byte) int {
 	return -1
 }
 
+// appendJSONEscape appends the \u escape of a character: two of them for one beyond 16 bits.
 func appendJSONEscape(b []byte, r rune) []byte {
 	if high, low := utf16.EncodeRune(r); high != utf8.RuneError {
 		return appendUnit(appendUnit(b, high), low)

@@ -5,8 +5,8 @@ import "strings"
 // hidden stands for the user and the password of a URL.
 const hidden = "***"
 
-// URL returns a URL, or an address that may have been meant as one, without the user and the password in it, as host:port
-// is what people need to see of it. It need not be a valid one: whatever comes before the last @ is hidden.
+// URL returns a URL, or an address that may have been meant as one, with its user and password hidden. s need not be valid:
+// everything before the last @, except the scheme, is hidden.
 func URL(s string) string {
 	at := strings.LastIndexByte(s, '@')
 	if at < 0 || strings.HasPrefix(s, "unix:") || strings.HasPrefix(s, "/") {
@@ -19,7 +19,7 @@ func URL(s string) string {
 	return s[:begin] + hidden + s[at:]
 }
 
-// URLs is URL for each of some.
+// URLs returns URL of each element.
 func URLs(all []string) []string {
 	shown := make([]string, len(all))
 	for i, s := range all {
@@ -28,7 +28,7 @@ func URLs(all []string) []string {
 	return shown
 }
 
-// WithoutPasswords returns a sentence without the users and passwords of the URLs in it.
+// WithoutPasswords returns a sentence with the users and passwords of the URLs in it hidden.
 func WithoutPasswords(s string) string {
 	if !strings.Contains(s, "://") {
 		return s

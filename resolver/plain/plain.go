@@ -1,10 +1,11 @@
-// Package plain prints text of strangers: of peers, and of whoever writes to etcd. A terminal acts on some characters
-// (ESC and other controls, C1 controls such as U+009B, DEL), shows others as what they are not (U+202E turns the
-// direction, a line break begins another line), and some not at all (U+200B, variation selectors, fillers), so that two
-// texts look equal. All of these, marks that are piled up, and what is not UTF-8, are shown as escapes, wherever people
-// read such text: Text is for a value, Line for a sentence that may have some in it, JSON for a document, Writer for a
-// log. Letters that look alike, as in Latin and Cyrillic, stay. Passwords in URLs are
-// not shown at all: URL is for a value.
+// Package plain makes text from outside, of peers and of writers to etcd, safe to show on a terminal. A terminal acts on some
+// characters (ESC and other controls, C1 controls such as U+009B, DEL), lets some change how others are shown (U+202E turns
+// the direction, a line break begins another line), and shows some not at all (U+200B, variation selectors, fillers), so that
+// different texts look equal. Such characters, more than a few combining marks in a row, and bytes that are not UTF-8 are not
+// plain: they are shown as escapes. Letters that look alike, as in Latin and Cyrillic, are plain.
+//
+// Text is for a value, Line for a sentence that may have such values in it, JSON and YAML for a document, Lines and JSONLines
+// for a log. They, except Text, JSON and YAML, also hide the passwords of URLs; URL is for a value that may be one.
 package plain
 
 import (
@@ -14,9 +15,8 @@ import (
 	"unicode/utf8"
 )
 
-// inkless are characters that are to be seen nowhere, or as a space, beside those of which Unicode says that whoever does
-// not know them is to show nothing (Default_Ignorable_Code_Point, which is the two properties in isPlain, and characters
-// that are not printable).
+// inkless are further characters that show nothing, or a space. Most such characters are not printable, or have Unicode's
+// Default_Ignorable_Code_Point, of which the two properties in isPlain are the printable part.
 var inkless = &unicode.RangeTable{
 	R16: []unicode.Range16{{Lo: 0x2800, Hi: 0x2800, Stride: 1}}, // braille without dots
 	R32: []unicode.Range32{
@@ -25,22 +25,24 @@ var inkless = &unicode.RangeTable{
 	},
 }
 
-// isPlain reports whether a terminal shows the character as itself. As strconv.IsPrint has it, a space is plain only if
-// it is the ASCII one.
+// isPlain reports whether a terminal shows the character as itself. Of all spaces only the ASCII one is plain, as in
+// strconv.IsPrint.
 func isPlain(r rune) bool {
 	return strconv.IsPrint(r) && !unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector, inkless)
 }
 
-// maxMarks is how many marks in a row are plain, which are drawn over each other: more than languages have.
+// maxMarks is how many combining marks in a row are plain, which is more than languages need. Marks are drawn over each
+// other, so that more of them would cover other text.
 const maxMarks = 4
 
-// marks counts the marks at the end of a text that is read from its beginning on. What begins with a mark has the mark on
-// what somebody else printed, or on the escape of another.
+// marks counts the combining marks in a row in a text that is read from its beginning on.
 type marks int
 
+// newMarks returns marks with which a mark at the beginning of a text is not plain, because it would combine with what was
+// printed before the text.
 func newMarks() marks { return maxMarks }
 
-// isPlain is the function isPlain for the next character, which is one mark too many or not.
+// isPlain is the function isPlain for the next character of the text, which must also not be one mark too many.
 func (m *marks) isPlain(r rune) bool {
 	if !unicode.In(r, unicode.Mn, unicode.Me) {
 		*m = 0
@@ -50,10 +52,10 @@ func (m *marks) isPlain(r rune) bool {
 	return *m <= maxMarks && isPlain(r)
 }
 
-// isPlainASCII is isPlain for what most text is made of.
+// isPlainASCII is a fast isPlain for ASCII.
 func isPlainASCII(b byte) bool { return b >= ' ' && b < 0x7f }
 
-// firstOdd returns where in s the first character is that is not plain, or -1.
+// firstOdd returns the index in s of the first character that is not plain, or -1.
 func firstOdd(s string) int {
 	marks := newMarks()
 	for i := 0; i < len(s); {
@@ -71,16 +73,16 @@ func firstOdd(s string) int {
 	return -1
 }
 
-// Text returns s, in quotes and escaped as Go does if it is not plain.
+// Text returns s, or s quoted and escaped as in Go if it has characters that are not plain.
 func Text(s string) string {
 	if firstOdd(s) < 0 {
 		return s
 	}
-	return Line(strconv.Quote(s)) // which takes more for plain
+	return Line(strconv.Quote(s)) // Line, because strconv.Quote leaves some characters that are not plain
 }
 
-// Line returns s with all that is not plain escaped in its place, line breaks too, and without the users and passwords of
-// URLs in it.
+// Line returns s with the characters that are not plain escaped where they are, line breaks too, and with the users and
+// passwords of URLs in it hidden.
 func Line(s string) string {
 	s = WithoutPasswords(s)
 	odd := firstOdd(s)

@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// Lines returns a writer of lines of text, whole ones at each call, each as Line has it.
+// Lines returns a writer that writes each line to w as Line returns it. Each call of Write must have whole lines.
 func Lines(w io.Writer) io.Writer { return writer{w, lines} }
 
-// JSONLines is Lines for lines of JSON.
+// JSONLines is Lines for lines of JSON, which it writes as JSON returns them, with the passwords of URLs hidden.
 func JSONLines(w io.Writer) io.Writer { return writer{w, jsonLines} }
 
 func jsonLines(p []byte) []byte {
@@ -32,7 +32,7 @@ type writer struct {
 	plain func([]byte) []byte
 }
 
-// Write implements io.Writer. What it returns counts bytes of p.
+// Write implements io.Writer. It returns the number of bytes of p, not of the text that it wrote.
 func (w writer) Write(p []byte) (int, error) {
 	if _, err := w.w.Write(w.plain(p)); err != nil {
 		return 0, err

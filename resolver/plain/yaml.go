@@ -9,14 +9,14 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// YAML returns the document of v, which has yaml tags, with escapes in its texts for what is not plain. Line breaks of
-// texts stay.
+// YAML returns the YAML document of v, a value with yaml tags, in which characters that are not plain are escaped. Line
+// breaks within texts stay.
 func YAML(v any) ([]byte, error) {
 	doc, err := encodeYAML(v)
 	if err != nil || firstOddJSON(doc) < 0 {
 		return doc, err
 	}
-	var n yaml.Node // package yaml takes U+202E and others for printable
+	var n yaml.Node // the escapes are made here, because package yaml takes U+202E and others for printable
 	if err := yaml.Unmarshal(doc, &n); err != nil {
 		return nil, err
 	}
@@ -43,7 +43,7 @@ func encodeYAML(v any) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// quoteOdd puts every text below n that is not plain in double quotes.
+// quoteOdd has every text at and below n that is not plain encoded in double quotes.
 func quoteOdd(n *yaml.Node) {
 	if n.Kind == yaml.ScalarNode && firstOdd(strings.ReplaceAll(n.Value, "\n", "")) >= 0 {
 		n.Style = yaml.DoubleQuotedStyle

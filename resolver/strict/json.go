@@ -6,8 +6,8 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// Generic returns v, which has yaml tags, as maps, lists and scalars with the keys and values of its YAML: encoded in
-// JSON, it has the same keys, and a duration is 1.5s as people write it.
+// Generic returns v, a value with yaml tags, as maps, lists and scalars with the keys and values of its YAML. Encoded in
+// JSON it has the keys that its YAML has, and durations such as 1.5s.
 func Generic(v any) (any, error) {
 	doc, err := yaml.Marshal(v)
 	if err != nil {
@@ -18,7 +18,7 @@ func Generic(v any) (any, error) {
 	return generic, err
 }
 
-// JSON returns Generic in JSON.
+// JSON returns v, a value with yaml tags, in JSON with the keys and values of its YAML; see Generic.
 func JSON(v any) ([]byte, error) {
 	generic, err := Generic(v)
 	if err != nil {

@@ -39,11 +39,11 @@ const MaxErrors = 50
 // maxErrorLen is how much of one mistake Join shows, in bytes.
 const maxErrorLen = 1024
 
-// Join joins errors as errors.Join does, but the first MaxErrors only, each cut to a length that people read: a document
-// may have as many and as long mistakes as its writer likes.
+// Join joins errors as errors.Join does, but only the first MaxErrors, each cut to maxErrorLen: the writer of a document
+// decides how many mistakes it has and how long they are.
 func Join(errs []error) error { return join(errs, 0) }
 
-// join is Join for errs and more others, of which only the number is known.
+// join is Join for errs and for more further errors, of which only the number is known.
 func join(errs []error, more int) error {
 	more += max(len(errs)-MaxErrors, 0)
 	errs = errs[:min(len(errs), MaxErrors):min(len(errs), MaxErrors)]
@@ -74,12 +74,12 @@ func Within(prefix string, err error) (errs []error) {
 	return errs
 }
 
-// cut returns at most most bytes of s, and three dots for the rest.
-func cut(s string, most int) string {
-	if len(s) <= most {
+// cut returns s, or its first limit bytes and three dots if it is longer.
+func cut(s string, limit int) string {
+	if len(s) <= limit {
 		return s
 	}
-	return strings.ToValidUTF8(s[:most], "") + "..."
+	return strings.ToValidUTF8(s[:limit], "") + "..."
 }
 
 // Decode fills v, a pointer to a struct, from the one document in data. A key that v does not have, a key given twice,
@@ -101,7 +101,7 @@ func Decode(data []byte, v any) error {
 	return DecodeNode(&doc, v)
 }
 
-// DecodeNode is Decode for a node of a document that is already parsed.
+// DecodeNode is Decode for a node of a document that is parsed already.
 func DecodeNode(n *yaml.Node, v any) error {
 	var w walker
 	w.check(n, reflect.TypeOf(v).Elem(), "")
@@ -114,7 +114,7 @@ func DecodeNode(n *yaml.Node, v any) error {
 	return nil
 }
 
-// syntaxError is an error of package yaml, which may quote as much of the document as there is.
+// syntaxError returns an error of package yaml, cut to maxErrorLen, because it may quote the whole document.
 func syntaxError(err error) error {
 	return &Error{Msg: cut(strings.TrimPrefix(err.Error(), "yaml: "), maxErrorLen)}
 }
@@ -122,13 +122,15 @@ func syntaxError(err error) error {
 // maxKeyLen is how much of one key or value a mistake shows, in bytes.
 const maxKeyLen = 64
 
+// walker checks the nodes of a document against the types that they are to be decoded into.
 type walker struct {
 	errs  []error // at most MaxErrors
 	more  int     // mistakes beyond them
 	depth int
 }
 
-// fail notes a mistake. One beyond MaxErrors is counted and not formatted: there may be as many as the document has bytes.
+// fail notes a mistake. A mistake beyond MaxErrors is counted but not formatted, since there may be one for each byte of the
+// document.
 func (w *walker) fail(n *yaml.Node, key, format string, args ...any) {
 	if len(w.errs) >= MaxErrors {
 		w.more++
@@ -137,17 +139,19 @@ func (w *walker) fail(n *yaml.Node, key, format string, args ...any) {
 	w.errs = append(w.errs, &Error{Line: n.Line, Key: key, Msg: fmt.Sprintf(format, args...)})
 }
 
-// Shaper is a type with an UnmarshalYAML of its own, which takes values of more than one shape. Shape returns the type
-// that a node is checked against. It is called on the zero value.
+// Shaper is implemented by a type whose own UnmarshalYAML decodes nodes of several shapes. Shape returns the type that a node
+// is checked against. It is called on the zero value.
 type Shaper interface {
 	Shape(*yaml.Node) reflect.Type
 }
 
 var durationType = reflect.TypeFor[time.Duration]()
 
-// maxDepth bounds how deep a document may nest; the deepest type of ours needs 6.
+// maxDepth bounds how deep a document may be nested. The deepest document that framegate has needs 6.
 const maxDepth = 32
 
+// check notes the mistakes of a node, and of all nodes below it, which is to be decoded into a value of type t. key is the
+// path of the node. Keys of structs with null values are removed, so that they keep their defaults.
 func (w *walker) check(n *yaml.Node, t reflect.Type, key string) {
 	w.depth++
 	defer func() { w.depth-- }()
@@ -248,7 +252,8 @@ func (w *walker) scalar(n *yaml.Node, t reflect.Type, key string) {
 	}
 }
 
-// shown, kind and fieldNames are what mistakes say of a node and of a type, made only when one is named.
+// shown, kind and fieldNames format a node, a type and its keys for a mistake. They are fmt.Stringers, so that fail formats
+// only the mistakes that are named.
 type (
 	shown      struct{ *yaml.Node }
 	kind       struct{ reflect.Type }
@@ -282,6 +287,7 @@ func (t kind) String() string {
 	return t.Type.String()
 }
 
+// fieldsOf returns the types of a struct's fields by their yaml keys.
 func fieldsOf(t reflect.Type) map[string]reflect.Type {
 	m := map[string]reflect.Type{}
 	for i := range t.NumField() {
@@ -303,6 +309,7 @@ func (t fieldNames) String() string {
 	return strings.Join(names, ", ")
 }
 
+// tagName returns the yaml key of a field; "" if it has none.
 func tagName(f reflect.StructField) string {
 	name, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
 	if name == "-" {
