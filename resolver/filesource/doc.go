@@ -1,4 +1,4 @@
-// Package filesource keeps the routes of a file in force, with the schemas that they name.
+// Package filesource puts the routes of a file, with the schemas that they name, in force, and follows changes of the files.
 //
-// Enter at Open. source.go looks for changes of the file, schemas.go for those of the schemas' files.
+// Enter at Open. source.go looks for changes of the routes file, schemas.go for changes of the schemas' files.
 package filesource

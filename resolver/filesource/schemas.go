@@ -16,25 +16,26 @@ import (
 	"github.com/framegate/framegate/resolver/strict"
 )
 
-// retryShare bounds how much of the time goes into reading schemas that cannot be read again: the time between two tries
-// is so many times what one takes.
+// retryShare bounds the share of the time that goes into reading schemas that could not be read: the time between two tries
+// is this many times the time that one takes.
 const retryShare = 10
 
-// fileSchemas are the schemas that the routes of a file name, and the files on disk that they were read from.
+// fileSchemas has the schemas that the routes of a file name, and the files on disk that they were read from.
 type fileSchemas struct {
 	dir  string                  // that relative paths start from
-	read map[string]loadedSchema // what is in force, by files and imports
-	seen map[string]os.FileInfo  // what the files were before they were read; nil for one that could not be looked at
+	read map[string]loadedSchema // the schemas in force, by their files and imports
+	seen map[string]os.FileInfo  // by path: the file's info before it was read; nil if there was none
 	next time.Time               // when to read schemas again that could not be read; zero if there are none
 }
 
+// loadedSchema is the result of reading a schema.
 type loadedSchema struct {
 	schema *schema.Schema
 	err    error
 }
 
-// compile returns the routes with their programs, and whether all their schemas are those of the last time that there
-// was no error.
+// compile reads the schemas of the routes again, and returns the routes with their programs, and whether all their schemas
+// are equal to those in force.
 func (f *fileSchemas) compile(ctx context.Context, c resolver.Compiler, routes []*spec.Route) (all []*resolver.Route, same bool, err error) {
 	began, before := time.Now(), look(f.seen)
 	now := fileSchemas{dir: f.dir, read: map[string]loadedSchema{}, seen: map[string]os.FileInfo{}}
@@ -52,11 +53,11 @@ func (f *fileSchemas) compile(ctx context.Context, c resolver.Compiler, routes [
 	}
 	f.next = time.Time{}
 	for _, l := range now.read {
-		if l.err != nil { // a file that nobody knows of may mend it, such as one that is missing
+		if l.err != nil { // a change of a file that is not in seen may mend it, such as a new file for a missing import
 			f.next = time.Now().Add(retryShare * time.Since(began))
 		}
 	}
-	if len(errs) > 0 { // what was imported until now may be what is wrong
+	if len(errs) > 0 { // look at the files read before too, since a change of them may have caused the errors
 		maps.Copy(before, now.seen)
 		f.seen = before
 		return nil, false, strict.Join(errs)
@@ -66,7 +67,7 @@ func (f *fileSchemas) compile(ctx context.Context, c resolver.Compiler, routes [
 	return all, same, nil
 }
 
-// LoadSchema returns the schema of a route's files, of which relative ones are in dir, or nil if its schema is elsewhere.
+// LoadSchema returns the schema that a route's schema.files make, or nil if it has none. Relative paths start from dir.
 func LoadSchema(ctx context.Context, dir string, r *spec.Route) (*schema.Schema, error) {
 	if r.Schema == nil || len(r.Schema.Files) == 0 {
 		return nil, nil
@@ -75,7 +76,8 @@ func LoadSchema(ctx context.Context, dir string, r *spec.Route) (*schema.Schema,
 	return f.schemaOf(ctx, r)
 }
 
-// schemaOf returns the schema that a route names, nil for none.
+// schemaOf returns the schema that a route's schema.files make. It returns nil if the route has no schema, or asks for it by
+// reflection.
 func (f *fileSchemas) schemaOf(ctx context.Context, r *spec.Route) (*schema.Schema, error) {
 	switch {
 	case r.Schema == nil || r.Schema.Reflection:
@@ -93,7 +95,7 @@ func (f *fileSchemas) schemaOf(ctx context.Context, r *spec.Route) (*schema.Sche
 	return l.schema, l.err
 }
 
-// load reads a schema and notes its files as they were before.
+// load reads a schema. It notes in f.seen the infos that its files had before they were read.
 func (f *fileSchemas) load(ctx context.Context, files, imports []string) loadedSchema {
 	for _, p := range files {
 		f.seen[p] = nil
@@ -109,6 +111,7 @@ func (f *fileSchemas) load(ctx context.Context, files, imports []string) loadedS
 	return loadedSchema{schema: s}
 }
 
+// resolve returns clean paths, with relative ones joined to f.dir.
 func (f *fileSchemas) resolve(paths []string) []string {
 	all := make([]string, len(paths))
 	for i, p := range paths {
@@ -119,7 +122,7 @@ func (f *fileSchemas) resolve(paths []string) []string {
 	return all
 }
 
-// look returns what files are now, nil for one that cannot be looked at.
+// look returns the infos of files now, nil for a file without one.
 func look(files map[string]os.FileInfo) map[string]os.FileInfo {
 	now := make(map[string]os.FileInfo, len(files))
 	for p := range files {
@@ -132,8 +135,8 @@ func look(files map[string]os.FileInfo) map[string]os.FileInfo {
 	return now
 }
 
-// changed reports whether a schema may not be what it was when it was read. Where the times of files cannot tell, it
-// says yes.
+// changed reports whether a file of a schema may have changed since it was read. It reports true for files that changed so
+// recently that their times cannot tell, and when schemas that could not be read are to be tried again.
 func (f *fileSchemas) changed() bool {
 	now := look(f.seen)
 	for _, info := range now {

@@ -27,19 +27,20 @@ const DefaultInterval = 500 * time.Millisecond
 const (
 	maxFileBytes = 64 << 20
 
-	// settle is how long a file must stay as it is before it is read: whoever writes it in place may be at it still, and
-	// the beginning of a list of routes is a valid list.
+	// settle is how long a file must stay unchanged before it is read. A process may still be writing it in place, and the
+	// beginning of a list of routes is a valid list.
 	settle = 50 * time.Millisecond
 
-	// coarse is how far apart two changes can be and yet leave the same time on the file, on file systems in use.
+	// coarse is the coarsest resolution of a file's modification time, on file systems in use: two changes within it may
+	// leave the same time.
 	coarse = 2 * time.Second
 )
 
-// Source keeps the routes of a file in force. Whatever happens to the file later, the routes of its last good
-// content stay.
+// Source puts the routes of a file in force, and follows its changes. Whatever happens to the file later, the routes of its
+// last good content stay in force.
 type Source struct {
 	interval atomic.Int64  // see SetInterval
-	lookNow  chan struct{} // has one when Run is to look at once; capacity 1
+	lookNow  chan struct{} // has room for one; filled when Run is to look at once
 
 	path     string
 	resolver *resolver.Resolver
@@ -48,18 +49,18 @@ type Source struct {
 
 	// owned by Run
 	schemas fileSchemas
-	seen    os.FileInfo // what the file was when last read
+	seen    os.FileInfo // the file's info when it was last read
 	content []byte      // that was last read, good or bad
-	trouble string      // why the file could not be read, "" if it could; it was logged
+	trouble string      // why the file could not be read, as it was logged; "" if it could
 
 	mu         sync.Mutex        // guards what follows, which only Run changes
 	routes     []*resolver.Route // in force
-	loaded     time.Time         // when they were read
-	err        error             // why the file as it is now is not in force; nil if it is
-	rejections int64             // contents that were refused
+	loaded     time.Time         // when routes were read
+	err        error             // why the content of the file is not in force; nil if it is
+	rejections int64             // times that the file was bad or could not be read
 }
 
-// Open is Load and Apply.
+// Open loads a file, as Load does, and puts its routes in force, as Apply does.
 func Open(ctx context.Context, path string, r *resolver.Resolver, compile resolver.Compiler, log *slog.Logger) (*Source, error) {
 	f, err := Load(ctx, path, r, compile, log)
 	if err == nil {
@@ -68,8 +69,8 @@ func Open(ctx context.Context, path string, r *resolver.Resolver, compile resolv
 	return f, err
 }
 
-// Load reads the file, and the schemas of its routes in struct mode, and returns the source, whose routes Apply puts in
-// force and Run keeps up to date. The error names the file, the line and the key.
+// Load reads a file, and the schemas of its routes in struct mode, and returns their Source. Apply then puts the routes in
+// force, and Run follows changes. The error names the file, the line and the key.
 func Load(ctx context.Context, path string, r *resolver.Resolver, compile resolver.Compiler, log *slog.Logger) (*Source, error) {
 	f := &Source{path: path, resolver: r, compiler: compile, log: log, lookNow: make(chan struct{}, 1), schemas: fileSchemas{dir: filepath.Dir(path)}}
 	if err := f.read(); err != nil {
@@ -83,14 +84,14 @@ func Load(ctx context.Context, path string, r *resolver.Resolver, compile resolv
 	return f, nil
 }
 
-// Apply puts the routes that Load has read in force, in the place of all others of a file. It comes before Run.
+// Apply puts the routes that Load has read in force, in place of all routes of another file. It is called before Run.
 func (f *Source) Apply() {
 	defer f.resolver.AwaitNames(boundAddresses(f.routes))()
 	f.resolver.Apply(Name, f.routes)
 }
 
-// SetInterval sets the time between two looks at the file; 0 means DefaultFileInterval. The next look comes at once. It may
-// be called at any time.
+// SetInterval sets the time between two looks at the file; 0 means DefaultInterval. The next look is at once. It may be
+// called at any time.
 func (f *Source) SetInterval(d time.Duration) {
 	f.interval.Store(int64(d))
 	select {
@@ -103,9 +104,9 @@ func (f *Source) untilNextLook() time.Duration {
 	return time.Duration(cmp.Or(f.interval.Load(), int64(DefaultInterval)))
 }
 
-// Run looks for changes of the file, and of the files of its schemas, until ctx ends: a write, a rename, a symbolic link
-// that points elsewhere. Good content replaces all routes of the source; bad content and a file that cannot be read are
-// logged once and change nothing. Call it at most once.
+// Run follows changes of the file, and of the files of its schemas, until ctx ends: writes, renames, and symbolic links that
+// point elsewhere. Good content replaces all routes of the source; bad content and a file that cannot be read are logged once
+// and change nothing. Call it at most once.
 func (f *Source) Run(ctx context.Context) {
 	look := time.NewTimer(f.untilNextLook())
 	defer look.Stop()
@@ -123,7 +124,7 @@ func (f *Source) Run(ctx context.Context) {
 	}
 }
 
-// Routes says what became of each route of the file. It may be called at any time.
+// Routes returns the status of each route in force. It may be called at any time.
 func (f *Source) Routes() []resolver.RouteStatus {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -134,7 +135,7 @@ func (f *Source) Routes() []resolver.RouteStatus {
 	return all
 }
 
-// Status may be called at any time. A file has no revision.
+// Status says how the routes in force relate to the file. It has no Revision. It may be called at any time.
 func (f *Source) Status() resolver.SourceStatus {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -145,7 +146,8 @@ func (f *Source) Status() resolver.SourceStatus {
 	return st
 }
 
-// changed reports whether the file may have changed since it was read. Where the file's time cannot tell, it says yes.
+// changed reports whether the file, or one of its schemas, may have changed since it was read. It reports true if the file
+// changed so recently that its time cannot tell.
 func (f *Source) changed() bool {
 	now, err := os.Stat(f.path)
 	if err != nil {
@@ -155,7 +157,7 @@ func (f *Source) changed() bool {
 	return f.trouble != "" || !sameFile(f.seen, now) || time.Since(now.ModTime()) < coarse || f.schemas.changed()
 }
 
-// settled returns when the files have not changed for a moment, and false if the routes file went away or ctx ended.
+// settled waits until no file has changed for the time settle. It returns false if the routes file went away or ctx ended.
 func (f *Source) settled(ctx context.Context) bool {
 	before, err := f.look()
 	for err == nil {
@@ -174,7 +176,8 @@ func (f *Source) settled(ctx context.Context) bool {
 	return false
 }
 
-// look returns what the routes file, and those of the schemas, are now.
+// look returns the infos of the routes file and of the schemas' files now. The error says why there is none of the routes
+// file.
 func (f *Source) look() (map[string]os.FileInfo, error) {
 	now := look(f.schemas.seen)
 	var err error
@@ -186,6 +189,7 @@ func sameFile(a, b os.FileInfo) bool {
 	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
 }
 
+// reload reads the files again, and puts the routes in force if they are good and something has changed.
 func (f *Source) reload(ctx context.Context) {
 	before, unchanged := f.content, !f.schemas.changed()
 	if err := f.read(); err != nil {
@@ -201,7 +205,7 @@ func (f *Source) reload(ctx context.Context) {
 	}
 	routes, sameSchemas, err := f.compile(ctx)
 	switch last := f.err; {
-	case ctx.Err() != nil: // which may be the error
+	case ctx.Err() != nil: // err may only be that of ctx
 	case err != nil:
 		if !sameContent || last == nil || last.Error() != err.Error() {
 			f.refuse(err)
@@ -213,7 +217,7 @@ func (f *Source) reload(ctx context.Context) {
 	}
 }
 
-// read sets seen and content.
+// read reads the routes file into seen and content.
 func (f *Source) read() error {
 	info, err := os.Stat(f.path)
 	if err != nil {
@@ -241,7 +245,7 @@ func (f *Source) read() error {
 	return nil
 }
 
-// compile returns the routes of the content with their programs, and whether their schemas are those in force.
+// compile returns the routes of the content with their programs, and whether their schemas are equal to those in force.
 func (f *Source) compile(ctx context.Context) ([]*resolver.Route, bool, error) {
 	documents, err := spec.ParseDocument(f.path, f.content)
 	if err != nil {
@@ -277,7 +281,7 @@ func (f *Source) apply(routes []*resolver.Route) {
 	f.routes, f.loaded, f.err = routes, time.Now(), nil
 }
 
-// refuse keeps why the file as it is now is not in force.
+// refuse notes why the content of the file is not in force.
 func (f *Source) refuse(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
