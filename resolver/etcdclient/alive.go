@@ -11,18 +11,18 @@ import (
 	"google.golang.org/grpc/credentials"
 )
 
-// How soon a member of etcd that was stopped, or whose machine is gone, is left. gRPC's own keepalive takes 15 s at
-// least, which is longer than most leases last.
+// How soon a connection is closed to a member of etcd that was stopped, or whose machine is gone. gRPC's keepalive would take
+// 15 s or more, which is longer than many leases last.
 const (
-	// aliveSilence is how long a peer may be silent after it was sent something that it must answer.
+	// aliveSilence is how long a peer may be silent after it was sent a frame that it must answer.
 	aliveSilence = 1200 * time.Millisecond
-	// aliveLooks is how often one looks in that time: a process that was stopped itself, and finds the time over when it
-	// goes on, looks once and so has heard nothing wrong yet.
+	// aliveLooks is the number of looks in that time. With a single one, a process that was itself stopped for a while would
+	// close good connections when it goes on; with several, only one look falls due then.
 	aliveLooks = 4
 )
 
-// aliveCredentials are those of a client that closes connections whose peers have stopped. All that is under way on them
-// fails then, at once, and the client goes on at another member.
+// aliveCredentials are transport credentials that wrap each connection in an aliveConn, which is closed when its peer has
+// stopped. The requests under way then fail at once, and the client goes on at another member.
 type aliveCredentials struct {
 	credentials.TransportCredentials
 	silence time.Duration
@@ -43,26 +43,27 @@ func (c aliveCredentials) Clone() credentials.TransportCredentials {
 	return aliveCredentials{c.TransportCredentials.Clone(), c.silence, c.silent}
 }
 
-// aliveConn is the client's side of an HTTP/2 connection. After a frame that a living peer answers, and silence, it probes;
-// after more silence it closes the connection:
+// aliveConn is the client's side of an HTTP/2 connection. If the peer stays silent after a frame that it must answer,
+// aliveConn sends a probe, and after further silence it closes the connection:
 //
 //	quiet ──frame that wants an answer──> waiting ──half of silence──> probed ──the other half──> closed
 //	  ^                                      │                           │
 //	  └──────────── anything read ───────────┴───────────────────────────┘
 //
-// Nothing is sent on a connection that is idle. The probe is a SETTINGS frame that sets nothing: the peer acknowledges it at
-// once (RFC 9113 §6.5.3), however long it takes over a request. A PING would do the same, but gRPC servers close a connection
-// for a third one within some seconds in which they sent nothing else. gRPC's reader takes no notice of acknowledgements.
+// It sends nothing on an idle connection. The probe is a SETTINGS frame without settings, which the peer acknowledges at once
+// (RFC 9113 §6.5.3), however long it takes over a request. A PING would be acknowledged too, but gRPC servers close a
+// connection after the third PING within a few seconds in which they sent nothing else. gRPC's reader ignores the
+// acknowledgement of a SETTINGS frame.
 type aliveConn struct {
 	net.Conn
-	every  time.Duration // between looks
-	silent func(address string)
+	every  time.Duration        // between looks
+	silent func(address string) // see Config
 
-	writing sync.Mutex // held while something is written; taken before mu
+	writing sync.Mutex // held during a write; taken before mu
 	frames  frameCutter
 
 	mu     sync.Mutex // guards what follows
-	looks  int        // without anything read since the peer had to answer; -1 if it need not
+	looks  int        // looks since a frame was sent that the peer must answer, without anything read; -1 if it need not answer
 	timer  *time.Timer
 	closed bool
 }
@@ -92,7 +93,7 @@ func (c *aliveConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// wait begins to look whether the peer answers, unless that is under way.
+// wait begins the looks whether the peer answers, unless they are under way.
 func (c *aliveConn) wait() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -107,6 +108,7 @@ func (c *aliveConn) wait() {
 	}
 }
 
+// look is called by the timer. It counts a look, and probes or closes the connection if it is time for that.
 func (c *aliveConn) look() {
 	c.mu.Lock()
 	if c.looks < 0 || c.closed {
@@ -133,8 +135,8 @@ func (c *aliveConn) look() {
 // probeFrame is a SETTINGS frame without a setting.
 var probeFrame = []byte{0, 0, 0, byte(http2.FrameSettings), 0, 0, 0, 0, 0}
 
-// probe asks the peer for an answer, unless something is being written or is half written: a peer that takes that reads,
-// and one that does not is silent.
+// probe sends probeFrame, unless a write is under way or a frame is half written. It is not needed then: a living peer reads
+// that frame and answers it.
 func (c *aliveConn) probe() {
 	if !c.writing.TryLock() {
 		return
@@ -158,17 +160,17 @@ func (c *aliveConn) Close() error {
 	return c.Conn.Close()
 }
 
-// frameCutter finds the frames in what is written to an HTTP/2 connection, in whatever pieces.
+// frameCutter finds the frames in the bytes that are written to an HTTP/2 connection, however they are cut into writes.
 type frameCutter struct {
 	skip   int // bytes of the preface or of a frame's payload that are still to come
 	header [9]byte
-	have   int // bytes of header
+	have   int // bytes of header that have come
 }
 
-// between reports whether the last frame is whole.
+// between reports whether the last frame is complete.
 func (f *frameCutter) between() bool { return f.skip == 0 && f.have == 0 }
 
-// wantAnswer takes what is written next, and reports whether a frame begins in it that a living peer answers.
+// wantAnswer takes the bytes of the next write, and reports whether a frame begins in them that a peer must answer.
 func (f *frameCutter) wantAnswer(p []byte) (want bool) {
 	for len(p) > 0 {
 		if f.skip > 0 {

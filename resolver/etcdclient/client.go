@@ -39,23 +39,23 @@ type Config struct {
 	// Dial makes connections to an etcd in this process; nil means TCP connections to the endpoints.
 	Dial func(context.Context) (net.Conn, error)
 
-	// DialTimeout bounds the question for a token that a Username needs; 0 means 5 s. Connecting itself never blocks.
+	// DialTimeout bounds the request for a token, which New makes with a Username; 0 means 5 s. Without one New does not block.
 	DialTimeout time.Duration
 
-	Silent func(address string) // hears of each connection that was closed because its peer did not answer; may be nil
+	Silent func(address string) // is called for each connection that was closed because its peer did not answer; may be nil
 }
 
-// What a client of ours does about connections. Servers allow pings every 5 s (embed.DefaultGRPCKeepAliveMinTime).
+// Settings of the client's connections. etcd allows pings every 5 s (embed.DefaultGRPCKeepAliveMinTime).
 const (
 	defaultDialTimeout = 5 * time.Second
 	keepaliveTime      = 10 * time.Second
 	keepaliveTimeout   = 5 * time.Second
 	minConnectTimeout  = 5 * time.Second
 	minReconnectDelay  = 100 * time.Millisecond
-	maxReconnectDelay  = 2 * time.Second // gRPC's own, 2 minutes, is long for routes to stay old after an outage
+	maxReconnectDelay  = 2 * time.Second // with gRPC's default of 2 minutes, routes would stay old too long after an outage
 )
 
-// RequestTimeout bounds a request that nothing else bounds.
+// RequestTimeout bounds requests for which there is no other bound.
 const RequestTimeout = 5 * time.Second
 
 // New returns a client of etcd, which the caller closes. The error names every mistake of cfg. It does not
@@ -109,28 +109,28 @@ func (c Config) ClientConfig() (clientv3.Config, error) {
 		DialTimeout:          c.DialTimeout,
 		DialKeepAliveTime:    keepaliveTime,
 		DialKeepAliveTimeout: keepaliveTimeout,
-		Logger:               zap.NewNop(), // what matters comes back as errors
+		Logger:               zap.NewNop(), // errors are returned
 		DialOptions:          options,
 	}, nil
 }
 
-// Reach reports whether some endpoint of cli takes calls, and if not, why: refused, a certificate, no answer before
-// ctx ended or in 10 s. Unlike a request, which waits for a connection, it fails soon when the endpoints have failed, and a
-// member that hangs costs it a moment.
+// Reach returns nil if some endpoint of cli takes calls, and else why none does: a refused connection, a certificate, or no
+// answer within 10 s or before ctx ended. Unlike a request, which waits for a connection, it fails as soon as connections
+// fail, and it asks another member if one hangs.
 func Reach(ctx context.Context, cli *clientv3.Client) error {
 	return ReachWithin(ctx, cli, maxReachTime)
 }
 
 const maxReachTime = 10 * time.Second
 
-// ReachWithin is Reach that takes no longer than within.
+// ReachWithin is Reach with the time within instead of 10 s.
 func ReachWithin(ctx context.Context, cli *clientv3.Client, within time.Duration) error {
 	q := Question{Within: within, Patience: NextMember, Max: MaxAsked}
 	_, err := AskMembers(ctx, q, func(ctx context.Context) (struct{}, error) { return struct{}{}, ReachOne(ctx, cli) })
 	return err
 }
 
-// ReachOne is Reach that asks one endpoint.
+// ReachOne is Reach for the one endpoint whose turn it is.
 func ReachOne(ctx context.Context, cli *clientv3.Client) error {
 	_, err := grpc_health_v1.NewHealthClient(cli.ActiveConnection()).
 		Check(ctx, &grpc_health_v1.HealthCheckRequest{}, grpc.WaitForReady(false))
@@ -138,20 +138,20 @@ func ReachOne(ctx context.Context, cli *clientv3.Client) error {
 	case codes.Unavailable, codes.Canceled, codes.DeadlineExceeded:
 		return errors.New(plainReason(s.Message()))
 	}
-	return nil // any other answer is an answer
+	return nil // any other status shows that the endpoint answers
 }
 
-// clientCloseTimeout is how long a client that was closed may take to end its watches.
+// clientCloseTimeout bounds how long Close waits for the client to end its watches.
 const clientCloseTimeout = 3 * time.Second
 
-// Close closes a client whose calls have ended. It does not wait for ever: a watch whose creation etcd has
-// refused while its stream broke, as an etcd that stops does it, leaves a goroutine of the client's behind that nobody
-// hears (watchGRPCStream.addSubstream of clientv3 v3.7.3), and Close would wait for that.
+// Close closes a client whose calls have ended. It works around a bug of clientv3 v3.7.3: if etcd refuses a new watch while
+// its stream breaks, as happens when etcd stops, a goroutine of watchGRPCStream.addSubstream never ends, and the client's
+// own Close would wait for it without end.
 func Close(cli *clientv3.Client) {
 	closed := make(chan struct{})
 	go func() {
 		defer close(closed)
-		_ = cli.Close() // its error is that of the context that Close itself ends
+		_ = cli.Close() // returns the error of its own context, which it cancels
 	}()
 	select {
 	case <-closed:
@@ -160,8 +160,9 @@ func Close(cli *clientv3.Client) {
 	}
 }
 
-// UnansweredCause says why a request was not answered where its error only says that it waited too long. It takes no
-// longer than within.
+// UnansweredCause returns why etcd did not answer a request that failed with err, which may say only that time was up. It
+// asks etcd for that, for no longer than within. It returns err if that is the answer of etcd, or if etcd can be reached
+// now.
 func UnansweredCause(ctx context.Context, cli *clientv3.Client, err error, within time.Duration) error {
 	if !IsUnavailable(err) {
 		return err
@@ -172,7 +173,7 @@ func UnansweredCause(ctx context.Context, cli *clientv3.Client, err error, withi
 	return err
 }
 
-// plainReason takes gRPC's wrapping off the reason of a failed connection, for people.
+// plainReason returns the reason of a failed connection without the text that gRPC wraps it in, for people.
 func plainReason(msg string) string {
 	if _, inner, ok := strings.Cut(msg, `desc = "`); ok {
 		msg = strings.TrimSuffix(inner, `"`)
@@ -181,7 +182,7 @@ func plainReason(msg string) string {
 }
 
 // IsUnavailable reports whether a request failed because etcd could not be reached, gave no answer in time or could not
-// serve (no leader, say): the same request may succeed later.
+// serve it, for lack of a leader for instance. The same request may succeed later.
 func IsUnavailable(err error) bool {
 	var answer rpctypes.EtcdError
 	switch {
@@ -194,14 +195,14 @@ func IsUnavailable(err error) bool {
 	return ok && (s.Code() == codes.Unavailable || s.Code() == codes.DeadlineExceeded)
 }
 
-// IsRefused reports whether etcd answered that it does not do what it was asked for. After any other error of a write,
-// a canceled one's too, it may have been written.
+// IsRefused reports whether err is etcd's answer that it does not do what was asked. After any other error of a write, also
+// after its context was canceled, etcd may have done it.
 func IsRefused(err error) bool {
 	var answer rpctypes.EtcdError
 	return errors.As(err, &answer) && answer.Code() != codes.Unavailable
 }
 
-// Validate reports every mistake of the configuration, each beginning with its key below etcd. It does not look into files.
+// Validate returns every mistake of the configuration, each beginning with its key below etcd. It does not read files.
 func (c Config) Validate() error {
 	var errs []error
 	if len(c.Endpoints) == 0 {
@@ -216,7 +217,7 @@ func (c Config) Validate() error {
 		if i == 0 {
 			scheme = s
 		}
-		if s != scheme { // the client speaks to all as it does to the first
+		if s != scheme { // etcd's client uses TLS for all endpoints if it does for the first
 			errs = append(errs, fmt.Errorf("endpoints: %q beside %q, want all with https:// or all without", plain.URL(e), plain.URL(c.Endpoints[0])))
 		}
 	}
@@ -261,7 +262,7 @@ func validEndpoint(endpoint string) bool {
 	return err == nil && n > 0
 }
 
-// tlsConfig returns nil when the endpoints are spoken to in clear text.
+// tlsConfig returns the TLS configuration, nil for connections in clear text.
 func (c Config) tlsConfig() (*tls.Config, error) {
 	if schemeOf(c.Endpoints[0]) != "https" && c.CAFile == "" && c.CertFile == "" {
 		return nil, nil

@@ -9,15 +9,15 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// MaxConflicts bounds how often PutAll starts again because somebody else changed one of the routes meanwhile.
+// MaxConflicts bounds how often a write starts again because another client changed the same keys meanwhile.
 const MaxConflicts = 10
 
-// ErrConflict means that others changed the same routes again and again during a put. Nothing was stored; try again.
-// A *ConflictError is one too.
+// ErrConflict means that other clients changed the same keys during each of MaxConflicts tries of a write. Nothing was
+// written; try again. A *ConflictError is one too.
 var ErrConflict = errors.New("changed by others meanwhile, try again")
 
-// ConflictError means that a route is not at the revision that IfRevision wants: somebody changed it since it was
-// read. Nothing was stored or deleted; read the route again, and decide anew.
+// ConflictError means that a route is not at the revision that IfRevision wants: it was changed after it was read. Nothing
+// was stored or deleted; read the route again, and decide anew.
 type ConflictError struct {
 	Name string
 	Want int64 // 0: the route must not exist
@@ -34,10 +34,10 @@ func (e *ConflictError) Error() string {
 	return fmt.Sprintf("route %s: is at revision %d, want %d: somebody changed it; get it again", e.Name, e.Got, e.Want)
 }
 
-// Is makes the error an ErrConflict.
+// Is implements errors.Is: a ConflictError is an ErrConflict.
 func (e *ConflictError) Is(target error) bool { return target == ErrConflict }
 
-// IsTooLarge reports whether the server, or the client on its behalf, refused a request for its size.
+// IsTooLarge reports whether etcd, or its client before the request was sent, refused a request for its size.
 func IsTooLarge(err error) bool {
 	var answer rpctypes.EtcdError
 	if errors.As(err, &answer) {

@@ -6,23 +6,23 @@ import (
 	"time"
 )
 
-// A member of etcd may take requests and answer none: its disk hangs, or it hears nothing of the others. Connections show
-// nothing of it. So a question that is to be answered soon goes to further members while it is open: each request of a
-// client goes to the next of its members in turn.
+// Question says how AskMembers asks. A member of etcd may take requests and answer none, because its disk hangs or it is cut
+// off from the others, while its connections look well. So AskMembers sends a request that is to be answered soon again:
+// etcd's client sends each request to the next member in turn.
 type Question struct {
-	Within   time.Duration // for all of it
-	Patience time.Duration // how long it waits for the members that it was put to before it goes to a further one
-	Max      int           // how often it is put; others use the turns as well, so two of these may come to one member
+	Within   time.Duration // bounds the time of all requests together
+	Patience time.Duration // from one request to the next, while there is no answer
+	Max      int           // bounds the requests; other requests of the client take turns too, so two may go to one member
 }
 
 const (
-	NextMember  = 150 * time.Millisecond // patience with what a member answers in some milliseconds
-	MaxAsked    = 8                      // of that
-	enoughWrong = 3                      // so many failures, and nothing open, are an answer
+	NextMember  = 150 * time.Millisecond // Patience for requests that a member answers in a few milliseconds
+	MaxAsked    = 8                      // Max for such requests
+	enoughWrong = 3                      // AskMembers gives up when so many requests have failed and none is under way
 )
 
-// AskMembers puts a question until a member answers, its time is over or ctx ends. What etcd refuses is an answer, too. All
-// that is still open then is canceled, and has ended when it returns.
+// AskMembers calls ask again and again, as q says, until a member answers, the time is over or ctx ends. A refusal of etcd is
+// an answer, too. It cancels the calls that are still under way then, and waits for them.
 func AskMembers[T any](ctx context.Context, q Question, ask func(context.Context) (T, error)) (T, error) {
 	type answer struct {
 		value T
@@ -47,7 +47,7 @@ func AskMembers[T any](ctx context.Context, q Question, ask func(context.Context
 	put()
 	next := time.NewTicker(q.Patience)
 	defer next.Stop()
-	var failure error // the last
+	var failure error // of the last call that failed
 	for {
 		select {
 		case got := <-answers:
@@ -55,7 +55,7 @@ func AskMembers[T any](ctx context.Context, q Question, ask func(context.Context
 			if got.err == nil || IsRefused(got.err) {
 				return got.value, got.err
 			}
-			if failure == nil || ctx.Err() == nil { // that time is up says least
+			if failure == nil || ctx.Err() == nil { // an earlier failure says more than that time is up
 				failure = got.err
 			}
 			if ended == asked && ended >= min(enoughWrong, q.Max) {
