@@ -13,25 +13,25 @@ import (
 	"github.com/framegate/framegate/resolver/plain"
 )
 
-// DefaultAddress is where an embedded etcd serves clients unless Config says otherwise.
+// DefaultAddress is the default of Config.Address.
 const DefaultAddress = "127.0.0.1:2379"
 
-// DefaultMaxConnections is the bound of Config.MaxConnections that is 0.
+// DefaultMaxConnections is the default of Config.MaxConnections.
 const DefaultMaxConnections = 1024
 
-// Config says where an embedded etcd keeps its data and listens, and who may use it. Who can write routes decides where
-// calls go, so an Address beyond loopback wants TLS and a user, or Insecure.
+// Config says where an embedded etcd keeps its data and listens, and who may use it. Clients that can write routes decide
+// where calls go, so an Address beyond loopback needs TLS and a user, or Insecure.
 type Config struct {
-	Dir            string       // data directory, made if it is not there; required
+	Dir            string       // data directory, made if it does not exist; required
 	Address        string       // IP:port, localhost:port or :port for clients, port 0 takes a free one; empty means DefaultAddress
-	Insecure       bool         // whoever reaches Address may read and write everything
-	MaxConnections int          // of clients; one more is reset. 0 means DefaultMaxConnections
+	Insecure       bool         // allows clients that reach Address to read and write everything
+	MaxConnections int          // of clients; a further one is reset. 0 means DefaultMaxConnections
 	Log            *slog.Logger // gets what etcd logs as errors; nil drops it
 
 	CertFile, KeyFile string // PEM files of the server's certificate, read again for each connection; both or none
-	ClientCAFile      string // PEM file of who may sign the certificate that each client then needs; empty means none
+	ClientCAFile      string // PEM file of the CAs that sign client certificates, which each client then needs; empty for none
 
-	// Username may do everything, and whoever is not this user nothing; both or none. A new password here is one in etcd.
+	// Username may do everything, and other clients nothing; both or none. If Password changes, Start changes it in etcd.
 	Username, Password string
 }
 
@@ -48,7 +48,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Validate reports every mistake of the configuration, each beginning with its key. It does not look into files.
+// Validate returns every mistake of the configuration, each beginning with its key. It does not read files.
 func (c Config) Validate() error {
 	var errs []error
 	if c.Dir == "" {
@@ -85,16 +85,17 @@ func isLoopback(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// mayListen reports whether the configuration allows an address of that kind.
+// mayListen reports whether the configuration allows to listen on a loopback address, or on another one.
 func (c Config) mayListen(loopback bool) bool {
 	return loopback || c.Insecure || c.CertFile != "" && c.Username != ""
 }
 
+// exposed returns the error for an address at which mayListen does not allow to listen.
 func (c Config) exposed(address string) error {
 	return fmt.Errorf("address: %q, want a loopback address, or cert_file beside etcd.username, or insecure: true", plain.URL(address))
 }
 
-// tlsConfig returns nil without a certificate.
+// tlsConfig returns the server's TLS configuration, nil without a certificate.
 func (c Config) tlsConfig() (*tls.Config, error) {
 	if c.CertFile == "" {
 		return nil, nil

@@ -14,23 +14,23 @@ import (
 )
 
 const (
-	// lockWait is how long a start waits for the process that uses the directory, which may be just about to end.
+	// lockWait is how long a start waits for a process that uses the directory, which may be about to end.
 	lockWait  = 2 * time.Second
 	lockRetry = 50 * time.Millisecond
 )
 
-// errInUse means that another process has the directory. Wait for its end, or take another directory.
+// errInUse means that another process uses the directory. Wait for its end, or take another directory.
 var errInUse = errors.New("in use")
 
-// dataDir is a directory that no other framegate uses until unlock.
+// dataDir is a locked data directory: no other framegate uses it until unlock.
 type dataDir struct {
 	path string
 	lock *fileutil.LockedFile
 }
 
-// lockDataDir makes the directory if need be and takes it for this process, waiting at most lockWait. etcd itself would
-// wait without end for a directory in use, and end the process on a database that it cannot open; so both are looked
-// at here. The error says what to do.
+// lockDataDir makes the directory if it does not exist and locks it for this process, waiting at most lockWait. It also
+// checks that the database can be opened: etcd itself would wait without end for a directory in use, and end the process if
+// it cannot open the database. The error says what to do.
 func lockDataDir(ctx context.Context, path string) (*dataDir, error) {
 	ctx, cancel := context.WithTimeout(ctx, lockWait)
 	defer cancel()
@@ -59,6 +59,7 @@ func notWritable(path string, err error) error {
 
 func (d *dataDir) unlock() { _ = d.lock.Close() }
 
+// takeLock locks a file, for which it waits until ctx ends; the error is errInUse then.
 func takeLock(ctx context.Context, path string) (*fileutil.LockedFile, error) {
 	for {
 		lock, err := fileutil.TryLockFile(path, os.O_CREATE|os.O_WRONLY, fileutil.PrivateFileMode)
@@ -73,18 +74,18 @@ func takeLock(ctx context.Context, path string) (*fileutil.LockedFile, error) {
 	}
 }
 
-// checkDatabase reports whether etcd's database, if there is one, can be opened: an etcd that is no framegate holds
-// only the lock on this file.
+// checkDatabase opens etcd's database, if there is one, and returns why that fails. It also detects another etcd that uses
+// the directory: that locks only this file.
 func checkDatabase(ctx context.Context, path string) error {
 	info, err := os.Stat(path)
 	if errors.Is(err, os.ErrNotExist) || err == nil && info.Size() == 0 {
-		return nil // etcd makes it
+		return nil // etcd makes the database
 	}
 	if err != nil {
 		return err
 	}
 	deadline, _ := ctx.Deadline()
-	wait := max(time.Until(deadline), lockRetry) // for bbolt, 0 is without end
+	wait := max(time.Until(deadline), lockRetry) // above 0, with which bbolt would wait without end
 	db, err := bbolt.Open(path, fileutil.PrivateFileMode, &bbolt.Options{ReadOnly: true, Timeout: wait})
 	if errors.Is(err, bbolterrors.ErrTimeout) {
 		return errInUse

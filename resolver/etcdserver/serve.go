@@ -28,10 +28,10 @@ const (
 	memoryBuffer     = 256 << 10        // of a connection within the process, in each direction
 )
 
-// front serves the clients of etcd: by gRPC alone. The HTTP that etcd would serve beside it answers pages of other sites
-// in a browser on this machine, and tells everybody what the process does (/debug/vars, /metrics).
+// front serves the clients of etcd, by gRPC only. It replaces etcd's own listeners, which also serve HTTP: that answers
+// requests of any web page in a browser on this machine, and tells any client about the process (/debug/vars, /metrics).
 type front struct {
-	secure   *tls.Config // of public; nil for none
+	secure   *tls.Config // of public; nil for clear text
 	listener *boundedListener
 	memory   *bufconn.Listener
 	public   *grpc.Server // nil until serve
@@ -39,14 +39,14 @@ type front struct {
 	serving  sync.WaitGroup
 }
 
-// listen takes the address. The front serves nobody before serve.
+// listen returns a front that listens at the configured address. It serves no client before serve.
 func listen(cfg Config, secure *tls.Config) (*front, error) {
 	ln, err := net.Listen("tcp", cfg.Address)
 	if err != nil {
 		return nil, err
 	}
 	tcp, ok := ln.Addr().(*net.TCPAddr)
-	if !cfg.mayListen(ok && tcp.IP.IsLoopback()) { // localhost means something else here
+	if !cfg.mayListen(ok && tcp.IP.IsLoopback()) { // Validate cannot tell if localhost is no loopback address here
 		_ = ln.Close()
 		return nil, fmt.Errorf("etcd %w", cfg.exposed(ln.Addr().String()))
 	}
@@ -68,7 +68,7 @@ func (f *front) serve(s *etcdserver.EtcdServer, ends *streams, failed func(error
 	})
 }
 
-// newGRPCServer returns a server of all that etcd's own serves.
+// newGRPCServer returns a gRPC server with all services of etcd's own.
 func newGRPCServer(s *etcdserver.EtcdServer, secure *tls.Config, ends *streams) *grpc.Server {
 	g := v3rpc.Server(s, secure, nil,
 		grpc.ConnectionTimeout(handshakeTimeout),
@@ -91,7 +91,7 @@ func (f *front) dial(ctx context.Context) (net.Conn, error) {
 	return nc, nil
 }
 
-// stop ends serving, after the requests under way unless they take long. It may be called without serve.
+// stop ends serving. It waits for requests under way, for up to stopTimeout. It may be called without serve.
 func (f *front) stop() {
 	var stopping sync.WaitGroup
 	for _, g := range []*grpc.Server{f.public, f.private} {
@@ -110,14 +110,14 @@ func (f *front) stop() {
 	f.serving.Wait()
 }
 
-// boundedListener takes a bounded number of connections: one more is reset.
+// boundedListener bounds the number of open connections: a further one is reset.
 type boundedListener struct {
 	net.Listener
-	slots chan struct{}
+	slots chan struct{} // has one for each open connection
 }
 
-func newBoundedListener(ln net.Listener, most int) *boundedListener {
-	return &boundedListener{Listener: ln, slots: make(chan struct{}, most)}
+func newBoundedListener(ln net.Listener, maxConns int) *boundedListener {
+	return &boundedListener{Listener: ln, slots: make(chan struct{}, maxConns)}
 }
 
 // Accept implements net.Listener.
@@ -139,6 +139,7 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 	}
 }
 
+// boundedConn is a connection that gives its slot back when it is closed.
 type boundedConn struct {
 	net.Conn
 	giveBack func()

@@ -1,8 +1,8 @@
 // Package etcdserver runs etcd inside the process: one member that keeps its data on disk and serves clients on one
 // address.
 //
-// Enter at Start; then config.go (where, and who may use it), serve.go (what clients see), users.go (the user), datadir.go
-// (who may use the directory) and trap.go (why a failure of etcd is not the end of the process).
+// Enter at Start; then config.go (the address, and who may use it), serve.go (the gRPC servers for clients), users.go (the
+// user), datadir.go (the lock on the data directory) and trap.go (how a failure of etcd does not end the process).
 package etcdserver
 
 import (
@@ -23,23 +23,23 @@ import (
 )
 
 const (
-	// peerURL is what the member says of itself in the member list. It has no peers and so no peer listener: any number
-	// of embedded etcds run on one machine. The address only has to be well formed and the same at each start.
+	// peerURL is the member's address for peers in the member list. The member has no peers, and so no peer listener, so that
+	// any number of embedded etcds run on one machine. The address only has to be well formed and the same at each start.
 	peerURL = "http://127.0.0.1:0"
 
-	// A lone member has nobody to hear from, so its election timeout is only how long a start takes.
+	// A member without peers elects itself when its election timeout has passed, so a short one makes the start short.
 	tick            = 50 * time.Millisecond
 	electionTimeout = 250 * time.Millisecond
 
-	// keptRevisions is how many changes of the whole store stay readable, for the history of routes; older ones are
-	// compacted. Documents are about 1 KiB, so this is some 10 MiB of etcd's quota of 2 GiB.
+	// keptRevisions is how many revisions of the whole store stay readable, for the history of routes; older ones are
+	// compacted. Documents have about 1 KiB, so they take some 10 MiB of etcd's quota of 2 GiB.
 	keptRevisions = 10_000
 
-	readyTimeout = 30 * time.Second // of Start; it needs less than one second unless there is much to read from disk
-	closeTimeout = 15 * time.Second // how long Close waits for etcd; it needs less than one second
+	readyTimeout = 30 * time.Second // of Start, which takes less than a second unless there is much to read from disk
+	closeTimeout = 15 * time.Second // how long Close waits for etcd, which takes less than a second
 
-	// brokenCloseTimeout is closeTimeout for an etcd that has failed: those of its goroutines that the trap ended may hold
-	// locks that others wait for.
+	// brokenCloseTimeout is closeTimeout for an etcd that has failed. It is short, because goroutines that the trap has ended
+	// may hold locks that etcd waits for.
 	brokenCloseTimeout = 2 * time.Second
 )
 
@@ -52,17 +52,18 @@ type Server struct {
 	endpoint string
 	trap     *trap
 	streams  *streams
-	watched  chan struct{} // closed by watch on exit
+	ended    chan struct{} // closed by monitor on exit
 
 	close    sync.Once
 	closeErr error // set in close
 }
 
-// Start returns when etcd serves clients, or why it does not: an address in use, a directory that cannot be written or
-// that another process uses, data that cannot be read, or ctx ended; it takes at most 30 s. The caller closes the server.
+// Start starts etcd, and returns when it serves clients, after at most 30 s. The error says why it does not: an address in
+// use, a directory that cannot be written or that another process uses, data that cannot be read, or the end of ctx. The
+// caller closes the server.
 //
-// After an error from data on disk that it cannot read, etcd leaves goroutines and open files behind; the caller should
-// then end the process.
+// If etcd cannot read the data on disk, it leaves goroutines and open files behind, so that the caller should end the
+// process.
 func Start(ctx context.Context, cfg Config) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, errors.Join(strict.Within("etcd ", err)...)
@@ -83,7 +84,7 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 		dir.unlock()
 		return nil, explain(err, cfg)
 	}
-	s := &Server{dir: dir, front: front, trap: newTrap(cfg.Log), streams: newStreams(), watched: make(chan struct{})}
+	s := &Server{dir: dir, front: front, trap: newTrap(cfg.Log), streams: newStreams(), ended: make(chan struct{})}
 	if err := s.start(ctx, cfg); err != nil {
 		front.stop()
 		dir.unlock()
@@ -92,20 +93,21 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// Endpoint is the host:port under which clients on this machine reach etcd.
+// Endpoint returns the host:port at which clients on this machine reach etcd.
 func (s *Server) Endpoint() string { return s.endpoint }
 
-// Dial connects to etcd within the process, whatever the address: without TLS, and beside the bound of connections.
+// Dial connects to etcd within the process: without TLS, and without counting against MaxConnections.
 func (s *Server) Dial(ctx context.Context) (net.Conn, error) { return s.front.dial(ctx) }
 
-// Addr is where etcd listens for clients.
+// Addr returns the address at which etcd listens for clients.
 func (s *Server) Addr() net.Addr { return s.front.listener.Addr() }
 
-// Failed receives at most one error, when etcd ends before Close is called: a full disk, say.
+// Failed returns a channel that gets at most one error, when etcd ends before Close is called, because of a full disk for
+// instance.
 func (s *Server) Failed() <-chan error { return s.trap.failed }
 
-// Close ends the streams of clients, stops etcd and waits until it has, or with an error for a bounded time: an etcd that
-// has failed may not be able to stop. It may be called more than once.
+// Close ends the streams of clients, stops etcd and waits for it. It returns an error if that takes too long, because an etcd
+// that has failed may not be able to stop. It may be called more than once.
 func (s *Server) Close() error {
 	s.close.Do(func() {
 		wait := closeTimeout
@@ -122,7 +124,7 @@ func (s *Server) Close() error {
 				s.etcd.Server.Stop() // Etcd.Close waits for a server that is not ready yet
 			}
 			s.etcd.Close()
-			<-s.watched
+			<-s.ended
 		}()
 		timeout := time.NewTimer(wait)
 		defer timeout.Stop()
@@ -140,7 +142,7 @@ func (s *Server) start(ctx context.Context, cfg Config) error {
 	if err := s.launch(ctx, cfg); err != nil {
 		return err
 	}
-	go s.watch()
+	go s.monitor()
 	select {
 	case <-s.etcd.Server.ReadyNotify():
 		s.endpoint = localEndpoint(s.front.listener.Addr())
@@ -159,8 +161,8 @@ func (s *Server) start(ctx context.Context, cfg Config) error {
 	}
 }
 
-// launch sets s.etcd. Nothing can interrupt StartEtcd, and it does not return once the trap has caught it; then it is
-// left behind.
+// launch starts etcd and sets s.etcd. It runs StartEtcd in a goroutine, because that cannot be canceled and does not return
+// if the trap has caught a failure in it. The goroutine is then left behind.
 func (s *Server) launch(ctx context.Context, cfg Config) error {
 	if ctx.Err() != nil {
 		return notReady(ctx)
@@ -183,7 +185,7 @@ func (s *Server) launch(ctx context.Context, cfg Config) error {
 	defer late.Stop()
 	select {
 	case err := <-launched:
-		return err // nil: start sees that ctx has ended
+		return err // if it is nil, start notices that ctx has ended
 	case err := <-s.trap.failed:
 		return err
 	case <-late.C:
@@ -193,9 +195,9 @@ func (s *Server) launch(ctx context.Context, cfg Config) error {
 
 func notReady(ctx context.Context) error { return fmt.Errorf("not ready: %w", context.Cause(ctx)) }
 
-// watch reports an end of etcd that Close did not ask for.
-func (s *Server) watch() {
-	defer close(s.watched)
+// monitor reports to the trap if etcd ends by itself. It returns when etcd is closed.
+func (s *Server) monitor() {
+	defer close(s.ended)
 	stopped := s.etcd.Server.StopNotify()
 	for {
 		select {
@@ -225,7 +227,7 @@ func (s *Server) embedConfig(cfg Config) *embed.Config {
 	c.ListenPeerUrls = nil
 	c.AdvertisePeerUrls = []url.URL{*peer}
 	c.InitialCluster = c.InitialClusterFromName(c.Name)
-	// The token of the first start makes the cluster's ID, so clients can tell a new store from the one before.
+	// etcd derives the cluster's ID from the token of the first start. A random one lets clients tell a new store from an old.
 	c.InitialClusterToken = rand.Text()
 	c.ListenClientUrls = nil // clients are served by front
 	c.AdvertiseClientUrls = []url.URL{client}
@@ -238,7 +240,7 @@ func (s *Server) embedConfig(cfg Config) *embed.Config {
 	return c
 }
 
-// localEndpoint is the address under which this machine reaches a listener.
+// localEndpoint returns the address at which this machine reaches a listener.
 func localEndpoint(addr net.Addr) string {
 	tcp, ok := addr.(*net.TCPAddr)
 	if !ok || !tcp.IP.IsUnspecified() {
@@ -247,7 +249,7 @@ func localEndpoint(addr net.Addr) string {
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(tcp.Port))
 }
 
-// explain says what to do about an error of etcd's start.
+// explain returns an error of the start with what to do about it.
 func explain(err error, cfg Config) error {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):

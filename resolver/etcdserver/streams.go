@@ -7,8 +7,8 @@ import (
 	"google.golang.org/grpc"
 )
 
-// streams ends what clients have open, such as watches, when the server closes: etcd would wait for them some seconds.
-// Clients see UNAVAILABLE, as from a broken connection, and resume when etcd is back.
+// streams ends the streams of clients, such as watches, when the server closes, because etcd would wait some seconds for
+// them. Clients see UNAVAILABLE, as from a broken connection, and resume when etcd is back.
 type streams struct {
 	ctx context.Context // ends with end
 	end context.CancelFunc
@@ -19,6 +19,7 @@ func newStreams() *streams {
 	return &streams{ctx: ctx, end: cancel}
 }
 
+// intercept is a stream interceptor that cancels the stream when end is called.
 func (s *streams) intercept(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
@@ -30,7 +31,7 @@ func (s *streams) intercept(srv any, stream grpc.ServerStream, _ *grpc.StreamSer
 	return err
 }
 
-// endedStream is a stream with a context that ends earlier.
+// endedStream is a stream with another context.
 type endedStream struct {
 	grpc.ServerStream
 	ctx context.Context

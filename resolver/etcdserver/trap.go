@@ -11,13 +11,13 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// trap keeps a failure of etcd from ending the process. etcd answers what it cannot go on from (a disk that is full, a
-// log that it cannot read) with the logger's Fatal or Panic; the trap's logger ends the goroutine instead, and passes
-// the reason on: a proxy without etcd still has its routes.
+// trap keeps a failure of etcd from ending the process, because a proxy without etcd still has its routes. When etcd cannot
+// go on (a full disk, a log that it cannot read), it calls its logger's Fatal or Panic. The trap's logger ends only the
+// goroutine that called it, and passes the reason on.
 type trap struct {
 	logger *zap.Logger
-	failed chan error // holds the first failure
-	off    atomic.Bool
+	failed chan error  // holds the first failure
+	off    atomic.Bool // set by disarm
 	caught atomic.Bool // a goroutine of etcd was ended
 }
 
@@ -27,7 +27,7 @@ func newTrap(log *slog.Logger) *trap {
 	return t
 }
 
-// fail records a failure, the first only.
+// fail records a failure, unless there was one before.
 func (t *trap) fail(err error) {
 	if t.off.Load() {
 		return
@@ -38,10 +38,11 @@ func (t *trap) fail(err error) {
 	}
 }
 
-// disarm makes later failures and errors silent: etcd is being closed, and reports each listener that ends as an error.
+// disarm drops later failures, and errors in the log. It is called when etcd is closed, which reports each listener that ends
+// as an error.
 func (t *trap) disarm() { t.off.Store(true) }
 
-// catchPanic is deferred by a goroutine that runs etcd's code.
+// catchPanic is deferred by goroutines that run etcd's code. It records a panic as a failure.
 func (t *trap) catchPanic() {
 	if r := recover(); r != nil {
 		t.fail(fmt.Errorf("panic: %v", r))
@@ -55,6 +56,7 @@ func (t *trap) OnWrite(entry *zapcore.CheckedEntry, fields []zapcore.Field) {
 	runtime.Goexit()
 }
 
+// entryError returns a log entry as an error.
 func entryError(message string, fields []zapcore.Field) error {
 	for _, f := range fields {
 		if err, ok := f.Interface.(error); ok && f.Type == zapcore.ErrorType {
@@ -64,11 +66,11 @@ func entryError(message string, fields []zapcore.Field) error {
 	return errors.New(message)
 }
 
-// tooEarly is logged as an error by most first starts: etcd notes the version of its storage before the first commit is
-// on disk, and tries again 4 s later. It means nothing.
+// tooEarly is an error that most first starts log and that can be ignored: etcd writes the version of its storage before the
+// first commit is on disk, and tries again 4 s later.
 const tooEarly = "failed to update storage version"
 
-// slogCore passes on what etcd logs at level error and above.
+// slogCore is a zapcore.Core that passes etcd's entries of level error and above to a slog.Logger.
 type slogCore struct {
 	log    *slog.Logger
 	off    *atomic.Bool

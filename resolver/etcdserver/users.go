@@ -11,11 +11,11 @@ import (
 	"go.etcd.io/etcd/server/v3/etcdserver"
 )
 
-// rootUser is the user and the role that etcd wants before it asks anybody for a password.
+// rootUser is the name of the user and of the role that must exist before etcd's authentication can be enabled.
 const rootUser = "root"
 
-// restrict makes etcd serve the configured user alone, by that password, or everybody if there is none. It is called
-// before clients are served.
+// restrict makes etcd serve only the configured user, with the configured password. Without a user in the configuration it
+// makes sure that etcd serves all clients. It is called before clients are served.
 func restrict(ctx context.Context, s *etcdserver.EtcdServer, cfg Config) error {
 	store := s.AuthStore()
 	if cfg.Username == "" {
@@ -30,14 +30,15 @@ func restrict(ctx context.Context, s *etcdserver.EtcdServer, cfg Config) error {
 	return nil
 }
 
-// ownRole marks the users that are made here. It permits nothing.
+// ownRole marks the users that addUser made. It has no permissions.
 const ownRole = "framegate"
 
-// addUser makes etcd know the user, and root, without whom it asks nobody, by the configured password. It may have done
-// some of it, or all, in an earlier start. A user that it made for another configuration goes; one that etcdctl made stays.
+// addUser adds the configured user and root, both with the configured password, and enables authentication. Some or all of
+// that may have been done by an earlier start. It removes users that it added for another configuration; users that were
+// added by etcdctl stay.
 func addUser(ctx context.Context, s *etcdserver.EtcdServer, cfg Config) error {
 	store := s.AuthStore()
-	asRoot := func() context.Context { return store.WithRoot(ctx) } // each change makes the token before it old
+	asRoot := func() context.Context { return store.WithRoot(ctx) } // a new one for each change, which makes older tokens invalid
 	names := []string{rootUser, cfg.Username}
 	if _, err := s.RoleAdd(asRoot(), &pb.AuthRoleAddRequest{Name: ownRole}); err != nil && !errors.Is(err, auth.ErrRoleAlreadyExist) {
 		return err
@@ -75,7 +76,7 @@ func addUser(ctx context.Context, s *etcdserver.EtcdServer, cfg Config) error {
 	return nil
 }
 
-// removeOthers removes the users that were made here for configurations with another one.
+// removeOthers removes the users that addUser made for configurations with another user than name.
 func removeOthers(asRoot func() context.Context, s *etcdserver.EtcdServer, name string) error {
 	users, err := s.UserList(asRoot(), &pb.AuthUserListRequest{})
 	if err != nil {
