@@ -1,5 +1,6 @@
-// Package etcdstore reads and changes what framegate has in etcd.
+// Package etcdstore reads and changes framegate's documents in etcd: routes, schemas and registered instances.
 //
-// Enter at Routes (routes.go, put.go, plan.go, history.go), Schemas, and Services with Registration, which keeps an instance
-// registered (heartbeat.go, weight.go, notes.go). instance_key.go has the layout of registry-etcd's keys.
+// Enter at Routes (routes.go, put.go, plan.go, history.go), Schemas (schemas.go) and Services (services.go, weight.go), with
+// Registration, which keeps an instance registered (registration.go, heartbeat.go, leaving.go). notes.go and instance_key.go
+// have the layout of instances and their keys, which is registry-etcd's.
 package etcdstore

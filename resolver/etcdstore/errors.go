@@ -2,13 +2,12 @@ package etcdstore
 
 import "github.com/framegate/framegate/resolver/strict"
 
-// InvalidError says what is wrong with routes that were to be stored, or with a schema for routes in etcd. Nothing was
-// stored.
+// InvalidError means that routes are not valid, or that routes and schemas do not fit. Nothing was stored.
 type InvalidError struct{ Err error }
 
 func (e *InvalidError) Error() string { return e.Err.Error() }
 
-// Unwrap returns what is wrong, joined.
+// Unwrap returns all mistakes, joined.
 func (e *InvalidError) Unwrap() error { return e.Err }
 
 // invalid returns an InvalidError of all mistakes, or nil if there are none.

@@ -15,40 +15,40 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// Heartbeat is what a heartbeat did.
+// Heartbeat is the result of a heartbeat.
 type Heartbeat struct {
 	Outcome  match.Outcome
 	Revision int64            // of the last change of the instance
-	Lease    clientv3.LeaseID // that the instance is on
+	Lease    clientv3.LeaseID // that the instance is attached to
 
 	weight int // that SetWeight gave the instance; 0 for none
 }
 
-// Heartbeat registers an instance for ttl, or keeps it registered for ttl from now. If an earlier one has put the same
-// instance on a lease of that ttl, only the lease is renewed: there is no new revision and no watch event. Otherwise the
-// instance is written on a new lease, whoever wrote it before: what that one does with its own lease, which may run out or
-// be revoked, is nothing to it any more. A weight that SetWeight gave the instance stays until a heartbeat has another
-// weight than those before.
+// Heartbeat registers an instance for ttl, or keeps it registered for ttl from now. If an earlier Heartbeat has put the same
+// instance on a lease of that ttl, it only renews the lease, without a new revision or a watch event. Else it writes the
+// instance on a new lease, whoever wrote it before; the end of the lease of the earlier writer then has no effect on the
+// instance. A weight that SetWeight gave the instance stays until a heartbeat has another weight than those before.
 //
 // The error names every mistake of the arguments, or is ErrConflict or that of a request. After the error of a request,
-// Lease is the new lease, if there is one: the instance may be on it or not. While etcd elects a leader, it waits.
+// Lease is the new lease, if there is one; the instance may be on it or not. While etcd elects a leader, Heartbeat waits.
 func (s *Services) Heartbeat(ctx context.Context, service string, in spec.Instance, ttl time.Duration) (Heartbeat, error) {
 	c := etcdclient.NewWrite(s.cli)
-	return etcdclient.Ask(ctx, c, func(ctx context.Context) (Heartbeat, error) { return s.heartbeat(ctx, service, in, ttl, nil) }) // twice is as once
+	// Ask may repeat it, because a heartbeat that is repeated has the same effect.
+	return etcdclient.Ask(ctx, c, func(ctx context.Context) (Heartbeat, error) { return s.heartbeat(ctx, service, in, ttl, nil) })
 }
 
 // errTakenOver means that the instance is on a lease that is not the caller's.
 var errTakenOver = errors.New("taken over by another registration")
 
-// registrant is who keeps an instance registered and knows which leases are its own. A heartbeat of nobody in particular,
-// nil, renews the lease of another such one.
+// registrant is the Registration that sends a heartbeat. It is nil for a call of Services.Heartbeat, which renews the leases
+// of other such calls.
 type registrant struct {
-	owns   func(clientv3.LeaseID) bool
-	held   bool // it was registered before: it takes nothing over from others
-	weight int  // that SetWeight gave the instance; 0 for none
+	owns   func(clientv3.LeaseID) bool // reports whether a lease is the registrant's own
+	held   bool                        // it has registered the instance before, so it does not take it over from others
+	weight int                         // that SetWeight gave the instance; 0 for none
 }
 
-// owned reports whether the instance that a key holds is on a lease that who may renew.
+// owned reports whether the instance in kv is on a lease that the registrant may renew.
 func (who *registrant) owned(kv *mvccpb.KeyValue) bool {
 	if who == nil {
 		return NotesOf(kv.Value).Heartbeat
@@ -56,8 +56,8 @@ func (who *registrant) owned(kv *mvccpb.KeyValue) bool {
 	return who.owns(clientv3.LeaseID(kv.Lease))
 }
 
-// heartbeat is Heartbeat of a registrant. It fails with errTakenOver, having written nothing, if the instance that who held
-// is on another's lease.
+// heartbeat is Heartbeat for a registrant. It writes nothing and fails with errTakenOver if the registrant has held the
+// instance and that is on a lease of another now.
 func (s *Services) heartbeat(ctx context.Context, service string, in spec.Instance, ttl time.Duration, who *registrant) (hb Heartbeat, err error) {
 	if err := validateHeartbeat(service, in, ttl); err != nil {
 		return Heartbeat{}, err
@@ -99,9 +99,9 @@ func (s *Services) heartbeat(ctx context.Context, service string, in spec.Instan
 		hb, err := s.put(ctx, key, kv, doc, granted.id)
 		hb.weight = now.setWeight()
 		switch {
-		case errors.Is(err, rpctypes.ErrLeaseNotFound): // it ran out: somebody, or this process, was stopped for long
+		case errors.Is(err, rpctypes.ErrLeaseNotFound): // the new lease ran out already: etcd or this process was stopped for long
 			granted.id = clientv3.NoLease
-		case etcdclient.IsRefused(err): // nothing is on the lease
+		case etcdclient.IsRefused(err): // so nothing is on the lease
 			return granted.unused(ctx, err)
 		case err != nil:
 			return Heartbeat{Lease: granted.id}, err
@@ -126,7 +126,7 @@ func validateHeartbeat(service string, in spec.Instance, ttl time.Duration) erro
 	return errors.Join(errs...)
 }
 
-// get returns what key holds, nil if nothing.
+// get returns a key with its value, nil if it does not exist.
 func (s *Services) get(ctx context.Context, key string) (*mvccpb.KeyValue, error) {
 	resp, err := s.cli.Get(ctx, key)
 	if err != nil || len(resp.Kvs) == 0 {
@@ -135,8 +135,8 @@ func (s *Services) get(ctx context.Context, key string) (*mvccpb.KeyValue, error
 	return resp.Kvs[0], nil
 }
 
-// keep renews the lease that kv is on and reports true, if kv is the instance and its lease has the seconds of wanted.
-// It grants wanted if only etcd can tell.
+// keep renews the lease of kv and reports true, if kv is the instance as it is to be written and its lease has the ttl of
+// wanted. It grants wanted if etcd has to tell what it makes of that ttl.
 func (s *Services) keep(ctx context.Context, kv *mvccpb.KeyValue, now noted, wanted *lease) (bool, error) {
 	if kv.Lease == 0 {
 		return false, nil
@@ -155,14 +155,14 @@ func (s *Services) keep(ctx context.Context, kv *mvccpb.KeyValue, now noted, wan
 	case renewed.TTL == s.raised.Load():
 		return true, nil
 	}
-	// A longer lease is the same if it is what etcd makes of the wanted one.
+	// A longer lease is as good if etcd makes the wanted one as long.
 	if err := wanted.grant(ctx); err != nil {
 		return false, err
 	}
 	return renewed.TTL == wanted.got, nil
 }
 
-// put writes doc on a lease. The outcome is empty, and nothing was written, if the key is not as in kv any more.
+// put writes doc on a lease. If the key has changed since kv was read, it writes nothing, and the outcome is empty.
 func (s *Services) put(ctx context.Context, key string, kv *mvccpb.KeyValue, doc []byte, id clientv3.LeaseID) (Heartbeat, error) {
 	hb := Heartbeat{Outcome: match.Created, Lease: id}
 	var seen int64
@@ -180,14 +180,15 @@ func (s *Services) put(ctx context.Context, key string, kv *mvccpb.KeyValue, doc
 	return hb, nil
 }
 
-// lease is one that a heartbeat grants if it needs one.
+// lease is the new lease of a heartbeat, which is granted only if it is needed.
 type lease struct {
 	store   *Services
-	seconds int64            // wanted
+	seconds int64            // the wanted ttl
 	id      clientv3.LeaseID // NoLease until granted
-	got     int64            // seconds that etcd made of it
+	got     int64            // the ttl in seconds that etcd gave it
 }
 
+// grant has etcd grant the lease, unless it has.
 func (l *lease) grant(ctx context.Context) error {
 	if l.id != clientv3.NoLease {
 		return nil
@@ -203,7 +204,7 @@ func (l *lease) grant(ctx context.Context) error {
 	return nil
 }
 
-// unused gives a lease back that no key is on, and passes err on. If that fails, it runs out.
+// unused revokes a lease that no key is on, if it was granted, and returns err. If it cannot be revoked, it runs out.
 func (l *lease) unused(ctx context.Context, err error) (Heartbeat, error) {
 	if l.id != clientv3.NoLease {
 		_, _ = l.store.cli.Revoke(ctx, l.id)

@@ -15,20 +15,20 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// History is what etcd still knows of the versions of a route.
+// History has the versions of a route that etcd still knows.
 type History struct {
 	Name      string
 	Versions  []Version // newest first; at least one
-	Revision  int64     // etcd's, as of which this is all
-	Compacted int64     // etcd has forgotten what was replaced up to this revision; 0 if nothing
+	Revision  int64     // etcd's, as of which these are all versions
+	Compacted int64     // etcd has forgotten the versions that were replaced up to this revision; 0 if none
 }
 
-// Version is what a route was from one revision on.
+// Version is a version of a route.
 type Version struct {
 	Revision int64         // etcd's
 	Change   match.Outcome // Created, Updated or Deleted
 	Route    *spec.Route   // nil if it was deleted or its document is bad
-	Err      error         // what is wrong with the document; nil if nothing is
+	Err      error         // what is wrong with the document; nil if it is good
 }
 
 const (
@@ -36,8 +36,8 @@ const (
 	progressEvery   = 50 * time.Millisecond // how often etcd is asked whether all changes were sent
 )
 
-// History returns every version of a route that is in etcd's history, bad documents and deletions by whatever hand
-// included. The route may be deleted by now. The error is ErrNotFound if there is none.
+// History returns every version of a route in etcd's history, including deletions, and bad documents, which other clients of
+// etcd wrote. The route may be deleted by now. The error is ErrNotFound if there is no version.
 func (s *Routes) History(ctx context.Context, name string) (*History, error) {
 	h := &History{Name: name}
 	for range historyAttempts {
@@ -58,8 +58,8 @@ func (s *Routes) History(ctx context.Context, name string) (*History, error) {
 	return nil, fmt.Errorf("history of route %s: etcd forgets revisions faster than they can be read, try again", name)
 }
 
-// readHistory fills h with the versions after h.Compacted and the one that was in force then, oldest first. If etcd has
-// forgotten more meanwhile, it returns up to which revision; h is then of no use.
+// readHistory fills h with the version that the route had at h.Compacted and those after it, oldest first. If etcd was
+// compacted meanwhile, it returns the revision up to which; what it has filled is then of no use.
 func (s *Routes) readHistory(ctx context.Context, h *History) (compacted int64, err error) {
 	key := s.keys + h.Name
 	now, err := s.cli.Get(ctx, key, clientv3.WithKeysOnly())
@@ -70,7 +70,7 @@ func (s *Routes) readHistory(ctx context.Context, h *History) (compacted int64, 
 	if h.Compacted > 0 {
 		base, err := s.cli.Get(ctx, key, clientv3.WithRev(h.Compacted))
 		switch {
-		case errors.Is(err, rpctypes.ErrCompacted): // the watch says up to where
+		case errors.Is(err, rpctypes.ErrCompacted): // readEvents returns the revision
 		case err != nil:
 			return 0, err
 		case len(base.Kvs) > 0:
@@ -87,14 +87,15 @@ func (s *Routes) readHistory(ctx context.Context, h *History) (compacted int64, 
 	return s.readEvents(ctx, h, key, last)
 }
 
-// endsAt reports whether the last version so far, oldest first, is that of a revision.
+// endsAt reports whether the last of Versions, while they are sorted oldest first, is of that revision.
 func (h *History) endsAt(revision int64) bool {
 	n := len(h.Versions)
 	return n > 0 && h.Versions[n-1].Revision == revision
 }
 
-// readEvents appends the versions after h.Compacted up to h.Revision. The latest of them is of revision last; if that is
-// 0, the key does not exist now and only etcd can say when all were sent. It returns as readHistory.
+// readEvents appends the versions after h.Compacted up to h.Revision, which it gets from a watch. The last one is of revision
+// last; if last is 0, the key does not exist now, and a progress notification tells that all were sent. It returns what
+// readHistory returns.
 func (s *Routes) readEvents(ctx context.Context, h *History, key string, last int64) (compacted int64, err error) {
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
@@ -151,7 +152,7 @@ func (s *Routes) version(kv *mvccpb.KeyValue) Version {
 	return v
 }
 
-// at returns the version that was in force at a revision, or why there was no good one.
+// at returns the version that the route had at a revision. The error says why there was no good one.
 func (h *History) at(revision int64) (Version, error) {
 	if revision > h.Revision {
 		return Version{}, fmt.Errorf("route %s: revision %d is yet to come, want at most %d", h.Name, revision, h.Revision)
@@ -169,7 +170,7 @@ func (h *History) at(revision int64) (Version, error) {
 	return h.Versions[i], nil
 }
 
-// previous returns the latest good version before the one now that differs from it.
+// previous returns the latest good version that differs from the present one.
 func (h *History) previous() (Version, error) {
 	now := h.Versions[0].Route
 	for _, v := range h.Versions[1:] {
@@ -184,15 +185,15 @@ func (h *History) previous() (Version, error) {
 	return Version{}, fmt.Errorf("route %s: etcd has no other good version before the one now%s", h.Name, forgotten)
 }
 
-// RollbackResult is what a rollback did.
+// RollbackResult is the result of a rollback.
 type RollbackResult struct {
 	PutResult
-	To int64 // revision of the version that is back
+	To int64 // revision of the version that was stored again
 }
 
-// Rollback stores again what a route was at revision to, or with 0 its latest good version that differs from what is
-// now; a deleted route is created again. It refuses revisions at which the route did not exist, was bad (a
-// *DocumentError) or that etcd has forgotten. If somebody changes the route at the same time, nothing is stored and the
+// Rollback stores a route again as it was at revision to, or if that is 0, its latest good version that differs from the
+// present one. A deleted route is created again. It fails for a revision at which the route did not exist or was bad (a
+// *DocumentError), and for one that etcd has forgotten. If the route is changed at the same time, nothing is stored and the
 // error is a *ConflictError.
 func (s *Routes) Rollback(ctx context.Context, name string, to int64) (RollbackResult, error) {
 	h, err := s.History(ctx, name)

@@ -8,16 +8,16 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// ServiceKey returns the key of an instance in etcd, as registry-etcd makes it. The address is written as in Instance.
+// ServiceKey returns the key of an instance in etcd, in registry-etcd's layout. The address is written as in spec.Instance.
 func ServiceKey(prefix, service, address string) string {
 	return ServiceKeys(prefix) + service + "/" + address
 }
 
-// ServiceKeys returns what the keys of all instances start with.
+// ServiceKeys returns the text that the keys of all instances start with.
 func ServiceKeys(prefix string) string { return prefix + "/" }
 
-// SplitServiceKey takes a key apart and reports false for one that is none of an instance. The name of a service has no
-// slash, an address may.
+// SplitServiceKey splits the key of an instance; ok is false if it is not such a key. The name of a service has no slash, an
+// address may.
 func SplitServiceKey(prefix, key string) (service, address string, ok bool) {
 	rest, ok := strings.CutPrefix(key, ServiceKeys(prefix))
 	if !ok {
@@ -30,9 +30,9 @@ func SplitServiceKey(prefix, key string) (service, address string, ok bool) {
 	return service, address, true
 }
 
-// IsForeign reports whether a key, which is name behind ServiceKeys, is none of ours. Without a prefix all keys of etcd that
-// begin with a slash are looked at, framegate's own too: those that do not end like the key of an instance are somebody
-// else's. With a prefix none is.
+// IsForeign reports whether the key ServiceKeys + name is not meant for an instance at all. With a prefix no key is foreign.
+// Without one all keys that begin with a slash are looked at, also those of framegate's routes; the ones that do not end
+// like the key of an instance are foreign.
 func IsForeign(prefix, name string) bool {
 	if prefix != "" {
 		return false
@@ -49,8 +49,8 @@ func IsForeign(prefix, name string) bool {
 	return colon <= 0 || err != nil || strings.Contains(address, "/")
 }
 
-// ValidateServicePrefix reports what is wrong with a prefix of the keys of instances. It may be empty, as registry-etcd's
-// may: keys are /SERVICE/ADDRESS then. registry-etcd takes a prefix for a format, so it may hold no percent sign.
+// ValidateServicePrefix returns what is wrong with a prefix of the keys of instances; nil if it is valid. It may be empty, as
+// in registry-etcd; keys are /SERVICE/ADDRESS then. registry-etcd uses the prefix as a format, so a percent sign is invalid.
 func ValidateServicePrefix(s string) error {
 	if strings.HasSuffix(s, "/") || strings.Contains(s, "%") || !spec.Printable(s) {
 		return fmt.Errorf("%q, want a prefix such as %s, without spaces, %% and a slash at its end", s, DefaultServicePrefix)
@@ -58,13 +58,13 @@ func ValidateServicePrefix(s string) error {
 	return nil
 }
 
-// ServiceOf returns the service of an instance's name, SERVICE/ADDRESS.
+// ServiceOf returns the service in the name of an instance's document, which is SERVICE/ADDRESS.
 func ServiceOf(name string) string {
 	service, _, _ := strings.Cut(name, "/")
 	return service
 }
 
-// ParseRegistered is ParseInstance for a document that is stored under name.
+// ParseRegistered parses the document of an instance that is stored under name, which is SERVICE/ADDRESS.
 func ParseRegistered(name string, value []byte) (spec.Instance, error) {
 	service, address, _ := strings.Cut(name, "/")
 	if err := spec.ValidServiceName(service); err != nil {
@@ -76,5 +76,5 @@ func ParseRegistered(name string, value []byte) (spec.Instance, error) {
 	return spec.ParseInstance(value)
 }
 
-// DefaultServicePrefix is what the keys of instances in etcd start with unless configured: registry-etcd's own default.
+// DefaultServicePrefix is the default prefix of the keys of instances, which is also registry-etcd's default.
 const DefaultServicePrefix = "kitex/registry-etcd"

@@ -9,10 +9,11 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// sayLeavingTimeout bounds what is worth less than the deregistration itself.
+// sayLeavingTimeout bounds sayLeaving, so that it leaves time for the deregistration itself.
 const sayLeavingTimeout = time.Second
 
-// sayLeaving writes that an instance leaves, if it is on that lease and etcd takes it; see notes.
+// sayLeaving writes into the document of an instance that it is about to deregister, if it is on that lease; see
+// Notes.Leaving. An error is ignored, because the deregistration does not need it.
 func (s *Services) sayLeaving(ctx context.Context, service string, in spec.Instance, id clientv3.LeaseID) {
 	ctx, cancel := context.WithTimeout(ctx, sayLeavingTimeout)
 	defer cancel()

@@ -10,18 +10,18 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// Notes are what we write beside an instance into its document, for ourselves: registry-etcd takes no notice of it.
+// Notes are keys that framegate writes into the document of an instance for its own use. registry-etcd ignores them.
 type Notes struct {
-	// Leaving says that the instance is about to deregister. Its key is deleted next, and watches that have seen this know
-	// that it was meant: the end of a lease, of which nobody was told, deletes keys just so.
+	// Leaving says that the instance is about to deregister. When its key is deleted next, watches that have seen this can
+	// tell that from the end of its lease, which deletes the key in the same way.
 	Leaving bool `json:"leaving,omitempty"`
-	// Heartbeat says that a heartbeat of nobody in particular wrote it: the next one may renew its lease.
+	// Heartbeat says that Services.Heartbeat wrote the instance, so that the next call of it may renew the lease.
 	Heartbeat bool `json:"heartbeat,omitempty"`
 	// RegisteredWeight is the weight that the instance is registered with, if SetWeight gave it another one; else 0.
 	RegisteredWeight int `json:"registered_weight,omitempty"`
 }
 
-// NotesOf returns the notes in the document of an instance, none if it has none or is no such document.
+// NotesOf returns the notes in the document of an instance; the zero value if it has none or cannot be parsed.
 func NotesOf(doc []byte) (n Notes) {
 	if json.Unmarshal(doc, &n) != nil {
 		return Notes{}
@@ -29,15 +29,15 @@ func NotesOf(doc []byte) (n Notes) {
 	return n
 }
 
-// rewritten returns the document of an instance with other values of some keys; nil takes a key away. All other keys stay,
-// whoever they are for.
+// rewritten returns the document of an instance with other values for some keys; a nil value removes the key. All other keys
+// stay, also those that framegate does not know.
 func rewritten(doc []byte, values map[string]any) ([]byte, error) {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(doc, &fields); err != nil {
 		return nil, err
 	}
 	for key, value := range values {
-		maps.DeleteFunc(fields, func(k string, _ json.RawMessage) bool { return strings.EqualFold(k, key) }) // as they are read
+		maps.DeleteFunc(fields, func(k string, _ json.RawMessage) bool { return strings.EqualFold(k, key) }) // keys are read without regard to case
 		if value == nil {
 			continue
 		}
@@ -50,13 +50,14 @@ func rewritten(doc []byte, values map[string]any) ([]byte, error) {
 	return json.Marshal(fields)
 }
 
-// noted is an instance as a heartbeat writes it.
+// noted is an instance with its notes, as a heartbeat writes it.
 type noted struct {
 	spec.Instance
 	Notes
 }
 
-// registering returns what a heartbeat of an instance is to write, or to find, in the place of kv, which may be nil.
+// registering returns what the document of an instance is to be after a heartbeat. kv is the document now; nil if there is
+// none.
 func registering(in spec.Instance, kv *mvccpb.KeyValue, who *registrant) noted {
 	now := noted{in, Notes{Heartbeat: who == nil}}
 	set := 0
@@ -74,7 +75,7 @@ func registering(in spec.Instance, kv *mvccpb.KeyValue, who *registrant) noted {
 	return now
 }
 
-// setWeight is the weight that SetWeight gave the instance; 0 for none.
+// setWeight returns the weight that SetWeight gave the instance; 0 if it gave none.
 func (n noted) setWeight() int {
 	if n.RegisteredWeight == 0 {
 		return 0
@@ -82,7 +83,7 @@ func (n noted) setWeight() int {
 	return n.Weight
 }
 
-// encode returns the document.
+// encode returns the document of the instance with its notes.
 func (n noted) encode() ([]byte, error) {
 	doc, err := n.Instance.Encode()
 	if err != nil || n.Notes == (Notes{}) {

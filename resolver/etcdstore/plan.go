@@ -11,9 +11,9 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// Plan says what a PutAll of change.Put, and then the deletions, would do now. It fails as they would if they could not
-// be done. Nothing is written. Of a bad document in etcd, which a running framegate may have an earlier version of in
-// force, it knows no calls.
+// Plan returns what PutAll of change.Put, and then the deletions, would do now. It writes nothing, and fails as they would.
+// It leaves out the calls of routes whose document in etcd is bad, although a framegate may have an earlier version in
+// force.
 func (s *Routes) Plan(ctx context.Context, change match.Change, opts ...WriteOption) (*match.Plan, error) {
 	docs, err := encodeAll(change.Put)
 	if err != nil {
@@ -46,7 +46,7 @@ func (s *Routes) Plan(ctx context.Context, change match.Change, opts ...WriteOpt
 		if isPut || r.Revision > 0 {
 			conflicts = append(conflicts, want.check(r.Name, r.Revision))
 		}
-		switch { // documents by other hands may be bad, or not as Encode writes them
+		switch { // compared as documents, since other clients may write bad ones, or others than Encode
 		case r.Revision == 0:
 		case !isPut:
 			r.Outcome = match.Deleted
@@ -60,7 +60,7 @@ func (s *Routes) Plan(ctx context.Context, change match.Change, opts ...WriteOpt
 	return p, nil
 }
 
-// Bypasses returns the bypasses that routes put into etcd would be part of, beside those that are there now.
+// Bypasses returns the bypasses that would come with the routes put, beside the routes that are in etcd now.
 func (s *Routes) Bypasses(ctx context.Context, put []*spec.Route) ([]match.Bypass, error) {
 	kvs, err := s.all(ctx)
 	if err != nil {
@@ -76,7 +76,7 @@ func (s *Routes) Bypasses(ctx context.Context, put []*spec.Route) ([]match.Bypas
 	for _, kv := range kvs {
 		doc := bytes.ToLower(kv.Value)
 		if !slices.ContainsFunc(wanted, func(t match.Destination) bool { return t.MayBeIn(doc) }) {
-			continue // to parse a document takes much longer than to see that it has nothing in common with those put
+			continue // because parsing takes much longer than seeing that a document has no destination in common with put
 		}
 		if r, bad := s.read(kv); bad == nil {
 			now = append(now, r.Route)

@@ -15,20 +15,21 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// MaxPutRoutes is how many routes, and schemas that they name, one PutAll takes: what etcd takes in a transaction (its
-// --max-txn-ops).
+// MaxPutRoutes bounds the routes, and the schemas that they name, in one PutAll. It is etcd's default bound on the operations
+// in a transaction (--max-txn-ops).
 const MaxPutRoutes = 128
 
 // WriteOption is a condition on Put, PutAll, Delete and Plan.
 type WriteOption func(*writeConditions)
 
+// writeConditions has the conditions of a write.
 type writeConditions struct {
 	conditional bool
 	revision    int64 // that every route must be at, if conditional
 }
 
-// IfRevision wants each route that is written or deleted to be at that revision, as StoredRoute has it, or not to exist
-// if it is 0; else nothing is done and the error is a *ConflictError, or several joined.
+// IfRevision makes a write conditional: each route that is written or deleted must be at that revision, as in StoredRoute, or
+// must not exist if it is 0. Else nothing is written, and the error is a *ConflictError, or several joined.
 func IfRevision(revision int64) WriteOption {
 	return func(c *writeConditions) { c.conditional, c.revision = true, revision }
 }
@@ -41,7 +42,7 @@ func conditionsOf(opts []WriteOption) writeConditions {
 	return c
 }
 
-// check returns nil if a route that is at revision got, 0 for none, may be written.
+// check returns a *ConflictError unless a route may be written that is at revision got, 0 if it does not exist.
 func (c writeConditions) check(name string, got int64) error {
 	if c.conditional && got != c.revision {
 		return &etcdclient.ConflictError{Name: name, Want: c.revision, Got: got}
@@ -49,11 +50,11 @@ func (c writeConditions) check(name string, got int64) error {
 	return nil
 }
 
-// PutResult is what a put did with one route.
+// PutResult is the result of a put for one route or schema.
 type PutResult struct {
 	Name     string
 	Outcome  match.Outcome
-	Revision int64 // of the last change of the route
+	Revision int64 // of its last change
 }
 
 // Put stores one route.
@@ -90,7 +91,8 @@ func (s *Routes) PutAll(ctx context.Context, routes []*spec.Route, opts ...Write
 	return nil, p.error(etcdclient.ErrConflict)
 }
 
-// encodeAll returns the documents of routes, each of which can be read again, or why they cannot be put at once.
+// encodeAll returns the documents of routes. The error says why they cannot be put at once, for instance because a document
+// cannot be parsed again.
 func encodeAll(routes []*spec.Route) ([][]byte, error) {
 	if len(routes) > MaxPutRoutes {
 		return nil, fmt.Errorf("put %d routes at once: want at most %d, so that all or none are stored", len(routes), MaxPutRoutes)
@@ -115,8 +117,8 @@ func encodeAll(routes []*spec.Route) ([][]byte, error) {
 	return docs, invalid(errs)
 }
 
-// fit checks that the routes in struct mode fit their schemas. It returns what holds as long as those schemas stay as
-// they are.
+// fit checks that the routes fit the schemas in etcd that they name. It returns conditions that hold as long as these schemas
+// do not change.
 func (s *Routes) fit(ctx context.Context, c *etcdclient.Write, routes []*spec.Route) ([]clientv3.Cmp, error) {
 	schemas := map[string]*StoredSchema{} // nil for one that is not in etcd
 	var reads []clientv3.Op
@@ -173,17 +175,17 @@ func (s *Routes) fits(r *spec.Route, st *StoredSchema) error {
 	return err
 }
 
-// put is a put of some routes at once.
+// put is one call of PutAll.
 type put struct {
 	*etcdclient.Write
 	store  *Routes
 	routes []*spec.Route
 	docs   [][]byte
 	want   writeConditions
-	sent   []PutResult // what becomes of the routes if the last try has an effect; nil before it
+	sent   []PutResult // the results if the last try has an effect; nil before a try was sent
 }
 
-// error is the error of a put that err ends.
+// error returns the error of a put that ended with err.
 func (p *put) error(err error) error {
 	var conflict *etcdclient.ConflictError
 	var invalid *InvalidError
@@ -192,7 +194,7 @@ func (p *put) error(err error) error {
 		name = ""
 	}
 	switch {
-	case errors.As(err, &conflict): // it names the routes
+	case errors.As(err, &conflict): // names the routes already
 		return err
 	case errors.As(err, &invalid) && !p.Unsure:
 		return err
@@ -211,8 +213,8 @@ func (p *put) error(err error) error {
 	return fmt.Errorf("%s: %w", what, err)
 }
 
-// try returns no results and no error, having stored nothing, if somebody changed one of the routes meanwhile, or a
-// schema that they use.
+// try stores the routes, in one try. If another client changed one of them, or a schema that they name, between its read and
+// its write, it stores nothing and returns neither results nor an error.
 func (p *put) try(ctx context.Context) ([]PutResult, error) {
 	unchanged, err := p.store.fit(ctx, p.Write, p.routes)
 	if err != nil {
@@ -262,7 +264,7 @@ func (p *put) try(ctx context.Context) ([]PutResult, error) {
 	return results, nil
 }
 
-// took reports whether a try that was not answered stored the routes, as they are now.
+// took reports whether a try that was not answered has stored the routes. now has their documents as they are now.
 func (p *put) took(now *clientv3.TxnResponse) bool {
 	var revision int64
 	for i, r := range p.sent {
@@ -281,7 +283,7 @@ func (p *put) took(now *clientv3.TxnResponse) bool {
 	return true
 }
 
-// stored notes at which revision the routes were stored.
+// stored sets the revision at which the last try stored the routes.
 func (p *put) stored(revision int64) {
 	for i := range p.sent {
 		if p.sent[i].Outcome != match.Unchanged {
@@ -290,8 +292,8 @@ func (p *put) stored(revision int64) {
 	}
 }
 
-// Delete removes the route of that name, also a bad document, and reports whether there was one. With IfRevision, a
-// route that is there at another revision stays and the error is a *ConflictError.
+// Delete removes the route of that name, also if its document is bad, and reports whether there was one. With IfRevision, a
+// route that is at another revision stays, and the error is a *ConflictError.
 func (s *Routes) Delete(ctx context.Context, name string, opts ...WriteOption) (bool, error) {
 	want := conditionsOf(opts)
 	c := etcdclient.NewWrite(s.cli)

@@ -19,7 +19,7 @@ import (
 
 const (
 	heartbeatsPerTTL     = 3
-	maxHeartbeatInterval = 20 * time.Second // an etcd that lost its data is noticed by heartbeats only
+	maxHeartbeatInterval = 20 * time.Second // because only heartbeats notice that etcd has lost its data
 	minHeartbeatTimeout  = 500 * time.Millisecond
 	minHeartbeatRetry    = 100 * time.Millisecond
 	maxHeartbeatRetry    = 2 * time.Second
@@ -35,8 +35,9 @@ const (
 //	   └──etcd away──┐     gone     v
 //	                 └──────── displaced
 //
-// It takes a lost lease or a deleted instance again as soon as it sees that: etcd tells it of a deletion, a heartbeat of
-// anything else. An instance that another registration has written meanwhile it leaves alone, until that one is gone.
+// If the instance is deleted or its lease is lost, Registration registers it again as soon as it notices: a watch tells it of
+// deletions, a heartbeat of anything else. If another registration has written the instance, it leaves that alone until it
+// is gone.
 type Registration struct {
 	// set once
 	store      *Services
@@ -48,12 +49,13 @@ type Registration struct {
 
 	// owned by Run
 	state   registrationState
-	held    bool               // it was registered before
-	granted []clientv3.LeaseID // leases of its own that the instance is on, or may be
+	held    bool               // the instance was registered by it before
+	granted []clientv3.LeaseID // its own leases, one of which the instance is on, or may be
 	weight  int                // that SetWeight gave the instance; 0 for none
 	retry   time.Duration      // wait after the next heartbeat that fails
 }
 
+// registrationState is the state of a Registration; see there.
 type registrationState int
 
 const (
@@ -72,15 +74,16 @@ func NewRegistration(store *Services, service string, in spec.Instance, ttl time
 	}
 }
 
-// Registered gets one value: what the first heartbeat that succeeded did.
+// Registered returns a channel that gets one value: the result of the first heartbeat that succeeded.
 func (r *Registration) Registered() <-chan Heartbeat { return r.registered }
 
-// Run keeps the instance registered until ctx ends, trying on while etcd cannot be used. Then it deregisters what is its
-// own, which takes at most 3 s; if that fails, the lease runs out after the ttl. What another has written since stays. Call it once.
+// Run keeps the instance registered until ctx ends; while etcd cannot be used it tries again and again. Then it deregisters
+// the instance, unless another registration has written it since. That takes at most 3 s; if it fails, the lease runs out
+// after the ttl. Call Run once.
 func (r *Registration) Run(ctx context.Context) {
 	gone := make(chan struct{}, 1)
-	var watcher sync.WaitGroup
-	watcher.Go(func() { r.watch(ctx, gone) })
+	var watch sync.WaitGroup
+	watch.Go(func() { r.watch(ctx, gone) })
 	for ctx.Err() == nil {
 		select {
 		case <-time.After(r.beat(ctx)):
@@ -88,11 +91,12 @@ func (r *Registration) Run(ctx context.Context) {
 		case <-ctx.Done():
 		}
 	}
-	watcher.Wait()
+	watch.Wait()
 	r.leave(ctx)
 }
 
-// watch puts a value into gone when the instance is deleted, or may have been while there was no watch, until ctx ends.
+// watch watches the key of the instance until ctx ends. It puts a value into gone when the key is deleted, and when a watch
+// begins, since the key may have been deleted before.
 func (r *Registration) watch(ctx context.Context, gone chan<- struct{}) {
 	key := ServiceKey(r.store.prefix, r.service, r.instance.Address)
 	for ctx.Err() == nil {
@@ -116,15 +120,15 @@ func (r *Registration) watch(ctx context.Context, gone chan<- struct{}) {
 func (r *Registration) beat(ctx context.Context) time.Duration {
 	interval := min(r.ttl/heartbeatsPerTTL, maxHeartbeatInterval)
 	due := time.Now().Add(interval)
-	// Requests go to all members in turn, and only to those that have a leader. One that is not answered in half of the
-	// time between heartbeats has room for two more, at other members, before the ttl is over.
+	// Requests go to all members in turn, and a member without a leader refuses them. A request that gets no answer within
+	// half of the interval leaves time for two more, at other members, before the ttl is over.
 	timeout := interval
 	if r.state == registrationHeld {
 		timeout = interval / 2
 	}
 	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), min(max(timeout, minHeartbeatTimeout), etcdclient.RequestTimeout))
 	defer cancel()
-	// At first it takes the instance over from whoever has it: the last registration wins.
+	// The first heartbeat takes the instance over from any other registration: the last one to begin wins.
 	hb, err := r.store.heartbeat(ctx, r.service, r.instance, r.ttl, &registrant{owns: r.owns, held: r.held, weight: r.weight})
 	switch {
 	case err == nil:
@@ -144,6 +148,7 @@ func (r *Registration) beat(ctx context.Context) time.Duration {
 	return max(0, time.Until(due))
 }
 
+// owns reports whether a lease is the registration's own.
 func (r *Registration) owns(id clientv3.LeaseID) bool {
 	return slices.Contains(r.granted, id)
 }
@@ -169,7 +174,7 @@ func (r *Registration) hold(hb Heartbeat) {
 	}
 }
 
-// displaced notes that the instance is another's.
+// displaced notes that another registration has written the instance.
 func (r *Registration) displaced() {
 	if r.state != registrationDisplaced {
 		r.log.Warn("another registration has this address now; it stays until that one is gone")
@@ -177,19 +182,20 @@ func (r *Registration) displaced() {
 	r.state = registrationDisplaced
 }
 
-// failed notes a heartbeat that etcd did not take. One that comes from the end of Run's ctx does not count.
+// failed notes a heartbeat that failed, unless that was because Run's ctx has ended.
 func (r *Registration) failed(ctx context.Context, err error) {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return
 	}
 	if r.state != registrationPending || !r.held && r.retry == minHeartbeatRetry {
-		within := min(r.ttl/20, time.Second) // the next heartbeat waits for it
+		within := min(r.ttl/20, time.Second) // short, because the next heartbeat waits for the cause
 		r.log.Warn("cannot register in etcd; trying on", "error", etcdclient.UnansweredCause(context.WithoutCancel(ctx), r.store.cli, err, within))
 	}
 	r.state = registrationPending
 }
 
-// leave deregisters. A heartbeat that ctx cut short may still reach etcd: without its lease it comes to nothing.
+// leave deregisters the instance by revoking its leases. A heartbeat that was cut short by the end of ctx may still reach
+// etcd, but has no effect without its lease.
 func (r *Registration) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
 	defer cancel()
@@ -216,7 +222,7 @@ func (r *Registration) tryLeave(ctx context.Context) error {
 	in.Weight = cmp.Or(r.weight, in.Weight)
 	for len(r.granted) > 0 {
 		r.store.sayLeaving(ctx, r.service, in, r.granted[0])
-		// With its lease goes the instance, if it is still on it.
+		// etcd deletes the instance with the lease, if it is still on it.
 		if _, err := r.store.cli.Revoke(ctx, r.granted[0]); err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
 			return err
 		}

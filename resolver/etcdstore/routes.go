@@ -13,13 +13,13 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// DefaultPrefix is what framegate's keys in etcd start with unless configured.
+// DefaultPrefix is the default prefix of framegate's keys in etcd.
 const DefaultPrefix = "/framegate"
 
-// ErrNotFound means that etcd has no route of that name. List tells which there are.
+// ErrNotFound means that etcd has no route, schema or instance of that name. List returns those that it has.
 var ErrNotFound = errors.New("not found")
 
-// ValidatePrefix reports what is wrong with a prefix of keys.
+// ValidatePrefix returns what is wrong with a prefix of keys; nil if it is valid.
 func ValidatePrefix(prefix string) error {
 	if !strings.HasPrefix(prefix, "/") || strings.HasSuffix(prefix, "/") || strings.ContainsAny(prefix, " \t\r\n\x00") {
 		return fmt.Errorf("%q, want /name without a slash at its end", prefix)
@@ -27,9 +27,10 @@ func ValidatePrefix(prefix string) error {
 	return nil
 }
 
+// RouteKeys returns the text that the keys of all routes start with.
 func RouteKeys(prefix string) string { return prefix + "/routes/" }
 
-// ParseRoute is ParseRoute for a document that is stored under name.
+// ParseRoute is spec.ParseRoute for a document that is stored under name.
 func ParseRoute(name string, doc []byte) (*spec.Route, error) {
 	r, err := spec.ParseRoute(doc)
 	if err != nil {
@@ -48,13 +49,13 @@ func ParseRoute(name string, doc []byte) (*spec.Route, error) {
 // be used by several goroutines. Its requests last until they are answered or ctx ends.
 type Routes struct {
 	cli     *clientv3.Client
-	keys    string // what the keys of routes start with
-	schemas string // what the keys of schemas start with
+	keys    string // see RouteKeys
+	schemas string // see SchemaKeys
 	compile resolver.Compiler
 }
 
-// NewRoutes returns the store under a valid prefix. compile checks routes in struct mode before they are put; with
-// nil none can be. The caller closes cli after the last use.
+// NewRoutes returns the store under a valid prefix. compile checks routes in struct mode, or with a schema, before they are
+// put; if it is nil, none of them can be put. The caller closes cli after the last use.
 func NewRoutes(cli *clientv3.Client, prefix string, compile resolver.Compiler) *Routes {
 	return &Routes{cli: cli, keys: RouteKeys(prefix), schemas: SchemaKeys(prefix), compile: compile}
 }
@@ -65,8 +66,8 @@ type StoredRoute struct {
 	Revision int64 // etcd's, of the last change of this route
 }
 
-// DocumentError is a document in etcd that is no valid route of its name. Somebody else put it there: Routes does
-// not store such a thing. Put the route again, or delete it.
+// DocumentError means that a document in etcd is no valid route of its name. Another client of etcd wrote it, because Routes
+// does not store such documents. Put the route again, or delete it.
 type DocumentError struct {
 	Name     string // from its key
 	Revision int64  // of its last change
@@ -97,7 +98,7 @@ func (s *Routes) Get(ctx context.Context, name string) (*StoredRoute, error) {
 	return r, nil
 }
 
-// List returns all routes, and all documents under the prefix that are no routes, each by name.
+// List returns all routes, and all documents under the prefix that are no valid routes. Both are sorted by name.
 func (s *Routes) List(ctx context.Context) ([]*StoredRoute, []*DocumentError, error) {
 	kvs, err := s.all(ctx)
 	if err != nil {
@@ -124,7 +125,7 @@ func (s *Routes) all(ctx context.Context) ([]*mvccpb.KeyValue, error) {
 	return resp.Kvs, nil
 }
 
-// read returns the route that a key of the prefix holds, or what is wrong with it.
+// read returns the route in the value of a key, or what is wrong with it.
 func (s *Routes) read(kv *mvccpb.KeyValue) (*StoredRoute, *DocumentError) {
 	name := s.nameOf(kv)
 	r, err := ParseRoute(name, kv.Value)

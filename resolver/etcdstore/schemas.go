@@ -17,6 +17,7 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
+// SchemaKeys returns the text that the keys of all schemas start with.
 func SchemaKeys(prefix string) string { return prefix + "/schemas/" }
 
 // ParseSchema is schema.Parse for a document that is stored under name.
@@ -31,7 +32,7 @@ func ParseSchema(name string, doc []byte) (*schema.Schema, error) {
 // used by several goroutines. Its requests last until they are answered or ctx ends.
 type Schemas struct {
 	cli    *clientv3.Client
-	keys   string // what the keys of schemas start with
+	keys   string // see SchemaKeys
 	routes *Routes
 }
 
@@ -46,10 +47,10 @@ type StoredSchema struct {
 	Name     string
 	Schema   *schema.Schema // nil if the document is bad
 	Revision int64          // etcd's, of the last change of this schema
-	Err      error          // what is wrong with the document; nil if nothing is
+	Err      error          // what is wrong with the document; nil if it is good
 }
 
-// readSchema returns what a key of the prefix keys holds.
+// readSchema returns the schema in the value of a key, which starts with keys.
 func readSchema(keys string, kv *mvccpb.KeyValue) StoredSchema {
 	st := StoredSchema{Name: strings.TrimPrefix(string(kv.Key), keys), Revision: kv.ModRevision}
 	st.Schema, st.Err = ParseSchema(st.Name, kv.Value)
@@ -68,7 +69,7 @@ func (s *Schemas) Get(ctx context.Context, name string) (StoredSchema, error) {
 	return readSchema(s.keys, resp.Kvs[0]), nil
 }
 
-// List returns all schemas, by name.
+// List returns all schemas, sorted by name.
 func (s *Schemas) List(ctx context.Context) ([]StoredSchema, error) {
 	resp, err := s.cli.Get(ctx, s.keys, clientv3.WithPrefix())
 	if err != nil {
@@ -81,9 +82,9 @@ func (s *Schemas) List(ctx context.Context) ([]StoredSchema, error) {
 	return all, nil
 }
 
-// Put stores a schema under a valid name, if every route in etcd that uses it fits it; the error names the routes and
-// rules that do not. A route that does not fit what is stored now either is none of them: somebody put it there past
-// Routes, and no put makes it worse.
+// Put stores a schema under a valid name, if every route in etcd that uses it fits it; the error names the routes and rules
+// that do not. A route that does not fit the stored schema either does not count: another client of etcd wrote it, and the
+// new schema makes it no worse.
 func (s *Schemas) Put(ctx context.Context, name string, doc *schema.Schema) (PutResult, error) {
 	if err := spec.ValidateName(name); err != nil {
 		return PutResult{}, fmt.Errorf("put schema: name: %w", err)
@@ -111,7 +112,7 @@ func (s *Schemas) Put(ctx context.Context, name string, doc *schema.Schema) (Put
 	return PutResult{}, schemaError("put", name, p.Write, err)
 }
 
-// schemaError is the error of a change of a schema that err ends.
+// schemaError returns the error of a change of a schema that ended with err.
 func schemaError(what, name string, c *etcdclient.Write, err error) error {
 	if err = c.Failed("schema", name, err); err == nil || errors.As(err, new(*etcdclient.UnknownOutcomeError)) {
 		return err
@@ -119,17 +120,18 @@ func schemaError(what, name string, c *etcdclient.Write, err error) error {
 	return fmt.Errorf("%s schema %s: %w", what, name, err)
 }
 
-// schemaPut is a put of a schema.
+// schemaPut is one call of Schemas.Put.
 type schemaPut struct {
 	*etcdclient.Write
 	store   *Schemas
 	name    string
 	schema  *schema.Schema
 	encoded []byte
-	sent    PutResult // what becomes of it if the last try has an effect
+	sent    PutResult // the result if the last try has an effect
 }
 
-// try returns false, having stored nothing, if somebody changed the schema or a route meanwhile.
+// try stores the schema, in one try. If another client changed the schema or a route between its read and its write, it
+// stores nothing and returns false.
 func (p *schemaPut) try(ctx context.Context) (PutResult, bool, error) {
 	s, key := p.store, p.store.keys+p.name
 	before, err := p.Read(ctx, clientv3.OpGet(key), clientv3.OpGet(s.routes.keys, clientv3.WithPrefix()))
@@ -137,12 +139,12 @@ func (p *schemaPut) try(ctx context.Context) (PutResult, bool, error) {
 		return PutResult{}, false, err
 	}
 	result := PutResult{Name: p.name, Outcome: match.Created}
-	fits := func(*spec.Route) bool { return false } // what is stored now
+	fits := func(*spec.Route) bool { return false } // reports whether a route fits the stored schema
 	if kvs := before.Responses[0].GetResponseRange().Kvs; len(kvs) > 0 {
 		result.Outcome, result.Revision = match.Updated, kvs[0].ModRevision
 		if bytes.Equal(kvs[0].Value, p.encoded) {
 			result.Outcome = match.Unchanged
-			if p.Unsure && result.Revision != p.sent.Revision { // a try that was not answered stored it
+			if p.Unsure && result.Revision != p.sent.Revision { // a try that was not answered has stored it
 				result.Outcome = p.sent.Outcome
 			}
 			return result, true, nil
@@ -150,7 +152,7 @@ func (p *schemaPut) try(ctx context.Context) (PutResult, bool, error) {
 		stored := readSchema(s.keys, kvs[0])
 		fits = func(r *spec.Route) bool {
 			if stored.Err != nil {
-				return true // as far as is known: a good version may be in force
+				return true // the route may fit an earlier good version, which may be in force
 			}
 			_, err := s.routes.compile.Bind(r, stored.Schema)
 			return err == nil
@@ -176,12 +178,12 @@ func (p *schemaPut) try(ctx context.Context) (PutResult, bool, error) {
 	return result, true, nil
 }
 
-// routesSince holds if no route was written after that revision.
+// routesSince returns a condition that holds if no route was written after that revision.
 func (s *Schemas) routesSince(revision int64) clientv3.Cmp {
 	return clientv3.Compare(clientv3.ModRevision(s.routes.keys).WithPrefix(), "<", revision+1)
 }
 
-// users returns the routes among documents that use a schema.
+// users returns the valid routes in the values of keys that use a schema.
 func (s *Schemas) users(name string, routes []*mvccpb.KeyValue) (users []*spec.Route) {
 	for _, kv := range routes {
 		if r, bad := s.routes.read(kv); bad == nil && r.Route.SchemaName() == name {
@@ -191,10 +193,10 @@ func (s *Schemas) users(name string, routes []*mvccpb.KeyValue) (users []*spec.R
 	return users
 }
 
-// ErrSchemaInUse means that routes use the schema that is to be deleted. Change or delete them first.
+// ErrSchemaInUse means that a schema cannot be deleted, because routes use it. Change or delete them first.
 var ErrSchemaInUse = errors.New("in use")
 
-// Delete removes the schema of that name, also a bad document, and reports whether there was one. The error is an
+// Delete removes the schema of that name, also if its document is bad, and reports whether there was one. The error is an
 // ErrSchemaInUse if a route in etcd uses it.
 func (s *Schemas) Delete(ctx context.Context, name string) (bool, error) {
 	c := etcdclient.NewWrite(s.cli)

@@ -20,14 +20,14 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// Bounds of the time that an instance stays registered without a heartbeat. etcd raises what is less than its own least
-// lease, 2 s as it comes.
+// Bounds of the time that an instance stays registered without a heartbeat. etcd raises a shorter TTL to its own lower bound,
+// which is 2 s by default.
 const (
 	MinInstanceTTL = time.Second
 	MaxInstanceTTL = 24 * time.Hour
 )
 
-// ValidateInstanceTTL reports what is wrong with the time that an instance is to stay registered.
+// ValidateInstanceTTL returns what is wrong with the time that an instance is to stay registered; nil if it is valid.
 func ValidateInstanceTTL(ttl time.Duration) error {
 	if ttl < MinInstanceTTL || ttl > MaxInstanceTTL || ttl%time.Second != 0 {
 		return fmt.Errorf("%s, want whole seconds from %s to %s", ttl, MinInstanceTTL, MaxInstanceTTL)
@@ -35,15 +35,15 @@ func ValidateInstanceTTL(ttl time.Duration) error {
 	return nil
 }
 
-// Services reads and writes the instances of services in etcd, in the layout of registry-etcd: Kitex clients find
-// what it registers, and it finds what Kitex servers register. It may be used by several goroutines, and beside other
+// Services reads and writes the instances of services in etcd, in registry-etcd's layout: Kitex clients find the instances
+// that it registers, and it finds those that Kitex servers register. It may be used by several goroutines, and beside other
 // stores. Its requests last until they are answered or ctx ends.
 type Services struct {
 	// set once
 	cli    *clientv3.Client
 	prefix string
 
-	// raised is the seconds that etcd made of a shorter lease; 0 if it was not seen to do so.
+	// raised is the TTL, in seconds, that etcd gave a lease that wanted a shorter one; 0 if it has given none.
 	raised atomic.Int64
 }
 
@@ -52,9 +52,9 @@ func NewServices(cli *clientv3.Client, prefix string) *Services {
 	return &Services{cli: cli, prefix: prefix}
 }
 
-// Deregister removes an instance, whoever registered it, or a bad document, and reports whether there was one. The
-// address is as in its key; of an IPv6 address both keys go, that with brackets and that without. A Registration that still
-// runs registers it again.
+// Deregister removes an instance, whoever registered it and also if its document is bad, and reports whether there was one.
+// The address is as in its key; for an IPv6 address it removes both keys, with and without brackets. A Registration that
+// still runs registers the instance again.
 func (s *Services) Deregister(ctx context.Context, service, address string) (bool, error) {
 	if IsForeign(s.prefix, service+"/"+address) {
 		return false, fmt.Errorf("deregister %s of service %s: want an address as in the key of an instance", address, service)
@@ -72,7 +72,7 @@ func (s *Services) Deregister(ctx context.Context, service, address string) (boo
 	return any, nil
 }
 
-// serviceError is the error of a change of an instance that err ends.
+// serviceError returns the error of a change of an instance that ended with err.
 func serviceError(what, service, address string, c *etcdclient.Write, err error) error {
 	if err = c.Failed("service", service, err); err == nil || errors.As(err, new(*etcdclient.UnknownOutcomeError)) {
 		return err
@@ -83,20 +83,20 @@ func serviceError(what, service, address string, c *etcdclient.Write, err error)
 // RegisteredInstance is an instance as it is in etcd.
 type RegisteredInstance struct {
 	spec.Instance
-	Key      string           // its key; Deregister takes the address in it, see SplitServiceKey
+	Key      string           // in etcd; Deregister takes the address in it, see SplitServiceKey
 	Revision int64            // etcd's, of the last change of this instance
-	Lease    clientv3.LeaseID // 0: it stays until it is removed
+	Lease    clientv3.LeaseID // that the instance is attached to; 0 for none, so that it stays until it is removed
 	TTL      time.Duration    // that its lease has left; 0 until FillTTL
 }
 
-// ServiceInstances are the instances of a service, by address.
+// ServiceInstances has the instances of a service, sorted by address.
 type ServiceInstances struct {
 	Service   string
 	Instances []RegisteredInstance // at least one
 }
 
-// InstanceError is a document in etcd that is no instance. Somebody else put it there: Services does not write such
-// a thing. Remove its key.
+// InstanceError means that a document in etcd is no valid instance. Another client of etcd wrote it, because Services does
+// not write such documents. Remove its key.
 type InstanceError struct {
 	Key      string
 	Revision int64 // of its last change
@@ -110,8 +110,8 @@ func (e *InstanceError) Error() string {
 // Unwrap returns what is wrong with the document.
 func (e *InstanceError) Unwrap() error { return e.Err }
 
-// List returns all services that have instances, by name, and all documents under the prefix that are no instances, by
-// key.
+// List returns all services that have instances, sorted by name, and all documents under the prefix that are no valid
+// instances, sorted by key.
 func (s *Services) List(ctx context.Context) ([]ServiceInstances, []*InstanceError, error) {
 	resp, err := s.cli.Get(ctx, ServiceKeys(s.prefix), clientv3.WithPrefix())
 	if err != nil {
@@ -148,10 +148,10 @@ func (s *Services) parse(kv *mvccpb.KeyValue) (string, RegisteredInstance, error
 	return service, RegisteredInstance{Instance: in, Key: string(kv.Key), Revision: kv.ModRevision, Lease: clientv3.LeaseID(kv.Lease)}, err
 }
 
-// ttlRequests is how many questions for a lease are under way at once.
+// ttlRequests bounds the requests for leases that are under way at once.
 const ttlRequests = 16
 
-// FillTTL asks etcd how long the lease of each instance has left. That is a request for each lease.
+// FillTTL asks etcd how long the lease of each instance has left, and sets their TTL. It makes a request for each lease.
 func (s *Services) FillTTL(ctx context.Context, services []ServiceInstances) error {
 	left := map[clientv3.LeaseID]time.Duration{}
 	for _, service := range services {
@@ -198,8 +198,8 @@ func (s *Services) FillTTL(ctx context.Context, services []ServiceInstances) err
 	return nil
 }
 
-// keysOf returns the keys that an instance at an address may have: its own, which is the first, and that which registry-etcd
-// writes for an IPv6 address.
+// keysOf returns the keys that an instance at an address may have: first the one that Heartbeat writes; then, for an IPv6
+// address, the one without brackets that registry-etcd writes.
 func (s *Services) keysOf(service, address string) []string {
 	address = spec.Bracketed(address)
 	keys := []string{ServiceKey(s.prefix, service, address)}

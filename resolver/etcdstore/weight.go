@@ -12,18 +12,18 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// WeightChange is what SetWeight did.
+// WeightChange is the result of SetWeight.
 type WeightChange struct {
 	Outcome  match.Outcome // Updated or Unchanged
 	Address  string        // of the instance
-	Was      int
-	Revision int64 // of the last change of the instance
+	Was      int           // the weight before
+	Revision int64         // of the last change of the instance
 }
 
-// SetWeight gives a registered instance another weight, 1 to MaxWeight. It stays whose it is: on its lease, with all that its
-// document says beside the weight, and what keeps it registered keeps the new weight until it registers it anew: a
-// Registration that begins, a heartbeat with another weight than before, a Kitex server whose lease was lost. The error is
-// ErrNotFound if there is no such instance.
+// SetWeight gives a registered instance another weight, 1 to MaxWeight. The instance stays on its lease, and all other keys
+// of its document stay. The new weight lasts until the instance is registered anew: by a new Registration, by a heartbeat
+// with another weight than before, or by a Kitex server whose lease was lost. The error is ErrNotFound if there is no such
+// instance.
 func (s *Services) SetWeight(ctx context.Context, service, address string, weight int) (WeightChange, error) {
 	if err := spec.ValidateWeight(weight); err != nil {
 		return WeightChange{}, fmt.Errorf("weight: %w", err)
@@ -43,15 +43,16 @@ func (s *Services) SetWeight(ctx context.Context, service, address string, weigh
 	return WeightChange{}, serviceError("set the weight of", service, address, w.Write, etcdclient.ErrConflict)
 }
 
-// weighing is a change of a weight.
+// weighing is one call of SetWeight.
 type weighing struct {
 	*etcdclient.Write
 	keys   []string // that the instance may have
 	weight int
-	sent   WeightChange // what becomes of it if the last try has an effect
+	sent   WeightChange // the result if the last try has an effect
 }
 
-// try returns false, having stored nothing, if somebody wrote the instance meanwhile.
+// try stores the weight, in one try. If another client wrote the instance between its read and its write, it stores nothing
+// and returns false.
 func (w *weighing) try(ctx context.Context) (WeightChange, bool, error) {
 	reads := make([]clientv3.Op, len(w.keys))
 	for i, key := range w.keys {
@@ -93,7 +94,7 @@ func (w *weighing) try(ctx context.Context) (WeightChange, bool, error) {
 	case result.Address == "":
 		return WeightChange{}, false, ErrNotFound
 	case len(writes) == 0:
-		if w.Unsure { // a try that was not answered stored it
+		if w.Unsure { // a try that was not answered has stored it
 			w.sent.Revision = result.Revision
 			return w.sent, true, nil
 		}
@@ -108,7 +109,7 @@ func (w *weighing) try(ctx context.Context) (WeightChange, bool, error) {
 	return result, true, nil
 }
 
-// reweighed returns the document of an instance with another weight than it has.
+// reweighed returns the document of an instance, which has the weight was, with another weight.
 func reweighed(doc []byte, was, weight int) ([]byte, error) {
 	registered := NotesOf(doc).RegisteredWeight
 	if registered == 0 {
