@@ -7,7 +7,8 @@ import (
 	"github.com/framegate/framegate/resolver/cluster"
 )
 
-// Groups says how the endpoints of all routes in force do. It is for people and metrics: it looks at all routes.
+// Groups returns the states of the clusters of all routes in force, sorted by ID. It looks at all routes, so it is for people
+// and metrics.
 func (r *Resolver) Groups() []cluster.State {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -8,27 +8,28 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// Explanation says which route a call gets and why those that would have come first do not take it.
+// Explanation says which route a call gets, and why the match entries that come before the chosen one do not take it.
 type Explanation struct {
 	Chosen   *match.Considered  `json:"chosen" yaml:"chosen"`     // nil when no route matches
-	Stronger []match.Considered `json:"stronger" yaml:"stronger"` // that match the method but not the call, strongest first; all of them when nothing is chosen
+	Stronger []match.Considered `json:"stronger" yaml:"stronger"` // entries that match the method but not the call, strongest first; all of them when nothing is chosen
 	Backends []string           `json:"backends" yaml:"backends"` // of the chosen route, for people (see Backend.String)
 
-	// What names among the endpoints of the chosen route stand for, and which endpoints get no calls, for people.
+	// Endpoints says for people which addresses the host names among the endpoints of the chosen route have, and which
+	// endpoints get no calls.
 	Endpoints []string `json:"endpoints,omitempty" yaml:"endpoints,omitempty"`
 
-	// Own says that no route gets the call, or may not, since the listener answers it itself; empty for any other call.
+	// Own says that no route gets the call, because the listener answers it itself; empty for any other call.
 	Own string `json:"own,omitempty" yaml:"own,omitempty"`
 
 	// Of a chosen route in struct mode or with a schema.
 	Mode   spec.Mode `json:"mode,omitempty" yaml:"mode,omitempty"`
 	Schema string    `json:"schema,omitempty" yaml:"schema,omitempty"` // where it comes from, see SchemaRef.String
-	Rules  []string  `json:"rules,omitempty" yaml:"rules,omitempty"`   // that messages of the method meet, in order, see Rule.String
+	Rules  []string  `json:"rules,omitempty" yaml:"rules,omitempty"`   // for messages of the method, in order, see Rule.String
 
 	Bypasses []match.Bypass `json:"bypasses,omitempty" yaml:"bypasses,omitempty"` // that the chosen route is part of
 }
 
-// Explain says why Resolve chooses as it does. It looks at every match entry: it is for people, not for calls.
+// Explain says why Resolve chooses as it does. It looks at every match entry, so it is for people, not for calls.
 func (r *Resolver) Explain(req spec.Request) Explanation {
 	x := Explanation{Backends: []string{}, Own: r.ownReason(&req)}
 	e, why := r.current.Load().Explain(&req, x.Own)
@@ -50,13 +51,13 @@ func (r *Resolver) Explain(req spec.Request) Explanation {
 	return x
 }
 
-// Bypasses returns the bypasses that a route put beside those in force would be part of.
+// Bypasses returns the bypasses that a route would be part of if it were put beside the routes in force.
 func (r *Resolver) Bypasses(put *spec.Route) []match.Bypass {
 	return match.Bypasses(r.current.Load().Routes(), []*spec.Route{put})
 }
 
-// UnreachableHealth returns the match entries of a route that are for health checks, and do not get them here: of the
-// listeners that the route is for, some answer them themselves; see SetOwnHealth.
+// UnreachableHealth returns the match entries of a route that are for health checks and do not get all of them, because some
+// of the route's listeners answer health checks themselves; see SetOwnHealth.
 func (r *Resolver) UnreachableHealth(route *spec.Route) []match.Unreachable {
 	return match.UnreachableHealthWhere([]*spec.Route{route}, func(route *spec.Route) ([]string, bool) {
 		var own []string
@@ -69,7 +70,7 @@ func (r *Resolver) UnreachableHealth(route *spec.Route) []match.Unreachable {
 	})
 }
 
-// ownReason says for people why no route gets a call, or "" if that depends on the routes.
+// ownReason says for people that the listener answers a call itself; "" if the call goes to a route.
 func (r *Resolver) ownReason(req *spec.Request) string {
 	if !match.OwnMethod(req.Method) || !slices.Contains(r.ownHealth, req.Listener) {
 		return ""

@@ -7,7 +7,8 @@ import (
 	"github.com/framegate/framegate/resolver/cluster"
 )
 
-// Loads returns those of all routes in force. It is for people and metrics: it looks at all routes.
+// Loads returns the loads of all routes in force, sorted by route and source. It looks at all routes, so it is for people and
+// metrics.
 func (r *Resolver) Loads() []cluster.RouteLoad {
 	r.mu.Lock()
 	defer r.mu.Unlock()

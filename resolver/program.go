@@ -8,21 +8,21 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// Compiler makes the program of a valid route, in struct mode or with a schema, from the schema that it names, or nil if
-// it names none that is known before there is a call (reflection). It fails if the rules do not fit the schema; the error names
-// every rule and field. It may be called by several goroutines.
+// Compiler compiles the program of a valid route that is in struct mode or has a schema. s is the schema that the route
+// names; nil if it names none, or if the schema is known only when there is a call (reflection). It fails if the rules do
+// not fit the schema; the error names every rule and field. It may be called by several goroutines at once.
 type Compiler func(r *spec.Route, s *schema.Schema) (any, error)
 
-// ErrNoCompiler is what routes meet that nobody can compile.
+// ErrNoCompiler means that a route needs a program, and there is no Compiler.
 var ErrNoCompiler = errors.New("mode struct and schemas are not possible here")
 
-// Route is a valid route that can be put in force: with the program of its calls.
+// Route is a valid route with its program, ready to be put in force.
 type Route struct {
 	*spec.Route
-	Program any // what a Compiler made of it; nil for a route in frame mode without a schema
+	Program any // that a Compiler returned; nil for a route in frame mode without a schema
 }
 
-// Bind returns routes in frame mode, without schemas, which need no program.
+// Bind returns routes that are in frame mode and have no schema, which need no program.
 func Bind(routes ...*spec.Route) []*Route {
 	all := make([]*Route, len(routes))
 	for i, r := range routes {
@@ -31,7 +31,8 @@ func Bind(routes ...*spec.Route) []*Route {
 	return all
 }
 
-// Bind returns a valid route with the program that is made of it and of the schema that it names, nil for none.
+// Bind returns a valid route with its program, which it compiles with the schema s that the route names; nil if it names
+// none.
 func (c Compiler) Bind(r *spec.Route, s *schema.Schema) (*Route, error) {
 	if r.Mode != spec.ModeStruct && r.Schema == nil {
 		return &Route{Route: r}, nil
@@ -46,12 +47,12 @@ func (c Compiler) Bind(r *spec.Route, s *schema.Schema) (*Route, error) {
 	return &Route{r, p}, nil
 }
 
-// MissingSchema is what a route meets whose schema is not in etcd.
+// MissingSchema returns the error for a route whose schema is not in etcd.
 func MissingSchema(name string) error {
 	return fmt.Errorf("schema.name: %q is not in etcd, want a schema that was put before", name)
 }
 
-// Document returns the route, nil for none.
+// Document returns the route's document, nil for a nil Route.
 func (r *Route) Document() *spec.Route {
 	if r == nil {
 		return nil

@@ -12,31 +12,31 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// Resolver holds the routes in force, and the clusters of endpoints that their calls go to. Resolve may be called by any
-// number of goroutines while sources change both; a change swaps what it concerns, and calls keep the answer they got.
+// Resolver has the routes in force, and the clusters of endpoints that their calls go to. Resolve may be called by any number
+// of goroutines while sources change both. A change swaps a table or a choice; calls keep the answers that they got.
 type Resolver struct {
 	*cluster.Set
 
 	current atomic.Pointer[match.Table[*cluster.Backends]]
 
-	mu      sync.Mutex                                            // guards what follows, and the order of swaps; taken within a change of the clusters
+	mu      sync.Mutex                                            // guards sources and stores to current; taken after the set's lock, see Set.Begin
 	sources map[string]map[*Route]*match.Entry[*cluster.Backends] // by the name of the source
 
 	listeners []string // set once; see New
 	ownHealth []string // set once; see SetOwnHealth
 }
 
-// New returns a Resolver without routes that is asked about the named listeners; none stands for whatever routes name,
-// which costs a table for each. The caller closes it: routes stay in force with their endpoints as they are then, and
-// Apply, Update and SetInstances do nothing any more.
+// New returns a Resolver without routes, for calls of the named listeners; without names, for calls of every listener that a
+// route names, which costs a table for each. The caller closes it: routes then stay in force with their endpoints as they
+// are, and Apply, Update and SetInstances do nothing any more.
 func New(listeners ...string) *Resolver {
 	r := &Resolver{Set: cluster.NewSet(), sources: map[string]map[*Route]*match.Entry[*cluster.Backends]{}, listeners: listeners}
 	r.rebuildLocked()
 	return r
 }
 
-// SetOwnHealth names the listeners that answer health checks themselves, for explanations and warnings. It comes before the
-// first route.
+// SetOwnHealth names the listeners that answer health checks themselves, for explanations and warnings. It is called before
+// the first route is applied.
 func (r *Resolver) SetOwnHealth(listeners ...string) { r.ownHealth = listeners }
 
 // Resolve returns the target of a call, and false if no route matches. It neither blocks nor, except in regular
@@ -49,8 +49,8 @@ func (r *Resolver) Resolve(req spec.Request) (t cluster.Target, ok bool) {
 	return t, e != nil
 }
 
-// Preview is Resolve for people: the target has an Address that the call may get, which is empty if no endpoint may be
-// used. Nothing is counted.
+// Preview is Resolve for people: the target has an Address that the call could get, which is empty if no endpoint may be
+// used. It counts nothing.
 func (r *Resolver) Preview(req spec.Request) (cluster.Target, bool) {
 	t, ok := r.Resolve(req)
 	if ok {
@@ -59,9 +59,9 @@ func (r *Resolver) Preview(req spec.Request) (cluster.Target, bool) {
 	return t, ok
 }
 
-// Apply replaces the routes of one source, named by the caller ("file", "etcd"), and leaves those of others. The routes
-// must be valid (ParseRoute) and not be changed afterwards. Where two sources have a route of one name, both are in force;
-// where they match alike, that of the source whose name sorts first wins.
+// Apply replaces the routes of one source, which the caller names ("file", "etcd"), and leaves those of others. The routes
+// must be valid (ParseRoute) and not be changed afterwards. If two sources have a route of one name, both are in force; for
+// calls that both match alike, the route of the source whose name sorts first wins.
 func (r *Resolver) Apply(source string, routes []*Route) {
 	use := r.Begin()
 	if use == nil {
@@ -81,15 +81,15 @@ func (r *Resolver) Apply(source string, routes []*Route) {
 	}
 	r.sources[source] = now
 	r.rebuildLocked()
-	for route, e := range before { // after the others are made: what both use stays
+	for route, e := range before { // after the new ones are made, so that clusters that both use stay
 		if now[route] == nil {
 			use.Release(e.With)
 		}
 	}
 }
 
-// Update is Apply for a change of some of a source's routes: it removes those that are in force and gone, and adds others.
-// It costs little however many routes there are.
+// Update changes some of a source's routes: it removes the ones in gone that are in force, and adds others. Unlike Apply it
+// costs little, however many routes there are.
 func (r *Resolver) Update(source string, gone, added []*Route) {
 	use := r.Begin()
 	if use == nil {
@@ -115,7 +115,7 @@ func (r *Resolver) Update(source string, gone, added []*Route) {
 		routes[route] = e
 		come = append(come, e)
 	}
-	for _, e := range removed { // after the others are made: what both use stays
+	for _, e := range removed { // after the new ones are made, so that clusters that both use stay
 		use.Release(e.With)
 	}
 	if next, ok := r.current.Load().Updated(removed, come); ok {

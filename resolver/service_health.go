@@ -7,16 +7,16 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// ServiceHealth is what becomes of the calls of a service, as far as the health of endpoints goes.
+// ServiceHealth tells whether calls of a service would find a usable endpoint.
 type ServiceHealth struct {
 	table   match.Table[*cluster.Backends]
 	entries []*match.Entry[*cluster.Backends] // that take calls of the service
 }
 
-// ServiceHealth returns the health of the service whose calls would be like req, which has the listener, the authority and
-// the headers, and not the method. It looks at the route that takes calls of the service as a whole, whether it names the
-// service, a package or all; if there is none, at those that take single methods of it. before is what was returned
-// for the same question earlier, or the zero value: it is returned if the routes are as they were.
+// ServiceHealth returns the health of a service for calls like req, of which Method is not used. It looks at the route that
+// takes all calls of the service, whether that names the service, a package or all; if there is none, at the routes that
+// take single methods of it. before is an earlier result for the same service and req, or the zero value; it is returned
+// again if no route has changed since.
 func (r *Resolver) ServiceHealth(service string, req spec.Request, before ServiceHealth) ServiceHealth {
 	t := *r.current.Load()
 	if t == before.table {
@@ -38,8 +38,8 @@ func (h ServiceHealth) Serving() bool {
 	return h.Known()
 }
 
-// Unreachable calls do for each endpoint that is not usable only because no connection could be made to it the last time,
-// with the policy of its connections: somebody has to try again, as calls do.
+// Unreachable calls do, with the policy of its connections, for each endpoint that would be usable if the last connection to
+// it could have been made. Without calls, somebody else has to try to connect again.
 func (h ServiceHealth) Unreachable(do func(pool *policy.Policy, address string)) {
 	for _, e := range h.entries {
 		e.With.Unreachable(do)

@@ -7,34 +7,34 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// RouteStatus says what became of one document of routes, of whatever source.
+// RouteStatus is the status of one route's document in a source.
 type RouteStatus struct {
 	Name     string
 	Source   string      // etcdsource.Name, filesource.Name
-	Route    *spec.Route // in force; nil if no version of the document is
+	Route    *spec.Route // the version in force; nil if none is
 	Revision int64       // etcd's, of the version in force; 0 for other sources
 	Latest   int64       // etcd's, of the last version, good or bad
-	Err      error       // what is wrong with the last version; nil if it is in force
+	Err      error       // why the last version is not in force; nil if it is
 }
 
-// SchemaStatus says what became of one document of schemas.
+// SchemaStatus is the status of one schema's document.
 type SchemaStatus struct {
 	Name     string
-	Schema   *schema.Schema // in force; nil if no version of the document is
+	Schema   *schema.Schema // the version in force; nil if none is
 	Revision int64          // etcd's, of the version in force
 	Latest   int64          // etcd's, of the last version, good or bad; 0 if it was deleted
-	Err      error          // what is wrong with the last version; nil if it is in force
+	Err      error          // why the last version is not in force; nil if it is
 }
 
-// SourceStatus says how what is in force relates to what the source has.
+// SourceStatus compares the documents in force with those that the source has.
 type SourceStatus struct {
-	Revision   int64     // etcd's, up to which everything is in force; 0 if nothing is
-	Confirmed  time.Time // when the source last said so; zero if never
-	Stale      bool      // the source cannot be reached now: what is in force may be old
-	Reason     string    // why it cannot
-	Rejected   int       // documents whose last version is bad
-	Rejections int64     // bad versions seen since the start
+	Revision   int64     // etcd's: all changes up to it are in force; 0 if none is
+	Confirmed  time.Time // when the source last said that it has nothing newer; zero if never
+	Stale      bool      // the source cannot be reached now, so what is in force may be old
+	Reason     string    // why the source cannot be reached; empty if it can
+	Rejected   int       // documents whose last version is not in force because it is bad or does not fit
+	Rejections int64     // such versions seen since the start
 
 	SnapshotWritten  time.Time // when the snapshot was last written; zero if it never was
-	SnapshotFailures int64     // times that it could not be, since the start
+	SnapshotFailures int64     // times that the snapshot could not be written, since the start
 }
