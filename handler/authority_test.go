@@ -15,6 +15,7 @@ import (
 // The :authority of a call whose client sends none, and of questions about a schema, is one that strict peers take, also
 // where the endpoint is a unix socket, whose path is none.
 func TestAuthority_OfUnixSocketsIsLocalhost(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "s")
 	seen := make(chan []string, 10)
 	ln, err := net.Listen("unix", path)

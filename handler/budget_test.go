@@ -58,6 +58,7 @@ func pushback(ms string) func(grpc.ServerStream) error {
 
 // After hedged calls that failed, a budget of one second try allows one.
 func TestBudget_BoundsHedgesAfterAnOutage(t *testing.T) {
+	t.Parallel()
 	const calls = 8
 	var down atomic.Bool
 	var firsts, hedges atomic.Int64
@@ -94,6 +95,7 @@ func TestBudget_BoundsHedgesAfterAnOutage(t *testing.T) {
 // The wait before a further try that is never made is no latency of the endpoint that was tried: with it, an endpoint that
 // failed once would get no calls for long.
 func TestRetry_WaitIsNoLatencyOfTheEndpoint(t *testing.T) {
+	t.Parallel()
 	const slow = 200 * time.Millisecond
 	failed := make(chan struct{})
 	fast := handlertest.Backend(t, func(s grpc.ServerStream) error {

@@ -119,6 +119,7 @@ func filters(t testing.TB, method string) map[string]structmode.MethodFilter {
 }
 
 func TestFilter_DecidesAboutEachMessageOfItsMethod(t *testing.T) {
+	t.Parallel()
 	const method = "/echo.Echo/Chat"
 	for name, f := range filters(t, method) {
 		t.Run(name, func(t *testing.T) {
@@ -175,6 +176,7 @@ func TestFilter_DecidesAboutEachMessageOfItsMethod(t *testing.T) {
 }
 
 func TestFilter_StatusMayBeWrapped(t *testing.T) {
+	t.Parallel()
 	f := filters(t, "/echo.Echo/Say")["kitex request"]
 	cc := startFiltered(t, handlertest.Echo, handler.Config{Filters: []structmode.MethodFilter{f}})
 	var trailer metadata.MD
@@ -184,6 +186,7 @@ func TestFilter_StatusMayBeWrapped(t *testing.T) {
 }
 
 func TestFilter_OfAnotherMethodLeavesMessagesAlone(t *testing.T) {
+	t.Parallel()
 	f := filters(t, "/echo.Echo/Say")["kitex request"]
 	cc := startFiltered(t, handlertest.Echo, handler.Config{Filters: []structmode.MethodFilter{f}})
 	for _, in := range [][]byte{request("panic"), {0xff}} {
@@ -194,6 +197,7 @@ func TestFilter_OfAnotherMethodLeavesMessagesAlone(t *testing.T) {
 }
 
 func TestFilter_RefusesWhatItsTypeCannotRead(t *testing.T) {
+	t.Parallel()
 	for name, f := range filters(t, "/echo.Echo/Chat") {
 		cc := startFiltered(t, handlertest.Echo, handler.Config{Filters: []structmode.MethodFilter{f}})
 		for _, bad := range []string{"\xff", "\x0a\x05x", "\x0a"} {
@@ -206,6 +210,7 @@ func TestFilter_RefusesWhatItsTypeCannotRead(t *testing.T) {
 }
 
 func TestFilter_DropOfTheOnlyMessageEndsTheCall(t *testing.T) {
+	t.Parallel()
 	for _, way := range []string{"request", "response"} {
 		f, err := structmode.NewFilter("/shop.Shop/Say", structmode.Filter[wrapperspb.StringValue, wrapperspb.StringValue]{Request: protobufFilter})
 		if way == "response" {
@@ -222,6 +227,7 @@ func TestFilter_DropOfTheOnlyMessageEndsTheCall(t *testing.T) {
 }
 
 func TestFilter_SeesWhatRulesMadeOfAMessage(t *testing.T) {
+	t.Parallel()
 	f, err := structmode.NewFilter("/shop.Shop/Say", structmode.Filter[wrapperspb.StringValue, wrapperspb.StringValue]{
 		Request: func(_ context.Context, m *wrapperspb.StringValue) (*wrapperspb.StringValue, error) {
 			m.Value += " and a filter"
@@ -236,6 +242,7 @@ func TestFilter_SeesWhatRulesMadeOfAMessage(t *testing.T) {
 }
 
 func TestFilter_HasTheContextOfTheCall(t *testing.T) {
+	t.Parallel()
 	f, err := structmode.NewFilter("/echo.Echo/Say", structmode.Filter[echo.Request, echo.Reply]{
 		Request: func(ctx context.Context, m *echo.Request) (*echo.Request, error) {
 			md, _ := kmetadata.FromIncomingContext(ctx)
@@ -255,6 +262,7 @@ func TestFilter_HasTheContextOfTheCall(t *testing.T) {
 
 // A filter may keep its messages, and change what their slices hold.
 func TestFilter_MessagesAreItsOwn(t *testing.T) {
+	t.Parallel()
 	var mu sync.Mutex
 	var kept []*echo.Request
 	f, err := structmode.NewFilter("/echo.Echo/Chat", structmode.Filter[echo.Request, echo.Reply]{
@@ -291,6 +299,7 @@ func TestFilter_MessagesAreItsOwn(t *testing.T) {
 }
 
 func TestNewFilter_RefusesTypesThatWereNotGenerated(t *testing.T) {
+	t.Parallel()
 	type own struct{ A int }
 	_, err := structmode.NewFilter("/a.B/C", structmode.Filter[own, echo.Reply]{
 		Request: func(_ context.Context, m *own) (*own, error) { return m, nil },
@@ -330,6 +339,7 @@ func (*choosing) XXX_OneofWrappers() []any { return []any{(*choosingPart)(nil)} 
 
 // What a type forgets of a message would be taken from the endpoint.
 func TestNewFilter_RefusesTypesThatForgetFields(t *testing.T) {
+	t.Parallel()
 	const want = "want a type that keeps fields it does not know: generated from a .proto with //prutalgen:unknown_fields above its syntax"
 	refuses := func(name string, err error) {
 		t.Helper()
@@ -352,6 +362,7 @@ func TestNewFilter_RefusesTypesThatForgetFields(t *testing.T) {
 func passAll[T any](_ context.Context, m *T) (*T, error) { return m, nil }
 
 func TestNewFilter_ChecksBothTypesAndTheMethod(t *testing.T) {
+	t.Parallel()
 	_, err := structmode.NewFilter("/s.S/M", structmode.Filter[int, echo.Reply]{Response: passAll[echo.Reply]})
 	require.EqualError(t, err, "filter of /s.S/M: int, want a type that Kitex or protoc-gen-go generated")
 	_, err = structmode.NewFilter("s.S/M", structmode.Filter[echo.Request, echo.Reply]{})
@@ -359,6 +370,7 @@ func TestNewFilter_ChecksBothTypesAndTheMethod(t *testing.T) {
 }
 
 func TestFilter_PassesEmptyMessages(t *testing.T) {
+	t.Parallel()
 	f, err := structmode.NewFilter("/echo.Echo/Chat", structmode.Filter[echo.Request, echo.Reply]{Request: passAll[echo.Request], Response: passAll[echo.Reply]})
 	require.NoError(t, err)
 	cc := startFiltered(t, handlertest.Echo, handler.Config{Filters: []structmode.MethodFilter{f}})
@@ -373,6 +385,7 @@ func TestFilter_PassesEmptyMessages(t *testing.T) {
 }
 
 func TestFilter_ContextHasTheTimeoutOfTheRoute(t *testing.T) {
+	t.Parallel()
 	deadlines := make(chan bool, 1)
 	f, err := structmode.NewFilter("/echo.Echo/Say", structmode.Filter[echo.Request, echo.Reply]{
 		Request: func(ctx context.Context, m *echo.Request) (*echo.Request, error) {

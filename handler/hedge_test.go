@@ -27,6 +27,7 @@ func requireDraining(t testing.TB, err error, trailer metadata.MD) {
 
 // Either endpoint of a call that waits for two ends it when it leaves.
 func TestHedge_EitherEndpointThatLeavesEndsTheCall(t *testing.T) {
+	t.Parallel()
 	began := make(chan string, 2)
 	var addrs [2]string
 	for i := range addrs {

@@ -22,6 +22,7 @@ import (
 // What is kept of requests in case that they are sent again has a part of the budget. A call for which there is no room in
 // it goes on, and is not sent again.
 func TestRetry_WhatIsKeptHasABound(t *testing.T) {
+	t.Parallel()
 	const mib = 1 << 20 // the part is two of these
 	received := func(stream grpc.ServerStream) (n int, err error) {
 		for {

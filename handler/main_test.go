@@ -10,7 +10,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	together.Wait(6)
+	together.Wait(16) // most tests wait
 	klog.SetLevel(klog.LevelFatal)
 	os.Exit(m.Run())
 }

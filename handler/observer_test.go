@@ -81,6 +81,7 @@ func (p panickingPool) Open(ctx context.Context, addr string, hdr *kgrpc.CallHdr
 }
 
 func TestObserver_EachEndOfACallMakesOneRecord(t *testing.T) {
+	t.Parallel()
 	const limit = 1000
 	received, release := make(chan struct{}, 1), make(chan struct{})
 	backend := handlertest.Backend(t, func(s grpc.ServerStream) error {
@@ -229,6 +230,7 @@ type nobody struct{}
 func (nobody) CallStarted(*handler.Record) handler.EndObserver { return nil }
 
 func TestObserver_CountsMessagesAndBytesOfStreams(t *testing.T) {
+	t.Parallel()
 	rec := newRecorder()
 	_, cc := handlertest.Start(t, handler.Config{
 		Observers: []handler.Observer{rec},
@@ -258,6 +260,7 @@ func TestObserver_CountsMessagesAndBytesOfStreams(t *testing.T) {
 }
 
 func TestObserver_EndpointThatDiesIsUpstreamReset(t *testing.T) {
+	t.Parallel()
 	rec := newRecorder()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -289,6 +292,7 @@ func TestObserver_EndpointThatDiesIsUpstreamReset(t *testing.T) {
 }
 
 func TestObserver_DoesNotHearOfOwnServices(t *testing.T) {
+	t.Parallel()
 	rec := newRecorder()
 	_, cc := handlertest.Start(t, handler.Config{
 		Observers: []handler.Observer{rec},
@@ -315,6 +319,7 @@ func (o panickingObserver) CallStarted(*handler.Record) handler.EndObserver {
 func (o panickingObserver) CallEnded(*handler.Record) { panic("end") }
 
 func TestObserver_PanicStaysWithItsCall(t *testing.T) {
+	t.Parallel()
 	backend := handlertest.Backend(t, handlertest.Echo)
 	for name, c := range map[string]struct {
 		o    panickingObserver
@@ -337,12 +342,14 @@ func TestObserver_PanicStaysWithItsCall(t *testing.T) {
 }
 
 func TestNew_RefusesTooManyObservers(t *testing.T) {
+	t.Parallel()
 	require.PanicsWithValue(t, "handler: 5 observers, want at most 4", func() {
 		handler.New(handler.Config{Observers: make([]handler.Observer, 5)})
 	})
 }
 
 func TestCodeName_IsBounded(t *testing.T) {
+	t.Parallel()
 	require.Equal(t, "OK", handler.CodeName(0))
 	require.Equal(t, "UNAUTHENTICATED", handler.CodeName(16))
 	require.Equal(t, handler.OtherCode, handler.CodeName(17))

@@ -21,6 +21,7 @@ import (
 
 // A call that ends with a panic is released as any other.
 func TestOverload_CallThatPanicsIsReleased(t *testing.T) {
+	t.Parallel()
 	for name, limits := range map[string]string{
 		"route":   "limits: {concurrent: 1}, backends: [{endpoints: [{address: %q}]}]",
 		"backend": "backends: [{endpoints: [{address: %q}], limits: {concurrent: 1}}]",
@@ -46,6 +47,7 @@ func TestOverload_CallThatPanicsIsReleased(t *testing.T) {
 
 // A refusal costs little, takes nothing and says when to come again.
 func TestOverload_RefusedAtOnceWithAHint(t *testing.T) {
+	t.Parallel()
 	backend := handlertest.Backend(t, saysNothing)
 	r := startRouted(t, fmt.Sprintf("{name: r, match: [{method: \"*\"}], limits: {concurrent: 1}, backends: [{endpoints: [{address: %q}]}]}", backend), nil)
 	ctx, cancel := context.WithCancel(t.Context())

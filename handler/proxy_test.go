@@ -114,6 +114,7 @@ func (p panickingPool) Open(ctx context.Context, addr string, hdr *kgrpc.CallHdr
 }
 
 func TestProxy_PanicEndsOneCallWithInternalAndIsLoggedOnce(t *testing.T) {
+	t.Parallel()
 	backend := startBackend(t, echoOnce)
 	pl := pool.New(pool.Config{}, slog.New(slog.DiscardHandler))
 	t.Cleanup(pl.Close)
@@ -153,6 +154,7 @@ func TestProxy_PanicEndsOneCallWithInternalAndIsLoggedOnce(t *testing.T) {
 }
 
 func TestProxy_EndCallsEndsThemWithDraining(t *testing.T) {
+	t.Parallel()
 	started := make(chan struct{})
 	backend := startBackend(t, func(_ any, s grpc.ServerStream) error {
 		close(started)
@@ -176,6 +178,7 @@ func TestProxy_EndCallsEndsThemWithDraining(t *testing.T) {
 }
 
 func TestProxy_FullEndpointMeansOverloaded(t *testing.T) {
+	t.Parallel()
 	started, release := make(chan struct{}), make(chan struct{})
 	backend := startBackend(t, func(_ any, s grpc.ServerStream) error {
 		close(started)

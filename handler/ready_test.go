@@ -16,6 +16,7 @@ import (
 
 // Routes that come into force between the two questions are not missed.
 func TestProxy_RoutesThatComeDuringACallAreTaken(t *testing.T) {
+	t.Parallel()
 	backend := startBackend(t, echoOnce)
 	pl := pool.New(pool.Config{}, slog.New(slog.DiscardHandler))
 	t.Cleanup(pl.Close)

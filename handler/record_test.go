@@ -53,6 +53,7 @@ func attemptOf(s grpc.ServerStream) int {
 }
 
 func TestRecord_CountsAttemptsByWhyTheyWereMade(t *testing.T) {
+	t.Parallel()
 	flaky := handlertest.Backend(t, func(s grpc.ServerStream) error { // its third attempt is good
 		if attemptOf(s) < 3 {
 			return status.Error(codes.Unavailable, "not yet")
@@ -98,6 +99,7 @@ func TestRecord_CountsAttemptsByWhyTheyWereMade(t *testing.T) {
 }
 
 func TestRecord_EndpointThatIsLeftAloneIsNoAttempt(t *testing.T) {
+	t.Parallel()
 	dead, good := refusing.Address(t), handlertest.Backend(t, handlertest.Echo)
 	pl := pool.New(pool.Config{Backoff: policy.Backoff{Base: time.Minute, Max: time.Minute}}, discard)
 	t.Cleanup(pl.Close)
@@ -116,6 +118,7 @@ func TestRecord_EndpointThatIsLeftAloneIsNoAttempt(t *testing.T) {
 }
 
 func TestRecord_SaysThatTheBudgetAllowedNoFurtherAttempt(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		keys string
 		held handler.Attempts
@@ -153,6 +156,7 @@ func TestRecord_SaysThatTheBudgetAllowedNoFurtherAttempt(t *testing.T) {
 }
 
 func TestRecord_NamesTheLimitThatACallWasOver(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		keys, backend string
 		pool          pool.Config

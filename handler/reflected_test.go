@@ -23,6 +23,7 @@ import (
 
 // A route takes its types from the endpoint: rules apply without a schema of one's own, and the endpoint is asked once.
 func TestStruct_AsksTheEndpointForItsSchema(t *testing.T) {
+	t.Parallel()
 	var asked atomic.Int64
 	svr := grpc.NewServer(grpc.StreamInterceptor(func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, h grpc.StreamHandler) error {
 		asked.Add(1)

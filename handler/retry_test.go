@@ -19,6 +19,7 @@ import (
 // A panic while the second try is opened gives back what both tries took: the one call that may be under way, and the one
 // retry.
 func TestRetry_PanicInASecondTryLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
 	for name, keys := range map[string]string{
 		"retry": "retry: {attempts: 2, codes: [UNAVAILABLE], budget: {percent: 1, min: 1}, backoff: {base: 1ms}}",
 		"hedge": "hedge: {delay: 10ms, budget: {percent: 1, min: 1}}",
@@ -51,6 +52,7 @@ func TestRetry_PanicInASecondTryLeavesNothingBehind(t *testing.T) {
 
 // Where a call was tried is where it is ended when the endpoint leaves, and no other is.
 func TestRetry_EndpointThatLeavesEndsItsCallsAlone(t *testing.T) {
+	t.Parallel()
 	var addrs [2]string
 	at := make(chan int, 10)
 	for i := range addrs {

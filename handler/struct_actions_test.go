@@ -118,6 +118,7 @@ func onHit(direction, rule string) string {
 }
 
 func TestStruct_ActionsOnTheMessageOfAUnaryCall(t *testing.T) {
+	t.Parallel()
 	for _, a := range actions {
 		for _, direction := range []string{"request", "response"} {
 			t.Run(a.name+" "+direction, func(t *testing.T) {
@@ -178,6 +179,7 @@ func requireRefused(t *testing.T, code codes.Code, message, direction string, er
 }
 
 func TestStruct_ActionsOnAMessageOfAStream(t *testing.T) {
+	t.Parallel()
 	for _, a := range actions {
 		for _, direction := range []string{"request", "response"} {
 			for _, at := range []int{0, 2} {
@@ -253,6 +255,7 @@ func requireCanceled(t *testing.T, backend *witness) {
 }
 
 func TestStruct_DropsEveryMessageOfAStreamAndEndsItWell(t *testing.T) {
+	t.Parallel()
 	for _, direction := range []string{"request", "response"} {
 		t.Run(direction, func(t *testing.T) {
 			backend := newWitness()
@@ -298,6 +301,7 @@ func startRoutes(t testing.TB, source, routes string, filters ...structmode.Meth
 }
 
 func TestStruct_KeepsAnAnyOfATypeItDoesNotKnow(t *testing.T) {
+	t.Parallel()
 	backend := newWitness()
 	_, cc := startRoutes(t, anyProto, `{routes: [{name: r, mode: struct, schema: {files: [order.proto]}, match: [{method: /shop.Shop/*}],
   backends: [{endpoints: [{address: "`+handlertest.Backend(t, backend.serve)+`"}]}], struct: {rules: [{on: request, action: set, fields: {name: '"new"'}}]}}]}`)
@@ -340,6 +344,7 @@ func twoBackends(main, gold, rest string) string {
 }
 
 func TestStruct_FirstMessagePicksTheBackend(t *testing.T) {
+	t.Parallel()
 	s := orders(t)
 	gold := newWitness()
 	main, connections := silent(t)
@@ -383,6 +388,7 @@ func TestStruct_FirstMessagePicksTheBackend(t *testing.T) {
 }
 
 func TestStruct_CallWithoutARouteRuleThatFiresGoesToTheDefault(t *testing.T) {
+	t.Parallel()
 	s := orders(t)
 	main := newWitness()
 	gold, connections := silent(t)
@@ -396,6 +402,7 @@ func TestStruct_CallWithoutARouteRuleThatFiresGoesToTheDefault(t *testing.T) {
 }
 
 func TestStruct_FirstMessageThatIsRefusedOpensNothing(t *testing.T) {
+	t.Parallel()
 	s := orders(t)
 	main, connections := silent(t)
 	_, cc := startRoutes(t, orderProto, twoBackends(main, main, `struct: {rules: [

@@ -163,6 +163,7 @@ func TestStruct_MessagesThatFindNoRoomWait(t *testing.T) {
 // What is counted of a call stays so until its message has been worked on, though the client has left: max_calls holds for
 // what is worked on.
 func TestStruct_CallIsCountedUntilItsWorkHasEnded(t *testing.T) {
+	t.Parallel()
 	for name, leave := range map[string]func(cs, ss *testbed.H2Stream){
 		"the client leaves": func(cs, _ *testbed.H2Stream) { cs.Reset(http2.ErrCodeCancel) },
 		"the endpoint answers": func(cs, ss *testbed.H2Stream) {
@@ -196,6 +197,7 @@ func TestStruct_CallIsCountedUntilItsWorkHasEnded(t *testing.T) {
 
 // A call that waits for room and whose client leaves waits no longer, and another has its place.
 func TestStruct_CallThatEndsWaitsNoLonger(t *testing.T) {
+	t.Parallel()
 	ended, cfg := observed()
 	hold := newHolder(t)
 	cfg.MaxDecodedBytes, cfg.Filters = budget.MinBytes, []structmode.MethodFilter{hold.filter}
@@ -222,6 +224,7 @@ func TestStruct_CallThatEndsWaitsNoLonger(t *testing.T) {
 // Each call holds a request that is on its way while its answer needs room, and there is room for a few of them only: all
 // end, some of them well, and nothing is left.
 func TestStruct_CallsThatHoldRequestAndAnswerGoOn(t *testing.T) {
+	t.Parallel()
 	const messages = 4
 	calls := race.Choose(12, 8)
 	_, cfg := observed()
@@ -269,6 +272,7 @@ func TestStruct_CallsThatHoldRequestAndAnswerGoOn(t *testing.T) {
 }
 
 func TestStruct_MessageOfMoreThanTheBudgetIsTooLarge(t *testing.T) {
+	t.Parallel()
 	_, cfg := observed()
 	cfg.MaxDecodedBytes = budget.MinBytes
 	shop := startRawShop(t, bothWays, cfg)

@@ -108,6 +108,7 @@ const bothWays = `struct: {rules: [
   {on: response, when: 'message.name == "hit"', action: set, fields: {tier: '"out"'}}]}`
 
 func TestStruct_CompressedMessagesKeepTheirEncoding(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"gzip", "deflate", "snappy", "zstd"} {
 		t.Run(name, func(t *testing.T) {
 			shop := startRawShop(t, bothWays, handler.Config{MaxMessageBytes: 4 << 20})
@@ -155,6 +156,7 @@ func TestStruct_CompressedMessagesKeepTheirEncoding(t *testing.T) {
 }
 
 func TestStruct_DirectionsHaveEncodingsOfTheirOwn(t *testing.T) {
+	t.Parallel()
 	shop := startRawShop(t, bothWays, handler.Config{})
 	hit := order(t, shop.schema, map[string]any{"name": "hit"})
 	cs, ss, _ := shop.open(t, chat("grpc-encoding", "gzip"))
@@ -172,6 +174,7 @@ func TestStruct_DirectionsHaveEncodingsOfTheirOwn(t *testing.T) {
 }
 
 func TestStruct_CompressionOfGRPCGoWorks(t *testing.T) {
+	t.Parallel()
 	backend := newWitness()
 	s, cc := startShop(t, bothWays, backend.serve)
 	in := order(t, s, map[string]any{"name": "hit", "card": strings.Repeat("4111", 5000)})
@@ -182,6 +185,7 @@ func TestStruct_CompressionOfGRPCGoWorks(t *testing.T) {
 }
 
 func TestStruct_CompressedMessagesThatCannotBeDecoded(t *testing.T) {
+	t.Parallel()
 	const encoded = "grpc-encoding"
 	for _, c := range []struct {
 		name    string
@@ -231,6 +235,7 @@ func TestStruct_CompressedMessagesThatCannotBeDecoded(t *testing.T) {
 }
 
 func TestStruct_OffersTheEndpointOnlyEncodingsItKnows(t *testing.T) {
+	t.Parallel()
 	for rules, want := range map[string]string{
 		bothWays: "gzip,zstd,identity",
 		strings.Replace(bothWays, "struct: {", "struct: {on_decode_error: pass, ", 1): "gzip,br, zstd,identity",
@@ -282,6 +287,7 @@ func TestStruct_BombIsRefusedWithoutTheMemoryForIt(t *testing.T) {
 }
 
 func TestStruct_RuleCannotMakeAMessageOverTheLimit(t *testing.T) {
+	t.Parallel()
 	shop := startRawShop(t, `struct: {rules: [{on: request, action: set, fields: {card: 'message.card + message.card'}}]}`, handler.Config{MaxMessageBytes: 5000})
 	m := testbed.Frame(order(t, shop.schema, map[string]any{"card": strings.Repeat("4", 3000)}))
 	cs, ss, _ := shop.open(t, chat())
@@ -295,6 +301,7 @@ func subtype(name string) testbed.Fields {
 }
 
 func TestStruct_RulesWorkOnJSON(t *testing.T) {
+	t.Parallel()
 	shop := startRawShop(t, bothWays, handler.Config{})
 	cs, ss, request := shop.open(t, subtype("+json").With("grpc-encoding", "gzip"))
 	require.Equal(t, "application/grpc+json", request.Get("content-type"))
@@ -326,6 +333,7 @@ func TestStruct_RulesWorkOnJSON(t *testing.T) {
 }
 
 func TestStruct_JSONWithAKeyThatWouldBeLostIsNotChanged(t *testing.T) {
+	t.Parallel()
 	for _, policy := range []string{"reject", "pass"} {
 		shop := startRawShop(t, strings.Replace(bothWays, "struct: {", "struct: {on_decode_error: "+policy+", ", 1), handler.Config{})
 		for _, bad := range []string{`{"name": "hit", "newer": 1}`, `{"name": "hit", "card": "1", "newer": null}`} {
@@ -335,6 +343,7 @@ func TestStruct_JSONWithAKeyThatWouldBeLostIsNotChanged(t *testing.T) {
 }
 
 func TestStruct_MessagesThatAreNoJSON(t *testing.T) {
+	t.Parallel()
 	for _, bad := range []string{"", "{", "null x", `{"name": 1}`, `{"name": "a", "name": "b"}`, strings.Repeat(`{"a":`, 20_000), "\xff"} {
 		shop := startRawShop(t, bothWays, handler.Config{})
 		requireLocal(t, shop.refused(t, subtype("+json"), testbed.Message{Payload: []byte(bad)}), codes.InvalidArgument, "decode_failed")
@@ -342,6 +351,7 @@ func TestStruct_MessagesThatAreNoJSON(t *testing.T) {
 }
 
 func TestStruct_SubtypesItDoesNotKnow(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"+thrift", "+PROTO", "+" + strings.Repeat("x", 1000)} {
 		t.Run(name[:5], func(t *testing.T) {
 			shop := startRawShop(t, bothWays, handler.Config{})
@@ -366,6 +376,7 @@ func TestStruct_SubtypesItDoesNotKnow(t *testing.T) {
 }
 
 func TestStruct_MessagesThatCannotBeDecoded(t *testing.T) {
+	t.Parallel()
 	deep := []byte{}
 	for range 20_000 {
 		deep = append(deep, 0xa3, 0x06) // groups of field 100, never ended

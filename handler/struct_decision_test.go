@@ -19,6 +19,7 @@ import (
 // What is decided about a call is decided by the first message that goes on, whatever took those before it out of the
 // stream, and by none if none goes on.
 func TestStruct_FirstMessageThatIsForwardedDecides(t *testing.T) {
+	t.Parallel()
 	const rules = `struct: {rules: [
   {on: request, when: 'message.card == "early"', action: drop},
   {on: request, when: 'message.tier == "gold"', action: route, backend: gold},
@@ -94,6 +95,7 @@ func TestStruct_FirstMessageThatIsForwardedDecides(t *testing.T) {
 
 // A list without an encoding is a header with no value, which the specification does not have.
 func TestStruct_LeavesOutAnEmptyListOfEncodings(t *testing.T) {
+	t.Parallel()
 	_, cfg := observed()
 	shop := startRawShop(t, bothWays, cfg)
 	_, _, request := shop.open(t, chat("grpc-accept-encoding", "br"))
@@ -102,6 +104,7 @@ func TestStruct_LeavesOutAnEmptyListOfEncodings(t *testing.T) {
 
 // What a header rule sets is the route's to say: a client that avoids the rule must not say it in its place.
 func TestStruct_ClientsCannotSendWhatHeaderRulesSet(t *testing.T) {
+	t.Parallel()
 	const rules = `struct: {rules: [{on: request, action: header, set: {x-tenant: 'message.tier'}}, {on: request, when: 'message.name == "drop"', action: drop}]}`
 	for name, c := range map[string]struct {
 		fields  testbed.Fields

@@ -32,6 +32,7 @@ func observed() (ends, handler.Config) {
 }
 
 func TestStruct_LargestLengthIsRefused(t *testing.T) {
+	t.Parallel()
 	_, cfg := observed()
 	shop := startRawShop(t, bothWays, cfg)
 	cs, ss, _ := shop.open(t, chat())
@@ -47,6 +48,7 @@ func TestStruct_LargestLengthIsRefused(t *testing.T) {
 }
 
 func TestStruct_FlagThatIsNoneIsRefused(t *testing.T) {
+	t.Parallel()
 	_, cfg := observed()
 	shop := startRawShop(t, bothWays, cfg)
 	cs, ss, _ := shop.open(t, chat())
@@ -81,6 +83,7 @@ func TestStruct_AnnouncedLengthTakesNoMemory(t *testing.T) {
 }
 
 func TestStruct_CutMessageIsAnError(t *testing.T) {
+	t.Parallel()
 	for _, cut := range [][]byte{{0}, testbed.Prefix(0, 1), append(testbed.Prefix(0, 10), "abc"...), append(testbed.Prefix(0, 100_000), make([]byte, 99_999)...)} {
 		for _, rules := range []string{bothWays, withHeader} {
 			ended, cfg := observed()
@@ -108,6 +111,7 @@ func TestStruct_CutMessageIsAnError(t *testing.T) {
 const withHeader = `struct: {rules: [{on: request, action: header, set: {x-name: 'message.name'}}]}`
 
 func TestStruct_CallWithoutAMessageIsForwardedWithoutADecision(t *testing.T) {
+	t.Parallel()
 	for name, open := range map[string]func(*testbed.H2Conn) *testbed.H2Stream{
 		"end with the headers": func(c *testbed.H2Conn) *testbed.H2Stream { return c.OpenEnd(t, chat()) },
 		"end later": func(c *testbed.H2Conn) *testbed.H2Stream {
@@ -135,6 +139,7 @@ func TestStruct_CallWithoutAMessageIsForwardedWithoutADecision(t *testing.T) {
 }
 
 func TestStruct_ClientThatGivesUpBeforeItsFirstMessageLeavesNothing(t *testing.T) {
+	t.Parallel()
 	for _, sent := range [][]byte{nil, {0}, append(testbed.Prefix(0, 1000), 'x')} {
 		ended, cfg := observed()
 		shop := startRawShop(t, withHeader, cfg)
@@ -151,6 +156,7 @@ func TestStruct_ClientThatGivesUpBeforeItsFirstMessageLeavesNothing(t *testing.T
 }
 
 func TestStruct_ConnectionThatEndsBeforeTheFirstMessageLeavesNothing(t *testing.T) {
+	t.Parallel()
 	ended, cfg := observed()
 	shop := startRawShop(t, withHeader, cfg)
 	shop.client.Open(t, chat())
@@ -162,6 +168,7 @@ func TestStruct_ConnectionThatEndsBeforeTheFirstMessageLeavesNothing(t *testing.
 }
 
 func TestStruct_TimeoutsHoldBeforeTheFirstMessage(t *testing.T) {
+	t.Parallel()
 	const limit = 150 * time.Millisecond
 	for name, c := range map[string]struct {
 		route  string
@@ -191,6 +198,7 @@ func TestStruct_TimeoutsHoldBeforeTheFirstMessage(t *testing.T) {
 }
 
 func TestStruct_EndCallsEndsThoseThatWaitForTheirFirstMessage(t *testing.T) {
+	t.Parallel()
 	ended, cfg := observed()
 	shop := startRawShop(t, withHeader, cfg)
 	cs := shop.client.Open(t, chat())

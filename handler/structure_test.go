@@ -77,6 +77,7 @@ func startShop(t testing.TB, rules string, h func(grpc.ServerStream) error, filt
 }
 
 func TestStruct_ForwardsUntouchedMessagesByteForByte(t *testing.T) {
+	t.Parallel()
 	s, cc := startShop(t, "struct: {rules: [{on: request, when: 'message.name == \"blocked\"', action: reject, status: {code: PERMISSION_DENIED, message: \"name is blocked\"}}]}", handlertest.Echo)
 	in := order(t, s, map[string]any{"name": "ann", "amount": int64(7)})
 	in = append(in, in...) // fields twice: no encoder writes that
