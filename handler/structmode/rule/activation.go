@@ -11,7 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// The variables of expressions, beside message, whose type is the method's.
+// variables declares the variables of expressions, except message, whose type depends on the method.
 func variables() []cel.EnvOption {
 	return []cel.EnvOption{
 		cel.Variable("metadata", cel.MapType(cel.StringType, cel.StringType)),
@@ -22,28 +22,29 @@ func variables() []cel.EnvOption {
 	}
 }
 
-// activation gives expressions the values of variables. What is costly to make is made when it is asked for, once.
+// activation has the values of the variables for one message. Values that are costly to make are made when an expression
+// first uses them. It is used by one goroutine at a time.
 type activation struct {
 	call     *Call
 	message  proto.Message
 	frame    Frame
 	adapter  types.Adapter
-	metadata ref.Val // nil until asked for
-	now      ref.Val // nil until asked for
+	metadata ref.Val // nil until it is used
+	now      ref.Val // nil until it is used
 
 	meter meter
 }
 
 var activations = sync.Pool{New: func() any { return new(activation) }}
 
-// activate returns an activation for the expressions that see a message. Whoever asks for it releases it.
+// activate returns the activation for the expressions on a message. The caller releases it.
 func activate(c *Call, m proto.Message, frame Frame, adapter types.Adapter) *activation {
 	a := activations.Get().(*activation)
 	a.call, a.message, a.frame, a.adapter, a.meter.ctx = c, m, frame, adapter, c.Context
 	return a
 }
 
-// release gives a back to the pool; nothing may keep it, nor the values that it gave.
+// release gives a back to the pool. The caller must use neither a nor values of it any more.
 func (a *activation) release() {
 	*a = activation{}
 	activations.Put(a)
@@ -55,7 +56,7 @@ func (a *activation) ResolveName(name string) (any, bool) {
 		return &a.meter, true
 	}
 	work := 1
-	if name == "message" { // what is done with it may take as long as it is
+	if name == "message" { // what an expression does with a message may take time in proportion to its length
 		work += a.frame.Bytes / bytesPerWork
 	}
 	a.meter.tick(work)

@@ -8,11 +8,11 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// Apply takes one message through the rules in order, and says in out what comes of it; what was in out is gone. m, made
-// by New, is changed in place: what the rules do not name stays as it is, unknown fields too. The rules after one that rejects
-// or drops are not tried.
+// Apply applies the rules to a message, in their order, and sets out to the result. m, which New or Decode made, is changed
+// in place: fields that the rules do not name, and unknown fields, stay as they are. Rules after one that rejects or drops
+// the message are not evaluated.
 //
-// The error is an *EvalError: the message must not be forwarded then, and out says nothing.
+// The error is an *EvalError. The message must not be forwarded then, and out has no meaning.
 func (r *Rules) Apply(c *Call, m protoreflect.Message, frame Frame, out *Result) error {
 	out.reset()
 	if len(r.rules) == 0 {
@@ -39,6 +39,7 @@ func (r *Rules) Apply(c *Call, m protoreflect.Message, frame Frame, out *Result)
 	return nil
 }
 
+// fire performs the action of a rule whose condition is met.
 func (r *Rules) fire(one *compiled, a *activation, m protoreflect.Message, out *Result) error {
 	switch one.action {
 	case ActionReject:
@@ -69,10 +70,10 @@ func (r *Rules) fire(one *compiled, a *activation, m protoreflect.Message, out *
 	return nil
 }
 
-// valuesPool has memory for the values of a set rule.
+// valuesPool has arrays for the values of a set rule.
 var valuesPool = sync.Pool{New: func() any { return new([maxFields]protoreflect.Value) }}
 
-// set evaluates all expressions before it changes m.
+// set performs a set rule: it evaluates all expressions before it changes m.
 func (r *Rules) set(one *compiled, a *activation, m protoreflect.Message, out *Result) error {
 	values := valuesPool.Get().(*[maxFields]protoreflect.Value)
 	defer func() {
@@ -94,9 +95,10 @@ func (r *Rules) set(one *compiled, a *activation, m protoreflect.Message, out *R
 	return nil
 }
 
-// maxHeaderValue bounds what a message can make of a request header.
+// maxHeaderValue bounds the value of a header that a rule sets, in bytes.
 const maxHeaderValue = 4096
 
+// value evaluates the value of a header, which must be printable ASCII.
 func (h *header) value(a *activation) (string, error) {
 	v, err := h.expr.eval(a)
 	if err != nil {
@@ -117,7 +119,8 @@ func (h *header) value(a *activation) (string, error) {
 	return string(s), nil
 }
 
-// Redact applies the redact rules to m, made by New, whatever their conditions say: for showing messages to people.
+// Redact applies the redact rules to m, which New or Decode made, whether their conditions are met or not. It is for
+// messages that are shown to people.
 func (r *Rules) Redact(m protoreflect.Message) {
 	for _, one := range r.rules {
 		if one.action != ActionRedact {

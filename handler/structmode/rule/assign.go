@@ -12,30 +12,32 @@ import (
 
 func isDyn(t *cel.Type) bool { return t.Kind() == types.DynKind || t.Kind() == types.AnyKind }
 
-// takes reports whether a value of type t may be given to what the step leads to. What a dyn is is seen at run time.
-func (st *step) takes(t *cel.Type) bool {
+// accepts reports whether an expression of type t may be assigned to the field or element that the step leads to. It accepts
+// dyn: the type of such a value is checked when it is assigned.
+func (st *step) accepts(t *cel.Type) bool {
 	if isDyn(t) || t.Kind() == types.NullTypeKind {
 		return true
 	}
 	switch {
 	case st.single():
-		return elemTakes(st.elem(), t)
+		return elemAccepts(st.elem(), t)
 	case st.fd.IsMap():
-		return t.Kind() == types.MapKind && elemTakes(st.fd.MapKey(), t.Parameters()[0]) &&
-			elemTakes(st.fd.MapValue(), t.Parameters()[1])
+		return t.Kind() == types.MapKind && elemAccepts(st.fd.MapKey(), t.Parameters()[0]) &&
+			elemAccepts(st.fd.MapValue(), t.Parameters()[1])
 	case st.fd.IsList():
-		return t.Kind() == types.ListKind && elemTakes(st.fd, t.Parameters()[0])
+		return t.Kind() == types.ListKind && elemAccepts(st.fd, t.Parameters()[0])
 	}
-	return elemTakes(st.fd, t)
+	return elemAccepts(st.fd, t)
 }
 
-func elemTakes(fd protoreflect.FieldDescriptor, t *cel.Type) bool {
+// elemAccepts is accepts for a singular field, or for one element of a repeated field.
+func elemAccepts(fd protoreflect.FieldDescriptor, t *cel.Type) bool {
 	kind := t.Kind()
-	if isDyn(t) || kind == types.TypeParamKind { // the type of an element of []
+	if isDyn(t) || kind == types.TypeParamKind { // the element type of an empty list is a type parameter
 		return true
 	}
 	if fd.Message() != nil {
-		return messageTakes(fd.Message(), t)
+		return messageAccepts(fd.Message(), t)
 	}
 	switch fd.Kind() {
 	case protoreflect.BoolKind:
@@ -52,7 +54,8 @@ func elemTakes(fd protoreflect.FieldDescriptor, t *cel.Type) bool {
 	return kind == types.IntKind || kind == types.UintKind
 }
 
-func messageTakes(md protoreflect.MessageDescriptor, t *cel.Type) bool {
+// messageAccepts is accepts for a field of a message type. Values of well-known types have types of CEL's own.
+func messageAccepts(md protoreflect.MessageDescriptor, t *cel.Type) bool {
 	switch name := wellKnownName(md); name {
 	case "":
 		return t.Kind() == types.StructKind && t.TypeName() == string(md.FullName())
@@ -63,7 +66,7 @@ func messageTakes(md protoreflect.MessageDescriptor, t *cel.Type) bool {
 	case "Duration":
 		return t.Kind() == types.DurationKind
 	case "Struct":
-		return t.Kind() == types.MapKind && keyIsText(t.Parameters()[0])
+		return t.Kind() == types.MapKind && acceptsStringKey(t.Parameters()[0])
 	case "ListValue":
 		return t.Kind() == types.ListKind
 	case "Value":
@@ -73,16 +76,17 @@ func messageTakes(md protoreflect.MessageDescriptor, t *cel.Type) bool {
 		}
 		return true
 	}
-	value := md.Fields().ByNumber(1) // of a wrapper
-	return value != nil && value.Message() == nil && elemTakes(value, t)
+	value := md.Fields().ByNumber(1) // md is a wrapper such as google.protobuf.StringValue
+	return value != nil && value.Message() == nil && elemAccepts(value, t)
 }
 
-func keyIsText(t *cel.Type) bool {
+// acceptsStringKey reports whether t, the type of a map's keys, may be string.
+func acceptsStringKey(t *cel.Type) bool {
 	return isDyn(t) || t.Kind() == types.StringKind || t.Kind() == types.TypeParamKind
 }
 
-// wants says for people what takes takes.
-func (st *step) wants() string {
+// acceptedType names the type that accepts accepts, for an error message.
+func (st *step) acceptedType() string {
 	switch {
 	case st.single():
 		return kindName(st.elem())
@@ -96,7 +100,8 @@ func (st *step) wants() string {
 
 var errRequired = errors.New("null, want a value: the field is required")
 
-// stepValue converts the value of an expression to one that path.set gives to what st leads to.
+// stepValue converts the value of an expression to the type of the field or element that st leads to, for path.set. The
+// result is invalid if the field is to be cleared.
 func (s *schema) stepValue(st *step, val ref.Val) (v protoreflect.Value, err error) {
 	if st.single() {
 		v, err = s.elemValue(st.elem(), val)

@@ -17,48 +17,51 @@ import (
 	"github.com/framegate/framegate/resolver/strict"
 )
 
-// maxExpressions bounds the expressions of a Program: a rule's are compiled once for each type of message.
+// maxExpressions bounds the expressions of a Program. An expression of a rule counts once for each type of message that the
+// rule is compiled for.
 const maxExpressions = 10_000
 
-// compiled is a rule for one type of message.
+// compiled is a rule that is compiled for one type of message.
 type compiled struct {
 	action  Action
 	when    *expression // nil means always
 	code    codes.Code
 	message string
 	backend string
-	values  []value
-	fields  []path
-	headers []header
+	values  []value  // of set
+	fields  []path   // of clear and redact
+	headers []header // of header
 }
 
-// decides reports whether the rule decides about the call rather than about a message.
+// decides reports whether the rule applies to the call, not to a message: it is a route or a header rule.
 func (c *compiled) decides() bool { return c.action == ActionRoute || c.action == ActionHeader }
 
+// value is one assignment of a set rule.
 type value struct {
 	path path
 	expr *expression
 }
 
+// header is one header of a header rule.
 type header struct {
 	name string
 	expr *expression
 }
 
-// Compile type-checks the rules of r against every method of files that the route's match patterns and the rule's own
-// select. The error names every mistake, up to strict.MaxErrors. r.Struct may be nil. It is also an error if the schema
-// has no method that the route matches, or none that a rule is for.
+// Compile compiles the rules of r for every method of files that the route matches. A rule is type-checked for the messages
+// of each method that its own pattern selects. The error names every mistake, up to strict.MaxErrors. r.Struct may be nil.
+// It is also an error if the schema has no method that the route matches, or none that a rule's pattern matches.
 func Compile(r *spec.Route, files *protoregistry.Files) (*Program, error) {
 	return compileRoute(r, files, (*compiler).unused)
 }
 
-// CompileService is Compile for files that are a part of the schema, such as one service of an endpoint: the route and
-// its rules may be for others.
+// CompileService is Compile for files that are only a part of the schema, such as one service of an endpoint. It is no error
+// if the route or a rule matches no method of the part.
 func CompileService(r *spec.Route, files *protoregistry.Files) (*Program, error) {
 	return compileRoute(r, files, func(*compiler, *spec.Route, []method) {})
 }
 
-// compileRoute compiles a route; unused notes what it has for nothing.
+// compileRoute compiles a route. It calls unused to report what of the route matches no method.
 func compileRoute(r *spec.Route, files *protoregistry.Files, unused func(*compiler, *spec.Route, []method)) (*Program, error) {
 	env, err := newEnvironment(files)
 	if err != nil {
@@ -89,38 +92,40 @@ func compileRoute(r *spec.Route, files *protoregistry.Files, unused func(*compil
 	return p, nil
 }
 
+// method is a method of the schema that the route matches.
 type method struct {
-	path string
+	path string // /pkg.Service/Method
 	desc protoreflect.MethodDescriptor
 }
 
-// unit is what a rule is compiled for.
+// unit is a rule and a type of message that the rule is compiled for.
 type unit struct {
 	draft *draft
 	typ   protoreflect.FullName
 }
 
-// outcome is what became of a unit.
+// outcome is the result of compiling a unit.
 type outcome struct {
-	rule     *compiled // nil if there were too many
+	rule     *compiled // nil if there were more than maxExpressions
 	mistakes []*mistake
 }
 
+// compiler compiles the rules of one route.
 type compiler struct {
 	drafter
 	done        map[unit]outcome
-	expressions int
+	expressions int                 // compiled so far
 	full        bool                // there were more than maxExpressions
-	seen        map[string]*mistake // by text
-	mistakes    []*mistake          // all
-	current     []*mistake          // of the unit that is being compiled
+	seen        map[string]*mistake // all mistakes, by text
+	mistakes    []*mistake          // all mistakes, in the order in which they were found
+	current     []*mistake          // the mistakes of the unit that is being compiled
 }
 
-// mistake is a mistake of a rule for some methods.
+// mistake is a mistake of a rule for the messages of one or more methods. It is an error of the route.
 type mistake struct {
 	text    string
-	method  string // the first one
-	methods int
+	method  string // the first method
+	methods int    // how many methods
 }
 
 func (m *mistake) Error() string {
@@ -130,7 +135,8 @@ func (m *mistake) Error() string {
 	return fmt.Sprintf("%s (%s and %d more)", m.text, m.method, m.methods-1)
 }
 
-// wrong notes a mistake that has to do with the types of a method.
+// wrong records a mistake of the current unit, found for the messages of a method. The same mistake for several methods is
+// recorded once, with the number of methods.
 func (c *compiler) wrong(method, key, format string, args ...any) {
 	text := key + ": " + fmt.Sprintf(format, args...)
 	m := c.seen[text]
@@ -145,7 +151,7 @@ func (c *compiler) wrong(method, key, format string, args ...any) {
 	}
 }
 
-// methods returns the methods of files that the route matches, by name.
+// methods returns the methods of files that the route matches, sorted by path.
 func (c *compiler) methods(r *spec.Route, files *protoregistry.Files) []method {
 	var patterns []spec.Pattern
 	for i, m := range r.Match {
@@ -174,12 +180,12 @@ func (c *compiler) methods(r *spec.Route, files *protoregistry.Files) []method {
 	return methods
 }
 
-// concerns reports whether the rule is for the messages of a method that go in a direction.
+// concerns reports whether the rule applies to the messages of one direction of a method.
 func (d *draft) concerns(method string, on spec.Direction) bool {
 	return d.doc.On == on && (d.pattern == nil || d.pattern.Match(method))
 }
 
-// unused reports rules that no method is concerned by.
+// unused records an error if the route matches none of the methods, and for each rule whose pattern matches none.
 func (c *compiler) unused(r *spec.Route, methods []method) {
 	if len(methods) == 0 {
 		written := make([]string, len(r.Match))
@@ -199,7 +205,7 @@ func (c *compiler) unused(r *spec.Route, methods []method) {
 	}
 }
 
-// rules compiles the rules for the messages of one direction of a method.
+// rules returns the rules for the messages of one direction of a method, md being their type.
 func (c *compiler) rules(m method, on spec.Direction, md protoreflect.MessageDescriptor,
 	types map[protoreflect.FullName]protoreflect.MessageType) *Rules {
 	typ := types[md.FullName()]
@@ -238,6 +244,7 @@ func (c *compiler) rules(m method, on spec.Direction, md protoreflect.MessageDes
 	return r
 }
 
+// compile compiles a rule for messages of type md. It records mistakes, and returns nil if there are too many expressions.
 func (c *compiler) compile(d *draft, method string, md protoreflect.MessageDescriptor) *compiled {
 	c.expressions += len(d.texts())
 	if c.expressions > maxExpressions {
@@ -274,7 +281,7 @@ func (c *compiler) compile(d *draft, method string, md protoreflect.MessageDescr
 	return out
 }
 
-// clearable reports an error if the action would take a value away that must be there.
+// clearable returns an error if the action would clear a required field.
 func (p path) clearable(action Action) error {
 	st := p[len(p)-1]
 	if st.fd.Cardinality() != protoreflect.Required {
@@ -286,7 +293,7 @@ func (p path) clearable(action Action) error {
 	return fmt.Errorf("%s is required, want a field that may be absent", st.fd.FullName())
 }
 
-// expression compiles an expression of d other than those of set.
+// expression compiles a condition or the value of a header.
 func (c *compiler) expression(d *draft, t text, method string, md protoreflect.MessageDescriptor) *expression {
 	a, x := c.checked(t, method, md)
 	if a == nil {
@@ -298,7 +305,8 @@ func (c *compiler) expression(d *draft, t text, method string, md protoreflect.M
 	return x
 }
 
-// resultFault reports an error if an expression of a condition or a header gives something else than it must.
+// resultFault returns an error if the type got of an expression is wrong: a condition must be a bool, the value of a header
+// a string.
 func (d *draft) resultFault(t text, got *cel.Type) error {
 	switch {
 	case t.name != "":
@@ -309,6 +317,7 @@ func (d *draft) resultFault(t text, got *cel.Type) error {
 	return nil
 }
 
+// resultIs returns an error unless got is want, nullable or not, or dyn.
 func resultIs(got, want *cel.Type) error {
 	if isDyn(got) || got.IsExactType(want) || got.IsExactType(cel.NullableType(want)) {
 		return nil
@@ -316,7 +325,7 @@ func resultIs(got, want *cel.Type) error {
 	return fmt.Errorf("a value of type %s, want %s", got, want)
 }
 
-// checked type-checks and plans an expression; the results are nil if that fails.
+// checked type-checks an expression and makes its CEL program. If that fails, it records the mistakes and returns nil.
 func (c *compiler) checked(t text, method string, md protoreflect.MessageDescriptor) (*cel.Ast, *expression) {
 	a, problems := c.env.check(t.source, md)
 	for _, p := range problems {
@@ -344,8 +353,8 @@ func (c *compiler) value(f field, method string, md protoreflect.MessageDescript
 		return value{}, false
 	}
 	target := p[len(p)-1]
-	if !target.takes(a.OutputType()) {
-		c.wrong(method, f.key, "%v", wholeOf(a, fmt.Sprintf("a value of type %s, want %s", a.OutputType(), target.wants())))
+	if !target.accepts(a.OutputType()) {
+		c.wrong(method, f.key, "%v", wholeOf(a, fmt.Sprintf("a value of type %s, want %s", a.OutputType(), target.acceptedType())))
 		return value{}, false
 	}
 	if e := a.NativeRep().Expr(); e.Kind() == ast.LiteralKind {

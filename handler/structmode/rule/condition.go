@@ -17,7 +17,8 @@ type Condition struct {
 	expr   *expression
 }
 
-// CompileCondition type-checks expr, which sees the variables that rules see, on messages of type md, which is of files.
+// CompileCondition compiles expr, a bool expression with the variables of rules, for messages of type md, which must be a
+// type of files.
 func CompileCondition(expr string, md protoreflect.MessageDescriptor, files *protoregistry.Files) (*Condition, error) {
 	env, err := newEnvironment(files)
 	if err != nil {
@@ -41,7 +42,7 @@ func CompileCondition(expr string, md protoreflect.MessageDescriptor, files *pro
 	return &Condition{schema: env.schema, expr: x}, nil
 }
 
-// CheckCondition is what can be said of a condition before it is known what messages it is for.
+// CheckCondition returns what is wrong with a condition whatever the type of messages is.
 func CheckCondition(expr string) error {
 	env, err := newEnvironment(nil)
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 )
 
-// fieldValue converts the result of an expression to a value of the field fd. The value shares no memory that may change.
-// It is invalid when the field is to be cleared: for null, and for a message that is not there.
+// fieldValue converts the value of an expression to a value of the field fd. The result refers to nothing that may change.
+// It is invalid if the field is to be cleared, because val is null or an absent message.
 func (s *schema) fieldValue(fd protoreflect.FieldDescriptor, val ref.Val) (protoreflect.Value, error) {
 	var none protoreflect.Value
 	switch {
@@ -73,7 +73,7 @@ func (s *schema) mapValue(fd protoreflect.FieldDescriptor, val ref.Val) (protore
 	return out, nil
 }
 
-// elemValue is fieldValue for a singular field, and for an element of another.
+// elemValue is fieldValue for a singular field, or for one element of a repeated field.
 func (s *schema) elemValue(fd protoreflect.FieldDescriptor, val ref.Val) (protoreflect.Value, error) {
 	if err, ok := val.(*types.Err); ok {
 		return protoreflect.Value{}, err
@@ -199,7 +199,7 @@ func enumValue(ed protoreflect.EnumDescriptor, val ref.Val) (protoreflect.Value,
 	return protoreflect.ValueOfEnum(protoreflect.EnumNumber(n)), nil
 }
 
-// messageValue converts val to a new message of type md.
+// messageValue converts val to a new message of type md. The result is invalid if val is null or an absent message.
 func (s *schema) messageValue(md protoreflect.MessageDescriptor, val ref.Val) (protoreflect.Value, error) {
 	name := wellKnownName(md)
 	if val == types.NullValue && name != "Value" {
@@ -230,6 +230,7 @@ func (s *schema) messageValue(md protoreflect.MessageDescriptor, val ref.Val) (p
 	return protoreflect.ValueOfMessage(out), err
 }
 
+// mismatch is the error for a value of the wrong type.
 func mismatch(val ref.Val, want string) error {
 	return fmt.Errorf("a value of type %s, want %s", val.Type().TypeName(), want)
 }

@@ -13,11 +13,11 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// maxJSONDepth bounds how deep a value that an expression makes for a google.protobuf.Value may nest.
+// maxJSONDepth bounds the nesting of a value that an expression assigns to a google.protobuf.Struct, Value or ListValue.
 const maxJSONDepth = 32
 
-// setWellKnown fills m, a new message of the well-known type called name, with val. It reports whether there is a value
-// at all.
+// setWellKnown sets m, a new message of the well-known type called name, to val. It returns false if val stands for no
+// message.
 func (s *schema) setWellKnown(m protoreflect.Message, name string, val ref.Val) (bool, error) {
 	md := m.Descriptor()
 	switch name {
@@ -50,6 +50,7 @@ func (s *schema) setWellKnown(m protoreflect.Message, name string, val ref.Val) 
 	return true, nil
 }
 
+// errNotKnown is the error for a message type of the schema that has the name of a well-known type, but other fields.
 func errNotKnown(md protoreflect.MessageDescriptor) error {
 	return fmt.Errorf("the schema's %s does not have the fields that it should have", md.FullName())
 }
@@ -87,7 +88,7 @@ func (s *schema) setAny(m protoreflect.Message, val ref.Val) (bool, error) {
 	return true, nil
 }
 
-// setJSON fills a Struct, a Value or a ListValue.
+// setJSON sets a Struct, a Value or a ListValue, whose name is given, to val.
 func (s *schema) setJSON(m protoreflect.Message, name string, val ref.Val, depth int) error {
 	if err, ok := val.(*types.Err); ok {
 		return err
@@ -144,7 +145,7 @@ func (s *schema) setJSONValue(m protoreflect.Message, val ref.Val, depth int) er
 	for i, kind := range []protoreflect.Kind{
 		protoreflect.EnumKind, protoreflect.DoubleKind, protoreflect.StringKind, protoreflect.BoolKind,
 		protoreflect.MessageKind, protoreflect.MessageKind,
-	} { // google/protobuf/struct.proto numbers them so
+	} { // the kinds of fields 1 to 6 in google/protobuf/struct.proto
 		fd := fields.ByNumber(protoreflect.FieldNumber(i + 1))
 		if fd == nil || fd.Kind() != kind || fd.IsList() || fd.IsMap() {
 			return errNotKnown(m.Descriptor())
@@ -165,7 +166,7 @@ func (s *schema) setJSONValue(m protoreflect.Message, val ref.Val, depth int) er
 			return err
 		}
 		m.Set(fields.ByNumber(3), str)
-	case types.Bytes: // as in protobuf's JSON, as the two below
+	case types.Bytes: // this case and the next one convert as ProtoJSON does
 		m.Set(fields.ByNumber(3), protoreflect.ValueOfString(base64.StdEncoding.EncodeToString(v)))
 	case types.Timestamp, types.Duration:
 		str, ok := v.ConvertToType(types.StringType).(types.String)

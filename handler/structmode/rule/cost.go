@@ -11,10 +11,11 @@ import (
 	"github.com/google/cel-go/common/types"
 )
 
-// MaxCost bounds what one expression may cost. A step such as a call costs 1, ten characters that are looked at cost 1, and
-// so do fifty steps of a pattern. An expression whose cost may be greater is refused: the estimate, cel-go's, takes
-// lists and maps to have up to 1000 elements, and strings and bytes up to 256. A loop over more, or over larger ones, is
-// stopped when its calls and what they make have reached the bound, or after maxTime; so are patterns on longer texts.
+// MaxCost bounds the cost of one expression. A call or another step costs 1, ten bytes of text that are read cost 1, and so
+// do fifty steps of a regular expression. When a rule is compiled, an expression whose estimated cost may be greater is
+// refused: cel-go's estimate assumes that lists and maps have up to 1000 elements, and strings and bytes up to 256 bytes.
+// When an expression is evaluated on a message with more, it is stopped when the cost of its calls and their results reaches
+// MaxCost, or after maxTime; see meter.
 const MaxCost = 1_000_000
 
 const (
@@ -24,7 +25,8 @@ const (
 	textPerCost = 10 // as common.StringTraversalCostFactor
 )
 
-// estimator guesses sizes for the checker. It knows no message.
+// estimator is the checker.CostEstimator of expressions: it assumes the sizes that MaxCost says, and knows the cost of
+// textFunctions and of matches.
 type estimator struct{ patterns *patterns }
 
 // EstimateSize implements checker.CostEstimator.
@@ -67,6 +69,7 @@ func (e estimator) EstimateCallCost(
 	return &checker.CallEstimate{CostEstimate: cost.Add(checker.FixedCostEstimate(1)), ResultSize: &result}
 }
 
+// sizeOf returns the size of a value: the one that the checker has computed, or else the estimate.
 func sizeOf(n checker.AstNode) checker.SizeEstimate {
 	if size := n.ComputedSize(); size != nil {
 		return *size
@@ -74,8 +77,8 @@ func sizeOf(n checker.AstNode) checker.SizeEstimate {
 	return *estimateSize(n)
 }
 
-// direct are the functions that look at each byte of a message a few times at most, however often they are called in an
-// expression of a few thousand bytes, and make nothing that is larger than it.
+// direct are the functions whose calls need not be counted outside of loops: a call reads each byte of its arguments at most
+// a few times, and its result is no larger than they are.
 var direct = map[string]bool{
 	operators.LogicalAnd: true, operators.LogicalOr: true, operators.LogicalNot: true, operators.Conditional: true,
 	operators.Equals: true, operators.NotEquals: true, operators.Less: true, operators.LessEquals: true,
@@ -83,7 +86,7 @@ var direct = map[string]bool{
 	operators.OptSelect: true, operators.OptIndex: true, operators.Subtract: true, operators.Multiply: true,
 	operators.Divide: true, operators.Modulo: true, operators.Negate: true,
 	overloads.Size: true, overloads.StartsWith: true, overloads.EndsWith: true, overloads.Contains: true,
-	overloads.Matches:        true, // which is counted all the same
+	overloads.Matches:        true, // matcher counts it in any case
 	overloads.TypeConvertInt: true, overloads.TypeConvertUint: true, overloads.TypeConvertDouble: true,
 	overloads.TypeConvertTimestamp: true, overloads.TypeConvertDuration: true,
 	overloads.TimeGetFullYear: true, overloads.TimeGetMonth: true, overloads.TimeGetDayOfYear: true,
@@ -92,13 +95,14 @@ var direct = map[string]bool{
 	overloads.TimeGetMilliseconds: true,
 }
 
-// sum are the overloads of + that make nothing large.
+// sums are the overloads of + whose result has a fixed size.
 var sums = []string{
 	overloads.AddInt64, overloads.AddUint64, overloads.AddDouble, overloads.AddDurationDuration,
 	overloads.AddDurationTimestamp, overloads.AddTimestampDuration,
 }
 
-// isDirect reports whether the calls of an expression need not be counted: what bounds it is its length, and maxTime.
+// isDirect reports whether the calls of an expression need not be counted, because it has no loops and only direct
+// functions: the length of the expression and maxTime bound its cost.
 func isDirect(a *ast.AST) bool {
 	ok := true
 	ast.PostOrderVisit(a.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
@@ -119,14 +123,14 @@ func isDirect(a *ast.AST) bool {
 	return ok
 }
 
-// fault is a mistake in an expression; id is where.
+// fault is a mistake in an expression, at the node with that id.
 type fault struct {
 	id  int64
 	msg string
 }
 
-// validate finds what CEL allows and a rule must not have: a pattern of matches that is not written in the rule, and an
-// Any that is decoded anew in each turn of a loop.
+// validate returns what CEL allows but a rule must not contain: a call of matches whose pattern is not a literal, and a loop
+// that reads a google.protobuf.Any of message, which would be decoded again in each turn.
 func (p *patterns) validate(a *ast.AST) []fault {
 	var faults []fault
 	ast.PostOrderVisit(a.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
@@ -151,7 +155,7 @@ func (p *patterns) validate(a *ast.AST) []fault {
 	return faults
 }
 
-// rootOf returns the variable that a selection begins at, or "".
+// rootOf returns the variable at the beginning of a chain of selections such as a.b.c, or "" if e is no such chain.
 func rootOf(e ast.Expr) string {
 	for e.Kind() == ast.SelectKind {
 		e = e.AsSelect().Operand()

@@ -8,12 +8,12 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 )
 
-// Decode returns the message that data is the encoding of. Required fields may be missing, and unknown ones are kept:
-// the message is the service's to judge. The message keeps nothing of data. The error is an ErrTooLarge if the message
-// would take too much memory, see MaxMemory. Messages in each other more than MaxNesting deep are an error.
+// Decode decodes a message of the direction's type. The message does not refer to data. Required fields may be missing, and
+// unknown fields are kept, because only the endpoint has to judge them. The error is an ErrTooLarge if the message would
+// take too much memory; see MaxMemory. Messages that are nested more than MaxNesting deep are an error.
 //
-// admit is asked before memory is taken, how much that may be beside the bytes of texts; its error is returned. It may be
-// nil.
+// admit, which may be nil, is called before memory is allocated, with a bound of how much that will be besides the bytes of
+// strings and bytes fields. If it returns an error, Decode fails with that error.
 func (r *Rules) Decode(data []byte, admit func(weight int) error) (protoreflect.Message, error) {
 	m := r.New()
 	weight, err := weigh(data, m.Descriptor(), r.schema.dynamic)
@@ -31,8 +31,8 @@ func (r *Rules) Decode(data []byte, admit func(weight int) error) (protoreflect.
 	return m, nil
 }
 
-// unmarshal fills m, a new message. It never panics, as proto.Unmarshal does (in v1.36.12) when it fills the map of a
-// dynamic message from an entry that has a key and then another one of the wrong wire type: a peer may send such an entry.
+// unmarshal decodes data into m, a new message. It turns a panic into an error, because proto.Unmarshal (v1.36.12) panics on
+// a map entry of a dynamic message that has a key and then a second key of the wrong wire type, which a peer may send.
 func unmarshal(data []byte, m protoreflect.Message, resolver *dynamicpb.Types) (err error) {
 	defer func() {
 		if r := recover(); r != nil {

@@ -15,15 +15,16 @@ import (
 
 const (
 	maxRules  = 64
-	maxFields = 64 // of one rule, as are headers
+	maxFields = 64 // fields, or headers, of one rule
 )
 
-// draft is a rule of a document whose own mistakes have been looked for.
+// draft is a rule of a document, parsed and checked as far as possible without a schema. It is compiled for each type of
+// message.
 type draft struct {
 	doc     *spec.Rule
-	key     string // struct.rules[i]
-	faulty  bool   // it cannot be compiled
-	pattern *spec.Pattern
+	key     string        // struct.rules[i]
+	faulty  bool          // it has mistakes and must not be compiled
+	pattern *spec.Pattern // of method; nil if the rule is for all methods
 	action  Action
 
 	code    codes.Code
@@ -31,23 +32,24 @@ type draft struct {
 	when    *text
 	values  []field // of set
 	fields  []field // of clear and redact
-	headers []text  // of header, in the order of names
+	headers []text  // of header, sorted by name
 }
 
 // text is an expression of a document.
 type text struct {
-	key, name string // name of a header
-	source    string
+	key    string // where it stands in the document
+	name   string // of the header whose value it is; empty for other expressions
+	source string
 }
 
-// field is a path of a document, and the expression of its value if the action is set.
+// field is a path of a document, with the expression of its value if the action is set.
 type field struct {
-	key  string
+	key  string // where it stands in the document
 	path path
 	text text
 }
 
-// drafter collects the mistakes of a document.
+// drafter parses the rules of a document, and collects their mistakes.
 type drafter struct {
 	env    *environment
 	drafts []*draft
@@ -58,8 +60,8 @@ func (d *drafter) fail(key, format string, args ...any) {
 	d.errs = append(d.errs, fmt.Errorf("%s: %s", key, fmt.Sprintf(format, args...)))
 }
 
-// Check reports what is wrong with the rules of r as far as that can be said without a schema: the documents, the syntax
-// of expressions and paths, and the types of what is not a part of message. r.Struct may be nil.
+// Check returns what is wrong with the rules of r as far as that does not depend on a schema: keys of the document, the
+// syntax of expressions and paths, and the types of expressions that do not use message. r.Struct may be nil.
 func Check(r *spec.Route) error {
 	env, err := newEnvironment(nil)
 	if err != nil {
@@ -98,6 +100,7 @@ func (d *draft) texts() []text {
 	return append(all, d.headers...)
 }
 
+// route parses the rules of a route into drafts.
 func (d *drafter) route(r *spec.Route) {
 	if r.Struct == nil {
 		return
@@ -121,6 +124,7 @@ func (d *drafter) route(r *spec.Route) {
 	}
 }
 
+// rule parses one rule into draft.
 func (d *drafter) rule(r *spec.Route, draft *draft) {
 	doc := draft.doc
 	switch doc.On {
@@ -164,7 +168,7 @@ func (d *drafter) rule(r *spec.Route, draft *draft) {
 	}
 }
 
-// keys checks that the rule has no keys of other actions.
+// keys checks that the rule has no keys that belong to other actions.
 func (d *drafter) keys(draft *draft) {
 	doc := draft.doc
 	for _, k := range []struct {
@@ -249,6 +253,7 @@ func (d *drafter) paths(draft *draft) {
 	}
 }
 
+// count checks that there are 1 to maxFields fields or headers.
 func (d *drafter) count(key string, n int) bool {
 	switch {
 	case n == 0:
@@ -304,7 +309,7 @@ func (d *drafter) headers(draft *draft) {
 	}
 }
 
-// reservedHeaders are not metadata: HTTP/2 and gRPC have their own use for them.
+// reservedHeaders are headers that a header rule must not set, because they are not metadata: HTTP/2 and gRPC use them.
 var reservedHeaders = []string{
 	"connection", "content-length", "content-type", "host", "keep-alive", "proxy-connection", "te", "trailer",
 	"transfer-encoding", "upgrade", "user-agent", "via",

@@ -5,26 +5,27 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// redacted replaces the text of redacted strings.
+// redacted is the value of redacted strings.
 const redacted = "[REDACTED]"
 
-// edit is one change of a message. Methods report whether the message is another one afterwards. m must have the
-// descriptor that the path was resolved with.
+// edit is a kind of change. The methods of path and step that edit a message report whether they changed it. The message
+// must be of the type that the path was resolved for.
 type edit uint8
 
 const (
 	editSet  edit = iota
-	editCopy      // sets copies
+	editCopy      // sets a copy in each place
 	editClear
 	editRedact
 )
 
-// set gives v to what the path leads to, and makes the messages on the way that are not there. An invalid v clears.
+// set assigns v to the fields or elements that the path leads to. It makes messages on the way that are missing. If v is
+// invalid, it clears the fields.
 func (p path) set(m protoreflect.Message, v protoreflect.Value) bool {
 	switch {
 	case !v.IsValid():
 		return p.edit(m, editClear, v)
-	case p.many(): // no two places may share a message
+	case p.many(): // a message must not be in two places
 		return p.edit(m, editCopy, v)
 	}
 	return p.edit(m, editSet, v)
@@ -44,6 +45,7 @@ func (p path) many() bool {
 	return false
 }
 
+// edit makes the change e in each place that the path leads to from m.
 func (p path) edit(m protoreflect.Message, e edit, v protoreflect.Value) (changed bool) {
 	st := &p[0]
 	if len(p) == 1 {
@@ -83,6 +85,7 @@ func (p path) edit(m protoreflect.Message, e edit, v protoreflect.Value) (change
 	return changed
 }
 
+// set assigns v to the field or elements of m that the step leads to.
 func (st *step) set(m protoreflect.Message, v protoreflect.Value) (changed bool) {
 	switch {
 	case st.each && !m.Has(st.fd):
@@ -129,11 +132,11 @@ func cloned(v protoreflect.Value) protoreflect.Value {
 	return v
 }
 
-// copied returns a copy of a value for what st of m leads to.
+// copied returns a copy of v for the field of m that st leads to. It returns v itself for elements, which step.set copies.
 func copied(m protoreflect.Message, st *step, v protoreflect.Value) protoreflect.Value {
 	switch {
 	case st.single():
-		return v // set makes the copies
+		return v // step.set copies it
 	case st.fd.IsList():
 		out := m.NewField(st.fd)
 		for i := range v.List().Len() {
@@ -151,7 +154,7 @@ func copied(m protoreflect.Message, st *step, v protoreflect.Value) protoreflect
 	return cloned(v)
 }
 
-// clear takes the value away; of name[], all elements.
+// clear clears the field of m, all elements of a field with [], or the entry of a map.
 func (st *step) clear(m protoreflect.Message) bool {
 	if !m.Has(st.fd) {
 		return false
@@ -168,7 +171,8 @@ func (st *step) clear(m protoreflect.Message) bool {
 	return true
 }
 
-// redact makes strings and bytes unreadable, those of a repeated field or map one by one, and clears all else.
+// redact replaces strings by redacted and makes bytes empty, also those in a repeated field or a map. It clears fields of
+// other types.
 func (st *step) redact(m protoreflect.Message) (changed bool) {
 	v, ok := redactedValue(st.elem())
 	switch {
@@ -186,7 +190,7 @@ func (st *step) redact(m protoreflect.Message) (changed bool) {
 	return st.set(m, v)
 }
 
-// redactedValue returns what stands for the value of a field, or false if nothing does.
+// redactedValue returns the value that replaces a redacted value of the field, or false if redaction clears the field.
 func redactedValue(fd protoreflect.FieldDescriptor) (protoreflect.Value, bool) {
 	switch fd.Kind() {
 	case protoreflect.StringKind:

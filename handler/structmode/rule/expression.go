@@ -16,15 +16,15 @@ import (
 
 const maxExpressionBytes = 4096
 
-// environment compiles expressions for the messages of one schema.
+// environment compiles expressions on the messages of one schema.
 type environment struct {
-	env      *cel.Env // without message
-	schema   *schema  // nil when the types of messages are not known
-	typed    map[protoreflect.FullName]*cel.Env
+	env      *cel.Env                           // without the variable message
+	schema   *schema                            // nil if there is no schema
+	typed    map[protoreflect.FullName]*cel.Env // env with the variable message, by its type; see of
 	patterns patterns
 }
 
-// newEnvironment makes an environment. files may be nil: then message may be anything.
+// newEnvironment returns an environment for the messages of files. files may be nil: then message has the type dyn.
 func newEnvironment(files *protoregistry.Files) (*environment, error) {
 	opts, err := textEnv()
 	if err != nil {
@@ -50,7 +50,7 @@ func newEnvironment(files *protoregistry.Files) (*environment, error) {
 	return e, err
 }
 
-// of returns the CEL environment in which message is of type md; nil means any type.
+// of returns the CEL environment in which message is of type md, or of type dyn if md is nil.
 func (e *environment) of(md protoreflect.MessageDescriptor) (*cel.Env, error) {
 	var name protoreflect.FullName
 	typ := cel.DynType
@@ -69,7 +69,7 @@ func (e *environment) of(md protoreflect.MessageDescriptor) (*cel.Env, error) {
 
 // problem is one mistake in an expression.
 type problem struct {
-	line, column int // 1-based; 0 for the expression as a whole
+	line, column int // from 1; 0 if the problem is not at one place
 	msg          string
 }
 
@@ -80,17 +80,18 @@ func (p problem) Error() string {
 	return fmt.Sprintf("%d:%d: %s", p.line, p.column, p.msg)
 }
 
+// problemAt returns a problem at a place of an expression. It shortens cel-go's message.
 func problemAt(at common.Location, msg string) problem {
 	msg = strings.TrimSuffix(strings.Join(strings.Fields(msg), " "), " (in container '')")
 	return problem{line: at.Line(), column: at.Column() + 1, msg: msg}
 }
 
-// wholeOf is a mistake of a whole expression, where its operator is.
+// wholeOf returns a problem of an expression as a whole, at the place of its operator.
 func wholeOf(a *cel.Ast, msg string) problem {
 	return problemAt(a.NativeRep().SourceInfo().GetStartLocation(a.NativeRep().Expr().ID()), msg)
 }
 
-// parse reports what is wrong with the text of an expression whatever the types are.
+// parse returns what is wrong with the syntax of an expression.
 func (e *environment) parse(text string) []problem {
 	if len(text) > maxExpressionBytes {
 		return []problem{{msg: fmt.Sprintf("an expression of %d bytes, want at most %d", len(text), maxExpressionBytes)}}
@@ -109,8 +110,8 @@ func problemsOf(iss *cel.Issues) (problems []problem) {
 	return problems
 }
 
-// check type-checks an expression on messages of type md. With a nil md, what could be the name of a type or of an enum
-// is taken for one; the result is then nil if there is such a name.
+// check type-checks an expression on messages of type md. If md is nil, there is no schema: check does not report a name
+// that may be that of a type or an enum value of the schema, but then the *cel.Ast is nil.
 func (e *environment) check(text string, md protoreflect.MessageDescriptor) (*cel.Ast, []problem) {
 	env, err := e.of(md)
 	if err != nil {
@@ -151,7 +152,7 @@ func (e *environment) check(text string, md protoreflect.MessageDescriptor) (*ce
 	return a, problems
 }
 
-// possibleNames finds the expressions that may be names of a schema: the beginning of a.b.C, and T of T{}.
+// possibleNames returns the ids of the expressions that may be names of a schema: the first name of a.b.C, and T in T{}.
 func possibleNames(a *ast.AST) map[int64]bool {
 	names := map[int64]bool{}
 	ast.PostOrderVisit(a.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
@@ -167,21 +168,21 @@ func possibleNames(a *ast.AST) map[int64]bool {
 	return names
 }
 
-// expression is compiled and ready to be evaluated. It is immutable, and safe for concurrent use.
+// expression is a compiled expression. It is immutable, and safe for concurrent use.
 type expression struct {
-	key  string // for errors
+	key  string // its key in the document, for errors
 	prog cel.Program
 }
 
-// plan makes a checked expression ready.
+// plan makes the CEL program of an expression that was type-checked.
 func (e *environment) plan(key string, a *cel.Ast, md protoreflect.MessageDescriptor) (*expression, error) {
 	env, err := e.of(md)
 	if err != nil {
 		return nil, err
 	}
 	var opts []cel.ProgramOption
-	if usesMatches(a.NativeRep()) { // the optimizer would put its own matches there, without a bound
-		opts = append(opts, e.patterns.program())
+	if usesMatches(a.NativeRep()) { // with OptOptimize, cel-go would replace calls of matches by its own, which have no bound
+		opts = append(opts, e.patterns.programOption())
 	} else {
 		opts = append(opts, cel.EvalOptions(cel.OptOptimize))
 	}
@@ -203,9 +204,10 @@ func usesMatches(a *ast.AST) bool {
 	return found
 }
 
-// maxReason is how much of a reason an EvalError keeps: it may quote the message.
+// maxReason bounds the text of the cause in an EvalError, in bytes: the cause may quote the message.
 const maxReason = 512
 
+// fail returns the EvalError of the expression for a cause.
 func (x *expression) fail(err error) *EvalError {
 	if msg := err.Error(); len(msg) > maxReason {
 		err = errors.New(strings.ToValidUTF8(msg[:maxReason], "") + "…")
@@ -213,11 +215,11 @@ func (x *expression) fail(err error) *EvalError {
 	return &EvalError{Key: x.key, Err: err}
 }
 
-// eval returns the value, which may share memory with the message.
+// eval evaluates the expression. The value may refer to the message. The error is an *EvalError.
 func (x *expression) eval(a *activation) (ref.Val, error) {
 	a.meter.next()
 	v, _, err := x.prog.Eval(a)
-	if a.meter.over != nil { // whatever came of it
+	if a.meter.over != nil { // even if Eval returned a value
 		return nil, x.fail(a.meter.over)
 	}
 	if err != nil {
@@ -229,7 +231,7 @@ func (x *expression) eval(a *activation) (ref.Val, error) {
 	return v, nil
 }
 
-// test evaluates a condition.
+// test evaluates a condition. The error is an *EvalError.
 func (x *expression) test(a *activation) (bool, error) {
 	v, err := x.eval(a)
 	if err != nil {

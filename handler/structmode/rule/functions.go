@@ -12,14 +12,16 @@ import (
 	"github.com/google/cel-go/ext"
 )
 
-// The functions on strings that expressions have beside CEL's own are those of cel-go's ext.Strings, except format and
-// quote. What a single call may take and make is bounded: the meter hears of a call when it is over.
+// Bounds of one call of textFunctions. The meter counts a call only after it, so the arguments and the result of a single
+// call must be bounded too.
 const (
 	maxTextBytes   = 64 << 10 // of an argument
 	maxResultBytes = 1 << 20
-	maxSearch      = 1 << 22 // bytes of the text times bytes of what is looked for in it
+	maxSearch      = 1 << 22 // length of the text times length of the text that is searched for
 )
 
+// textFunctions are the functions on strings that expressions have besides CEL's own: those of cel-go's ext.Strings, except
+// format and quote.
 var textFunctions = []string{
 	"charAt", "indexOf", "join", "lastIndexOf", "lowerAscii", "replace", "reverse", "split", "substring", "trim",
 	"upperAscii",
@@ -27,7 +29,7 @@ var textFunctions = []string{
 
 const textFunctionsVersion = 3
 
-// textEnv declares textFunctions.
+// textEnv returns the options that declare textFunctions, with their bounds.
 func textEnv() ([]cel.EnvOption, error) {
 	env, err := cel.NewCustomEnv(ext.Strings(ext.StringsVersion(textFunctionsVersion)))
 	if err != nil {
@@ -66,7 +68,7 @@ func textEnv() ([]cel.EnvOption, error) {
 	return opts, nil
 }
 
-// callOf returns the one function that o has, whatever the number of its arguments.
+// callOf returns the implementation of o as a function of any number of arguments; nil if there is none.
 func callOf(o *functions.Overload) func(...ref.Val) ref.Val {
 	switch {
 	case o == nil:
@@ -81,6 +83,7 @@ func callOf(o *functions.Overload) func(...ref.Val) ref.Val {
 	return nil
 }
 
+// binding returns the binding of an implementation with that number of arguments.
 func binding(args int, call func(...ref.Val) ref.Val) cel.OverloadOpt {
 	switch args {
 	case 1:
@@ -91,7 +94,7 @@ func binding(args int, call func(...ref.Val) ref.Val) cel.OverloadOpt {
 	return cel.FunctionBinding(call)
 }
 
-// bounded reports an error if a call would take too long or make too much.
+// bounded returns an error if a call would take too long, or its result would be too long.
 func bounded(name string, args []ref.Val) error {
 	for _, arg := range args {
 		if s, ok := arg.(types.String); ok && len(s) > maxTextBytes {
@@ -136,6 +139,7 @@ func boundedJoin(args []ref.Val) error {
 	return nil
 }
 
+// textLen returns the length of an argument; 0 if there is none, or it is no string.
 func textLen(args []ref.Val, i int) int {
 	if i >= len(args) {
 		return 0

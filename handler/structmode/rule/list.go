@@ -7,16 +7,18 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// maxSearched is how many elements of a list of a message are looked at by one "in" or one comparison.
+// maxSearched bounds the elements of a repeated field that one "in" or one comparison may look through. A longer field is an
+// error.
 const maxSearched = 10_000
 
-// list is a repeated field.
+// list is a repeated field as a list of CEL.
 type list struct{ traits.Lister }
 
 func newList(adapter types.Adapter, l protoreflect.List) traits.Lister {
 	return list{types.NewProtoList(adapter, l)}
 }
 
+// tooLong returns an error of CEL if the list has more than maxSearched elements, else nil.
 func (l list) tooLong() ref.Val {
 	if n, ok := l.Size().(types.Int); ok && n > maxSearched {
 		return types.NewErr("a list of %d elements, want at most %d to look through", n, maxSearched)

@@ -15,32 +15,32 @@ import (
 	"github.com/google/cel-go/interpreter"
 )
 
-// A pattern takes a time that grows with the length of the text times the size of the pattern, the instructions that it
-// compiles to: each is tried at each character. So many of these steps cost 1.
+// stepsPerCost is how many steps of matching cost 1. A step is one instruction of a compiled pattern at one character of a
+// text: in the worst case every instruction is tried at every character.
 const stepsPerCost = 50
 
 const (
-	maxPatternSize  = 2000    // of one pattern
-	maxPatternsSize = 100_000 // of all different ones of a route, for their memory
-	wideClass       = 4       // ranges of characters; a class of more counts twice, because they are searched
+	maxPatternSize  = 2000    // instructions of one pattern
+	maxPatternsSize = 100_000 // instructions of all different patterns of a route, which bounds their memory
+	wideClass       = 4       // an instruction for a class with more ranges of characters counts twice, because it searches the ranges
 )
 
-// pattern is the second argument of matches.
+// pattern is a compiled regular expression, the second argument of matches.
 type pattern struct {
 	re   *regexp.Regexp
-	size int
+	size int // see patternSize
 }
 
-// cost returns what it costs to look for the pattern in a text of that length.
+// cost returns the cost of matching a text of that length.
 func (p *pattern) cost(length int) int { return 1 + length*p.size/stepsPerCost }
 
-// patterns are those of an environment, by text.
+// patterns are the compiled patterns of an environment.
 type patterns struct {
-	known map[string]*pattern
-	size  int
+	known map[string]*pattern // by their text
+	size  int                 // of all patterns
 }
 
-// of returns the pattern that e, an argument of matches, is.
+// of returns the pattern for e, the second argument of matches, which must be a literal.
 func (p *patterns) of(e ast.Expr) (*pattern, error) {
 	if e.Kind() == ast.LiteralKind {
 		if text, ok := e.AsLiteral().(types.String); ok {
@@ -50,6 +50,7 @@ func (p *patterns) of(e ast.Expr) (*pattern, error) {
 	return nil, errors.New("matches of a pattern that is computed, want one in quotes")
 }
 
+// get returns the pattern with a text, which it compiles unless it is known.
 func (p *patterns) get(text string) (*pattern, error) {
 	if found := p.known[text]; found != nil {
 		return found, nil
@@ -74,6 +75,7 @@ func (p *patterns) get(text string) (*pattern, error) {
 	return found, nil
 }
 
+// patternSize returns the size of a pattern: the number of instructions that it compiles to.
 func patternSize(text string) (int, error) {
 	re, err := syntax.Parse(text, syntax.Perl)
 	if err != nil {
@@ -92,7 +94,8 @@ func patternSize(text string) (int, error) {
 	return size, nil
 }
 
-// estimate returns what a call of matches may cost, or nil for other calls and for patterns that are wrong.
+// estimate returns the estimated cost of a call of matches, or nil for a call of another function or with a pattern that is
+// wrong.
 func (p *patterns) estimate(function string, target *checker.AstNode, args []checker.AstNode) *checker.CallEstimate {
 	if function != overloads.Matches || len(args) == 0 {
 		return nil
@@ -110,8 +113,8 @@ func (p *patterns) estimate(function string, target *checker.AstNode, args []che
 	}
 }
 
-// program has calls of matches use the patterns, and count what they cost.
-func (p *patterns) program() cel.ProgramOption {
+// programOption returns the option with which a CEL program evaluates calls of matches by a matcher.
+func (p *patterns) programOption() cel.ProgramOption {
 	return cel.OptimizeRegex(&interpreter.RegexOptimization{
 		Function: overloads.Matches, RegexIndex: 1,
 		Factory: func(call interpreter.InterpretableCall, text string) (interpreter.InterpretableCall, error) {
@@ -124,7 +127,7 @@ func (p *patterns) program() cel.ProgramOption {
 	})
 }
 
-// matcher is a call of matches.
+// matcher is a call of matches with a compiled pattern. The meter counts its cost before the text is matched.
 type matcher struct {
 	interpreter.InterpretableCall
 	pattern *pattern

@@ -13,43 +13,43 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// meter stops the evaluation of an expression that the message makes too expensive. cel-go has a limit of its own, but
-// what it keeps to count costs makes the time of a loop grow with the square of its turns. An error in their place would
-// not stop it: loops go on after errors, and so does ||.
+// meter stops the evaluation of an expression that takes too long or costs too much on a message. It replaces cel-go's own
+// cost limit, whose bookkeeping makes the time of a loop grow with the square of its turns.
 type meter struct {
-	// Of all expressions that see the message.
+	// Of all expressions on the message:
 	ctx     context.Context // see Call.Context
-	work    int             // since the last look at the clock
-	started time.Time       // of the first look
+	work    int             // since the last check of the clock
+	started time.Time       // when the clock was first checked
 
-	// Of one expression.
+	// Of the current expression:
 	cost int
-	over error // why the evaluation is to end
+	over error // why the evaluation was stopped; nil if it was not
 }
 
-// next makes the meter ready for another expression.
+// next prepares the meter for the next expression.
 func (m *meter) next() { m.cost, m.over = 0, nil }
 
-// stop ends the evaluation. The panic is cel-go's own way to do that: its Eval recovers from it.
+// stop ends the evaluation with a panic, as cel-go itself does: its Eval recovers from this panic. An error value would not
+// end it, because loops and || go on after errors.
 func (m *meter) stop(why error) {
 	m.over = why
 	panic(interpreter.EvalCancelledError{Message: why.Error(), Cause: interpreter.CostLimitExceeded})
 }
 
-// maxTime bounds how long the expressions that see a message may take together. What is done with a message may take long
-// and cost little, such as a look-up by a key of megabytes in each turn of a loop.
+// maxTime bounds how long all expressions on a message may take together. It is needed beside MaxCost, because an operation
+// may take long and cost little, such as a look-up by a key of megabytes in each turn of a loop.
 const maxTime = time.Second
 
-// The work between two looks at the clock. A call is work of 1; what takes about as long as sixteen calls is looked after.
+// Work is a rough measure of the time between two checks of the clock: a call is 1.
 const (
-	workPerLook  = 16
-	bytesPerWork = 4 << 10 // of a message, whenever an expression names it
-	costPerWork  = 64      // of what is counted before it is done
+	workPerCheck = 16      // work between two checks
+	bytesPerWork = 4 << 10 // bytes of a message that are 1, whenever an expression uses the variable message
+	costPerWork  = 64      // cost that is 1
 )
 
-// tick looks at the clock, sometimes.
+// tick adds work, and checks the clock and the context if there was workPerCheck since the last check.
 func (m *meter) tick(work int) {
-	if m.work += work; m.work < workPerLook {
+	if m.work += work; m.work < workPerCheck {
 		return
 	}
 	m.work = 0
@@ -65,7 +65,7 @@ func (m *meter) tick(work int) {
 	}
 }
 
-// spend adds the cost of what is about to be done.
+// spend adds to the cost of the expression, and stops it if the cost is over MaxCost.
 func (m *meter) spend(cost int) {
 	m.tick(1 + cost/costPerWork)
 	if m.cost += cost; m.cost > MaxCost {
@@ -73,7 +73,7 @@ func (m *meter) spend(cost int) {
 	}
 }
 
-// count adds the cost of a call that gave v.
+// count adds the cost of a call with the result v.
 func (m *meter) count(v ref.Val) {
 	n := 0
 	switch x := v.(type) {
@@ -85,17 +85,17 @@ func (m *meter) count(v ref.Val) {
 	m.spend(1 + n/textPerCost)
 }
 
-// meterName is how a call finds the meter of its evaluation. Expressions cannot have such a name.
+// meterName is the name of a variable by which a call finds the meter of its evaluation. No expression can contain it.
 const meterName = "\x00meter"
 
-// meterOf returns the meter of an evaluation, nil while constants are folded.
+// meterOf returns the meter of an evaluation. It is nil while cel-go folds constants.
 func meterOf(frame *interpreter.ExecutionFrame) *meter {
 	found, _ := frame.ResolveName(meterName)
 	m, _ := found.(*meter)
 	return m
 }
 
-// metered is a call that is counted.
+// metered is a call whose cost is counted.
 type metered struct {
 	interpreter.InterpretableCall
 }
@@ -108,8 +108,8 @@ func (c *metered) Exec(frame *interpreter.ExecutionFrame) ref.Val {
 // Eval implements interpreter.Interpretable.
 func (c *metered) Eval(a interpreter.Activation) ref.Val { return c.Exec(interpreter.AsFrame(a)) }
 
-// meteredSplit is a call of split, whose list is as long as its text. Lists that other calls give are longer than what
-// they are made of by what was counted before.
+// meteredSplit is a call of split, which costs the length of its result: split makes many elements in one call. The lists of
+// other calls have no more elements than were counted before.
 type meteredSplit struct {
 	interpreter.InterpretableCall
 }
@@ -128,7 +128,8 @@ func (c *meteredSplit) Exec(frame *interpreter.ExecutionFrame) ref.Val {
 // Eval implements interpreter.Interpretable.
 func (c *meteredSplit) Eval(a interpreter.Activation) ref.Val { return c.Exec(interpreter.AsFrame(a)) }
 
-// meteredObject makes a message, into which those that are its fields are copied.
+// meteredObject is an expression that makes a message. It costs the size of the message, because the messages in its fields
+// are copied.
 type meteredObject struct {
 	interpreter.InterpretableConstructor
 }
@@ -147,7 +148,7 @@ func (c *meteredObject) Exec(frame *interpreter.ExecutionFrame) ref.Val {
 // Eval implements interpreter.Interpretable.
 func (c *meteredObject) Eval(a interpreter.Activation) ref.Val { return c.Exec(interpreter.AsFrame(a)) }
 
-// meteredExec evaluates i, and has count add what that cost.
+// meteredExec evaluates i, and calls count with the result to add the cost.
 func meteredExec(i interpreter.InterpretableV2, frame *interpreter.ExecutionFrame, count func(*meter, ref.Val)) ref.Val {
 	v := i.Exec(frame)
 	if m := meterOf(frame); m != nil {
@@ -156,7 +157,7 @@ func meteredExec(i interpreter.InterpretableV2, frame *interpreter.ExecutionFram
 	return v
 }
 
-// countCalls has the calls of an expression counted, and the messages that it makes.
+// countCalls returns the option that makes the meter count the calls of an expression, and the messages that it makes.
 func countCalls() cel.ProgramOption {
 	return cel.CustomDecoratorV2(func(i interpreter.InterpretableV2) (interpreter.InterpretableV2, error) {
 		switch i := i.(type) {

@@ -86,6 +86,7 @@ func (o *object) Get(field ref.Val) ref.Val {
 	return o.schema.NativeToValue(v)
 }
 
+// field returns the field with a name, or an error of CEL.
 func (o *object) field(name ref.Val) (protoreflect.FieldDescriptor, ref.Val) {
 	s, ok := name.(types.String)
 	if !ok {

@@ -14,21 +14,22 @@ const (
 	maxPathSteps = 32
 )
 
-// step is one name of a path: the field itself, each element of it, or one value of it.
+// step is one name of a path: it leads to a field, to each of its elements, or to one entry of a map.
 type step struct {
 	name   string
-	each   bool // name[]
-	hasKey bool // name["key"]
+	each   bool // name[]: each element
+	hasKey bool // name["key"]: one entry
 	key    string
 
-	fd     protoreflect.FieldDescriptor // set by resolve, as is mapKey
-	mapKey protoreflect.MapKey
+	// set by resolve
+	fd     protoreflect.FieldDescriptor
+	mapKey protoreflect.MapKey // key, converted to the type of the map's keys
 }
 
-// path leads from a message to a field, or to fields.
+// path leads from a message to one or more fields or elements.
 type path []step
 
-// parsePath parses a.b, a[].b and a["key"].b.
+// parsePath parses a path such as a.b, a[].b or a["key"].b.
 func parsePath(s string) (path, error) {
 	bad := fmt.Errorf(`%.256q, want names joined by ".", each maybe with [] or ["key"] behind it`, s)
 	if len(s) > maxPathBytes {
@@ -80,21 +81,22 @@ func isNameByte(c byte, i int) bool {
 	return c == '_' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || i > 0 && '0' <= c && c <= '9'
 }
 
-// within reports whether p is a field of q or q itself.
+// within reports whether p leads to q or to a part of it.
 func (p path) within(q path) bool {
 	if len(p) < len(q) {
 		return false
 	}
 	for i, st := range q {
 		if p[i].name != st.name || p[i].each != st.each || p[i].hasKey != st.hasKey || p[i].key != st.key {
-			// Beside the last name, a[] and a["b"] are different ways into a; the last name is all of it.
+			// Two steps with the same name may differ only at the end of q: there a contains a[] and a["b"], and a[] contains
+			// a["b"]. Before the end, a[] and a["b"] are different.
 			return i == len(q)-1 && p[i].name == st.name && (!st.each && !st.hasKey || st.each && p[i].hasKey)
 		}
 	}
 	return true
 }
 
-// resolve returns p with the fields of messages of type md.
+// resolve returns a copy of p for messages of type md, with the descriptors of its fields.
 func (p path) resolve(md protoreflect.MessageDescriptor) (path, error) {
 	out := make(path, len(p))
 	for i, st := range p {
@@ -126,7 +128,7 @@ func (p path) resolve(md protoreflect.MessageDescriptor) (path, error) {
 	return out, nil
 }
 
-// index checks [] and ["key"], and converts the key.
+// index checks that the field may have [] or ["key"], and sets mapKey.
 func (st *step) index(md protoreflect.MessageDescriptor) error {
 	switch {
 	case st.each && !st.fd.IsList() && !st.fd.IsMap():
@@ -163,10 +165,10 @@ func (st *step) index(md protoreflect.MessageDescriptor) error {
 	return nil
 }
 
-// single reports whether the step leads to one element of a repeated field or map, or to each.
+// single reports whether the step leads to elements, to one or to each, not to a field as a whole.
 func (st *step) single() bool { return st.each || st.hasKey }
 
-// elem returns the field that describes what the step leads to: for a map, that of its values.
+// elem returns the descriptor of one element: for a map, the field of its values; for a field that is not repeated, the field.
 func (st *step) elem() protoreflect.FieldDescriptor {
 	if st.fd.IsMap() {
 		return st.fd.MapValue()
@@ -174,7 +176,7 @@ func (st *step) elem() protoreflect.FieldDescriptor {
 	return st.fd
 }
 
-// kindName names the type of a field, or of one element of it, as .proto files do.
+// kindName returns the name of the type of a field, or of its elements, as a .proto file has it.
 func kindName(fd protoreflect.FieldDescriptor) string {
 	switch {
 	case fd.Message() != nil:

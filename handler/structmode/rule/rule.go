@@ -1,11 +1,12 @@
-// Package rule is what struct mode does with messages: rules, whose conditions and values are CEL, look at each message
-// of a call and reject, drop or change it.
+// Package rule has the rules of struct mode. Rules are applied to each message of a call, and reject, drop or change it, or
+// choose the call's backend and headers. Their conditions and values are CEL expressions.
 //
-// Enter at Compile (compile.go), which type-checks the rules of a route against a schema: document.go (what can be said
-// of the document alone), expression.go and cost.go (CEL and its bounds), path.go (fields by name). Then Rules.Apply in
-// apply.go, which takes one message through the rules: activation.go (what expressions see), meter.go and matches.go
-// (what stops them), edit.go and convert.go (how values come into messages). schema.go shows the messages of one schema to CEL, and of no
-// other.
+// Enter at Compile (compile.go), which compiles the rules of a route for a schema; then document.go (checks that need no
+// schema), expression.go and cost.go (CEL expressions and the bounds of their cost) and path.go (paths to fields). The other
+// entry is Rules.Apply (apply.go), which applies the rules to one message; then activation.go (the variables of
+// expressions), meter.go and matches.go (stop an expression that costs too much), and edit.go, assign.go and convert.go
+// (assign values to fields). decode.go and weigh.go decode a message within a bound of memory. schema.go, object.go, list.go
+// and wellknown.go present messages of one schema to CEL.
 package rule
 
 import (
@@ -19,21 +20,22 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 )
 
-// Program is the rules of one route for the methods of one schema. It is immutable, and safe for concurrent use.
+// Program is the compiled rules of one route, with the schema that they were compiled for. It is immutable, and safe for
+// concurrent use.
 type Program struct {
 	methods map[string]*Method
 	types   *dynamicpb.Types
 	files   *protoregistry.Files
 }
 
-// Method returns what the rules do with the messages of a method, "/pkg.Service/Method", or nil if the schema does not
-// have it or the route does not match it.
+// Method returns the rules of a method, "/pkg.Service/Method", or nil if the schema does not have the method or the route
+// does not match it.
 func (p *Program) Method(path string) *Method { return p.methods[path] }
 
 // Files returns the schema, which callers must not change.
 func (p *Program) Files() *protoregistry.Files { return p.files }
 
-// Types returns the types of the schema.
+// Types returns the types of the schema, as a resolver.
 func (p *Program) Types() *dynamicpb.Types { return p.types }
 
 // Method is the rules of one method. It is immutable.
@@ -42,8 +44,9 @@ type Method struct {
 	Request, Response *Rules // never nil
 }
 
-// Deferred reports whether the first message of a call that is forwarded decides about the call: there are route or header
-// rules, so no upstream may be opened before Request.Apply has seen it. What is forwarded after it meets Request.Rest.
+// Deferred reports whether the request has route or header rules. The first message of the request that is forwarded then
+// decides the call's backend and headers: no upstream may be opened before Request.Apply has returned for that message, and
+// later messages go to Request.Rest.
 func (m *Method) Deferred() bool { return m.Request.deferred }
 
 // Rules are the rules of one direction of a method. They are immutable, and safe for concurrent use.
@@ -51,16 +54,16 @@ type Rules struct {
 	schema   *schema
 	typ      protoreflect.MessageType
 	rules    []*compiled
-	deferred bool
-	change   bool
-	rest     *Rules // see Rest
+	deferred bool   // there are route or header rules
+	change   bool   // there are rules that change messages
+	rest     *Rules // see Rest; nil unless deferred
 }
 
-// Change reports whether some rule may change a message. Nil rules change none.
+// Change reports whether there are rules that may change a message. Nil rules have none.
 func (r *Rules) Change() bool { return r != nil && r.change }
 
-// Rest returns the rules without those for routes and headers, which one message of a call decides: the first that is
-// forwarded. They take the messages that r takes. The rest of nil is nil.
+// Rest returns the rules for the messages after the first one that is forwarded: those of r without route and header rules.
+// It returns nil for nil.
 func (r *Rules) Rest() *Rules {
 	if r == nil || r.rest == nil {
 		return r
@@ -68,42 +71,43 @@ func (r *Rules) Rest() *Rules {
 	return r.rest
 }
 
-// New returns a new message of the direction's type. Apply and Redact take such messages only; Decode fills one.
+// New returns a new message of the direction's type. The message that is passed to Apply or Redact must come from New or
+// Decode.
 func (r *Rules) New() protoreflect.Message { return r.typ.New() }
 
-// Call is what rules see of a call beside its messages. Both directions may use it at the same time.
+// Call is what rules see of a call besides its messages. Both directions may use it at the same time.
 type Call struct {
 	Method string // "/pkg.Service/Method"
 	Peer   string // the client's address
 
 	// Metadata returns the request headers: names in lower case, the values of a name joined with ",", those of -bin
-	// names in base64. It is called when an expression asks for metadata, at most once for each Apply. The map must not
-	// change after that. Nil means none.
+	// names in base64. It is called when an expression uses metadata, at most once for each Apply. The map must not
+	// change after that. Nil means that there are no headers.
 	Metadata func() map[string]string
-	// Now returns the time. It is called when an expression asks for it, at most once for each Apply. Nil means
-	// time.Now.
+	// Now returns the time. It is called when an expression uses now, at most once for each Apply. Nil means time.Now.
 	Now func() time.Time
-	// Context ends when nobody waits for a result any more: what takes long then fails with its error. Nil means never.
+	// Context ends with the call: an evaluation that takes long then fails with the context's error. Nil means that the
+	// call does not end.
 	Context context.Context
 }
 
-// Frame is what rules see of a message beside what is in it.
+// Frame is what rules need to know of a message besides its content.
 type Frame struct {
 	Index int64 // position in its stream, from 0
-	Bytes int   // of its encoding, uncompressed; the clock is looked at more often for a long one
+	Bytes int   // length of its encoding, uncompressed; see meter.tick
 }
 
-// Verdict says what becomes of a message.
+// Verdict says what to do with a message.
 type Verdict uint8
 
 // The verdicts.
 const (
 	Pass   Verdict = iota // it is forwarded
-	Drop                  // it is taken out of its stream; a call with this single message ends with Code and Message
+	Drop                  // it is not forwarded; if it is the only one in its direction, the call ends with Code and Message
 	Reject                // the call ends with Code and Message
 )
 
-// Action is what a rule does, for counting.
+// Action is the action of a rule.
 type Action uint8
 
 // The actions.
@@ -120,7 +124,7 @@ const (
 
 var actionNames = [NumActions]string{"reject", "drop", "set", "clear", "redact", "route", "header"}
 
-// String returns the name that documents use.
+// String returns the name of the action in documents.
 func (a Action) String() string {
 	if a < NumActions {
 		return actionNames[a]
@@ -133,24 +137,25 @@ type Header struct {
 	Name, Value string
 }
 
-// Result is what the rules made of one message.
+// Result is the result of the rules for one message. Backend and Headers have no meaning if the message is not forwarded.
 type Result struct {
-	Changed bool // the message is not what it was, so it must be encoded anew
+	Changed bool // the message was changed, so it must be encoded again
 	Verdict Verdict
-	Code    codes.Code // of Drop and Reject
-	Message string     // of Drop and Reject; may be empty
-	Backend string     // of the last route rule that fired; empty for none. Of no meaning if the message is not forwarded
-	Headers []Header   // of the header rules that fired, in order: the last one of a name counts. As for Backend
-	Hits    [NumActions]uint32
+	Code    codes.Code         // of Drop and Reject
+	Message string             // of Drop and Reject; may be empty
+	Backend string             // of the last route rule that fired; empty if none did
+	Headers []Header           // of the header rules that fired, in their order: the last one of a name counts
+	Hits    [NumActions]uint32 // how often rules fired, by action
 }
 
-// reset makes out ready for another message; it keeps the memory of Headers.
+// reset clears out for the next message, but keeps the memory of Headers.
 func (out *Result) reset() { *out = Result{Headers: out.Headers[:0]} }
 
-// EvalError is a rule that could not be evaluated, because a key is missing, a number overflows, the message makes it
-// too expensive, the call has ended and so on. The message must not be forwarded: the rule may be there to stop it.
+// EvalError says that an expression of a rule could not be evaluated: a key is missing, a number overflows, the message
+// makes the expression too expensive, or the call has ended, for example. The message must not be forwarded, because the
+// rule may be there to stop it.
 type EvalError struct {
-	Key string // of the expression, such as struct.rules[0].when
+	Key string // the expression's key in the document, such as struct.rules[0].when
 	Err error
 }
 

@@ -13,17 +13,17 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 )
 
-// schema shows the messages of one schema to CEL. It never asks the process's own registry of types, which a schema may
-// share names of files and types with: cel-go's provider would take the types of that registry instead. It is
+// schema is the types.Provider and types.Adapter for the messages of one schema. It never uses Go's global registry of
+// types, which may have files and types with the same names as the schema: cel-go's own provider would use those. It is
 // immutable once it is made.
 type schema struct {
-	types.Provider // of what is not in files: CEL's own types, and the well-known ones for those who do not import them
-	base           types.Adapter
+	types.Provider               // for types that are not in files: CEL's own, and well-known types that the files do not import
+	base           types.Adapter // for values that are not messages of files
 
 	files    *protoregistry.Files
 	dynamic  *dynamicpb.Types
-	celTypes map[protoreflect.FullName]*types.Type // of messages, as values at run time
-	mapKeys  map[protoreflect.Kind]*pb.FieldDescription
+	celTypes map[protoreflect.FullName]*types.Type      // the types of messages, as values of CEL
+	mapKeys  map[protoreflect.Kind]*pb.FieldDescription // cel-go's descriptions of keys of maps
 }
 
 var (
@@ -47,7 +47,7 @@ func newSchema(files *protoregistry.Files, provider types.Provider, adapter type
 		"Int64Value":  {protoreflect.Int64Kind, protoreflect.Sint64Kind, protoreflect.Sfixed64Kind},
 		"UInt32Value": {protoreflect.Uint32Kind, protoreflect.Fixed32Kind},
 		"UInt64Value": {protoreflect.Uint64Kind, protoreflect.Fixed64Kind},
-	} { // cel-go makes descriptions of fields for itself only, but it describes these
+	} { // only cel-go can make a FieldDescription: those of the wrappers serve for keys of the same kind
 		t, ok := pb.DefaultDb.DescribeType("google.protobuf." + name)
 		if !ok {
 			return nil, fmt.Errorf("cel has no google.protobuf.%s", name)
@@ -63,6 +63,7 @@ func newSchema(files *protoregistry.Files, provider types.Provider, adapter type
 	return s, nil
 }
 
+// addTypes adds the types of messages, and of the messages in them, to celTypes.
 func (s *schema) addTypes(messages protoreflect.MessageDescriptors) {
 	for i := range messages.Len() {
 		md := messages.Get(i)
@@ -71,7 +72,7 @@ func (s *schema) addTypes(messages protoreflect.MessageDescriptors) {
 	}
 }
 
-// messageType finds a message by the name that an expression uses.
+// messageType returns the type of messages with a name that an expression uses.
 func (s *schema) messageType(name string) (protoreflect.MessageDescriptor, bool) {
 	d, err := s.files.FindDescriptorByName(protoreflect.FullName(strings.TrimPrefix(name, ".")))
 	if err != nil {
@@ -89,7 +90,7 @@ func (s *schema) EnumValue(name string) ref.Val {
 	return s.Provider.EnumValue(name)
 }
 
-// enumValue finds pkg.Enum.VALUE. (protobuf itself would call it pkg.VALUE.)
+// enumValue returns the number of an enum value, by its name in CEL, pkg.Enum.VALUE. (Its name in protobuf is pkg.VALUE.)
 func (s *schema) enumValue(name string) (protoreflect.EnumNumber, bool) {
 	i := strings.LastIndexByte(name, '.')
 	if i < 0 {
@@ -121,6 +122,7 @@ func (s *schema) FindIdent(name string) (ref.Val, bool) {
 	return s.Provider.FindIdent(name)
 }
 
+// typeOf returns the type of messages of type md, as a value of CEL.
 func (s *schema) typeOf(md protoreflect.MessageDescriptor) *types.Type {
 	if t, ok := s.celTypes[md.FullName()]; ok {
 		return t
@@ -177,7 +179,7 @@ func celType(fd protoreflect.FieldDescriptor) *types.Type {
 	return celElemType(fd)
 }
 
-// celElemType returns the type of a singular field, or of one element of a repeated one.
+// celElemType returns the type of the value of a singular field, or of one element of a repeated field.
 func celElemType(fd protoreflect.FieldDescriptor) *types.Type {
 	switch fd.Kind() {
 	case protoreflect.MessageKind, protoreflect.GroupKind:
@@ -188,8 +190,9 @@ func celElemType(fd protoreflect.FieldDescriptor) *types.Type {
 	return types.ProtoCELPrimitives[fd.Kind()]
 }
 
-// reflectOf returns target as a message that has fd, which is a field of another descriptor when a message of the same
-// name came from somewhere else.
+// reflectOf returns target as a message, with its field that corresponds to fd: the descriptor of target may be another one
+// of the same name, when the message came from another registry. The field is nil if target is no message or has no such
+// field.
 func reflectOf(target any, fd protoreflect.FieldDescriptor) (protoreflect.Message, protoreflect.FieldDescriptor) {
 	v, ok := target.(proto.Message)
 	if !ok {
@@ -202,12 +205,14 @@ func reflectOf(target any, fd protoreflect.FieldDescriptor) (protoreflect.Messag
 	return m, fd
 }
 
+// isSet reports whether target, a message, has the field fd.
 func (s *schema) isSet(target any, fd protoreflect.FieldDescriptor) bool {
 	m, fd := reflectOf(target, fd)
 	return fd != nil && m.Has(fd)
 }
 
-// getFrom returns the value of a field for CEL: a message stays one, so that the next selection needs no wrapping.
+// getFrom returns the value of a field of target, for CEL. The value of a message field is the message itself, which the
+// next selection reads without a wrapper.
 func (s *schema) getFrom(target any, fd protoreflect.FieldDescriptor) (any, error) {
 	m, fd := reflectOf(target, fd)
 	if fd == nil {
@@ -236,12 +241,13 @@ func (s *schema) getFrom(target any, fd protoreflect.FieldDescriptor) (any, erro
 	return v.Interface(), nil
 }
 
+// mapOf returns a map field as cel-go's type for it.
 func (s *schema) mapOf(m protoreflect.Map, fd protoreflect.FieldDescriptor) *pb.Map {
 	key := s.mapKeys[fd.MapKey().Kind()]
 	return &pb.Map{Map: m, KeyType: key, ValueType: key}
 }
 
-// NewValue implements types.Provider: it makes the message of an expression such as pkg.Type{field: value}.
+// NewValue implements types.Provider. It returns the message of an expression such as pkg.Type{field: value}.
 func (s *schema) NewValue(name string, fields map[string]ref.Val) ref.Val {
 	md, ok := s.messageType(name)
 	if !ok {
@@ -289,6 +295,7 @@ func (s *schema) NativeToValue(value any) ref.Val {
 	return s.base.NativeToValue(value)
 }
 
+// message returns a message as a value of CEL.
 func (s *schema) message(m protoreflect.Message) ref.Val {
 	if isWellKnown(m.Descriptor()) {
 		return s.wellKnown(m)

@@ -9,37 +9,37 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 )
 
-// Two bytes of the wire may make a message, and one an element of a packed list. So a bound on the encoding is none on
-// the memory that its message takes, which is estimated before it is taken.
+// The weight of a message is an estimate, in bytes, of the memory that it takes when it is decoded, besides the bytes of its
+// strings and bytes fields. It is computed from the encoding before the message is decoded. The length of the encoding does
+// not bound it well, because 2 bytes may encode a message, and 1 byte an element of a packed list.
 const (
-	// MaxMemory is how much memory a decoded message may take beside the bytes of its texts, as it is estimated: small
-	// ones may take MinMemory and MemoryPerByte for each byte of their encoding.
+	// A message with an encoding of n bytes may weigh MinMemory + n * MemoryPerByte, but at most MaxMemory.
 	MaxMemory     = 256 << 20
 	MinMemory     = 8 << 20
 	MemoryPerByte = 40
 
-	messageWeight = 256 // of a message or a map's entry
-	valueWeight   = 32  // of every other field, and of an element of a packed list
+	messageWeight = 256 // of a message, or an entry of a map
+	valueWeight   = 32  // of any other field, and of an element of a packed list
 )
 
-// An encoding of at most SmallBytes is not looked at: its message takes at most SmallGrowth times as many, since two bytes
-// may make a message.
+// An encoding of at most SmallBytes is not examined: its message is taken to weigh SmallGrowth times its length, which is
+// the most that it can, because the encoding of a message takes at least 2 bytes.
 const (
 	SmallBytes  = 4 << 10
 	SmallGrowth = messageWeight / 2
 )
 
-// MaxNesting is how many messages may lie in each other. Other implementations than Go's stop at 100; a group in a group
-// takes time that grows with both.
+// MaxNesting bounds how deep messages may be nested. Most implementations of protobuf refuse more than 100 levels. The time
+// to decode nested groups grows with their length times their depth.
 const MaxNesting = 256
 
-// ErrTooLarge means that a message would take more memory than it may. It is wrapped.
+// ErrTooLarge says that a message would take more memory than it may; see MaxMemory. Errors wrap it.
 var ErrTooLarge = errors.New("message takes too much memory when decoded")
 
 var errMalformed = errors.New("not in the wire format of its type")
 
-// weigh returns how much memory the message with this encoding may take, at most, or an error if it would be too much. An
-// encoding that is malformed may pass: what decodes it says so. A small one is not looked at.
+// weigh returns the weight of the message that data encodes, or an ErrTooLarge. It may return a weight for a malformed
+// encoding: the decoder finds that out.
 func weigh(data []byte, md protoreflect.MessageDescriptor, types *dynamicpb.Types) (int, error) {
 	if len(data) <= SmallBytes {
 		return SmallGrowth * len(data), nil
@@ -51,21 +51,23 @@ func weigh(data []byte, md protoreflect.MessageDescriptor, types *dynamicpb.Type
 	return memoryFor(len(data)) - s.left, nil
 }
 
-// memoryFor returns how much memory the message of an encoding of n bytes may take.
+// memoryFor returns how much a message with an encoding of n bytes may weigh.
 func memoryFor(n int) int { return min(MaxMemory, MinMemory+MemoryPerByte*n) }
 
+// scale weighs one message.
 type scale struct {
-	left  int
-	types *dynamicpb.Types // of extensions
-	known map[extension]protoreflect.FieldDescriptor
+	left  int                                        // how much more the message may weigh
+	types *dynamicpb.Types                           // resolves extensions
+	known map[extension]protoreflect.FieldDescriptor // extensions that were looked up; nil for those that do not exist
 }
 
+// extension identifies an extension by the message that it extends and its number.
 type extension struct {
 	of  protoreflect.FullName
 	num protowire.Number
 }
 
-// extension returns the extension of a message that has the number, or nil.
+// extension returns the descriptor of an extension of a message, or nil if there is none with the number.
 func (s *scale) extension(of protoreflect.FullName, num protowire.Number) protoreflect.FieldDescriptor {
 	key := extension{of, num}
 	fd, ok := s.known[key]
@@ -83,9 +85,10 @@ func (s *scale) extension(of protoreflect.FullName, num protowire.Number) protor
 	return fd
 }
 
-// maxKnownExtensions bounds the extensions that are remembered; a message may name any number of those that do not exist.
+// maxKnownExtensions bounds scale.known: a message may have any number of extensions that do not exist.
 const maxKnownExtensions = 1000
 
+// add adds a weight, and returns ErrTooLarge if the message is too heavy.
 func (s *scale) add(weight int) error {
 	if s.left -= weight; s.left < 0 {
 		return ErrTooLarge
@@ -93,6 +96,7 @@ func (s *scale) add(weight int) error {
 	return nil
 }
 
+// message weighs the fields of a message of type md at that depth of nesting.
 func (s *scale) message(data []byte, md protoreflect.MessageDescriptor, depth int) error {
 	if depth > MaxNesting {
 		return errMalformed
@@ -120,10 +124,10 @@ func (s *scale) message(data []byte, md protoreflect.MessageDescriptor, depth in
 	return nil
 }
 
-// field weighs one field, nil for one that the type does not know, with its value on the wire.
+// field weighs one field, by its value on the wire. fd is nil for a field that the type does not have.
 func (s *scale) field(fd protoreflect.FieldDescriptor, typ protowire.Type, value []byte, depth int) error {
 	switch {
-	case fd == nil: // kept as it is
+	case fd == nil: // its bytes are kept, and not decoded
 		return nil
 	case fd.Message() != nil && typ == protowire.BytesType:
 		inner, _ := protowire.ConsumeBytes(value)
@@ -144,7 +148,7 @@ func (s *scale) field(fd protoreflect.FieldDescriptor, typ protowire.Type, value
 	return s.add(valueWeight)
 }
 
-// elements returns how many numbers a packed list has.
+// elements returns the number of elements of a packed list.
 func elements(kind protoreflect.Kind, packed []byte) (n int) {
 	switch kind {
 	case protoreflect.Fixed32Kind, protoreflect.Sfixed32Kind, protoreflect.FloatKind:
@@ -160,8 +164,8 @@ func elements(kind protoreflect.Kind, packed []byte) (n int) {
 	return n
 }
 
-// WeighJSON returns how much memory the message in ProtoJSON may take, at most, beside the bytes of its texts, or an
-// ErrTooLarge if that is too much or there is more of it than MaxJSONBytes. What is no JSON may pass.
+// WeighJSON returns the weight of the message that data encodes in ProtoJSON, or an ErrTooLarge if it is too heavy or data
+// is longer than MaxJSONBytes. It may return a weight for data that is not JSON: the decoder finds that out.
 func WeighJSON(data []byte) (int, error) {
 	if len(data) > MaxJSONBytes {
 		return 0, fmt.Errorf("%w: %d bytes of JSON, want at most %d", ErrTooLarge, len(data), MaxJSONBytes)
@@ -175,7 +179,7 @@ func WeighJSON(data []byte) (int, error) {
 		weight := 0
 		switch c := data[i]; {
 		case inText && c == '\\':
-			i++ // what is escaped
+			i++ // skip the escaped character
 		case c == '"':
 			inText = !inText
 		case inText:
@@ -191,7 +195,8 @@ func WeighJSON(data []byte) (int, error) {
 	return memoryFor(len(data)) - s.left, nil
 }
 
-// MaxJSONBytes and MaxJSONNesting bound ProtoJSON: what is in an Any is read once more for each Any around it.
+// MaxJSONBytes and MaxJSONNesting bound ProtoJSON further, because the time to decode nested Any grows with their length
+// times their depth: the content of an Any is read again for each Any around it.
 const (
 	MaxJSONBytes   = 8 << 20
 	MaxJSONNesting = 64

@@ -10,13 +10,13 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// maxAnyBytes bounds the google.protobuf.Any that an expression may look into: each look decodes it.
+// maxAnyBytes bounds the value of a google.protobuf.Any that an expression may read: it is decoded each time it is read.
 const maxAnyBytes = 64 << 10
 
 const wellKnownPackage = "google.protobuf."
 
-// wellKnownName returns the name of a type of google.protobuf that CEL has a type of its own for, such as Timestamp, or
-// "" for all other types.
+// wellKnownName returns the name, without its package, of a type of google.protobuf for which CEL has a type of its own,
+// such as Timestamp. It returns "" for all other types.
 func wellKnownName(md protoreflect.MessageDescriptor) string {
 	name, ok := strings.CutPrefix(string(md.FullName()), wellKnownPackage)
 	if !ok {
@@ -33,7 +33,8 @@ func wellKnownName(md protoreflect.MessageDescriptor) string {
 
 func isWellKnown(md protoreflect.MessageDescriptor) bool { return wellKnownName(md) != "" }
 
-// fieldOf returns a field of a well-known type, or nil if the schema has a type of that name which is not the known one.
+// fieldOf returns the field of a well-known type that has the number and the kind, or nil if the schema's type of that name
+// has no such field.
 func fieldOf(
 	md protoreflect.MessageDescriptor, n protoreflect.FieldNumber, k protoreflect.Kind,
 ) protoreflect.FieldDescriptor {
@@ -44,7 +45,8 @@ func fieldOf(
 	return fd
 }
 
-// What timestamp.proto allows, and of what duration.proto allows, what Go's time.Duration holds.
+// The range of a Timestamp, as in timestamp.proto, and of a Duration, which is the part of the range in duration.proto that
+// fits into a time.Duration.
 const (
 	minTimestamp = -62135596800 // 0001-01-01T00:00:00Z
 	maxTimestamp = 253402300799 // 9999-12-31T23:59:59Z
@@ -52,12 +54,13 @@ const (
 	maxNanos     = 999_999_999
 )
 
+// notKnown is errNotKnown as a value of CEL.
 func notKnown(md protoreflect.MessageDescriptor) ref.Val {
 	return types.NewErr("the schema's %s does not have the fields that it should have", md.FullName())
 }
 
-// wellKnown returns the value that CEL has for a message of a well-known type. A wrapper, a Value and an Any that are
-// not there are null. Nothing is copied, except out of an Any.
+// wellKnown returns a message of a well-known type as a value of CEL. It returns null for a wrapper, a Value or an Any that
+// is absent. The value refers to the message, except that of an Any, which is decoded.
 func (s *schema) wellKnown(m protoreflect.Message) ref.Val {
 	md := m.Descriptor()
 	switch name := wellKnownName(md); name {
@@ -95,7 +98,7 @@ func (s *schema) wellKnown(m protoreflect.Message) ref.Val {
 		return s.jsonValue(m)
 	}
 	if !m.IsValid() {
-		return types.NullValue // a wrapper that is not there
+		return types.NullValue // an absent wrapper
 	}
 	value := md.Fields().ByNumber(1)
 	if value == nil || value.Cardinality() == protoreflect.Repeated || value.Message() != nil {
@@ -104,6 +107,7 @@ func (s *schema) wellKnown(m protoreflect.Message) ref.Val {
 	return s.NativeToValue(m.Get(value).Interface())
 }
 
+// jsonValue returns a google.protobuf.Value as a value of CEL.
 func (s *schema) jsonValue(m protoreflect.Message) ref.Val {
 	md := m.Descriptor()
 	if md.Oneofs().Len() != 1 {
@@ -116,6 +120,7 @@ func (s *schema) jsonValue(m protoreflect.Message) ref.Val {
 	return s.NativeToValue(m.Get(fd).Interface())
 }
 
+// openAny decodes the message in a google.protobuf.Any, whose type must be in the schema.
 func (s *schema) openAny(m protoreflect.Message) ref.Val {
 	md := m.Descriptor()
 	urlField, valueField := fieldOf(md, 1, protoreflect.StringKind), fieldOf(md, 2, protoreflect.BytesKind)
