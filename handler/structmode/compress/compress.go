@@ -1,7 +1,7 @@
 // Package compress decodes and encodes messages of a grpc-encoding, whole and in memory.
 //
-// Enter at Get; then decode.go (how a message is read within its limit), encode.go (how one is written), room.go (who is
-// asked for memory), and one file for each encoding: gzip.go, deflate.go, snappy.go, zstd.go.
+// Enter at Get; then decode.go (decodes a message within a limit), encode.go (encodes one), room.go (counts the memory of
+// both), and one file for each encoding: gzip.go, deflate.go, snappy.go, zstd.go.
 package compress
 
 import (
@@ -11,30 +11,31 @@ import (
 )
 
 var (
-	// ErrTooLarge says that a message decodes to more than the limit, or needs more memory to decode than is given to
-	// any message. The peer may send a smaller one; the call ends with RESOURCE_EXHAUSTED.
+	// ErrTooLarge says that a message decodes to more than the limit, or needs more memory to decode than any message may
+	// have. The call ends with RESOURCE_EXHAUSTED; the peer may send a smaller message.
 	ErrTooLarge = errors.New("message too large")
 
-	// ErrCorrupt says that the bytes are not a message of the encoding: damaged, cut short, or followed by others. It
-	// is wrapped together with its cause. The call ends with INVALID_ARGUMENT.
+	// ErrCorrupt says that the bytes are not one message of the encoding: they are damaged, cut short, or followed by other
+	// bytes. It is wrapped together with its cause. The call ends with INVALID_ARGUMENT.
 	ErrCorrupt = errors.New("message corrupt")
 )
 
-// Codec decodes and encodes messages of one grpc-encoding. Use Get; the zero Codec is not usable. A Codec is a value:
-// any number of goroutines may use it at once.
+// Codec decodes and encodes messages of one grpc-encoding. Get returns one; the zero Codec is not usable. A Codec without a
+// Room is safe for concurrent use; see Within.
 type Codec struct {
 	name   string
 	format format
 	room   Room
 }
 
-// format is how an encoding is read and written. Its errors lack the name of the encoding, which Codec adds.
+// format implements one encoding; see Codec for the contract of its methods. Codec adds the name of the encoding to its
+// errors.
 type format interface {
 	decompress(src []byte, limit int64, room Room) ([]byte, error)
 	compress(dst, src []byte, room Room) ([]byte, error)
 }
 
-// Get returns the codec of a grpc-encoding: gzip, deflate, snappy, zstd or identity. It is false for any other name.
+// Get returns the codec of a grpc-encoding: gzip, deflate, snappy, zstd or identity. It returns false for any other name.
 func Get(name string) (Codec, bool) {
 	var f format
 	switch name {
@@ -54,16 +55,17 @@ func Get(name string) (Codec, bool) {
 	return Codec{name: name, format: f, room: endless{}}, true
 }
 
-// Name is the grpc-encoding, as in the header.
+// Name returns the name of the encoding, as in the header grpc-encoding.
 func (c Codec) Name() string { return c.name }
 
-// Decompress decodes one message. The result is the caller's, and for identity it is src itself.
+// Decompress decodes one message. The caller owns the result, which for identity is src itself.
 //
-// limit is the size in bytes that the decoded message may have; 0 or less means any. A message over it is ErrTooLarge
-// as soon as that is known. Memory is taken for bytes that were decoded, never for a size that the message announces:
-// about twice limit at most, and what the decoder itself needs (for zstd up to its window of MaxWindow).
+// limit bounds the size of the decoded message, in bytes; 0 or less means no bound. Decompress fails with ErrTooLarge as
+// soon as the message is known to be longer. It allocates memory for bytes that were decoded, never for a size that the
+// message announces: at most about twice limit, and what the decoder itself needs (for zstd up to its window of MaxWindow).
 //
-// Anything that is not one whole message is ErrCorrupt, also an empty src (but for identity) and bytes after the end.
+// Decompress fails with ErrCorrupt if src is anything but one whole message, such as an empty src (except for identity) or a
+// message with bytes behind its end.
 func (c Codec) Decompress(src []byte, limit int64) ([]byte, error) {
 	out, err := c.format.decompress(src, limit, c.room)
 	if err != nil {
@@ -72,8 +74,8 @@ func (c Codec) Decompress(src []byte, limit int64) ([]byte, error) {
 	return out, nil
 }
 
-// Compress appends the encoding of src to dst, which may be nil, and returns the result. It keeps neither. identity
-// returns src itself when dst is empty.
+// Compress appends the encoding of src to dst, which may be nil, and returns the result. It keeps neither slice. For
+// identity and an empty dst, the result is src itself.
 func (c Codec) Compress(dst, src []byte) ([]byte, error) {
 	out, err := c.format.compress(dst, src, c.room)
 	if err != nil {
@@ -103,7 +105,8 @@ func tooLarge(limit int64) error {
 	return fmt.Errorf("%w: decodes to more than %d bytes", ErrTooLarge, limit)
 }
 
-// corrupt wraps cause. An end of input inside a message must not look like the end of a stream to who asks errors.Is.
+// corrupt wraps cause in ErrCorrupt. It replaces io.EOF, with which a decoder reports that the message is cut short, by
+// io.ErrUnexpectedEOF, so that callers do not take it for the end of a stream.
 func corrupt(cause error) error {
 	if cause == io.EOF {
 		cause = io.ErrUnexpectedEOF

@@ -9,27 +9,26 @@ import (
 )
 
 const (
-	firstScratch = 4 << 10   // bytes that a decoder starts with
-	keepScratch  = 256 << 10 // a scratch buffer over this is handed to the caller, not kept
+	firstScratch = 4 << 10   // size of a new scratch buffer
+	keepScratch  = 256 << 10 // largest scratch buffer that is kept for the next message
 )
 
-// decoder reads one message after another.
+// decoder decodes one message after another.
 type decoder interface {
-	io.Reader // what the message decodes to, io.EOF after its end
+	io.Reader // reads the decoded message, with io.EOF at its end
 
-	// reset starts a message that in holds whole. It takes no byte from in but those of the message.
+	// reset starts the next message, all of which is in in. The decoder reads no byte of in behind the message.
 	reset(in *bytes.Reader) error
 }
 
-// inflater is a decoder with the buffers to read a message through it. It is pooled, and between messages it holds
-// nothing of theirs.
+// inflater is a decoder with the buffers that it needs. It is pooled. Between two messages it refers to nothing of either.
 type inflater struct {
 	decoder decoder
 	in      bytes.Reader
-	scratch []byte // decoded bytes, before their number is known
+	scratch []byte // buffer for decoded bytes while their number is unknown
 }
 
-// inflate decodes src as Codec.Decompress says. The result is the caller's. own is what the decoder takes for itself.
+// inflate decodes src as Codec.Decompress says. own is how many bytes of memory the decoder itself needs.
 func (f *inflater) inflate(src []byte, limit int64, room Room, own int64) ([]byte, error) {
 	f.in.Reset(src)
 	defer f.in.Reset(nil)
@@ -54,11 +53,11 @@ func (f *inflater) inflate(src []byte, limit int64, room Room, own int64) ([]byt
 	return out, nil
 }
 
-// read reads to the end, doubling the scratch buffer as bytes come, but never past one byte over limit.
+// read reads the decoded message to its end. The scratch buffer doubles as bytes come, up to one byte more than limit.
 func (f *inflater) read(limit int64, room Room) (out []byte, err error) {
-	most := math.MaxInt // bytes that are worth reading: one over limit shows that it is passed
+	maxLen := math.MaxInt // one more than limit: that byte shows that the message is over it
 	if limit > 0 && limit < math.MaxInt {
-		most = int(limit) + 1
+		maxLen = int(limit) + 1
 	}
 	if f.scratch == nil {
 		f.scratch = make([]byte, 0, firstScratch)
@@ -71,7 +70,7 @@ func (f *inflater) read(limit int64, room Room) (out []byte, err error) {
 	defer func() { room.Give(taken) }()
 	for idle := 0; ; {
 		if len(buf) == cap(buf) {
-			size := min(2*cap(buf), most)
+			size := min(2*cap(buf), maxLen)
 			if err := room.Take(int64(size)); err != nil {
 				return nil, err
 			}
@@ -79,13 +78,13 @@ func (f *inflater) read(limit int64, room Room) (out []byte, err error) {
 			room.Give(taken)
 			taken = int64(size)
 		}
-		n, err := f.decoder.Read(buf[len(buf):min(cap(buf), most)])
+		n, err := f.decoder.Read(buf[len(buf):min(cap(buf), maxLen)])
 		buf = buf[:len(buf)+n]
 		switch {
 		case limit > 0 && int64(len(buf)) > limit:
 			return nil, tooLarge(limit)
 		case err == io.EOF:
-			if cap(buf) > keepScratch { // it is the caller's
+			if cap(buf) > keepScratch { // the caller gets the buffer itself
 				f.scratch, taken = nil, 0
 				return buf, nil
 			}
@@ -109,7 +108,7 @@ func (f *inflater) read(limit int64, room Room) (out []byte, err error) {
 	}
 }
 
-// decodeError tells what is too large from what is corrupt.
+// decodeError wraps an error of a decoder in ErrCorrupt, unless it is an ErrTooLarge.
 func decodeError(err error) error {
 	if errors.Is(err, ErrTooLarge) {
 		return err

@@ -9,8 +9,8 @@ import (
 	"github.com/klauspost/compress/zlib"
 )
 
-// deflateFormat is the zlib format (RFC 1950), which is what HTTP and gRPC mean by deflate. Raw deflate data (RFC
-// 1951), which some peers send by that name, is read too.
+// deflateFormat is the zlib format (RFC 1950), which is what HTTP and gRPC mean by deflate. It also decodes raw deflate data
+// (RFC 1951), which some peers send by that name.
 type deflateFormat struct{}
 
 var (
@@ -21,7 +21,7 @@ var (
 	}}
 )
 
-// What a decoder and an encoder take for themselves: gzip has the same ones.
+// The memory of a decoder and an encoder, which are the same as those of gzip.
 const (
 	deflateDecoderBytes = gzipDecoderBytes
 	deflateEncoderBytes = gzipEncoderBytes
@@ -39,9 +39,9 @@ func (deflateFormat) compress(dst, src []byte, room Room) ([]byte, error) {
 	return d.deflate(dst, src, room, deflateEncoderBytes)
 }
 
-// deflateDecoder reads both formats. The readers are made when they are first needed.
+// deflateDecoder decodes both formats. Its readers are made when they are first needed.
 type deflateDecoder struct {
-	io.Reader // the one of the message: zlib or raw
+	io.Reader // that of the current message: zlib or raw
 
 	zlib io.ReadCloser // also a zlib.Resetter
 	raw  io.ReadCloser // also a flate.Resetter

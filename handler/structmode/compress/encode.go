@@ -5,20 +5,19 @@ import (
 	"slices"
 )
 
-// encoder writes one message after another; Close ends a message.
+// encoder encodes one message after another. Reset starts a message, and Close ends it.
 type encoder interface {
 	io.WriteCloser
 	Reset(w io.Writer)
 }
 
-// deflater is an encoder with the slice that it writes to. It is pooled, and between messages it holds nothing of
-// theirs.
+// deflater is an encoder with the slice that it writes to. It is pooled. Between two messages it refers to nothing of either.
 type deflater struct {
 	encoder encoder
 	out     appender
 }
 
-// deflate appends the encoding of src to dst. own is what the encoder takes for itself.
+// deflate appends the encoding of src to dst. own is how many bytes of memory the encoder itself needs.
 func (d *deflater) deflate(dst, src []byte, room Room, own int64) ([]byte, error) {
 	return encoded(dst, src, room, own, func() ([]byte, error) {
 		d.out.b = dst
@@ -39,19 +38,20 @@ func (d *deflater) deflate(dst, src []byte, room Room, own int64) ([]byte, error
 	})
 }
 
-// encodedBytes is what the encoding of n bytes may take while it grows.
+// encodedBytes bounds the memory of the result while n bytes are encoded. A slice that grows by appending takes up to twice
+// its length, and no encoding makes a message much longer.
 func encodedBytes(n int64) int64 { return 9*n/4 + 1<<10 }
 
-// EncodeBytes is what Compress takes of its room for n bytes, at most.
+// EncodeBytes bounds what Compress takes of its Room for a message of n bytes, whatever the encoding.
 func EncodeBytes(n int64) int64 {
 	return max(gzipEncoderBytes, deflateEncoderBytes, snappyEncoderBytes, zstdEncoderBytes) + encodedBytes(n)
 }
 
-// encodePart is how much is encoded at once, between two looks at whether it is still wanted.
+// encodePart is how many bytes are encoded between two calls of Room.Err.
 const encodePart = 1 << 20
 
-// encoded runs encode with the room that it needs, and leaves taken what its result has more than dst. A result that grows
-// as it comes takes up to twice its size and a little, and no encoding makes much more of a message than it was.
+// encoded takes from room what encode needs, calls it, and gives back everything but the memory by which its result is
+// larger than dst.
 func encoded(dst, src []byte, room Room, own int64, encode func() ([]byte, error)) ([]byte, error) {
 	taken := own + encodedBytes(int64(len(src)))
 	if err := room.Take(taken); err != nil {

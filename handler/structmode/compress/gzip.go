@@ -7,7 +7,8 @@ import (
 	"github.com/klauspost/compress/gzip"
 )
 
-// gzipFormat is RFC 1952. Several members in one message decode to all of them, one after the other, as in grpc-go.
+// gzipFormat is the gzip format (RFC 1952). Several gzip members in one message decode to the concatenation of all, as in
+// grpc-go.
 type gzipFormat struct{}
 
 var (
@@ -18,7 +19,7 @@ var (
 	}}
 )
 
-// What a decoder and an encoder take for themselves.
+// The memory of a decoder and an encoder.
 const (
 	gzipDecoderBytes = 64 << 10
 	gzipEncoderBytes = 1 << 20

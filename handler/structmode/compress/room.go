@@ -1,21 +1,22 @@
 package compress
 
-// Room is asked before memory is taken for a message, so that all messages together are bounded. Its methods are called by
-// one goroutine at a time.
+// Room counts the memory of a message before it is allocated, so that the memory of all messages together can be bounded. It
+// is called by one goroutine at a time.
 type Room interface {
-	Take(n int64) error // waits for n bytes of memory, or says why the message cannot have them
-	Give(n int64)       // gives n bytes back
-	Err() error         // not nil if the message is not wanted any more; asked every 128 KiB or so
+	Take(n int64) error // takes n bytes, and may block until they are free; the error says why the message cannot have them
+	Give(n int64)       // gives back n bytes
+	Err() error         // not nil if the message is no longer wanted; called about every 128 KiB when decoding, every 1 MiB when encoding
 }
 
-// Within returns the codec that asks room. An error of room is returned, wrapped, and ends the message. What Decompress
-// returns stays taken by its capacity, and so does what Compress appends; all else is given back.
+// Within returns a codec that takes its memory from room. An error of room ends decoding or encoding, and is returned
+// wrapped. When Decompress or Compress returns, the capacity of what it allocated for its result stays taken; all else is
+// given back.
 func (c Codec) Within(room Room) Codec {
 	c.room = room
 	return c
 }
 
-// endless is the room of a codec that asks nobody.
+// endless is the Room of a codec without one: it has no bound.
 type endless struct{}
 
 func (endless) Take(int64) error { return nil }

@@ -10,11 +10,10 @@ import (
 	"github.com/klauspost/compress/snappy"
 )
 
-// snappyFormat is snappy's framing format, as gRPC implementations use it. A message without the stream identifier that
-// the framing format starts with is read as one snappy block.
+// snappyFormat is snappy's framing format, which gRPC implementations use. A message that does not start with the stream
+// identifier of the framing format is decoded as one snappy block.
 //
-// The framing format has no mark for its end: a message cut at the border of two chunks decodes to less without an
-// error.
+// The framing format has no end mark: a message that was cut between two chunks decodes to less, without an error.
 type snappyFormat struct{}
 
 // snappyIdentifier is the first chunk of the framing format (framing_format.txt, section 4.1).
@@ -28,7 +27,7 @@ var (
 	}}
 )
 
-// What a decoder and an encoder take for themselves: a few blocks.
+// The memory of a decoder and an encoder: a few blocks.
 const (
 	snappyDecoderBytes = 192 << 10
 	snappyEncoderBytes = 256 << 10
@@ -45,7 +44,7 @@ func (snappyFormat) decompress(src []byte, limit int64, room Room) ([]byte, erro
 
 func (snappyFormat) compress(dst, src []byte, room Room) ([]byte, error) {
 	if len(src) == 0 {
-		// The writer would write nothing, which is no message.
+		// The encoder would write nothing, which is not a message of the framing format.
 		return encoded(dst, src, room, 0, func() ([]byte, error) { return append(dst, snappyIdentifier...), nil })
 	}
 	d := snappyDeflaters.Get().(*deflater)
@@ -53,7 +52,7 @@ func (snappyFormat) compress(dst, src []byte, room Room) ([]byte, error) {
 	return d.deflate(dst, src, room, snappyEncoderBytes)
 }
 
-// snappyDecoder reads the framing format. The reader is made when it is first needed.
+// snappyDecoder decodes the framing format. Its reader is made when it is first needed.
 type snappyDecoder struct{ *snappy.Reader }
 
 func (d *snappyDecoder) reset(in *bytes.Reader) error {
@@ -65,8 +64,8 @@ func (d *snappyDecoder) reset(in *bytes.Reader) error {
 	return nil
 }
 
-// decodeSnappyBlock decodes the block format, which starts with the decoded size. That size is believed only as far as
-// src could fill it: format_description.txt, section 2: the best element makes 64 bytes of 3.
+// decodeSnappyBlock decodes the block format, which starts with the decoded size. It refuses a size to which src cannot
+// decode: an element of 3 bytes decodes to at most 64 (format_description.txt, section 2).
 func decodeSnappyBlock(src []byte, limit int64, room Room) ([]byte, error) {
 	size, err := snappy.DecodedLen(src)
 	switch {

@@ -9,12 +9,12 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// MaxWindow is the largest zstd window, in bytes, that is decoded: what RFC 8878 §3.1.1.1.2 tells every decoder to
-// support. A message that asks for more is ErrTooLarge.
+// MaxWindow is the largest window of a zstd frame that is decoded, in bytes: the one that RFC 8878 §3.1.1.1.2 recommends
+// every decoder to support. Decoding a message with a larger window fails with ErrTooLarge.
 const MaxWindow = 8 << 20
 
-// zstdFormat is RFC 8878. Frames that follow each other decode to all of them, as the RFC says; dictionaries are
-// unknown.
+// zstdFormat is the zstd format (RFC 8878). Several frames in one message decode to the concatenation of all, as the RFC says.
+// Dictionaries are not supported.
 type zstdFormat struct{}
 
 var (
@@ -27,7 +27,7 @@ var (
 	}}
 )
 
-// What a decoder takes for itself beside its window, and an encoder.
+// The memory of a decoder beside its window, and of an encoder.
 const (
 	zstdDecoderBytes = 256 << 10
 	zstdEncoderBytes = 3 << 19
@@ -45,8 +45,8 @@ func (zstdFormat) compress(dst, src []byte, room Room) ([]byte, error) {
 	return encoded(dst, src, room, zstdEncoderBytes, func() ([]byte, error) { return w.EncodeAll(src, dst), nil })
 }
 
-// zstdWindow returns the largest window of the frames in src, which the decoder takes as soon as a frame begins. Of a
-// window that is too large, and behind what is malformed, nothing is taken.
+// zstdWindow returns the size of the largest window of the frames in src, which is what the decoder allocates. It ignores
+// the frames from the first one on that is malformed or has a window over MaxWindow, because the decoder stops there.
 func zstdWindow(src []byte) (largest int64) {
 	for len(src) > 0 {
 		var h zstd.Header
@@ -74,7 +74,7 @@ func zstdWindow(src []byte) (largest int64) {
 	return largest
 }
 
-// afterZstdBlocks returns what follows the blocks of a frame (RFC 8878 §3.1.1.2).
+// afterZstdBlocks returns the part of src behind the blocks of a frame (RFC 8878 §3.1.1.2); src starts with the first block.
 func afterZstdBlocks(src []byte) []byte {
 	const headerLen, rle = 3, 1
 	for len(src) >= headerLen {
@@ -92,8 +92,8 @@ func afterZstdBlocks(src []byte) []byte {
 	return nil
 }
 
-// zstdDecoder reads frames one block at a time, in the caller's goroutine: decoding a frame in one go would take the
-// memory that its header announces. The decoder is made when it is first needed.
+// zstdDecoder decodes frames block by block, in the caller's goroutine. To decode a frame in one step would allocate the
+// size that its header announces. The zstd.Decoder is made when it is first needed.
 type zstdDecoder struct{ z *zstd.Decoder }
 
 func (d *zstdDecoder) reset(in *bytes.Reader) (err error) {
@@ -111,7 +111,8 @@ func (d *zstdDecoder) Read(p []byte) (int, error) {
 	return n, zstdError(err)
 }
 
-// zstdError tells a window over MaxWindow from corrupt input. A frame in a single segment has a window of its own size.
+// zstdError wraps an error about a window over MaxWindow in ErrTooLarge, and returns other errors as they are. The window of
+// a frame in a single segment is the size of its content.
 func zstdError(err error) error {
 	if errors.Is(err, zstd.ErrWindowSizeExceeded) || errors.Is(err, zstd.ErrDecoderSizeExceeded) {
 		return fmt.Errorf("%w: wants a window of more than %d bytes: %w", ErrTooLarge, MaxWindow, err)
