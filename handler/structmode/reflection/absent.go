@@ -12,12 +12,13 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 )
 
-// A server may lack a file that others of its files import: generated code need not be linked for what only options use,
-// such as google/api/annotations.proto. Options stay unknown fields here, so nothing of such a file is needed. Whether
-// something is, the files without it tell: a file with a type that is in it does not link, and is left out too. All is well
-// if the file of the service links in the end.
+// A server may lack a file that its other files import, such as google/api/annotations.proto: a file that is only imported
+// for options need not be linked into the server. Framegate does not need such a file either, because it keeps options as
+// unknown fields. To find out whether an absent file is needed, the other files are linked without it: a file that uses a
+// type of it does not link, and is left out, too. The schema is complete if the file of the service links in the end.
 
-// unlessAbsent returns the error of a visit, but for that of a file that the endpoint answers not to have, which it notes.
+// unlessAbsent returns err, the error of the visit of a file. But if the endpoint answered that it does not have the file,
+// it records the file as absent and returns nil.
 func (g *gathering) unlessAbsent(path string, err error) error {
 	if !errors.As(err, new(*AnswerError)) {
 		return err
@@ -26,7 +27,7 @@ func (g *gathering) unlessAbsent(path string, err error) error {
 	return spend(&g.conversation.budget.files, 1, MaxFiles, "files")
 }
 
-// withoutAbsent returns f as a file that does not import what the endpoint lacks. f is not changed.
+// withoutAbsent returns f without its imports of absent files. It does not change f.
 func (g *gathering) withoutAbsent(f *descriptorpb.FileDescriptorProto) *descriptorpb.FileDescriptorProto {
 	lacking := func(path string) bool { return g.absent[path] != nil }
 	if !slices.ContainsFunc(f.GetDependency(), lacking) {
@@ -38,7 +39,7 @@ func (g *gathering) withoutAbsent(f *descriptorpb.FileDescriptorProto) *descript
 		return true
 	})
 	out.Dependency, out.PublicDependency, out.WeakDependency = nil, nil, nil
-	place := map[int32]int32{} // of what stays
+	place := map[int32]int32{} // new indices of the imports that stay, by their old ones
 	for i, path := range f.GetDependency() {
 		if !lacking(path) {
 			place[int32(i)] = int32(len(out.Dependency))
@@ -57,8 +58,8 @@ func (g *gathering) withoutAbsent(f *descriptorpb.FileDescriptorProto) *descript
 	return out
 }
 
-// link takes the files out of the set that are not there, and those that need one of them, and links the others. The last
-// one, which is that of the service, must link.
+// link links the files of the set, without their imports of absent files. If files are absent, it removes from the set the
+// files that do not link, which become absent too. The last file, that of the service, must link.
 func (g *gathering) link() (*protoregistry.Files, error) {
 	files := new(protoregistry.Files)
 	linked := g.set.File[:0]
@@ -81,10 +82,10 @@ func (g *gathering) link() (*protoregistry.Files, error) {
 	return files, nil
 }
 
-// maxAbsent bounds the files that an error names.
+// maxAbsent bounds the absent files that an error names.
 const maxAbsent = 8
 
-// blame adds the files that are not there to the error of files that do not fit together.
+// blame adds the errors of the absent files to err, the error of files that do not link.
 func (g *gathering) blame(err error) error {
 	for i, path := range slices.Sorted(maps.Keys(g.absent)) {
 		if i == maxAbsent {

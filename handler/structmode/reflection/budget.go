@@ -12,32 +12,33 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 )
 
-// What an endpoint may send for one Fetch. The largest public schemas stay far below.
+// Bounds of what an endpoint may send for one Fetch. The largest public schemas stay far below.
 const (
 	MaxFiles    = 1024    // files, and so requests
 	MaxBytes    = 8 << 20 // bytes of all answers
 	MaxElements = 1 << 17 // messages and list elements in all answers
-	MaxDepth    = 64      // messages inside one another, in an answer
+	MaxDepth    = 64      // depth of nested messages in an answer
 
-	// MaxNameBytes bounds the full names of all declarations together: a name is repeated in each one inside it.
+	// MaxNameBytes bounds the sum of the lengths of the full names of all declarations: the full name of a declaration
+	// contains the names of all declarations around it.
 	MaxNameBytes = 32 << 20
 
-	// MaxImportSteps bounds the walks from each file through the public imports of its imports. A few files that import
-	// each other's imports publicly can have more of these paths than anybody can follow.
+	// MaxImportSteps bounds the steps of walks through public imports, which linking takes along every path. The number of
+	// paths may grow exponentially with the number of files.
 	MaxImportSteps = 1 << 22
 )
 
-// elementBytes is what a message or list element may become in memory.
+// elementBytes bounds the memory of a decoded message or list element, besides its bytes.
 const elementBytes = 1 << 10
 
-// budget counts what an endpoint has sent. The zero budget is full.
+// budget counts what an endpoint has sent, against the bounds above. The zero budget has counted nothing.
 type budget struct {
 	files, bytes, elements, nameBytes, importSteps int
 
-	taker Taker // nil for no bound but those of one endpoint
+	taker Taker // may be nil
 }
 
-// take is asked before n bytes of memory are taken.
+// take is called before n bytes of memory are allocated; see Taker.
 func (b *budget) take(n int) error {
 	if b.taker == nil {
 		return nil
@@ -45,7 +46,7 @@ func (b *budget) take(n int) error {
 	return b.taker.Take(int64(n))
 }
 
-// spend adds n to a counter of b and refuses to pass max.
+// spend adds n to a counter, or returns a LimitError if it would exceed max.
 func spend(counter *int, n, max int, what string) error {
 	if n > max-*counter {
 		return &LimitError{What: what, Max: max}
@@ -65,9 +66,9 @@ func (b *budget) parseAnswer(msg []byte) (*reflectionpb.ServerReflectionResponse
 	return m, b.parse(msg, m)
 }
 
-// parseFile unmarshals a file of an answer, whose bytes have been counted. Custom options stay unknown fields, so that
-// the schemas that happen to be linked into framegate do not change what a file means. Its source_code_info is passed
-// over: it can be larger than all the rest, and nobody reads it.
+// parseFile unmarshals a file of an answer, whose bytes have been counted. Custom options stay unknown fields, so that the
+// result does not depend on the schemas that are linked into framegate. The source_code_info is left out, because it is not
+// used and may be larger than the rest of the file.
 func (b *budget) parseFile(raw []byte) (*descriptorpb.FileDescriptorProto, error) {
 	if err := spend(&b.files, 1, MaxFiles, "files"); err != nil {
 		return nil, err
@@ -83,6 +84,7 @@ func (b *budget) parseFile(raw []byte) (*descriptorpb.FileDescriptorProto, error
 	return f, b.countNames(f)
 }
 
+// parse unmarshals msg into m, after it has counted the elements of msg.
 func (b *budget) parse(msg []byte, m proto.Message) error {
 	before := b.elements
 	if err := b.countElements(msg, m.ProtoReflect().Descriptor(), MaxDepth); err != nil {
@@ -98,7 +100,8 @@ func (b *budget) parse(msg []byte, m proto.Message) error {
 	return nil
 }
 
-// countElements walks the fields of msg, a d, before they are unmarshalled, and takes no memory for them.
+// countElements counts the messages and list elements in msg, the encoding of a message of type d. It runs before msg is
+// unmarshalled, and allocates nothing. depth is how deep messages may still be nested.
 func (b *budget) countElements(msg []byte, d protoreflect.MessageDescriptor, depth int) error {
 	if depth == 0 {
 		return &LimitError{What: "messages inside one another", Max: MaxDepth}
@@ -126,7 +129,7 @@ func (b *budget) countElements(msg []byte, d protoreflect.MessageDescriptor, dep
 	return nil
 }
 
-// consume reads the first field of msg: its number and type, the length of all of it, and its value, which is a part
+// consume returns the number, the wire type, the whole length and the value of the first field of msg. The value is a part
 // of msg.
 func consume(msg []byte) (protowire.Number, protowire.Type, int, []byte, error) {
 	num, typ, tag := protowire.ConsumeTag(msg)
@@ -140,7 +143,7 @@ func consume(msg []byte) (protowire.Number, protowire.Type, int, []byte, error) 
 	return num, typ, tag + n, msg[tag : tag+n], nil
 }
 
-// withoutField returns msg without the fields of a number. It does not change msg.
+// withoutField returns a copy of msg without the fields that have the number.
 func withoutField(msg []byte, number protowire.Number) ([]byte, error) {
 	kept := make([]byte, 0, len(msg))
 	for len(msg) > 0 {
@@ -156,7 +159,7 @@ func withoutField(msg []byte, number protowire.Number) ([]byte, error) {
 	return kept, nil
 }
 
-// countNames counts the full names that the declarations of f will have.
+// countNames counts the lengths of the full names of all declarations in f.
 func (b *budget) countNames(f *descriptorpb.FileDescriptorProto) error {
 	scope := len(f.GetPackage())
 	n := scope
@@ -175,8 +178,8 @@ func (b *budget) countNames(f *descriptorpb.FileDescriptorProto) error {
 	return b.take(n)
 }
 
-// messageNames returns the length of the full names of m and of what it declares, in a scope whose name has scope
-// bytes. It cannot overflow: it is at most MaxElements times MaxBytes.
+// messageNames returns the sum of the lengths of the full names of m and of the declarations in it. The name of the scope
+// around m has scope bytes. The result cannot overflow, because it is at most MaxElements times MaxBytes.
 func messageNames(m *descriptorpb.DescriptorProto, scope int) int {
 	scope += 1 + len(m.GetName())
 	n := scope

@@ -9,32 +9,32 @@ import (
 	"time"
 )
 
-// CacheConfig bounds a Cache and paces its questions. A zero value means the default.
+// CacheConfig bounds a Cache and the rate of its fetches. A zero field means the default.
 type CacheConfig struct {
-	MaxKeys     int // keys; the least recently used one is dropped for a new one; default 1024
-	MaxServices int // services of one key, in the same way; default 128
+	MaxKeys     int // the least recently used key is dropped for a new one; default 1024
+	MaxServices int // services of one key; one of them is dropped for a new one; default 128
 
 	FetchTimeout time.Duration // of one fetch; default 10s
 
-	// MissInterval is how long a missing method or service is taken for missing: the service is not asked for again in
-	// that time, counted from the last answer about it. Default 10s.
+	// MissInterval is how long a service or a method that a fetch did not bring is taken for missing: the service is not
+	// fetched again in that time. Default 10s.
 	MissInterval time.Duration
 
-	// After a fetch that failed otherwise, its service is not asked for again for MinBackoff, twice as long after each
-	// further failure in a row, up to MaxBackoff. Each of these times is shortened at random, by up to a third.
-	// Defaults 1s and 30s.
+	// After a fetch that failed with an error other than ErrMissing, the service is not fetched again for MinBackoff, for
+	// twice as long after each further consecutive failure, up to MaxBackoff. Each of these times is shortened at random
+	// by up to a third. Defaults 1s and 30s.
 	MinBackoff, MaxBackoff time.Duration
 }
 
-// Every fetch of a key that brings nothing for its service takes one of missBurst tokens, of which one comes back each
-// missEvery. Without a token, services that are not held are not asked for. So a client that makes up names of
-// services does not reach the endpoint with each of them.
+// A fetch that brings no value takes one of a key's missBurst tokens, and one token comes back every missEvery. While the
+// key has no token, services without a value are not fetched. So a client that makes up names of services does not cause a
+// request to the endpoint for each name.
 const (
 	missBurst = 16
 	missEvery = time.Second
 )
 
-// maxServiceName bounds the names that a cache keeps, which clients choose.
+// maxServiceName bounds the names of services in bytes, because clients choose them and the cache keeps them.
 const maxServiceName = 1024
 
 func (cfg CacheConfig) withDefaults() CacheConfig {
@@ -85,16 +85,16 @@ func (cfg CacheConfig) Validate() error {
 }
 
 var (
-	// ErrClosed is what a Cache returns after Close.
+	// ErrClosed is the error of Get after Close.
 	ErrClosed = errors.New("reflection: the cache is closed")
 
-	// ErrBusy says that too many fetches of the key brought nothing lately, so that the service was not asked for. A
-	// caller may try again in a second.
+	// ErrBusy says that the service was not fetched, because too many fetches of the key have brought no value lately. The
+	// caller may try again after a second.
 	ErrBusy = errors.New("too many questions without an answer lately")
 )
 
-// Cache keeps what was made of endpoints' answers: a T for each key, such as a route's revision and a backend, and
-// service. Methods may be called from several goroutines. A T is shared by them: it must not change.
+// Cache keeps what callers made of endpoints' answers: a T, which must be immutable, for each key and service. A key may be
+// a revision of a route and a backend, for example. A Cache is safe for concurrent use.
 type Cache[T any] struct {
 	cfg CacheConfig
 
@@ -102,37 +102,35 @@ type Cache[T any] struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // the fetches' goroutines
 
-	mu     sync.Mutex // guards the following, and what keys holds
+	mu     sync.Mutex // guards the fields below, and the keys with what they hold
 	closed bool
-	clock  uint64 // grows with each use of a key or service
+	clock  uint64 // counts the uses of keys and services, to order them
 	keys   map[string]*key[T]
 }
 
-// NewCache returns an empty Cache. cfg must be valid. Close ends it.
+// NewCache returns an empty Cache, which the caller closes. cfg must be valid.
 func NewCache[T any](cfg CacheConfig) *Cache[T] {
 	c := &Cache[T]{cfg: cfg.withDefaults(), keys: map[string]*key[T]{}}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c
 }
 
-// Get returns the value for key and the service of method, a path such as /pkg.Service/Method, once has says that the
-// method is in it. It returns at once if the value is held; otherwise it calls fetch and waits until that has returned
-// or ctx ends.
+// Get returns the value for a key and the service of method, a path such as /pkg.Service/Method, for which has reports that
+// it has the method. If such a value is cached, Get returns at once; otherwise it fetches the service, and blocks until the
+// fetch has ended or ctx ends.
 //
-// One fetch at a time runs for a key, on a goroutine and with a context of the cache's own: it goes on when its
-// callers have left, up to FetchTimeout, and its result is kept. Callers that come in the meantime wait for it; if it
-// is for another service, one of them is the next. fetch should ask for the service of method alone.
+// For each key one fetch runs at a time, in a goroutine and with a context of the cache: it goes on when its callers have
+// left, up to FetchTimeout, and its result is cached. Callers that come meanwhile wait for it; if it is for another service,
+// one of them starts the next fetch afterwards. fetch should ask for the service of method only.
 //
-// A value that is held stays until there are too many. If it lacks the method, the service is fetched
-// again, unless the last fetch is less than MissInterval ago: then the error is ErrMissing. If that fetch fails, the
-// methods of the value that is held can still be had. A fetch that fails with ErrMissing is taken to say that there is
-// no such service. Other failures are returned to everybody who asks for the service in the next MinBackoff to
-// MaxBackoff.
+// A cached value stays until it is dropped for another one. If it does not have the method, the service is fetched again,
+// unless the last fetch was less than MissInterval ago: then the error is ErrMissing. If the new fetch fails, the cached
+// value stays. A fetch that fails with ErrMissing says that the service does not exist. After another failure, Get returns
+// the same error for the service until the backoff has passed.
 //
-// has is called without locks, with a value that fetch returned; it should be quick, since a call that finds its value
-// calls it too. An error wraps what fetch returned, or is ErrMissing, ErrBusy, ErrClosed or the end of ctx, wrapped. A
-// fetch that ran into FetchTimeout usually returns context.DeadlineExceeded: only ctx tells whether that is the
-// caller's own deadline.
+// has is called without a lock, with a value that fetch returned. It should be fast, because every Get calls it. The error
+// of Get wraps that of fetch, ErrMissing, ErrBusy, ErrClosed or the cause of the end of ctx. A fetch that exceeded
+// FetchTimeout usually returns context.DeadlineExceeded: callers must ask ctx whether it was their own deadline.
 func (c *Cache[T]) Get(
 	ctx context.Context, key, method string, fetch func(context.Context) (T, error), has func(v T, method string) bool,
 ) (T, error) {
@@ -151,7 +149,7 @@ func (c *Cache[T]) Get(
 		if err != nil {
 			return zero, fmt.Errorf("reflection: method %s: %w", shortened(method), err)
 		}
-		if f == nil { // another answer has come since
+		if f == nil { // there is another outcome since lookup
 			continue
 		}
 		select {
@@ -171,8 +169,8 @@ func (c *Cache[T]) Get(
 	}
 }
 
-// Close cancels the fetches that run and waits for them. Those who wait in Get hear of it. It may be called more than
-// once.
+// Close cancels the fetches that run and waits for them to return. Callers that wait in Get get ErrClosed. It may be called
+// more than once.
 func (c *Cache[T]) Close() {
 	c.mu.Lock()
 	c.closed = true
@@ -182,7 +180,7 @@ func (c *Cache[T]) Close() {
 	c.wg.Wait()
 }
 
-// serviceOf returns the service of a path such as /pkg.Service/Method, or all of it if it is none.
+// serviceOf returns the service of a path such as /pkg.Service/Method, or all of a path that has no second slash.
 func serviceOf(method string) string {
 	s := strings.TrimPrefix(method, "/")
 	if i := strings.LastIndexByte(s, '/'); i >= 0 {

@@ -12,7 +12,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// conversation is a stream of questions, each followed by its answer. It belongs to one goroutine.
+// conversation is a stream to the reflection service, on which each question is followed by its answer. It is owned by one
+// goroutine.
 type conversation struct {
 	ctx    context.Context
 	stream Stream
@@ -23,30 +24,30 @@ type conversation struct {
 // firstQuestion is the value of conversation.asked while the first answer has not come.
 const firstQuestion = 1
 
-// askSymbol asks for the file that defines a symbol. It returns the files of the answer, serialized.
+// askSymbol asks for the file that defines a symbol. It returns the serialized files of the answer.
 func (c *conversation) askSymbol(name string) ([][]byte, error) {
 	return c.ask("symbol "+shortened(name), &reflectionpb.ServerReflectionRequest{
 		MessageRequest: &reflectionpb.ServerReflectionRequest_FileContainingSymbol{FileContainingSymbol: name},
 	})
 }
 
-// askFile asks for a file by its path. It returns the files of the answer, serialized.
+// askFile asks for a file by its path. It returns the serialized files of the answer.
 func (c *conversation) askFile(path string) ([][]byte, error) {
 	return c.ask("file "+shortened(path), &reflectionpb.ServerReflectionRequest{
 		MessageRequest: &reflectionpb.ServerReflectionRequest_FileByFilename{FileByFilename: path},
 	})
 }
 
-// ask sends q, which what describes, and waits for its answer. The messages of v1 serve v1alpha too: only the names of
-// their package differ, and those are not sent.
+// ask sends the question q and waits for its answer. what describes the question in errors. The messages of v1 are also
+// those of v1alpha: only the names of their packages differ, which are not sent.
 func (c *conversation) ask(what string, q *reflectionpb.ServerReflectionRequest) ([][]byte, error) {
 	c.asked++
 	msg, err := proto.Marshal(q)
-	if err != nil { // the name of an import that is no UTF-8
+	if err != nil { // q has the name of an import, which may not be UTF-8
 		return nil, &ProtocolError{Asked: what, Err: err}
 	}
 	sendErr := c.stream.Send(msg)
-	// A stream that the endpoint has ended cannot be sent to; its status says more than that.
+	// If the endpoint has ended the stream, Send fails too, but the status that Recv returns says why.
 	msg, err = c.stream.Recv()
 	if sendErr != nil && (err == nil || errors.Is(err, io.EOF)) {
 		err = sendErr
@@ -61,11 +62,11 @@ func (c *conversation) ask(what string, q *reflectionpb.ServerReflectionRequest)
 	return filesOf(what, q, answer)
 }
 
-// filesOf returns the files of an answer to q.
+// filesOf returns the serialized files of the answer to q.
 func filesOf(
 	what string, q *reflectionpb.ServerReflectionRequest, answer *reflectionpb.ServerReflectionResponse,
 ) ([][]byte, error) {
-	// Some servers do not repeat the question. What they send is checked by its names anyhow.
+	// Some servers do not repeat the question in the answer. The names of the files are checked in any case.
 	if o := answer.GetOriginalRequest(); o.GetMessageRequest() != nil {
 		if o.GetFileByFilename() != q.GetFileByFilename() || o.GetFileContainingSymbol() != q.GetFileContainingSymbol() {
 			return nil, protocolErrorf(what, "the answer is to another question: %s", cut(o.String()))
@@ -81,8 +82,8 @@ func filesOf(
 	return nil, protocolErrorf(what, "the answer has neither files nor an error")
 }
 
-// streamError is the error of a stream that failed at its asked-th question. The end of ctx comes before what it
-// caused.
+// streamError returns the error for a stream that failed with err at the question number asked. If ctx has ended, the error
+// says that, because the stream failed for it.
 func streamError(ctx context.Context, what string, err error, asked int) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("%s: %w", what, context.Cause(ctx))

@@ -7,19 +7,19 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
 )
 
-// An AnswerError is an error_response: the endpoint understood the question and did not answer it.
+// AnswerError is an error_response of the reflection service: the endpoint understood the question, and has no files for it.
 type AnswerError struct {
 	Asked   string     // what was asked for: `symbol "pkg.Service"` or `file "pkg/file.proto"`
 	Code    codes.Code // NotFound if the endpoint does not have it
-	Message string     // the endpoint's words, shortened
+	Message string     // the endpoint's message, shortened
 }
 
 func (e *AnswerError) Error() string {
 	return fmt.Sprintf("%s: the endpoint answers %v: %s", e.Asked, e.Code, strconv.Quote(e.Message))
 }
 
-// A ProtocolError is an answer that cannot be used: malformed, of another question, or with files that do not fit
-// together. To ask again brings the same until the endpoint is mended.
+// ProtocolError says that an answer cannot be used: it is malformed, answers another question, or has files that do not
+// link. Asking again does not help until the endpoint is corrected.
 type ProtocolError struct {
 	Asked string // what was asked for, or the file or service that is wrong
 	Err   error
@@ -34,7 +34,7 @@ func protocolErrorf(asked, format string, args ...any) *ProtocolError {
 	return &ProtocolError{Asked: asked, Err: fmt.Errorf(format, args...)}
 }
 
-// A LimitError is an endpoint that sends more than one of the bounds.
+// LimitError says that an endpoint's answers are over one of the bounds in budget.go.
 type LimitError struct {
 	What string // what there is too much of, with its unit: "bytes of answers"
 	Max  int
@@ -44,7 +44,7 @@ func (e *LimitError) Error() string {
 	return fmt.Sprintf("too many %s, want at most %d", e.What, e.Max)
 }
 
-// maxQuoted is how many bytes of a peer's text go into an error.
+// maxQuoted bounds a peer's text in an error, in bytes.
 const maxQuoted = 200
 
 // cut returns at most maxQuoted bytes of s.
@@ -55,5 +55,5 @@ func cut(s string) string {
 	return s
 }
 
-// shortened returns s quoted, and not all of it if it is long.
+// shortened returns s in quotes, cut to maxQuoted bytes.
 func shortened(s string) string { return strconv.Quote(cut(s)) }

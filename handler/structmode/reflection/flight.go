@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// flight is one fetch, for those who wait for it.
+// flight is one fetch, with its result for the callers that wait for it.
 type flight[T any] struct {
 	service string
 	done    chan struct{} // closed when the fetch has returned
@@ -17,9 +17,9 @@ type flight[T any] struct {
 	err   error
 }
 
-// join returns the fetch to wait for: the one that runs for the key, or else one that it starts for the service. held
-// is the outcome that the caller has seen and that does not do. join returns nil, without an error, if there is
-// another one now. It returns an error if there must be no fetch yet.
+// join returns the fetch that the caller is to wait for: the one that runs for the key or, if none runs, one that join
+// starts for the service. held is the outcome that the caller has looked up, and that is of no use to it. If there is
+// another outcome by now, join returns nil and no error. It returns an error if the service must not be fetched yet.
 func (c *Cache[T]) join(
 	name, svc string, held *outcome[T], fetch func(context.Context) (T, error),
 ) (*flight[T], error) {
@@ -34,7 +34,7 @@ func (c *Cache[T]) join(
 	if o != nil && o != held {
 		return nil, nil
 	}
-	// What is known of this service does not have to wait for a fetch for another one.
+	// This comes before the flight, because the answer does not depend on a fetch of another service.
 	if o != nil && now.Before(o.askAt) {
 		if o.err != nil {
 			return nil, fmt.Errorf("not asked again for %v: %w", o.askAt.Sub(now).Round(time.Millisecond), o.err)
@@ -54,7 +54,8 @@ func (c *Cache[T]) join(
 	return f, nil
 }
 
-// fly runs a fetch and keeps what comes of it. k may have been dropped in the meantime; then nobody finds that.
+// fly is the goroutine of a fetch: it runs the fetch and stores the outcome in k. If k was dropped meanwhile, the outcome is
+// only for the callers that wait.
 func (c *Cache[T]) fly(k *key[T], f *flight[T], fetch func(context.Context) (T, error)) {
 	defer c.wg.Done()
 	f.value, f.err = c.run(fetch)
@@ -90,7 +91,7 @@ func (c *Cache[T]) next(old *outcome[T], f *flight[T], now time.Time) *outcome[T
 	return o
 }
 
-// run calls fetch. What it reads is a peer's, and it runs where no call's own guard is around it: a panic is an error.
+// run calls fetch. It turns a panic into an error, because fetch parses a peer's bytes in a goroutine that is no call's.
 func (c *Cache[T]) run(fetch func(context.Context) (T, error)) (v T, err error) {
 	ctx, cancel := context.WithTimeout(c.ctx, c.cfg.FetchTimeout)
 	defer cancel()

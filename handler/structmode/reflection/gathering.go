@@ -16,16 +16,16 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 )
 
-// gathering is the set of files that a service needs, while it is asked for. It belongs to one goroutine.
+// gathering collects the files that a service needs, in the order in which they can be linked. It is owned by one goroutine.
 type gathering struct {
 	conversation *conversation
-	standard     protocompile.Resolver
-	received     map[string]received // by path: what the endpoint sent, needed or not
-	absent       map[string]error    // by path: why there is no such file
+	standard     protocompile.Resolver // of the files that come with protoc
+	received     map[string]received   // files that the endpoint sent, by path, also those that are not needed
+	absent       map[string]error      // why a file is absent, by path
 
-	path  []string       // the files being visited, each imported by the one before it
-	walks map[string]int // of the files that have been visited: steps of a walk through their public imports
-	set   *descriptorpb.FileDescriptorSet
+	path  []string                        // the files that are being visited: each imports the next one
+	walks map[string]int                  // steps of a walk through the public imports of a visited file, by path; see countWalk
+	set   *descriptorpb.FileDescriptorSet // the files that were visited, each behind its imports
 }
 
 // received is a file as the endpoint sent it.
@@ -53,7 +53,7 @@ func (g *gathering) standardFile(path string) protoreflect.FileDescriptor {
 	return found.Desc
 }
 
-// findService asks for service and returns the path of the file that defines it.
+// findService asks the endpoint for service, and returns the path of the file that defines it.
 func (g *gathering) findService(service string) (string, error) {
 	files, err := g.conversation.askSymbol(service)
 	var answer *AnswerError
@@ -84,8 +84,8 @@ func definesService(f *descriptorpb.FileDescriptorProto, name protoreflect.FullN
 		})
 }
 
-// add keeps the files of the answer to what, but for those that come with protoc. It returns the paths of those it
-// kept.
+// add adds the files of an answer to received, except those that come with protoc, and returns their paths. what describes the
+// question in errors.
 func (g *gathering) add(what string, files [][]byte) ([]string, error) {
 	var paths []string
 	for i, raw := range files {
@@ -100,7 +100,7 @@ func (g *gathering) add(what string, files [][]byte) ([]string, error) {
 		if g.standardFile(path) != nil {
 			continue
 		}
-		// Servers repeat files. To serialize them in another order is allowed; to change them is not.
+		// Servers may send a file again, also serialized in another order, but not with other content.
 		if old, ok := g.received[path]; ok && !bytes.Equal(old.raw, raw) && !proto.Equal(old.file, f) {
 			return nil, protocolErrorf(what, "file %s: came twice with different content", shortened(path))
 		}
@@ -110,8 +110,9 @@ func (g *gathering) add(what string, files [][]byte) ([]string, error) {
 	return paths, nil
 }
 
-// visit puts the file at path into the set, after its imports. It asks for those that have not come yet, and does without
-// those that the endpoint lacks. The depth of its recursion is bounded by MaxFiles. An *AnswerError is about the file itself.
+// visit adds the file at path to the set, behind its imports. It asks the endpoint for files that have not been received,
+// and leaves out imports that the endpoint lacks. MaxFiles bounds the depth of its recursion. If it returns an *AnswerError,
+// the endpoint lacks the file at path itself.
 func (g *gathering) visit(path string) error {
 	if _, done := g.walks[path]; done {
 		return nil
@@ -140,7 +141,8 @@ func (g *gathering) visit(path string) error {
 	return nil
 }
 
-// file returns the file at path: framegate's own, one that came, or the answer of the endpoint.
+// file returns the file at path: framegate's own if it comes with protoc, else the one that was received or that the
+// endpoint sends now.
 func (g *gathering) file(path string) (*descriptorpb.FileDescriptorProto, error) {
 	if own := g.standardFile(path); own != nil {
 		return protodesc.ToFileDescriptorProto(own), nil
@@ -148,7 +150,7 @@ func (g *gathering) file(path string) (*descriptorpb.FileDescriptorProto, error)
 	if r, ok := g.received[path]; ok {
 		return r.file, nil
 	}
-	imported := "imported by " + shortened(g.path[len(g.path)-1]) // the first file has come
+	imported := "imported by " + shortened(g.path[len(g.path)-1]) // not empty: the first file was received already
 	if path == "" {
 		return nil, protocolErrorf("file "+shortened(path), "%s: want a path", imported)
 	}
@@ -168,8 +170,8 @@ func (g *gathering) file(path string) (*descriptorpb.FileDescriptorProto, error)
 	return r.file, nil
 }
 
-// countWalk counts the steps through the public imports of f, all of whose imports have been visited, that whoever
-// links f and the files that import it takes.
+// countWalk counts the steps that linking f takes: protobuf walks through the imports of f, and from each through all public
+// imports, along every path. All imports of f have been visited.
 func (g *gathering) countWalk(f *descriptorpb.FileDescriptorProto) error {
 	deps := f.GetDependency()
 	walk := len(deps)
@@ -188,7 +190,7 @@ func (g *gathering) countWalk(f *descriptorpb.FileDescriptorProto) error {
 	return nil
 }
 
-// finish checks that the files fit together and define service, and returns them.
+// finish checks that the files link and define service, and returns them.
 func (g *gathering) finish(service string) (*descriptorpb.FileDescriptorSet, error) {
 	what := "service " + shortened(service)
 	files, err := g.link()
@@ -218,14 +220,15 @@ func (g *gathering) finish(service string) (*descriptorpb.FileDescriptorSet, err
 	return g.set, nil
 }
 
-// declarations is what a file and a message have in common.
+// declarations has the messages and enums that a file or a message declares.
 type declarations interface {
 	Messages() protoreflect.MessageDescriptors
 	Enums() protoreflect.EnumDescriptors
 }
 
-// impostor returns the name of a type in d that has the name of one that comes with protoc, or "". Code that knows
-// google.protobuf.Timestamp and its like by their names relies on their fields.
+// impostor returns the name of a type in d that has the name of a type that comes with protoc, or "" if there is none. Such
+// a type is refused because code that recognizes types such as google.protobuf.Timestamp by their names relies on their
+// fields.
 func impostor(d declarations) protoreflect.FullName {
 	for i := range d.Enums().Len() {
 		if name := d.Enums().Get(i).FullName(); comesWithProtoc(name) {
@@ -244,25 +247,26 @@ func impostor(d declarations) protoreflect.FullName {
 	return ""
 }
 
+// comesWithProtoc reports whether a type of that name is in a file that comes with protoc.
 func comesWithProtoc(name protoreflect.FullName) bool {
 	if !strings.HasPrefix(string(name), "google.protobuf.") {
 		return false
 	}
-	// protocompile links them all.
+	// protocompile imports the Go packages of all these files, so that GlobalFiles has them.
 	d, err := protoregistry.GlobalFiles.FindDescriptorByName(name)
 	return err == nil && strings.HasPrefix(d.ParentFile().Path(), "google/protobuf/")
 }
 
-// listed returns some paths for an error.
+// listed returns the first few paths as a text, for an error.
 func listed(paths []string) string {
-	const most = 8
+	const maxListed = 8
 	if len(paths) == 0 {
 		return "none"
 	}
 	b := &strings.Builder{}
 	for i, p := range paths {
-		if i == most {
-			fmt.Fprintf(b, " and %d more", len(paths)-most)
+		if i == maxListed {
+			fmt.Fprintf(b, " and %d more", len(paths)-maxListed)
 			break
 		}
 		if i > 0 {

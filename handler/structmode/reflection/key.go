@@ -8,31 +8,31 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// key is what a Cache holds for one key. The cache's mu guards it.
+// key is the cached state of one key. It is guarded by the cache's mu.
 type key[T any] struct {
-	used     uint64 // the cache's clock at the last use
+	used     uint64 // Cache.clock at the last use
 	services map[string]*service[T]
-	flight   *flight[T]    // the fetch that runs, or nil
-	misses   *rate.Limiter // tokens for fetches that bring nothing
+	flight   *flight[T]    // the fetch that runs; nil if none does
+	misses   *rate.Limiter // tokens for fetches that bring no value; see missBurst
 }
 
-// service is what a key holds for one service.
+// service is the cached state of one service of a key.
 type service[T any] struct {
-	used    uint64
+	used    uint64 // Cache.clock at the last use
 	outcome *outcome[T]
 }
 
-// outcome is what came of the fetches of a service. It does not change: the next fetch brings the next outcome.
+// outcome is the result of the fetches of a service so far. It is immutable: the next fetch makes a new one.
 type outcome[T any] struct {
 	value T
-	known bool // value is there, maybe of an earlier fetch
+	known bool // value is set, by the last fetch or an earlier one
 
 	err      error     // of the last fetch
-	failures int       // fetches in a row that failed with something else than ErrMissing
-	askAt    time.Time // there is no fetch before
+	failures int       // consecutive fetches that failed with an error other than ErrMissing
+	askAt    time.Time // when the service may be fetched again
 }
 
-// lookup returns the outcome for a service of a key, or nil, and notes the use.
+// lookup returns the outcome for a service of a key, or nil if there is none. It counts as a use of both.
 func (c *Cache[T]) lookup(name, svc string) *outcome[T] {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -50,7 +50,7 @@ func (c *Cache[T]) lookup(name, svc string) *outcome[T] {
 	return s.outcome
 }
 
-// keyLocked returns what is held for a key, which it makes if need be.
+// keyLocked returns the state of a key, which it makes if there is none.
 func (c *Cache[T]) keyLocked(name string) *key[T] {
 	k := c.keys[name]
 	if k == nil {
@@ -65,14 +65,13 @@ func (c *Cache[T]) keyLocked(name string) *key[T] {
 	return k
 }
 
-// dropKeyLocked drops the least recently used key. To look at all of them is cheap beside the fetch that a new one
-// brings.
+// dropKeyLocked drops the least recently used key. A search through all keys is cheap compared with the fetch for the new key.
 func (c *Cache[T]) dropKeyLocked() {
 	var oldest string
-	var least *key[T]
+	var victim *key[T]
 	for name, k := range c.keys {
-		if least == nil || k.used < least.used {
-			oldest, least = name, k
+		if victim == nil || k.used < victim.used {
+			oldest, victim = name, k
 		}
 	}
 	delete(c.keys, oldest)
@@ -86,33 +85,33 @@ func (k *key[T]) outcomeOf(svc string) *outcome[T] {
 	return nil
 }
 
-// put makes o the outcome for a service. With most services held already, the one that goes is the least recently used
-// one that has no value, or else the least recently used one.
-func (k *key[T]) put(svc string, o *outcome[T], now uint64, most int) {
+// put sets the outcome for a service. If the service is new and the key has maxServices already, it drops another one first.
+func (k *key[T]) put(svc string, o *outcome[T], now uint64, maxServices int) {
 	s := k.services[svc]
 	if s == nil {
-		if len(k.services) >= most {
+		if len(k.services) >= maxServices {
 			k.dropService()
 		}
 		s = &service[T]{used: now}
-		k.services[strings.Clone(svc)] = s // svc is a part of a longer string
+		k.services[strings.Clone(svc)] = s // svc is a part of a longer string, which would stay in memory
 	}
 	s.outcome = o
 }
 
+// dropService drops the least recently used service without a value or, if all have one, the least recently used service.
 func (k *key[T]) dropService() {
 	var oldest string
-	var least *service[T]
+	var victim *service[T]
 	for name, s := range k.services {
-		if least == nil || least.outcome.known && !s.outcome.known ||
-			least.outcome.known == s.outcome.known && s.used < least.used {
-			oldest, least = name, s
+		if victim == nil || victim.outcome.known && !s.outcome.known ||
+			victim.outcome.known == s.outcome.known && s.used < victim.used {
+			oldest, victim = name, s
 		}
 	}
 	delete(k.services, oldest)
 }
 
-// backoff returns how long a service is left alone after so many failures in a row.
+// backoff returns how long a service is not fetched again after that many consecutive failures.
 func (cfg CacheConfig) backoff(failures int) time.Duration {
 	d := cfg.MinBackoff
 	for range failures - 1 {
