@@ -303,7 +303,7 @@ func TestBudget_EndsHoldersThatDoNotGoOnWhileOthersWait(t *testing.T) {
 			p.request.Free()
 		}
 		requireEmpty(t, b)
-		time.Sleep(2 * b.stall.look)
+		time.Sleep(2 * b.stall.interval)
 	})
 }
 
@@ -342,7 +342,7 @@ func TestShare_NilHasNoBound(t *testing.T) {
 // Whatever calls do, the bound holds, everybody goes on, and everything is given back.
 func TestBudget_ManyCallsAtOnce(t *testing.T) {
 	b := of(1 << 20)
-	b.stall = stallConfig{time: 50 * time.Millisecond, look: 5 * time.Millisecond, bytes: 1}
+	b.stall = stallConfig{time: 50 * time.Millisecond, interval: 5 * time.Millisecond, bytes: 1}
 	var wg sync.WaitGroup
 	var served atomic.Int64
 	for i := range 32 {

@@ -1,17 +1,18 @@
 package budget
 
-// Keep is what one call keeps that it can do without, such as a request in case that it is sent again. It has a half of
-// what small messages have of the budget, where nobody waits. It is guarded by its owner. The zero Keep has no bound.
+// Keep is memory of one call that the call can do without, such as that of a request that is kept for a further attempt. All
+// Keeps together may hold a half of the part for small messages. Hold never waits. A Keep is guarded by its owner's lock.
+// The zero Keep has no bound.
 type Keep struct {
 	budget *Budget
 	held   int64
 }
 
-// Of makes k one of b, which may be nil for no bound. It holds nothing yet.
+// Of makes k take from b, which may be nil for no bound. k must hold nothing yet.
 func (k *Keep) Of(b *Budget) { k.budget = b }
 
-// Hold makes what is held n bytes, and reports false, with all as it was, if there is no room for them. There always is for
-// less than before.
+// Hold changes what k holds to n bytes. If there is no room for more, it changes nothing and reports false; to hold less
+// always succeeds.
 func (k *Keep) Hold(n int64) bool {
 	more := n - k.held
 	if k.budget == nil || more == 0 {

@@ -11,15 +11,15 @@ import (
 	"strings"
 )
 
-// memoryPart is the part of the memory limit that a budget gets by default, one nth: there must be room for what the
-// garbage collector has not freed yet, and for all that is not a message.
+// One memoryPart-th of the memory limit is the default size of a budget. The rest is for garbage that is not collected yet,
+// and for everything but messages.
 const memoryPart = 4
 
-// unknownMemory stands for the memory of a machine that does not say it.
+// unknownMemory is taken for the memory of a machine whose memory cannot be found out.
 const unknownMemory = 4 << 30
 
-// DefaultBytes returns a quarter of the memory that the process may use: GOMEMLIMIT if it is set, else the limit of its
-// control group, else that of the machine.
+// DefaultBytes returns a quarter of the memory that the process may use, but at least MinBytes. The process may use
+// GOMEMLIMIT if it is set, else the smaller of its control group's limit and the machine's memory.
 func DefaultBytes() int64 {
 	return max(memoryLimit(debug.SetMemoryLimit(-1), os.DirFS("/"))/memoryPart, MinBytes)
 }
@@ -36,8 +36,9 @@ func memoryLimit(goLimit int64, root fs.FS) int64 {
 	return limit
 }
 
-// controlGroupLimit returns the smallest limit of the process's control group (version 1 or 2) and those around it. In a
-// container the path of the group may be that outside of it, and its own files are at the root.
+// controlGroupLimit returns the smallest limit of the process's control group (version 1 or 2) and of the groups that
+// contain it; math.MaxInt64 if there is none. In a container the path of the group may be the one outside of the container,
+// while the group's files are at the root: so all folders up to the root are read.
 func controlGroupLimit(root fs.FS) int64 {
 	limit := int64(math.MaxInt64)
 	groups, _ := fs.ReadFile(root, "proc/self/cgroup") // lines of id:controllers:path; none where there are no groups
@@ -61,7 +62,7 @@ func controlGroupLimit(root fs.FS) int64 {
 	return limit
 }
 
-// number returns the number in a file; math.MaxInt64 if there is none, or a 0.
+// number returns the number in a file; math.MaxInt64 if the file has none, or one that is not positive.
 func number(root fs.FS, name string) int64 {
 	b, _ := fs.ReadFile(root, name)
 	n, err := strconv.ParseInt(string(bytes.TrimSpace(b)), 10, 64) // "max" is none

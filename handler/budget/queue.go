@@ -7,20 +7,25 @@ import (
 	"time"
 )
 
-// waiter is a share that waits for bytes. It is guarded by the budget's mu until done gives its result.
+// waiter is a share that waits for n bytes. It is guarded by the budget's mu until done gives its result.
 type waiter struct {
 	share *Share
 	n     int64
-	done  chan error // has room for the result
+	done  chan error // has room for one result, which is nil if the bytes were taken
 }
 
-// take takes n bytes of the part that has a queue.
+// take takes n bytes of the part for large messages, which has a queue.
 //
-// Who holds bytes and waits for more might wait for ever: everything may be held by calls that wait like itself, or by the
-// request of a call whose answer waits. So a call keeps its place in the order for as long as it holds anything, the first
-// in the queue gets whatever is given back, and what it cannot get even when all those that do not wait have given
-// everything back is taken from the youngest call that waits: it begins again with its message if it can (ErrYield), or
-// ends (ErrOver). So the first one always goes on.
+// A call that holds bytes and waits for more could wait for ever, because everything may be held by calls that wait as it
+// does, or by the request of a call whose answer waits. Three rules prevent such a deadlock:
+//
+//   - a call keeps its place in the queue (its ticket) for as long as it holds anything;
+//   - the first in the queue gets whatever is given back;
+//   - if the first cannot be served even when all calls that do not wait give back everything, the youngest call that waits
+//     and holds something makes room: its share begins its message again (ErrYield) or, if it cannot, the call ends
+//     (ErrOver).
+//
+// So the first in the queue always goes on.
 func (b *Budget) take(s *Share, n int64) error {
 	c := s.call
 	b.mu.Lock()
@@ -41,7 +46,7 @@ func (b *Budget) take(s *Share, n int64) error {
 		b.mu.Unlock()
 		return nil
 	}
-	if s.mayYield && s.small > 0 { // which is not to wait
+	if s.mayYield && s.small > 0 { // a share that waits must hold nothing of the part for small messages
 		s.yielded = s.held + s.small + n
 		b.mu.Unlock()
 		return ErrYield
@@ -54,17 +59,19 @@ func (b *Budget) take(s *Share, n int64) error {
 	w := &waiter{share: s, n: n, done: make(chan error, 1)}
 	b.enqueueLocked(w)
 	b.serveLocked()
-	b.watchLocked()
+	b.scheduleCheckLocked()
 	b.mu.Unlock()
 	return b.wait(w, patience)
 }
 
+// over counts a message that is refused, and returns ErrOver.
 func (b *Budget) over() error {
 	b.refused.Add(1)
 	return ErrOver
 }
 
-// patience returns how long a call may wait: there must be time to tell the client before its deadline.
+// patience returns how long a call may wait: at most maxWait, and a little less than until its deadline, so that there is
+// time to send the client the error.
 func (b *Budget) patience(ctx context.Context) time.Duration {
 	deadline, ok := ctx.Deadline()
 	if !ok {
@@ -74,7 +81,7 @@ func (b *Budget) patience(ctx context.Context) time.Duration {
 	return min(left-min(max(left/10, 10*time.Millisecond), time.Second), b.maxWait)
 }
 
-// wait returns the result of a waiter in the queue.
+// wait waits for the result of w, which is in the queue, for at most patience.
 func (b *Budget) wait(w *waiter, patience time.Duration) error {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
@@ -88,11 +95,11 @@ func (b *Budget) wait(w *waiter, patience time.Duration) error {
 	}
 }
 
-// leave takes a waiter that gives up out of the queue.
+// leave removes w, which gives up for the reason why, from the queue and returns its result.
 func (b *Budget) leave(w *waiter, why error) error {
 	b.mu.Lock()
 	select {
-	case err := <-w.done: // at this very moment
+	case err := <-w.done: // served before leave had the lock
 		b.mu.Unlock()
 		if err == nil && why != ErrOver {
 			w.share.Give(w.n)
@@ -108,7 +115,7 @@ func (b *Budget) leave(w *waiter, why error) error {
 	return why
 }
 
-// give gives n bytes of a share back.
+// give gives back n bytes of the part for large messages, and serves the queue.
 func (b *Budget) give(s *Share, n int64) {
 	b.mu.Lock()
 	b.addLocked(s, -n)
@@ -116,7 +123,7 @@ func (b *Budget) give(s *Share, n int64) {
 	b.mu.Unlock()
 }
 
-// addLocked changes what a share holds by n.
+// addLocked changes by n what a share holds of the part for large messages.
 func (b *Budget) addLocked(s *Share, n int64) {
 	c := s.call
 	was := c.held
@@ -134,7 +141,7 @@ func (b *Budget) addLocked(s *Share, n int64) {
 	}
 }
 
-// enqueueLocked puts a waiter in its place, behind those of the same call.
+// enqueueLocked puts w into the queue by its call's ticket, behind another waiter of the same call.
 func (b *Budget) enqueueLocked(w *waiter) {
 	c := w.share.call
 	if c.waiting++; c.waiting == 1 {
@@ -146,7 +153,8 @@ func (b *Budget) enqueueLocked(w *waiter) {
 	b.queue = slices.Insert(b.queue, at, w)
 }
 
-// settleLocked ends the wait of the waiter at a place of the queue.
+// settleLocked removes the waiter at a place of the queue and gives it its result. If that is nil, the waiter's share gets
+// its bytes.
 func (b *Budget) settleLocked(at int, result error) {
 	w := b.queue[at]
 	c := w.share.call
@@ -162,7 +170,8 @@ func (b *Budget) settleLocked(at int, result error) {
 	w.done <- result
 }
 
-// serveLocked gives the first waiters what there is, and makes room where nobody else will.
+// serveLocked serves waiters from the front of the queue for as long as there is room. It makes room for the first one if
+// the calls that do not wait will not give back enough.
 func (b *Budget) serveLocked() {
 	for len(b.queue) > 0 {
 		w := b.queue[0]
@@ -170,15 +179,15 @@ func (b *Budget) serveLocked() {
 		case b.used+w.n <= b.max:
 			b.settleLocked(0, nil)
 		case b.stuck+w.n <= b.max:
-			return // somebody who does not wait will give enough back
+			return // calls that do not wait hold enough, and will give it back
 		default:
 			b.makeRoomLocked(w.share.call)
 		}
 	}
 }
 
-// makeRoomLocked has the youngest call that waits and holds something give it back, for c; if there is none but c itself,
-// its own other direction has the rest, and c ends.
+// makeRoomLocked makes room for c: the last waiter whose call holds something yields, or its call ends. If there is no such
+// call but c itself, then c's other direction holds the rest, and c ends.
 func (b *Budget) makeRoomLocked(c *Call) {
 	for at, w := range slices.Backward(b.queue) {
 		s := w.share
@@ -196,7 +205,7 @@ func (b *Budget) makeRoomLocked(c *Call) {
 	b.evictLocked(c)
 }
 
-// evictLocked ends the waits of a call, and those that it would begin.
+// evictLocked makes all waits of a call fail with ErrOver, those in the queue and those that it begins later.
 func (b *Budget) evictLocked(c *Call) {
 	c.evicted = true
 	for c.waiting > 0 {

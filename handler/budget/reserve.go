@@ -1,11 +1,12 @@
 package budget
 
-// MayYield lets Take return ErrYield from now on, or not any more.
+// MayYield sets whether Take may return ErrYield: whether the share can begin its message again.
 func (s *Share) MayYield(may bool) { s.mayYield = may }
 
-// Reserve takes what a share is likely to need that begins again after an ErrYield: all at once and in its old place of
-// the order, so that it holds nothing for which others could wait while it waits itself. Take and Give then work within
-// what is reserved, until Release.
+// Reserve takes, after an ErrYield, what the share is likely to need for its message: twice what it held and asked for when
+// it had to yield. It takes all at once, in the call's old place in the queue, so that the share holds nothing that other
+// calls wait for while it waits itself. Take and Give then count within what is reserved, until Release. The error is as for
+// Take, but not ErrYield.
 func (s *Share) Reserve() error {
 	s.Release()
 	n := min(2*s.yielded, s.call.budget.max-s.held)
@@ -18,8 +19,8 @@ func (s *Share) Reserve() error {
 	return err
 }
 
-// Ahead reserves n bytes, or all that there are, for what is likely to be done with the message later, when it is too late
-// to begin again. The error is as for Take.
+// Ahead reserves n bytes, but no more than the whole budget, for later steps with the message, at which the share can no
+// longer begin again. The error is as for Take.
 func (s *Share) Ahead(n int64) error {
 	if !s.bounded() {
 		return s.Err()
@@ -35,7 +36,7 @@ func (s *Share) Ahead(n int64) error {
 	return nil
 }
 
-// Release gives back what was reserved and not taken.
+// Release gives back what is reserved and was not taken.
 func (s *Share) Release() {
 	if !s.reserved {
 		return

@@ -2,21 +2,23 @@ package budget
 
 import "time"
 
-// stallConfig says which calls are ended because they hold what others wait for: those whose peers have sent or taken less
-// than bytes in time. Without it clients that read nothing could hold all of the budget.
+// stallConfig says when a call is stalled: its peers have sent and received less than bytes within time. While other calls
+// wait, stalled calls that hold something are ended, because clients that read nothing could hold all of the budget
+// otherwise.
 type stallConfig struct {
-	time, look time.Duration // look is how often it is looked for
-	bytes      int64
+	time, interval time.Duration // interval is the time between two checks
+	bytes          int64
 }
 
-var defaultStall = stallConfig{time: 10 * time.Second, look: time.Second, bytes: 256 << 10}
+var defaultStall = stallConfig{time: 10 * time.Second, interval: time.Second, bytes: 256 << 10}
 
-// sight is what was last seen of a call that holds something.
+// sight is the state of a call when it was last seen to go on.
 type sight struct {
-	at    time.Time // since when; zero if it was not looked at, or was not held up by its peers
-	moved int64
+	at    time.Time // zero if the call was not checked yet, or did not depend on its peers at the last check
+	moved int64     // Call.moved at that time
 }
 
+// linkLocked adds c to the holders.
 func (b *Budget) linkLocked(c *Call) {
 	c.prev, c.next, c.seen = nil, b.holders, sight{}
 	if b.holders != nil {
@@ -25,6 +27,7 @@ func (b *Budget) linkLocked(c *Call) {
 	b.holders = c
 }
 
+// unlinkLocked removes c from the holders.
 func (b *Budget) unlinkLocked(c *Call) {
 	if c.prev != nil {
 		c.prev.next = c.next
@@ -37,25 +40,26 @@ func (b *Budget) unlinkLocked(c *Call) {
 	c.prev, c.next = nil, nil
 }
 
-// watchLocked has the holders looked at for as long as somebody waits.
-func (b *Budget) watchLocked() {
-	if !b.watching && len(b.queue) > 0 {
-		b.watching = true
-		time.AfterFunc(b.stall.look, b.watch)
+// scheduleCheckLocked sets the timer for checkStalls, if a call waits and the timer is not set.
+func (b *Budget) scheduleCheckLocked() {
+	if !b.checkDue && len(b.queue) > 0 {
+		b.checkDue = true
+		time.AfterFunc(b.stall.interval, b.checkStalls)
 	}
 }
 
-func (b *Budget) watch() {
+// checkStalls evicts the calls that are stalled, and sets the timer for the next check if a call still waits.
+func (b *Budget) checkStalls() {
 	for _, c := range b.stalled(time.Now()) {
 		c.owner.Evict()
 	}
 	b.mu.Lock()
-	b.watching = false
-	b.watchLocked()
+	b.checkDue = false
+	b.scheduleCheckLocked()
 	b.mu.Unlock()
 }
 
-// stalled returns the calls to be ended.
+// stalled returns the calls to evict, and marks them as evicted. It returns none if no call waits.
 func (b *Budget) stalled(now time.Time) (all []*Call) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
