@@ -1,3 +1,4 @@
 // Package buffer keeps the request of a call while it may be sent to a further attempt, until the call is committed to one
-// (gRFC A6): Replay for one attempt after the other, Hedge for two at a time. What is kept takes its memory of package budget.
+// (gRFC A6). Replay serves attempts that are made one after the other, Hedge two attempts at a time. Both take the memory of
+// what they keep from the budget of package budget.
 package buffer

@@ -8,224 +8,232 @@ import (
 	"github.com/framegate/framegate/handler/budget"
 )
 
-// Hedge is the request of a hedged call on its way to several attempts, to each at its own pace: a slow one holds up no
+// Hedge sends the request of a hedged call to several attempts, to each at its own pace, so that a slow attempt holds up no
 // other.
 //
 //	client --> pieces --> feed --> attempt
 //	                 \--> feed --> attempt
 //
-// All pieces are kept while there may be a further attempt; then those that a feed has still to send. They are never
-// more than most bytes, or one piece: the writer waits for the fastest attempt, and gives up the others if they have not
-// kept up when there is no room.
+// While there may be a further attempt, Hedge keeps all pieces of the request; afterwards only those that a feed has still
+// to send. It keeps at most maxBytes, or one piece if that is longer. When a piece does not fit, Write waits until the
+// fastest attempt has been sent all pieces, then gives up the attempts that are behind it, so that the pieces can be
+// dropped.
 type Hedge struct {
-	most         int            // bytes
-	recoverPanic func()         // deferred by goroutines
-	feeds        sync.WaitGroup // goroutines
+	maxBytes     int            // set once
+	recoverPanic func()         // set once; the goroutines of feeds defer it
+	feeds        sync.WaitGroup // counts the goroutines of feeds
 
 	mu        sync.Mutex // guards the fields below
-	changed   sync.Cond  // with mu
-	live      []*feed    // whose attempts take more
+	changed   sync.Cond  // signals changes of the fields below; its lock is mu
+	live      []*feed    // the feeds whose attempts take more of the request
 	pieces    [][]byte
-	first     int // number of the first of pieces, in the request
-	bytes     int // of pieces
+	first     int // place of pieces[0] in the request, in pieces
+	bytes     int // sum of the lengths of pieces
 	room      budget.Keep
-	committed bool // there will be no further attempt, and pieces are dropped
-	ended     bool // the request has ended with the last of pieces
+	committed bool // there will be no further attempt, so pieces that all feeds have sent are dropped
+	ended     bool // the request has ended behind pieces
 	stopped   bool // the call has ended
 }
 
 // Attempt is an attempt that the request is sent to.
 type Attempt interface {
-	Write(p []byte) error // takes p over
+	Write(p []byte) error // blocks while the endpoint's flow-control window is full; takes p over
 	CloseSend() error
-	GiveUp() // ends it, because the request goes on with another
-	GivenUp() bool
+	GiveUp()       // ends the attempt, because the request goes on with another one
+	GivenUp() bool // reports whether GiveUp was called
 }
 
-// feed sends the request to an attempt.
+// feed sends the request to one attempt, in a goroutine.
 type feed struct {
 	Attempt
-	next int // number of the piece that is sent next
+	next int // place in the request of the next piece to send, in pieces
 }
 
-// errNoAttempt says that no attempt takes what follows.
+// errNoAttempt says that no attempt takes the rest of the request.
 var errNoAttempt = errors.New("handler: no attempt takes the request")
 
-// NewHedge returns a buffer that keeps so many bytes at most, and takes its memory of b; goroutines defer recoverPanic.
-func NewHedge(most int, b *budget.Budget, recoverPanic func()) *Hedge {
-	f := &Hedge{most: most, recoverPanic: recoverPanic}
-	f.room.Of(b)
-	f.changed.L = &f.mu
-	return f
+// NewHedge returns a Hedge that keeps at most maxBytes of a request and takes their memory from b, which may be nil for no
+// bound. Its goroutines defer recoverPanic. The caller calls Stop at the end of the call.
+func NewHedge(maxBytes int, b *budget.Budget, recoverPanic func()) *Hedge {
+	h := &Hedge{maxBytes: maxBytes, recoverPanic: recoverPanic}
+	h.room.Of(b)
+	h.changed.L = &h.mu
+	return h
 }
 
-// Write takes p over. It may wait. An error is final.
-func (f *Hedge) Write(p []byte) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+// Write adds p, which it takes over, to the request. It blocks while there is no room for p and the fastest attempt has not
+// been sent all pieces. After an error no attempt takes the rest of the request.
+func (h *Hedge) Write(p []byte) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	for {
-		full := f.bytes > 0 && (f.bytes+len(p) > f.most || !f.room.Hold(kept(f.bytes+len(p))))
+		full := h.bytes > 0 && (h.bytes+len(p) > h.maxBytes || !h.room.Hold(kept(h.bytes+len(p))))
 		switch {
-		case f.stopped, f.committed && len(f.live) == 0:
+		case h.stopped, h.committed && len(h.live) == 0:
 			return errNoAttempt
 		case !full:
-			f.pieces = append(f.pieces, p)
-			f.bytes += len(p)
-			f.changed.Broadcast()
+			h.pieces = append(h.pieces, p)
+			h.bytes += len(p)
+			h.changed.Broadcast()
 			return nil
-		case !f.makeRoomLocked():
-			f.changed.Wait()
+		case !h.makeRoomLocked():
+			h.changed.Wait()
 		}
 	}
 }
 
-// makeRoomLocked drops pieces that the fastest attempt has, and reports whether it did.
-func (f *Hedge) makeRoomLocked() bool {
-	end := f.first + len(f.pieces)
-	if !slices.ContainsFunc(f.live, func(d *feed) bool { return d.next == end }) {
+// makeRoomLocked gives up the attempts that are behind the fastest one, and drops all pieces. It does nothing and reports
+// false if the fastest attempt has not been sent all pieces.
+func (h *Hedge) makeRoomLocked() bool {
+	end := h.first + len(h.pieces)
+	if !slices.ContainsFunc(h.live, func(d *feed) bool { return d.next == end }) {
 		return false
 	}
-	f.live = slices.DeleteFunc(f.live, func(d *feed) bool {
+	h.live = slices.DeleteFunc(h.live, func(d *feed) bool {
 		if d.next == end {
 			return false
 		}
 		d.GiveUp()
 		return true
 	})
-	f.committed = true
-	f.trimLocked()
+	h.committed = true
+	h.trimLocked()
 	return true
 }
 
-// trimLocked drops the pieces that nobody needs any more.
-func (f *Hedge) trimLocked() {
-	if !f.committed {
+// trimLocked drops the pieces that every live feed has sent, unless a further attempt may still need them.
+func (h *Hedge) trimLocked() {
+	if !h.committed {
 		return
 	}
-	need := f.first + len(f.pieces)
-	for _, d := range f.live {
+	need := h.first + len(h.pieces)
+	for _, d := range h.live {
 		need = min(need, d.next)
 	}
-	for ; f.first < need; f.first++ {
-		f.bytes -= len(f.pieces[0])
-		f.pieces[0] = nil
-		f.pieces = f.pieces[1:]
+	for ; h.first < need; h.first++ {
+		h.bytes -= len(h.pieces[0])
+		h.pieces[0] = nil
+		h.pieces = h.pieces[1:]
 	}
-	f.room.Hold(kept(f.bytes))
+	h.room.Hold(kept(h.bytes))
 }
 
-// Join has the request sent to an attempt from its beginning, and reports false if not all of it is here any more.
-func (f *Hedge) Join(a Attempt) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.committed || f.stopped {
+// Join starts to send the request to a, from its beginning, and reports false if the beginning is no longer kept or the call
+// has ended. It does not block.
+func (h *Hedge) Join(a Attempt) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.committed || h.stopped {
 		return false
 	}
 	d := &feed{Attempt: a}
-	f.live = append(f.live, d)
-	f.feeds.Go(func() {
-		defer f.recoverPanic()
-		f.run(d)
+	h.live = append(h.live, d)
+	h.feeds.Go(func() {
+		defer h.recoverPanic()
+		h.run(d)
 	})
 	return true
 }
 
-// run is the goroutine of a feed. It ends with the attempt's stream, with the request, or with the call.
-func (f *Hedge) run(d *feed) {
+// run is the goroutine of a feed. It ends when the request is sent, the attempt's stream has ended, or the call has ended.
+func (h *Hedge) run(d *feed) {
 	for {
-		p := f.nextOf(d)
+		p := h.nextOf(d)
 		if p == nil {
 			return
 		}
 		err := d.Write(p)
-		f.mu.Lock()
+		h.mu.Lock()
 		if d.next++; err != nil {
-			f.dropLocked(d.Attempt)
+			h.dropLocked(d.Attempt)
 		}
-		f.trimLocked()
-		f.changed.Broadcast()
-		f.mu.Unlock()
+		h.trimLocked()
+		h.changed.Broadcast()
+		h.mu.Unlock()
 	}
 }
 
-// nextOf waits for the next piece of a feed; it returns nil when there is none any more.
-func (f *Hedge) nextOf(d *feed) []byte {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for !f.stopped && slices.Contains(f.live, d) {
-		if i := d.next - f.first; i < len(f.pieces) {
-			return f.pieces[i]
+// nextOf waits for the next piece that d is to send. It returns nil if there is none: the request has ended, and nextOf has
+// half-closed the attempt's stream, or the attempt or the call has ended.
+func (h *Hedge) nextOf(d *feed) []byte {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for !h.stopped && slices.Contains(h.live, d) {
+		if i := d.next - h.first; i < len(h.pieces) {
+			return h.pieces[i]
 		}
-		if f.ended {
+		if h.ended {
 			_ = d.CloseSend() // fails only when the stream has ended
 			return nil
 		}
-		f.changed.Wait()
+		h.changed.Wait()
 	}
 	return nil
 }
 
-func (f *Hedge) dropLocked(a Attempt) {
-	f.live = slices.DeleteFunc(f.live, func(d *feed) bool { return d.Attempt == a })
+func (h *Hedge) dropLocked(a Attempt) {
+	h.live = slices.DeleteFunc(h.live, func(d *feed) bool { return d.Attempt == a })
 }
 
-// Leave is for an attempt that has ended.
-func (f *Hedge) Leave(a Attempt) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.dropLocked(a)
-	f.trimLocked()
-	f.changed.Broadcast()
+// Leave removes an attempt that has ended: its feed sends no more, and no piece is kept for it.
+func (h *Hedge) Leave(a Attempt) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.dropLocked(a)
+	h.trimLocked()
+	h.changed.Broadcast()
 }
 
-// Choose makes a the only attempt. It reports false if that was given up before.
-func (f *Hedge) Choose(a Attempt) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+// Choose commits the call to a, which becomes the only attempt that is sent the rest of the request. It does nothing and
+// reports false if a was given up before.
+func (h *Hedge) Choose(a Attempt) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	if a.GivenUp() {
 		return false
 	}
-	f.live = slices.DeleteFunc(f.live, func(d *feed) bool { return d.Attempt != a })
-	f.commitLocked()
+	h.live = slices.DeleteFunc(h.live, func(d *feed) bool { return d.Attempt != a })
+	h.commitLocked()
 	return true
 }
 
-// Commit gives further attempts up.
-func (f *Hedge) Commit() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.commitLocked()
+// Commit lets no further attempt join, so that pieces can be dropped as they are sent.
+func (h *Hedge) Commit() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.commitLocked()
 }
 
-func (f *Hedge) commitLocked() {
-	f.committed = true
-	f.trimLocked()
-	f.changed.Broadcast()
+func (h *Hedge) commitLocked() {
+	h.committed = true
+	h.trimLocked()
+	h.changed.Broadcast()
 }
 
 // Whole reports whether a further attempt may join.
-func (f *Hedge) Whole() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return !f.committed && !f.stopped
+func (h *Hedge) Whole() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return !h.committed && !h.stopped
 }
 
-// End says that the request has ended.
-func (f *Hedge) End() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.ended = true
-	f.changed.Broadcast()
+// End says that the request is complete: the feeds half-close their streams when they have sent it.
+func (h *Hedge) End() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.ended = true
+	h.changed.Broadcast()
 }
 
-// Stop returns when nothing is sent any more. The streams of all attempts have ended.
-func (f *Hedge) Stop() {
-	f.mu.Lock()
-	f.stopped = true
-	f.changed.Broadcast()
-	f.mu.Unlock()
-	f.feeds.Wait()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.room.Hold(0)
+// Stop ends the feeds, waits for their goroutines, and gives the memory back to the budget. The streams of all attempts must
+// have ended before, so that no write blocks.
+func (h *Hedge) Stop() {
+	h.mu.Lock()
+	h.stopped = true
+	h.changed.Broadcast()
+	h.mu.Unlock()
+	h.feeds.Wait()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.room.Hold(0)
 }
