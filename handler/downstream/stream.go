@@ -15,21 +15,21 @@ import (
 	"github.com/framegate/framegate/handler/local"
 )
 
-// Stream is the client's side of a call: the stream and the transport of the connection it came on. Kitex keeps
-// both from the handler of an unknown method, which can neither send headers early nor end a call with a status of its
-// own; this file is the one place that takes them.
+// Stream is the client's side of a call: the HTTP/2 stream, and the transport of its connection. Kitex passes neither to the
+// handler of an unknown method, which without them could not send headers before the first message or end a call with a
+// status of its own choice.
 type Stream struct {
 	Transport grpc.ServerTransport
 	Stream    *grpc.Stream
 }
 
-// serverConnLayout is the layout of nphttp2's unexported serverConn.
+// serverConnLayout has the fields of nphttp2's unexported serverConn, in its order.
 type serverConnLayout struct {
 	tr grpc.ServerTransport
 	s  *grpc.Stream
 }
 
-// Where grpc.Stream keeps its state and its queue of received data; CheckLayout verifies both.
+// The offsets in grpc.Stream of its state and of its queue of received data. CheckLayout verifies both fields.
 var (
 	streamStateOffset = streamOffset("state")
 	streamQueueOffset = streamOffset("buf")
@@ -40,11 +40,11 @@ func streamOffset(field string) uintptr {
 	return f.Offset
 }
 
-// Values of grpc.Stream's state, in the order of transport.go.
+// stateReadDone is the state of a grpc.Stream whose client has half-closed: streamReadDone in Kitex's transport.go.
 const stateReadDone = 2
 
-// CheckLayout reports whether the fields of Kitex's types that this package reads by their place are where they were in
-// v0.16.3. A binary must call it before it serves and refuse to start on an error.
+// CheckLayout returns an error if the fields of Kitex's types that this package reads by their offsets are not those of Kitex
+// v0.16.3. A binary must call it before it serves, and refuse to start on an error.
 func CheckLayout() error {
 	t := reflect.TypeFor[grpc.Stream]()
 	if f, ok := t.FieldByName("state"); !ok || f.Type.Kind() != reflect.Uint32 {
@@ -57,12 +57,13 @@ func CheckLayout() error {
 	return nil
 }
 
-// serverConnType is checked on the first call, because the type cannot be named before there is a value of it.
+// serverConnType is the type of serverConn that New has checked. The type is unexported, so it is only known from a value.
 var serverConnType atomic.Pointer[reflect.Type]
 
-// New takes the stream and transport out of what Kitex hands to a handler of unknown methods.
+// New returns the Stream of the value that Kitex passes to a handler of unknown methods. It fails for a value of another
+// kind, or of another Kitex than CheckLayout accepts.
 func New(st streaming.Stream) (Stream, error) {
-	//lint:ignore SA1019 What it is deprecated for, generic services, decodes; there is no other way to the frames.
+	//lint:ignore SA1019 Its replacement, generic services, decodes messages; nothing else gives access to the frames.
 	c, err := nphttp2.GetServerConn(st)
 	if err != nil {
 		return Stream{}, err
@@ -94,15 +95,15 @@ func checkServerConn(t reflect.Type) error {
 	return nil
 }
 
-// RequestEnded reports whether the client has half-closed. Once it has, all of the request is in memory, at most a
-// stream's window of it.
+// RequestEnded reports whether the client has half-closed. If so, the rest of the request is in memory, at most as much as a
+// stream's flow-control window.
 func (d Stream) RequestEnded() bool {
 	return atomic.LoadUint32((*uint32)(unsafe.Add(unsafe.Pointer(d.Stream), streamStateOffset))) == stateReadDone
 }
 
-// RequestEmpty reports whether the client has half-closed without sending anything. It must be called before the first
-// read. Kitex puts no end into the queue when END_STREAM came on the HEADERS, so a read would then wait for the end of
-// the call.
+// RequestEmpty reports whether the client has half-closed without sending any data. It must be called before the first read.
+// A request that is empty must not be read: when END_STREAM came with the HEADERS, Kitex puts no end of stream into the
+// queue, and a read would wait until the call ends.
 func (d Stream) RequestEmpty() bool {
 	if !d.RequestEnded() {
 		return false
@@ -114,10 +115,11 @@ func (d Stream) RequestEmpty() bool {
 // Piece returns n bytes for Write.
 func (d *Stream) Piece(n int) []byte { return frame.RecycledPiece(n) }
 
-// Write sends p as DATA, blocking while the client's window is full. It takes p over.
+// Write sends p as DATA, blocking while the client's flow-control window is full. It takes p over, which Piece must have
+// returned.
 func (d *Stream) Write(p []byte) error { return d.Transport.Write(d.Stream, nil, p, nil) }
 
-// End ends the call with a status. Later ends do nothing.
+// End ends the call with a status. Later calls of End and EndLocal do nothing.
 func (d Stream) End(st *status.Status) { _ = d.Transport.WriteStatus(d.Stream, st) }
 
 // EndLocal ends the call with a local error.

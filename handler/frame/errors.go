@@ -8,16 +8,18 @@ import (
 	"github.com/framegate/framegate/handler/local"
 )
 
-// Errors of redirect.step that say what is wrong with the frames themselves.
+// Errors of Redirect.Step for frames that are malformed or too long.
 var (
 	ErrTooLarge  = errors.New("message is over the limit")
 	ErrBadFlag   = errors.New("compressed flag of a frame is neither 0 nor 1")
 	ErrTruncated = errors.New("stream ended within a message")
 )
 
-// ReadError and writeError tell whose stream failed.
 type (
-	ReadError  struct{ Err error }
+	// ReadError says that the source failed: the peer that sends the frames.
+	ReadError struct{ Err error }
+
+	// WriteError says that the destination failed: the peer that receives the frames.
 	WriteError struct{ Err error }
 )
 
@@ -29,7 +31,8 @@ func (e WriteError) Error() string { return "write: " + e.Err.Error() }
 
 func (e WriteError) Unwrap() error { return e.Err }
 
-// LocalError is the local error for messages that redirect or its taker refused, or nil for other errors.
+// LocalError returns the local error for a message that a Redirect or its Taker refused, or nil for any other error, such as a
+// ReadError. framing is the reason for malformed frames; whose names the message in the error's text.
 func LocalError(err error, framing local.Reason, whose string) *local.Error {
 	var known *local.Error
 	switch {

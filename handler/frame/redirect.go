@@ -11,51 +11,55 @@ import (
 )
 
 const (
-	PrefixLen = 5 // compressed flag and message length, gRPC over HTTP/2 "Length-Prefixed-Message"
+	// PrefixLen is the length of a frame's prefix: compressed flag and message length (gRPC over HTTP/2,
+	// "Length-Prefixed-Message").
+	PrefixLen = 5
 
-	// pieceLen is how much of a message is copied at once, prefix included, so that memory does not grow with messages.
-	// With its spare bytes it is a size that mcache has.
+	// pieceLen is how many bytes are copied at once, prefix included, so that memory does not grow with messages. With
+	// spareLen it is a power of two, the sizes that package mcache allocates.
 	pieceLen = 32<<10 - spareLen
 )
 
-// Reader reads a stream: Read fills p, or fails with io.EOF at the clean end of the stream.
+// Reader reads a stream. Read fills p or fails: with io.EOF if the stream has ended, with io.ErrUnexpectedEOF if it ended
+// within p.
 type Reader interface {
 	Read(p []byte) (int, error)
 }
 
-// Writer writes a stream. Piece returns n bytes to fill; Write takes over p, which Piece returned.
+// Writer writes a stream. Piece returns n bytes for the caller to fill. Write takes p over, which Piece must have returned,
+// and may block while the receiver's flow-control window is full.
 type Writer interface {
 	Piece(n int) []byte
 	Write(p []byte) error
 }
 
-// Taker takes whole messages. It returns what is to be forwarded behind the same flag, which may be payload, and
-// false if nothing is. It keeps neither.
+// Taker handles whole messages. TakeMessage returns the payload to forward with the same compressed flag, which may be payload
+// itself, or forward false if nothing is to be forwarded. It keeps neither slice.
 type Taker interface {
 	TakeMessage(flag byte, payload []byte) (out []byte, forward bool, err error)
 }
 
-// Redirect copies gRPC frames of one direction of a call: in pieces and unchanged or, with a taker, whole. It is used by
-// one goroutine at a time.
+// Redirect copies the gRPC frames of one direction of a call: unchanged and in pieces or, with a Taker, message by message.
+// It is used by one goroutine at a time.
 type Redirect struct {
 	Src      Reader
 	Dst      Writer
 	Taker    Taker     // nil in frame mode
-	MaxBytes int64     // of one message; 0 means no limit
-	Progress *Progress // hears of what was read; nil for nobody
+	MaxBytes int64     // of one message's payload; 0 means no limit
+	Progress *Progress // counts what was read; may be nil
 
-	prefix   [PrefixLen]byte
-	left     int64 // payload bytes of the current message to come
-	Messages int64
-	Bytes    int64 // moved so far, prefixes included
+	prefix   [PrefixLen]byte // of the current message
+	left     int64           // payload bytes of the current message that are still to come
+	Messages int64           // begun so far
+	Bytes    int64           // forwarded so far, prefixes included
 
-	Share *budget.Share // what the message under way takes of the budget; nil for no bound
-	whole []byte        // room for the message under way, with a taker
-	Held  []byte        // payload of a message that was taken and waits for dst, behind prefix; nil for none
+	Share *budget.Share // what the current message takes of the budget; nil for no bound
+	whole []byte        // buffer for the payload of the current message, with a Taker
+	Held  []byte        // payload that TakeMessage returned and that the next Step forwards; nil if there is none
 }
 
-// RedirectFrame copies frames until the source ends. It returns nil when that was between two messages, else a
-// readError, a writeError, errTooLarge, errBadFlag, errTruncated or an error of the taker.
+// RedirectFrame copies frames until the source ends. It returns nil if the source ended between two messages, else a
+// ReadError, a WriteError, ErrTooLarge, ErrBadFlag, ErrTruncated or an error of the Taker.
 func (r *Redirect) RedirectFrame() error {
 	for {
 		if end, err := r.Step(); end || err != nil {
@@ -64,8 +68,8 @@ func (r *Redirect) RedirectFrame() error {
 	}
 }
 
-// Step moves the next piece, or with a taker takes the next message or forwards the one that is held, and reports whether
-// the source ended instead.
+// Step copies the next piece; with a Taker, it reads the next message and hands it to the Taker, or forwards the message
+// that is held. It reports whether the source has ended instead. Errors are as for RedirectFrame.
 func (r *Redirect) Step() (end bool, err error) {
 	if r.left > 0 {
 		return false, r.move(0)
@@ -98,12 +102,12 @@ func (r *Redirect) Step() (end bool, err error) {
 	return false, r.move(PrefixLen)
 }
 
-// wholeKept is how much room for a message is kept for the next one. So much of a message that comes or goes is no part of
-// the budget: it is less than the stream's window.
+// wholeKept is how large a buffer a Redirect keeps for the next message. A message that fits into it takes nothing of the
+// budget while it is received and sent: a stream may hold as much in its flow-control window anyway.
 const wholeKept = 64 << 10
 
-// take reads a payload of n bytes and gives it to the taker. What is to be forwarded is held. Memory is taken as the
-// payload comes, whatever was announced.
+// take reads a payload of n bytes, hands it to the Taker, and holds what is to be forwarded. The buffer grows with the bytes
+// that have come, not with the length that the prefix announces.
 func (r *Redirect) take(n int64) error {
 	p := r.whole[:0]
 	for left := n; left > 0; {
@@ -146,7 +150,7 @@ func (r *Redirect) take(n int64) error {
 	return nil
 }
 
-// beyondKept returns what a message takes of the budget while it is held.
+// beyondKept returns how much of the budget a message takes while it is held.
 func beyondKept(p []byte) int64 {
 	if cap(p) <= wholeKept {
 		return 0
@@ -187,8 +191,8 @@ func (r *Redirect) fill(p []byte) error {
 	return nil
 }
 
-// move forwards the next piece of the payload, behind the prefix if nprefix is not 0. It waits until the piece is
-// whole: less of a message is of no use to anybody.
+// move forwards the next piece of the payload, behind the prefix if nprefix is PrefixLen and not 0. It waits until the piece
+// is complete, because the receiver cannot use a part of a message.
 func (r *Redirect) move(nprefix int) error {
 	n := int(min(r.left, int64(pieceLen-nprefix)))
 	p := r.Dst.Piece(nprefix + n)
@@ -206,15 +210,16 @@ func (r *Redirect) move(nprefix int) error {
 	return nil
 }
 
-// Progress counts what was read to be forwarded: frames, or pieces of them.
+// Progress counts the prefixes and pieces that were read, so that an idle timer sees whether a call goes on. It is safe for
+// concurrent use.
 type Progress struct{ n atomic.Uint32 }
 
-// Moved notes that something was read. p may be nil.
+// Moved adds one to the count. p may be nil.
 func (p *Progress) Moved() {
 	if p != nil {
 		p.n.Add(1)
 	}
 }
 
-// Count returns how much was read so far, as a number that wraps around.
+// Count returns the count, which wraps around.
 func (p *Progress) Count() uint32 { return p.n.Load() }

@@ -1,3 +1,3 @@
-// Package header is what becomes of the metadata of a call on its way: what concerns one connection only, or a body that is
-// changed, is left out; via tells how many framegates a call has passed.
+// Package header decides which metadata of a call is forwarded. Fields that concern one connection only, or that describe a
+// body that struct mode may change, are dropped; the via header counts the framegates that a call has passed.
 package header

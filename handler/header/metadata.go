@@ -20,7 +20,8 @@ func hopByHop(name string) bool {
 	return false
 }
 
-// DropHopByHop removes from md, which it owns, what is not forwarded, and what a connection header names.
+// DropHopByHop deletes from md the fields that are not forwarded: those that hopByHop names, and those that a connection
+// header names.
 func DropHopByHop(md metadata.MD) {
 	for _, v := range md["connection"] {
 		for name := range strings.SplitSeq(v, ",") {
@@ -38,16 +39,17 @@ func DropHopByHop(md metadata.MD) {
 // 1864). gRPC needs none of them.
 var bodyFields = [...]string{ContentLength, "content-digest", "repr-digest", "digest", "content-md5"}
 
+// ContentLength is the name of the header with the length of a body (RFC 9110 §8.6).
 const ContentLength = "content-length"
 
-// DropBodyFields removes from md, which it owns, what is not true of a body whose messages struct mode may change.
+// DropBodyFields deletes from md the fields that would not be true of a body whose messages struct mode has changed.
 func DropBodyFields(md metadata.MD) {
 	for _, name := range bodyFields {
 		delete(md, name)
 	}
 }
 
-// Authority returns the authority of a request (RFC 9113 §8.3.1), or "" if it has none.
+// Authority returns the :authority of a request, or else its host (RFC 9113 §8.3.1), or "" if it has neither.
 func Authority(md metadata.MD) string {
 	if v := md[":authority"]; len(v) > 0 {
 		return v[0]
@@ -58,13 +60,12 @@ func Authority(md metadata.MD) string {
 	return ""
 }
 
-// ForUpstream returns the context and the header with which a call goes upstream: the client's deadline, content
-// subtype and compression, and its metadata md. md is the call's own map; it is taken over and
-// changed: nobody else uses it once the route is known.
+// ForUpstream returns the context and the header for the stream to an endpoint. They carry the client's deadline, content
+// subtype, encodings and metadata. ForUpstream takes md over and changes it: the caller must not use it for anything else.
 //
-// Two headers need care. Kitex writes grpc-accept-encoding itself when CallHdr.SendCompress is set, with a value that is
-// not the client's, and drops grpc-encoding from metadata; but it looks for reserved names before it turns names to
-// lower case, so "Grpc-Encoding" passes and arrives as it should.
+// Kitex would write a grpc-accept-encoding of its own if CallHdr.SendCompress were set, and drops grpc-encoding from
+// metadata. It looks for reserved names before it converts names to lower case, so the name "Grpc-Encoding" is not dropped,
+// and the endpoint gets grpc-encoding.
 func ForUpstream(ctx context.Context, d downstream.Stream, md metadata.MD, authority string) (context.Context, *grpc.CallHdr) {
 	hdr := &grpc.CallHdr{Host: authority, Method: d.Stream.Method(), ContentSubtype: d.Stream.ContentSubtype()}
 	DropHopByHop(md)

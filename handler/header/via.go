@@ -6,24 +6,23 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 )
 
-// viaName is what every framegate calls itself in via, whose entries are a protocol's version, a name and maybe a comment
-// (RFC 9110 §7.6.3).
+// The via header, and framegate's entry in it: the version of HTTP and the pseudonym of every framegate (RFC 9110 §7.6.3).
 const (
 	viaField = "via"
 	viaName  = "framegate"
 	viaEntry = "2 " + viaName
 )
 
-// AddVia adds this framegate to those that a call has passed. md is changed.
+// AddVia adds an entry for this framegate to the via header in md.
 func AddVia(md metadata.MD) {
 	via := md[viaField]
 	md[viaField] = append(via[:len(via):len(via)], viaEntry)
 }
 
-// Hops counts the framegates that a call has passed.
+// Hops returns how many framegates a call has passed, by its via header.
 func Hops(md metadata.MD) int { return hopsIn(md[viaField]) }
 
-// hopsIn counts the entries of framegates in the lines of a via header.
+// hopsIn counts the entries of framegates in the values of a via header.
 func hopsIn(via []string) (n int) {
 	for _, rest := range via {
 		for rest != "" {
@@ -37,7 +36,8 @@ func hopsIn(via []string) (n int) {
 	return n
 }
 
-// cutVia cuts the first entry off a list. Commas in a comment, which is in parentheses and may hold others, part nothing.
+// cutVia cuts the first entry off a comma-separated list. An entry may have a comment in parentheses, which may nest: a
+// comma in a comment separates nothing.
 func cutVia(list string) (entry, rest string) {
 	depth := 0
 	for i := 0; i < len(list); i++ {

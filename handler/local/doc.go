@@ -1,3 +1,3 @@
-// Package local has the statuses that framegate makes itself. Each carries the trailer framegate-error with its Reason, which
-// those of endpoints, that pass unchanged, do not have.
+// Package local has the local errors: the statuses that framegate makes itself. Each carries the trailer framegate-error
+// with its Reason. Statuses of endpoints are forwarded unchanged and do not carry it.
 package local

@@ -15,20 +15,22 @@ import (
 	"github.com/framegate/framegate/resolver/plain"
 )
 
-// ReasonTrailer is the trailer that every status made by framegate carries, and no other.
+// ReasonTrailer is the trailer that tells the statuses made by framegate from those of endpoints: all of the former carry
+// it, and none of the latter.
 const ReasonTrailer = "framegate-error"
 
-// PushbackTrailer says when to try again, in milliseconds (gRFC A6).
+// PushbackTrailer tells the client how long to wait before it tries again, in milliseconds; a negative number says that it
+// should not (gRFC A6).
 const PushbackTrailer = "grpc-retry-pushback-ms"
 
-// Reason is the value of ReasonTrailer.
+// Reason says why framegate made a status. It is the value of ReasonTrailer.
 type Reason string
 
-// The reasons. DESIGN: "What a caller gets when framegate itself must answer".
+// The reasons. The README of handler says in which situation a call ends with which.
 const (
 	ReasonBadRequest         Reason = "bad_request" // no gRPC request
 	ReasonNoRoute            Reason = "no_route"
-	ReasonNotReady           Reason = "not_ready" // the first routes are not in force yet
+	ReasonNotReady           Reason = "not_ready" // the process has no routes yet
 	ReasonLoopDetected       Reason = "loop_detected"
 	ReasonNoEndpoint         Reason = "no_endpoint"
 	ReasonConnectFailed      Reason = "connect_failed"
@@ -45,12 +47,12 @@ const (
 	ReasonDecodeFailed       Reason = "decode_failed" // struct mode
 	ReasonRejected           Reason = "rejected"      // by a rule or a filter
 	ReasonRuleFailed         Reason = "rule_failed"   // a rule or a filter could not decide
-	ReasonCanceled           Reason = "canceled"      // the client gave up, and does not hear it
+	ReasonCanceled           Reason = "canceled"      // the client gave up; only observers see this reason
 	ReasonOwnService         Reason = "own_service"   // an answer of framegate's own health service
 	ReasonInternal           Reason = "internal"
 )
 
-// NoRetry as a pushback says that trying again does not help.
+// NoRetry is the Pushback of an error after which the client should not try again.
 const NoRetry = time.Duration(-1)
 
 // Error is a status that framegate makes itself.
@@ -58,21 +60,23 @@ type Error struct {
 	Code     codes.Code
 	Reason   Reason
 	Message  string        // without the prefix
-	Pushback time.Duration // how long the client should wait before it tries again; 0 says nothing, noRetry never to
-	Limit    string        // the key of the limit that the call was over, of ReasonOverloaded
+	Pushback time.Duration // how long the client should wait before it tries again; 0 sends no pushback; or NoRetry
+	Limit    string        // the key of the limit that the call was over, for ReasonOverloaded
 }
 
+// Error returns the message that the client is sent.
 func (e *Error) Error() string { return "framegate: " + e.Message }
 
+// Errorf returns an Error with a formatted message. Control characters in the message are replaced; see plain.Line.
 func Errorf(code codes.Code, reason Reason, format string, args ...any) *Error {
 	return &Error{Code: code, Reason: reason, Message: plain.Line(fmt.Sprintf(format, args...))}
 }
 
-// OverloadedHint is how long clients of a listener that has too many calls should wait: retries that come at once would
-// keep it full.
+// OverloadedHint is the pushback of calls that are refused because the process or the listener has as much to do as it may:
+// clients that tried again at once would keep it full.
 const OverloadedHint = time.Second
 
-// Trailer returns what the error's status carries.
+// Trailer returns the trailers of the error's status: its reason, and its pushback if it has one.
 func (e *Error) Trailer() metadata.MD {
 	md := metadata.MD{ReasonTrailer: {string(e.Reason)}}
 	switch {
@@ -84,7 +88,8 @@ func (e *Error) Trailer() metadata.MD {
 	return md
 }
 
-// RoomError is the local error of a message for which the budget has no room. Any other error is returned as it is.
+// RoomError returns the local error for an error of package budget that says that it has no room for a message; whose names
+// the message in the error's text. Any other error is returned as it is.
 func RoomError(err error, whose string) error {
 	switch {
 	case errors.Is(err, budget.ErrOver):
@@ -95,25 +100,25 @@ func RoomError(err error, whose string) error {
 	return err
 }
 
-// Printable bounds the length of a peer's text in a message.
+// Printable cuts a peer's text to a length that an error message may quote.
 func Printable(s string) string {
-	const most = 256
-	if len(s) > most {
-		s = strings.ToValidUTF8(s[:most], "") + "..."
+	const maxBytes = 256
+	if len(s) > maxBytes {
+		s = strings.ToValidUTF8(s[:maxBytes], "") + "..."
 	}
 	return s
 }
 
-// ErrNoRoom ends a call for whose messages there is no memory.
+// ErrNoRoom ends a call when the budget of max_decoded_bytes has no room for its messages.
 var ErrNoRoom = &Error{codes.ResourceExhausted, ReasonOverloaded, "the messages of other calls take all memory that there is for them", OverloadedHint, "max_decoded_bytes"}
 
 // ErrTimeout ends a call whose deadline has passed.
 var ErrTimeout = Errorf(codes.DeadlineExceeded, ReasonTimeout, "deadline exceeded")
 
-// ContextError is the local error of a call whose context has ended.
+// ContextError returns the local error of a call whose context has ended.
 func ContextError(ctx context.Context) *Error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return ErrTimeout
 	}
-	return Errorf(codes.Canceled, ReasonCanceled, "canceled") // nobody hears it
+	return Errorf(codes.Canceled, ReasonCanceled, "canceled") // for observers: the client does not see it
 }
