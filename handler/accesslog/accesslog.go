@@ -1,7 +1,7 @@
 // Package accesslog writes one line of JSON for each call, when it has ended, away from the call's path.
 //
-// Enter at New; then entry.go (what is kept of a call), writer.go (who writes it), output.go (where to: a file that may be
-// rotated), losses.go (who hears of what is not written).
+// Enter at New; then entry.go (the line of a call), writer.go (the goroutine that writes lines), output.go (the destination,
+// such as a file that may be rotated) and losses.go (reports calls that were not logged).
 package accesslog
 
 import (
@@ -26,20 +26,21 @@ type Config struct {
 	Sample float64 // the fraction of calls that are logged, chosen at random: 0 none, 1 all
 	Buffer int     // calls that may wait to be written; 0 means DefaultBuffer
 
-	// Errors also logs the calls that framegate itself ended with an error, but not those that the client gave up: up
-	// to ExtraErrors a second beside those that Sample chose. A client that only makes mistakes must not fill the disk.
+	// Errors also logs calls that Sample did not choose and that framegate itself ended with an error, except those that the
+	// client gave up. It logs at most ExtraErrors of them a second, so that a client that makes only mistakes does not fill
+	// the disk.
 	Errors bool
 
-	Log *slog.Logger // hears of calls that were to be logged and were not, at most once a minute and at the end; nil for none
+	Log *slog.Logger // gets a warning for calls that were to be logged and were not, at most once a minute and at the end; nil for none
 }
 
-// Choice is what of a Config may change later.
+// Choice is the part of a Config that Log.Choose can change.
 type Choice struct {
 	Sample float64
 	Errors bool
 }
 
-// ExtraErrors is how many calls a second Config.Errors logs at most, and how many at once.
+// ExtraErrors bounds the calls that Config.Errors logs: so many a second, and so many at once.
 const ExtraErrors = 100
 
 // Validate reports what is wrong with cfg.
@@ -58,23 +59,23 @@ type Log struct {
 	log     *slog.Logger
 	choice  atomic.Pointer[Choice]
 	queue   chan *entry
-	extra   *rate.Limiter // of what Config.Errors adds
+	extra   *rate.Limiter // of the calls that Config.Errors adds
 	dropped atomic.Int64
 	closed  atomic.Bool
-	ended   atomic.Bool // nobody reads queue any more, but who still writes to it
+	ended   atomic.Bool // the writer's goroutine no longer reads queue: whoever sends to it empties it
 
 	stop     chan struct{} // closed by Close
 	stopOnce sync.Once
 	done     chan struct{} // closed when the writer's goroutine has ended
-	writer   writer        // owned by that goroutine, as is losses
-	losses   losses
+	writer   writer        // owned by the writer's goroutine
+	losses   losses        // owned by the writer's goroutine
 }
 
 var _ handler.Observer = (*Log)(nil)
 
-// New returns a Log that writes to w, and to it alone, until Close. cfg must be valid. One goroutine calls w.Write, with
-// whole lines; if w has a method Follow, as Output does, it is called every second. A slow w makes nothing wait: calls for
-// which there is no room are not logged, and counted.
+// New returns a Log that writes to w until Close. cfg must be valid. One goroutine calls w.Write, with whole lines; if w has
+// a method Follow, as Output does, that goroutine calls it every second. A slow w holds up no call: calls for which the
+// buffer has no room are not logged, but counted.
 func New(w io.Writer, cfg Config) *Log {
 	if cfg.Buffer == 0 {
 		cfg.Buffer = DefaultBuffer
@@ -92,7 +93,7 @@ func New(w io.Writer, cfg Config) *Log {
 	return l
 }
 
-// Choose says which calls are logged from now on. c must be valid. It may be called at any time.
+// Choose sets which of the calls that end from now on are logged. c must be valid. It may be called at any time.
 func (l *Log) Choose(c Choice) { l.choice.Store(&c) }
 
 // CallStarted implements handler.Observer.
@@ -109,7 +110,7 @@ func (l *Log) CallEnded(r *handler.Record) {
 	}
 	select {
 	case l.queue <- newEntry(r):
-		if l.ended.Load() { // Close came in between
+		if l.ended.Load() { // Close has returned since closed was read
 			l.dropWaiting()
 		}
 	default:
@@ -117,7 +118,7 @@ func (l *Log) CallEnded(r *handler.Record) {
 	}
 }
 
-// dropWaiting counts what waits as dropped.
+// dropWaiting empties the queue and counts its calls as dropped.
 func (l *Log) dropWaiting() {
 	for {
 		select {
@@ -129,6 +130,7 @@ func (l *Log) dropWaiting() {
 	}
 }
 
+// wants reports whether a call is to be logged.
 func (l *Log) wants(r *handler.Record) bool {
 	c := l.choice.Load()
 	if c.Sample > 0 && (c.Sample >= 1 || rand.Float64() < c.Sample) {

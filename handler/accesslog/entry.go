@@ -11,10 +11,10 @@ import (
 	"github.com/framegate/framegate/handler"
 )
 
-// maxText bounds, in bytes, what a line holds of any one text from a client.
+// maxText bounds each text from a client in a line, in bytes.
 const maxText = 256
 
-// entry is what is kept of a call until it is written.
+// entry is the copy of a call's Record that is kept until its line is written.
 type entry struct {
 	end time.Time
 	handler.Record
@@ -34,7 +34,7 @@ func newEntry(r *handler.Record) *entry {
 	return e
 }
 
-// bounded returns at most maxText bytes of s that do not keep the rest in memory.
+// bounded cuts s to at most maxText bytes. The result does not keep the rest of s in memory.
 func bounded(s string) string {
 	if len(s) <= maxText {
 		return s
@@ -74,7 +74,7 @@ func (e *entry) log(h slog.Handler) error {
 	return h.Handle(context.Background(), line)
 }
 
-// codeName is gRPC's name of the code, or the number of one that has none.
+// codeName returns gRPC's name of the call's code, or the number of a code that gRPC does not define.
 func codeName(e *entry) string {
 	if name := handler.CodeName(e.Code); name != handler.OtherCode {
 		return name
@@ -82,10 +82,10 @@ func codeName(e *entry) string {
 	return strconv.FormatUint(uint64(e.Code), 10)
 }
 
-// milliseconds rounds to microseconds.
+// milliseconds returns d in milliseconds, rounded down to microseconds.
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// withoutLevel takes out what slog adds for logs of another kind.
+// withoutLevel removes slog's level and message from a line, which has neither.
 func withoutLevel(groups []string, a slog.Attr) slog.Attr {
 	if len(groups) == 0 && (a.Key == slog.LevelKey || a.Key == slog.MessageKey) {
 		return slog.Attr{}

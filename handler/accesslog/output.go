@@ -11,20 +11,20 @@ import (
 	"sync/atomic"
 )
 
-// Paths that are no files.
+// The paths that stand for standard output and standard error.
 const (
 	Stdout = "stdout"
 	Stderr = "stderr"
 )
 
-// Target is an opened place for lines: a file, which is appended to, or standard output or error.
+// Target is an open destination for lines: a file, to which lines are appended, or standard output or error.
 type Target struct {
 	path string
 	w    *os.File
 }
 
-// Open opens a target: Stdout, Stderr or the path of a file, which is made if it is not there. Whoever gets it gives it to
-// an Output or closes it.
+// Open opens a target: Stdout, Stderr, or a file by its path, which is created if it does not exist. The caller passes the
+// target to an Output or closes it.
 func Open(path string) (*Target, error) {
 	switch path {
 	case Stdout:
@@ -42,11 +42,12 @@ func Open(path string) (*Target, error) {
 	return &Target{path, f}, nil
 }
 
-// checkFile refuses what is there and is no place for a log: to open a named pipe, say, would wait for its reader.
+// checkFile returns an error if the path exists and is neither a regular file nor a character device. Opening a named pipe,
+// for example, would wait for its reader.
 func checkFile(path string) error {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // it will be made
+		return nil // Open creates it
 	}
 	if err != nil {
 		return err
@@ -59,7 +60,7 @@ func checkFile(path string) error {
 
 func (t *Target) isFile() bool { return t.w != os.Stdout && t.w != os.Stderr }
 
-// Close closes a file.
+// Close closes the file. It does nothing for standard output and error.
 func (t *Target) Close() error {
 	if !t.isFile() {
 		return nil
@@ -67,20 +68,20 @@ func (t *Target) Close() error {
 	return t.w.Close()
 }
 
-// Output writes to a target that may be exchanged while it is in use. Its Write is for one goroutine, as is Follow; the
-// other methods may be called at any time, and wait for no write.
+// Output is an io.Writer to a target that may be exchanged while it is in use. One goroutine calls Write and Follow; the other
+// methods may be called by any goroutine and do not wait for a write that is under way.
 type Output struct {
-	target atomic.Pointer[Target] // nil for none
+	target atomic.Pointer[Target] // nil for none; changed with mu held
 
-	mu     sync.Mutex // guards closed, and the order of changes
+	mu     sync.Mutex // guards closed
 	closed bool
 
-	// owned by who calls Follow
-	missing bool   // the file was not where it was at the last look
-	trouble string // why the file could not be opened again, "" if it could; it was logged
+	// Owned by the goroutine that calls Follow:
+	missing bool   // at the last call there was no file at the path
+	trouble string // why the file could not be opened again, which was logged; "" if it could
 }
 
-// NewOutput returns an Output that writes to t, which may be nil for nowhere, and takes it over.
+// NewOutput returns an Output that writes to t, which it takes over. t may be nil: then what is written is dropped.
 func NewOutput(t *Target) *Output {
 	o := &Output{}
 	o.target.Store(t)
@@ -89,7 +90,7 @@ func NewOutput(t *Target) *Output {
 
 var _ io.Writer = (*Output)(nil)
 
-// Write writes to the target of the moment. Without one, p is dropped.
+// Write writes p to the current target. If there is none, p is dropped.
 func (o *Output) Write(p []byte) (int, error) {
 	for {
 		t := o.target.Load()
@@ -97,14 +98,15 @@ func (o *Output) Write(p []byte) (int, error) {
 			return len(p), nil
 		}
 		n, err := t.w.Write(p)
-		if errors.Is(err, os.ErrClosed) && o.target.Load() != t { // exchanged in between: nothing of p was written
+		if errors.Is(err, os.ErrClosed) && o.target.Load() != t { // the target was exchanged before the write: nothing of p was written
 			continue
 		}
 		return n, err
 	}
 }
 
-// Use makes the output write to t, which may be nil for nowhere, and closes what it wrote to before.
+// Use makes the output write to t, which it takes over, and closes the target before it. t may be nil: then what is written is
+// dropped.
 func (o *Output) Use(t *Target) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -115,11 +117,11 @@ func (o *Output) Use(t *Target) {
 		return
 	}
 	if before := o.target.Swap(t); before != nil {
-		_ = before.Close() // a write that is under way ends first
+		_ = before.Close() // waits for no write: the file is closed when a write that is under way has ended
 	}
 }
 
-// Reopen opens the path again, so that lines go to what is there now. If that fails, they go where they went.
+// Reopen opens the target's file again by its path, for a log that was rotated. If that fails, lines go to the old file.
 func (o *Output) Reopen() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -140,8 +142,9 @@ func (o *Output) reopenLocked() error {
 	return nil
 }
 
-// Follow opens the path again if what is there is not what lines go to: the file was renamed or removed. A file that is
-// missing is made at the second look only, since whoever renamed it may be about to make one.
+// Follow opens the target's file again if the path leads to another file or to none, because the file was renamed or
+// removed. If there is no file at the path, Follow creates one only at the second call, because whoever renamed the file may
+// be about to create one. It logs to log what it did and why it failed.
 func (o *Output) Follow(log *slog.Logger) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -169,7 +172,7 @@ func (o *Output) Follow(log *slog.Logger) {
 	}
 }
 
-// Close closes the target for good. Nobody writes any more.
+// Close closes the target for good: a later Use closes its target at once. Write must not be called any more.
 func (o *Output) Close() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -11,21 +11,21 @@ import (
 )
 
 const (
-	// batchBytes is about how much is written at once when calls wait.
+	// batchBytes is the size from which a batch of lines is written.
 	batchBytes = 32 << 10
-	// flushTimeout bounds how long Close waits for a writer that does not take the last lines.
+	// flushTimeout bounds how long Close waits for the last lines to be written.
 	flushTimeout = 5 * time.Second
-	// followInterval is the time between two looks at whether the file of the log was renamed or removed.
+	// followInterval is the time between two calls of Follow.
 	followInterval = time.Second
 )
 
-// writer puts entries into lines and writes batches of them.
+// writer formats entries as lines and writes the lines in batches.
 type writer struct {
 	dst    io.Writer
 	format slog.Handler // writes to batch
 	batch  bytes.Buffer
-	lines  int64 // in batch
-	broken bool  // the last line in dst is not whole
+	lines  int64 // number of lines in batch
+	broken bool  // a write failed within a line, so that the next batch begins on a new line
 }
 
 func (w *writer) init(dst io.Writer) {
@@ -33,20 +33,20 @@ func (w *writer) init(dst io.Writer) {
 	w.format = slog.NewJSONHandler(&w.batch, &slog.HandlerOptions{ReplaceAttr: withoutLevel})
 }
 
-// add puts e into the batch.
+// add adds the line of e to the batch.
 func (w *writer) add(e *entry) error {
 	w.lines++
 	before := w.batch.Len()
 	if err := e.log(w.format); err != nil {
 		return err
 	}
-	line := plain.JSON(w.batch.Bytes()[before:]) // as a rule the same bytes
+	line := plain.JSON(w.batch.Bytes()[before:]) // usually the same bytes
 	w.batch.Truncate(before)
 	w.batch.Write(line)
 	return nil
 }
 
-// flush writes the batch. It returns how many lines of it were lost, and why.
+// flush writes the batch. It returns how many of its lines were not written whole, and why.
 func (w *writer) flush() (lost int64, err error) {
 	if w.lines == 0 {
 		return 0, nil
@@ -68,37 +68,38 @@ func (w *writer) flush() (lost int64, err error) {
 	return lost, err
 }
 
-// run writes calls until Close, then those that wait.
+// run is the goroutine of the writer: it writes calls until Close, then those that wait, and ends.
 func (l *Log) run() {
 	defer close(l.done)
 	follow := func() {}
 	if f, ok := l.writer.dst.(interface{ Follow(*slog.Logger) }); ok {
 		follow = func() { f.Follow(l.log) }
 	}
-	look := time.NewTicker(followInterval)
-	defer look.Stop()
+	tick := time.NewTicker(followInterval)
+	defer tick.Stop()
 	for {
 		select {
 		case e := <-l.queue:
 			l.write(e)
-		case <-look.C:
+		case <-tick.C:
 			follow()
 		case <-l.stop:
 			l.writeWaiting()
 			l.ended.Store(true)
-			l.writeWaiting() // what came before that
+			l.writeWaiting() // calls that were queued before ended was set
 			l.losses.end(l.log, l.dropped.Load())
 			return
 		}
 	}
 }
 
-// write writes e and those that wait.
+// write writes e and the calls that wait in the queue.
 func (l *Log) write(e *entry) {
 	l.add(e)
 	l.writeWaiting()
 }
 
+// writeWaiting writes the calls that wait in the queue, in batches of batchBytes, and what is in the batch already.
 func (l *Log) writeWaiting() {
 	for {
 		select {
@@ -120,7 +121,7 @@ func (l *Log) flush() {
 	l.lose(lost, err)
 }
 
-// lose counts lines that were not written for err, which may be nil for none, and says so now and then.
+// lose counts lines that were not written because of err, and lets losses report them. lines may be 0 and err nil.
 func (l *Log) lose(lines int64, err error) {
 	if err != nil {
 		l.losses.err = err
@@ -129,14 +130,14 @@ func (l *Log) lose(lines int64, err error) {
 }
 
 func (l *Log) add(e *entry) {
-	if err := l.writer.add(e); err != nil { // a buffer takes all: this would be a value that is no JSON
+	if err := l.writer.add(e); err != nil { // a value that JSON cannot represent: writing to the buffer never fails
 		l.lose(1, err)
 		l.writer.lines--
 	}
 }
 
-// Close writes the calls that wait and ends. Later calls are not logged. It waits for at most 5 s for a slow writer, then
-// returns an error. It does not close the writer. It may be called more than once.
+// Close writes the calls that wait, and ends the log: later calls are not logged. It waits at most 5 s for a slow writer, then
+// returns an error. It does not close the io.Writer. It may be called more than once.
 func (l *Log) Close() error {
 	l.closed.Store(true)
 	l.stopOnce.Do(func() { close(l.stop) })

@@ -1,5 +1,5 @@
-// Package handlertest runs a handler.Proxy between real peers, for tests: a Kitex server in front of it, grpc-go clients
-// and servers whose messages are bytes.
+// Package handlertest runs a handler.Proxy between real peers, for tests: it is served by a Kitex server, its clients and
+// endpoints are grpc-go's, and messages are plain bytes.
 package handlertest
 
 import (
@@ -27,16 +27,16 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// Listener is the name of the listener that calls come in through.
+// Listener is the name of the Proxy's only listener.
 const Listener = "main"
 
-// RouterFunc is a handler.Router that looks at the method alone.
+// RouterFunc is a handler.Router that chooses by the method alone.
 type RouterFunc func(method string) (cluster.Target, bool)
 
 // Resolve implements handler.Router.
 func (f RouterFunc) Resolve(req spec.Request) (cluster.Target, bool) { return f(req.Method) }
 
-// To sends every call to a target.
+// To returns a router that sends every call to a target.
 func To(t cluster.Target) RouterFunc { return func(string) (cluster.Target, bool) { return t, true } }
 
 // Main runs the tests of a package without Kitex's log.
@@ -45,8 +45,8 @@ func Main(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// Start serves a Proxy with cfg and returns it with a client of it. A Pool or Log that cfg leaves out is a real pool, and
-// a log to nowhere. The Proxy runs until the test has ended.
+// Start serves a Proxy with cfg until the test has ended, and returns it with a client. If cfg has no Pool, it gets a real
+// one; if it has no Log, log lines are discarded.
 func Start(t testing.TB, cfg handler.Config) (*handler.Proxy, *grpc.ClientConn) {
 	t.Helper()
 	if cfg.Log == nil {
@@ -80,7 +80,7 @@ func Start(t testing.TB, cfg handler.Config) (*handler.Proxy, *grpc.ClientConn) 
 	return p, cc
 }
 
-// Backend starts a server that answers every method with handle, and returns its address.
+// Backend starts a grpc-go server that answers every method with handle until the test has ended, and returns its address.
 func Backend(t testing.TB, handle func(stream grpc.ServerStream) error) string {
 	t.Helper()
 	ln := listen(t)
@@ -112,14 +112,14 @@ func Echo(stream grpc.ServerStream) error {
 	}
 }
 
-// Unary makes one call with one message each way.
+// Unary makes a unary call.
 func Unary(ctx context.Context, cc *grpc.ClientConn, method string, msg []byte, options ...grpc.CallOption) ([]byte, error) {
 	var reply []byte
 	err := cc.Invoke(ctx, method, &msg, &reply, options...)
 	return reply, err
 }
 
-// Open opens a stream that both sides may send on.
+// Open opens a bidirectional stream.
 func Open(ctx context.Context, cc *grpc.ClientConn, method string) (grpc.ClientStream, error) {
 	return cc.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, method)
 }
@@ -133,14 +133,14 @@ func listen(t testing.TB) net.Listener {
 	return ln
 }
 
-// codec passes messages as *[]byte.
+// codec is a codec whose messages are *[]byte.
 type codec struct{}
 
 func (codec) Marshal(v any) ([]byte, error)      { return *v.(*[]byte), nil }
 func (codec) Unmarshal(data []byte, v any) error { *v.(*[]byte) = bytes.Clone(data); return nil }
 func (codec) Name() string                       { return "proto" }
 
-// health is an own service of the Kitex server, which must have one.
+// health is a service for the Kitex server, which needs at least one.
 type health struct{}
 
 func (*health) Check(context.Context, *v1.HealthCheckRequest) (*v1.HealthCheckResponse, error) {

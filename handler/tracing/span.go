@@ -15,10 +15,10 @@ import (
 	"github.com/framegate/framegate/handler"
 )
 
-// maxText bounds, in bytes, what a span holds of any one text from a client.
+// maxText bounds each text from a client in a span, in bytes.
 const maxText = 256
 
-// otherMethod stands for a method that nobody knows (OpenTelemetry, "Semantic conventions for gRPC", rpc.method).
+// otherMethod stands for an unknown method (OpenTelemetry, "Semantic conventions for gRPC", rpc.method).
 const otherMethod = "_OTHER"
 
 // Attributes of framegate's own.
@@ -72,8 +72,8 @@ func (t *Tracer) CallEnded(r *handler.Record) {
 	span.SetAttributes(attrs...)
 }
 
-// spanName returns the name of a call's span, and whether it is the method's: not of a method that no route or no service
-// knows, because a client can make up any number of those.
+// spanName returns the name of a call's span, and whether the name is the call's method. It is not for a method that no route
+// matches, or that the endpoint does not implement, because a client can make up any number of such methods.
 func spanName(r *handler.Record) (name string, known bool) {
 	switch {
 	case r.Route == "":
@@ -102,7 +102,7 @@ func bounded(s string) string {
 	return strings.ToValidUTF8(s, "")
 }
 
-// codeName is gRPC's name of the code, or the number of one that has none.
+// codeName returns gRPC's name of the code, or the number of a code that gRPC does not define.
 func codeName(c codes.Code) string {
 	if name := handler.CodeName(c); name != handler.OtherCode {
 		return name
@@ -110,8 +110,8 @@ func codeName(c codes.Code) string {
 	return strconv.FormatUint(uint64(c), 10)
 }
 
-// isServerError reports whether a server's span is an error for that code (OpenTelemetry, "Semantic conventions for
-// gRPC", "gRPC status": the others are the client's).
+// isServerError reports whether a server's span has the status Error for that code (OpenTelemetry, "Semantic conventions for
+// gRPC", "gRPC status"). The other codes are errors of the client.
 func isServerError(c codes.Code) bool {
 	switch c {
 	case codes.Unknown, codes.DeadlineExceeded, codes.Unimplemented, codes.Internal, codes.Unavailable, codes.DataLoss:
@@ -120,8 +120,7 @@ func isServerError(c codes.Code) bool {
 	return c > codes.Unauthenticated // no code of gRPC
 }
 
-// carrier is the call's headers, for the propagator. There may be several tracestate lines; they are one list (W3C Trace
-// Context §3.3.1.1).
+// carrier is the call's headers, for the propagator. Several tracestate headers are one list (W3C Trace Context §3.3.1.1).
 type carrier struct{ r *handler.Record }
 
 // Get implements propagation.TextMapCarrier.
@@ -130,13 +129,13 @@ func (c carrier) Get(key string) string {
 		if key == "tracestate" {
 			return strings.Join(v, ",")
 		}
-		return "" // of two parents neither can be trusted
+		return "" // with two values of traceparent, neither can be trusted
 	}
 	return c.r.Header(key)
 }
 
-// Set implements propagation.TextMapCarrier. A call's headers are not changed.
+// Set implements propagation.TextMapCarrier. It does nothing: the call's headers are forwarded as the client sent them.
 func (carrier) Set(string, string) {}
 
-// Keys implements propagation.TextMapCarrier. The propagator asks for names.
+// Keys implements propagation.TextMapCarrier. It returns none: the propagator only calls Get.
 func (carrier) Keys() []string { return nil }

@@ -31,8 +31,8 @@ const DefaultService = "framegate"
 // Config says where spans go and which are made.
 type Config struct {
 	Endpoint string  // of the collector, host:port
-	Insecure bool    // without TLS; else the system's certificate authorities are trusted
-	Sample   float64 // the fraction of calls without a trace of the client's that start one: 0 none, 1 all
+	Insecure bool    // connect without TLS; else the system's certificate authorities are trusted
+	Sample   float64 // the fraction of calls that start a trace, of those whose client sent no trace: 0 none, 1 all
 	Service  string  // service.name of the spans; empty means DefaultService
 }
 
@@ -57,8 +57,8 @@ type Tracer struct {
 
 var _ handler.Observer = (*Tracer)(nil)
 
-// New returns a Tracer. cfg must be valid. It does not wait for the collector: spans that cannot be sent, or for which
-// there is no room meanwhile, are dropped, and no call waits for any. The caller ends it with Shutdown.
+// New returns a Tracer, which the caller ends with Shutdown. cfg must be valid. New does not wait for the collector. Spans
+// that cannot be sent, or that do not fit into the queue, are dropped: no call waits for the collector.
 func New(ctx context.Context, cfg Config) (*Tracer, error) {
 	options := []otlptracegrpc.Option{otlptracegrpc.WithEndpoint(cfg.Endpoint)}
 	if cfg.Insecure {
@@ -86,8 +86,7 @@ func New(ctx context.Context, cfg Config) (*Tracer, error) {
 	}, nil
 }
 
-// Shutdown sends the spans that wait, and ends the Tracer when they are sent or ctx has ended. It may be called more
-// than once.
+// Shutdown sends the spans in the queue, and returns when they are sent or ctx has ended. It may be called more than once.
 func (t *Tracer) Shutdown(ctx context.Context) error {
 	if err := t.provider.Shutdown(ctx); err != nil {
 		return fmt.Errorf("tracing: %w", err)
@@ -95,11 +94,11 @@ func (t *Tracer) Shutdown(ctx context.Context) error {
 	return nil
 }
 
-// errorLogInterval is how often errors of OpenTelemetry are logged at most.
+// errorLogInterval is the shortest time between two log lines about errors of OpenTelemetry.
 const errorLogInterval = time.Minute
 
-// LogErrors sends the errors of OpenTelemetry itself, such as a collector that cannot be reached, to log: at most one a
-// minute, with a count of those left out. The setting is the process's: a binary calls this once, before New.
+// LogErrors makes OpenTelemetry log its own errors, such as a collector that cannot be reached, to log: at most one a
+// minute, with the number of those left out. The setting is global, so a binary calls LogErrors once, before New.
 func LogErrors(log *slog.Logger) { otel.SetErrorHandler(newErrorLog(log)) }
 
 type errorLog struct {
