@@ -19,7 +19,7 @@ import (
 	"github.com/framegate/framegate/pool/h2conn"
 )
 
-// connState is how far the end of a connection has come.
+// connState is the state of a connection:
 //
 //	open --- Close, sendAway ---> ending ---> leaving ---+
 //	     --- cut, or a failed write ---------------------+--> over
@@ -27,44 +27,45 @@ type connState int32
 
 const (
 	stateOpen    connState = iota
-	stateEnding            // the transport writes nothing more
-	stateLeaving           // our FIN is sent, and must reach the client with all before it: what it sends is thrown away
-	stateOver              // closed
+	stateEnding            // the transport may write nothing more
+	stateLeaving           // our FIN is sent; what the client still sends is read and dropped, so that the FIN and all before it reach it
+	stateOver              // the socket is closed
 )
 
-// leaveTimeout bounds how long a client may take to close a connection that we have closed, leaveBytes what it may send
-// meanwhile. A socket that is closed with unread bytes is reset, and what it has sent may then be lost.
+// leaveTimeout bounds how long a client may take to close its side of a connection after our FIN, and leaveBytes bounds what
+// it may send meanwhile. The server reads that, because a socket that is closed with unread bytes sends a reset, and the
+// client may then lose what was sent before.
 const (
 	leaveTimeout = time.Second
 	leaveBytes   = 4 << 20
 )
 
-// busyTimeout is how long the end of the connection waits for the write under way. A client that has not taken it by then
-// is cut off.
+// busyTimeout is how long closing a connection waits for the write that is under way. If the client has not read it by then,
+// the socket is closed at once.
 const busyTimeout = 100 * time.Millisecond
 
-// conn is one client connection. Kitex's transport does not notice by itself that it has ended while its reader waits
-// until the queue of answers to the client's own frames (50 SETTINGS acknowledgements, say) gets shorter: so conn ends
-// the transport when it is closed or cannot be written to.
+// conn is one client connection. It ends Kitex's transport when it is closed or a write fails: the transport would not
+// notice that by itself while its reader waits for room in the queue of answers to the client's frames, such as SETTINGS
+// acknowledgements.
 type conn struct {
 	net.Conn
 	server *Server
 	reader *h2conn.Reader
 	guard  *guard
 
-	wmu    sync.Mutex    // serializes Write; guards due, and what guard.sent says is guarded by it
-	due    []byte        // whole frames that wait for mayInsert
-	writes atomic.Uint32 // writes begun and done: odd while one is under way
+	wmu    sync.Mutex    // serializes writes; guards due, and the fields of guard.sent that say so
+	due    []byte        // whole frames of our own that wait until mayInsert
+	writes atomic.Uint32 // number of writes begun plus number of writes done: odd while one is under way
 	state  atomic.Int32  // a connState; changed with mu held
 
 	mu         sync.Mutex     // guards the fields below
 	transport  transport      // the zero value until there is one
-	writerDone chan struct{}  // of the transport; nil until there is one
+	writerDone chan struct{}  // the transport's; see transport.writer; nil until there is a transport
 	crashed    bool           // a goroutine of the transport has ended with a panic
-	end        func()         // ends the transport; nil until there is one
-	ending     sync.WaitGroup // end, in a goroutine: who closes the connection may be whom the transport waits for
+	end        func()         // ends the transport; nil until there is one, and after endLocked
+	ending     sync.WaitGroup // the goroutine that runs end: end waits for goroutines of the transport, one of which may call Close
 
-	stuck stuck // owned by the server's watch
+	stuck stuck // owned by Server.cutStuck
 }
 
 func newConn(nc net.Conn, s *Server) *conn {
@@ -80,7 +81,7 @@ func newConn(nc net.Conn, s *Server) *conn {
 	return c
 }
 
-// blocks is what the Reader reads from: the requests of which the transport may see something.
+// blocks is the source of conn.reader: the client's frames, without the requests that were refused.
 type blocks struct {
 	*h2conn.Blocks
 	c *conn
@@ -97,10 +98,11 @@ func (b *blocks) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// socket is what the client sends, as far as the guard lets it in.
+// socket reads from the client's socket, until the guard finds an offence.
 type socket struct{ c *conn }
 
-// Read comes only when the transport needs bytes beyond the last whole frame: it has handled every frame read so far.
+// Read implements io.Reader. It is called only when the transport needs bytes behind the last whole frame, so that the
+// transport has handled all frames read before; see guard.handled.
 func (s socket) Read(p []byte) (int, error) {
 	c := s.c
 	n, err := c.Conn.Read(p)
@@ -118,11 +120,11 @@ func (s socket) Read(p []byte) (int, error) {
 
 func (c *conn) is(st connState) bool { return connState(c.state.Load()) == st }
 
-// Write implements net.Conn. It is the transport's.
+// Write implements net.Conn, for the transport. It also writes the frames in due, as soon as they may come.
 func (c *conn) Write(p []byte) (int, error) {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
-	if !c.is(stateOpen) { // written behind our FIN, it would end the socket before the client has read what is on the way
+	if !c.is(stateOpen) { // a write after our FIN would fail and cut the socket, before the client has read what is on the way
 		return 0, net.ErrClosed
 	}
 	n, err := c.writeLocked(p)
@@ -133,7 +135,8 @@ func (c *conn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// send writes whole frames of our own, as soon as they may come, unless the connection ends.
+// send writes whole frames of our own between those of the transport: at once, or with the next Write if they may not come
+// yet. It does nothing if the connection ends.
 func (c *conn) send(frames []byte) {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
@@ -147,12 +150,12 @@ func (c *conn) send(frames []byte) {
 	_, _ = c.writeLocked(frames)
 }
 
-// mayInsert reports whether frames of our own may come next: after the transport's SETTINGS, which are the first frame of
-// all (RFC 9113 §3.4), and not within a header block (§6.10). wmu is held.
+// mayInsert reports whether frames of our own may come next: after the transport's SETTINGS, which must be the first frame
+// (RFC 9113 §3.4), and not within a frame or a header block (§6.10). The caller holds wmu.
 func (c *conn) mayInsert() bool { return c.writes.Load() > 0 && c.guard.sent.atBoundary() }
 
 func (c *conn) writeLocked(p []byte) (int, error) {
-	c.guard.sent.follower.Follow(p) // before the client can react to it
+	c.guard.sent.follower.Follow(p) // before the write: the client may answer before it returns
 	c.writes.Add(1)
 	n, err := c.Conn.Write(p)
 	c.writes.Add(1)
@@ -162,8 +165,8 @@ func (c *conn) writeLocked(p []byte) (int, error) {
 	return n, err
 }
 
-// Close tells the client that nothing more comes, and ends the transport. serve closes the socket when the client has
-// closed it too, or leaveTimeout has passed. Close may be called more than once and from anywhere.
+// Close sends a FIN to the client and ends the transport. serve closes the socket when the client has closed its side, or
+// after leaveTimeout. Close may be called more than once and by any goroutine.
 func (c *conn) Close() error {
 	c.mu.Lock()
 	c.endLocked()
@@ -183,18 +186,19 @@ func (c *conn) Close() error {
 		return c.cutLocked()
 	}
 	c.state.Store(int32(stateLeaving))
-	return c.Conn.SetReadDeadline(time.Unix(1, 0)) // who reads hears of it
+	return c.Conn.SetReadDeadline(time.Unix(1, 0)) // ends a read that is under way
 }
 
-// endingLocked lets the transport write nothing more.
+// endingLocked moves an open connection to stateEnding. mu is held.
 func (c *conn) endingLocked() {
 	if c.is(stateOpen) {
 		c.state.Store(int32(stateEnding))
 	}
 }
 
-// lockWrites locks wmu when the write under way has ended. It reports false, and has not, if that takes too long: the write
-// may be stuck in the middle of a frame. No other comes in between, as the transport may write no more.
+// lockWrites waits for the write under way, locks wmu and reports true. It reports false, without the lock, if that takes
+// longer than busyTimeout: the write may be stuck within a frame. The connection is no longer open, so that no further write
+// begins.
 func (c *conn) lockWrites() bool {
 	for begin := time.Now(); !c.wmu.TryLock(); time.Sleep(time.Millisecond) {
 		if time.Since(begin) > busyTimeout {
@@ -204,7 +208,7 @@ func (c *conn) lockWrites() bool {
 	return true
 }
 
-// cut closes the socket at once and ends the transport.
+// cut closes the socket at once, and ends the transport. It may be called more than once and by any goroutine.
 func (c *conn) cut() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -217,7 +221,8 @@ func (c *conn) cutLocked() error {
 	return c.Conn.Close()
 }
 
-// leave reads what the client still sends, for a while, and closes the socket. Nobody else reads.
+// leave reads and drops what the client sends after our FIN, within the bounds of leaveTimeout and leaveBytes, and closes
+// the socket. No other goroutine reads any more.
 func (c *conn) leave() {
 	if c.is(stateLeaving) && c.Conn.SetReadDeadline(time.Now().Add(leaveTimeout)) == nil {
 		_, _ = io.CopyN(io.Discard, c.Conn, leaveBytes)
@@ -225,8 +230,8 @@ func (c *conn) leave() {
 	c.cut()
 }
 
-// sendAway closes the connection of a client that has done what no honest one does. It hears why, unless it does not take
-// what is being written to it; code is that of the GOAWAY.
+// sendAway ends the connection of a client for an offence. It sends a GOAWAY with code and the offence's name, unless a
+// write to the client is stuck.
 func (c *conn) sendAway(o *Offence, code http2.ErrCode) {
 	c.server.offended(c, o)
 	c.mu.Lock()
@@ -248,7 +253,7 @@ func (c *conn) sendAway(o *Offence, code http2.ErrCode) {
 	_ = c.Close()
 }
 
-// goAwayFrame is a GOAWAY (RFC 9113 §6.8).
+// goAwayFrame returns a GOAWAY frame (RFC 9113 §6.8). last is the highest stream that may have been processed.
 func goAwayFrame(last uint32, debug string, code http2.ErrCode) []byte {
 	b := h2conn.AppendFrameHeader(nil, h2conn.FrameHeader{Length: 8 + len(debug), Type: http2.FrameGoAway})
 	b = binary.BigEndian.AppendUint32(b, last)
@@ -256,13 +261,13 @@ func goAwayFrame(last uint32, debug string, code http2.ErrCode) []byte {
 	return append(b, debug...)
 }
 
-// begin takes the transport and what ends it, and takes the deadline of the preface away. It reports whether there is
-// anything to serve: if the connection is closed already, the transport is ended.
+// begin sets the transport of the connection and the function that ends it, and removes the deadline of the preface. It
+// reports false if the connection is closed already; then it has ended the transport.
 func (c *conn) begin(t transport, writerDone chan struct{}, end func()) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.transport, c.writerDone, c.end = t, writerDone, end
-	if c.crashed { // before there was a writer to speak for
+	if c.crashed { // crash ran before there was a writerDone
 		close(writerDone)
 	}
 	if !c.is(stateOpen) {
@@ -272,6 +277,8 @@ func (c *conn) begin(t transport, writerDone chan struct{}, end func()) bool {
 	return c.Conn.SetReadDeadline(time.Time{}) == nil
 }
 
+// endLocked ends the transport, if there is one, in a goroutine; c.ending waits for it. mu is held. It may be called more
+// than once.
 func (c *conn) endLocked() {
 	if end := c.end; end != nil {
 		c.end = nil
@@ -279,7 +286,8 @@ func (c *conn) endLocked() {
 	}
 }
 
-// drain tells the client to open no more streams, if the connection is so far; serve does it if it comes there later.
+// drain tells the client to open no more streams. If there is no transport yet, it does nothing: serve drains the transport
+// that it makes while the server drains.
 func (c *conn) drain() {
 	if t, ok := c.begun(); ok {
 		t.drain()
@@ -294,25 +302,26 @@ func (c *conn) running() int {
 	return 0
 }
 
-// begun returns the transport, if the connection is so far.
+// begun returns the transport, or false if there is none yet.
 func (c *conn) begun() (t transport, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.transport, c.transport.kitex != nil
 }
 
-// Reader gives Kitex its reader (it asks for it by this name).
+// Reader returns the connection's reader. Kitex looks for a method of this name.
 func (c *conn) Reader() netpoll.Reader { return c.reader }
 
 // Read implements net.Conn over the same buffer as Reader.
 func (c *conn) Read(p []byte) (int, error) { return c.reader.Read(p) }
 
-// SetReadDeadline does nothing: Kitex would take away the deadline of the preface. Its keepalive watches over the rest.
+// SetReadDeadline does nothing, because Kitex would remove the deadline of the preface. After the preface, keepalive and
+// cutStuck find connections whose client is gone.
 func (c *conn) SetReadDeadline(time.Time) error { return nil }
 
 // serve serves the connection until it ends.
 func (c *conn) serve() {
-	defer c.watchCrashes()()
+	defer c.cutOnCrash()()
 	defer c.ending.Wait()
 	defer c.leave()
 	defer func() {
@@ -325,7 +334,7 @@ func (c *conn) serve() {
 	if !c.isHTTP2() {
 		return
 	}
-	ctx, err := s.handler.OnActive(context.Background(), c) // reads the preface and the first SETTINGS
+	ctx, err := s.handler.OnActive(context.Background(), c) // makes the transport, which reads the preface and the first SETTINGS
 	if err != nil {
 		return
 	}
@@ -351,21 +360,22 @@ func (c *conn) serve() {
 		_ = s.handler.OnRead(ctx, c) // returns, with nil, when the connection has ended
 	}
 	_ = c.Close()
-	c.ending.Wait() // before leave: what it writes must reach the client
+	c.ending.Wait() // before leave closes the socket
 }
 
-// notHTTP2 is what a client that speaks HTTP/1 is told.
+// notHTTP2 is the answer to a client that speaks HTTP/1.
 const notHTTP2 = "HTTP/1.1 505 HTTP Version Not Supported\r\nContent-Type: text/plain\r\nContent-Length: 43\r\nConnection: close\r\n\r\n" +
 	"this port speaks gRPC, which needs HTTP/2.\n"
 
-// isHTTP2 looks at the start of the client's preface (RFC 9113 §3.4). What is no HTTP/2 gets an answer if it is HTTP/1.
+// isHTTP2 reports whether the first bytes of the connection are those of HTTP/2's client preface (RFC 9113 §3.4). If they
+// are HTTP/1, it sends notHTTP2 and closes the connection.
 func (c *conn) isHTTP2() bool {
-	const look = len("PRI * HTTP")
-	start, err := c.reader.Peek(look)
+	const startLen = len("PRI * HTTP")
+	start, err := c.reader.Peek(startLen)
 	if err != nil {
 		return false
 	}
-	if string(start) == http2.ClientPreface[:look] {
+	if string(start) == http2.ClientPreface[:startLen] {
 		return true
 	}
 	if isHTTP1(start) {

@@ -6,33 +6,33 @@ import (
 	"time"
 )
 
-// counts are what an Acceptor counts.
+// counts are the counts of an Acceptor.
 type counts struct {
-	open     atomic.Int64
-	refused  atomic.Int64
-	away     [len(offences)]atomic.Int64 // in the order of offences
-	refusals noise
-	offences noise
+	open     atomic.Int64                // connections
+	refused  atomic.Int64                // connections
+	away     [len(offences)]atomic.Int64 // connections ended for an offence, in the order of offences
+	refusals noise                       // log lines about refused connections
+	offences noise                       // log lines about offences
 }
 
-// offence returns the count of an offence.
+// offence returns the count of the connections ended for o.
 func (c *counts) offence(o *Offence) *atomic.Int64 {
 	for i := range offences {
 		if offences[i] == o {
 			return &c.away[i]
 		}
 	}
-	return new(atomic.Int64) // there is no other
+	return new(atomic.Int64) // not reached: offences has them all
 }
 
-// Stats are what an Acceptor has counted.
+// Stats are the counts of an Acceptor.
 type Stats struct {
-	Connections int              // now
-	Refused     int64            // connections over MaxConnections, since the start
-	SentAway    map[string]int64 // clients, by Offence.Name, since the start
+	Connections int              // that are open
+	Refused     int64            // connections over MaxConnections or the limit of open files, since the start
+	SentAway    map[string]int64 // connections ended for an offence, by Offence.Name, since the start
 }
 
-// Stats returns what was counted.
+// Stats returns the counts of the acceptor.
 func (a *Acceptor) Stats() Stats {
 	st := Stats{Connections: int(a.counts.open.Load()), Refused: a.counts.refused.Load(), SentAway: make(map[string]int64, len(offences))}
 	for _, o := range offences {
@@ -41,14 +41,14 @@ func (a *Acceptor) Stats() Stats {
 	return st
 }
 
-// noise keeps what may come often from filling the log: one line a second.
+// noise limits the log lines about an event that may come often to one a second.
 type noise struct {
 	mu     sync.Mutex // guards the fields below
-	last   time.Time  // when it was let through
-	silent int        // since then
+	last   time.Time  // of the last line
+	silent int        // events since the last line
 }
 
-// note reports whether to log now, and how many times there were since the last time, this one included.
+// note counts an event, and reports whether to log now. times is the number of events since the last line, this one included.
 func (n *noise) note() (times int, ok bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

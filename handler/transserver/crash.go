@@ -8,16 +8,17 @@ import (
 	"github.com/framegate/framegate/pool/h2conn"
 )
 
-// watchCrashes makes a panic in a goroutine of the connection's transport end the connection: Kitex recovers from it and
-// leaves the connection as it is, and without a writer nothing is ever sent on it. Clients of a Unix socket have no address:
-// for Kitex they are one, and lose their connections together.
-func (c *conn) watchCrashes() (stop func()) {
-	const unknown = "unknown" // Kitex's name for none
-	return h2conn.WatchCrashes(gofunc.Info{RemoteService: unknown, RemoteAddr: cmp.Or(c.RemoteAddr().String(), unknown)}, c.crash)
+// cutOnCrash makes a panic in a goroutine of the connection's transport end the connection, until unsubscribe is called.
+// Kitex recovers from such a panic and keeps the connection, on which nothing is ever sent if the goroutine was the writer.
+// Kitex tells connections apart by the client's address. Clients of a Unix socket have none, so a panic ends the connections
+// of all of them.
+func (c *conn) cutOnCrash() (unsubscribe func()) {
+	const unknown = "unknown" // Kitex's text for no address and no service
+	return h2conn.SubscribeCrashes(gofunc.Info{RemoteService: unknown, RemoteAddr: cmp.Or(c.RemoteAddr().String(), unknown)}, c.crash)
 }
 
-// crash ends the connection of a transport that has crashed. The transport waits for its writer before it has ended: in the
-// place of one that has ended with a panic, crash says that it is done.
+// crash ends a connection after a panic in a goroutine of its transport. It closes writerDone, which the transport waits for
+// when it ends, and which a writer that panicked does not close.
 func (c *conn) crash() {
 	c.mu.Lock()
 	first := !c.crashed

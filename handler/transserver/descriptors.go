@@ -7,23 +7,26 @@ import (
 	"syscall"
 )
 
-// Descriptors is what the listeners of a process may take of its limit of open files together: endpoints, files and the
-// admin server need some too. It keeps a few of its own for the listeners, so that they go on to accept when something
-// else has taken all the rest. A nil *Descriptors has no bound and keeps none.
+// Descriptors bounds the connections that all listeners of a process have open together, because every connection takes a
+// file descriptor, and connections to endpoints, files and the admin server need some too. It also keeps a few descriptors
+// in reserve, so that the listeners can accept connections when the process has used up all others. A nil *Descriptors has
+// no bound and no reserve.
 type Descriptors struct {
-	most, keep int // set once
+	maxConns int // set once
 
 	mu    sync.Mutex // guards the fields below
 	open  int        // connections
-	spare []*os.File // the null device, keep times unless some are lent
+	keep  int        // size of the reserve; 0 after Close
+	spare []*os.File // the reserve: the null device, opened keep times, less those that are lent
 }
 
-// maxSpare is how many descriptors are kept for the listeners.
+// maxSpare bounds the reserve.
 const maxSpare = 16
 
-// NewDescriptors returns the share that listeners have of limit open files: five eighths. Close gives back what it keeps.
+// NewDescriptors returns the Descriptors of a process that may have limit files open. Listeners may have five eighths of
+// them. Close closes the reserve.
 func NewDescriptors(limit int) *Descriptors {
-	d := &Descriptors{most: max(limit/8*5, 1), keep: min(maxSpare, limit/32)}
+	d := &Descriptors{maxConns: max(limit/8*5, 1), keep: min(maxSpare, limit/32)}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.refillLocked()
@@ -31,9 +34,9 @@ func NewDescriptors(limit int) *Descriptors {
 }
 
 // MaxConnections is how many connections the listeners may have together.
-func (d *Descriptors) MaxConnections() int { return d.most }
+func (d *Descriptors) MaxConnections() int { return d.maxConns }
 
-// Close closes what is kept. The listeners have ended.
+// Close closes the reserve. The listeners must have ended.
 func (d *Descriptors) Close() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -42,21 +45,22 @@ func (d *Descriptors) Close() {
 	}
 }
 
-// take counts a connection, and reports whether there is room for it. Each true wants one giveBack, after the connection
-// is closed.
+// take counts a connection, or reports false if there are maxConns. For each true the caller calls giveBack once, after the
+// connection is closed.
 func (d *Descriptors) take() bool {
 	if d == nil {
 		return true
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.open >= d.most {
+	if d.open >= d.maxConns {
 		return false
 	}
 	d.open++
 	return true
 }
 
+// giveBack takes a connection, which is closed, out of the count, and refills the reserve.
 func (d *Descriptors) giveBack() {
 	if d == nil {
 		return
@@ -67,7 +71,7 @@ func (d *Descriptors) giveBack() {
 	d.refillLocked()
 }
 
-// lend frees a descriptor for a connection that could not be accepted without, and reports whether it had one.
+// lend closes a descriptor of the reserve, so that the next accept has one, and reports whether there was any.
 func (d *Descriptors) lend() bool {
 	if d == nil {
 		return false
@@ -91,13 +95,13 @@ func (d *Descriptors) refillLocked() {
 	for len(d.spare) < d.keep {
 		f, err := os.Open(os.DevNull)
 		if err != nil {
-			return // there will be more when the next connection ends
+			return // giveBack tries again when the next connection has ended
 		}
 		d.spare = append(d.spare, f)
 	}
 }
 
-// isOutOfDescriptors reports whether accept failed for want of one.
+// isOutOfDescriptors reports whether accept failed because the process or the system has no free file descriptor.
 func isOutOfDescriptors(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }

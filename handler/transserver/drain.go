@@ -6,27 +6,28 @@ import (
 	"time"
 )
 
-// lingerTimeout is how long, after the last call has ended, clients may take to leave by themselves when the server
-// stops. They have GOAWAY by then; what they sent before they read it is still served.
+// lingerTimeout is how long clients may take to close their connections after the last call has ended, when the server
+// stops. They have been sent a GOAWAY by then. Calls that they sent before they read it are still served.
 const lingerTimeout = time.Second
 
-// callsPoll is how often calls are counted while the server stops.
+// callsPoll is the time between two counts of the calls under way while the server stops.
 const callsPoll = 50 * time.Millisecond
 
-// How long the listener goes on to accept when the server stops. What waits in its queue when it is closed is reset by
-// the kernel, so it has to be empty.
+// How long the listener accepts connections after Shutdown has begun. The kernel resets the connections that are in the
+// listener's queue when it is closed, so the queue has to be empty by then.
 const (
-	// acceptAlone is for what is in the queue. Who comes later is refused in any case.
+	// acceptAlone is the time without another process that takes over: long enough to empty the queue. Clients that connect
+	// later are refused in any case.
 	acceptAlone = 20 * time.Millisecond
 
-	// acceptBeside is for handshakes that were under way when new ones began to go to another process: a round trip, and
-	// one lost packet.
+	// acceptBeside is the time after another process has taken over: long enough for TCP handshakes that were under way at
+	// that moment, with a round trip and a packet that is lost once.
 	acceptBeside = 1500 * time.Millisecond
 )
 
-// Shutdown tells clients to go away, and those that still come too, waits for their calls for up to the server's
-// ExitWaitTime, and ends what is left. If another process listens on the same address, all new connections go there, and
-// none that came here is lost.
+// Shutdown implements remote.TransServer. It sends a GOAWAY to all clients, also to those that connect now, waits for their
+// calls for up to Config.ExitWait, and closes the connections that are left. If another process listens on the same address,
+// new connections go there, and none that came to this server is lost.
 func (s *Server) Shutdown() error {
 	s.mu.Lock()
 	s.phase = phaseDraining
@@ -63,7 +64,8 @@ func (s *Server) hasLate() bool {
 	return s.late > 0
 }
 
-// retire makes the accept loop end soon. The next connections go to another process if there is one.
+// retire makes the accept loop end soon, and new connections go to another process if one listens on the same address. ln
+// may be nil.
 func (s *Server) retire(ln net.Listener) {
 	d, ok := ln.(interface{ SetDeadline(time.Time) error })
 	if !ok {
@@ -79,8 +81,9 @@ func (s *Server) retire(ln net.Listener) {
 	_ = d.SetDeadline(time.Now().Add(wait))
 }
 
-// drain returns when every client has left, or no call is under way and clients had time to leave, or ctx has ended. Kitex's
-// GracefulShutdown does less, and reads transports that have no gate yet.
+// drain waits until every client has closed its connection, or no call is under way and lingerTimeout has passed, or ctx has
+// ended. It replaces Kitex's GracefulShutdown, which does not wait for clients to leave, and which reads the transport of a
+// connection while serve may still set its gate.
 func (s *Server) drain(ctx context.Context) {
 	s.awaitCalls(ctx)
 	linger := time.NewTimer(lingerTimeout)
@@ -92,7 +95,7 @@ func (s *Server) drain(ctx context.Context) {
 		return
 	case <-linger.C:
 	}
-	s.awaitCalls(ctx) // those that came meanwhile
+	s.awaitCalls(ctx) // calls that clients began before they read the GOAWAY
 }
 
 // awaitCalls returns when no call is under way, or ctx has ended.
@@ -113,7 +116,7 @@ func (s *Server) awaitCalls(ctx context.Context) {
 	}
 }
 
-// empty returns a channel that is closed when there is no connection.
+// empty returns a channel that is closed when the server has no connection.
 func (s *Server) empty() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()

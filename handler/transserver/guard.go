@@ -11,13 +11,13 @@ import (
 	"github.com/framegate/framegate/pool/h2conn"
 )
 
-// Offence is what a client did for which its connection was ended.
+// Offence is a kind of misbehaviour for which a client's connection is ended.
 type Offence struct {
 	Name string        // also the debug data of the GOAWAY
-	code http2.ErrCode // of the GOAWAY; for BadHeaders there are several
+	code http2.ErrCode // of the GOAWAY; that of BadHeaders depends on what is wrong with the block
 }
 
-// The offences. Each is something that Kitex's transport would take without end, or nothing that it could go on after.
+// The offences. Kitex's transport would bear some of them without a bound, and could not go on after the others.
 var (
 	TooManyResets   = &Offence{"too_many_resets", http2.ErrCodeEnhanceYourCalm}
 	TooManyControls = &Offence{"too_many_control_frames", http2.ErrCodeEnhanceYourCalm}
@@ -29,88 +29,90 @@ var (
 	offences        = [...]*Offence{TooManyResets, TooManyControls, HeadersTooLong, BadHeaders, NotReading, UnaskedPingAck, WindowOverflow}
 )
 
-// What an honest client stays far below.
+// Bounds that a client without bad intent stays far below.
 const (
-	// firstBudget is how many control frames a connection may send before it has earned any.
+	// firstBudget is how many control frames a connection may send at its start; see guard.
 	firstBudget = 1000
 
-	// maxBudget bounds what a connection can have earned.
+	// maxBudget bounds how many control frames a connection may save up.
 	maxBudget = 10_000
 
-	// budgetRate is what a connection earns a second for nothing.
+	// budgetRate is how many control frames a connection may send a second, whatever else it does.
 	budgetRate = 200
 
-	// streamsSlack is added to bounds that are made of max_concurrent_streams, which may be small.
+	// streamsSlack is added to bounds that are derived from max_concurrent_streams, which may be small.
 	streamsSlack = 100
 
-	// rapid is the age at which it is nothing unusual that a stream is reset.
+	// rapid is the age of a stream under which a reset counts as rapid.
 	rapid = 10 * time.Millisecond
 
-	// minBlock is what a header block may have in any case. It is not held in memory, and what is too long of it costs
-	// its call alone.
+	// minBlock is how long a header block may be even if max_header_bytes is less. The guard does not hold the block in
+	// memory, and a block that is over max_header_bytes ends only its call.
 	minBlock = 1 << 20
 )
 
-// guard stands between a client and Kitex's HTTP/2 transport, which believes that clients mean well. It sees every byte
-// before the transport does, and says when a connection has to end:
+// guard protects Kitex's HTTP/2 transport, which trusts clients. It sees every byte before the transport does, and finds the
+// offences for which a connection has to end:
 //
-//   - a client opens streams and resets them at once, or faster than their handlers end (CVE-2023-44487): TooManyResets;
-//   - it sends more frames that carry nothing (PING, SETTINGS, PRIORITY, empty DATA, WINDOW_UPDATE, RST_STREAM, unknown
-//     ones) than what it calls and is sent explains. Each HEADERS and DATA frame in either direction earns some;
-//   - a header block has no end (CVE-2024-27316): Kitex bounds what it keeps of it, and reads on: HeadersTooLong; one that
-//     cannot be decoded is BadHeaders, but that is for h2conn.Blocks to say;
-//   - what Kitex queues for a client grows while the client does not read: NotReading;
-//   - it answers a PING that it was not sent, which makes Kitex panic: UnaskedPingAck;
-//   - it raises the connection's window over 2^31-1 (RFC 9113 §6.9.1), where Kitex's would wrap: WindowOverflow.
+//   - TooManyResets: the client opens streams and resets them at once, or faster than their handlers end (CVE-2023-44487);
+//   - TooManyControls: the client sends more control frames (PING, SETTINGS, PRIORITY, empty DATA, WINDOW_UPDATE, RST_STREAM
+//     and frames of unknown types) than its budget allows. A control frame costs one; HEADERS and DATA frames in either
+//     direction, and time, add to the budget;
+//   - HeadersTooLong: a header block has no end (CVE-2024-27316): Kitex bounds what it keeps of it, but reads on;
+//   - NotReading: the frames that Kitex queues for the client become more and more, because the client does not read;
+//   - UnaskedPingAck: the client acknowledges a PING that it was not sent, which makes Kitex panic;
+//   - WindowOverflow: the client raises the connection's window over 2^31-1 (RFC 9113 §6.9.1), where Kitex's would wrap
+//     around.
 //
-// All but sent is owned by the goroutine that reads the connection.
+// BadHeaders, a header block that cannot be decoded, is found by h2conn.Blocks. A piece is what one read of the socket
+// returns. All fields but sent are owned by the goroutine that reads the connection.
 type guard struct {
 	// set once
-	maxStreams int
-	maxBlock   int              // of a header block, with h2conn.BlockFrameCost for each frame
-	now        func() time.Time // asked once a piece
-	running    func() int       // calls that have a handler; nil before the transport is there
+	maxStreams int              // max_concurrent_streams
+	maxBlock   int              // bound of a header block in bytes, with h2conn.BlockFrameCost for each frame
+	now        func() time.Time // called once a piece
+	running    func() int       // returns the number of calls whose handler has not returned; nil before there is a transport
 
-	preface  int // bytes of it that are still to come
+	preface  int // bytes of the client preface that are still to come
 	follower h2conn.Follower
 	sent     sent
-	offence  *Offence // the first; it stays
+	offence  *Offence // the first one found; nil if there is none
 
 	// Of the frame that is being read:
 	header  h2conn.FrameHeader
 	payload [8]byte // its beginning
-	npay    int
+	npay    int     // bytes of payload that are set
 
 	// Of the piece that is being read:
 	time           time.Time
 	opened, resets int // streams
-	rapidResets    int
-	controls       int // frames for which the transport queues something
+	rapidResets    int // the part of resets that hit streams younger than rapid
+	controls       int // frames for which the transport queues an answer or other work for its writer
 
 	// Of the connection:
-	handled  uint32    // the highest stream that the transport knows of
+	handled  uint32    // the highest stream that the transport has seen
 	highest  uint32    // the highest stream read
-	block    int       // of the header block that is being read; 0 outside of one
-	budget   int64     // control frames that may come
-	refilled time.Time // when the budget was last raised for the time that passed
-	window   int64     // bytes that the client allows, counted from the start
+	block    int       // length so far of the header block that is being read; 0 outside of one
+	budget   int64     // control frames that may still come
+	refilled time.Time // when the time that passed was last added to budget
+	window   int64     // bytes that the client has allowed so far, counted from the start of the connection
 
-	older, newer, last mark      // the first is at least rapid ago, the last that of the last stream
-	resetBudget        int64     // what is left for rapid resets
-	resetsGrew         time.Time // when that was last raised for the time that passed
+	older, newer, last mark      // older is at least rapid ago; last is that of the last piece that opened streams
+	resetBudget        int64     // rapid resets that may still come; see checkStreams
+	resetsGrew         time.Time // when the time that passed was last added to resetBudget
 
-	// Of one write that takes its time:
-	stalled       int // the write, by its number
-	stalledFrames int // that came meanwhile
+	// Of a write that does not end:
+	stalled       int // number of the write; see conn.writes
+	stalledFrames int // sum of controls since it was first seen
 }
 
-// mark says up to which stream a client had opened them at a time.
+// mark says which stream was the highest that the client had opened at a time.
 type mark struct {
 	stream uint32
 	time   time.Time
 }
 
-// noBoundStreams stands for max_concurrent_streams where there is none.
+// noBoundStreams stands for max_concurrent_streams if that is 0, no bound.
 const noBoundStreams = 1000
 
 func newGuard(maxStreams, maxHeaderBytes uint32) *guard {
@@ -127,9 +129,8 @@ func newGuard(maxStreams, maxHeaderBytes uint32) *guard {
 	return g
 }
 
-// read takes what was read from the client: whole or parts of frames, of which the transport has seen nothing. writes is
-// the number of writes to the client that were begun or done, odd while one is under way. The offence, if there is one,
-// means that the transport must see no more.
+// read examines a piece, which may begin and end within a frame, before the transport sees it. writes is the value of
+// conn.writes. If it returns an offence, the transport must see nothing of the piece.
 func (g *guard) read(p []byte, writes int) *Offence {
 	n := min(g.preface, len(p))
 	g.preface -= n
@@ -151,21 +152,22 @@ func (g *guard) read(p []byte, writes int) *Offence {
 	return g.offence
 }
 
+// offend sets the offence, unless there is one already.
 func (g *guard) offend(o *Offence) {
 	if g.offence == nil {
 		g.offence = o
 	}
 }
 
-// maxResets is how many streams a client may reset rapidly before it has to wait. It earns max_concurrent_streams a
-// second.
+// maxResets bounds resetBudget. A client whose resetBudget is used up gets max_concurrent_streams a second.
 func (g *guard) maxResets() int64 { return int64(g.maxStreams + streamsSlack) }
 
-// checkStreams bills the resets of a piece. A call costs more than a reset, so a client that resets what it has just
-// opened can keep a server busy for little. Calls that are given up later, at a deadline perhaps, cost nothing, and
-// neither does it if every other call is given up at once (a hedge, say).
+// checkStreams charges the resets of a piece. A call costs the server more than a reset costs the client, so a client that
+// resets the streams that it has just opened could keep a server busy at little cost. A rapid reset costs two of resetBudget
+// and an opened stream earns one, so that a client may reset every other call at once, as hedging does. A reset of an older
+// stream, at a deadline for example, costs nothing.
 //
-// The handlers of what was reset end soon, but not at once: their number has a bound too.
+// The handlers of streams that were reset end soon, but not at once, so the number of running handlers is bounded too.
 func (g *guard) checkStreams() {
 	if g.opened == 0 && g.resets == 0 {
 		return
@@ -183,7 +185,8 @@ func (g *guard) checkStreams() {
 	}
 }
 
-// checkStall bounds what is queued for a client while one write to it takes its time.
+// checkStall bounds the frames that a client may send while one write to it does not end, because Kitex queues answers to
+// them.
 func (g *guard) checkStall(writes int) {
 	if writes%2 == 0 || g.stalled != writes {
 		g.stalled, g.stalledFrames = writes, 0
@@ -210,7 +213,7 @@ func (g *guard) Begin(h h2conn.FrameHeader) (wantPayload bool) {
 		g.opened++
 		g.controls++
 		g.highest = max(g.highest, h.Stream)
-		g.earn(2) // to be reset, or half-closed by an empty DATA
+		g.earn(2) // the stream may be reset, or half-closed by an empty DATA
 		g.addBlock(h)
 		return false
 	case http2.FrameContinuation:
@@ -225,7 +228,7 @@ func (g *guard) Begin(h h2conn.FrameHeader) (wantPayload bool) {
 	g.controls++
 	ack := h.Flags&0x1 != 0
 	if h.Type == http2.FramePing && ack {
-		return true // must have been asked for, and so needs no budget
+		return true // costs nothing: End checks that it answers a PING
 	}
 	g.spend()
 	return h.Type == http2.FrameWindowUpdate && h.Stream == 0
@@ -253,6 +256,7 @@ func (g *guard) End() {
 	}
 }
 
+// addBlock adds a HEADERS or CONTINUATION frame to the header block that is being read.
 func (g *guard) addBlock(h h2conn.FrameHeader) {
 	g.block += h.Length + h2conn.BlockFrameCost
 	if g.block > g.maxBlock {
@@ -263,8 +267,10 @@ func (g *guard) addBlock(h h2conn.FrameHeader) {
 	}
 }
 
+// earn adds n control frames to the budget.
 func (g *guard) earn(n int64) { g.budget = min(g.budget+n, maxBudget) }
 
+// spend charges a control frame. When the budget is used up, it adds what was earned by frames to the client and by time.
 func (g *guard) spend() {
 	if g.budget--; g.budget >= 0 {
 		return
@@ -277,25 +283,28 @@ func (g *guard) spend() {
 	}
 }
 
-// sent follows what is written to the client. follower, pinging, payload, npay and inBlock are guarded by the
-// connection's wmu; the rest is read by the guard.
+// sent follows the frames that are written to the client.
 type sent struct {
+	// Guarded by the connection's wmu:
 	follower h2conn.Follower
-	pinging  bool // the frame that is being written is a PING without ACK
-	payload  [8]byte
-	npay     int
-	inBlock  bool // a CONTINUATION must come next
+	pinging  bool    // the frame that is being written is a PING without ACK
+	payload  [8]byte // of that PING
+	npay     int     // bytes of payload that are set
+	inBlock  bool    // a CONTINUATION must come next
 
+	// Also read by the guard:
 	data   atomic.Int64 // bytes of DATA frames
-	earned atomic.Int64 // control frames that the client may send for what it was sent
-	pings  atomic.Int64 // without an answer
-	goAway atomic.Bool  // the PING that goes with Kitex's first GOAWAY was sent
+	earned atomic.Int64 // control frames that the client may send for the frames it was sent, until spend adds them to the budget
+	pings  atomic.Int64 // PINGs that the client has not answered
+	goAway atomic.Bool  // the PING with goAwayPing was sent
 }
 
-// goAwayPing is what Kitex's transport sends with its first GOAWAY to hear when the client has it.
+// goAwayPing is the payload of the PING that Kitex's transport sends with its first GOAWAY, to know when the client has read
+// it.
 var goAwayPing = [8]byte{1, 6, 1, 8, 0, 3, 3, 9}
 
-// answered counts the answer to a PING, and reports whether there was one.
+// answered counts an answer to a PING, and reports whether there was a PING to answer. An answer with goAwayPing is accepted
+// only after that PING was sent, because Kitex panics otherwise.
 func (s *sent) answered(data [8]byte) bool {
 	return s.pings.Add(-1) >= 0 && (data != goAwayPing || s.goAway.Load())
 }
@@ -334,5 +343,5 @@ func (s *sent) End() {
 	}
 }
 
-// atBoundary reports whether another frame may be written now.
+// atBoundary reports whether what was written ends at the end of a frame and outside of a header block. wmu is held.
 func (s *sent) atBoundary() bool { return s.follower.AtBoundary() && !s.inBlock }

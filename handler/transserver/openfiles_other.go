@@ -4,5 +4,6 @@ package transserver
 
 import "math"
 
-// OpenFileLimit is how many files and connections the process may have open.
+// OpenFileLimit returns how many files and sockets the process may have open: math.MaxInt32 if there is no limit that it
+// knows.
 func OpenFileLimit() int { return math.MaxInt32 }

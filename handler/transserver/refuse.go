@@ -11,31 +11,31 @@ import (
 	"github.com/framegate/framegate/pool/h2conn"
 )
 
-// Refusal is a request that is no call.
+// Refusal describes a request that is not gRPC.
 type Refusal struct {
 	Fault  Fault
-	Detail string              // what came and what was wanted, in ASCII; empty if Fault says it all
-	Fields []hpack.HeaderField // of the request; of one that is too large, the first ones
+	Detail string              // what was received and what is wanted, in ASCII; empty if Fault says it all
+	Fields []hpack.HeaderField // of the request; only the first ones if the request's fields are too large
 	Client net.Addr
 }
 
-// Answer is what the client of a Refusal is told.
+// Answer is the response to a Refusal.
 type Answer struct {
-	Status  int // of HTTP
-	Code    int // of gRPC
-	Message string
-	Fields  []hpack.HeaderField // further ones, with names in lower case
+	Status  int                 // HTTP status
+	Code    int                 // grpc-status
+	Message string              // grpc-message, not encoded
+	Fields  []hpack.HeaderField // further fields, with names in lower case
 }
 
-// Refuse says what the client of a request that is no call is told. It is called by the goroutine that reads the
-// connection, must not block, and keeps nothing of the Refusal.
+// Refuse returns the answer to a request that is not gRPC. It is called by the goroutine that reads the connection: it must
+// not block, and it must keep nothing of the Refusal.
 type Refuse func(r *Refusal) Answer
 
-// refuse answers the request of a block.
+// refuse sends the answer to the request of a header block: one HEADERS frame that ends the stream.
 func (c *conn) refuse(b *h2conn.Block, fault Fault, detail string) {
 	a := c.server.cfg.Refuse(&Refusal{Fault: fault, Detail: detail, Fields: b.Fields, Client: c.RemoteAddr()})
 	var block bytes.Buffer
-	// None of it may go into the table that the transport's encoder shares with the client: it is never indexed.
+	// The fields are never indexed: only the transport's encoder may change the dynamic table of the client's decoder.
 	enc := hpack.NewEncoder(&block)
 	field := func(name, value string) {
 		_ = enc.WriteField(hpack.HeaderField{Name: name, Value: value, Sensitive: true}) // a bytes.Buffer takes everything

@@ -15,34 +15,34 @@ import (
 	"github.com/framegate/framegate/pool/h2conn"
 )
 
-// Fault says why a request is no call.
+// Fault says why a request is refused.
 type Fault string
 
 // The faults.
 const (
-	NotPOST         Fault = "method"       // it has another method
-	NotGRPC         Fault = "content-type" // it has another content-type, or none
-	HeadersTooLarge Fault = "too large"    // its fields are over the server's MAX_HEADER_LIST_SIZE
-	Malformed       Fault = "malformed"    // a field is not what HTTP/2 or gRPC want
+	NotPOST         Fault = "method"       // the method is not POST
+	NotGRPC         Fault = "content-type" // the content-type is not gRPC's, or missing
+	HeadersTooLarge Fault = "too large"    // the fields are over the server's MAX_HEADER_LIST_SIZE
+	Malformed       Fault = "malformed"    // a field is malformed for HTTP/2 or gRPC
 )
 
-// requests judges the header blocks of a client. What Kitex's transport would reset without a word, or end the connection
-// for, is refused with an answer, and the transport does not see it.
+// requests judges the header blocks of a client. It answers requests that Kitex's transport would reset without an answer,
+// or for which it would end the connection. The transport does not see them.
 type requests struct {
 	conn    *conn
-	highest uint32 // the last stream that was opened
+	highest uint32 // the highest stream that was opened
 }
 
 // Judge implements h2conn.Judge.
 func (r *requests) Judge(b *h2conn.Block) h2conn.Verdict {
 	switch {
-	case b.Stream%2 == 0: // no client may do that: the transport ends the connection (RFC 9113 §5.1.1)
+	case b.Stream%2 == 0: // a client must not use even numbers: the transport ends the connection (RFC 9113 §5.1.1)
 		if b.Again {
 			return h2conn.Pass
 		}
 		return h2conn.Rewrite
 	case b.Stream <= r.highest:
-		if b.EndStream { // trailers, of which gRPC knows none
+		if b.EndStream { // trailers, which a gRPC request does not have
 			return h2conn.End
 		}
 		r.conn.send(h2conn.AppendReset(nil, b.Stream, http2.ErrCodeProtocol))
@@ -60,7 +60,7 @@ func (r *requests) Judge(b *h2conn.Block) h2conn.Verdict {
 	return h2conn.Drop
 }
 
-// faultOf returns what is wrong with a request, and what there is to say about it; an empty fault for nothing.
+// faultOf returns what is wrong with a request, and the Detail of its Refusal. The fault is empty for a request of gRPC.
 func faultOf(b *h2conn.Block) (fault Fault, detail string) {
 	if b.TooLong {
 		return HeadersTooLarge, ""
@@ -120,10 +120,10 @@ func faultOf(b *h2conn.Block) (fault Fault, detail string) {
 	return "", ""
 }
 
-// pseudoFields are those of a request (RFC 9113 §8.3.1).
+// pseudoFields are the pseudo-header fields of a request (RFC 9113 §8.3.1).
 var pseudoFields = [...]string{":method", ":path", ":scheme", ":authority"}
 
-// pseudoField returns the place of a name in pseudoFields, or -1.
+// pseudoField returns the index of a name in pseudoFields, or -1.
 func pseudoField(name string) int {
 	for i, p := range pseudoFields {
 		if p == name {
@@ -133,7 +133,7 @@ func pseudoField(name string) int {
 	return -1
 }
 
-// validName reports whether a field may be called so (RFC 9113 §8.2.1).
+// validName reports whether name is a valid name of a field (RFC 9113 §8.2.1).
 func validName(name string) bool {
 	for i := range len(name) {
 		if c := name[i]; 'A' <= c && c <= 'Z' || !httpguts.IsTokenRune(rune(c)) {
@@ -143,13 +143,13 @@ func validName(name string) bool {
 	return name != ""
 }
 
-// isGRPCType reports whether that is a content-type of gRPC (gRPC over HTTP/2, "Requests").
+// isGRPCType reports whether v is a content-type of gRPC (gRPC over HTTP/2, "Requests").
 func isGRPCType(v string) bool {
 	rest, ok := strings.CutPrefix(v, "application/grpc")
 	return ok && (rest == "" || rest[0] == '+' || rest[0] == ';')
 }
 
-// wrongField says what is wrong with a field that gRPC or Kitex give a meaning to; empty for nothing.
+// wrongField returns what is wrong with a field, if it is one that Kitex's transport parses; empty if nothing is.
 func wrongField(f *hpack.HeaderField) string {
 	var want string
 	switch f.Name {
@@ -201,11 +201,11 @@ func isTimeout(s string) bool {
 	return false
 }
 
-// quoted bounds what a client's text may do to a message.
+// quoted returns a client's text for an error message: cut to a bounded length, and quoted in ASCII.
 func quoted(s string) string {
-	const most = 64
-	if len(s) > most {
-		return strconv.QuoteToASCII(s[:most]) + "..."
+	const maxBytes = 64
+	if len(s) > maxBytes {
+		return strconv.QuoteToASCII(s[:maxBytes]) + "..."
 	}
 	return strconv.QuoteToASCII(s)
 }

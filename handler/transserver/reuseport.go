@@ -10,17 +10,18 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// Listen listens on a TCP address. With reuse, other processes of the same user may listen on it too (SO_REUSEPORT), if
-// all of them say so: the kernel spreads new connections over them. Reuse wants CanReusePort.
+// Listen listens on a TCP address. With ReusePort, other processes of the same user may listen on it at the same time if all
+// of them set ReusePort (SO_REUSEPORT): the kernel distributes new connections among them. ReusePort fails unless
+// CanReusePort.
 func Listen(ctx context.Context, addr string, reuse Reuse) (net.Listener, error) {
 	var cfg net.ListenConfig
 	if reuse == ReusePort {
 		cfg.Control = setReusePort
-		cfg.SetMultipathTCP(false) // whose sockets cannot be steered (Linux 6.18)
+		cfg.SetMultipathTCP(false) // steerTo does not work for sockets of Multipath TCP (Linux 6.18)
 	}
 	ln, err := cfg.Listen(ctx, "tcp", addr)
 	if err == nil && reuse == ReusePort {
-		_ = control(ln, forgetSteering) // of a process that is gone; there is none to forget as a rule
+		_ = control(ln, forgetSteering) // a process that has ended may have left a filter; fails if there is none
 	}
 	return ln, err
 }
@@ -28,22 +29,23 @@ func Listen(ctx context.Context, addr string, reuse Reuse) (net.Listener, error)
 // Reuse says whether other processes may listen on the same address.
 type Reuse int
 
-// The two.
+// The values of Reuse.
 const (
-	OwnPort Reuse = iota
-	ReusePort
+	OwnPort   Reuse = iota // no other process may
+	ReusePort              // processes of the same user may
 )
 
-// probeTimeout bounds how long a new connection may take to be served, wherever it comes out.
+// probeTimeout bounds how long the connection of getsNext may take to be served.
 const probeTimeout = time.Second
 
-// steerAway makes the kernel give new connections to another process that listens on the same address. It reports false
-// if there is none.
+// steerAway makes the kernel give new connections to another process that listens on the same address. It reports false if
+// there is no such process.
 //
-// The sockets of an address are numbered, and a filter (SO_ATTACH_REUSEPORT_CBPF) may name the one that gets the next
-// connection. Nothing tells a socket its own number, and it changes; but of the numbers 0 and 1 at most one can be ours,
-// and with another socket beside ours both are taken. A connection to ourselves shows where it comes out. The filter stays
-// when we are gone: if more than one is left, one of them gets all new connections until the next Listen.
+// The listening sockets of an address are numbered, and a filter (SO_ATTACH_REUSEPORT_CBPF) names the socket that gets new
+// connections. A process cannot ask for the number of its socket, which also changes when another socket is closed. But at
+// most one of the numbers 0 and 1 is this server's, and if another process listens, both numbers are in use. So steerAway
+// tries both, and finds out with a connection to its own address where that arrives. The filter stays when this process has
+// ended: if several processes still listen then, one of them gets all new connections until the next Listen.
 func (s *Server) steerAway(ln net.Listener) bool {
 	for number := range uint32(2) {
 		err := control(ln, func(fd uintptr) error { return steerTo(fd, number) })
@@ -62,7 +64,7 @@ func (s *Server) steerAway(ln net.Listener) bool {
 func (s *Server) getsNext(addr net.Addr) bool {
 	nc, err := net.DialTimeout("tcp", addr.String(), probeTimeout)
 	if err != nil {
-		return true // nobody else does
+		return true // no other process accepted it
 	}
 	defer nc.Close()
 	_ = nc.SetDeadline(time.Now().Add(probeTimeout))
@@ -72,9 +74,9 @@ func (s *Server) getsNext(addr net.Addr) bool {
 	if err := http2.NewFramer(nc, nil).WriteSettings(); err != nil {
 		return true
 	}
-	_, err = nc.Read(make([]byte, 1)) // who answers has accepted it
+	_, err = nc.Read(make([]byte, 1)) // the process that answers has accepted the connection
 	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-		return true // refused, as one too many perhaps
+		return true // refused, for example because this server has as many connections as it may
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

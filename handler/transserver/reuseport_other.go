@@ -8,7 +8,8 @@ import (
 	"syscall"
 )
 
-// CanReusePort says whether Listen can let others listen on the same address, and Shutdown hand it over to them.
+// CanReusePort reports whether this platform supports ReusePort: Listen lets other processes listen on the same address, and
+// Shutdown hands new connections over to them.
 const CanReusePort = false
 
 var errNoReusePort = errors.New("no SO_REUSEPORT that can be handed over on this platform")

@@ -1,13 +1,15 @@
 // Package transserver accepts connections for a Kitex server of gRPC: it is a remote.TransServer over plain sockets.
 //
-// Kitex's own, over netpoll, closes its listener's descriptor twice when it stops, and so may close a connection of
-// somebody else (netpoll v0.7.2); it waits for ever for the rest of a client's preface; and it takes Thrift beside gRPC.
-// This one gives each connection a goroutine, a bounded time for its preface, an answer to HTTP/1, and a guard against
-// clients that mean harm.
+// It replaces Kitex's own TransServer over netpoll, which closes its listener's descriptor twice when it stops, and so may
+// close a connection that has got the same descriptor since (netpoll v0.7.2); waits for ever for the rest of a client's
+// preface; and accepts Thrift beside gRPC. This one has a goroutine for each connection, bounds the time for the preface,
+// answers HTTP/1, and has a guard against clients that mean harm.
 //
 // Enter at Acceptor; then Server.BootstrapServer, conn.go (a connection), guard.go (what a client may do), requests.go and
-// refuse.go (which requests are no calls, and what becomes of them), workers.go (who runs the calls), drain.go (how it
-// stops), reuseport.go (how another process takes over), transport.go (what is taken from Kitex).
+// refuse.go (which requests are not gRPC, and how they are answered), stuck.go (ends connections whose client reads
+// nothing), crash.go (ends connections whose transport has panicked), workers.go (the goroutines of calls), descriptors.go
+// (the limit of open files), drain.go (shutdown), reuseport.go (hands the port over to another process) and transport.go
+// (what is read from Kitex's transport).
 package transserver
 
 import (
@@ -31,16 +33,16 @@ import (
 // prefaceTimeout bounds how long a new connection may take to show that it speaks HTTP/2.
 const prefaceTimeout = 10 * time.Second
 
-// defaultWriteTimeout is that of Config.
+// defaultWriteTimeout is the default of Config.WriteTimeout.
 const defaultWriteTimeout = 3 * time.Minute
 
-// Config says what an address takes.
+// Config configures an Acceptor.
 type Config struct {
-	MaxConnections int                  // one more is closed at once; 0 means no bound; see SetMaxConnections
-	WriteTimeout   time.Duration        // how long a client may leave one write (some 64 KiB at most) untaken; 0 means 3 minutes
-	ReusePort      bool                 // the listener was made with Listen and reuse: another process may take over
-	Gate           Gate                 // asked about each call; nil lets all in
-	Refuse         Refuse               // asked about each request that is no call; nil leaves them to Kitex, which resets most of them
+	MaxConnections int                  // further connections are closed at once; 0 means no bound; see SetMaxConnections
+	WriteTimeout   time.Duration        // how long one write to a client (of up to about 64 KiB) may take; 0 means 3 minutes
+	ReusePort      bool                 // the listener was made by Listen with ReusePort: at Shutdown another process may take over
+	Gate           Gate                 // called for each call, which it may end; nil lets all in
+	Refuse         Refuse               // answers each request that is not gRPC; nil leaves them to Kitex, which resets most of them
 	ExitWait       func() time.Duration // how long Shutdown waits for calls; nil means the Kitex server's ExitWaitTime
 	Descriptors    *Descriptors         // shared by the listeners of a process; nil means no bound
 	Log            *slog.Logger         // nil for none
@@ -48,16 +50,16 @@ type Config struct {
 	prefaceTimeout time.Duration
 }
 
-// Acceptor takes the connections of one Kitex server.
+// Acceptor accepts the connections of one Kitex server. It is safe for concurrent use.
 type Acceptor struct {
-	cfg     Config
-	most    atomic.Int64 // connections; 0 for any number
-	counts  counts
-	serving chan struct{} // closed when the server accepts
-	once    sync.Once     // closes serving
+	cfg      Config
+	maxConns atomic.Int64 // 0 means no bound
+	counts   counts
+	serving  chan struct{} // closed when the server accepts
+	once     sync.Once     // closes serving
 }
 
-// New returns an Acceptor, for one Kitex server.
+// New returns an Acceptor for one Kitex server; see Acceptor.Options.
 func New(cfg Config) *Acceptor {
 	if cfg.prefaceTimeout == 0 {
 		cfg.prefaceTimeout = prefaceTimeout
@@ -74,12 +76,12 @@ func New(cfg Config) *Acceptor {
 }
 
 // SetMaxConnections changes Config.MaxConnections. It may be called at any time: connections that are open stay.
-func (a *Acceptor) SetMaxConnections(n int) { a.most.Store(int64(n)) }
+func (a *Acceptor) SetMaxConnections(n int) { a.maxConns.Store(int64(n)) }
 
-// Options are what a Kitex server needs to take its connections from this package, without limits of their number.
+// Options returns the options with which a Kitex server gets its connections from an Acceptor with the zero Config.
 func Options() []server.Option { return New(Config{}).Options() }
 
-// Options are what the Kitex server needs to take its connections from the acceptor.
+// Options returns the options with which a Kitex server gets its connections from the acceptor.
 func (a *Acceptor) Options() []server.Option {
 	return []server.Option{
 		server.WithTransServerFactory(a),
@@ -87,8 +89,8 @@ func (a *Acceptor) Options() []server.Option {
 	}
 }
 
-// Serving is closed when the server accepts connections. A Kitex server must not be stopped before: it would race with
-// its own start.
+// Serving returns a channel that is closed when the server accepts connections. A Kitex server must not be stopped before,
+// because its Stop races with its start.
 func (a *Acceptor) Serving() <-chan struct{} { return a.serving }
 
 // NewTransServer implements remote.TransServerFactory.
@@ -98,13 +100,15 @@ func (a *Acceptor) NewTransServer(opt *remote.ServerOption, handler remote.Serve
 	}
 }
 
-// phase is how far a server has come. It only grows.
+// phase is the state of a server:
+//
+//	serving --- Shutdown ---> draining ---> over
 type phase int
 
 const (
 	phaseServing  phase = iota
-	phaseDraining       // clients are told to go; those that still come are too
-	phaseOver           // nobody is taken any more
+	phaseDraining       // every client is sent a GOAWAY, also those that connect now
+	phaseOver           // new connections are refused
 )
 
 // Server is a remote.TransServer.
@@ -113,7 +117,7 @@ type Server struct {
 	opt     *remote.ServerOption
 	handler remote.ServerTransHandler
 
-	wg      sync.WaitGroup // a connection each, and watch
+	wg      sync.WaitGroup // the goroutines of connections, and cutStuck
 	retired chan struct{}  // closed when the accept loop has ended
 	over    chan struct{}  // closed at the end of Shutdown
 
@@ -132,14 +136,15 @@ func (s *Server) CreateListener(addr net.Addr) (net.Listener, error) {
 	return net.Listen(addr.Network(), addr.String())
 }
 
-// BootstrapServer accepts connections until Shutdown, and returns an error only if accepting fails before.
+// BootstrapServer accepts connections until Shutdown, and then returns nil. It returns an error if the listener is closed
+// before.
 func (s *Server) BootstrapServer(ln net.Listener) error {
 	defer close(s.retired)
 	s.mu.Lock()
 	s.listener = ln
 	begun := s.phase == phaseServing
 	if begun {
-		s.wg.Go(s.watch)
+		s.wg.Go(s.cutStuck)
 	}
 	s.mu.Unlock()
 	s.once.Do(func() { close(s.serving) })
@@ -164,7 +169,7 @@ func (s *Server) BootstrapServer(ln net.Listener) error {
 		if isOutOfDescriptors(err) && s.cfg.Descriptors.lend() {
 			continue
 		}
-		// Those in use may be given back.
+		// Descriptors in use may be freed: try again.
 		wait = min(max(2*wait, 5*time.Millisecond), time.Second)
 		klog.Errorf("framegate: accept: %v; trying again in %s", err, wait)
 		time.Sleep(wait)
@@ -177,9 +182,10 @@ func (s *Server) is(p phase) bool {
 	return s.phase == p
 }
 
+// start serves a new connection in a goroutine, or refuses it.
 func (s *Server) start(nc net.Conn) {
 	s.mu.Lock()
-	if most := int(s.most.Load()); s.phase == phaseOver || most > 0 && len(s.conns) >= most {
+	if limit := int(s.maxConns.Load()); s.phase == phaseOver || limit > 0 && len(s.conns) >= limit {
 		s.mu.Unlock()
 		s.refuse(nc, "there are max_connections of them")
 		return
@@ -205,7 +211,7 @@ func (s *Server) start(nc net.Conn) {
 	}()
 }
 
-// refuse closes a connection that is one too many, with a reset, which leaves nothing of it behind.
+// refuse closes a connection that is over a limit, with a TCP reset, so that it leaves no socket in TIME_WAIT.
 func (s *Server) refuse(nc net.Conn, why string) {
 	s.counts.refused.Add(1)
 	if tcp, ok := nc.(*net.TCPConn); ok {
@@ -213,11 +219,11 @@ func (s *Server) refuse(nc net.Conn, why string) {
 	}
 	_ = nc.Close()
 	if n, ok := s.counts.refusals.note(); ok {
-		s.cfg.Log.Warn("connections refused: "+why, "max_connections", s.most.Load(), "refused", n)
+		s.cfg.Log.Warn("connections refused: "+why, "max_connections", s.maxConns.Load(), "refused", n)
 	}
 }
 
-// offended counts and reports a client that is sent away.
+// offended counts and logs a client whose connection is ended for an offence.
 func (s *Server) offended(c *conn, o *Offence) {
 	s.counts.offence(o).Add(1)
 	if n, ok := s.counts.offences.note(); ok {
@@ -225,6 +231,7 @@ func (s *Server) offended(c *conn, o *Offence) {
 	}
 }
 
+// forget removes a connection that has ended.
 func (s *Server) forget(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -256,7 +263,7 @@ func (s *Server) ConnCount() utils.AtomicInt {
 	return utils.AtomicInt(len(s.conns))
 }
 
-// maxHeaderBytes is the bound of one call's metadata that Kitex has.
+// maxHeaderBytes returns Kitex's bound of a call's metadata: the server's MAX_HEADER_LIST_SIZE.
 func maxHeaderBytes(cfg *grpc.ServerConfig) uint32 {
 	if cfg.MaxHeaderListSize == nil {
 		return math.MaxUint32

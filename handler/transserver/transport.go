@@ -13,12 +13,12 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 )
 
-// transport is Kitex's transport of one connection, with what Kitex keeps to itself and a server of connections needs.
+// transport is Kitex's transport of one connection. Its methods use unexported fields of Kitex's types.
 type transport struct {
 	kitex *svrTransLayout
 }
 
-// svrTransLayout is the layout of nphttp2.SvrTrans, whose fields are unexported.
+// svrTransLayout has the fields of nphttp2.SvrTrans, which are unexported, in its order.
 type svrTransLayout struct {
 	tr         grpc.ServerTransport
 	pool       *sync.Pool
@@ -26,8 +26,8 @@ type svrTransLayout struct {
 	handlerNum int32
 }
 
-// transportOf takes the transport out of the context that OnActive has returned. The error says that this is another
-// Kitex than v0.16.3.
+// transportOf returns the transport in the context that OnActive has returned. It fails if a type of Kitex is not as in
+// Kitex v0.16.3.
 func transportOf(ctx context.Context) (transport, error) {
 	// *context.valueCtx -> val: *nphttp2.SvrTrans
 	v := reflect.ValueOf(ctx)
@@ -54,13 +54,13 @@ func transportOf(ctx context.Context) (transport, error) {
 // running returns how many calls of the connection have a handler that has not returned.
 func (t transport) running() int { return int(atomic.LoadInt32(&t.kitex.handlerNum)) }
 
-// drain tells the client to open no more streams, in two steps, so that those it opens until it hears of it are served
-// (RFC 9113 §6.8). It may be called more than once.
+// drain tells the client to open no more streams. It sends two GOAWAYs, so that streams that the client opens before it has
+// read the first are served (RFC 9113 §6.8). It may be called more than once.
 func (t transport) drain() { t.kitex.tr.Drain() }
 
-// limitStreams makes the transport enforce the number of streams that it has announced: the excess is refused with
-// REFUSED_STREAM (RFC 9113 §5.1.2). Kitex v0.16.3 has the code for it and never sets the limit. The transport must not
-// read yet. 0 leaves it without a limit.
+// limitStreams makes the transport enforce the number of streams that it has announced: it refuses further streams with
+// REFUSED_STREAM (RFC 9113 §5.1.2). Kitex v0.16.3 has code for that, but never sets the limit. The transport must not read
+// yet. With 0 there is no limit.
 func (t transport) limitStreams(n uint32) error {
 	if n == 0 {
 		return nil
@@ -73,7 +73,7 @@ func (t transport) limitStreams(n uint32) error {
 	return nil
 }
 
-// writer returns the channel that the transport's writer closes when it has ended, unless it has ended with a panic.
+// writer returns the channel that the transport's writer goroutine closes when it ends. It does not close it when it panics.
 func (t transport) writer() (done chan struct{}, err error) {
 	v := reflect.ValueOf(t.kitex.tr).Elem().FieldByName("writerDone") // of *grpc.http2Server
 	if !v.IsValid() || v.Type() != reflect.TypeFor[chan struct{}]() || !v.CanAddr() {
@@ -82,21 +82,22 @@ func (t transport) writer() (done chan struct{}, err error) {
 	return *(*chan struct{})(unsafe.Pointer(v.UnsafeAddr())), nil
 }
 
-// gate puts g between Kitex and the transport, which has at most maxStreams streams. The transport must not read yet, and
-// nobody else may use it: Kitex has it in a list already.
+// gate puts g, which may be nil for none, between the transport and Kitex's handler. maxStreams is how many streams the
+// connection may have; 0 means no bound. The transport must not read yet. No other goroutine may use Kitex's transport at
+// that moment, not even through the list in which Kitex has it already.
 func (t transport) gate(g Gate, maxStreams uint32) {
 	if g != nil {
 		t.kitex.tr = &gatedTransport{ServerTransport: t.kitex.tr, gate: g, of: t, maxStreams: maxStreams}
 	}
 }
 
-// Gate ends a call that is not to be served and reports true, or reports false. crowded says that the connection has as
-// many calls whose handlers have not returned as it may have streams: some of them may have ended to the client. It runs in
-// the goroutine that reads the connection, before the call has a handler: this is the cheapest place to refuse, and must
-// not block. What it gets is the transport that the handler gets too.
+// Gate decides whether a call is served. It ends a call that is not to be served and reports true, or it reports false. It
+// runs in the goroutine that reads the connection, before the call has a goroutine of its own, so it refuses at little cost
+// and must not block. tr is the transport that the handler gets, too. crowded says that the connection has as many calls
+// whose handlers have not returned as it may have streams; some of these calls may have ended for the client.
 type Gate func(tr grpc.ServerTransport, s *grpc.Stream, crowded bool) (refused bool)
 
-// gatedTransport asks a gate about each stream.
+// gatedTransport is a transport that calls a gate for each stream.
 type gatedTransport struct {
 	grpc.ServerTransport
 	gate       Gate

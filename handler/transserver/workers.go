@@ -10,28 +10,29 @@ import (
 	"github.com/cloudwego/kitex/pkg/klog"
 )
 
-// Whoever imports this package has Kitex run its goroutines, among them one for each call, in workers. Kitex's own labels
-// them for its profiler (server.WithProfiler), which these do not.
+// init makes Kitex run its goroutines, among them one for each call, in workers. Kitex's own function also sets labels for
+// its profiler (server.WithProfiler), which workers do not.
 func init() {
 	w := &workers{tasks: make(chan func())}
 	gofunc.GoFunc = func(_ context.Context, task func()) { w.run(task) }
 }
 
 const (
-	maxIdleWorkers = 256                    // how many wait for a task at most
-	idlePeriod     = 100 * time.Millisecond // how often those that wait are ended
+	maxIdleWorkers = 256                    // workers that may wait for a task
+	idlePeriod     = 100 * time.Millisecond // time between two releases of the workers that wait
 )
 
-// workers are the goroutines that Kitex asks for. Most are to run a call, and many calls come together. The stack of a new
-// goroutine is too small for a call: it grows, and is copied, in its middle. So a worker that is done takes the next task,
-// if one comes soon. It ends with its task otherwise, as the goroutine of a go statement would.
+// workers are the goroutines that run Kitex's tasks, most of which are calls. The stack of a new goroutine is too small for
+// a call: it has to grow, which copies it, in the middle of the call. So a worker whose task has ended waits up to
+// idlePeriod for the next task, which gets the large stack.
 type workers struct {
-	tasks chan func() // to a worker that waits; nil ends it
-	idle  atomic.Int32
-	armed atomic.Bool // release is to come
+	tasks chan func()  // to a worker that waits; nil ends the worker
+	idle  atomic.Int32 // workers that wait, or are about to
+	armed atomic.Bool  // a timer will call release
 }
 
-// run runs a task in a goroutine, as go does, but logs a panic and recovers from it.
+// run runs a task in a worker that waits, or in a new one. Like a go statement it does not wait for the task. A panic of the
+// task is logged.
 func (w *workers) run(task func()) {
 	select {
 	case w.tasks <- task:
@@ -40,6 +41,7 @@ func (w *workers) run(task func()) {
 	}
 }
 
+// work is the goroutine of a worker.
 func (w *workers) work(task func()) {
 	for task != nil {
 		safely(task)
@@ -53,7 +55,7 @@ func (w *workers) work(task func()) {
 	}
 }
 
-// arm sees to it that the idle workers end, in idlePeriod.
+// arm sets the timer for release, unless it is set.
 func (w *workers) arm() {
 	if !w.armed.Load() && w.armed.CompareAndSwap(false, true) {
 		time.AfterFunc(idlePeriod, w.release)
@@ -65,12 +67,12 @@ func (w *workers) release() {
 	for w.end() {
 	}
 	w.armed.Store(false)
-	if w.idle.Load() > 0 { // some were about to wait
+	if w.idle.Load() > 0 { // workers that were about to wait
 		w.arm()
 	}
 }
 
-// end ends a worker that waits, and reports whether there was one.
+// end ends one worker that waits, and reports whether there was one.
 func (w *workers) end() bool {
 	select {
 	case w.tasks <- nil:
@@ -80,6 +82,7 @@ func (w *workers) end() bool {
 	}
 }
 
+// safely runs a task, and logs a panic instead of ending the process.
 func safely(task func()) {
 	defer func() {
 		if p := recover(); p != nil {

@@ -13,31 +13,31 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// HeadersTooLarge stands for a stream that ended because a header block of the peer's is too long, see ResetCode. It is
-// outside the codes that a peer can send in earnest, as BareEnd is.
+// HeadersTooLarge is the ResetCode of a stream that ended because a header block of the peer was too long. Like BareEnd, it
+// is not one of the error codes of HTTP/2.
 const HeadersTooLarge = http2.ErrCode(math.MaxUint32 - 1)
 
-// HeadersTooLargeMessage is the message of the status that Kitex gives to such a stream.
+// HeadersTooLargeMessage is the message of the status that Kitex's transport makes for such a stream, from tooLarge.
 const HeadersTooLargeMessage = `transport: malformed grpc-status: strconv.Atoi: parsing "headers too large": invalid syntax`
 
-// tooLarge takes the place of a block that is too long: Kitex ends the stream for it, at the peer too, whether it began
-// the answer or ended it.
+// tooLarge are the fields that replace those of a block that is too long. For its malformed grpc-status Kitex ends the
+// stream, and resets it at the peer, whether the block is the first or the last of the answer.
 var tooLarge = []hpack.HeaderField{
 	{Name: ":status", Value: "200"}, {Name: "content-type", Value: "application/grpc"}, {Name: "grpc-status", Value: "headers too large"},
 }
 
-// unknown is the status that stands for one that is none (gRPC, statuscodes.md).
+// unknown is the grpc-status that replaces a malformed one: UNKNOWN (gRPC, statuscodes.md).
 const unknown = "2"
 
-// answers judges the header blocks of a peer, and keeps from the transport what that breaks its connection for, what it
-// does not know, and fields for which it would give the call another status than that of grpc-status:
+// answers judges the header blocks of a peer. It changes those for which the transport would end the connection, or would
+// give the call another status than that of grpc-status:
 //
 //   - a block that is too long ends its stream with HeadersTooLarge;
-//   - a grpc-status that is no int32 becomes UNKNOWN. With one that is a larger number, or such a biz-status, the
-//     transport's reader would panic;
-//   - answers of 1xx are passed over (RFC 9110 §15.2);
-//   - grpc-status-details-bin with another code than grpc-status, which it must not contradict (gRPC over HTTP/2,
-//     "Responses"), and fields of gRPC and Kitex that cannot be decoded are left out.
+//   - a grpc-status or biz-status that is no int32 becomes the grpc-status UNKNOWN, because the transport's reader would
+//     panic on a larger number;
+//   - an interim answer, 1xx, is dropped (RFC 9110 §15.2), because the transport does not know it;
+//   - a grpc-status-details-bin with another code than grpc-status is removed (gRPC over HTTP/2, "Responses": it must not
+//     contradict it), and so are fields of gRPC and Kitex that cannot be decoded.
 type answers struct{ c *Conn }
 
 // Judge implements Judge.
@@ -57,7 +57,7 @@ func (a answers) Judge(b *Block) Verdict {
 		switch f := &b.Fields[i]; f.Name {
 		case ":status":
 			if len(f.Value) == 3 && f.Value[0] == '1' && !b.EndStream {
-				c.onCall() // the peer was heard, all the same
+				c.onCall() // the observer does not see the block, but the peer is not silent
 				return Drop
 			}
 		case "grpc-status":
@@ -79,13 +79,13 @@ func (a answers) Judge(b *Block) Verdict {
 	return Rewrite
 }
 
-// answerStatus is what the header block of an answer says of the call's status.
+// answerStatus is the status in the header block of an answer.
 type answerStatus struct {
 	code string // grpc-status; empty if there is none
-	bad  bool   // it, or biz-status, is no int32
+	bad  bool   // grpc-status or biz-status is no int32
 }
 
-// excludes reports whether a field cannot stand beside the status, or cannot be decoded.
+// excludes reports whether a field must be removed, because it contradicts the status or cannot be decoded.
 func (s answerStatus) excludes(f hpack.HeaderField) bool {
 	switch f.Name {
 	case "grpc-status", "biz-status":
@@ -99,12 +99,12 @@ func (s answerStatus) excludes(f hpack.HeaderField) bool {
 		_, err := DecodeBinary(f.Value)
 		return err != nil
 	case "grpc-timeout":
-		return true // a field of requests
+		return true // a field of requests only
 	}
 	return false
 }
 
-// hasCode reports whether details are a google.rpc.Status with the code of s.
+// hasCode reports whether details, a grpc-status-details-bin, is a google.rpc.Status with the code of s.
 func (s answerStatus) hasCode(details string) bool {
 	var st spb.Status
 	b, err := DecodeBinary(details)
@@ -115,8 +115,8 @@ func (s answerStatus) hasCode(details string) bool {
 	return err == nil && int64(st.Code) == code
 }
 
-// DecodeBinary decodes the value of a field whose name ends in -bin, as the transport does (gRPC over HTTP/2,
-// "Binary-Header": with padding or without).
+// DecodeBinary decodes the value of a field whose name ends in -bin, which is base64 with padding or without (gRPC over
+// HTTP/2, "Binary-Header"). It accepts what Kitex's transport accepts.
 func DecodeBinary(v string) ([]byte, error) {
 	if len(v)%4 == 0 {
 		return base64.StdEncoding.DecodeString(v)
@@ -124,9 +124,9 @@ func DecodeBinary(v string) ([]byte, error) {
 	return base64.RawStdEncoding.DecodeString(v)
 }
 
-// isStatus reports whether s is a grpc-status: digits (gRPC over HTTP/2, "Responses") of an int32.
+// isStatus reports whether s is a grpc-status: the digits (gRPC over HTTP/2, "Responses") of an int32 that is not negative.
 func isStatus(s string) bool {
-	if len(s) == 1 { // those that gRPC defines are short
+	if len(s) == 1 { // fast path
 		return s[0]-'0' <= 9
 	}
 	n, err := strconv.ParseUint(s, 10, 31)

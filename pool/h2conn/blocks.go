@@ -9,66 +9,68 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// BlockFrameCost is what a frame of a header block counts for beside its bytes, so that empty ones have an end.
+// BlockFrameCost is added to the length of a header block for each of its frames, so that the number of empty frames is
+// bounded, too.
 const BlockFrameCost = 128
 
 const (
-	// tableSize is the dynamic table that a Kitex transport allows its peer: it never announces another.
+	// tableSize is the size of the HPACK dynamic table that a Kitex transport allows its peer, which is HTTP/2's default.
 	tableSize = 4096
 
-	// maxFrame is the largest payload that a Kitex transport takes.
+	// maxFrame is the largest frame payload that a Kitex transport accepts.
 	maxFrame = 16384
 
-	// holdSlack is how much longer than its list may be a block is held: encoded, an honest one is hardly longer at all.
+	// holdSlack is how many bytes over MaxList the encoding of a block may have to be held. An encoding is normally shorter
+	// than the list of its fields.
 	holdSlack = 16 << 10
 
-	// roomKept is how much room is kept for the next blocks.
+	// roomKept is the largest buffer, in bytes, that is kept for the next blocks.
 	roomKept = 128 << 10
 
-	// fieldsKept is how much room for fields is kept.
+	// fieldsKept is the largest slice of fields that is kept for the next block.
 	fieldsKept = 256
 )
 
-// BlocksConfig says what a Blocks does.
+// BlocksConfig configures a Blocks.
 type BlocksConfig struct {
 	Judge    Judge
-	MaxList  uint32 // a longer list of fields is too long
-	MaxBytes int    // a block that is longer on the wire ends the connection; each of its frames counts for BlockFrameCost more
-	Skip     int    // so many bytes come before the first frame
+	MaxList  uint32 // bound of the fields of a block, counted as in RFC 9113 §6.5.2; see Block.TooLong
+	MaxBytes int    // bound of a block on the wire, with BlockFrameCost for each frame; a longer one ends the connection
+	Skip     int    // bytes before the first frame, such as the client preface
 }
 
-// Blocks stands between a socket and a transport that cannot take every header block. It decodes each before the
-// transport sees it, and has a judge decide about it. While all of them pass, the transport reads what the peer has sent,
-// byte by byte, and only blocks that a read has cut are copied.
+// Blocks is an io.Reader between a socket and a transport that cannot handle every header block. It decodes each block
+// before the transport reads it, and asks a judge for the verdict. While all verdicts are Pass, the transport reads exactly
+// the bytes that the peer has sent, and only blocks that come in parts are copied.
 //
-// With the first block that the transport does not get, its HPACK table is no longer the peer's. It is emptied then, with
-// a table size update (RFC 7541 §6.3), and stays empty: every further block is encoded anew without indexing.
+// After the first other verdict, the HPACK table of the transport differs from the peer's. So Blocks empties the transport's
+// table with a table size update (RFC 7541 §6.3), and from then on encodes every block again, without indexing.
 //
-// It belongs to the goroutine that reads.
+// It is owned by the goroutine that reads.
 type Blocks struct {
 	src io.Reader
 	cfg BlocksConfig
 
-	out  []byte // to be read before anything else
-	room []byte // out is a part of it
-	err  error  // of the reads after out
+	out  []byte // bytes that Read returns next
+	room []byte // the buffer of out
+	err  error  // that Read returns after out
 
 	// Of the bytes from src:
-	pass   int    // so many go on as they are
-	frame  []byte // the beginning of a frame that may be part of a block
+	pass   int    // bytes that follow and go on as they are
+	frame  []byte // the bytes so far of a frame that comes in parts, if it may be part of a block
 	inside bool   // a CONTINUATION must come next
-	wire   int    // bytes of the block so far, as MaxBytes counts them
-	held   []byte // its fragments so far
-	long   bool   // it is too long to hold: its fragments go to skipper
+	wire   int    // length of the block so far, as MaxBytes counts it
+	held   []byte // the fragments of the block so far
+	long   bool   // the block is too long to be held: its fragments go to skipper
 
 	block   Block
-	listed  uint64 // bytes of its fields so far
+	listed  uint64 // size of the fields of the block so far
 	dec     *hpack.Decoder
 	skipper skipper
 	repeats repeats
 
-	recoder *hpack.Encoder // of what the transport gets; nil while that has the peer's table
-	recoded bytes.Buffer
+	recoder *hpack.Encoder // encodes blocks for the transport; nil while the transport's table is the peer's
+	recoded bytes.Buffer   // the output of recoder
 }
 
 // NewBlocks returns a Blocks that reads from src.
@@ -79,7 +81,7 @@ func NewBlocks(src io.Reader, cfg BlocksConfig) *Blocks {
 	return b
 }
 
-// Read implements io.Reader. Of the errors that are not of src, all are of the type BlockError.
+// Read implements io.Reader. An error is that of src, or a *BlockError.
 func (b *Blocks) Read(p []byte) (int, error) {
 	for {
 		if len(b.out) > 0 {
@@ -103,12 +105,12 @@ func (b *Blocks) Read(p []byte) (int, error) {
 	}
 }
 
-// follow takes the next bytes from src and returns how many of them, from the first, go on where they are. What comes
-// behind these is added to room.
+// follow processes p, the next bytes from src. It returns how many bytes at the beginning of p go on as they are. It adds to
+// room what is to go on behind these.
 func (b *Blocks) follow(p []byte) (kept int) {
 	for i := 0; i < len(p); {
 		n, same := b.step(p[i:])
-		if n == 0 { // it has failed
+		if n == 0 { // step has failed
 			break
 		}
 		switch {
@@ -122,10 +124,11 @@ func (b *Blocks) follow(p []byte) (kept int) {
 	return kept
 }
 
+// fail sets the error that Read returns behind the bytes so far.
 func (b *Blocks) fail(code http2.ErrCode, reason string) { b.err = &BlockError{code, reason} }
 
-// step takes some of p and reports whether it goes on as it is; otherwise what takes its place was added to room. It
-// takes nothing when it has failed.
+// step processes the first n bytes of p, and reports whether they go on as they are. If not, it has added to room what
+// replaces them, if anything does. n is 0 if it has failed.
 func (b *Blocks) step(p []byte) (n int, same bool) {
 	if b.pass > 0 {
 		n = min(b.pass, len(p))
@@ -154,7 +157,7 @@ func (b *Blocks) step(p []byte) (n int, same bool) {
 	return total, same
 }
 
-// stepInFrame is step for a frame that comes in parts.
+// stepInFrame is step for a frame that comes in parts. It adds to room what is to go on.
 func (b *Blocks) stepInFrame(p []byte) (n int) {
 	if len(b.frame) < frameHeaderLen {
 		n = min(frameHeaderLen-len(b.frame), len(p))
@@ -190,7 +193,7 @@ func (b *Blocks) stepInFrame(p []byte) (n int) {
 	return n + more
 }
 
-// begin checks the header of a frame, and reports whether the frame may come here.
+// begin checks the header of a frame. It fails, and reports false, if the frame must not come next or is too long.
 func (b *Blocks) begin(h []byte) bool {
 	typ := http2.FrameType(h[3])
 	switch {
@@ -204,7 +207,7 @@ func (b *Blocks) begin(h []byte) bool {
 	return false
 }
 
-// whole takes a whole frame of a block. It reports whether the frame goes on as it is, and false for ok if it has failed.
+// whole processes a whole frame of a block. same reports whether the frame goes on as it is; ok is false if it has failed.
 func (b *Blocks) whole(f []byte) (same, ok bool) {
 	flags, stream := http2.Flags(f[4]), binary.BigEndian.Uint32(f[5:])&(1<<31-1)
 	fragment, first := f[frameHeaderLen:], http2.FrameType(f[3]) == http2.FrameHeaders
@@ -252,6 +255,7 @@ func (b *Blocks) whole(f []byte) (same, ok bool) {
 	return b.judged(b.held, false)
 }
 
+// skip passes a fragment to the skipper, and reports false if it has failed.
 func (b *Blocks) skip(fragment []byte) bool {
 	if err := b.skipper.write(fragment); err != nil {
 		b.fail(http2.ErrCodeCompression, err.Error())
@@ -260,7 +264,7 @@ func (b *Blocks) skip(fragment []byte) bool {
 	return true
 }
 
-// field takes a field of the block from the decoder.
+// field is called by the decoder with each field of the block.
 func (b *Blocks) field(f hpack.HeaderField) {
 	if b.listed += uint64(f.Size()); b.listed > uint64(b.cfg.MaxList) {
 		b.tooLong()
@@ -269,14 +273,15 @@ func (b *Blocks) field(f hpack.HeaderField) {
 	b.block.Fields = append(b.block.Fields, f)
 }
 
-// tooLong takes no further fields.
+// tooLong marks the block as too long: its further fields are dropped.
 func (b *Blocks) tooLong() {
 	b.block.TooLong = true
 	b.dec.SetEmitEnabled(false)
 }
 
-// judged decodes a block, unless it went to skipper, and does what the judge says. same means that it passes as it came,
-// in one frame.
+// judged decodes a block that is complete, unless the skipper has done that, and does what the judge's verdict says.
+// oneFrame says that the block came in one frame. same reports whether that frame goes on as it is; ok is false if it has
+// failed.
 func (b *Blocks) judged(block []byte, oneFrame bool) (same, ok bool) {
 	if b.long {
 		block = nil
@@ -292,13 +297,13 @@ func (b *Blocks) judged(block []byte, oneFrame bool) (same, ok bool) {
 	}
 	verdict := b.cfg.Judge.Judge(&b.block)
 	if verdict == Pass && (b.recoder != nil || uint64(len(block)) > uint64(b.cfg.MaxList)) {
-		verdict = Rewrite // the transport does not take strings that are so long before they are decoded
+		verdict = Rewrite // the transport refuses a string that is over MaxList when encoded, even if it is shorter when decoded
 	}
 	if verdict != Pass {
 		b.leaveTable()
 	}
 	switch {
-	case b.block.Again || b.recoder != nil: // once there is a recoder, the repeats are not asked again
+	case b.block.Again || b.recoder != nil: // with a recoder, repeats is not used any more
 	case b.long || !keepsTable(block):
 		b.repeats.forget()
 	case oneFrame:
@@ -324,7 +329,7 @@ func (b *Blocks) judged(block []byte, oneFrame bool) (same, ok bool) {
 	return same, true
 }
 
-// decode decodes a block, of which skipper has had what is not in it.
+// decode decodes a block, or after the skipper its end only: then block is nil.
 func (b *Blocks) decode(block []byte) bool {
 	_, err := b.dec.Write(block)
 	if closed := b.dec.Close(); err == nil {
@@ -337,7 +342,7 @@ func (b *Blocks) decode(block []byte) bool {
 	return true
 }
 
-// forget lets go of what the block has taken, so that one large block does not cost memory for ever.
+// forget clears what was kept for the block, and drops large buffers.
 func (b *Blocks) forget() {
 	clear(b.block.Fields)
 	if cap(b.block.Fields) > fieldsKept {
@@ -347,19 +352,19 @@ func (b *Blocks) forget() {
 		b.held = nil
 	}
 	if b.recoded.Cap() > roomKept {
-		b.recoded = bytes.Buffer{} // in place: the recoder writes to it
+		b.recoded = bytes.Buffer{} // the recoder has a pointer to the field, which stays valid
 	}
 }
 
-// leaveTable makes the transport's table empty for good.
+// leaveTable makes the transport's table empty from the next block on.
 func (b *Blocks) leaveTable() {
 	if b.recoder == nil {
 		b.recoder = hpack.NewEncoder(&b.recoded)
-		b.recoder.SetMaxDynamicTableSize(0) // and the next block says so
+		b.recoder.SetMaxDynamicTableSize(0) // the next block begins with the table size update
 	}
 }
 
-// write adds the block to room as HEADERS and CONTINUATION frames.
+// write adds an encoded block to room, as HEADERS and CONTINUATION frames.
 func (b *Blocks) write(block []byte) {
 	typ, flags := http2.FrameHeaders, http2.Flags(0)
 	if b.block.EndStream {

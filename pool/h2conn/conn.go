@@ -1,7 +1,8 @@
 // Package h2conn is the connection that framegate puts under a Kitex nphttp2 client transport. It reads in large pieces
-// (reader.go), keeps from it what it cannot take (blocks.go, answers.go), follows the peer's frames (follower.go,
-// observer.go) to learn what the transport keeps to itself, and keeps the connection alive (keepalive.go) within what
-// gRPC servers allow.
+// (reader.go); it removes or rewrites header blocks that the transport cannot handle (blocks.go, answers.go); it follows the
+// peer's frames (follower.go, observer.go) for what the transport does not tell, such as how a stream was reset (reset.go);
+// it sends keepalive pings (keepalive.go) within the limits of gRPC servers; and it finds out when the transport has
+// panicked (crash.go).
 //
 // Enter at New; then conn.go.
 package h2conn
@@ -17,8 +18,7 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// Conn is one HTTP/2 client connection. The transport above it is the only reader; writes may come from the transport
-// and from the keepalive.
+// Conn is one HTTP/2 client connection. Only the transport above it reads; the transport and the keepalive write.
 type Conn struct {
 	net.Conn
 	reader   *Reader
@@ -30,72 +30,74 @@ type Conn struct {
 
 	pmu    sync.Mutex // guards closed, and the starting of pings
 	closed bool
-	pings  sync.WaitGroup // those that are being written
+	pings  sync.WaitGroup // the goroutines that write a ping
 
-	over     chan struct{} // closed by end
+	over     chan struct{} // closed by end; see Over
 	overOnce sync.Once
 
-	name      string        // for the transport, see Name
-	crashed   chan struct{} // closed by crash
-	crashOnce sync.Once
-	unwatch   func() // does not call crash any more
+	name        string        // the transport's RemoteService; see Name
+	crashed     chan struct{} // closed by crash; see Crashed
+	crashOnce   sync.Once
+	unsubscribe func() // ends the calls of crash
 
-	settings chan struct{} // closed when the transport has the peer's first SETTINGS frame
-	changed  func()        // called when maxStreams has changed; nil for nobody
+	settings chan struct{} // closed when the transport has handled the peer's first SETTINGS frame
+	changed  func()        // called when maxStreams has changed; may be nil
 
-	// maxStreams and opening keep a NewStream of the transport from ever waiting for a slot: see Reserve.
+	// maxStreams and opening make sure that NewStream of the transport never waits for a stream; see Reserve.
 	maxStreams atomic.Uint32
 	opening    sync.RWMutex // held for reading while a stream is being opened
 
-	// Owned by the reader:
-	announced      uint32 // the limit that the transport has, or will have when it has handled the frames read so far
-	unlimited      uint32 // what a first SETTINGS frame without the limit means to the transport
-	settingsSeen   bool   // the first SETTINGS frame has been read,
-	settingsSignal bool   // and settings is closed
+	// Owned by the goroutine that reads:
+	announced      uint32 // the limit on streams that the transport has when it has handled the frames read so far
+	unlimited      uint32 // the limit that the transport takes from a first SETTINGS frame without one
+	settingsSeen   bool   // the first SETTINGS frame was read
+	settingsSignal bool   // settings is closed
 
-	calls atomic.Uint64 // DATA and HEADERS frames that came in; Heard and the keepalive read it
-	pongs atomic.Uint64 // answers to our own pings
+	calls atomic.Uint64 // DATA and HEADERS frames received
+	pongs atomic.Uint64 // answers received to pings of the keepalive
 
 	resets resets
 }
 
-// maxBlockBytes bounds a header block from a peer: it is what gRPC libraries allow at most by themselves.
+// maxBlockBytes is how long a header block may be on the wire before the connection ends, unless maxHeaderBytes is large.
+// gRPC libraries do not accept longer blocks by default.
 const maxBlockBytes = 16 << 20
 
-// New wraps nc. It owns nc from here on. A call whose header blocks are longer than maxHeaderBytes ends, see
-// HeadersTooLarge; the transport must take blocks of that length. changed, if not nil, is called from the reading
-// goroutine each time MaxStreams has changed; it must not block.
+// New returns a Conn over nc, which it takes over. A stream with a header block of more than maxHeaderBytes ends; see
+// HeadersTooLarge. The transport must accept header blocks of maxHeaderBytes. changed, if not nil, is called by the
+// goroutine that reads each time MaxStreams has changed; it must not block.
 func New(nc net.Conn, maxHeaderBytes uint32, changed func()) *Conn {
 	c := &Conn{
 		Conn: nc, over: make(chan struct{}), crashed: make(chan struct{}), settings: make(chan struct{}), changed: changed, unlimited: math.MaxUint32,
 	}
 	addr := nc.RemoteAddr().String()
 	c.name = uniqueName(addr)
-	c.unwatch = WatchCrashes(gofunc.Info{RemoteService: c.name, RemoteAddr: addr}, c.crash)
+	c.unsubscribe = SubscribeCrashes(gofunc.Info{RemoteService: c.name, RemoteAddr: addr}, c.crash)
 	c.observer.to = c
 	blocks := NewBlocks(socket{c}, BlocksConfig{Judge: answers{c}, MaxList: maxHeaderBytes, MaxBytes: max(maxBlockBytes, 2*int(maxHeaderBytes))})
 	c.reader = NewReader(blocks, c.observer.observe)
 	return c
 }
 
-// socket is what the Reader reads from, through the Blocks.
+// socket reads from the peer's socket, for the Blocks.
 type socket struct{ c *Conn }
 
-// Read comes only when the transport needs bytes beyond the last whole frame that it can have: it has handled every frame
-// read so far, or that was made of what was read.
+// Read implements io.Reader. It is called only when the transport needs bytes behind the last whole frame, so that the
+// transport has handled all frames read before.
 func (s socket) Read(p []byte) (int, error) {
 	s.c.transportCaughtUp()
 	return s.c.Conn.Read(p)
 }
 
-// Reader gives the transport its reader (Kitex asks for it by this name).
+// Reader returns the connection's reader. Kitex looks for a method of this name.
 func (c *Conn) Reader() netpoll.Reader { return c.reader }
 
 // Read implements net.Conn over the same buffer as Reader.
 func (c *Conn) Read(p []byte) (int, error) { return c.reader.Read(p) }
 
-// Write implements net.Conn. Kitex hands over whole frames: its Framer writes each frame at once and its write buffer
-// flushes only between such writes. So a ping may go between two Writes, unless they part a header block.
+// Write implements net.Conn. Each Write of Kitex has whole frames, because its Framer writes each frame at once and its
+// write buffer is flushed only between two frames. So a ping may be sent between two Writes, unless the first ends within a
+// header block.
 func (c *Conn) Write(p []byte) (int, error) {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
@@ -107,13 +109,13 @@ func (c *Conn) Write(p []byte) (int, error) {
 	c.inHeaderBlock = endsInHeaderBlock(p)
 	if c.pingIsDue && !c.inHeaderBlock {
 		c.pingIsDue = false
-		_, _ = c.Conn.Write(pingFrame) // if it fails, the next Write does
+		_, _ = c.Conn.Write(pingFrame) // if it fails, so will the next Write
 	}
 	return n, nil
 }
 
-// endsInHeaderBlock reports whether the last of the frames in p is HEADERS or CONTINUATION without END_HEADERS: only a
-// CONTINUATION may follow it (RFC 9113 §6.10). The client preface, which is no frame, reads as one of an unknown type.
+// endsInHeaderBlock reports whether the last of the frames in p is a HEADERS or CONTINUATION without END_HEADERS, which only a
+// CONTINUATION may follow (RFC 9113 §6.10). The client preface, which is not a frame, reads as a frame of an unknown type.
 func endsInHeaderBlock(p []byte) bool {
 	var last []byte
 	for len(p) >= frameHeaderLen {
@@ -127,7 +129,7 @@ func endsInHeaderBlock(p []byte) bool {
 	return (typ == http2.FrameHeaders || typ == http2.FrameContinuation) && !flags.Has(http2.FlagHeadersEndHeaders)
 }
 
-// writePing writes a ping, or leaves it to the Write that ends the header block under way.
+// writePing writes a ping. Within a header block it leaves that to the Write that ends the block.
 func (c *Conn) writePing() {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
@@ -135,13 +137,13 @@ func (c *Conn) writePing() {
 		c.pingIsDue = true
 		return
 	}
-	_, _ = c.Conn.Write(pingFrame) // if it fails, no answer comes
+	_, _ = c.Conn.Write(pingFrame) // if it fails, ping gets no answer
 }
 
 // Close closes the connection and waits for a ping that is being written. It may be called more than once.
 func (c *Conn) Close() error {
 	err := c.Conn.Close()
-	c.unwatch()
+	c.unsubscribe()
 	c.end()
 	c.pmu.Lock()
 	c.closed = true
@@ -157,38 +159,41 @@ func (c *Conn) crash() {
 	c.end()
 }
 
-// Name is what the transport must get as its RemoteService: it tells whose transport has crashed.
+// Name returns a unique name, which the transport must get as its RemoteService: by it Crashed finds the transport that has
+// panicked.
 func (c *Conn) Name() string { return c.name }
 
-// Crashed is closed when a goroutine of the transport has ended with a panic. Over is closed then too. Nothing moves on
-// the connection any more: whoever owns the transport must close it at once.
+// Crashed returns a channel that is closed when a goroutine of the transport has ended with a panic. Over is closed then,
+// too. The transport does nothing any more: its owner must close it at once.
 func (c *Conn) Crashed() <-chan struct{} { return c.crashed }
 
-// Over is closed when the connection was closed, a Write has failed, or the transport has crashed. Kitex's transport closes itself then, unless it
-// had 50 answers to the peer in its queue (resets, mostly): its reader waits for its writer to send them, and its writer
-// has ended. Whoever owns the transport must close it soon after Over.
+// Over returns a channel that is closed when the connection was closed, a Write has failed, or the transport has crashed.
+// The transport's owner must close the transport soon after that. Kitex's transport usually closes itself, but not if it had
+// 50 answers to the peer in its queue: then its reader waits for its writer, which has ended.
 func (c *Conn) Over() <-chan struct{} { return c.over }
 
-// Settings is closed when the transport has the peer's first SETTINGS frame: the peer speaks HTTP/2.
+// Settings returns a channel that is closed when the transport has handled the peer's first SETTINGS frame: the peer speaks
+// HTTP/2.
 func (c *Conn) Settings() <-chan struct{} { return c.settings }
 
-// MaxStreams is the peer's MAX_CONCURRENT_STREAMS as the transport knows it, math.MaxUint32 if it set none (RFC 9113
-// §6.5.2), and 0 before Settings is closed.
+// MaxStreams returns the peer's MAX_CONCURRENT_STREAMS (RFC 9113 §6.5.2) as the transport knows it: math.MaxUint32 if the
+// peer set none, and 0 before Settings is closed.
 func (c *Conn) MaxStreams() uint32 { return c.maxStreams.Load() }
 
-// Heard counts what has come from the peer: DATA and HEADERS frames and answers to our own pings. It grows with each.
+// Heard returns the number of DATA and HEADERS frames and of answers to keepalive pings that the peer has sent.
 func (c *Conn) Heard() uint64 { return c.calls.Load() + c.pongs.Load() }
 
-// Reserve announces that the caller is about to open a stream. The caller compares its number of streams with
-// MaxStreams after Reserve and calls Unreserve when the stream is open or given up. While any reservation is held the
-// transport does not learn of a lower limit, and MaxStreams tells of a higher one only when the transport knows it, so a
-// caller that is within the limit never waits in NewStream.
+// Reserve says that the caller is about to open a stream. After Reserve, the caller compares its number of streams with
+// MaxStreams; it calls Unreserve when the stream is open or was not opened. Between the two calls, a SETTINGS frame with a
+// lower limit does not reach the transport. MaxStreams returns a higher limit only when the transport knows it. So NewStream
+// never waits for a caller that keeps within MaxStreams.
 func (c *Conn) Reserve() { c.opening.RLock() }
 
 // Unreserve ends a Reserve.
 func (c *Conn) Unreserve() { c.opening.RUnlock() }
 
-// onSettings comes before the transport handles the frame.
+// onSettings is called before the transport handles the SETTINGS frame. It waits for the reservations that a lower limit may
+// concern.
 func (c *Conn) onSettings(maxStreams uint32, set bool) {
 	first := !c.settingsSeen
 	c.settingsSeen = true
@@ -199,7 +204,7 @@ func (c *Conn) onSettings(maxStreams uint32, set bool) {
 		c.announced = c.unlimited
 	}
 	if c.announced < c.maxStreams.Load() {
-		c.opening.Lock() // those who saw the higher limit have opened their streams
+		c.opening.Lock() // waits until callers that have compared with the higher limit have opened their streams
 		c.maxStreams.Store(c.announced)
 		c.opening.Unlock()
 		if c.changed != nil {
@@ -208,8 +213,8 @@ func (c *Conn) onSettings(maxStreams uint32, set bool) {
 	}
 }
 
-// onSettingsAck before any SETTINGS: the transport takes this frame for the peer's first, and does not raise its own
-// limit when the next sets none.
+// onSettingsAck is called for a SETTINGS frame with ACK. If it comes before any other SETTINGS, the transport takes it for
+// the peer's first SETTINGS, and keeps its default limit when the next one sets none.
 func (c *Conn) onSettingsAck() {
 	const transportDefault = 100 // defaultMaxStreamsClient of Kitex's nphttp2/grpc
 	if !c.settingsSeen {
@@ -217,7 +222,7 @@ func (c *Conn) onSettingsAck() {
 	}
 }
 
-// transportCaughtUp says that the transport has handled every frame read so far.
+// transportCaughtUp is called when the transport has handled all frames read so far.
 func (c *Conn) transportCaughtUp() {
 	if c.announced > c.maxStreams.Load() {
 		c.maxStreams.Store(c.announced)

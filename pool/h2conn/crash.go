@@ -7,58 +7,60 @@ import (
 	"github.com/cloudwego/kitex/pkg/gofunc"
 )
 
-// crashes hears of the panics of Kitex's goroutines. A transport has a reader, a writer and a keepalive; Kitex recovers
-// from a panic in one of them, and leaves the connection as it is: it looks well, and nothing moves on it any more.
+// crashes passes panics of Kitex's goroutines on to subscribers. A transport has goroutines for reading, writing and
+// keepalive. Kitex recovers from a panic in one of them and keeps the connection, which then looks healthy, but no longer
+// works.
 //
-// Kitex has room for one handler of panics in the process, and tells it the names that the goroutine was started with.
+// Kitex has one panic handler for the process, which gets the names that the goroutine was started with.
 var crashes struct {
 	once sync.Once // sets the handler
 
-	mu       sync.Mutex // guards the fields below
-	watchers map[*crashWatcher]struct{}
-	named    uint64 // names that were made
+	mu          sync.Mutex // guards the fields below
+	subscribers map[*crashSubscriber]struct{}
+	named       uint64 // names that were made
 }
 
-type crashWatcher struct {
+// crashSubscriber is a subscription of SubscribeCrashes.
+type crashSubscriber struct {
 	of      gofunc.Info
 	crashed func()
 }
 
-// WatchCrashes calls crashed when a goroutine of Kitex's has ended with a panic that was started for the service and the
-// address in of. It calls it in that goroutine: crashed must not block. stop ends the watch and may be called more than
-// once.
-func WatchCrashes(of gofunc.Info, crashed func()) (stop func()) {
+// SubscribeCrashes makes Kitex's panic handler call crashed when a goroutine has panicked that Kitex started for the service
+// and the address in of. crashed is called in that goroutine, and must not block. unsubscribe ends the subscription; it may
+// be called more than once.
+func SubscribeCrashes(of gofunc.Info, crashed func()) (unsubscribe func()) {
 	crashes.once.Do(func() { gofunc.SetPanicHandler(onCrash) })
-	w := &crashWatcher{of, crashed}
+	s := &crashSubscriber{of, crashed}
 	crashes.mu.Lock()
 	defer crashes.mu.Unlock()
-	if crashes.watchers == nil {
-		crashes.watchers = map[*crashWatcher]struct{}{}
+	if crashes.subscribers == nil {
+		crashes.subscribers = map[*crashSubscriber]struct{}{}
 	}
-	crashes.watchers[w] = struct{}{}
+	crashes.subscribers[s] = struct{}{}
 	return func() {
 		crashes.mu.Lock()
 		defer crashes.mu.Unlock()
-		delete(crashes.watchers, w)
+		delete(crashes.subscribers, s)
 	}
 }
 
-// onCrash has the type that gofunc.SetPanicHandler wants. Kitex has logged the panic.
+// onCrash is the panic handler: it calls the subscribers for info. Kitex has logged the panic already.
 func onCrash(info *gofunc.Info, _ any, _ string) {
 	crashes.mu.Lock()
-	var found []*crashWatcher
-	for w := range crashes.watchers {
-		if w.of == *info {
-			found = append(found, w)
+	var found []*crashSubscriber
+	for s := range crashes.subscribers {
+		if s.of == *info {
+			found = append(found, s)
 		}
 	}
 	crashes.mu.Unlock()
-	for _, w := range found {
-		w.crashed()
+	for _, s := range found {
+		s.crashed()
 	}
 }
 
-// uniqueName returns a name that no other connection has.
+// uniqueName returns a name for a connection to addr that no other connection has.
 func uniqueName(addr string) string {
 	crashes.mu.Lock()
 	defer crashes.mu.Unlock()

@@ -8,7 +8,7 @@ import (
 
 const frameHeaderLen = 9 // RFC 9113 §4.1
 
-// payloadLen is the length of a frame's payload, from its header.
+// payloadLen returns the length of a frame's payload, from its header h.
 func payloadLen(h []byte) int { return int(h[0])<<16 | int(h[1])<<8 | int(h[2]) }
 
 // FrameHeader is the header of an HTTP/2 frame (RFC 9113 §4.1).
@@ -19,7 +19,7 @@ type FrameHeader struct {
 	Stream uint32
 }
 
-// AppendFrameHeader appends the header of a frame to p.
+// AppendFrameHeader appends the encoding of a frame header to p.
 func AppendFrameHeader(p []byte, h FrameHeader) []byte {
 	p = append(p, byte(h.Length>>16), byte(h.Length>>8), byte(h.Length), byte(h.Type), byte(h.Flags))
 	return binary.BigEndian.AppendUint32(p, h.Stream)
@@ -31,30 +31,30 @@ func AppendReset(p []byte, stream uint32, code http2.ErrCode) []byte {
 	return binary.BigEndian.AppendUint32(p, uint32(code))
 }
 
-// Frames hears of the frames of one direction of a connection, in their order.
+// Frames receives the frames of one direction of a connection, in their order.
 type Frames interface {
-	// Begin comes with each frame's header. It reports whether Payload is to be called for this frame.
+	// Begin is called with the header of each frame. It reports whether Payload is to be called for this frame.
 	Begin(h FrameHeader) (wantPayload bool)
 
-	// Payload comes with each piece of the payload, if it is wanted. The piece must not be kept.
+	// Payload is called with each piece of the payload, if Begin returned true. It must not keep p.
 	Payload(p []byte)
 
-	// End comes after the last byte of each frame.
+	// End is called after the last byte of each frame.
 	End()
 }
 
-// Follower cuts the bytes of one direction of a connection into frames without changing or keeping them. The zero value
-// with To set is ready at the start of a frame. It belongs to one goroutine at a time.
+// Follower cuts the bytes of one direction of a connection into frames. It neither changes nor keeps them. A Follower with
+// To set is ready at the start of a frame. It is used by one goroutine at a time.
 type Follower struct {
 	To Frames
 
 	header  [frameHeaderLen]byte
-	nheader int  // bytes of header so far
-	left    int  // payload bytes to come
-	wanted  bool // by To
+	nheader int  // bytes of header that have come
+	left    int  // bytes of the payload that are still to come
+	wanted  bool // Begin returned true for the current frame
 }
 
-// Follow takes the next bytes of the connection.
+// Follow processes the next bytes of the connection.
 func (f *Follower) Follow(b []byte) {
 	for len(b) > 0 {
 		if f.left > 0 {
@@ -83,7 +83,7 @@ func (f *Follower) Follow(b []byte) {
 	}
 }
 
-// AtBoundary reports whether the last byte ended a frame.
+// AtBoundary reports whether the bytes so far end with a whole frame.
 func (f *Follower) AtBoundary() bool { return f.left == 0 && f.nheader == 0 }
 
 func (f *Follower) begin(h []byte) {

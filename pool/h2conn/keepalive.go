@@ -7,22 +7,23 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// Keepalive says how a silent connection is probed with PING frames.
+// Keepalive says when a silent connection is probed with PING frames.
 //
-// A gRPC server ends a connection with "too_many_pings" at the third ping too many: one within five minutes of the one
-// before, without DATA or HEADERS of its own between (gRPC proposal A8, the defaults of grpc-go, grpc-java and C-core).
-// So after three pings without an answer to a call between, Run leaves at least five minutes between pings.
+// A gRPC server ends a connection with "too_many_pings" at the third ping that comes less than five minutes after the one
+// before it, if the server has sent no DATA or HEADERS in between (gRPC proposal A8, the defaults of grpc-go, grpc-java and
+// C-core). So after three pings without DATA or HEADERS from the peer, RunKeepalive leaves at least five minutes between two
+// pings.
 type Keepalive struct {
-	Time    time.Duration // how long the peer may be silent before a ping, while there are streams; 0 means never ping
+	Time    time.Duration // how long the peer may be silent before a ping, while there are streams; 0 means that there are no pings
 	Timeout time.Duration // how long a ping may stay without an answer
 }
 
 const (
-	freePings      = 3 // pings that no server minds, counted from the last DATA or HEADERS that it wrote
-	politeInterval = 5*time.Minute + 5*time.Second
+	freePings      = 3                             // pings that every server accepts after DATA or HEADERS of its own, whatever the time between them
+	politeInterval = 5*time.Minute + 5*time.Second // time between two pings that every server accepts
 )
 
-// pingData marks our own pings; Kitex uses others.
+// pingData is the payload of keepalive pings. The transport's own pings have other payloads.
 var (
 	pingData  = [8]byte{'f', 'r', 'a', 'm', 'e', 'g', 't', '1'}
 	pingFrame = append([]byte{0, 0, 8, byte(http2.FramePing), 0, 0, 0, 0, 0}, pingData[:]...)
@@ -31,9 +32,9 @@ var (
 // ErrKeepalive says that the peer did not answer a ping in time: the connection is dead and must be closed.
 var ErrKeepalive = errors.New("no answer to a keepalive ping")
 
-// RunKeepalive probes the connection until done is closed, which gives nil, or a ping goes unanswered, which gives
-// ErrKeepalive. streams says how many streams are open. Silence is counted in whole ticks of k.Time, so a ping comes
-// after one to two times k.Time.
+// RunKeepalive sends pings while the peer is silent, as k says. It returns nil when done is closed, and ErrKeepalive when a
+// ping was not answered in time. streams returns the number of open streams. The peer is checked once every k.Time, so a
+// ping is sent after a silence of one to two times k.Time.
 func (c *Conn) RunKeepalive(done <-chan struct{}, k Keepalive, streams func() int) error {
 	if k.Time <= 0 {
 		<-done
@@ -53,7 +54,8 @@ func (c *Conn) RunKeepalive(done <-chan struct{}, k Keepalive, streams func() in
 		case <-tick.C:
 		}
 		if calls := c.calls.Load(); calls != lastCalls {
-			// The server forgave all pings when it wrote what came, but may have received the last one after that.
+			// The server has reset its count of pings when it sent this DATA or HEADERS, but may have received the last ping
+			// after that.
 			lastCalls, sent = calls, min(sent, 1)
 			continue
 		}
@@ -67,15 +69,16 @@ func (c *Conn) RunKeepalive(done <-chan struct{}, k Keepalive, streams func() in
 	}
 }
 
-// ping sends a PING and waits for its answer, or for done.
+// ping sends a PING. It returns nil when the answer, DATA or HEADERS has come, or done is closed, and ErrKeepalive after
+// timeout.
 func (c *Conn) ping(done <-chan struct{}, timeout time.Duration) error {
 	before, beforeCalls := c.pongs.Load(), c.calls.Load()
 	c.pmu.Lock()
 	if !c.closed {
-		c.pings.Go(c.writePing) // a stopped peer may leave the socket full: the write then ends with Close, which waits for it
+		c.pings.Go(c.writePing) // in a goroutine: the write may block if the peer has stopped; Close ends it and waits for it
 	}
 	c.pmu.Unlock()
-	const step = 20 // looks per timeout
+	const step = 20 // checks within timeout
 	wait := time.NewTicker(timeout / step)
 	defer wait.Stop()
 	for range step {

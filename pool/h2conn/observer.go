@@ -6,32 +6,32 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// events receives what an observer sees. All calls come from the reading goroutine.
+// events receives the events that an observer finds. Its methods are called by the goroutine that reads.
 type events interface {
-	onSettings(maxStreams uint32, set bool) // the end of a SETTINGS frame without ACK, and its MAX_CONCURRENT_STREAMS if it has one
-	onSettingsAck()
-	onPong(data [8]byte) // a PING with ACK
-	onReset(stream uint32, code http2.ErrCode)
-	onBareEnd(stream uint32) // DATA with END_STREAM, which ends a stream without trailers
-	onCall()                 // DATA or HEADERS
+	onSettings(maxStreams uint32, set bool)    // a SETTINGS without ACK; maxStreams is its MAX_CONCURRENT_STREAMS if set
+	onSettingsAck()                            // a SETTINGS with ACK
+	onPong(data [8]byte)                       // a PING with ACK
+	onReset(stream uint32, code http2.ErrCode) // a RST_STREAM
+	onBareEnd(stream uint32)                   // DATA with END_STREAM, which ends a stream without trailers
+	onCall()                                   // DATA or HEADERS
 }
 
-// observer follows the frames of one direction of a connection for what its events want to hear. It costs a few
-// nanoseconds a frame: only SETTINGS, PING and RST_STREAM payloads are looked at.
+// observer follows the frames that the peer sends, and reports events. It takes a few nanoseconds a frame, because it reads
+// only the payloads of SETTINGS, PING and RST_STREAM.
 type observer struct {
 	to       events
 	follower Follower
 
 	// Of the frame that is being read:
 	header  FrameHeader
-	payload [8]byte // the start of the payload, or the setting being read
-	npay    int
+	payload [8]byte // the start of the payload; of SETTINGS, the current entry
+	npay    int     // bytes of payload that are set
 
-	maxStreams    uint32 // of the SETTINGS frame being read
+	maxStreams    uint32 // MAX_CONCURRENT_STREAMS of the SETTINGS frame that is being read
 	maxStreamsSet bool
 }
 
-// observe takes the next bytes of the connection.
+// observe processes the next bytes of the connection.
 func (o *observer) observe(b []byte) {
 	if o.follower.To == nil {
 		o.follower.To = o
@@ -66,7 +66,7 @@ func (o *observer) Payload(b []byte) {
 	}
 }
 
-// observeSettings reads entries of six bytes: a 16-bit identifier and a 32-bit value (RFC 9113 §6.5.1).
+// observeSettings reads the entries of a SETTINGS frame, each with a 16-bit identifier and a 32-bit value (RFC 9113 §6.5.1).
 func (o *observer) observeSettings(b []byte) {
 	const entryLen = 6
 	for len(b) > 0 {

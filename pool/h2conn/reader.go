@@ -8,45 +8,45 @@ import (
 	"github.com/cloudwego/netpoll"
 )
 
-// bufferSize holds three of the largest frames that a peer may send us (16 KiB and 9 bytes, RFC 9113 §4.2), so that one
-// read of the socket serves several frames.
+// bufferSize is the size of the buffer. It holds three of the largest frames that a peer may send (16 KiB and 9 bytes, RFC
+// 9113 §4.2), so that one read of the socket may bring several frames.
 const bufferSize = 64 << 10
 
-// firstBufferSize is enough until the first Release: a peer that says nothing costs little.
+// firstBufferSize is the size of the buffer until the first Release, so that a peer that sends nothing takes little memory.
 const firstBufferSize = 512
 
-// lowRoom is the room at the end of the buffer below which what is left to consume moves to the front: a whole frame
-// should fit behind it.
+// lowRoom is the free space at the end of the buffer below which Release moves the unconsumed bytes to the front. The
+// largest frame fits into it.
 const lowRoom = 17 << 10
 
-// errTooLong says that more was asked for than any frame may have. It cannot happen with the frame size that Kitex
-// announces.
+// errTooLong says that a caller asked for more bytes than the buffer holds. Kitex does not, because it announces a smaller
+// frame size.
 var errTooLong = errors.New("h2conn: more than a buffer was asked for at once")
 
-// Reader is a netpoll.Reader over a plain connection: one goroutine reads, a read of the socket takes as much as there
-// is room for, and every byte is shown to seen once, before anybody acts on it.
+// Reader is a netpoll.Reader over a plain connection. One goroutine uses it. A read of the socket takes as many bytes as the
+// buffer has room for. Each piece that was read is passed to the function seen once, before it can be consumed.
 //
-// A slice from Next, Peek or Until is valid until Release. Release may be left out any number of times (Kitex does
-// after a stream error): memory that is then still in use is left to the garbage collector.
+// A slice from Next, Peek or Until is valid until Release. Release need not be called each time (Kitex does not after a
+// stream error): memory that may still be in use then is left to the garbage collector.
 type Reader struct {
 	src  io.Reader
-	seen func([]byte) // shown what came in; nil for nobody
+	seen func([]byte) // may be nil
 
-	buf   []byte // buf[r:w] has been read and not consumed
+	buf   []byte // buf[r:w] was read and is not consumed
 	r, w  int
-	spare []byte // a buffer that nobody uses
-	old   []byte // a buffer replaced since the last Release, whose slices may be in use
+	spare []byte // a buffer that is not in use; nil if there is none
+	old   []byte // the buffer that was replaced since the last Release: slices of it may be in use
 }
 
 var _ netpoll.Reader = (*Reader)(nil)
 
-// NewReader returns a Reader of src. seen, if not nil, is called from the reading goroutine with each piece that was
-// read and must not keep it.
+// NewReader returns a Reader of src. seen, if not nil, is called with each piece that was read, by the goroutine that reads.
+// It must not keep the piece.
 func NewReader(src io.Reader, seen func([]byte)) *Reader {
 	return &Reader{src: src, seen: seen, buf: make([]byte, firstBufferSize)}
 }
 
-// fill blocks until n bytes are there to consume.
+// fill reads until n bytes can be consumed.
 func (r *Reader) fill(n int) error {
 	if n > bufferSize {
 		return errTooLong
@@ -67,7 +67,7 @@ func (r *Reader) fill(n int) error {
 	return nil
 }
 
-// move takes the unconsumed bytes to the start of a buffer that no slice points into.
+// move copies the unconsumed bytes to the start of another buffer, of which no slice is in use.
 func (r *Reader) move() {
 	next := r.spare
 	r.spare = nil
@@ -75,7 +75,7 @@ func (r *Reader) move() {
 		next = make([]byte, bufferSize)
 	}
 	n := copy(next, r.buf[r.r:r.w])
-	if len(r.buf) == bufferSize { // not the first, smaller one
+	if len(r.buf) == bufferSize { // the first, smaller buffer is not used again
 		r.old = r.buf
 	}
 	r.buf, r.r, r.w = next, 0, n
@@ -115,7 +115,7 @@ func (r *Reader) Release() error {
 	return nil
 }
 
-// Read implements io.Reader: it returns what is there, or what the next read of the socket gives.
+// Read implements io.Reader: it returns bytes from the buffer or, if that is empty, from one read of the socket.
 func (r *Reader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
@@ -157,7 +157,7 @@ func (r *Reader) ReadBinary(n int) ([]byte, error) {
 	return bytes.Clone(p), err
 }
 
-// Slice implements netpoll.Reader. The returned Reader has a copy.
+// Slice implements netpoll.Reader. The returned Reader has a copy of the bytes.
 func (r *Reader) Slice(n int) (netpoll.Reader, error) {
 	p, err := r.ReadBinary(n)
 	if err != nil {
@@ -180,5 +180,5 @@ func (r *Reader) Until(delim byte) ([]byte, error) {
 	}
 }
 
-// Len implements netpoll.Reader: bytes that can be consumed without blocking.
+// Len implements netpoll.Reader: it returns the number of bytes that can be consumed without blocking.
 func (r *Reader) Len() int { return r.w - r.r }

@@ -2,32 +2,34 @@ package h2conn
 
 import "hash/maphash"
 
-// repeats knows header blocks by their bytes: some that have passed in one frame, twice, and leave the HPACK table as it
-// is. They stand for the same fields until a block comes that may change the table. Calls that are alike are decoded twice
-// then, not each time.
+// repeats is a cache of the encodings of header blocks that have passed, so that calls with the same fields need not be
+// decoded each time. It has blocks that came in one frame, at least twice, and that do not change the HPACK table. The same
+// bytes encode the same fields until a block comes that may change the table.
 type repeats struct {
 	passed map[blockBytes]struct{}
-	once   [maxRepeats]uint64 // hashes of blocks that have passed, by hash: of what never comes again, no more is kept
+	once   [maxRepeats]uint64 // hashes of blocks that have passed once, so that blocks that do not come again are not kept
 	seed   maphash.Seed
 }
 
+// blockBytes is the encoding of a block.
 type blockBytes struct {
 	bytes     string
 	endStream bool
 }
 
 const (
-	maxRepeats   = 16  // how many blocks are known
-	maxRepeatLen = 512 // how long a block may be to be known, in bytes
+	maxRepeats   = 16  // blocks in the cache
+	maxRepeatLen = 512 // bytes of a block in the cache
 )
 
-// know reports whether a block with those bytes and that END_STREAM has passed, and would be decoded to the same fields now.
+// know reports whether a block with these bytes and this END_STREAM is in the cache, so that it has the same fields as one
+// that passed.
 func (r *repeats) know(block []byte, endStream bool) bool {
 	_, ok := r.passed[blockBytes{string(block), endStream}]
 	return ok
 }
 
-// learn takes a block that has passed in one frame, and leaves the table as it is.
+// learn adds a block to the cache, at the second time. The block has passed in one frame, and does not change the table.
 func (r *repeats) learn(block []byte, endStream bool) {
 	if len(block) > maxRepeatLen {
 		return
@@ -49,11 +51,11 @@ func (r *repeats) learn(block []byte, endStream bool) {
 	r.passed[blockBytes{string(block), endStream}] = struct{}{}
 }
 
-// forget forgets all blocks: the table may have changed.
+// forget empties the cache, because the table may have changed.
 func (r *repeats) forget() { clear(r.passed) }
 
-// keepsTable reports whether a block that can be decoded leaves the table as it is: it neither adds to it nor sets its size
-// (RFC 7541 §6).
+// keepsTable reports whether a block does not change the table: it neither adds entries nor sets the size (RFC 7541 §6). The
+// block must be one that can be decoded.
 func keepsTable(block []byte) bool {
 	for len(block) > 0 {
 		switch c := block[0]; {
@@ -74,7 +76,8 @@ func keepsTable(block []byte) bool {
 	return true
 }
 
-// cutInt cuts an integer with a prefix of so many bits off a block (RFC 7541 §5.1).
+// cutInt decodes the integer at the start of p, which has a prefix of that many bits (RFC 7541 §5.1), and returns the rest
+// of p.
 func cutInt(p []byte, prefix uint) (n int, rest []byte) {
 	if len(p) == 0 {
 		return 0, nil

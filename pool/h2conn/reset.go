@@ -7,27 +7,28 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// BareEnd stands for a stream that the peer ended cleanly in HTTP/2's terms but without the trailers that gRPC wants. It
-// is outside the codes that a peer can send in earnest.
+// BareEnd is the ResetCode of a stream that the peer ended with DATA and END_STREAM: that is valid HTTP/2, but without the
+// trailers that gRPC requires. It is not one of the error codes of HTTP/2.
 const BareEnd = http2.ErrCode(math.MaxUint32)
 
-// resets remembers how the peer ended its last streams. Kitex turns a reset into a status that cannot be told from one
-// that the server sent; here the two can. A stream's place depends on its identifier, so that streams which are reset
-// together, a whole connection's perhaps, do not take each other's places.
+// resets records how the peer ended its last streams. It is needed because Kitex turns a reset into a status that looks like
+// one that the server sent. A stream's place in last depends on its identifier, so that streams that are reset at the same
+// time have different places.
 type resets struct {
 	mu   sync.Mutex // guards last
 	last [1024]reset
 }
 
+// reset is the code with which the peer ended a stream.
 type reset struct {
 	stream uint32
 	code   http2.ErrCode
 }
 
-// of returns the place of a stream. A client's identifiers are odd (RFC 9113 §5.1.1).
+// of returns the place of a stream. The identifiers of a client's streams are odd (RFC 9113 §5.1.1).
 func (r *resets) of(stream uint32) *reset { return &r.last[stream/2%uint32(len(r.last))] }
 
-// add remembers the first code for a stream: that one ended it.
+// add records the code for a stream. If there are several, the first one counts, because it has ended the stream.
 func (r *resets) add(stream uint32, code http2.ErrCode) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -36,8 +37,9 @@ func (r *resets) add(stream uint32, code http2.ErrCode) {
 	}
 }
 
-// ResetCode returns the code of the RST_STREAM with which the peer ended a stream (or BareEnd), and false if it did not,
-// or so long ago that one of the streams 1024, 2048, ... later was reset since.
+// ResetCode returns the code of the RST_STREAM with which the peer ended a stream, or BareEnd or HeadersTooLarge. It returns
+// false if the stream has not ended like that, or if another stream with the same place in resets, one that is 1024 streams
+// later or a multiple of that, has ended so since.
 func (c *Conn) ResetCode(stream uint32) (http2.ErrCode, bool) {
 	c.resets.mu.Lock()
 	defer c.resets.mu.Unlock()

@@ -7,8 +7,9 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// skipper gives an hpack.Decoder a header block that is too long to hold: representations that are short as they are,
-// and in place of the others something that does the same to the table. It needs little memory, however long they are.
+// skipper feeds a header block that is too long to hold to an hpack.Decoder, so that the decoder's dynamic table stays that
+// of the peer. It passes short representations on as they are. It replaces a long one by one that changes the table in the
+// same way. It holds at most reprHeld bytes, however long the block is. Its states are:
 //
 //	first --- index --+--> nameLength -> name --+--> valueLength -> value -> first
 //	      +-----------+-------------------------+
@@ -17,42 +18,45 @@ type skipper struct {
 	dec *hpack.Decoder
 
 	state   skipState
-	repr    []byte // what is held of the representation under way
-	dropped bool   // it is too long, and is not held
-	indexed bool   // it adds to the table
-	length  uint64 // of the string that comes, or what is left of it
-	shift   uint   // of the next byte of length
+	repr    []byte // the bytes of the current representation so far, unless dropped
+	dropped bool   // the current representation is longer than reprHeld
+	indexed bool   // the current representation adds an entry to the table
+	length  uint64 // bytes of the current string that are still to come
+	shift   uint   // by which the next byte of length is shifted
 }
 
+// skipState says which byte of a representation comes next.
 type skipState int
 
 const (
-	skipFirst      skipState = iota // of a representation
-	skipRest                        // of an integer that ends it
-	skipIndex                       // the rest of the index of its name
-	skipNameLength                  // the first byte of that
-	skipNameLonger                  // the rest of it
-	skipName
-	skipValueLength // as of the name
-	skipValueLonger
-	skipValue
+	skipFirst       skipState = iota // the first byte of a representation
+	skipRest                         // a byte of the integer that ends it: an index or a table size
+	skipIndex                        // a byte of the index of its name
+	skipNameLength                   // the first byte of the length of its name
+	skipNameLonger                   // a further byte of that length
+	skipName                         // a byte of its name
+	skipValueLength                  // the first byte of the length of its value
+	skipValueLonger                  // a further byte of that length
+	skipValue                        // a byte of its value
 )
 
-// reprHeld is how long a representation may be to be held. In a longer one are strings of more than 4096 bytes, however
-// they are encoded (RFC 7541 appendix B: at most 30 bits stand for a byte), and the table has no room for them.
+// reprHeld bounds the representations that are passed on as they are. A longer one has strings of more than 4096 bytes,
+// because a byte is encoded in at most 30 bits (RFC 7541 appendix B), so that its entry is larger than the table.
 const reprHeld = 16 << 10
 
-// evictAll is an entry that is larger than the table: it leaves the table empty (RFC 7541 §4.4), and is not in it itself.
+// evictAll is a representation whose entry is larger than the table. To add it empties the table (RFC 7541 §4.4), as the long
+// representation does that it replaces.
 var evictAll = append([]byte{0x40, 1, 'x', 0x7f, 0x81, 0x1f}, bytes.Repeat([]byte{'x'}, tableSize)...) // 0x7f+0x01+0x1f<<7 bytes of value
 
 var errSkipLength = errors.New("an integer of a header block is too long")
 
+// reset prepares the skipper for the next block.
 func (s *skipper) reset() { *s = skipper{dec: s.dec, repr: s.repr[:0]} }
 
-// atBoundary reports whether the last byte ended a representation.
+// atBoundary reports whether the bytes so far end with a whole representation.
 func (s *skipper) atBoundary() bool { return s.state == skipFirst }
 
-// write takes the next bytes of the block.
+// write processes the next bytes of the block.
 func (s *skipper) write(p []byte) error {
 	for len(p) > 0 {
 		if s.state == skipName || s.state == skipValue {
@@ -75,6 +79,7 @@ func (s *skipper) write(p []byte) error {
 	return nil
 }
 
+// hold adds bytes to the current representation, or drops it if it gets too long.
 func (s *skipper) hold(p []byte) {
 	if s.dropped {
 		return
@@ -86,13 +91,13 @@ func (s *skipper) hold(p []byte) {
 	s.repr = append(s.repr, p...)
 }
 
-// take takes a byte that is not of a string.
+// take processes a byte that is not part of a string.
 func (s *skipper) take(c byte) error {
 	switch s.state {
 	case skipFirst:
 		return s.first(c)
 	case skipRest, skipIndex:
-		if s.dropped { // by index bytes without end
+		if s.dropped { // the integer alone is too long
 			return errSkipLength
 		}
 		if c&0x80 == 0 {
@@ -104,7 +109,7 @@ func (s *skipper) take(c byte) error {
 	case skipNameLength, skipValueLength:
 		s.length, s.shift = uint64(c&0x7f), 0
 		if s.length == 0x7f {
-			s.state++ // the rest of it
+			s.state++ // skipNameLonger or skipValueLonger
 			return nil
 		}
 		return s.beginString()
@@ -121,7 +126,7 @@ func (s *skipper) take(c byte) error {
 	return nil
 }
 
-// first takes the first byte of a representation (RFC 7541 §6).
+// first processes the first byte of a representation (RFC 7541 §6).
 func (s *skipper) first(c byte) error {
 	var mask byte
 	s.indexed, s.state = false, skipIndex
@@ -136,7 +141,7 @@ func (s *skipper) first(c byte) error {
 		mask = 0x0f
 	}
 	switch index := c & mask; {
-	case index == mask: // more of it comes
+	case index == mask: // further bytes of the index follow
 	case s.state == skipRest:
 		return s.end()
 	case index == 0:
@@ -147,7 +152,7 @@ func (s *skipper) first(c byte) error {
 	return nil
 }
 
-// beginString begins the string whose length is known.
+// beginString begins a string when its length is known.
 func (s *skipper) beginString() error {
 	if s.state <= skipNameLonger {
 		s.state = skipName
@@ -160,6 +165,7 @@ func (s *skipper) beginString() error {
 	return nil
 }
 
+// endString ends a string: a name, or the value that ends the representation.
 func (s *skipper) endString() error {
 	if s.state == skipName {
 		s.state = skipValueLength
@@ -168,7 +174,7 @@ func (s *skipper) endString() error {
 	return s.end()
 }
 
-// end ends a representation.
+// end passes a representation that is complete, or its replacement, on to the decoder.
 func (s *skipper) end() error {
 	repr := s.repr
 	if s.dropped {
