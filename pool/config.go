@@ -2,11 +2,11 @@ package pool
 
 import "github.com/framegate/framegate/pool/policy"
 
-// Config says how the connections to the endpoints of one Group are made and kept. The zero value of a field means its
-// default, but for MaxAge and Keepalive.Time: 0 and less mean never. Configs can be compared with ==.
+// Config is the policy of one Group: how the connections to its endpoints are made and kept. The zero value of a field means
+// its default, except for MaxAge and Keepalive.Time, where 0 and less mean never. Configs can be compared with ==.
 type Config = policy.Policy
 
-// growFactor is how many times Connections.Max there may be with WhenFullGrow.
+// growFactor times Connections.Max is the bound of the connections to one endpoint with WhenFullGrow.
 const growFactor = 5
 
 func withDefaults(c Config) Config {
@@ -17,7 +17,7 @@ func withDefaults(c Config) Config {
 	return c
 }
 
-// maxConnections is how many connections to one endpoint there may be for calls that would wait otherwise.
+// maxConnections returns how many connections to one endpoint there may be while calls wait for streams.
 func maxConnections(c *Config) int {
 	if c.WhenFull == policy.WhenFullGrow {
 		return growFactor * c.Connections.Max

@@ -17,40 +17,41 @@ import (
 	"github.com/framegate/framegate/pool/h2conn"
 )
 
-// conn is one connection. It goes through
+// conn is one connection to an endpoint:
 //
-//	dialConn -> usable -> retired (no new streams; those it has go on) -> shut (it has none any more) -> closed
+//	dialConn -> usable -> retired (gets no new streams; its streams go on) -> shut (has no streams any more) -> closed
 //
-// usable ends with GOAWAY, when the connection is idle or old or not wanted, when stream identifiers run out, or with
-// the end of the connection.
+// A connection is retired when the peer sends a GOAWAY, when it is idle for too long, too old or no longer wanted, when its
+// stream identifiers run out, and when it ends.
 type conn struct {
 	endpoint *endpoint
 	tr       grpc.ClientTransport
 	h2       *h2conn.Conn
-	lost     chan struct{} // closed by the transport when the connection has ended
-	lostErr  error         // why; set before lost is closed
+	lost     chan struct{} // closed by onClose, when the transport has closed itself
+	lostErr  error         // why the connection ended; set before lost is closed
 
 	born     time.Time    // when its dial ended
-	used     atomic.Int32 // streams opened, or being opened; it wraps around
-	inflight atomic.Int32 // streams, or below zero: shut
-	lastUsed atomic.Int64 // Unix nanoseconds of the last release, at first of the dial's end
-	retired  atomic.Bool  // its last stream closes it
+	used     atomic.Int32 // how many streams were opened or are being opened; wraps around
+	inflight atomic.Int32 // slots in use; below zero if the connection is shut
+	lastUsed atomic.Int64 // when the last stream ended, or else the dial, in Unix nanoseconds
+	retired  atomic.Bool  // the connection closes when it has no streams
 
 	// Guarded by the endpoint's mu:
-	aged     bool        // it has reached its age, and is to be replaced
+	aged     bool        // it has reached Config.MaxAge, and is to be replaced
 	age      *time.Timer // calls endpoint.replace; nil without MaxAge
-	failures int         // of dials before the one that made it
+	failures int         // consecutive failed dials before the one that made this connection
 }
 
-// shutMark as inflight says that the connection is shut.
+// shutMark is the value of inflight when the connection is shut.
 const shutMark = math.MinInt32
 
-// wornStreamID is the stream identifier after which a connection takes no new streams. RFC 9113 §5.1.1: identifiers are
-// used once, and a client that has none left makes another connection; Kitex breaks the connection instead. What
-// is left suffices for the streams that are being opened meanwhile.
+// wornStreamID is the stream identifier from which on a connection is retired. Identifiers are used once, and a client that
+// has none left must make another connection (RFC 9113 §5.1.1), but Kitex breaks the connection. The identifiers above
+// wornStreamID are left for streams that are being opened at that moment.
 const wornStreamID = 1<<31 - 1<<20
 
-// dialConn connects, and waits until the peer has shown with its SETTINGS that it speaks HTTP/2.
+// dialConn makes a connection to e, and waits for the peer's SETTINGS, which show that it speaks HTTP/2. The error is a
+// *DialError.
 func dialConn(ctx context.Context, e *endpoint) (*conn, error) {
 	cfg := &e.group.cfg
 	dialCtx, cancel := context.WithTimeout(ctx, cfg.ConnectTimeout)
@@ -74,13 +75,13 @@ func dialConn(ctx context.Context, e *endpoint) (*conn, error) {
 	if err != nil {
 		_ = c.h2.Close()
 		if c.isLost() {
-			err = c.lostErr // it says why nothing could be written
+			err = c.lostErr // says why the preface could not be written
 		}
 		return nil, &DialError{Address: e.addr, Err: fmt.Errorf("no HTTP/2 connection: %w", err)}
 	}
-	e.conns.Store(c, nil) // for others only now that tr is set
+	e.conns.Store(c, nil) // not before tr is set, which other goroutines read
 	if c.isLost() {
-		e.conns.Delete(c) // onClose was there before
+		e.conns.Delete(c) // onClose ran before the Store
 	}
 	select {
 	case <-c.h2.Settings():
@@ -95,27 +96,29 @@ func dialConn(ctx context.Context, e *endpoint) (*conn, error) {
 	}
 	c.born = time.Now()
 	c.lastUsed.Store(c.born.UnixNano())
-	e.group.pool.wg.Go(c.watch)
+	e.group.pool.wg.Go(c.monitor)
 	e.group.pool.log.Debug("connected", "endpoint", e.addr, "local", nc.LocalAddr())
 	return c, nil
 }
 
-// tcpKeepAlive finds a peer that is gone from the network, also while no call is made; the servers' limits on HTTP/2
-// pings do not count it.
+// tcpKeepAlive detects a peer that is gone from the network, also while there are no calls. It does not count for the limits
+// that servers have on HTTP/2 pings.
 var tcpKeepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}
 
 func dialNet(ctx context.Context, addr string) (net.Conn, error) {
 	return dial.Endpoint(ctx, &net.Dialer{KeepAliveConfig: tcpKeepAlive}, addr)
 }
 
-// errCrashed ends the calls of a connection whose transport has crashed.
+// errCrashed is the error of calls on a connection whose transport has crashed: one of its goroutines has panicked.
 var errCrashed = grpc.ConnectionError{Desc: "its transport has failed"}
 
-// overGrace is how long the transport may take to read what came before the connection's end, and to close itself.
+// overGrace is how long the transport of a connection that is over may take to read what the peer sent before, and to close
+// itself.
 const overGrace = time.Second
 
-// watch probes the connection until it is over, and makes sure that its transport is closed then.
-func (c *conn) watch() {
+// monitor is a goroutine of the connection. It runs the keepalive until the connection is over or a ping is not answered,
+// and then makes sure that the transport is closed.
+func (c *conn) monitor() {
 	err := c.h2.RunKeepalive(c.h2.Over(), h2conn.Keepalive(c.endpoint.group.cfg.Keepalive), c.streams)
 	if err == nil {
 		c.endpoint.retire(c)
@@ -155,7 +158,7 @@ func (c *conn) isLost() bool {
 	}
 }
 
-// isDead reports whether the connection has ended or was told to go away.
+// isDead reports whether the connection has ended or the peer has sent a GOAWAY.
 func (c *conn) isDead() bool {
 	select {
 	case <-c.tr.GoAway():
@@ -165,22 +168,23 @@ func (c *conn) isDead() bool {
 	}
 }
 
-// youth is the age below which the end of a connection that was not used counts as a failed dial.
+// youth is the age under which the end of a connection without a stream counts as a failed dial.
 const youth = time.Second
 
-// diedYoung reports, of a connection that has ended, whether dialling again would only bring the same.
+// diedYoung reports whether a connection that has ended counts as a failed dial, because another dial at once would bring
+// another connection that ends soon.
 func (c *conn) diedYoung() bool { return c.used.Load() == 0 && time.Since(c.born) < youth }
 
-// room is how many streams the connection may have.
+// room returns how many streams the connection may have: Config.StreamsPerConnection, or fewer if the peer allows fewer.
 func (c *conn) room() int32 {
 	return int32(min(uint32(min(c.endpoint.group.cfg.StreamsPerConnection, math.MaxInt32)), c.h2.MaxStreams()))
 }
 
-// takesStreams reports whether the peer allows any stream.
+// takesStreams reports whether the peer allows any stream: its MAX_CONCURRENT_STREAMS is not 0.
 func (c *conn) takesStreams() bool { return c.h2.MaxStreams() > 0 }
 
-// take takes a slot if there is room. The caller opens a stream with open, which keeps the slot, or gives it back with
-// release.
+// take takes a slot for a stream, or reports false if there is none or the connection is shut. The caller passes the slot to
+// open, or gives it back with release.
 func (c *conn) take() bool {
 	for {
 		n := c.inflight.Load()
@@ -193,8 +197,8 @@ func (c *conn) take() bool {
 	}
 }
 
-// open opens a stream in a slot that take took; on an error the slot is given back. It does not wait: the transport has
-// room (see h2conn.Conn.Reserve). Whatever the error, the stream's HEADERS have not been sent.
+// open opens a stream in a slot that take took. It does not wait, because the transport has room for the stream (see
+// h2conn.Conn.Reserve). If it fails, it has given back the slot, and the stream's HEADERS were not sent.
 func (c *conn) open(ctx context.Context, hdr *grpc.CallHdr) (*Stream, error) {
 	c.h2.Reserve()
 	if uint32(c.inflight.Load()) > c.h2.MaxStreams() {
@@ -221,11 +225,11 @@ func (c *conn) open(ctx context.Context, hdr *grpc.CallHdr) (*Stream, error) {
 	if errors.As(err, &st) && st.GRPCStatus().Code() == codes.Internal {
 		return nil, &HeaderError{Err: errors.New(st.GRPCStatus().Message())}
 	}
-	c.endpoint.retire(c) // closing or told to go away
+	c.endpoint.retire(c) // the transport is closing, or has got a GOAWAY
 	return nil, err
 }
 
-// release gives a slot back.
+// release gives back a slot. It closes a retired connection without streams, and serves calls that wait.
 func (c *conn) release() {
 	if c.inflight.Add(-1) == 0 {
 		c.lastUsed.Store(time.Now().UnixNano())
@@ -238,7 +242,7 @@ func (c *conn) release() {
 	}
 }
 
-// streams is less than 0 only if a slot was given back twice.
+// streams returns the number of streams, including those that are being opened.
 func (c *conn) streams() int {
 	if n := c.inflight.Load(); n != shutMark {
 		return int(n)
@@ -246,18 +250,21 @@ func (c *conn) streams() int {
 	return 0
 }
 
+// idleSince reports whether the connection has had no stream since t.
 func (c *conn) idleSince(t time.Time) bool {
 	return c.inflight.Load() == 0 && c.lastUsed.Load() < t.UnixNano()
 }
 
-// shut lets no further stream in if there is none now, and reports whether there is none.
+// shut makes the connection shut if it has no streams, so that take takes no slot any more. It reports whether the
+// connection is shut.
 func (c *conn) shut() bool { return c.inflight.CompareAndSwap(0, shutMark) || c.inflight.Load() < 0 }
 
-// closeWhenIdle closes a retired connection if it has no stream; its last one does otherwise.
+// closeWhenIdle closes a retired connection if it has no streams. Otherwise release calls it again after the last one.
 func (c *conn) closeWhenIdle() {
 	if c.shut() {
 		c.tr.GracefulClose()
 	}
 }
 
+// closeNow closes the connection. Its streams fail with err.
 func (c *conn) closeNow(err error) { _ = c.tr.Close(err) }

@@ -8,24 +8,26 @@ import (
 	"time"
 )
 
-// dialing is how an endpoint comes by connections: by one dial at a time, which everybody shares who wants one.
+// dialing is the state of an endpoint's dials. There is one dial at a time, for all calls that wait for a connection:
 //
-//	idle -> under way -> idle     when it succeeds
+//	idle -> under way -> idle     when the dial succeeds
 //	  ^         |
 //	  |         v
 //	  +----- resting              when it fails, for Config.Backoff
 //
-// A connection that ends young, or takes no streams, counts as a failure too. The endpoint's mu guards everything.
+// A connection that takes no streams, or that ends young (conn.diedYoung), counts as a failed dial. The fields are guarded
+// by the endpoint's mu.
 type dialing struct {
 	now      atomic.Int32  // a dialState; also read without mu
-	ended    chan struct{} // closed at the end of the dial under way
-	failures int           // in a row
-	failure  *DialError    // the last of them; nil after a success
-	resting  *time.Timer   // ends the rest
-	rests    int           // so far; tells one rest from another
-	spare    bool          // a connection is wanted for later calls
+	ended    chan struct{} // closed when the dial under way has ended
+	failures int           // consecutive failed dials
+	failure  *DialError    // of the last dial; nil if it succeeded
+	resting  *time.Timer   // calls rested; nil before the first rest
+	rests    int           // number of rests so far, by which rested knows its own
+	spare    bool          // a connection is wanted for later calls, if there may be another
 }
 
+// dialState is a state of dialing.
 type dialState int32
 
 const (
@@ -38,7 +40,7 @@ func (d *dialing) state() dialState     { return dialState(d.now.Load()) }
 func (d *dialing) setState(s dialState) { d.now.Store(int32(s)) }
 func (d *dialing) isIdle() bool         { return d.state() == dialIdle }
 
-// stopRest makes sure that no rest ends any more.
+// stopRest stops the timer of a rest, and makes rested do nothing if the timer has fired already.
 func (d *dialing) stopRest() {
 	d.rests++
 	if d.resting != nil {
@@ -46,7 +48,7 @@ func (d *dialing) stopRest() {
 	}
 }
 
-// succeeded ends a rest and forgets failures.
+// succeeded resets the failures and ends a rest.
 func (d *dialing) succeeded() {
 	d.failures, d.failure = 0, nil
 	if d.state() == dialResting {
@@ -55,7 +57,9 @@ func (d *dialing) succeeded() {
 	}
 }
 
-// dialLocked starts a dial if a connection is wanted and none is under way.
+// dialLocked starts a dial if another connection is wanted: for calls that wait, for Connections.Min, for later calls
+// (spare), or to replace a connection that has reached its age. It does nothing while a dial is under way or the endpoint
+// rests.
 func (e *endpoint) dialLocked() {
 	spare := e.dial.spare
 	e.dial.spare = false
@@ -69,9 +73,9 @@ func (e *endpoint) dialLocked() {
 	case spare && fresh < cfg.Connections.Max:
 	case fresh == len(*e.usable.Load()):
 		return
-	case fresh < cfg.Connections.Max: // one has reached its age
+	case fresh < cfg.Connections.Max: // to replace an aged connection
 	default:
-		e.retireAgedLocked() // there are enough without
+		e.retireAgedLocked() // there are enough connections without the aged ones
 		return
 	}
 	e.dial.setState(dialUnderWay)
@@ -79,8 +83,9 @@ func (e *endpoint) dialLocked() {
 	e.group.pool.wg.Go(e.makeConn)
 }
 
-// furtherThan has another connection made than avoid, for a call that found no room elsewhere, and returns what is
-// closed when the dial has ended. It returns nil if avoid is not in use or there can be no other.
+// furtherThan starts a dial, or joins the one under way, for a call that must not use the connection avoid. It returns a
+// channel that is closed when the dial has ended. It returns nil if avoid is no longer usable, so that any connection will
+// do, or if there must be no further connection.
 func (e *endpoint) furtherThan(avoid *conn) (dialed <-chan struct{}, err error) {
 	e.mu.Lock()
 	defer e.unlock()
@@ -118,13 +123,13 @@ func (e *endpoint) makeConn() {
 	case errors.As(err, &dialErr):
 		e.dialFailedLocked(dialErr)
 		e.retireAgedLocked()
-	case c.isDead(): // if it ends from here on, retire finds it
+	case c.isDead(): // a connection that ends later is retired by onClose or onGoAway
 		e.dialFailedLocked(&DialError{Address: e.addr, Err: errGoneAtOnce})
 	default:
 		e.addLocked(c)
 	}
 	e.settleLocked()
-	if e.use == left { // it was for calls that came before
+	if e.use == left { // the connection was only for calls that came before Leave
 		for _, c := range *e.usable.Load() {
 			e.retireLocked(c)
 		}
@@ -134,7 +139,7 @@ func (e *endpoint) makeConn() {
 	e.forgetIfLeft()
 }
 
-// addLocked puts a connection to use.
+// addLocked makes a new connection usable. It retires one that has reached its age, which the new one replaces.
 func (e *endpoint) addLocked(c *conn) {
 	old := *e.usable.Load()
 	e.setUsableLocked(slices.Concat(old, []*conn{c}))
@@ -148,22 +153,22 @@ func (e *endpoint) addLocked(c *conn) {
 	c.failures = e.dial.failures
 	e.dial.succeeded()
 	if i := slices.IndexFunc(old, func(c *conn) bool { return c.aged }); i >= 0 {
-		e.retireLocked(old[i]) // this one takes its place
+		e.retireLocked(old[i]) // c replaces it
 	}
 }
 
-// spread returns up to a tenth more or less than age, so that connections made together do not go together. chance is
-// from 0 to below 1.
+// spread returns age changed by up to a tenth, so that connections that were made together are not replaced together. chance
+// is from 0 to below 1.
 func spread(age time.Duration, chance float64) time.Duration {
 	return age + time.Duration((2*chance-1)*float64(age)/10)
 }
 
-// dialFailedLocked counts a failure, and lets the endpoint rest.
+// dialFailedLocked counts a failed dial, and makes the endpoint rest.
 func (e *endpoint) dialFailedLocked(err *DialError) {
 	d := &e.dial
 	d.failures, d.failure = d.failures+1, err
 	if d.state() == dialUnderWay {
-		return // its end decides
+		return // the dial under way decides whether the endpoint rests
 	}
 	d.stopRest()
 	d.setState(dialResting)
@@ -171,14 +176,14 @@ func (e *endpoint) dialFailedLocked(err *DialError) {
 	d.resting = time.AfterFunc(e.group.cfg.Backoff.After(d.failures, rand.Float64()), func() { e.rested(rest) })
 }
 
-// dialFailure returns why the last dial failed, nil if it did not.
+// dialFailure returns why the last dial failed, or nil if it succeeded.
 func (e *endpoint) dialFailure() *DialError {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.dial.failure
 }
 
-// rested ends a rest.
+// rested ends the rest with that number.
 func (e *endpoint) rested(rest int) {
 	e.mu.Lock()
 	defer e.unlock()

@@ -9,37 +9,37 @@ import (
 	"github.com/framegate/framegate/pool/policy"
 )
 
-// endpoint is one address in one Group, and the connections to it. It goes through
+// endpoint is one address in one Group, with the connections to it:
 //
 //	serving <-> left -> gone
 //
-// An Open makes it serving, Leave and nothing else makes it left. It is gone when it has been forgotten: when nothing
-// is left of it (forgetIfEmpty), or with the pool.
+// It is left after Group.Leave, and serving again after the next Open. It is gone when the Group has removed it, because it
+// has neither connections nor calls (forgetIfEmpty), and when the pool is closed.
 type endpoint struct {
 	group *Group
 	addr  string
 
-	usable atomic.Pointer[[]*conn] // takes new streams, oldest first; the slice is never changed
-	conns  sync.Map                // every *conn that is not closed, also those that only finish their streams
+	usable atomic.Pointer[[]*conn] // the connections that take new streams, oldest first; the slice is immutable
+	conns  sync.Map                // the *conn that are not closed, including retired ones
 
-	waiting atomic.Int32 // calls in queue; whoever makes room looks at it
+	waiting atomic.Int32 // calls in queue; read by conn.release without mu
 	dial    dialing
 
-	mu      sync.Mutex // guards the fields below, dial, and changes of usable and waiting; unlocked by unlock
+	mu      sync.Mutex // guards the fields below and dial, and changes of usable and waiting; unlocked by unlock
 	use     use
 	queue   queue
-	asked   time.Time // when a call last found no room, or the endpoint was made
-	known   reachability
-	closing []*conn // retired with mu held; unlock closes those without streams
+	asked   time.Time    // when a call last found no room, or when the endpoint was made
+	known   reachability // what was last reported
+	closing []*conn      // connections that were retired since mu was locked; unlock closes those without streams
 }
 
-// use says what an endpoint is for.
+// use is the state of an endpoint.
 type use int
 
 const (
 	serving use = iota
-	left        // no calls are expected
-	gone        // no calls are possible
+	left        // no further calls are expected
+	gone        // the Group has removed the endpoint: calls get errEndpointGone
 )
 
 func newEndpoint(g *Group, addr string) *endpoint {
@@ -48,7 +48,8 @@ func newEndpoint(g *Group, addr string) *endpoint {
 	return e
 }
 
-// unlock unlocks mu, and then closes what must not be closed under it: a closed connection calls back.
+// unlock unlocks mu, and then closes the connections in closing. They are not closed with mu held, because closing a
+// connection calls onClose, which locks mu.
 func (e *endpoint) unlock() {
 	e.reachLocked()
 	closing := e.closing
@@ -59,7 +60,7 @@ func (e *endpoint) unlock() {
 	}
 }
 
-// useLocked is for a call that found no room.
+// useLocked makes the endpoint serving, for a call that found no room. It fails if the endpoint is gone or the pool is closed.
 func (e *endpoint) useLocked() error {
 	switch {
 	case e.group.pool.ctx.Err() != nil:
@@ -71,17 +72,17 @@ func (e *endpoint) useLocked() error {
 	return nil
 }
 
-// overLocked reports whether the endpoint is gone, or will be at once because the pool is being closed.
+// overLocked reports whether the endpoint is gone or the pool is being closed.
 func (e *endpoint) overLocked() bool { return e.use == gone || e.group.pool.ctx.Err() != nil }
 
-// take takes a slot of the connection with the fewest streams, avoid aside, or returns nil. It does not wait. When it
-// finds all connections busy it has a further one made for later calls.
+// take takes a slot of the connection with the fewest streams other than avoid, and returns the connection, or nil if none
+// has a slot. It does not wait. If all connections are busy, it starts a dial for later calls; see pick.
 func (e *endpoint) take(avoid *conn) *conn {
 	seen := e.usable.Load()
 	c, busy := e.pick(*seen, avoid)
 	if busy && e.dial.isIdle() {
 		e.mu.Lock()
-		if e.usable.Load() == seen { // otherwise there may be one by now
+		if e.usable.Load() == seen { // otherwise there may be another connection by now
 			e.dial.spare = true
 			e.dialLocked()
 		}
@@ -90,37 +91,38 @@ func (e *endpoint) take(avoid *conn) *conn {
 	return c
 }
 
-// pick is the part of take that needs no lock, and chooses among conns. It reports whether all of them are busy, which
-// is when three quarters of their room are in use, and there may be another.
+// pick takes a slot of the connection among conns that has the fewest streams, other than avoid. busy reports whether all
+// conns are busy now, which is when three quarters of their slots are in use, and another connection may be made. It needs
+// no lock.
 func (e *endpoint) pick(conns []*conn, avoid *conn) (picked *conn, busy bool) {
 	for {
 		var best *conn
-		var least int32
-		calm, bestBusyAt := 0, int32(0) // connections that are not busy
+		var fewest int32                // streams of best
+		calm, bestBusyAt := 0, int32(0) // connections that are not busy; streams at which best is busy
 		for _, c := range conns {
 			n, room := c.inflight.Load(), c.room()
 			busyAt := room - room/4
 			if n < busyAt {
 				calm++
 			}
-			if c != avoid && n >= 0 && n < room && (best == nil || n < least) {
-				best, least, bestBusyAt = c, n, busyAt
+			if c != avoid && n >= 0 && n < room && (best == nil || n < fewest) {
+				best, fewest, bestBusyAt = c, n, busyAt
 			}
 		}
 		if best == nil {
 			return nil, false
 		}
 		if best.take() {
-			if least == bestBusyAt-1 {
-				calm-- // busy from now on
+			if fewest == bestBusyAt-1 {
+				calm-- // the slot makes it busy
 			}
 			return best, calm <= 0 && len(conns) < e.group.cfg.Connections.Max
 		}
-		// Somebody else was faster, or it was retired.
+		// Another goroutine has taken the slot, or the connection was retired: try again.
 	}
 }
 
-// serve gives the slots that c has to those who wait.
+// serve gives free slots of c to calls that wait.
 func (e *endpoint) serve(c *conn) {
 	e.mu.Lock()
 	defer e.unlock()
@@ -129,6 +131,7 @@ func (e *endpoint) serve(c *conn) {
 	}
 }
 
+// answerLocked removes a call from the queue and answers it: with a slot of c, or with err.
 func (e *endpoint) answerLocked(w *waiter, c *conn, err error) {
 	e.queue.remove(w)
 	e.waiting.Add(-1)
@@ -136,8 +139,8 @@ func (e *endpoint) answerLocked(w *waiter, c *conn, err error) {
 	w.answer <- struct{}{}
 }
 
-// settleLocked does what follows from a change of the connections: it gives those who wait the slots there are, tells
-// them if there will be none, and has a connection made if one is wanted.
+// settleLocked is called after a change of the connections, the queue or the dial. It gives free slots to calls that wait,
+// fails the calls if they are not to wait any longer, and starts a dial if another connection is wanted.
 func (e *endpoint) settleLocked() {
 	for e.queue.first != nil {
 		c, busy := e.pick(*e.usable.Load(), nil)
@@ -157,7 +160,7 @@ func (e *endpoint) settleLocked() {
 	e.dialLocked()
 }
 
-// hopelessLocked returns the error for calls that find no room, or nil if they are to wait.
+// hopelessLocked returns the error with which calls that find no slot fail, or nil if they are to wait.
 func (e *endpoint) hopelessLocked() error {
 	conns := *e.usable.Load()
 	switch {
@@ -166,17 +169,17 @@ func (e *endpoint) hopelessLocked() error {
 	case len(conns) == 0:
 		return nil
 	case !slices.ContainsFunc(conns, (*conn).takesStreams):
-		e.dial.spare = true // another process may answer at this address by now
+		e.dial.spare = true // dial again: another process may answer at this address by now
 		return &DialError{Address: e.addr, Err: errNoStreams}
 	case e.group.cfg.WhenFull != policy.WhenFullFail, e.dial.state() == dialUnderWay:
 		return nil
 	case e.dial.state() == dialIdle && e.freshLocked() < e.group.cfg.Connections.Max:
-		return nil // dialLocked will make one
+		return nil // dialLocked starts a dial
 	}
 	return e.full(errNoStream)
 }
 
-// freshLocked counts the connections in use that are not about to be replaced.
+// freshLocked returns the number of usable connections that are not to be replaced.
 func (e *endpoint) freshLocked() int {
 	n := 0
 	for _, c := range *e.usable.Load() {
@@ -189,8 +192,8 @@ func (e *endpoint) freshLocked() int {
 
 func (e *endpoint) setUsableLocked(conns []*conn) { e.usable.Store(&conns) }
 
-// retireLocked takes a connection out of use and reports whether it was in use. Its streams go on; it closes with the
-// last of them.
+// retireLocked retires a connection: it gets no new streams, and closes when its last stream has ended. It reports whether
+// the connection was usable.
 func (e *endpoint) retireLocked(c *conn) bool {
 	old := *e.usable.Load()
 	i := slices.Index(old, c)
@@ -206,7 +209,7 @@ func (e *endpoint) retireLocked(c *conn) bool {
 	return true
 }
 
-// retire is for a connection that has ended or was told to go away. It may be called more than once.
+// retire retires a connection that has ended or has got a GOAWAY. It may be called more than once.
 func (e *endpoint) retire(c *conn) {
 	e.mu.Lock()
 	defer e.unlock()
@@ -220,7 +223,7 @@ func (e *endpoint) retire(c *conn) {
 	e.settleLocked()
 }
 
-// limitChanged hears that the peer has changed its limit on streams.
+// limitChanged is called when the peer of c has changed its MAX_CONCURRENT_STREAMS.
 func (e *endpoint) limitChanged(c *conn) {
 	e.mu.Lock()
 	defer e.unlock()
@@ -233,7 +236,8 @@ func (e *endpoint) limitChanged(c *conn) {
 	e.settleLocked()
 }
 
-// replace is for a connection that has reached its age: it makes way for another, which is made first if it is in use.
+// replace is called when a connection has reached Config.MaxAge. It retires a connection that is not used. Otherwise it
+// marks the connection as aged, and a new connection replaces it; see addLocked.
 func (e *endpoint) replace(c *conn) {
 	e.mu.Lock()
 	defer e.unlock()
@@ -251,7 +255,7 @@ func (e *endpoint) replace(c *conn) {
 	e.settleLocked()
 }
 
-// retireAgedLocked retires the connections that have reached their age if there is another.
+// retireAgedLocked retires the aged connections, if there is another that takes streams.
 func (e *endpoint) retireAgedLocked() {
 	conns := *e.usable.Load()
 	if !slices.ContainsFunc(conns, func(c *conn) bool { return !c.aged && c.takesStreams() }) {
@@ -264,7 +268,7 @@ func (e *endpoint) retireAgedLocked() {
 	}
 }
 
-// leave is for an endpoint to which no calls are expected.
+// leave makes the endpoint left and retires its connections; see Group.Leave.
 func (e *endpoint) leave() {
 	e.mu.Lock()
 	if !e.overLocked() {
@@ -278,8 +282,8 @@ func (e *endpoint) leave() {
 	e.forgetIfLeft()
 }
 
-// sweep closes connections idle since before the given time, but for those that are kept, and forgets the endpoint if
-// nothing is left of it.
+// sweep closes connections that have had no stream since a time, but leaves Connections.Min. It then removes the endpoint
+// from the group if nothing is left of it.
 func (e *endpoint) sweep(since time.Time) {
 	e.mu.Lock()
 	spare := len(*e.usable.Load()) - e.group.cfg.Connections.Min
@@ -296,6 +300,7 @@ func (e *endpoint) sweep(since time.Time) {
 	}
 }
 
+// forgetIfLeft calls forgetIfEmpty if the endpoint is left.
 func (e *endpoint) forgetIfLeft() {
 	e.mu.Lock()
 	isLeft := e.use == left
@@ -305,7 +310,7 @@ func (e *endpoint) forgetIfLeft() {
 	}
 }
 
-// forgetIfEmpty makes the endpoint gone if it has no connection, no dial and no call.
+// forgetIfEmpty removes the endpoint from its group if it has no connection, no dial under way and no call that waits.
 func (e *endpoint) forgetIfEmpty() {
 	e.mu.Lock()
 	if len(*e.usable.Load()) == 0 && e.dial.state() != dialUnderWay && e.queue.first == nil && len(e.all()) == 0 {
@@ -323,6 +328,7 @@ func (e *endpoint) goneLocked() {
 	e.dial.stopRest()
 }
 
+// all returns the connections that are not closed.
 func (e *endpoint) all() []*conn {
 	var all []*conn
 	e.conns.Range(func(c, _ any) bool {
@@ -332,7 +338,7 @@ func (e *endpoint) all() []*conn {
 	return all
 }
 
-// close is for the end of the pool.
+// close closes all connections and fails all calls that wait, when the pool is closed.
 func (e *endpoint) close() {
 	e.mu.Lock()
 	e.goneLocked()

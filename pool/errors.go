@@ -5,32 +5,32 @@ import (
 	"fmt"
 )
 
-// ErrClosed says that the Pool is closed: no call can be made.
+// ErrClosed says that the Pool is closed. No call can be made.
 var ErrClosed = errors.New("pool: closed")
 
-// DialError says that no connection to an endpoint could be made, or that it takes no streams on those it has. The call
-// was not sent: another endpoint may be tried.
+// DialError says that no connection to an endpoint could be made, or that the endpoint takes no streams on its connections.
+// The call was not sent, so another endpoint may be tried.
 type DialError struct {
 	Address   string
 	Err       error
-	InBackoff bool // nothing was tried for this call: Err is of an earlier one, not long ago (Config.Backoff)
+	InBackoff bool // there was no dial for this call: Err is that of an earlier dial, after which the endpoint rests (Config.Backoff)
 }
 
 func (e *DialError) Error() string { return fmt.Sprintf("connect to %s: %v", e.Address, e.Err) }
 func (e *DialError) Unwrap() error { return e.Err }
 
-// Causes in a DialError that are not an error of a dial.
+// Causes in a DialError other than an error of a dial.
 var (
 	errNoConnection = errors.New("no connection in time")
 	errGoneAtOnce   = errors.New("the endpoint ends each connection at once")
 	errNoStreams    = errors.New("the endpoint takes no streams (its MAX_CONCURRENT_STREAMS is 0)")
 )
 
-// FullError says that an endpoint's connections have no stream left for the call, which was not to wait for one, or
-// waited in vain. The call was not sent: another endpoint may be tried.
+// FullError says that all connections to an endpoint have as many streams as they may, and that the call must not wait for a
+// stream, or got none in time. The call was not sent, so another endpoint may be tried.
 type FullError struct {
 	Address     string
-	Connections int // that the endpoint has
+	Connections int // of the endpoint
 	Err         error
 }
 
@@ -46,8 +46,8 @@ var (
 	errMayNotWait = errors.New("no more calls may wait")     // OpenOptions.Wait said so
 )
 
-// HeaderError says that the call's headers are more than the endpoint takes (its MAX_HEADER_LIST_SIZE). The call was
-// not sent; another connection would not help.
+// HeaderError says that the call's headers are longer than the endpoint's MAX_HEADER_LIST_SIZE. The call was not sent.
+// Another connection to the endpoint would not help.
 type HeaderError struct{ Err error }
 
 func (e *HeaderError) Error() string { return e.Err.Error() }

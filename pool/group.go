@@ -10,42 +10,42 @@ import (
 	"github.com/framegate/framegate/pool/policy"
 )
 
-// Group holds connections to endpoints that are made and kept by one policy. An address that is used in two Groups has
-// connections of its own in each. It is safe for concurrent use.
+// Group has the connections to endpoints that are made and kept by one policy. An address that is used in two Groups has
+// separate connections in each. A Group is safe for concurrent use.
 type Group struct {
 	pool *Pool
 	cfg  Config
 
 	endpoints sync.Map // address -> *endpoint
 
-	known    int  // endpoints; guarded by the pool's mu
-	sweeping bool // a sweeper runs; guarded by the pool's mu
+	known    int  // number of endpoints; guarded by the pool's mu
+	sweeping bool // sweepIdle runs; guarded by the pool's mu
 }
 
-// OpenOptions say more about a call. The zero value asks for nothing.
+// OpenOptions are the options of Group.Open.
 type OpenOptions struct {
-	// Avoid is the stream of an earlier try of this call that the endpoint certainly did not process
-	// (Stream.Unprocessed): the new one is on another connection unless there is none and can be none. The caller
-	// still closes Avoid.
+	// Avoid is the stream of an earlier attempt of this call that the endpoint certainly did not process
+	// (Stream.Unprocessed); nil for none. Open uses another connection than that of Avoid, if there is one or one can be
+	// made. The caller still closes Avoid.
 	Avoid *Stream
 
-	// Wait, if not nil, is called at most once, just before the call has to wait for a slot or for a connection. With
-	// ok false, Open fails at once with a *FullError; a connection that is wanted is made all the same, for later
-	// calls. Otherwise end is called once, when the waiting is over. No lock is held during either. It is how a caller
-	// bounds the calls that wait: the pool does not.
+	// Wait, if not nil, is called at most once, just before the call has to wait for a stream or a connection. It is for
+	// callers that bound the number of calls that wait, which the pool does not. If it returns false, Open fails at once with
+	// a *FullError; a dial that was started goes on, for later calls. If it returns true, Open calls end once, when it no
+	// longer waits. Both are called without a lock held.
 	Wait func() (end func(), ok bool)
 }
 
-// Open opens a stream to the endpoint at addr (host:port or unix:/path) on a connection with room. It makes a
-// connection if there is none, and does what Config.WhenFull says if there is no room.
+// Open opens a stream to the endpoint at addr (host:port or unix:/path), which the caller closes exactly once. It makes a
+// connection if there is none. If all connections are full, it does what Config.WhenFull says.
 //
-// ctx is the call's: it bounds the stream's life, and its deadline and outgoing metadata (Kitex
-// metadata.NewOutgoingContext) are sent. Open returns when ctx ends, or within ConnectTimeout if ctx has no deadline.
+// ctx is the call's context: the stream ends with it, and its deadline and outgoing metadata (Kitex's
+// metadata.NewOutgoingContext) are sent. Open blocks until the stream is open or ctx ends, and for at most ConnectTimeout if
+// ctx has no deadline.
 //
-// Errors: a *DialError, a *FullError, a *HeaderError, ErrClosed, or ctx's own, in a *DialError if it waited for a
-// connection. For each of them the endpoint has certainly not seen the call. While an endpoint without connections rests
-// after a failed dial (Config.Backoff), Open fails at once with the *DialError of that dial. The caller closes the Stream
-// exactly once.
+// The error is a *DialError, a *FullError, a *HeaderError, ErrClosed or that of ctx, which is wrapped in a *DialError if the
+// endpoint has no connection. In all cases the endpoint has certainly seen nothing of the call. While an endpoint without
+// connections rests after a failed dial (Config.Backoff), Open fails at once with the *DialError of that dial.
 func (g *Group) Open(ctx context.Context, addr string, hdr *grpc.CallHdr, opts OpenOptions) (*Stream, error) {
 	var o *opening // made when the call must wait
 	for {
@@ -68,7 +68,7 @@ func (g *Group) Open(ctx context.Context, addr string, hdr *grpc.CallHdr, opts O
 	}
 }
 
-// Try has a connection to an endpoint made for later calls, as a call would, if there is none. It does not wait.
+// Try starts a dial to an endpoint without connections, as a call would. It does not wait for the dial.
 func (g *Group) Try(addr string) {
 	e, err := g.endpoint(addr)
 	if err != nil {
@@ -83,8 +83,8 @@ func (g *Group) Try(addr string) {
 	e.dialLocked()
 }
 
-// Patience is how long a call without a deadline waits for a stream (Config.ConnectTimeout); 0 if a call does not wait for
-// one (policy.WhenFullFail).
+// Patience returns how long a call without a deadline waits for a stream when all connections are full:
+// Config.ConnectTimeout, or 0 with policy.WhenFullFail.
 func (g *Group) Patience() time.Duration {
 	if g.cfg.WhenFull == policy.WhenFullFail {
 		return 0
@@ -92,7 +92,7 @@ func (g *Group) Patience() time.Duration {
 	return g.cfg.ConnectTimeout
 }
 
-// endpoint returns the endpoint of an address and makes it if need be.
+// endpoint returns the endpoint of an address, which it adds if there is none.
 func (g *Group) endpoint(addr string) (*endpoint, error) {
 	if e, ok := g.endpoints.Load(addr); ok {
 		return e.(*endpoint), nil
@@ -114,7 +114,7 @@ func (g *Group) endpoint(addr string) (*endpoint, error) {
 	return e.(*endpoint), nil
 }
 
-// forget removes an endpoint that is gone. It may be called more than once.
+// forget removes an endpoint that is gone from the group. It may be called more than once.
 func (g *Group) forget(e *endpoint) {
 	g.pool.mu.Lock()
 	defer g.pool.mu.Unlock()
@@ -123,30 +123,30 @@ func (g *Group) forget(e *endpoint) {
 	}
 }
 
-// all visits every endpoint.
+// all returns an iterator over the endpoints.
 func (g *Group) all() func(yield func(*endpoint) bool) {
 	return func(yield func(*endpoint) bool) {
 		g.endpoints.Range(func(_, e any) bool { return yield(e.(*endpoint)) })
 	}
 }
 
-// Leave says that no further calls to an endpoint are expected: connections without streams close now, the others with
-// their last stream. Calls that wait are still served, and so is a later Open, on new connections.
+// Leave says that no further calls to an endpoint are expected. Its connections are closed: at once or, if they have
+// streams, with the last of them. Calls that wait, and later calls of Open, are served on new connections.
 func (g *Group) Leave(addr string) {
 	if e, ok := g.endpoints.Load(addr); ok {
 		e.(*endpoint).leave()
 	}
 }
 
-// LeaveAll is Leave for every endpoint.
+// LeaveAll calls Leave for every endpoint.
 func (g *Group) LeaveAll() {
 	for e := range g.all() {
 		e.leave()
 	}
 }
 
-// sweepIdle closes connections that have had no stream for IdleTimeout and forgets endpoints that have none left. It
-// ends when there is no endpoint.
+// sweepIdle is a goroutine that closes connections without a stream for IdleTimeout, and removes endpoints that have no
+// connections left. It ends when the group has no endpoints.
 func (g *Group) sweepIdle() {
 	tick := time.NewTicker(max(g.cfg.IdleTimeout/4, 10*time.Millisecond))
 	defer tick.Stop()

@@ -8,8 +8,8 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 )
 
-// CheckLayout reports whether the fields of Kitex's types that this package reads by their place are where they were in
-// v0.16.3. A binary must call it before it serves and refuse to start on an error.
+// CheckLayout returns an error if the field of Kitex's grpc.Stream that this package reads by its offset is not that of
+// Kitex v0.16.3. A binary must call it before it serves, and refuse to start on an error.
 func CheckLayout() error {
 	f, ok := reflect.TypeFor[grpc.Stream]().FieldByName("id")
 	if !ok || f.Offset != 0 || f.Type.Kind() != reflect.Uint32 {
@@ -18,5 +18,5 @@ func CheckLayout() error {
 	return nil
 }
 
-// streamID returns the HTTP/2 stream identifier, which Kitex does not export. It is set before NewStream returns.
+// streamID returns the HTTP/2 identifier of a stream that NewStream has returned. Kitex does not export it.
 func streamID(s *grpc.Stream) uint32 { return *(*uint32)(unsafe.Pointer(s)) }

@@ -8,15 +8,16 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 )
 
-// Reasons for which an opening starts again.
+// Errors after which an Open tries again.
 var (
-	// errEndpointGone: the pool has just forgotten this endpoint, and has, or will make, another.
+	// errEndpointGone says that the pool has just removed this endpoint. Group.endpoint returns another one for the address.
 	errEndpointGone = errors.New("pool: endpoint gone")
-	// errOverLimit: the peer has lowered its limit after a slot was taken.
+	// errOverLimit says that the peer has lowered its MAX_CONCURRENT_STREAMS after a slot was taken.
 	errOverLimit = errors.New("pool: over the peer's limit")
 )
 
-// openAtOnce opens a stream if that takes no waiting and nobody waits already. It returns nil and nil if it does.
+// openAtOnce opens a stream if a connection other than that of avoid has a slot and no other call waits for one. Otherwise
+// it returns nil and no error.
 func (e *endpoint) openAtOnce(ctx context.Context, hdr *grpc.CallHdr, avoid *Stream) (*Stream, error) {
 	if e.waiting.Load() > 0 {
 		return nil, nil
@@ -32,7 +33,8 @@ func (e *endpoint) openAtOnce(ctx context.Context, hdr *grpc.CallHdr, avoid *Str
 	return s, nil
 }
 
-// final returns the error that ends an Open, or nil if another connection may help.
+// final returns the error with which Open fails after conn.open has failed with err, or nil if Open is to try another
+// connection.
 func final(ctx context.Context, err error) error {
 	if ctxErr := ctx.Err(); ctxErr != nil {
 		return ctxErr
@@ -44,20 +46,20 @@ func final(ctx context.Context, err error) error {
 	return nil
 }
 
-// opening is an Open that may have to wait. One goroutine owns it.
+// opening is the state of an Open that has to wait. It is owned by the goroutine that called Open.
 type opening struct {
 	waiter
-	avoid *conn                        // nil if there was no earlier try
-	ask   func() (end func(), ok bool) // nil when it was called
-	done  func()                       // nil unless ask gave it
-	again bool                         // it had its turn
+	avoid *conn                        // of OpenOptions.Avoid; nil for none
+	ask   func() (end func(), ok bool) // OpenOptions.Wait; nil when it was called, or for none
+	done  func()                       // what ask returned as end; nil for none
+	again bool                         // it got a slot before, but the stream could not be opened
 
-	after time.Duration // it may wait, if its context has no deadline
-	timer *time.Timer   // nil until it waits
-	over  chan struct{} // closed when it has waited so long; nil if only its context bounds it
+	after time.Duration // how long it may wait if its context has no deadline
+	timer *time.Timer   // closes over; nil until it waits
+	over  chan struct{} // closed when it has waited for after; nil if its context has a deadline
 }
 
-// newOpening returns the opening of a call that may wait, for after at most if ctx has no deadline.
+// newOpening returns the opening of a call. If ctx has no deadline, it waits for at most after.
 func newOpening(ctx context.Context, opts OpenOptions, after time.Duration) *opening {
 	o := &opening{avoid: opts.Avoid.connection(), ask: opts.Wait, after: after}
 	o.waiter.answer = make(chan struct{}, 1)
@@ -67,7 +69,7 @@ func newOpening(ctx context.Context, opts OpenOptions, after time.Duration) *ope
 	return o
 }
 
-// mayWait asks the caller, once, and starts the time.
+// mayWait reports whether the call may wait. The first time, it calls OpenOptions.Wait and starts the timer.
 func (o *opening) mayWait() bool {
 	if o.timer == nil && o.over != nil {
 		o.timer = time.AfterFunc(o.after, func() { close(o.over) })
@@ -83,6 +85,7 @@ func (o *opening) mayWait() bool {
 	return ok
 }
 
+// isOver reports whether the call has waited for as long as it may.
 func (o *opening) isOver() bool {
 	select {
 	case <-o.over:
@@ -92,7 +95,7 @@ func (o *opening) isOver() bool {
 	}
 }
 
-// end is for when the opening is over.
+// end stops the timer and says that the waiting is over. It is called once, when Open returns.
 func (o *opening) end() {
 	if o.timer != nil {
 		o.timer.Stop()
@@ -102,7 +105,7 @@ func (o *opening) end() {
 	}
 }
 
-// open opens a stream when there is room for it.
+// open waits for a slot and opens a stream.
 func (e *endpoint) open(ctx context.Context, hdr *grpc.CallHdr, o *opening) (*Stream, error) {
 	if o.avoid != nil {
 		c, err := e.another(ctx, o)
@@ -131,7 +134,7 @@ func (e *endpoint) open(ctx context.Context, hdr *grpc.CallHdr, o *opening) (*St
 		if err := final(ctx, err); err != nil {
 			return nil, err
 		}
-		// The connection went while the slot was handed over. The next costs a dial, so this is no hot loop.
+		// The connection ended after the slot was taken. The loop does not spin: each further connection takes a dial.
 		if o.isOver() {
 			return nil, &DialError{Address: e.addr, Err: err}
 		}
@@ -139,8 +142,9 @@ func (e *endpoint) open(ctx context.Context, hdr *grpc.CallHdr, o *opening) (*St
 	}
 }
 
-// another returns a slot on another connection than the one to avoid. It waits for a dial if that is what it takes, but
-// no longer; then, or if there can be no other, it returns nil.
+// another takes a slot on a connection other than o.avoid, and returns the connection. If it needs a new connection, it
+// waits for one dial. It returns nil if the dial does not bring a connection with a slot, or there can be no other
+// connection.
 func (e *endpoint) another(ctx context.Context, o *opening) (*conn, error) {
 	dialed, err := e.furtherThan(o.avoid)
 	if dialed == nil || err != nil {
@@ -153,7 +157,7 @@ func (e *endpoint) another(ctx context.Context, o *opening) (*conn, error) {
 	case <-dialed:
 	case <-ctx.Done():
 		return nil, ctx.Err()
-	case <-o.over: // the dial takes longer: whatever there is must do
+	case <-o.over: // the dial takes too long: use any connection
 	}
 	if e.waiting.Load() > 0 {
 		return nil, nil
@@ -161,7 +165,8 @@ func (e *endpoint) another(ctx context.Context, o *opening) (*conn, error) {
 	return e.take(o.avoid), nil
 }
 
-// wait returns a slot, after those that wait already, or why there is none to wait for. It may have to wait.
+// wait waits until a connection has a slot for the call, takes the slot and returns the connection. Calls that waited before
+// are served first. The error says why the call gets no slot.
 func (e *endpoint) wait(ctx context.Context, o *opening) (*conn, error) {
 	for asked := false; ; asked = true {
 		atOnce, err := e.enqueue(o)
@@ -170,15 +175,15 @@ func (e *endpoint) wait(ctx context.Context, o *opening) (*conn, error) {
 		}
 		if atOnce {
 			<-o.answer
-			if asked || o.again { // what failed was tried for it: while it asked, or in its turn
+			if asked || o.again { // an error is of a dial since the call began
 				return o.conn, o.err
 			}
-			return o.conn, resting(o.err)
+			return o.conn, resting(o.err) // an error is of an earlier dial
 		}
 		if asked || o.ask == nil {
 			break
 		}
-		if !e.dequeue(&o.waiter) { // it was answered just now
+		if !e.dequeue(&o.waiter) { // it was answered meanwhile
 			<-o.answer
 			return o.conn, o.err
 		}
@@ -205,10 +210,10 @@ func (e *endpoint) wait(ctx context.Context, o *opening) (*conn, error) {
 		o.conn.release()
 		return nil, err
 	}
-	return o.conn, o.err // it came in the last moment
+	return o.conn, o.err // it was answered just before it gave up
 }
 
-// resting returns the error of a call that was answered without a try, which says so.
+// resting returns err, and if it is a *DialError a copy with InBackoff set. err may be nil.
 func resting(err error) error {
 	dial, ok := err.(*DialError)
 	if !ok {
@@ -219,14 +224,14 @@ func resting(err error) error {
 	return &again
 }
 
-// enqueue puts the call in the queue, and may answer it at once: by what there was before it came.
+// enqueue puts the call into the queue and settles the endpoint. atOnce reports whether the call was answered by that.
 func (e *endpoint) enqueue(o *opening) (atOnce bool, err error) {
 	e.mu.Lock()
 	defer e.unlock()
 	if err := e.useLocked(); err != nil {
 		return false, err
 	}
-	e.waiting.Add(1) // before settleLocked looks for room: whoever makes room later sees it
+	e.waiting.Add(1) // before settleLocked looks for room, so that a release after that sees a waiting call
 	o.conn, o.err = nil, nil
 	if o.again {
 		e.queue.putBack(&o.waiter)
@@ -237,7 +242,7 @@ func (e *endpoint) enqueue(o *opening) (atOnce bool, err error) {
 	return !o.queued, nil
 }
 
-// dequeue takes a call out of the queue and reports whether it was there; otherwise it has its answer.
+// dequeue removes a call from the queue. It reports false if the call is not in the queue, because it was answered.
 func (e *endpoint) dequeue(w *waiter) bool {
 	e.mu.Lock()
 	defer e.unlock()
@@ -249,7 +254,7 @@ func (e *endpoint) dequeue(w *waiter) bool {
 	return true
 }
 
-// late is the error of a call that has waited for as long as it may.
+// late returns the error of a call that has waited for as long as it may.
 func (e *endpoint) late() error {
 	for _, c := range *e.usable.Load() {
 		if c.room() > 0 {
@@ -259,6 +264,7 @@ func (e *endpoint) late() error {
 	return &DialError{Address: e.addr, Err: errNoConnection}
 }
 
+// full returns a FullError with that cause.
 func (e *endpoint) full(why error) error {
 	return &FullError{Address: e.addr, Connections: len(*e.usable.Load()), Err: why}
 }

@@ -1,9 +1,9 @@
-// Package pool shares HTTP/2 connections to endpoints among calls: it opens streams on them, makes more connections
-// as streams grow, and retires them when they are told to go away, break, age or idle.
+// Package pool shares HTTP/2 connections to endpoints among calls. It opens streams on them, makes more connections when
+// there are more streams, and retires a connection when it gets a GOAWAY, breaks, is too old or is idle for too long.
 //
-// Enter at Group.Open in group.go; then open.go (a call that must wait), endpoint.go (which connection), dialing.go
-// (when one is made), conn.go (one connection), stream.go (one stream). Package h2conn is what lies below Kitex's
-// transport.
+// Enter at Group.Open in group.go; then open.go (a call that must wait), queue.go (the calls that wait), endpoint.go
+// (chooses a connection), dialing.go (decides when one is made), conn.go (one connection), stream.go (one stream) and
+// reach.go (reports which endpoints can be connected to). Package h2conn is the connection below Kitex's transport.
 package pool
 
 import (
@@ -13,7 +13,7 @@ import (
 	"sync"
 )
 
-// Pool holds the connections to every endpoint, in Groups of one policy each. It is safe for concurrent use.
+// Pool has the connections to all endpoints, in one Group for each policy. It is safe for concurrent use.
 type Pool struct {
 	log     *slog.Logger
 	own     *Group
@@ -21,18 +21,18 @@ type Pool struct {
 
 	ctx    context.Context // of every connection; ended by Close
 	cancel context.CancelFunc
-	wg     sync.WaitGroup // dials, watches and sweepers
+	wg     sync.WaitGroup // the pool's goroutines
 
 	reach reach
 
 	groups sync.Map // Config with its defaults -> *Group
 
-	mu     sync.Mutex // guards closed, and the making and removing of endpoints
+	mu     sync.Mutex // guards closed, and adding and removing of endpoints
 	closed bool
 }
 
-// New returns a Pool whose default Group has the policy cfg, which must be valid (Config.Validate). log gets
-// connections made and lost at debug level.
+// New returns a Pool, which the caller closes. Its default Group has the policy cfg, which must be valid (Config.Validate).
+// Connections that are made and lost are logged to log at debug level.
 func New(cfg Config, log *slog.Logger) *Pool {
 	p := &Pool{log: log, dialNet: dialNet}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
@@ -40,11 +40,11 @@ func New(cfg Config, log *slog.Logger) *Pool {
 	return p
 }
 
-// Default returns the Group with the policy that was given to New.
+// Default returns the Group with the policy that was passed to New.
 func (p *Pool) Default() *Group { return p.own }
 
-// Group returns the Group with the policy cfg, which must be valid: the same one each time. A Group without endpoints
-// costs next to nothing and is kept.
+// Group returns the Group with the policy cfg, which must be valid. It returns the same Group for the same policy. A Group
+// is never removed, but one without endpoints takes little memory.
 func (p *Pool) Group(cfg Config) *Group {
 	cfg = withDefaults(cfg)
 	if g, ok := p.groups.Load(cfg); ok {
@@ -54,14 +54,14 @@ func (p *Pool) Group(cfg Config) *Group {
 	return g.(*Group)
 }
 
-// Leave is Group.Leave in every Group.
+// Leave calls Group.Leave in every Group.
 func (p *Pool) Leave(addr string) {
 	for g := range p.all() {
 		g.Leave(addr)
 	}
 }
 
-// all visits every Group.
+// all returns an iterator over the Groups.
 func (p *Pool) all() func(yield func(*Group) bool) {
 	return func(yield func(*Group) bool) {
 		p.groups.Range(func(_, g any) bool { return yield(g.(*Group)) })
@@ -83,14 +83,14 @@ func (p *Pool) Close() {
 	p.wg.Wait()
 }
 
-// Stats counts what the pool holds.
+// Stats are the counts of a Pool.
 type Stats struct {
 	Endpoints   int // addresses
 	Connections int
 	Streams     int
 }
 
-// Stats returns a count that is exact only when nothing changes meanwhile.
+// Stats returns the counts of the pool, which are exact only if nothing changes meanwhile.
 func (p *Pool) Stats() Stats {
 	var s Stats
 	for _, e := range p.Endpoints() {
@@ -101,20 +101,21 @@ func (p *Pool) Stats() Stats {
 	return s
 }
 
-// EndpointStats counts what the pool holds of one endpoint, in all Groups.
+// EndpointStats are the counts of one endpoint, in all Groups together.
 type EndpointStats struct {
 	Address     string
 	Connections int
-	Streams     int // on all of them
+	Streams     int // on all connections
 
-	// Failure is why no connection could be made the last time; nil if there is one, or none was wanted since.
+	// Failure is why the last dial failed; nil if it succeeded, or there was none.
 	Failure *DialError
 }
 
-// Endpoints returns a count for each endpoint that had a call not long ago, as exact as that of Stats, in no order.
+// Endpoints returns the counts of each endpoint that the pool knows: one that has connections, or had a call not long ago.
+// They are as exact as those of Stats, and in no order.
 func (p *Pool) Endpoints() []EndpointStats {
 	var list []EndpointStats
-	place := map[string]int{} // of an address in list
+	place := map[string]int{} // index in list, by address
 	for g := range p.all() {
 		for e := range g.all() {
 			i, ok := place[e.addr]

@@ -1,32 +1,32 @@
 package pool
 
-// waiter is a call that waits for a slot. It is answered once each time it is put in the queue.
+// waiter is a call that waits for a slot. It gets one answer each time it is put into the queue, unless it is removed before.
 type waiter struct {
-	answer chan struct{} // gets a value with the answer; capacity 1
-	conn   *conn         // the answer: with a slot taken for the call,
-	err    error         // or why there is none
+	answer chan struct{} // gets a value when conn or err is set; capacity 1
+	conn   *conn         // the connection on which a slot was taken for the call; nil if err is set
+	err    error         // why the call gets no slot
 
 	// Guarded by the endpoint's mu:
-	place      uint64 // in the order of arrival; 0 before it was in a queue
+	place      uint64 // when the call first came: queue.arrivals at that time
 	queued     bool
 	prev, next *waiter
 }
 
-// queue holds the calls that wait for a slot, in the order in which they came. Every operation takes the same short
-// time however many wait, but putBack, which passes those that it stays behind. The endpoint's mu guards it.
+// queue is the list of the calls that wait for a slot, in the order in which they came. All operations but putBack take
+// constant time. It is guarded by the endpoint's mu.
 type queue struct {
 	first, last *waiter
-	arrivals    uint64
+	arrivals    uint64 // how many calls have come
 }
 
-// add is for a call that has come.
+// add puts a call that has come at the end of the queue.
 func (q *queue) add(w *waiter) {
 	q.arrivals++
 	w.place = q.arrivals
 	q.insert(w, nil)
 }
 
-// insert puts w before next, or last if that is nil.
+// insert puts w before next, or at the end if next is nil.
 func (q *queue) insert(w, next *waiter) {
 	prev := q.last
 	if next != nil {
@@ -45,8 +45,8 @@ func (q *queue) insert(w, next *waiter) {
 	}
 }
 
-// putBack is for a call that had its turn and lost what it got: only others of that kind that came before it stay
-// before it.
+// putBack puts a call back that was answered with a slot and lost it. The call goes to the front of the queue, behind those
+// calls there that came earlier, which were put back too.
 func (q *queue) putBack(w *waiter) {
 	next := q.first
 	for next != nil && next.place < w.place {

@@ -2,31 +2,34 @@ package pool
 
 import "sync"
 
-// Reach hears that no connection could be made to an endpoint, and none is left, or that one was made: with nil. It is told
-// of changes only, one after the other, without a lock of the pool's.
+// Reach is called when an endpoint becomes unreachable, because it has no connection and a dial failed with failure, or when
+// it becomes reachable again, with a nil failure. It is called for changes only, one at a time, and without a lock of the
+// pool.
 type Reach func(address string, failure *DialError)
 
-// reach tells what has changed, each address's last state if there were several meanwhile.
+// reach calls a Reach in a goroutine of the pool. Of several changes of an address that come while the Reach runs, it
+// reports the last.
 type reach struct {
-	mu      sync.Mutex // guards the fields below
-	hears   Reach      // nil for nobody
-	changed map[string]*DialError
-	telling bool // a goroutine of the pool is
+	mu      sync.Mutex            // guards the fields below
+	report  Reach                 // nil for none
+	changed map[string]*DialError // changes that are not reported yet, by address
+	telling bool                  // tellReach runs
 }
 
-// SetReach says who hears which endpoints can be connected to. It comes before the first Open.
-func (p *Pool) SetReach(hears Reach) {
+// SetReach sets the function that is called when an endpoint becomes unreachable or reachable. It must be called before the
+// first Open.
+func (p *Pool) SetReach(report Reach) {
 	p.reach.mu.Lock()
 	defer p.reach.mu.Unlock()
-	p.reach.hears, p.reach.changed = hears, map[string]*DialError{}
+	p.reach.report, p.reach.changed = report, map[string]*DialError{}
 }
 
-// reached notes that an endpoint can be connected to, if failure is nil, or that it cannot.
+// reached records that an endpoint is reachable, if failure is nil, or unreachable, and has it reported.
 func (p *Pool) reached(address string, failure *DialError) {
 	r := &p.reach
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.hears == nil || p.ctx.Err() != nil {
+	if r.report == nil || p.ctx.Err() != nil {
 		return
 	}
 	r.changed[address] = failure
@@ -36,7 +39,7 @@ func (p *Pool) reached(address string, failure *DialError) {
 	}
 }
 
-// tellReach tells all that has changed, and ends when there is nothing more to tell.
+// tellReach is the goroutine that reports changes. It ends when there are none.
 func (p *Pool) tellReach() {
 	r := &p.reach
 	for {
@@ -50,12 +53,12 @@ func (p *Pool) tellReach() {
 			return
 		}
 		for address, failure := range changed {
-			r.hears(address, failure)
+			r.report(address, failure)
 		}
 	}
 }
 
-// reachLocked notes whether the endpoint can be connected to if that has changed. It comes before each unlock.
+// reachLocked reports the endpoint as reachable or unreachable if that has changed. unlock calls it each time.
 func (e *endpoint) reachLocked() {
 	now := reachUnknown
 	switch {
@@ -73,11 +76,11 @@ func (e *endpoint) reachLocked() {
 	e.group.pool.reached(e.addr, e.dial.failure)
 }
 
-// reachability is what was told last of an endpoint.
+// reachability is what was last reported of an endpoint.
 type reachability int
 
 const (
-	reachUnknown reachability = iota
+	reachUnknown reachability = iota // nothing was
 	reachable
 	unreachable
 )

@@ -7,8 +7,9 @@ import (
 	"strings"
 )
 
-// Endpoint connects with d to an address: host:port or unix:/path. localhost is 127.0.0.1 or else ::1 (RFC 6761 §6.3),
-// whatever files and servers say of it: nobody is asked, so that no other address than those can come of it.
+// Endpoint connects with d to an address: host:port or unix:/path. It connects to localhost at 127.0.0.1 or, if that fails,
+// at ::1 (RFC 6761 §6.3). It does not look localhost up, so that neither the hosts file nor a DNS server can give it another
+// address.
 func Endpoint(ctx context.Context, d *net.Dialer, address string) (net.Conn, error) {
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
 		return d.DialContext(ctx, "unix", path)
@@ -27,8 +28,8 @@ func Endpoint(ctx context.Context, d *net.Dialer, address string) (net.Conn, err
 	return nil, err
 }
 
-// IsLocalhost reports whether a host is the one that Endpoint asks nobody about. Names below it, such as a.localhost, are
-// as any other.
+// IsLocalhost reports whether a host is localhost, which Endpoint does not look up. It is false for names below it, such as
+// a.localhost.
 func IsLocalhost(host string) bool {
 	return strings.EqualFold(strings.TrimSuffix(host, "."), "localhost")
 }

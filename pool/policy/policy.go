@@ -1,5 +1,5 @@
-// Package policy says how connections to endpoints are made and kept: a document of configuration and of routes, with its
-// defaults and bounds. Package pool does what it says.
+// Package policy has the policy by which package pool makes and keeps connections to endpoints. It is a part of the
+// configuration, and of routes.
 package policy
 
 import (
@@ -10,53 +10,54 @@ import (
 	"time"
 )
 
-// Policy is how connections to endpoints are made and kept. What is zero is left out: the gateway's policy has the default
-// for it, and that of a backend what the gateway's has. Each key is described in conf/framegate.yaml. Policies can be compared
-// with ==.
+// Policy says how connections to endpoints are made and kept. A field that is zero is left out: the gateway's policy takes
+// its default, and a backend's policy takes the value of the gateway's. conf/framegate.yaml describes each key. Policies can
+// be compared with ==.
 type Policy struct {
 	Connections          Connections   `yaml:"connections,omitempty"`
-	StreamsPerConnection int           `yaml:"streams_per_connection,omitempty"` // at most, or the peer's MAX_CONCURRENT_STREAMS if that is less
+	StreamsPerConnection int           `yaml:"streams_per_connection,omitempty"` // bound; the peer's MAX_CONCURRENT_STREAMS if that is less
 	WhenFull             WhenFull      `yaml:"when_full,omitempty"`
-	ConnectTimeout       time.Duration `yaml:"connect_timeout,omitempty"` // of a dial until the peer's SETTINGS, and of waiting by a call without a deadline
-	IdleTimeout          time.Duration `yaml:"idle_timeout,omitempty"`    // a connection without streams is closed after it; below 0 for never
+	ConnectTimeout       time.Duration `yaml:"connect_timeout,omitempty"` // of a dial until the peer's SETTINGS have come, and of the wait of a call without a deadline
+	IdleTimeout          time.Duration `yaml:"idle_timeout,omitempty"`    // after which a connection without streams is closed; below 0 means never
 
-	// MaxAge, up to a tenth more or less, is when a connection is replaced: it takes no new streams once another is there, and
-	// closes with its last stream. It is kept while no other can be made. Below 0 for never, which is the default.
+	// MaxAge, changed at random by up to a tenth, is the age at which a connection is replaced. When there is a new
+	// connection, the old one takes no new streams, and closes with its last stream. While no new connection can be made, it
+	// is kept. Below 0 means never, which is the default.
 	MaxAge           time.Duration `yaml:"max_age,omitempty"`
 	Backoff          Backoff       `yaml:"backoff,omitempty"`
 	Keepalive        Keepalive     `yaml:"keepalive,omitempty"`
-	StreamWindow     uint32        `yaml:"stream_window,omitempty"`     // bytes that an endpoint may send on one stream before they are read
-	ConnectionWindow uint32        `yaml:"connection_window,omitempty"` // the same on one connection
-	MaxHeaderBytes   uint32        `yaml:"max_header_bytes,omitempty"`  // of the headers of one answer
+	StreamWindow     uint32        `yaml:"stream_window,omitempty"`     // flow-control window of a stream: bytes that an endpoint may send before they are read
+	ConnectionWindow uint32        `yaml:"connection_window,omitempty"` // flow-control window of a connection
+	MaxHeaderBytes   uint32        `yaml:"max_header_bytes,omitempty"`  // of the headers, or the trailers, of one answer
 }
 
 // Connections bounds the connections to one endpoint.
 type Connections struct {
-	Min int `yaml:"min,omitempty"` // that an endpoint in use has, kept also while they are idle; 0 means that none is made before a call
-	Max int `yaml:"max,omitempty"` // but see WhenFullGrow
+	Min int `yaml:"min,omitempty"` // kept for an endpoint in use, even if they are idle; 0 means that none is made before a call needs it
+	Max int `yaml:"max,omitempty"` // with WhenFullGrow there may be more
 }
 
-// WhenFull says what becomes of a call to an endpoint that is full: it has Connections.Max connections, and each has as many
-// streams as it may. Calls that wait are served in the order in which they came.
+// WhenFull says what happens to a call to an endpoint that is full: it has Connections.Max connections, each with as many
+// streams as it may have. Calls that wait are served in the order in which they came.
 type WhenFull string
 
-// What becomes of it. It waits for a stream until its context ends, or for ConnectTimeout if that has no deadline.
+// The values of WhenFull.
 const (
-	WhenFullWait WhenFull = "wait"
-	WhenFullFail WhenFull = "fail" // it fails at once
-	WhenFullGrow WhenFull = "grow" // it has a connection made, up to five times Connections.Max; then it waits
+	WhenFullWait WhenFull = "wait" // the call waits for a stream until its context ends, or for ConnectTimeout if that has no deadline
+	WhenFullFail WhenFull = "fail" // the call fails at once
+	WhenFullGrow WhenFull = "grow" // another connection is made, up to five times Connections.Max; at that bound the call waits
 )
 
 var whenFulls = []WhenFull{WhenFullWait, WhenFullFail, WhenFullGrow}
 
-// Backoff says how long an endpoint is left alone after a dial that failed: Base, twice as long after each further failure in
-// a row, Max at most, and up to a quarter less by chance.
+// Backoff says how long an endpoint rests after a failed dial: for Base, twice as long after each further consecutive
+// failure, up to Max. Each of these times is shortened at random by up to a quarter.
 type Backoff struct {
 	Base time.Duration `yaml:"base,omitempty"`
 	Max  time.Duration `yaml:"max,omitempty"`
 }
 
-// After returns how long to rest after so many failures in a row. chance is from 0 to below 1.
+// After returns how long an endpoint rests after that many consecutive failures. chance is from 0 to below 1.
 func (b Backoff) After(failures int, chance float64) time.Duration {
 	d := b.Base
 	for ; failures > 1 && d < b.Max; failures-- {
@@ -66,13 +67,13 @@ func (b Backoff) After(failures int, chance float64) time.Duration {
 	return d - time.Duration(chance*float64(d)/4)
 }
 
-// Keepalive says how connections are probed.
+// Keepalive says how connections are probed with pings.
 type Keepalive struct {
-	Time    time.Duration `yaml:"time,omitempty"`    // how long the peer may be silent before a ping, while there are streams; below 0 for never
+	Time    time.Duration `yaml:"time,omitempty"`    // how long the peer may be silent before a ping, while there are streams; below 0 means never
 	Timeout time.Duration `yaml:"timeout,omitempty"` // how long a ping may stay without an answer
 }
 
-// Default is the policy of a gateway that says nothing.
+// Default returns the policy of a gateway whose configuration leaves everything out.
 func Default() Policy {
 	return Policy{
 		Connections: Connections{Max: 8}, StreamsPerConnection: 256, WhenFull: WhenFullGrow,
@@ -82,13 +83,14 @@ func Default() Policy {
 	}
 }
 
-// Bounds of flow-control windows, in bytes: RFC 9113 §6.9.1 and, for the least, §6.9.2; Kitex ignores less.
+// Bounds of flow-control windows, in bytes. MinWindow is the initial window of HTTP/2 (RFC 9113 §6.9.2), because Kitex
+// ignores a smaller one; MaxWindow is that of RFC 9113 §6.9.1.
 const (
 	MinWindow = 65535
 	MaxWindow = 1<<31 - 1
 )
 
-// Bounds of the others.
+// Bounds of the other fields.
 const (
 	maxConnections = 1024
 	maxStreams     = 1 << 20
@@ -99,22 +101,22 @@ const (
 	minHeaderBytes = 4096
 )
 
-// Problems returns every mistake, each beginning with its key. What is left out is no mistake.
+// Problems returns every mistake in p, each beginning with its key. A field that is left out is no mistake.
 func (p Policy) Problems() (errs []error) {
 	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	number := func(key string, n, least, most int) {
-		if n != 0 && (n < least || n > most) {
-			fail("%s: %d, want %d to %d", key, n, least, most)
+	number := func(key string, n, lower, upper int) {
+		if n != 0 && (n < lower || n > upper) {
+			fail("%s: %d, want %d to %d", key, n, lower, upper)
 		}
 	}
-	duration := func(key string, d, least time.Duration) {
-		if d != 0 && (d < least || d > maxTimeout) {
-			fail("%s: %s, want %s to %s", key, d, least, maxTimeout)
+	duration := func(key string, d, lower time.Duration) {
+		if d != 0 && (d < lower || d > maxTimeout) {
+			fail("%s: %s, want %s to %s", key, d, lower, maxTimeout)
 		}
 	}
-	orNever := func(key string, d, least time.Duration) {
-		if d > 0 && (d < least || d > maxTimeout) {
-			fail("%s: %s, want %s to %s, or less than 0s (never)", key, d, least, maxTimeout)
+	orNever := func(key string, d, lower time.Duration) {
+		if d > 0 && (d < lower || d > maxTimeout) {
+			fail("%s: %s, want %s to %s, or less than 0s (never)", key, d, lower, maxTimeout)
 		}
 	}
 	number("connections.min", p.Connections.Min, 1, maxConnections)
@@ -130,25 +132,25 @@ func (p Policy) Problems() (errs []error) {
 	orNever("idle_timeout", p.IdleTimeout, minTimeout)
 	orNever("max_age", p.MaxAge, minMaxAge)
 	duration("backoff.base", p.Backoff.Base, minTimeout)
-	if least := max(p.Backoff.Base, minTimeout); p.Backoff.Max != 0 && (p.Backoff.Max < least || p.Backoff.Max > maxTimeout) {
-		fail("backoff.max: %s, want backoff.base (%s) to %s", p.Backoff.Max, least, maxTimeout)
+	if lower := max(p.Backoff.Base, minTimeout); p.Backoff.Max != 0 && (p.Backoff.Max < lower || p.Backoff.Max > maxTimeout) {
+		fail("backoff.max: %s, want backoff.base (%s) to %s", p.Backoff.Max, lower, maxTimeout)
 	}
 	orNever("keepalive.time", p.Keepalive.Time, minKeepalive)
 	duration("keepalive.timeout", p.Keepalive.Timeout, minKeepalive)
 	number("stream_window", int(p.StreamWindow), MinWindow, MaxWindow)
 	number("connection_window", int(p.ConnectionWindow), MinWindow, MaxWindow)
-	if p.ConnectionWindow != 0 && p.ConnectionWindow < p.StreamWindow { // RFC 9113 §6.9.1: both count
+	if p.ConnectionWindow != 0 && p.ConnectionWindow < p.StreamWindow { // RFC 9113 §6.9.1: DATA counts against both windows
 		fail("connection_window: %d, want at least stream_window (%d)", p.ConnectionWindow, p.StreamWindow)
 	}
 	number("max_header_bytes", int(p.MaxHeaderBytes), minHeaderBytes, MaxWindow)
 	return errs
 }
 
-// Validate returns all Problems as one error, nil for none.
+// Validate returns all Problems as one error, or nil if there are none.
 func (p Policy) Validate() error { return errors.Join(p.Problems()...) }
 
-// WithDefaultsFrom returns p with what it leaves out as base has it. Where a bound that p sets contradicts one of base, that
-// one gives way.
+// WithDefaultsFrom returns p with the values of base for the fields that p leaves out. If a bound that p sets contradicts a
+// bound from base, the one from base is changed.
 func (p Policy) WithDefaultsFrom(base Policy) Policy {
 	merged := Policy{
 		Connections:          Connections{Min: cmp.Or(p.Connections.Min, base.Connections.Min), Max: cmp.Or(p.Connections.Max, base.Connections.Max)},
@@ -169,13 +171,13 @@ func (p Policy) WithDefaultsFrom(base Policy) Policy {
 	return merged
 }
 
-// inOrder makes the lower of two bounds at most the upper: it lowers the lower one if the policy says what the upper is, and
-// else raises the upper one.
-func inOrder[T cmp.Ordered](lower, upper *T, said T) {
+// inOrder changes two merged bounds so that lower is not over upper. set is the policy's own upper bound, zero if it leaves
+// that out: if the policy sets the upper bound, inOrder reduces the lower one, else it raises the upper one.
+func inOrder[T cmp.Ordered](lower, upper *T, set T) {
 	var none T
 	switch {
 	case *lower <= *upper:
-	case said != none:
+	case set != none:
 		*lower = *upper
 	default:
 		*upper = *lower
