@@ -38,8 +38,8 @@ type Control struct {
 	// answer those with its builtin health service.
 	UnreachableHealth func(*spec.Route) []match.Unreachable
 
-	// Tap opens a tap on the messages of live calls; see handler.Proxy.Watch.
-	Tap func(pattern spec.Pattern, perSecond int, where string) (*handler.Watcher, error)
+	// Tap opens a tap on the messages of live calls; see handler.Proxy.OpenTap.
+	Tap func(pattern spec.Pattern, perSecond int, where string) (*handler.TapSession, error)
 
 	// RouteStore and ServiceStore return the store for changes. The error says why no change can be made now; it is ErrNoEtcd
 	// if none ever can.

@@ -60,7 +60,7 @@ func TestSchemas_AreShownAndCheckRoutes(t *testing.T) {
 }
 
 func TestTap_NeedsToBeProvided(t *testing.T) {
-	c := startAPI(t, Config{Control: Control{Tap: func(spec.Pattern, int, string) (*handler.Watcher, error) { return nil, handler.ErrNotWatched }}})
+	c := startAPI(t, Config{Control: Control{Tap: func(spec.Pattern, int, string) (*handler.TapSession, error) { return nil, handler.ErrTapsOff }}})
 	c.fails(501, reasonNotProvided, "GET", "/v1/tap?method=*", "")
 	c.fails(400, reasonBadParameter, "GET", "/v1/tap?method=shop", "")
 	c.fails(400, reasonBadParameter, "GET", "/v1/tap?method=*&rate=1001", "")

@@ -42,7 +42,7 @@ func (s *Server) tap(w http.ResponseWriter, r *http.Request) error {
 	opened, err := s.cfg.Control.Tap(pattern, rate, where)
 	compiled()
 	switch {
-	case errors.Is(err, handler.ErrNotWatched):
+	case errors.Is(err, handler.ErrTapsOff):
 		return notProvided("tap")
 	case errors.Is(err, tap.ErrTooMany):
 		return &problem{status: http.StatusServiceUnavailable, Reason: reasonTooMany, Message: err.Error(), cause: err}

@@ -16,89 +16,90 @@ import (
 	"github.com/framegate/framegate/resolver/cluster"
 )
 
-// attempts are the tries of a call at endpoints, of which one at a time, or two with hedging, are under way. What is not
-// atomic is owned by the handler's goroutine.
+// attempts are the attempts of a call at endpoints (gRFC A6): one after the other, or with hedging up to two at a time. The
+// fields that are not atomic are owned by the handler's goroutine.
 type attempts struct {
 	call    *call
-	addr    atomic.Pointer[string]      // of the endpoint that the last attempt goes to; nil before the first
-	beside  atomic.Pointer[string]      // of that of a hedged call's attempt beside it; nil for none
-	up      atomic.Pointer[pool.Stream] // the upstream in use
-	current *attempt                    // whose upstream it is; nil if there is none
-	last    *attempt                    // that was picked
-	first   attempt                     // room for the first one
+	addr    atomic.Pointer[string]      // address of the endpoint of the last attempt; nil before the first
+	beside  atomic.Pointer[string]      // address of the endpoint of a hedged call's other attempt; nil if there is none
+	up      atomic.Pointer[pool.Stream] // the upstream: the stream of current
+	current *attempt                    // the attempt whose answer is, so far, the call's; nil if there is none
+	last    *attempt                    // the one picked last; attempt.earlier leads to those before it
+	first   attempt                     // the first attempt, here to save an allocation
 
-	transparent  bool           // a transparent retry was made: for an attempt that its endpoint did not see (gRFC A6)
-	backoffSkips int            // endpoints that were passed by because they are left alone after a failure
-	away         int            // attempts that were made because a connection was told to go away beneath another
-	room         room           // of endpoints that refuse its stream
-	retries      int            // attempts that were made since the route says so
-	overBudget   bool           // one more was not made, for the route's budget
-	answered     bool           // something of the upstream's answer is here
+	transparent  bool           // a transparent retry was made: the endpoint did not process the attempt before (gRFC A6)
+	backoffSkips int            // attempts that ended because their endpoint is left alone for a while after a failure
+	away         int            // attempts that ended because their connection got a GOAWAY
+	room         room           // waits for endpoints that refuse the stream
+	retries      int            // attempts that were made because the route's retry or hedge says so
+	overBudget   bool           // a retry or a hedge was not made, because of the route's retry budget
+	answered     bool           // the headers of the upstream's answer have come
 	waits        sync.WaitGroup // goroutines of attempts
 
-	cancelHedge atomic.Pointer[context.CancelFunc] // ends the attempts of a hedged call that has no upstream yet
+	cancelHedge atomic.Pointer[context.CancelFunc] // cancels the attempts of a hedged call; nil without hedging
 }
 
 // attempt is one try of a call at an endpoint:
 //
 //	pick -> open -> its answer begins, or it ends without one -> close
 //
-// What became of its stream can be read also when it is closed. Its fields are set by one goroutine at a time; those that
-// another reads meanwhile are atomic.
+// The status of its stream may be read after close, too. Its fields are set by one goroutine at a time; those that another
+// goroutine reads meanwhile are atomic.
 type attempt struct {
 	*pool.Stream // nil until it is open
 	picked       cluster.Attempt
-	budgeted     bool          // counted by the route's retry budget; endExtra ends that
-	waited       bool          // for room at an endpoint: any of its connections will do
-	overPending  bool          // it was not to wait for a connection, because too many calls do
-	closed       atomic.Bool   // also read by the goroutine of the call while another opens it
-	ready        chan struct{} // closed when hedging does not wait for its answer any longer; nil without hedging
-	earlier      *attempt      // of the call, which may be open; nil for none
+	budgeted     bool          // the route's retry budget counts it; endBudgeted takes it out of the count
+	waited       bool          // it was made after a wait for room at an endpoint, and may use any of the endpoint's connections
+	overPending  bool          // it ended because as many calls as limits.pending allows wait for connections
+	closed       atomic.Bool   // also read by the handler's goroutine while another goroutine opens the attempt
+	ready        chan struct{} // closed when its goroutine of a hedged call has ended; nil without hedging
+	earlier      *attempt      // the one picked before it, which may be open; nil if there is none
 
 	cancel context.CancelFunc // of the context of its stream; nil if it has none of its own
 	timer  *time.Timer        // of the per-try timeout; nil without one
 	late   atomic.Bool        // its per-try timeout has passed
-	lost   atomic.Bool        // given up, because the request went on with another
+	lost   atomic.Bool        // it was given up, because the request went on with another attempt
 }
 
-// GiveUp ends the attempt, because the request goes on with another.
+// GiveUp ends the attempt because the request goes on with another one. It implements buffer.Attempt, as does GivenUp.
 func (a *attempt) GiveUp() {
 	a.lost.Store(true)
 	a.Reset(errLost)
 }
 
-// GivenUp reports whether it was given up.
+// GivenUp reports whether GiveUp was called.
 func (a *attempt) GivenUp() bool { return a.lost.Load() }
 
-// outcome is how an attempt ended whose answer had not begun.
+// outcome is how an attempt ended that got no headers of an answer.
 type outcome struct {
-	unprocessed bool       // the endpoint certainly did not see it
-	away        bool       // it was not processed because the endpoint told the whole connection to go away
-	full        bool       // it was not processed because the endpoint refused its stream alone, and calls wait until there is room
-	inBackoff   bool       // it was not processed because the endpoint was left alone after an earlier failure
-	late        bool       // its per-try timeout has passed
-	waiting     bool       // the endpoint may wait for the rest of the request: that it said nothing is no failure
-	lost        bool       // it was given up, because the request went on with another
+	unprocessed bool       // the endpoint certainly did not process the request
+	away        bool       // unprocessed, because the endpoint sent a GOAWAY for the connection
+	full        bool       // unprocessed, because the endpoint refused this stream (REFUSED_STREAM), and calls of the route wait for room
+	inBackoff   bool       // unprocessed, because the endpoint is left alone for a while after an earlier failure
+	late        bool       // the per-try timeout has passed
+	waiting     bool       // the request was not sent whole: the endpoint may have been silent because it waits for the rest
+	lost        bool       // it was given up, because the request went on with another attempt
 	barred      bool       // a limit of the route is reached: no other attempt helps
-	code        codes.Code // of its status
-	pushback    []string   // the endpoint's grpc-retry-pushback-ms (gRFC A6)
+	code        codes.Code // of the attempt's status
+	pushback    []string   // values of the trailer grpc-retry-pushback-ms (gRFC A6)
 }
 
-// pick chooses the endpoint of an attempt. If it succeeds, the attempt is closed with the call at the latest.
+// pick chooses the endpoint of an attempt. If it succeeds, the attempt is closed no later than the call ends.
 func (at *attempts) pick(a *attempt) *local.Error {
 	var err error
 	if a.picked, err = at.call.target.Pick(); err != nil {
 		return targetError(&at.call.target, err)
 	}
 	for at.last != nil && at.last.closed.Load() {
-		at.last = at.last.earlier // there is no end of attempts while a call waits for room
+		at.last = at.last.earlier // closed attempts are dropped: a call that waits for room makes any number of them
 	}
 	a.earlier, at.last = at.last, a
 	at.addr.Store(&a.picked.Address)
 	return nil
 }
 
-// await returns the attempt whose answer is that of the call, when it has begun or has ended.
+// await waits until the headers of an answer have come, and makes further attempts for those that end without. It returns the
+// attempt whose answer, or whose status, is that of the call.
 func (at *attempts) await() *attempt {
 	for a := at.current; ; {
 		o, ended := at.outcome(a)
@@ -113,7 +114,8 @@ func (at *attempts) await() *attempt {
 	}
 }
 
-// context returns the context of an attempt, made of ctx.
+// context returns the context for the next attempt, derived from ctx: that of a retry says in its metadata how many came
+// before.
 func (at *attempts) context(ctx context.Context) context.Context {
 	if at.retries == 0 {
 		return ctx
@@ -121,7 +123,7 @@ func (at *attempts) context(ctx context.Context) context.Context {
 	return at.retryContext(ctx)
 }
 
-// openFirst opens the current attempt, or another in its place if its endpoint cannot be reached.
+// openFirst opens the current attempt, or another one in its place if that fails and there may be another.
 func (at *attempts) openFirst() *local.Error {
 	for {
 		a := at.current
@@ -143,8 +145,9 @@ var (
 	errLate = errors.New("handler: the attempt took too long")
 )
 
-// open opens the stream of an attempt that was picked, on another connection than that of avoid, if there is one; avoid
-// may be nil. If it fails the attempt is closed and the outcome says how it ended; the endpoint has seen nothing of it.
+// open opens the stream of an attempt that was picked. If avoid, which may be nil, is a stream to the same endpoint, open
+// prefers another connection than that of avoid. If it fails, the attempt is closed, the endpoint has seen nothing of it,
+// and the outcome says how it ended.
 func (at *attempts) open(ctx context.Context, a *attempt, hdr *grpc.CallHdr, avoid *pool.Stream) (outcome, *local.Error) {
 	var options pool.OpenOptions
 	if avoid != nil && !a.waited && avoid.Address() == a.picked.Address {
@@ -157,7 +160,7 @@ func (at *attempts) open(ctx context.Context, a *attempt, hdr *grpc.CallHdr, avo
 		}
 	}
 	if r := at.call.target.Retry; r != nil && r.PerTryTimeout > 0 {
-		ctx, a.cancel = context.WithCancel(ctx) // hedging, which has one too, is not beside retry
+		ctx, a.cancel = context.WithCancel(ctx) // a.cancel is free: a route has a retry or a hedge, not both
 		a.timer = time.AfterFunc(r.PerTryTimeout, func() {
 			a.late.Store(true)
 			a.cancel()
@@ -178,16 +181,16 @@ func (at *attempts) open(ctx context.Context, a *attempt, hdr *grpc.CallHdr, avo
 		e = at.overPending()
 	case o.late:
 		o.unprocessed, e = true, local.ErrTimeout
-		if errors.As(err, &dial) { // and not for a stream on a connection that is full
+		if errors.As(err, &dial) { // a wait for a stream on a full connection is no failure of the endpoint
 			result = cluster.Failed
 		}
 	case at.call.ctxErr() != nil:
 		if errors.As(err, &dial) && time.Since(a.picked.Began) >= minSilence {
-			result = cluster.Failed // it could not be connected to in all that time
+			result = cluster.Failed // no connection in at least minSilence
 		}
 	case errors.As(err, &dial):
 		o.unprocessed, o.inBackoff = true, dial.InBackoff
-		if !dial.InBackoff { // which says nothing new
+		if !dial.InBackoff { // the failure that led to the backoff was reported when it happened
 			result = cluster.Failed
 		}
 	case errors.As(err, new(*pool.FullError)):
@@ -197,28 +200,30 @@ func (at *attempts) open(ctx context.Context, a *attempt, hdr *grpc.CallHdr, avo
 	return o, e
 }
 
-// overPending is the error of a call that is not to wait.
+// overPending returns the local error of a call that may not wait for a connection, because as many calls as limits.pending
+// allows wait already.
 func (at *attempts) overPending() *local.Error {
 	return targetError(&at.call.target, &cluster.OverloadError{Limit: "limits.pending", RetryAfter: pendingHint})
 }
 
-// pendingHint is how long a client should wait when too many calls wait for connections.
+// pendingHint is the pushback of calls that are refused because connections are full, or too many calls wait for them.
 const pendingHint = 100 * time.Millisecond
 
-// minSilence is how long an endpoint must have said nothing at all to be blamed for a deadline that the client chose.
+// minSilence is how long an endpoint must have been silent before a client's deadline counts as the endpoint's failure: a
+// client may choose a deadline that no endpoint can meet.
 const minSilence = time.Second
 
-// outcome returns how an attempt ended; ok is false if its answer has begun. It waits for either. It may be called once,
-// and again when the attempt has ended.
+// outcome waits until the headers of an attempt's answer have come, and returns false, or until the attempt has ended without
+// any, and returns how. It may be called once, and again after it returned true.
 func (at *attempts) outcome(a *attempt) (o outcome, ok bool) {
 	if !a.TrailersOnly() && !a.Unprocessed() {
 		if a.timer == nil || a.timer.Stop() {
 			return outcome{}, false
 		}
-		a.late.Store(true) // the answer lost by a hair: its stream is being canceled
+		a.late.Store(true) // the answer came just after the timer fired, which is canceling the stream
 		a.Reset(errLate)
 	}
-	<-a.Stream.Done() // is near; only then is there a status to read
+	<-a.Stream.Done() // comes soon; there is no status to read before
 	unprocessed, refused := a.Unprocessed(), a.refused()
 	o = outcome{
 		unprocessed: unprocessed, away: unprocessed && !refused, full: unprocessed && refused && at.waitsForRoom(), late: a.late.Load(), waiting: !at.call.upload.sent.Load(), lost: a.lost.Load(),
@@ -230,25 +235,25 @@ func (at *attempts) outcome(a *attempt) (o outcome, ok bool) {
 	return o, true
 }
 
-// result says what an attempt that did not become the call's result tells of its endpoint.
+// result returns what to report of the endpoint of an attempt that did not become the call's result.
 func (o outcome) result() cluster.Result {
 	switch {
 	case o.away, o.lost, o.full, o.late && o.waiting:
-		return cluster.Unknown // it goes in order, was not waited for, or does as much as it can
+		return cluster.Unknown // the endpoint drains, was not waited for, is busy, or waits for the request: none is a failure
 	case o.late, o.code == codes.Unavailable:
 		return cluster.Failed
 	}
 	return cluster.Succeeded
 }
 
-// refused reports whether the endpoint refused the stream alone, and not as all that comes after its GOAWAY.
+// refused reports whether the endpoint refused this stream with REFUSED_STREAM, not all streams after a GOAWAY.
 func (a *attempt) refused() bool {
 	code, ok := a.ResetCode()
 	return ok && code == http2.ErrCodeRefusedStream
 }
 
-// end ends an attempt that was picked: what it took of the endpoint, of its connection and of the budget is given
-// back. It may be called more than once.
+// end closes an attempt that was picked and reports r of its endpoint: it gives back the endpoint's slot, the stream and the
+// attempt's share of the retry budget. It may be called more than once: later calls do nothing.
 func (at *attempts) end(a *attempt, r cluster.Result) {
 	if a.closed.Swap(true) {
 		return
@@ -266,8 +271,8 @@ func (at *attempts) end(a *attempt, r cluster.Result) {
 	at.endBudgeted(a)
 }
 
-// endBudgeted gives back what a further attempt took of the route's retry budget. It may be called more than once, and for
-// any attempt.
+// endBudgeted takes an attempt out of the count of the route's retry budget. It does nothing for an attempt that is not
+// counted.
 func (at *attempts) endBudgeted(a *attempt) {
 	if a.budgeted {
 		a.budgeted = false
@@ -275,7 +280,8 @@ func (at *attempts) endBudgeted(a *attempt) {
 	}
 }
 
-// finalResult says what a result of the call with that code and reason tells of the endpoint of its last attempt.
+// finalResult returns what to report of the endpoint of the current attempt for a call that ends with that code and reason; an
+// empty reason stands for a status of the endpoint's own.
 func (at *attempts) finalResult(code codes.Code, reason local.Reason) cluster.Result {
 	a := at.current
 	switch reason {
@@ -286,7 +292,7 @@ func (at *attempts) finalResult(code codes.Code, reason local.Reason) cluster.Re
 		return cluster.Succeeded
 	case local.ReasonUpstreamReset, local.ReasonBadResponseFraming:
 		if a.Stream != nil && a.Unprocessed() && !a.refused() {
-			return cluster.Unknown // it went away in order
+			return cluster.Unknown // the endpoint sent a GOAWAY, which is no failure
 		}
 		return cluster.Failed
 	case local.ReasonTimeout:
@@ -311,7 +317,7 @@ func (at *attempts) goesTo(address string) bool {
 	return at.endpoint() == address || beside != nil && *beside == address
 }
 
-// endAll ends what a panic left open.
+// endAll closes the attempts that are still open, such as after a panic.
 func (at *attempts) endAll() {
 	for a := at.last; a != nil; a = a.earlier {
 		at.end(a, cluster.Unknown)
@@ -324,7 +330,7 @@ func (at *attempts) count() Attempts {
 	if at.transparent {
 		a.Transparent++
 	}
-	if at.call.target.Hedge != nil { // which is not beside retry
+	if at.call.target.Hedge != nil { // then the route has no retry
 		a.Hedges = at.retries
 	} else {
 		a.Retries = at.retries
@@ -332,7 +338,8 @@ func (at *attempts) count() Attempts {
 	return a
 }
 
-// mayRetry asks the budget of the route for a further attempt; each true needs one RetryEnd of the target.
+// mayRetry reports whether the route's retry budget allows a further attempt, and counts it there. For each true, RetryEnd
+// of the target is called once.
 func (at *attempts) mayRetry() bool {
 	if at.call.target.MayRetry() {
 		return true

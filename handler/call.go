@@ -20,46 +20,46 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// call is one call in frame mode: two directions, each copied by one goroutine at a time. The request direction ends with
-// the client's half-close; the response direction ends the call.
+// call is one call: two directions, each copied by one goroutine at a time. The request direction ends with the client's
+// half-close; the response direction ends the call.
 //
 //	client --- down ---> request  ---> up ---> endpoint
 //	       <-- down ---- response <--- up <---
 type call struct {
 	proxy    *Proxy
-	entrance *entrance // where it is counted; nil when it no longer is. Owned by the handler's goroutine
+	entrance *entrance // counts the call; nil when it is no longer counted. Owned by the handler's goroutine
 	down     downstream.Stream
 	target   cluster.Target
-	ctx      context.Context // the client's stream: its deadline, metadata and cancellation
+	ctx      context.Context // of the client's stream (its deadline, metadata and cancellation), or a child of that
 	hdr      *grpc.CallHdr
-	idle     *idleWatch // nil without an idle timeout
+	idle     *idleTimer // nil without an idle timeout
 
 	upload   upload
 	attempts attempts
 	response frame.Redirect
 	ending   ending
 
-	struc   *structmode.Structure // nil in frame mode
-	tapping tapping
+	transformer *structmode.Transformer // nil in frame mode
+	tapping     tapping
 
 	observation *observation // nil without observers
 
-	prev, next *call // of the proxy's list; guarded by its mutex
+	prev, next *call // in Proxy.calls; guarded by its mutex
 }
 
-// ending is how a call ends: with a local error, which is its result if it is the first, or with the endpoint's status.
+// ending is how a call ends: with the first local error, or, if there is none, with the endpoint's status.
 type ending struct {
 	failure  atomic.Pointer[local.Error] // the first local error
 	panicked atomic.Bool                 // a panic was logged
 
-	mu     sync.Mutex // guards the fields below; held while headers or the result are sent to the client
-	ended  bool       // the client was sent the result
-	code   codes.Code // of the result
-	reason local.Reason
-	limit  string // that the call was over, of ReasonOverloaded
+	mu     sync.Mutex   // guards the fields below; held while headers or the result are sent to the client
+	ended  bool         // the client was sent the result
+	code   codes.Code   // of the result
+	reason local.Reason // of the result; empty for the endpoint's status
+	limit  string       // the key of the limit that the call was over, for local.ReasonOverloaded
 }
 
-// tapping is who is shown the messages of a call.
+// tapping has the taps that the messages of a call are copied to.
 type tapping struct {
 	taps tap.Taps
 	call *tap.Call // nil without taps
@@ -69,20 +69,20 @@ type tapping struct {
 func (p *Proxy) newCall(down downstream.Stream) *call {
 	hearing := *p.observers.Load()
 	if len(hearing) == 0 {
-		return new(call).of(p, down)
+		return new(call).init(p, down)
 	}
 	both := &struct { // one allocation
 		call
 		observation
 	}{}
-	both.call.of(p, down)
+	both.call.init(p, down)
 	both.hearing = hearing
 	both.call.observation = &both.observation
 	return &both.call
 }
 
-// of makes a call one of the proxy's, of that stream.
-func (c *call) of(p *Proxy, down downstream.Stream) *call {
+// init sets the proxy and the client's stream of a new call.
+func (c *call) init(p *Proxy, down downstream.Stream) *call {
 	c.proxy, c.down = p, down
 	c.upload.call, c.attempts.call = c, c
 	return c
@@ -91,7 +91,7 @@ func (c *call) of(p *Proxy, down downstream.Stream) *call {
 // run forwards the call until it has ended.
 func (c *call) run() {
 	defer c.stop()
-	defer c.recoverPanic() // first, because stop waits for what the end of the client's stream ends
+	defer c.recoverPanic() // runs before stop: it ends the client's stream, and stop waits for goroutines that end with the stream
 	if e := c.begin(); e != nil {
 		if failure := c.ending.failure.Load(); failure != nil {
 			e = failure
@@ -102,8 +102,8 @@ func (c *call) run() {
 	c.finish(c.forwardResponse())
 }
 
-// begin opens the upstream and starts the request. With hedging the request comes first, and the upstream is the attempt
-// that was the first to answer.
+// begin opens the upstream and starts the request direction. With hedging the request direction starts first, and the upstream
+// is the attempt that answers first.
 func (c *call) begin() *local.Error {
 	if c.target.Hedge != nil {
 		c.attempts.current = nil
@@ -113,7 +113,7 @@ func (c *call) begin() *local.Error {
 		return e
 	}
 	if e := c.ending.failure.Load(); e != nil {
-		c.attempts.up.Load().Reset(e) // abort came before there was anything to reset
+		c.attempts.up.Load().Reset(e) // abort ran before there was an upstream for it to reset
 	}
 	c.upload.start()
 	return nil
@@ -130,8 +130,7 @@ func (c *call) recoverPanic() {
 	}
 }
 
-// stop ends what is left of the call: the upstream and the goroutine of the request direction. The client's stream has
-// ended before.
+// stop closes the attempts and waits for all goroutines of the call. The client's stream has ended before.
 func (c *call) stop() {
 	c.ending.mu.Lock()
 	code, reason := c.ending.code, c.ending.reason
@@ -140,7 +139,7 @@ func (c *call) stop() {
 	if cancel := c.attempts.cancelHedge.Load(); cancel != nil {
 		(*cancel)()
 	}
-	c.attempts.waits.Wait() // all that could make or close an attempt, but for this goroutine
+	c.attempts.waits.Wait() // afterwards only this goroutine makes or closes attempts
 	c.attempts.endAll()
 	if c.upload.hedgeBuffer != nil {
 		c.upload.hedgeBuffer.Stop()
@@ -151,8 +150,8 @@ func (c *call) stop() {
 	c.upload.replay.Stop()
 }
 
-// fail ends the call with a local error unless one came before, and reports whether it did. It may come from any
-// goroutine.
+// fail makes e the call's local error and resets its upstream, unless the call has a local error already. It reports whether
+// it did. It may be called from any goroutine.
 func (c *call) fail(e *local.Error) bool {
 	if !c.ending.failure.CompareAndSwap(nil, e) {
 		return false
@@ -166,7 +165,8 @@ func (c *call) fail(e *local.Error) bool {
 	return true
 }
 
-// abort ends the call at once with a local error, also when it waits for a slow client. It may come from any goroutine.
+// abort ends the call with a local error at once, even while a direction waits for a slow client. It may be called from any
+// goroutine.
 func (c *call) abort(e *local.Error) {
 	defer c.recoverPanic()
 	if c.fail(e) {
@@ -182,8 +182,9 @@ func (c *call) endLocal(e *local.Error) {
 	})
 }
 
-// end sends the client the result of that code and reason, unless one was sent before. It returns when a result, this
-// one or the other, is on its way: only then may the handler return to Kitex, which would send one of its own.
+// end calls send, which sends the client the result with that code and reason, unless a result was sent before. When it
+// returns, one of the two results is on its way: only then may the handler return, because Kitex would send a result of its
+// own.
 func (c *call) end(code codes.Code, reason local.Reason, send func()) {
 	c.ending.mu.Lock()
 	defer c.ending.mu.Unlock()
@@ -200,7 +201,7 @@ func (c *call) sendHeaders(encoding string, md metadata.MD) error {
 	if c.ending.ended {
 		return frame.WriteError{Err: frame.ErrEnded}
 	}
-	c.idle.of().Moved()
+	c.idle.counter().Moved()
 	c.down.Stream.SetSendCompress(encoding)
 	if err := c.down.Stream.SendHeader(md); err != nil {
 		return frame.WriteError{Err: err}
@@ -208,28 +209,28 @@ func (c *call) sendHeaders(encoding string, md metadata.MD) error {
 	return nil
 }
 
-// dropUnforwarded removes from md, headers or trailers of an answer, what is not forwarded. The length of a body is not in
-// frame mode either: the call may end before all of it is here, and a client that was told the length would take that for
-// a broken connection and not look at the status.
+// dropUnforwarded removes from md, the headers or trailers of an answer, what is not forwarded. That includes content-length
+// in frame mode too: the call may end before the whole body has come, and a client that was told the length would take that
+// for a broken connection and not look at the status.
 func (c *call) dropUnforwarded(md metadata.MD) {
 	header.DropHopByHop(md)
-	if c.struc != nil {
+	if c.transformer != nil {
 		header.DropBodyFields(md)
 	} else {
 		delete(md, header.ContentLength)
 	}
 }
 
-// shown returns a writer in front of dst that shows the messages to those who watch the call.
-func (c *call) shown(dst frame.Writer, d spec.Direction, encoding string) frame.Writer {
+// tapped returns a writer in front of dst that copies the messages to the call's taps, or dst itself if there are none.
+func (c *call) tapped(dst frame.Writer, d spec.Direction, encoding string) frame.Writer {
 	if c.tapping.taps == nil {
 		return dst
 	}
 	return c.tapping.taps.Writer(dst, c.tapping.call, d, encoding)
 }
 
-// ctxErr says why the call's context has ended, or is about to: it may be a child of that of the client's stream, and
-// hears of its end a moment after those who read and write the stream.
+// ctxErr returns why the call's context has ended, or nil. It asks the client's stream first, because the call's context may
+// be a child of the stream's and is canceled a moment after reads and writes of the stream fail.
 func (c *call) ctxErr() error {
 	if err := c.down.Stream.Context().Err(); err != nil {
 		return err
@@ -243,7 +244,7 @@ func (c *call) forwardResponse() error {
 	c.upload.commit()
 	if !a.closed.Load() {
 		a.picked.Answered()
-		c.attempts.endBudgeted(a) // what may last from here on is no load that retries make
+		c.attempts.endBudgeted(a) // the retry budget bounds attempts that wait for an answer, not how long the answer lasts
 	}
 	up, encoding := a.Stream, a.RecvCompress()
 	if !up.TrailersOnly() && !up.Unprocessed() {
@@ -262,10 +263,10 @@ func (c *call) forwardResponse() error {
 		}
 	}
 	c.response = frame.Redirect{
-		Src: up.Stream, Dst: c.shown(&c.down, spec.OnResponse, encoding), MaxBytes: c.proxy.maxMessageBytes.Load(), Progress: c.idle.of(),
+		Src: up.Stream, Dst: c.tapped(&c.down, spec.OnResponse, encoding), MaxBytes: c.proxy.maxMessageBytes.Load(), Progress: c.idle.counter(),
 	}
-	if c.struc != nil {
-		c.struc.TakeResponse(&c.response, encoding)
+	if c.transformer != nil {
+		c.transformer.TakeResponse(&c.response, encoding)
 	}
 	return c.response.RedirectFrame()
 }

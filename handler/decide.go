@@ -13,11 +13,12 @@ import (
 	"github.com/framegate/framegate/handler/structmode"
 )
 
-// structured makes a call of a route in struct mode ready to run. If the first message that is forwarded decides where
-// the call goes, it is waited for, and the target changed by what it decides. It returns the metadata to send: without what
-// the client sent under the names that header rules set, and with what they set. The error is the call's result.
-func (c *call) structured(seen metadata.MD) (metadata.MD, *local.Error) {
-	header.DropHopByHop(seen) // rules see what the endpoint does
+// beginStructMode prepares a call of a route in struct mode: it makes the call's transformer and lets the first message of
+// the request decide where the call goes, if the route has rules for that. seen is the request's metadata as rules see it.
+// It returns the metadata for the endpoint: the client's values under names that header rules set are replaced by what the
+// rules set. An error is the call's result.
+func (c *call) beginStructMode(seen metadata.MD) (metadata.MD, *local.Error) {
+	header.DropHopByHop(seen) // rules see what the endpoint sees
 	md := seen
 	if set := structmode.HeadersSet(c.target.Program); len(set) > 0 {
 		md = maps.Clone(seen)
@@ -29,21 +30,22 @@ func (c *call) structured(seen metadata.MD) (metadata.MD, *local.Error) {
 	return md, e
 }
 
-// decide is structured without what does not depend on messages.
+// decide begins the call in struct mode. If route or header rules decide where the call goes, it reads the request until a
+// message is to be forwarded or the request has ended, and then changes the call's target and md as that message decided.
 func (c *call) decide(seen, md metadata.MD) *local.Error {
 	var e *local.Error
-	if c.struc, e = c.proxy.structs.Begin(structmode.Call{
+	if c.transformer, e = c.proxy.structMode.Begin(structmode.Call{
 		Context: c.ctx, Target: &c.target, Method: c.down.Stream.Method(), Subtype: c.down.Stream.ContentSubtype(), Encoding: c.down.Stream.RecvCompress(),
 		Peer: peerOf(c.down.Transport), Metadata: seen, Transport: c.down.Transport, Evict: func() { c.abort(local.ErrNoRoom) },
 	}); e != nil {
 		return e
 	}
-	c.upload.ready()
-	if c.struc != nil { // rules see what the endpoint does
+	c.upload.prepare()
+	if c.transformer != nil { // rules see what the endpoint sees
 		header.DropBodyFields(seen)
 		header.DropBodyFields(md)
 	}
-	if c.struc == nil || !c.struc.Decides() || c.upload.empty {
+	if c.transformer == nil || !c.transformer.Decides() || c.upload.empty {
 		return nil
 	}
 	for c.upload.frames.Held == nil && !c.upload.empty {
@@ -53,7 +55,7 @@ func (c *call) decide(seen, md metadata.MD) *local.Error {
 		}
 		c.upload.empty = end
 	}
-	backend, headers := c.struc.Decision()
+	backend, headers := c.transformer.Decision()
 	if backend != "" {
 		c.target.UseBackend(backend)
 	}

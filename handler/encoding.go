@@ -6,17 +6,17 @@ import (
 	"sync"
 
 	"github.com/cloudwego/kitex/pkg/remote/codec/protobuf/encoding"
-	_ "github.com/cloudwego/kitex/pkg/remote/codec/protobuf/encoding/gzip" // registers gzip, which our own services also read
+	_ "github.com/cloudwego/kitex/pkg/remote/codec/protobuf/encoding/gzip" // registers gzip
 )
 
-// builtinEncodings are forwarded without configuration, like gzip.
+// builtinEncodings are the encodings that are forwarded without configuration, beside gzip.
 var builtinEncodings = []string{"identity", "deflate", "snappy", "zstd"}
 
-// encodingsMu guards Kitex's registry of compressors, which has no lock of its own, against two RegisterEncodings.
+// encodingsMu serializes RegisterEncodings: Kitex's registry of compressors has no lock of its own.
 var encodingsMu sync.Mutex
 
-// RegisterEncodings makes Kitex write the names as grpc-encoding of answers: it leaves the header out for a name that
-// is not registered. Call it before any server of the process runs; names that are known already change nothing.
+// RegisterEncodings makes Kitex forward the names as grpc-encoding of answers: Kitex leaves the header out for a name that
+// is not registered. It must be called before any server of the process runs. Names that are registered already are ignored.
 func RegisterEncodings(names []string) {
 	encodingsMu.Lock()
 	defer encodingsMu.Unlock()
@@ -29,7 +29,7 @@ func RegisterEncodings(names []string) {
 	}
 }
 
-// forwardedEncoding is the name of an encoding whose messages are forwarded and never decoded here.
+// forwardedEncoding is the name of an encoding that Kitex forwards. Kitex never reads or writes a message with it.
 type forwardedEncoding string
 
 func (e forwardedEncoding) Name() string { return string(e) }

@@ -11,16 +11,16 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// entrance is where the calls of one listener come in, and bounds how many are under way.
+// entrance counts the calls of one listener that are under way, and bounds their number by Config.MaxCalls.
 type entrance struct {
 	listener string
-	counted  bool   // by the gate
-	own      string // what the methods start with that the gate does not count; "" if it counts all
+	gated    bool   // a gate counts calls before they have a goroutine; see Gate
+	own      string // the prefix of the methods that the gate does not count, those of framegate's own services; "" if it counts all
 	calls    limit.Concurrency
-	refused  atomic.Int64
+	refused  atomic.Int64 // calls, since the start
 }
 
-// enter counts a call and reports true, or false if it is one too many. Each true wants one leave.
+// enter counts a call, or reports false if the listener has as many as it may. For each true the caller calls leave once.
 func (e *entrance) enter() bool {
 	if !e.calls.Acquire() {
 		e.refused.Add(1)
@@ -31,13 +31,15 @@ func (e *entrance) enter() bool {
 
 func (e *entrance) leave() { e.calls.Release() }
 
-// gated reports whether the gate has had to enter a call of the valid method, so that whoever handles it does not. It
-// enters all but those of framegate's own services, which always answer.
-func (e *entrance) gated(method string) bool {
-	return e.counted && (e.own == "" || !strings.HasPrefix(method, e.own))
+// enteredByGate reports whether the listener's gate counts calls of the method, which must be valid, so that the handler
+// must not count them again. The gate counts all calls but those to framegate's own services, which answer even when the
+// listener is full.
+func (e *entrance) enteredByGate(method string) bool {
+	return e.gated && (e.own == "" || !strings.HasPrefix(method, e.own))
 }
 
-// entrance returns that of a listener. It is asked for once a listener, not once a call.
+// entrance returns the entrance of a listener, and makes it at the first call. It takes a lock: call it once a listener, not
+// once a call.
 func (p *Proxy) entrance(listener string) *entrance {
 	p.entrancesMu.Lock()
 	defer p.entrancesMu.Unlock()
@@ -50,23 +52,24 @@ func (p *Proxy) entrance(listener string) *entrance {
 	return e
 }
 
-// SetMaxCalls changes Config.MaxCalls for listeners that it has an entry of. It may be called at any time: calls under way
-// go on. For a listener that had no bound when its Gate was asked for, those over it cost a little more.
-func (p *Proxy) SetMaxCalls(most map[string]int) {
+// SetMaxCalls replaces Config.MaxCalls; a listener without an entry keeps its bound. It may be called at any time: calls under
+// way go on. For a listener that had no bound when Gate was called, the handler refuses the excess instead of the gate, which
+// costs a goroutine for each refused call.
+func (p *Proxy) SetMaxCalls(maxCalls map[string]int) {
 	p.entrancesMu.Lock()
 	defer p.entrancesMu.Unlock()
-	p.maxCalls = most
-	for listener, n := range most {
+	p.maxCalls = maxCalls
+	for listener, n := range maxCalls {
 		if e := p.entrances[listener]; e != nil {
 			e.calls.SetMax(n)
 		}
 	}
 }
 
-// EntranceStats are the calls of one listener, but for those to framegate's own services.
+// EntranceStats are the counts of one listener's calls. Calls to framegate's own services are not counted.
 type EntranceStats struct {
 	Calls   int   // under way
-	Refused int64 // since the start: there were Config.MaxCalls under way, or max_concurrent_streams on the connection
+	Refused int64 // since the start, because Config.MaxCalls were under way, or max_concurrent_streams on the connection
 }
 
 // Entrance returns the counts of a listener.
@@ -75,26 +78,31 @@ func (p *Proxy) Entrance(listener string) EntranceStats {
 	return EntranceStats{Calls: e.calls.Active(), Refused: e.refused.Load()}
 }
 
-// Gate returns what refuses calls of the listener before they have a goroutine; see transserver.Gate. It refuses those
-// whose path names no method, some of which Kitex would answer by itself, and those that come when MaxCalls are under way, or
-// on a connection more than HTTP/2 knows of. What it lets in counts from then on, so that calls that come together are not
-// more than the bound either. It must be asked for before the listener takes calls, and its Handler must get all that it
-// lets in. ownPackage is as for OwnService.
+// Gate returns the transserver.Gate of the listener, which ends calls that are not to be served before they have a goroutine:
+//
+//   - a call whose path names no method, because Kitex would answer some of those itself;
+//   - a call that is over MaxCalls;
+//   - a call on a connection whose handlers are as many as it may have streams, while struct mode still works on a message
+//     of a call that the client has left: for HTTP/2 that call has ended, so the bound on streams does not count it.
+//
+// The gate counts a call when it lets it in, so that calls that come at the same moment do not exceed the bound either. Gate
+// must be called before the listener takes calls, and every call that the gate lets in must reach the listener's Handler,
+// which takes it out of the count. ownPackage is the pkg of OwnService: calls to it are not counted.
 func (p *Proxy) Gate(listener, ownPackage string) func(tr grpc.ServerTransport, s *grpc.Stream, crowded bool) bool {
 	e := p.entrance(listener)
-	e.counted = e.calls.Bounded()
+	e.gated = e.calls.Bounded()
 	if ownPackage != "" {
 		e.own = "/" + ownPackage + "."
 	}
-	return func(tr grpc.ServerTransport, s *grpc.Stream, crowded bool) bool {
+	return func(tr grpc.ServerTransport, s *grpc.Stream, crowded bool) (refused bool) {
 		down := downstream.Stream{Transport: tr, Stream: s}
 		switch {
 		case !spec.ValidMethod(s.Method()):
 			p.serve(e, down)
-		case crowded && p.structs.Linger(tr):
+		case crowded && p.structMode.Linger(tr):
 			e.refused.Add(1)
 			endOverloaded(down)
-		case !e.gated(s.Method()) || e.enter():
+		case !e.enteredByGate(s.Method()) || e.enter():
 			return false
 		default:
 			endOverloaded(down)

@@ -15,7 +15,7 @@ import (
 	"github.com/framegate/framegate/pool/h2conn"
 )
 
-// finish ends the call at the client. err is the result of the response direction.
+// finish sends the client the result of the call. err is the result of the response direction.
 func (c *call) finish(err error) {
 	up := c.attempts.up.Load()
 	if e := c.ending.failure.Load(); e != nil {
@@ -27,7 +27,7 @@ func (c *call) finish(err error) {
 		return
 	}
 	if errors.Is(err, frame.ErrTruncated) && up.Status().Code() != codes.OK {
-		c.endWithUpstream(up) // it says itself why the message is cut
+		c.endWithUpstream(up) // its status says why the message was cut
 		return
 	}
 	e := frame.LocalError(err, local.ReasonBadResponseFraming, "response")
@@ -38,7 +38,8 @@ func (c *call) finish(err error) {
 	c.giveUp(c.ending.failure.Load())
 }
 
-// brokenError is the local error for a stream that broke on either side.
+// brokenError returns the local error for a response direction that failed with err, because the client's or the endpoint's
+// stream broke.
 func (c *call) brokenError(err error) *local.Error {
 	var st *status.Error
 	var conn grpc.ConnectionError
@@ -46,7 +47,7 @@ func (c *call) brokenError(err error) *local.Error {
 	case errors.Is(c.ctxErr(), context.DeadlineExceeded), c.attempts.current.late.Load():
 		return local.ErrTimeout
 	case c.ctxErr() != nil, errors.As(err, new(frame.WriteError)):
-		return local.Errorf(codes.Canceled, local.ReasonCanceled, "canceled by the client") // which hears it no more
+		return local.Errorf(codes.Canceled, local.ReasonCanceled, "canceled by the client") // for observers: the client does not see it
 	case errors.As(err, &conn):
 		return local.Errorf(codes.Unavailable, local.ReasonUpstreamReset, "the connection to %s broke: %s", c.attempts.endpoint(), conn.Desc)
 	case tooLargeHeaders(c.attempts.up.Load()):
@@ -54,13 +55,14 @@ func (c *call) brokenError(err error) *local.Error {
 	case c.attempts.up.Load().Unprocessed():
 		return local.Errorf(codes.Unavailable, local.ReasonUpstreamReset, "%s refused the call", c.attempts.endpoint())
 	case errors.As(err, &st):
-		// Headers that are no gRPC answer; the code is what a gRPC client makes of them.
+		// The headers are not those of a gRPC answer. The code is the one that a gRPC client derives from them.
 		return local.Errorf(st.GRPCStatus().Code(), local.ReasonBadResponseFraming, "response of %s: %s", c.attempts.endpoint(), st.GRPCStatus().Message())
 	}
 	return local.Errorf(codes.Unavailable, local.ReasonUpstreamReset, "%s: %v", c.attempts.endpoint(), err)
 }
 
-// endWithUpstream passes the status and trailers of an answer that ended between two messages.
+// endWithUpstream ends the call with the status and trailers of the endpoint, or with a local error if the endpoint reset the
+// stream. The answer did not end within a message.
 func (c *call) endWithUpstream(up *pool.Stream) {
 	st := up.Status()
 	if st.Code() != codes.OK {
@@ -77,7 +79,7 @@ func (c *call) endWithUpstream(up *pool.Stream) {
 		}
 	}
 	if c.observation != nil {
-		c.observation.answerBegan() // if these trailers are all of it
+		c.observation.answerBegan() // for an answer of trailers only
 	}
 	md := up.Trailer()
 	c.dropUnforwarded(md)
@@ -89,9 +91,10 @@ func (c *call) endWithUpstream(up *pool.Stream) {
 	})
 }
 
-// resetOf returns the code with which the endpoint ended a stream without trailers, h2conn's own codes included, and false
-// if it did not. The stream has ended. The code comes from the frames themselves; the message that Kitex gives to such a
-// stream only makes sure that no trailers came first.
+// resetOf returns the code of a stream that the endpoint ended without trailers: that of its RST_STREAM, or h2conn.BareEnd
+// or h2conn.HeadersTooLarge. It returns false for a stream that ended with trailers. The stream has ended. The code comes
+// from the frames, which h2conn read; the message that Kitex's transport makes for such a stream shows that no trailers came
+// first.
 func resetOf(up *pool.Stream) (http2.ErrCode, bool) {
 	code, ok := up.ResetCode()
 	if !ok {
@@ -101,7 +104,7 @@ func resetOf(up *pool.Stream) (http2.ErrCode, bool) {
 	switch {
 	case message == "stream terminated by RST_STREAM with error code: "+code.String():
 		if code == h2conn.BareEnd || code == h2conn.HeadersTooLarge {
-			code = http2.ErrCodeInternal // it has sent a number that means something here only
+			code = http2.ErrCodeInternal // the endpoint sent a number that is reserved for h2conn
 		}
 		return code, true
 	case code == h2conn.BareEnd:
@@ -112,20 +115,21 @@ func resetOf(up *pool.Stream) (http2.ErrCode, bool) {
 	return 0, false
 }
 
-// tooLargeHeaders reports whether a stream has ended because its headers or trailers are too large.
+// tooLargeHeaders reports whether a stream has ended because the endpoint's headers or trailers were too large.
 func tooLargeHeaders(up *pool.Stream) bool {
 	code, ok := resetOf(up)
 	return ok && code == h2conn.HeadersTooLarge
 }
 
-// giveUp ends the call with a local error. It is for the handler's goroutine.
+// giveUp ends the call with a local error. Only the handler's goroutine may call it; others call abort.
 func (c *call) giveUp(e *local.Error) {
 	c.handBack(e.Code, e.Reason)
 	c.endLocal(e)
 }
 
-// handBack gives back what the call holds of its endpoint and of limits. It comes before the client hears the result, which
-// has that code and reason: the client's next call may need it. It may be called more than once.
+// handBack closes the current attempt and takes the call out of the counts of limits. It runs before the client is sent the
+// result, which has that code and reason, because the client's next call may need what this one held. It may be called more
+// than once.
 func (c *call) handBack(code codes.Code, reason local.Reason) {
 	if c.attempts.current != nil {
 		c.attempts.end(c.attempts.current, c.attempts.finalResult(code, reason))
@@ -133,11 +137,11 @@ func (c *call) handBack(code codes.Code, reason local.Reason) {
 	c.leave()
 }
 
-// leave ends what is counted of the call, or does nothing while its messages are still being worked on: it is called once
-// more when nothing runs for the call. It may be called more than once.
+// leave takes the call out of the counts of its route and its listener. It does nothing while struct mode still works on a
+// message of the call; serve calls it again when nothing runs for the call. It may be called more than once.
 func (c *call) leave() {
 	if e := c.entrance; e != nil {
-		if c.struc != nil && !c.struc.Over() {
+		if c.transformer != nil && !c.transformer.Over() {
 			return
 		}
 		c.entrance = nil

@@ -12,37 +12,39 @@ import (
 	"github.com/framegate/framegate/resolver/cluster"
 )
 
-// hedge is a call with a second attempt beside a slow first one. Each is opened, and its answer waited for, by a goroutine;
-// the first answer wins:
+// hedge is the state of a hedged call, which makes a second attempt when the first one has not answered after a delay (gRFC
+// A6). A goroutine for each attempt opens it and waits for its answer; the first answer wins:
 //
 //	first  ────────┬───────────────┐
 //	         delay └── second ─────┴─> the first answer
 //
 // It is owned by the handler's goroutine.
 type hedge struct {
-	ctx     context.Context // of the attempts
-	answers chan answer     // has room for all
-	begun   bool            // the second attempt, or that there will be none
-	delayed bool            // the second attempt waits for as long as the endpoint of another said
-	waiting []*attempt
-	room    <-chan time.Time // when to ask again an endpoint that has refused the only attempt; nil if there is no such wait
-	best    answer           // of the attempts that ended without one: the result, if there is no answer
+	ctx     context.Context  // of the attempts
+	answers chan answer      // has room for all attempts that can be under way
+	begun   bool             // the second attempt has begun, or there will be none
+	delayed bool             // the second attempt waits for the time of the first one's pushback
+	waiting []*attempt       // those without an answer yet
+	room    <-chan time.Time // fires when to try again after the endpoint refused the only attempt; nil if the call does not wait for room
+	best    answer           // of the attempts that ended without an answer: the call's result if none answers
 }
 
-// answer says that an attempt's answer has begun, or how it ended without one.
+// answer says that the headers of an attempt's answer have come, or how the attempt ended without them.
 type answer struct {
 	*attempt
-	outcome outcome
-	ended   bool
-	err     *local.Error // why it was not opened
+	outcome outcome      // set if ended
+	ended   bool         // the attempt has ended without headers
+	err     *local.Error // why it was not opened; nil if it was
 }
 
-// won reports whether it is an answer for the caller, and not a reason to hope for the other attempt.
+// won reports whether the call takes this answer rather than wait for another attempt. A status without headers is taken,
+// unless it is UNAVAILABLE.
 func (a answer) won() bool {
 	return !a.ended || a.Stream != nil && !a.outcome.unprocessed && !a.outcome.lost && a.outcome.code != codes.Unavailable
 }
 
-// rank says how much there is to learn from an attempt that ended: more from one that the endpoint has seen.
+// rank orders the attempts that ended without an answer. The one of the highest rank becomes the call's result: one that its
+// endpoint processed tells the client more than one that was not opened.
 func (a answer) rank() int {
 	switch {
 	case a.attempt == nil:
@@ -55,16 +57,16 @@ func (a answer) rank() int {
 	return 3
 }
 
-// maxHedged is how many attempts there can be at once: the first and the second, or what follows one that ended.
+// maxHedged is how many attempts of a call can be under way at once: the first and the second, or those that follow them.
 const maxHedged = 2
 
-// hedged starts the request, and makes the attempt current whose answer is that of the call. The error says why none
-// could be opened.
+// hedged starts the request direction and the attempts, waits for the first answer, and makes its attempt current. The error
+// says why no attempt could be opened.
 func (at *attempts) hedged() *local.Error {
 	ctx, cancel := context.WithCancel(at.call.ctx)
-	at.cancelHedge.Store(&cancel) // stop calls it
+	at.cancelHedge.Store(&cancel) // for call.stop, which calls it, and call.fail
 	if at.call.ending.failure.Load() != nil {
-		cancel() // abort came before
+		cancel() // fail ran before it could see cancelHedge
 	}
 	h := &hedge{ctx: ctx, answers: make(chan answer, maxHedged)}
 	at.openBeside(h, &at.first, nil)
@@ -75,7 +77,7 @@ func (at *attempts) hedged() *local.Error {
 	for len(h.waiting) > 0 || h.delayed || h.room != nil {
 		select {
 		case <-over:
-			h.delayed, over = false, nil // what waits will answer at once
+			h.delayed, over = false, nil // the attempts that wait end at once
 			at.endRoom(h, true)
 		case <-h.room:
 			at.endRoom(h, false)
@@ -106,7 +108,7 @@ func (at *attempts) hedged() *local.Error {
 	return nil
 }
 
-// endRoom ends the wait for room, if there is one; over says that the call has ended.
+// endRoom ends the wait for room, if there is one. over says that the call does not try again.
 func (at *attempts) endRoom(h *hedge, over bool) {
 	if h.room != nil {
 		h.room = nil
@@ -114,7 +116,7 @@ func (at *attempts) endRoom(h *hedge, over bool) {
 	}
 }
 
-// openBeside has a goroutine open the attempt, and wait for its answer. avoid is as for open.
+// openBeside starts the goroutine that opens an attempt, sends it the request and waits for its answer. avoid is as for open.
 func (at *attempts) openBeside(h *hedge, a *attempt, avoid *pool.Stream) {
 	h.waiting = append(h.waiting, a)
 	ctx, cancel := context.WithCancel(at.context(h.ctx))
@@ -135,7 +137,8 @@ func (at *attempts) openBeside(h *hedge, a *attempt, avoid *pool.Stream) {
 	})
 }
 
-// follow begins the attempt that follows one that ended without an answer, if there is one, or sets the timer for it.
+// follow begins the attempt that follows one that ended without an answer, if there may be one, or sets the timer or the
+// wait for room after which it begins.
 func (at *attempts) follow(h *hedge, a answer, timer *time.Timer) {
 	if !at.mayGoOn(a.outcome) {
 		return
@@ -165,7 +168,7 @@ func (at *attempts) follow(h *hedge, a answer, timer *time.Timer) {
 	timer.Reset(wait)
 }
 
-// beginSecond begins the second attempt, once, if there is a budget for it.
+// beginSecond begins the second attempt if the retry budget allows it. It does so once: later calls do nothing.
 func (at *attempts) beginSecond(h *hedge) {
 	h.delayed = false
 	if h.begun {
@@ -185,7 +188,7 @@ func (at *attempts) beginSecond(h *hedge) {
 	at.openBeside(h, a, nil)
 }
 
-// settle makes the attempt whose answer is that of the call the current one, and closes the others.
+// settle makes winner the current attempt and cancels the others, which goroutines close.
 func (at *attempts) settle(h *hedge, winner *attempt) {
 	at.current = winner
 	at.up.Store(winner.Stream)
@@ -196,12 +199,12 @@ func (at *attempts) settle(h *hedge, winner *attempt) {
 		at.waits.Go(func() {
 			<-loser.ready
 			if loser.Stream != nil {
-				loser.picked.Answered() // so long it would have taken at least
+				loser.picked.Answered() // the time so far counts as the endpoint's latency: an answer would have taken longer
 			}
 			at.end(loser, cluster.Unknown)
 		})
 	}
 	if e := at.call.ending.failure.Load(); e != nil {
-		winner.Reset(e) // abort came before there was anything to reset
+		winner.Reset(e) // abort ran before winner was the upstream
 	}
 }

@@ -6,6 +6,6 @@ import "testing"
 func TestIdleWatch_StartsItsTimerWhenItIsReady(t *testing.T) {
 	t.Parallel()
 	for range 20_000 {
-		newIdleWatch(&call{}, 1).stop()
+		newIdleTimer(&call{}, 1).stop()
 	}
 }

@@ -22,10 +22,13 @@ import (
 // maxOwnRequest bounds a message to framegate's own services, before and after decompression.
 const maxOwnRequest = 4 << 10
 
-// OwnService returns a stream middleware for the listener's Kitex server, whose own services are all of the package
-// pkg. It mends what Kitex does to them: services are looked up without their package, so that /my.shop.Health/Check
-// would be answered by grpc.health.v1.Health (such calls go to the proxy, and so do those whose path names no method); a
-// message takes as much memory as the client announces; and errors have a suffix. With pkg "" all calls go to the proxy.
+// OwnService returns a stream middleware for the listener's Kitex server, whose own services are all of the package pkg. It
+// corrects three things that Kitex does:
+//
+//   - Kitex looks services up without their package, so that grpc.health.v1.Health would answer /my.shop.Health/Check. The
+//     middleware sends calls of other packages, and those whose path names no method, to the proxy. With pkg "" it sends all.
+//   - Kitex takes as much memory for a message as the client announces. The middleware bounds a message by maxOwnRequest.
+//   - Kitex adds a suffix to the message of an error. The middleware sends the error as the service returned it.
 func (p *Proxy) OwnService(listener, pkg string) sep.StreamMiddleware {
 	e := p.entrance(listener)
 	return func(next sep.StreamEndpoint) sep.StreamEndpoint {
@@ -50,7 +53,7 @@ func (p *Proxy) OwnService(listener, pkg string) sep.StreamMiddleware {
 	}
 }
 
-// ownError is the local error for what an own service returned.
+// ownError returns the local error for an error of an own service.
 func ownError(err error) *local.Error {
 	var mine *local.Error
 	var st *status.Error
@@ -72,13 +75,13 @@ type ownServerStream struct {
 // GetGRPCStream implements streaming.GRPCStreamGetter.
 func (s *ownServerStream) GetGRPCStream() streaming.Stream { return s.stream }
 
-// ownStream reads messages without trusting their announced size.
+// ownStream is the stream of a call to an own service. It bounds messages by maxOwnRequest.
 type ownStream struct {
 	streaming.Stream
 	down downstream.Stream
 }
 
-// RecvMsg decodes the next message into m, a generated message. It returns io.EOF at the end.
+// RecvMsg decodes the next message into m, which must be a generated message. It returns io.EOF at the end of the request.
 func (s ownStream) RecvMsg(m any) error {
 	if s.down.RequestEmpty() {
 		return local.Errorf(codes.Internal, local.ReasonBadRequestFraming, "request: no message, want one")
@@ -115,7 +118,7 @@ func (s ownStream) RecvMsg(m any) error {
 	return nil
 }
 
-// message is a frameWriter that keeps what is written: one message of at most a piece.
+// message is a frame.Writer that keeps the last piece written. A message of maxOwnRequest bytes is one piece, with its prefix.
 type message []byte
 
 // Piece returns n bytes for Write.

@@ -1,16 +1,17 @@
 // Package handler decides what happens to a call: it is the Kitex handler of unknown methods.
 //
-// Enter at Proxy.Handler; then call.go (a call: its two directions and its end), upload.go (its request), attempt.go (its
-// attempts at endpoints) and finish.go (the end): a plain call meets no more. A further attempt is in retry.go, two at a time in
-// hedge.go, waiting for an endpoint that is full in room.go; timeouts.go ends calls by themselves; decide.go lets the first
-// message of a call in struct mode decide where it goes. entrance.go counts the calls of a listener, refuse.go answers requests
-// that are none, own.go calls of framegate's own services; status.go has the local errors, observer.go and record.go tell
-// others what happened, watch.go shows messages.
+// Enter at Proxy.Handler; then call.go (a call: its two directions and its end), upload.go (the request direction),
+// attempt.go (attempts at endpoints) and finish.go (the result): a plain call needs no other file. retry.go makes further
+// attempts one after the other, hedge.go makes two at a time, and room.go waits for an endpoint that refuses the stream.
+// timeouts.go ends calls that take too long. decide.go begins struct mode, in which the first message of a call may decide
+// where the call goes. entrance.go counts the calls of a listener, refuse.go answers requests that are not gRPC, and own.go
+// serves framegate's own services. status.go has the local errors, observer.go and record.go report calls to observers, and
+// tapsession.go shows messages.
 //
-// Below it: downstream (the client's stream), header (what becomes of metadata), frame (the copying of frames), buffer (what is
-// kept of a request), local (the statuses that framegate makes), structmode (messages decoded and ruled), budget (what messages
-// take of the memory) and tap (copies of messages for those who watch). Beside it, accesslog and tracing observe, and
-// transserver takes connections before Kitex does.
+// Packages below it: downstream (the client's stream), header (which metadata is forwarded), frame (copies frames), buffer
+// (keeps a request for further attempts), local (the statuses that framegate makes), structmode (decodes messages and
+// applies rules), budget (bounds the memory of messages) and tap (copies messages for framegate tap). accesslog and tracing
+// are observers, and transserver accepts the connections for Kitex.
 package handler
 
 import (
@@ -40,7 +41,7 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// Router chooses where a call goes. It neither blocks nor fails.
+// Router chooses where a call goes. Resolve answers from memory: it does not block. It returns false if no route matches.
 type Router interface {
 	Resolve(req spec.Request) (cluster.Target, bool)
 }
@@ -62,17 +63,17 @@ const DefaultMaxHops = 8
 // Config says what a Proxy needs.
 type Config struct {
 	Router          Router
-	Ready           func() bool // reports whether Router has its first routes, and so whether a call that it has none for is final; nil means yes
+	Ready           func() bool // reports whether Router has its first routes; until then a call without a route ends with not_ready; nil means yes
 	Pool            Opener
-	PoolOf          func(*policy.Policy) Opener // of backends with a policy of their own; nil means that Pool serves them too
+	PoolOf          func(*policy.Policy) Opener // returns the pool of backends with a policy of their own; nil means that Pool serves them too
 	Log             *slog.Logger
-	MaxMessageBytes int64                     // of one message's payload, in struct mode also of the decoded one; 0 means no limit
-	MaxHops         int                       // framegates that a call may have passed; 0 sends no via and counts none
-	MaxDecodedBytes int64                     // of all messages that are decoded or held whole; 0 means no bound
-	MaxCalls        map[string]int            // under way, by listener; 0 or no entry means no bound
-	Observers       []Observer                // hear of every call; at most 4
-	Taps            *tap.Hub                  // who watches messages; nil for nobody
-	Filters         []structmode.MethodFilter // of methods on routes in struct mode; of several for one method the last counts
+	MaxMessageBytes int64                     // of one message's payload, in struct mode also after decompression; 0 means no limit
+	MaxHops         int                       // framegates that a call may have passed; 0 sends no via header and counts none
+	MaxDecodedBytes int64                     // of all messages together that are decoded or held whole; 0 means no bound
+	MaxCalls        map[string]int            // calls under way, by listener; 0 or no entry means no bound
+	Observers       []Observer                // are told of every call; at most 4
+	Taps            *tap.Hub                  // the taps that messages are copied to; nil means that tapping is off
+	Filters         []structmode.MethodFilter // for routes in struct mode; of several filters for one method the last counts
 }
 
 // Proxy forwards calls. It is safe for concurrent use.
@@ -87,11 +88,11 @@ type Proxy struct {
 	maxHops         int
 	observers       atomic.Pointer[[]Observer]
 	taps            *tap.Hub
-	structs         *structmode.Mode
+	structMode      *structmode.Mode
 	budget          *budget.Budget // nil for no bound
 	calls           calls
 
-	entrancesMu sync.Mutex // guards what follows
+	entrancesMu sync.Mutex // guards the fields below
 	maxCalls    map[string]int
 	entrances   map[string]*entrance
 }
@@ -106,13 +107,14 @@ func New(cfg Config) *Proxy {
 	if cfg.MaxDecodedBytes > 0 {
 		p.budget = budget.New(cfg.MaxDecodedBytes)
 	}
-	p.structs = structmode.New(structmode.Config{Filters: cfg.Filters, Budget: p.budget, MaxBytes: p.maxMessageBytes.Load, Log: cfg.Log, Open: p.openOf})
+	p.structMode = structmode.New(structmode.Config{Filters: cfg.Filters, Budget: p.budget, MaxBytes: p.maxMessageBytes.Load, Log: cfg.Log, Open: p.openOf})
 	p.SetObservers(cfg.Observers)
 	p.SetMaxMessageBytes(cfg.MaxMessageBytes)
 	return p
 }
 
-// SetObservers says who hears of the calls that begin from now on; see Config.Observers. It may be called at any time.
+// SetObservers replaces Config.Observers for the calls that begin from now on. It may be called at any time. It panics if
+// there are more observers than Config allows.
 func (p *Proxy) SetObservers(all []Observer) {
 	if len(all) > maxObservers {
 		panic(fmt.Sprintf("handler: %d observers, want at most %d", len(all), maxObservers))
@@ -123,8 +125,8 @@ func (p *Proxy) SetObservers(all []Observer) {
 // SetMaxMessageBytes changes Config.MaxMessageBytes for the calls that begin from now on. It may be called at any time.
 func (p *Proxy) SetMaxMessageBytes(n int64) { p.maxMessageBytes.Store(n) }
 
-// Handler returns the handler for server.WithGRPCUnknownServiceHandler of the listener's Kitex server. It ends every
-// call itself, and so returns an error only for a stream that is not Kitex's.
+// Handler returns the handler for server.WithGRPCUnknownServiceHandler of the listener's Kitex server. The handler sends every
+// call its result itself, and so returns an error only for a stream that is not Kitex's.
 func (p *Proxy) Handler(listener string) func(context.Context, string, streaming.Stream) error {
 	e := p.entrance(listener)
 	return func(_ context.Context, _ string, st streaming.Stream) error {
@@ -142,8 +144,8 @@ func (p *Proxy) serve(e *entrance, down downstream.Stream) {
 	md, _ := metadata.FromIncomingContext(down.Stream.Context())
 	authority := header.Authority(md)
 	c := p.newCall(down)
-	valid := spec.ValidMethod(down.Stream.Method()) // else it is not counted
-	if valid && (e.gated(down.Stream.Method()) || e.enter()) {
+	valid := spec.ValidMethod(down.Stream.Method()) // a path that names no method is not counted
+	if valid && (e.enteredByGate(down.Stream.Method()) || e.enter()) {
 		c.entrance = e
 	}
 	defer c.leave()
@@ -161,7 +163,7 @@ func (p *Proxy) serve(e *entrance, down downstream.Stream) {
 		c.end(errOverloaded.Code, errOverloaded.Reason, func() { endOverloaded(down) })
 		return
 	}
-	defer c.attempts.endAll() // run does so before, unless it is not come to
+	defer c.attempts.endAll() // for a call that ends before run, which calls it too
 	req := spec.Request{Listener: e.listener, Method: down.Stream.Method(), Authority: authority, Header: md, Peer: down.Transport.RemoteAddr()}
 	if e := p.route(c, req); e != nil {
 		c.giveUp(e)
@@ -186,17 +188,17 @@ func (p *Proxy) serve(e *entrance, down downstream.Stream) {
 	p.calls.add(c)
 	defer p.calls.remove(c)
 	if target.Mode == spec.ModeStruct {
-		defer func() { c.struc.Close() }()
+		defer func() { c.transformer.Close() }()
 		if md == nil {
 			md = metadata.MD{}
 		}
 		var e *local.Error
-		if md, e = c.structured(md); e != nil {
+		if md, e = c.beginStructMode(md); e != nil {
 			c.giveUp(e)
 			return
 		}
 	} else {
-		c.upload.ready()
+		c.upload.prepare()
 	}
 	unpicked := c.attempts.pick(&c.attempts.first)
 	if c.observation != nil {
@@ -216,10 +218,10 @@ func (p *Proxy) serve(e *entrance, down downstream.Stream) {
 		header.AddVia(md)
 	}
 	c.upload.keep()
-	if c.struc != nil {
-		c.struc.AcceptKnown(md)
+	if c.transformer != nil {
+		c.transformer.AcceptKnown(md)
 	}
-	if c.tapping.taps = p.taps.Watch(down.Stream.Method()); c.tapping.taps != nil {
+	if c.tapping.taps = p.taps.Match(down.Stream.Method()); c.tapping.taps != nil {
 		c.tapping.call = &tap.Call{
 			Target: *target, Method: down.Stream.Method(), Peer: peerOf(down.Transport), Subtype: down.Stream.ContentSubtype(), Metadata: structmode.MetadataOf(md),
 		}
@@ -227,24 +229,24 @@ func (p *Proxy) serve(e *entrance, down downstream.Stream) {
 	c.run()
 }
 
-// hasTimes reports whether a route says how long its calls may take.
+// hasTimes reports whether the target's route has a timeout, an idle timeout or a maximum stream age.
 func hasTimes(t *cluster.Target) bool { return t.Timeout|t.IdleTimeout|t.MaxStreamAge != 0 }
 
-// checkHops returns the local error of a call that has passed too many framegates: their routes lead to each other, or that
-// of one to itself, and would hand it on for ever.
+// checkHops returns the local error of a call that has passed too many framegates, because their routes lead to each other or
+// the route of one leads to itself: they would hand the call on for ever.
 func (p *Proxy) checkHops(md metadata.MD) *local.Error {
 	n := header.Hops(md)
 	if p.maxHops == 0 || n <= p.maxHops {
 		return nil
 	}
 	e := local.Errorf(codes.Internal, local.ReasonLoopDetected, "the call has passed %d framegates, more than max_hops %d: their routes lead to each other", n, p.maxHops)
-	e.Pushback = local.NoRetry // by the framegates that it came through: each would send it round again
+	e.Pushback = local.NoRetry // else each framegate that the call came through would send it round again
 	return e
 }
 
-// route finds the call's target, or the reason why there is none.
+// route sets the call's target, or returns the local error that says why there is none.
 func (p *Proxy) route(c *call, req spec.Request) *local.Error {
-	ready := p.wasReady.Load() // before Resolve, which then knows all
+	ready := p.wasReady.Load() // read before Resolve: if it is true, Resolve has the first routes
 	var ok bool
 	if c.target, ok = p.router.Resolve(req); ok {
 		return nil
@@ -261,7 +263,7 @@ func (p *Proxy) route(c *call, req spec.Request) *local.Error {
 	return local.Errorf(codes.Unimplemented, local.ReasonNoRoute, "no route matches %s", local.Printable(req.Method))
 }
 
-// openerOf returns what opens streams to the endpoints of a call.
+// openerOf returns the pool of the target's backend.
 func (p *Proxy) openerOf(t *cluster.Target) Opener {
 	if policy := t.Pool(); policy != nil && p.poolOf != nil {
 		return p.poolOf(policy)
@@ -269,12 +271,12 @@ func (p *Proxy) openerOf(t *cluster.Target) Opener {
 	return p.pool
 }
 
-// openOf opens a stream to an endpoint of a call's backend for something else than the call.
+// openOf opens a stream of framegate's own, such as one that asks for a schema, to an endpoint of a call's backend.
 func (p *Proxy) openOf(ctx context.Context, t *cluster.Target, address string, hdr *grpc.CallHdr) (*pool.Stream, error) {
 	return p.openerOf(t).Open(ctx, address, hdr, pool.OpenOptions{})
 }
 
-// Decoding returns what messages take of Config.MaxDecodedBytes; nothing without a bound.
+// Decoding returns how much of Config.MaxDecodedBytes is in use; the zero Stats if there is no bound.
 func (p *Proxy) Decoding() budget.Stats {
 	if p.budget == nil {
 		return budget.Stats{}
@@ -282,13 +284,13 @@ func (p *Proxy) Decoding() budget.Stats {
 	return p.budget.Stats()
 }
 
-// Close ends what the proxy does beside calls. Calls of routes whose schema is asked from endpoints fail from now on.
-func (p *Proxy) Close() { p.structs.Close() }
+// Close ends the goroutines that ask endpoints for schemas. Calls of routes with schema.reflection fail from now on.
+func (p *Proxy) Close() { p.structMode.Close() }
 
-// EndCalls ends every call under way with UNAVAILABLE "draining". Whoever accepts calls has stopped to do so.
+// EndCalls ends every call under way with UNAVAILABLE "draining". The caller has stopped accepting calls before.
 func (p *Proxy) EndCalls() { p.calls.each(func(c *call) { c.abort(errDraining) }) }
 
-// EndCallsAt ends every call under way whose endpoint has that address with UNAVAILABLE "draining".
+// EndCallsAt ends every call under way at the endpoint with that address with UNAVAILABLE "draining".
 func (p *Proxy) EndCallsAt(address string) {
 	p.calls.each(func(c *call) {
 		if c.attempts.goesTo(address) {
@@ -297,7 +299,7 @@ func (p *Proxy) EndCallsAt(address string) {
 	})
 }
 
-// calls lists the calls under way.
+// calls is the list of the calls under way, linked through the calls themselves.
 type calls struct {
 	mu    sync.Mutex // guards first, and the prev and next of every call
 	first *call

@@ -14,30 +14,30 @@ import (
 	"github.com/framegate/framegate/resolver/cluster"
 )
 
-// Record is what is known of one call. It belongs to the call: an observer copies what it keeps. Text from the client
-// (Method and what the methods of Record return) is of any length that the listener takes and may hold any bytes.
+// Record describes one call. It belongs to the call: an observer copies what it keeps. Text from the client (Method, and
+// what the methods of Record return) may be as long as the listener's max_header_bytes allows and may hold any bytes.
 type Record struct {
 	// Known when the call starts.
-	Start    time.Time // when the call's headers were here
+	Start    time.Time // when the call's headers had come
 	Listener string
 	Method   string // in full: /pkg.Service/Method
-	Pattern  string // of the route's match that the call met: as many different ones as routes name; empty without a route
+	Pattern  string // the method of the match entry that the call met: one of those that routes name, so their number is bounded; empty without a route
 	Route    string // empty if no route matched
 	Backend  string // may be empty: backends need no name
-	Endpoint string // its address, of the last attempt when the call has ended; empty if there was none that may be used
+	Endpoint string // the endpoint's address, when the call has ended that of the last attempt; empty if no endpoint may be used
 
 	// Known when the call has ended.
-	Code      codes.Code    // that the client was sent; a number from an upstream may be any
+	Code      codes.Code    // that the client was sent; an upstream may send any number
 	Reason    local.Reason  // of a local error; empty for an upstream's status
-	Duration  time.Duration // from Start until nothing of the call was left
+	Duration  time.Duration // from Start until no goroutine worked for the call any more
 	FirstByte time.Duration // from Start until the upstream's answer began, with headers or trailers; 0 if it never did
 
 	Limit    string // the key of the limit that a call of ReasonOverloaded was over; empty for others
 	Attempts Attempts
 
-	// Messages that were begun, and bytes of gRPC frames (payload and 5 bytes of prefix a message, as compressed by the
-	// peer) that were handed on. A message that was refused for its size counts for nothing, and a request that was sent
-	// a second time counts once.
+	// Messages that were begun, and bytes of gRPC frames that were forwarded: payloads as compressed by the peer, and 5 bytes
+	// of prefix for each message. A message that was refused for its size is not counted, and a request that was sent to
+	// several attempts is counted once.
 	RequestMessages, RequestBytes   int64
 	ResponseMessages, ResponseBytes int64
 
@@ -48,13 +48,13 @@ type Record struct {
 	client    net.Addr
 }
 
-// Attempts counts the tries of a call at endpoints.
+// Attempts counts the attempts of a call at endpoints beyond the first, by the reason for which they were made. An attempt for
+// which no endpoint was left counts too. One that follows an attempt whose endpoint is left alone for a while after a failure
+// (pool.DialError.InBackoff) does not count.
 type Attempts struct {
-	// Those beyond the first, by why they were made. One for which no endpoint was left counts too, but not one that was
-	// passed on at once because its endpoint is left alone after a failure (pool.DialError.Resting).
-	Transparent int // an endpoint certainly did not see the one before: it could not be reached, refused it, each time anew, or went away
-	Retries     int // the route's retry says so
-	Hedges      int // the route's hedge says so
+	Transparent int // the endpoint certainly did not process the attempt before: it could not be reached, refused the stream, or sent a GOAWAY
+	Retries     int // the route's retry
+	Hedges      int // the route's hedge
 
 	OverBudget bool // a retry or a hedge was not made, because the route had as many under way as its budget allows
 }
@@ -62,18 +62,19 @@ type Attempts struct {
 // Further returns how many attempts there were beyond the first.
 func (a Attempts) Further() int { return a.Transparent + a.Retries + a.Hedges }
 
-// start fills in what is known of a call that has come in.
+// start sets the fields that are known when a call's headers have come.
 func (r *Record) start(listener string, down downstream.Stream, md metadata.MD, authority string) {
 	r.Start, r.Listener, r.Method, r.client = time.Now(), listener, down.Stream.Method(), down.Transport.RemoteAddr()
 	r.md, r.authority = md, authority
 }
 
-// resolved fills in where the call goes.
+// resolved sets the fields that say where the call goes.
 func (r *Record) resolved(t *cluster.Target) {
 	r.Pattern, r.Route, r.Backend, r.Endpoint = t.Pattern, t.Route, t.Backend, t.Address
 }
 
-// Values returns a copy without what belongs to the call: Header and the methods that read the request find nothing.
+// Values returns a copy that an observer may keep. It refers to nothing of the request, so that Header and the other methods
+// that read the request return nothing.
 func (r *Record) Values() Record {
 	v := *r
 	v.md, v.authority, v.client = nil, "", nil
@@ -91,7 +92,7 @@ func (r *Record) Header(name string) string {
 // Headers returns every value of a header of the request, by its name in lower case. The caller must not change them.
 func (r *Record) Headers(name string) []string { return r.md[name] }
 
-// Authority returns what the client called, :authority or else host (RFC 9113 §8.3.1).
+// Authority returns the request's :authority, or else its host (RFC 9113 §8.3.1).
 func (r *Record) Authority() string { return r.authority }
 
 // UserAgent returns the client's user-agent.
@@ -103,7 +104,7 @@ func (r *Record) RequestID() string { return r.Header("x-request-id") }
 // Peer returns the address that the client's connection comes from.
 func (r *Record) Peer() string { return addressText(r.client) }
 
-// peerOf returns the address of the other end of a connection, or "".
+// peerOf returns the remote address of a connection, or "" if it has none.
 func peerOf(tr grpc.ServerTransport) string { return addressText(tr.RemoteAddr()) }
 
 func addressText(a net.Addr) string {
@@ -123,7 +124,7 @@ var codeNames = [...]string{
 	codes.DataLoss: "DATA_LOSS", codes.Unauthenticated: "UNAUTHENTICATED",
 }
 
-// OtherCode stands for every code that gRPC does not define.
+// OtherCode is the CodeName of every code that gRPC does not define.
 const OtherCode = "other"
 
 // CodeName returns gRPC's name of a code, such as NOT_FOUND, or OtherCode.

@@ -13,8 +13,8 @@ import (
 	"github.com/framegate/framegate/handler/transserver"
 )
 
-// Refuse returns what answers requests of the listener that are no calls, and that Kitex would reset without a word; see
-// transserver.Refuse. The observers hear of them as of calls without a route.
+// Refuse returns the transserver.Refuse of the listener: it answers requests that are not gRPC, which Kitex would reset
+// without an answer. The observers are told of them as of calls without a route.
 func (p *Proxy) Refuse(listener string) transserver.Refuse {
 	return func(r *transserver.Refusal) transserver.Answer {
 		e, status := refusalError(r)

@@ -14,11 +14,11 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// retry returns the attempt that takes the place of a, which ended so, with the request so far sent to it, or nil if how a went
-// is the result of the call.
+// retry makes the attempt that takes the place of a, which ended with outcome o: it opens it, makes it current and sends it
+// the request so far. It returns nil if the end of a is the result of the call.
 func (at *attempts) retry(a *attempt, o outcome) *attempt {
 	if o.late {
-		a.picked.Answered() // so long it would have taken at least
+		a.picked.Answered() // the time until the timeout counts as the endpoint's latency: an answer would have taken longer
 	}
 	var avoid *pool.Stream
 	if o.unprocessed || o.late {
@@ -43,7 +43,7 @@ func (at *attempts) retry(a *attempt, o outcome) *attempt {
 		at.current = b
 		at.up.Store(b.Stream)
 		if e := at.call.ending.failure.Load(); e != nil {
-			b.Reset(e) // abort came before there was anything to reset
+			b.Reset(e) // abort ran before b was the upstream
 		}
 		return b
 	}
@@ -51,9 +51,9 @@ func (at *attempts) retry(a *attempt, o outcome) *attempt {
 	return nil
 }
 
-// another returns an attempt that is to follow a, which ended so: with its endpoint picked, and after as long a wait as
-// there should be. It is nil for none. If there may be another, a is closed first: the next one may need its slot or its
-// share of the budget.
+// another returns the attempt that follows a, which ended with outcome o, or nil if there is none. It picks the endpoint of
+// the attempt, and waits first for as long as the route, the endpoint's pushback or a full endpoint asks. If there may be
+// another attempt, a is closed before that, because the next one may need its slot or its share of the retry budget.
 func (at *attempts) another(a *attempt, o outcome) *attempt {
 	if !at.mayGoOn(o) {
 		return nil
@@ -85,34 +85,35 @@ func (at *attempts) another(a *attempt, o outcome) *attempt {
 	return at.pickNext(&attempt{budgeted: true}, o)
 }
 
-// pickNext picks the endpoint of b, which is to follow an attempt that ended so. It returns nil, with b's share of the
-// budget given back, if there is none.
+// pickNext picks the endpoint of b, which follows an attempt with outcome o, and returns b. If there is no endpoint, it
+// returns nil, and b is no longer counted by the retry budget.
 func (at *attempts) pickNext(b *attempt, o outcome) *attempt {
 	if at.pick(b) != nil {
 		at.endBudgeted(b)
 		return nil
 	}
 	if o.inBackoff && b.picked.Again {
-		at.end(b, cluster.Unknown) // all others rest too
+		at.end(b, cluster.Unknown) // an endpoint was picked again, so all others are left alone after a failure too
 		return nil
 	}
 	return b
 }
 
-// mayGoOn reports whether there is anything to try again for a call whose last attempt ended so.
+// mayGoOn reports whether the call, whose last attempt ended with outcome o, may make another attempt at all: it has not
+// ended, and its request so far is kept.
 func (at *attempts) mayGoOn(o outcome) bool {
 	return !o.barred && at.call.ctxErr() == nil && at.call.ending.failure.Load() == nil && !at.call.upload.tooLong()
 }
 
-// maxBackoffSkips bounds the endpoints that a call passes by because they are left alone after a failure.
+// maxBackoffSkips bounds how often a call goes on to another endpoint because one is left alone for a while after a failure.
 const maxBackoffSkips = 8
 
-// maxAway bounds the attempts that a call makes because connections were told to go away beneath it. That is nobody's
-// failure, and a service that ends its connections often may do it to one call twice.
+// maxAway bounds the attempts that a call makes because its connection got a GOAWAY. A GOAWAY is no failure, and a service
+// that ends its connections often may send one to a call twice.
 const maxAway = 3
 
-// mayTryTransparently reports, and notes, that an attempt is made because the last one certainly did not reach its endpoint. No
-// route need say so, and no budget.
+// mayTryTransparently reports whether a transparent retry follows an attempt with outcome o (gRFC A6), and counts it: the
+// endpoint certainly did not process the attempt, so another one needs no retry in the route and no retry budget.
 func (at *attempts) mayTryTransparently(o outcome) bool {
 	switch {
 	case o.inBackoff && at.backoffSkips < maxBackoffSkips:
@@ -127,8 +128,8 @@ func (at *attempts) mayTryTransparently(o outcome) bool {
 	return true
 }
 
-// retryAfter reports whether the route wants a call to be tried again whose last attempt ended so, and how long to wait
-// before that. The deadline of the call leaves time for it.
+// retryAfter reports whether the route's retry makes another attempt after one with outcome o, and how long to wait before
+// it. It reports false if the call's deadline would pass in that time.
 func (at *attempts) retryAfter(o outcome) (wait time.Duration, ok bool) {
 	r := at.call.target.Retry
 	if r == nil || at.retries+1 >= r.Attempts || !o.isFor(r) {
@@ -146,7 +147,7 @@ func (at *attempts) retryAfter(o outcome) (wait time.Duration, ok bool) {
 	return wait, true
 }
 
-// isFor reports whether an attempt that ended so is one after which r tries again.
+// isFor reports whether r retries an attempt with this outcome.
 func (o outcome) isFor(r *spec.Retry) bool {
 	switch {
 	case o.unprocessed:
@@ -157,11 +158,12 @@ func (o outcome) isFor(r *spec.Retry) bool {
 	return r.On(uint32(o.code))
 }
 
-// maxPushback bounds how long an endpoint may have a call wait here.
+// maxPushback bounds the pushback of an endpoint that a call waits for.
 const maxPushback = time.Minute
 
-// pushback returns how long an endpoint wants to be left alone before another attempt; false is for no other attempt, which
-// is what anything but one number means (gRFC A6), and one that is too large.
+// pushback returns how long an endpoint wants a client to wait before another attempt, from the values of its trailer. It
+// returns false if there must be no other attempt: gRFC A6 says so of anything but one number that is not negative, and a
+// wait over maxPushback is treated alike.
 func pushback(values []string) (time.Duration, bool) {
 	ms, err := strconv.ParseUint(values[0], 10, 31)
 	d := time.Duration(ms) * time.Millisecond
@@ -184,11 +186,11 @@ func (at *attempts) sleep(d time.Duration) bool {
 
 const previousAttempts = "grpc-previous-rpc-attempts"
 
-// maxPrevious bounds the attempts that a client is believed to have made.
+// maxPrevious bounds the client's own grpc-previous-rpc-attempts: a larger number is ignored.
 const maxPrevious = 1_000_000
 
-// retryContext returns the context of a further attempt, made of ctx: its metadata says how many the route had made before (gRFC
-// A6), those of the client included.
+// retryContext returns the context of a retry or a hedge, derived from ctx, with grpc-previous-rpc-attempts in its metadata:
+// the number of retries and hedges before it, and of the client's attempts before (gRFC A6).
 func (at *attempts) retryContext(ctx context.Context) context.Context {
 	md, added, _ := metadata.FromOutgoingContextRaw(ctx)
 	md = maps.Clone(md)

@@ -9,25 +9,25 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// roomBackoff is how long a call waits before it asks for a stream again that an endpoint has refused.
+// roomBackoff is how long a call waits before it tries again to open a stream that an endpoint has refused.
 var roomBackoff = spec.Backoff{Base: 10 * time.Millisecond, Max: 250 * time.Millisecond}
 
 var errNoStream = local.Errorf(codes.DeadlineExceeded, local.ReasonTimeout, "deadline exceeded: no endpoint had room for the stream")
 
-// room is what a call remembers of its waits for endpoints that refuse its stream: they may have a limit on streams that
-// they have not announced yet. No endpoint has seen anything of the call by then.
+// room is the state of a call that waits for room at endpoints that refuse its stream with REFUSED_STREAM, because they have a
+// limit on streams that framegate does not know yet. No endpoint has processed anything of the call by then.
 type room struct {
-	asked int       // how often it asked again
-	until time.Time // a call without a deadline does not ask later; zero before the first wait
+	asked int       // how often the call has tried again
+	until time.Time // when a call without a deadline gives up; zero before the first wait
 }
 
-// waitsForRoom reports whether the route's calls wait for streams.
+// waitsForRoom reports whether calls wait for a stream when all are taken: the pool's when_full.
 func (at *attempts) waitsForRoom() bool {
 	return at.call.proxy.openerOf(&at.call.target).Patience() > 0
 }
 
-// mayAwaitRoom reports whether a call whose last attempt ended so is to wait for room, and ask again then. That goes on
-// until its deadline, or for Opener.Patience without one.
+// mayAwaitRoom reports whether a call whose last attempt ended with outcome o waits for room and tries again. It does so
+// until its deadline or, without a deadline, for Opener.Patience.
 func (at *attempts) mayAwaitRoom(o outcome) bool {
 	if !o.full {
 		return false
@@ -42,8 +42,8 @@ func (at *attempts) mayAwaitRoom(o outcome) bool {
 	return now.Before(at.room.until)
 }
 
-// enterRoom begins a wait, which is longer each time, and counts the call as one of the route's that wait for a stream;
-// leaveRoom ends both. If no more calls may wait, it ends the call and returns false.
+// enterRoom returns how long to wait before the next try, longer each time, and counts the call as one that waits for a stream
+// (limits.pending); leaveRoom ends the count. If no more calls may wait, it ends the call and returns false.
 func (at *attempts) enterRoom() (wait time.Duration, ok bool) {
 	if !at.call.target.Wait() {
 		at.call.fail(at.overPending())
@@ -56,7 +56,7 @@ func (at *attempts) enterRoom() (wait time.Duration, ok bool) {
 	return wait, true
 }
 
-// leaveRoom is for the end of a wait; over says that it was the call's end.
+// leaveRoom ends what enterRoom began. over says that the call does not try again.
 func (at *attempts) leaveRoom(over bool) {
 	at.call.target.WaitEnd()
 	switch {
@@ -67,7 +67,7 @@ func (at *attempts) leaveRoom(over bool) {
 	}
 }
 
-// awaitRoom waits, and reports false if the call has ended.
+// awaitRoom waits before the next try, and reports false if the call has ended.
 func (at *attempts) awaitRoom() bool {
 	wait, ok := at.enterRoom()
 	if !ok {

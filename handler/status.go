@@ -18,15 +18,15 @@ import (
 	"github.com/framegate/framegate/resolver/cluster"
 )
 
-// What endOverloaded sends, made once: to refuse must cost little.
+// The trailer and the status of endOverloaded, made once because refusing a call must cost little.
 var (
 	overloadedTrailer = errOverloaded.Trailer()
 	overloadedStatus  = status.New(errOverloaded.Code, errOverloaded.Error())
 )
 
-// endOverloaded ends a call with errOverloaded and a hint when to come again.
+// endOverloaded ends a call with errOverloaded and its pushback.
 func endOverloaded(d downstream.Stream) {
-	_ = d.Stream.SetTrailer(overloadedTrailer) // copies it
+	_ = d.Stream.SetTrailer(overloadedTrailer) // which copies the map
 	d.End(overloadedStatus)
 }
 
@@ -42,10 +42,10 @@ var (
 	errEndpointLeft = local.Errorf(codes.Unavailable, local.ReasonDraining, "the endpoint has left")
 )
 
-// ErrManyWatches is what framegate's own health service returns for a watch for which there is no room.
+// ErrManyWatches is the error of framegate's own health service for a Watch over limits.max_health_watches.
 var ErrManyWatches error = &local.Error{Code: codes.ResourceExhausted, Reason: local.ReasonOverloaded, Message: "there are as many health watches as there may be", Pushback: local.OverloadedHint, Limit: "max_health_watches"}
 
-// targetError is the local error of a call that its target does not admit, or has no endpoint for.
+// targetError returns the local error of a call that its target refuses for a limit, or has no endpoint for.
 func targetError(t *cluster.Target, err error) *local.Error {
 	var over *cluster.OverloadError
 	if errors.As(err, &over) {
@@ -56,13 +56,13 @@ func targetError(t *cluster.Target, err error) *local.Error {
 	return local.Errorf(codes.Unavailable, local.ReasonNoEndpoint, "route %s has no endpoint that may be used", t.Route)
 }
 
-// refusalError is the local error of a request that is no call, and the HTTP status that goes with it.
+// refusalError returns the local error of a request that is not gRPC, and the HTTP status to send with it.
 func refusalError(r *transserver.Refusal) (e *local.Error, status int) {
 	switch r.Fault {
 	case transserver.NotPOST:
 		return local.Errorf(codes.Internal, local.ReasonBadRequest, "%s", r.Detail), http.StatusMethodNotAllowed
 	case transserver.NotGRPC:
-		// gRPC over HTTP/2: so that no other client takes a status of 200 for a success.
+		// gRPC over HTTP/2, "Requests": 415, so that an HTTP client does not take a status of 200 for a success.
 		return local.Errorf(codes.InvalidArgument, local.ReasonBadRequest, "%s", r.Detail), http.StatusUnsupportedMediaType
 	case transserver.HeadersTooLarge:
 		return local.Errorf(codes.ResourceExhausted, local.ReasonHeadersTooLarge, "request: the headers are longer than the listener's max_header_bytes"), http.StatusOK
@@ -70,17 +70,17 @@ func refusalError(r *transserver.Refusal) (e *local.Error, status int) {
 	return local.Errorf(codes.Internal, local.ReasonBadRequest, "request: %s", r.Detail), http.StatusOK
 }
 
-// errBadPath is the local error of a call whose path names no method.
+// errBadPath returns the local error of a call whose path names no method.
 func errBadPath(path string) *local.Error {
 	return local.Errorf(codes.InvalidArgument, local.ReasonBadRequest, "path %q, want /pkg.Service/Method with names of letters, digits and _ - $", local.Printable(path))
 }
 
-// errClientBroke is the local error of a call whose request cannot be read to its end.
+// errClientBroke returns the local error of a call whose request cannot be read to its end.
 func errClientBroke(err error) *local.Error {
 	return local.Errorf(codes.Canceled, local.ReasonCanceled, "the client's stream broke: %v", err)
 }
 
-// openError is the local error for a stream that could not be opened.
+// openError returns the local error for a stream that could not be opened.
 func openError(ctx context.Context, err error) *local.Error {
 	var header *pool.HeaderError
 	switch {
@@ -98,8 +98,8 @@ func openError(ctx context.Context, err error) *local.Error {
 	return local.Errorf(codes.Unavailable, local.ReasonConnectFailed, "%v", err)
 }
 
-// resetError is the local error for an upstream's RST_STREAM, with the code that a gRPC client would give it (gRPC over
-// HTTP/2, "Errors").
+// resetError returns the local error for an endpoint's RST_STREAM, with the status code that a gRPC client derives from the
+// HTTP/2 code (gRPC over HTTP/2, "Errors").
 func resetError(code http2.ErrCode) *local.Error {
 	switch code {
 	case h2conn.BareEnd:
@@ -124,7 +124,7 @@ func resetError(code http2.ErrCode) *local.Error {
 // expired reports whether ctx ended because its deadline passed.
 func expired(ctx context.Context) bool { return errors.Is(ctx.Err(), context.DeadlineExceeded) }
 
-// deadlineSkew is how much earlier than ours an endpoint's timer for the same deadline may fire.
+// deadlineSkew is how much earlier than framegate's timer an endpoint's timer for the same deadline may fire.
 const deadlineSkew = 10 * time.Millisecond
 
 // nearlyExpired reports whether the deadline of ctx has passed or is about to.

@@ -11,8 +11,8 @@ import (
 	"github.com/framegate/framegate/handler/local"
 )
 
-// limitTime puts the times of the call's route in force: it changes c.ctx. The caller calls the returned function when the call
-// has ended.
+// limitTime starts the timers of the call's route: timeout, max_stream_age and idle_timeout. It replaces c.ctx with one that
+// has the timeout as its deadline. The caller calls stop when the call has ended.
 func limitTime(c *call) (stop func()) {
 	t := &c.target
 	var stops []func()
@@ -31,8 +31,8 @@ func limitTime(c *call) (stop func()) {
 		stops = append(stops, func() { timer.Stop() })
 	}
 	if t.IdleTimeout > 0 {
-		w := newIdleWatch(c, t.IdleTimeout)
-		stops = append(stops, w.stop)
+		idle := newIdleTimer(c, t.IdleTimeout)
+		stops = append(stops, idle.stop)
 	}
 	return func() {
 		for _, stop := range stops {
@@ -41,7 +41,7 @@ func limitTime(c *call) (stop func()) {
 	}
 }
 
-// routeTimedOut reports, of a call that has timed out, whether that was the route's time and not the client's.
+// routeTimedOut reports whether a call that has timed out did so by its route's timeout, not by the client's deadline.
 func routeTimedOut(c *call) bool {
 	if c.target.Timeout == 0 {
 		return false
@@ -51,55 +51,56 @@ func routeTimedOut(c *call) bool {
 	return !ok || ours.Before(clients)
 }
 
-// jittered returns d, give or take a tenth.
+// jittered returns d changed at random by up to a tenth, so that calls that began together do not end together.
 func jittered(d time.Duration) time.Duration {
 	return d - d/10 + time.Duration(rand.Int64N(int64(d)/5+1))
 }
 
-// idleSteps is how often the idle watch looks while the timeout passes: so much of it, at most, it may be late.
+// idleSteps is how often the idle timer checks a call within the timeout. The timer may be late by one step.
 const idleSteps = 8
 
-// idleWatch ends a call of which nothing was forwarded, either way, for a time.
-type idleWatch struct {
+// idleTimer ends a call for which nothing was forwarded in either direction for the route's idle timeout. It compares a
+// counter at intervals, so that forwarding costs an addition and resets no timer.
+type idleTimer struct {
 	call  *call
 	step  time.Duration
 	timer *time.Timer
 
-	progress frame.Progress // in both directions
-	seen     uint32         // of progress at the last look; owned by look
-	idle     int            // looks since something was forwarded; owned by look
+	progress frame.Progress // of both directions
+	seen     uint32         // progress at the last check; owned by check
+	idle     int            // checks since something was forwarded; owned by check
 	stopped  atomic.Bool
 }
 
-func newIdleWatch(c *call, timeout time.Duration) *idleWatch {
-	w := &idleWatch{call: c, step: max(timeout/idleSteps, time.Millisecond)}
-	c.idle = w
-	w.timer = time.AfterFunc(math.MaxInt64, w.look) // never: look uses w.timer, so that it must be set when the time starts
-	w.timer.Reset(w.step)
-	return w
+func newIdleTimer(c *call, timeout time.Duration) *idleTimer {
+	t := &idleTimer{call: c, step: max(timeout/idleSteps, time.Millisecond)}
+	c.idle = t
+	t.timer = time.AfterFunc(math.MaxInt64, t.check) // fires only after Reset: check uses t.timer, which must be set by then
+	t.timer.Reset(t.step)
+	return t
 }
 
-// of returns what notes progress; nil without a watch.
-func (w *idleWatch) of() *frame.Progress {
-	if w == nil {
+// counter returns the counter of what is forwarded, or nil if t is nil: the call has no idle timeout.
+func (t *idleTimer) counter() *frame.Progress {
+	if t == nil {
 		return nil
 	}
-	return &w.progress
+	return &t.progress
 }
 
-func (w *idleWatch) look() {
-	if n := w.progress.Count(); n != w.seen {
-		w.seen, w.idle = n, 0
-	} else if w.idle++; w.idle >= idleSteps {
-		w.call.abort(errIdle)
+func (t *idleTimer) check() {
+	if n := t.progress.Count(); n != t.seen {
+		t.seen, t.idle = n, 0
+	} else if t.idle++; t.idle >= idleSteps {
+		t.call.abort(errIdle)
 		return
 	}
-	if !w.stopped.Load() {
-		w.timer.Reset(w.step)
+	if !t.stopped.Load() {
+		t.timer.Reset(t.step)
 	}
 }
 
-func (w *idleWatch) stop() {
-	w.stopped.Store(true)
-	w.timer.Stop()
+func (t *idleTimer) stop() {
+	t.stopped.Store(true)
+	t.timer.Stop()
 }

@@ -11,34 +11,37 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// upload is the request direction of a call: it ends with the client's half-close. What was sent is kept until the call is
-// committed to an attempt, because it may be sent to another until then: by replay or, with hedging, by hedgeBuffer.
+// upload is the request direction of a call, from the client to the endpoint. It ends with the client's half-close. Until the
+// call is committed to an attempt (gRFC A6), the request so far is kept, because it may have to be sent to another attempt:
+// replay keeps it or, with hedging, hedgeBuffer.
 type upload struct {
 	call        *call
 	frames      frame.Redirect
-	empty       bool          // the client has half-closed, and there is no message of the request left to read
+	empty       bool          // the client has half-closed, and no message of the request is left to read
 	sent        atomic.Bool   // the whole request was sent
-	done        chan struct{} // closed when the goroutine of the direction ended; nil if it needed none
-	replay      buffer.Replay
+	done        chan struct{} // closed when the goroutine of this direction has ended; nil if there is none
+	replay      buffer.Replay // used without hedging
 	hedgeBuffer *buffer.Hedge // nil without hedging
 }
 
-// inlineBytes is how much of a request the handler's goroutine forwards before it looks for the answer. A new stream
-// takes so much without waiting for the endpoint.
+// inlineBytes bounds the request that the handler's goroutine forwards itself before it reads the answer. A new stream takes
+// that many bytes without a WINDOW_UPDATE from the endpoint, so the writes do not block.
 const inlineBytes = buffer.MaxInline
 
-// ready makes the request direction ready. It must be called before the first read.
-func (u *upload) ready() {
-	u.frames = frame.Redirect{Src: u.call.down.Stream, MaxBytes: u.call.proxy.maxMessageBytes.Load(), Progress: u.call.idle.of()}
-	if u.call.struc != nil {
-		u.call.struc.TakeRequest(&u.frames)
+// prepare sets up reading of the request. It must be called before the first read, once there is a transformer or certainly
+// none.
+func (u *upload) prepare() {
+	u.frames = frame.Redirect{Src: u.call.down.Stream, MaxBytes: u.call.proxy.maxMessageBytes.Load(), Progress: u.call.idle.counter()}
+	if u.call.transformer != nil {
+		u.call.transformer.TakeRequest(&u.frames)
 	}
 	u.empty = u.call.down.RequestEmpty()
 }
 
-// start forwards the request. A request that is wholly here and small needs no goroutine of its own.
+// start forwards the request: in the caller's goroutine if the client has half-closed and the request is no longer than
+// inlineBytes, else in a goroutine of its own.
 func (u *upload) start() {
-	u.frames.Dst = u.call.shown((*requestWriter)(u), spec.OnRequest, u.call.down.Stream.RecvCompress())
+	u.frames.Dst = u.call.tapped((*requestWriter)(u), spec.OnRequest, u.call.down.Stream.RecvCompress())
 	if u.empty {
 		u.end(nil)
 		return
@@ -59,7 +62,8 @@ func (u *upload) start() {
 	}()
 }
 
-// end acts on the result of the request direction.
+// end half-closes the endpoint's stream if err, the result of the request direction, is nil; else it ends the call if the
+// client is to blame.
 func (u *upload) end(err error) {
 	if err == nil {
 		u.sent.Store(true)
@@ -67,16 +71,16 @@ func (u *upload) end(err error) {
 		return
 	}
 	if e := frame.LocalError(err, local.ReasonBadRequestFraming, "request"); e != nil {
-		u.call.abort(e) // there may be no upstream just now whose end would tell
+		u.call.abort(e) // not only a reset of the upstream: between two attempts there is none
 		return
 	}
 	if errors.As(err, new(frame.ReadError)) && u.call.ctxErr() == nil {
 		u.call.abort(errClientBroke(err))
 	}
-	// Otherwise the client's stream or the endpoint's has ended: the response direction sees it.
+	// Otherwise the call's context or the endpoint's stream has ended, and the response direction sees that.
 }
 
-// keep sets how much of the request is kept.
+// keep sets how many bytes of the request are kept for further attempts: what the route says, else buffer.MaxInline.
 func (u *upload) keep() {
 	switch t := &u.call.target; {
 	case t.Hedge != nil:
@@ -88,7 +92,7 @@ func (u *upload) keep() {
 	}
 }
 
-// commit gives further attempts up.
+// commit commits the call to the attempts that it has: there will be no further one, and the request is no longer kept.
 func (u *upload) commit() {
 	if u.hedgeBuffer != nil {
 		u.hedgeBuffer.Commit()
@@ -97,8 +101,8 @@ func (u *upload) commit() {
 	u.replay.Commit()
 }
 
-// tooLong reports that the request cannot be sent to a further attempt. Without hedging it is for when the attempt has
-// ended.
+// tooLong reports whether the request so far is no longer kept whole, so that there can be no further attempt. Without hedging
+// it may be called only when the attempt has ended.
 func (u *upload) tooLong() bool {
 	if u.hedgeBuffer != nil {
 		return !u.hedgeBuffer.Whole()
@@ -106,8 +110,8 @@ func (u *upload) tooLong() bool {
 	return !u.replay.Whole()
 }
 
-// join has the request sent to an attempt, from its beginning, and reports false if that is not possible any more. Without
-// hedging it is for when the attempt before has ended.
+// join sends the request to an attempt from its beginning, and reports false if the beginning is no longer kept. Without
+// hedging it may be called only when the attempt before has ended.
 func (u *upload) join(a *attempt) bool {
 	if u.hedgeBuffer != nil {
 		return u.hedgeBuffer.Join(a)
@@ -115,7 +119,7 @@ func (u *upload) join(a *attempt) bool {
 	return u.replay.Join(a.Stream, u.call.recoverPanic)
 }
 
-// closeSend ends the request.
+// closeSend half-closes the streams of the attempts that the request is sent to, behind what was written.
 func (u *upload) closeSend() {
 	if u.hedgeBuffer != nil {
 		u.hedgeBuffer.End()
@@ -124,10 +128,10 @@ func (u *upload) closeSend() {
 	u.replay.End()
 }
 
-// requestWriter is the upstream's side of the request direction.
+// requestWriter is the frame.Writer of the request direction: it writes to the attempts of the call.
 type requestWriter upload
 
-// Piece returns n bytes for Write. What goes to two attempts is recycled by neither.
+// Piece returns n bytes for Write. Kitex may recycle them when they are sent only if no other attempt may need them.
 func (w *requestWriter) Piece(n int) []byte {
 	if w.hedgeBuffer != nil || w.replay.Keeps(n) {
 		return frame.KeptPiece(n)
@@ -135,7 +139,7 @@ func (w *requestWriter) Piece(n int) []byte {
 	return frame.RecycledPiece(n)
 }
 
-// Write sends p, and keeps it if there may be another attempt. An error is final: no attempt takes what follows.
+// Write takes p over, sends it, and keeps it if there may be another attempt. After an error no attempt takes further pieces.
 func (w *requestWriter) Write(p []byte) error {
 	if w.hedgeBuffer != nil {
 		return w.hedgeBuffer.Write(p)

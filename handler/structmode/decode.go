@@ -13,23 +13,24 @@ import (
 	"github.com/framegate/framegate/handler/structmode/rule"
 )
 
-// undecodableError says that a message cannot be decoded, and as what its call would end for that.
+// undecodableError says that a message cannot be decoded. as is the local error with which the call ends, unless the route
+// says on_decode_error: pass.
 type undecodableError struct{ as *local.Error }
 
 func (e *undecodableError) Error() string { return e.as.Error() }
 
-// decode returns a message decompressed and, if there are rules, decoded. It takes of the budget what that needs, and what
-// is done with the message afterwards, and begins again when others are before. The error is an *undecodableError or as for
-// take.
+// decode decompresses a message and, if there are rules, decodes it. Before that it takes from the budget what this needs,
+// and what later steps will need; when it must make room for other calls (budget.ErrYield), it begins again. The error is an
+// *undecodableError, or as for TakeMessage.
 func (d *direction) decode(flag byte, payload []byte) (plain []byte, m protoreflect.Message, err error) {
 	came := d.share.Held()
-	if flag == 0 && len(payload) <= smallMessage { // all at once, which costs less
+	if flag == 0 && len(payload) <= smallMessage { // taken in one step, which costs less time
 		if err := d.share.Ahead(smallGrowth*int64(len(payload)) + d.ahead(flag, payload)); err != nil {
 			return nil, nil, local.RoomError(err, d.whose)
 		}
 	}
 	d.share.MayYield(true)
-	defer d.share.MayYield(false) // it would be too late to begin again
+	defer d.share.MayYield(false) // later steps cannot begin again
 	for {
 		plain, m, err = d.decodeOnce(flag, payload)
 		if err == nil || !errors.Is(err, budget.ErrYield) {
@@ -43,6 +44,7 @@ func (d *direction) decode(flag byte, payload []byte) (plain []byte, m protorefl
 	}
 }
 
+// decodeOnce does the work of decode once. It may also return budget.ErrYield.
 func (d *direction) decodeOnce(flag byte, payload []byte) (plain []byte, m protoreflect.Message, err error) {
 	plain = payload
 	if flag == 1 {
@@ -69,13 +71,15 @@ func (d *direction) decodeOnce(flag byte, payload []byte) (plain []byte, m proto
 	return nil, nil, &undecodableError{d.decodeError(err)}
 }
 
-// A message of at most smallMessage bytes, uncompressed, takes at most smallGrowth times its bytes when it is decoded.
+// A message of at most smallMessage bytes that is not compressed takes at most smallGrowth times its length when it is
+// decoded.
 const (
 	smallMessage = rule.SmallBytes
 	smallGrowth  = rule.SmallGrowth + 1
 )
 
-// ahead returns what may be needed of the budget to change a message, beside what is decoded of it.
+// ahead returns how much of the budget the steps after decoding may take for a message: the filter, encoding and
+// compression. It is 0 if nothing can change the message.
 func (d *direction) ahead(flag byte, plain []byte) (n int64) {
 	if d.filter != nil {
 		n = filterGrowth * int64(len(plain))
@@ -90,7 +94,7 @@ func (d *direction) ahead(flag byte, plain []byte) (n int64) {
 	return n
 }
 
-// decompress returns what is in a compressed message.
+// decompress decompresses a message. The error is an *undecodableError, budget.ErrYield, or as for TakeMessage.
 func (d *direction) decompress(payload []byte) ([]byte, error) {
 	if d.encoding == "" || d.encoding == "identity" {
 		return nil, &undecodableError{local.Errorf(codes.Internal, local.ReasonDecodeFailed, "%s: compressed without a grpc-encoding", d.whose)}
@@ -114,20 +118,22 @@ func (d *direction) decompress(payload []byte) ([]byte, error) {
 	return nil, &undecodableError{d.decodeError(err)}
 }
 
-// interrupts reports whether err, which may be nil, says nothing of the message: there is no room for it, or the call has
-// ended.
+// interrupts reports whether err says that there is no room for the message, or that the call has ended: not that the
+// message is malformed. err may be nil.
 func interrupts(err error) bool {
 	return err != nil && (errors.Is(err, budget.ErrOver) || errors.Is(err, budget.ErrNever) || errors.Is(err, budget.ErrEnded))
 }
 
+// decodeError returns the local error for a message that cannot be decoded because of err.
 func (d *direction) decodeError(err error) *local.Error {
-	if d == &d.of.response { // the reason may quote what the client must not see
+	if d == &d.of.response { // err may quote data that the client must not see
 		return local.Errorf(codes.InvalidArgument, local.ReasonDecodeFailed, "%s: cannot be decoded", d.whose)
 	}
 	return local.Errorf(codes.InvalidArgument, local.ReasonDecodeFailed, "%s: cannot be decoded: %s", d.whose, local.Printable(err.Error()))
 }
 
-// undecodable decides about a message that cannot be decoded.
+// undecodable returns the result of TakeMessage for a message that cannot be decoded: payload itself with on_decode_error:
+// pass, else the error e.
 func (d *direction) undecodable(payload []byte, e *local.Error) ([]byte, bool, error) {
 	d.stats.DecodeErrors++
 	if d.of.pass {

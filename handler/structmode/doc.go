@@ -1,8 +1,11 @@
-// Package structmode decodes the messages of calls, has rules and filters look at them and change them, and encodes them again.
+// Package structmode decodes the messages of calls, applies rules and filters to them, and encodes them again if they were
+// changed.
 //
-// Enter at Mode.Begin; then structure.go (what becomes of one message), decode.go and message.go (the content-subtypes), and
-// filter.go (filters in Go, whose types generated.go encodes). program.go is what a route makes of its rules and its schema;
-// reflected.go asks endpoints for a schema. work.go counts what is worked on: package budget bounds what all messages take.
+// Enter at Mode.Begin, which makes the Transformer of a call; then transformer.go (the steps that one message goes through),
+// decode.go and message.go (decoding, by content-subtype) and filter.go (filters in Go, whose types generated.go decodes and
+// encodes). program.go compiles the rules and the schema of a route; reflected.go asks an endpoint for the schema. work.go
+// counts the messages that are being worked on. Package budget bounds the memory of all messages.
 //
-// Below it are rule (the rules of a route), compress (the codings of grpc-encoding) and reflection (grpc.reflection's client).
+// Packages below it: rule (the rules of a route), compress (the encodings of grpc-encoding) and reflection (the client of
+// grpc.reflection).
 package structmode

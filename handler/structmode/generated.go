@@ -7,18 +7,20 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// kitexMessage is what Kitex generates.
+// kitexMessage has the methods of message types that Kitex generated.
 type kitexMessage interface {
 	Marshal(in []byte) ([]byte, error)
 	Unmarshal(in []byte) error
 }
 
-// generated decodes and encodes one generated type. Fields that the type does not know come through both.
+// generated decodes and encodes messages of one generated type. Both functions keep fields that the type does not know.
 type generated struct {
 	unmarshal func(b []byte, m any) error
 	marshal   func(m any) ([]byte, error)
 }
 
+// generatedOf returns the functions for the type T. It fails if *T is no generated message, or loses fields that it does not
+// know.
 func generatedOf[T any]() (generated, error) {
 	switch any(new(T)).(type) {
 	case kitexMessage:
@@ -41,8 +43,8 @@ func generatedOf[T any]() (generated, error) {
 	return generated{}, fmt.Errorf("%v, want a type that Kitex or protoc-gen-go generated", reflect.TypeFor[T]())
 }
 
-// keepsUnknownFields returns an error if a message type of Kitex, or of a message in it, loses the fields that it does not
-// know. seen are the types that were asked about.
+// keepsUnknownFields returns an error if t, a message type that Kitex generated, or the type of a message in it loses fields
+// that it does not know. seen has the types that were checked already.
 func keepsUnknownFields(t reflect.Type, seen map[reflect.Type]bool) error {
 	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice || t.Kind() == reflect.Map {
 		t = t.Elem()
@@ -51,7 +53,7 @@ func keepsUnknownFields(t reflect.Type, seen map[reflect.Type]bool) error {
 		return nil
 	}
 	seen[t] = true
-	if _, ok := t.FieldByName("unknownFields"); !ok { // as the generator calls it
+	if _, ok := t.FieldByName("unknownFields"); !ok { // the name that the generator gives it
 		return fmt.Errorf("%v, want a type that keeps fields it does not know: generated from a .proto with //prutalgen:unknown_fields above its syntax", t)
 	}
 	for i := range t.NumField() {

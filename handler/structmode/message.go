@@ -12,19 +12,19 @@ import (
 	"github.com/framegate/framegate/handler/structmode/rule"
 )
 
-// messageCodec decodes and encodes the messages of one content-subtype (gRPC over HTTP/2, "Content-Type"). It takes what a
-// message needs of a share of the budget, before its memory; a nil share has no bound. What is not needed any more stays
-// taken.
+// messageCodec decodes and encodes the messages of one content-subtype (gRPC over HTTP/2, "Content-Type"). It takes the
+// bytes that it needs from share before it allocates them, and gives none back. A nil share has no bound.
 type messageCodec interface {
+	// decode returns the message with the encoding b, of the type that r are rules for.
 	decode(b []byte, r *rule.Rules, share *budget.Share) (protoreflect.Message, error)
-	// encode returns m, which was decoded from the bytes in from and then changed. It fails where something of from would
-	// be lost that m has no place for.
+	// encode returns the encoding of m, which was decoded from the bytes in from and may have been changed since. It fails if
+	// from has something that m cannot represent, and that would be lost.
 	encode(m protoreflect.Message, from []byte, share *budget.Share) ([]byte, error)
-	// growth is what encode is likely to take for a message that was decoded from those bytes.
+	// growth returns how many bytes encode is likely to take for a message that was decoded from the bytes in from.
 	growth(from []byte) int64
 }
 
-// messageCodecOf returns the codec of a content-subtype; types find extensions and what is in an Any.
+// messageCodecOf returns the codec of a content-subtype. types resolves the types of extensions and of messages in an Any.
 func messageCodecOf(subtype string, types *dynamicpb.Types) (messageCodec, error) {
 	switch subtype {
 	case "", "proto":
@@ -36,7 +36,8 @@ func messageCodecOf(subtype string, types *dynamicpb.Types) (messageCodec, error
 		"content-type application/grpc+%s cannot be decoded, want +proto or +json", local.Printable(subtype))
 }
 
-// protoCodec is the wire format of Protocol Buffers. What is missing of required fields is none of a proxy's business.
+// protoCodec is the wire format of Protocol Buffers. It accepts messages without their required fields: only the endpoint
+// needs them.
 type protoCodec struct{}
 
 func (protoCodec) decode(b []byte, r *rule.Rules, share *budget.Share) (protoreflect.Message, error) {
@@ -54,11 +55,11 @@ func (protoCodec) encode(m protoreflect.Message, _ []byte, share *budget.Share) 
 
 func (protoCodec) growth(from []byte) int64 { return int64(len(from)) + usualChange }
 
-// usualChange is more than rules usually add to a message.
+// usualChange is a bound, in bytes, of what rules usually add to a message.
 const usualChange = 4 << 10
 
-// jsonCodec is ProtoJSON. A message has no place for keys that the schema does not know: what has any can be read, but
-// not changed.
+// jsonCodec is ProtoJSON. A message cannot represent keys that its schema does not have: JSON with such keys can be decoded,
+// but encode fails.
 type jsonCodec struct{ types *dynamicpb.Types }
 
 func (c jsonCodec) decode(b []byte, r *rule.Rules, share *budget.Share) (protoreflect.Message, error) {
@@ -73,8 +74,8 @@ func (c jsonCodec) decode(b []byte, r *rule.Rules, share *budget.Share) (protore
 	return m, protojson.UnmarshalOptions{AllowPartial: true, DiscardUnknown: true, Resolver: c.types, RecursionLimit: rule.MaxJSONNesting}.Unmarshal(b, m.Interface())
 }
 
-// jsonGrowth is how many times longer ProtoJSON may become when it is written again: a number becomes the name of an
-// enum's value, say. What is longer still is counted when it is there.
+// jsonGrowth is how many times longer ProtoJSON is expected to become when it is decoded and encoded again: a number may
+// become the name of an enum value, for example.
 const jsonGrowth = 8
 
 func (c jsonCodec) encode(m protoreflect.Message, from []byte, share *budget.Share) ([]byte, error) {
@@ -89,11 +90,11 @@ func (c jsonCodec) encode(m protoreflect.Message, from []byte, share *budget.Sha
 }
 
 func (c jsonCodec) growth(from []byte) int64 {
-	weight, _ := rule.WeighJSON(from) // which decode has found to be in bounds
+	weight, _ := rule.WeighJSON(from) // does not fail: decode has called it before
 	return int64(weight) + jsonGrowth*int64(len(from)) + usualChange
 }
 
-// Decode returns a message of a content-subtype, decompressed, for people.
+// Decode decodes a message of a content-subtype, which is decompressed, to show it. The memory is not taken from a budget.
 func Decode(plain []byte, subtype string, program *rule.Program, rules *rule.Rules) (protoreflect.Message, error) {
 	codec, err := messageCodecOf(subtype, program.Types())
 	if err != nil {

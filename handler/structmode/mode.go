@@ -25,20 +25,21 @@ import (
 // Config says what a Mode needs.
 type Config struct {
 	Filters  []MethodFilter // of several for one method the last counts
-	Budget   *budget.Budget // that messages take their memory of; nil for no bound
-	MaxBytes func() int64   // of one message that is held whole; 0 means 64 MiB
+	Budget   *budget.Budget // bounds the memory of messages; nil for no bound
+	MaxBytes func() int64   // returns the bound of one message, which is held whole; 0 means 64 MiB
 	Log      *slog.Logger
 
-	// Open opens a stream to an endpoint of a call's backend, which is asked for its schema.
+	// Open opens the stream on which the endpoint of a call's backend at an address is asked for its schema.
 	Open func(ctx context.Context, t *cluster.Target, address string, hdr *grpc.CallHdr) (*pool.Stream, error)
 }
 
-// Mode is struct mode at work. It is safe for concurrent use.
+// Mode is what all calls in struct mode share: the filters, the schemas that endpoints gave, and the list of these calls. It
+// is safe for concurrent use.
 type Mode struct {
 	cfg         Config
 	filters     map[string]MethodFilter
 	registry    registry
-	reflections *reflection.Cache[*rule.Program] // rules for schemas that endpoints gave
+	reflections *reflection.Cache[*rule.Program] // rules compiled for the schemas that endpoints gave
 }
 
 // New returns a Mode, which the caller closes after the last call.
@@ -50,30 +51,31 @@ func New(cfg Config) *Mode {
 	return m
 }
 
-// Close ends what is done beside calls. Calls of routes whose schema is asked from endpoints fail from now on.
+// Close ends the goroutines that ask endpoints for schemas. Calls of routes with schema.reflection fail from now on.
 func (m *Mode) Close() { m.reflections.Close() }
 
-// Linger reports whether a message of a call on a connection is still being worked on though its client has left: to HTTP/2
-// the call has ended.
+// Linger reports whether a message of a call on a connection is still being worked on although the client has left the call.
+// For HTTP/2 such a call has ended.
 func (m *Mode) Linger(tr grpc.ServerTransport) bool { return m.registry.linger(tr) }
 
-// Call is what a Mode is told of a call.
+// Call describes a call to Mode.Begin.
 type Call struct {
-	Context   context.Context // of the call
-	Target    *cluster.Target // whose route is in struct mode
-	Method    string          // /pkg.Service/Method
-	Subtype   string          // of the content-type
-	Encoding  string          // grpc-encoding of the request; empty for none
-	Peer      string          // the other end of the client's connection
-	Metadata  metadata.MD     // of the request, as rules see it
-	Transport grpc.ServerTransport
-	Evict     func() // ends the call, since there is no memory for its messages; called by any goroutine
+	Context   context.Context      // of the call
+	Target    *cluster.Target      // of a route in struct mode
+	Method    string               // /pkg.Service/Method
+	Subtype   string               // of the content-type
+	Encoding  string               // grpc-encoding of the request; empty for none
+	Peer      string               // the client's address
+	Metadata  metadata.MD          // of the request, as rules see it
+	Transport grpc.ServerTransport // of the client's connection
+	Evict     func()               // ends the call, because other calls need the memory of its messages; may be called by any goroutine
 }
 
-// Begin makes a call of a route in struct mode ready. It returns nil where messages are forwarded without a look at them:
-// there is nothing to do for them, or they cannot be decoded and the route passes those. The error is the call's result; it
-// is the same with and without something to do. The Structure is closed when nothing runs for the call any more.
-func (m *Mode) Begin(c Call) (*Structure, *local.Error) {
+// Begin returns the Transformer of a call in struct mode, which the caller closes when no goroutine works for the call any
+// more. It returns nil if messages are to be forwarded without being decoded: the method has neither rules nor a filter, or
+// the call's messages cannot be decoded and the route says on_decode_error: pass. The error is the call's result; a call
+// that would fail with rules fails without any, too.
+func (m *Mode) Begin(c Call) (*Transformer, *local.Error) {
 	target := c.Target
 	prog, ok := target.Program.(*program)
 	if !ok {
@@ -83,7 +85,7 @@ func (m *Mode) Begin(c Call) (*Structure, *local.Error) {
 	var types *dynamicpb.Types
 	var rules *rule.Method
 	compiled, e := m.rulesOf(c.Context, prog, target, method)
-	if e != nil && !(prog.pass && e.Code == codes.Unimplemented) { // pass is for what is not in a schema
+	if e != nil && !(prog.pass && e.Code == codes.Unimplemented) { // a method that the schema lacks may pass; a schema that is missing not
 		return nil, e
 	}
 	if compiled != nil {
@@ -102,58 +104,62 @@ func (m *Mode) Begin(c Call) (*Structure, *local.Error) {
 	if rules == nil && filter.method == "" {
 		return nil, nil
 	}
-	s := &Structure{mode: m, pass: prog.pass, ctx: c.Context, transport: c.Transport, evict: c.Evict}
-	s.call = rule.Call{
+	t := &Transformer{mode: m, pass: prog.pass, ctx: c.Context, transport: c.Transport, evict: c.Evict}
+	t.call = rule.Call{
 		Method: method, Peer: c.Peer,
 		Metadata: sync.OnceValue(func() map[string]string { return MetadataOf(c.Metadata) }),
 		Context:  c.Context,
 	}
-	s.request = direction{of: s, whose: "request", codec: codec, maxBytes: m.wholeLimit(), encoding: c.Encoding}
-	s.response = direction{of: s, whose: "response", codec: codec, maxBytes: m.wholeLimit()}
+	t.request = direction{of: t, whose: "request", codec: codec, maxBytes: m.wholeLimit(), encoding: c.Encoding}
+	t.response = direction{of: t, whose: "response", codec: codec, maxBytes: m.wholeLimit()}
 	if rules != nil {
-		s.deferred = rules.Deferred()
-		s.request.rules, s.request.single = rules.Request, !rules.Descriptor.IsStreamingClient()
-		s.response.rules, s.response.single = rules.Response, !rules.Descriptor.IsStreamingServer()
+		t.deferred = rules.Deferred()
+		t.request.rules, t.request.single = rules.Request, !rules.Descriptor.IsStreamingClient()
+		t.response.rules, t.response.single = rules.Response, !rules.Descriptor.IsStreamingServer()
 	}
 	if filter.method != "" {
 		if _, ok := codec.(protoCodec); !ok && !prog.pass {
 			return nil, local.Errorf(codes.Unimplemented, local.ReasonDecodeFailed, "method %s has a filter, which reads application/grpc+proto only", local.Printable(method))
 		} else if ok {
-			s.request.filter, s.response.filter = filter.request, filter.response
+			t.request.filter, t.response.filter = filter.request, filter.response
 		}
 	}
-	s.openRoom()
-	return s, nil
+	t.openRoom()
+	return t, nil
 }
 
-// defaultWholeBytes bounds a message that is held whole where there is no other limit.
+// defaultWholeBytes bounds a message in struct mode if Config.MaxBytes does not.
 const defaultWholeBytes = 64 << 20
 
-// wholeLimit returns how large a message may be that is held whole.
+// wholeLimit returns the bound of one message, in bytes.
 func (m *Mode) wholeLimit() int64 { return cmp.Or(m.cfg.MaxBytes(), defaultWholeBytes) }
 
-// Decides reports whether the first message of the request that is forwarded decides where the call goes.
-func (s *Structure) Decides() bool { return s.deferred }
+// Decides reports whether the method has route or header rules, so that the first message of the request that is forwarded
+// decides the backend of the call and headers.
+func (t *Transformer) Decides() bool { return t.deferred }
 
-// Decision returns what that message decided: a backend, empty for the balancer's choice, and headers to send.
-func (s *Structure) Decision() (backend string, headers []rule.Header) { return s.backend, s.headers }
+// Decision returns what the first forwarded message of the request decided: the backend, which is empty if the balancer
+// chooses one, and the headers to send. It may be called when that message was taken, or when the request has ended.
+func (t *Transformer) Decision() (backend string, headers []rule.Header) { return t.backend, t.headers }
 
-// TakeRequest has the messages of the request go through the structure.
-func (s *Structure) TakeRequest(r *frame.Redirect) { s.request.attach(r) }
+// TakeRequest makes r, the request direction of the call, pass its messages through the transformer.
+func (t *Transformer) TakeRequest(r *frame.Redirect) { t.request.attach(r) }
 
-// TakeResponse does so with those of the answer, which has that grpc-encoding.
-func (s *Structure) TakeResponse(r *frame.Redirect, encoding string) {
-	s.response.encoding = encoding
-	s.response.attach(r)
+// TakeResponse makes r, the response direction of the call, pass its messages through the transformer. encoding is the
+// grpc-encoding of the answer.
+func (t *Transformer) TakeResponse(r *frame.Redirect, encoding string) {
+	t.response.encoding = encoding
+	t.response.attach(r)
 }
 
 func (d *direction) attach(r *frame.Redirect) {
 	r.Taker, r.MaxBytes, r.Share = d, d.of.mode.wholeLimit(), &d.share
 }
 
-// AcceptKnown takes the encodings that cannot be decoded here out of what the endpoint may answer with.
-func (s *Structure) AcceptKnown(md metadata.MD) {
-	if accept := md["grpc-accept-encoding"]; !s.pass && len(accept) > 0 {
+// AcceptKnown removes from grpc-accept-encoding in md the encodings that framegate cannot decode, so that the endpoint does
+// not answer with them. It does nothing on a route with on_decode_error: pass.
+func (t *Transformer) AcceptKnown(md metadata.MD) {
+	if accept := md["grpc-accept-encoding"]; !t.pass && len(accept) > 0 {
 		var known []string
 		for name := range strings.SplitSeq(accept[0], ",") {
 			name = strings.TrimSpace(name)

@@ -13,21 +13,22 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// program is what a route in struct mode does to messages. It is immutable.
+// program is the compiled rules and schema of a route. It is immutable.
 type program struct {
-	rules     *rule.Program // nil without a schema, or when that is asked from the endpoints
-	reflected *spec.Route   // the route, if the schema is asked from the endpoints
-	key       string        // of what is made of their answers: another for another document
-	pass      bool          // what cannot be decoded is forwarded as it came
-	redacts   bool          // some rule redacts
-	headers   []string      // that rules set
+	rules     *rule.Program // nil without a schema, or if endpoints are asked for it
+	reflected *spec.Route   // the route, if endpoints are asked for the schema; else nil
+	key       string        // key in Mode.reflections: a hash of the route's document
+	pass      bool          // on_decode_error: pass: messages that cannot be decoded are forwarded as they came
+	redacts   bool          // the route has a redact rule
+	headers   []string      // names that header rules set
 }
 
 var _ resolver.Compiler = CompileRoute
 
-// CompileRoute is the resolver.Compiler whose programs Proxy runs. It fails if the rules of a valid route do not fit its
-// schema; the error names every rule and field. Without the schema that a route names, it says what can be said of the
-// rules alone, and the program is of no use.
+// CompileRoute compiles the rules of a valid route for its schema. It is the resolver.Compiler of the gateway, and the
+// result is the Target.Program that Mode.Begin needs. It fails if the rules do not fit the schema; the error names every
+// rule and field. If s is nil although the route names a schema, CompileRoute only checks what does not depend on the
+// schema, and the program cannot run.
 func CompileRoute(r *spec.Route, s *schema.Schema) (any, error) {
 	p := &program{pass: r.Struct != nil && r.Struct.OnDecodeError == spec.DecodeErrorPass}
 	if r.Struct != nil {
@@ -56,7 +57,8 @@ func CompileRoute(r *spec.Route, s *schema.Schema) (any, error) {
 	return p, nil
 }
 
-// HeadersSet returns the names of the headers that rules of a program set, which clients cannot send.
+// HeadersSet returns the names of the headers that rules of a program set. What clients send under these names is not
+// forwarded.
 func HeadersSet(compiled any) []string {
 	if p, ok := compiled.(*program); ok {
 		return p.headers
@@ -64,14 +66,14 @@ func HeadersSet(compiled any) []string {
 	return nil
 }
 
-// Redacts reports whether a rule of a program hides something of messages.
+// Redacts reports whether a program has a redact rule.
 func Redacts(compiled any) bool {
 	p, ok := compiled.(*program)
 	return ok && p.redacts
 }
 
-// Rules returns the rules of a program for a call, nil without a schema. A schema that is to be asked from the endpoints of
-// the call's backend is waited for.
+// Rules returns the compiled rules and schema of a call's route, or nil if the route has no schema. It may block, while an
+// endpoint is asked for the schema, until ctx ends.
 func (m *Mode) Rules(ctx context.Context, t *cluster.Target, method string) (*rule.Program, error) {
 	p, ok := t.Program.(*program)
 	if !ok {

@@ -22,8 +22,8 @@ import (
 	"github.com/framegate/framegate/resolver/schema"
 )
 
-// rulesOf returns the rules of a program for a call: nil without a schema. A schema that is to be asked from the
-// endpoints of the call's backend is waited for.
+// rulesOf returns the compiled rules and schema of prog for a call, or nil if the route has no schema. It may block, while
+// an endpoint of the call's backend is asked for the schema, until ctx ends.
 func (m *Mode) rulesOf(ctx context.Context, prog *program, target *cluster.Target, method string) (*rule.Program, *local.Error) {
 	if prog.reflected == nil {
 		return prog.rules, nil
@@ -43,7 +43,7 @@ func (m *Mode) rulesOf(ctx context.Context, prog *program, target *cluster.Targe
 		return nil, local.ContextError(ctx)
 	case errors.Is(err, budget.ErrOver):
 		return nil, local.ErrNoRoom
-	case errors.As(err, &mine): // an answer for which there is no room
+	case errors.As(err, &mine): // the endpoint's answer is too large
 		return nil, mine
 	case errors.As(err, &misfit):
 		return nil, local.Errorf(codes.Internal, local.ReasonRuleFailed, "route %s: %s", target.Route, local.Printable(misfit.Error()))
@@ -53,12 +53,13 @@ func (m *Mode) rulesOf(ctx context.Context, prog *program, target *cluster.Targe
 	return nil, local.Errorf(codes.Unavailable, local.ReasonDecodeFailed, "the schema of route %s: %s", target.Route, local.Printable(err.Error()))
 }
 
-// misfitError says that rules do not fit the schema that an endpoint gave.
+// misfitError says that the route's rules do not fit the schema of an endpoint.
 type misfitError struct{ err error }
 
 func (e *misfitError) Error() string { return e.err.Error() }
 
-// askEndpoint asks an endpoint for the schema of a method's service and compiles the rules for it.
+// askEndpoint asks an endpoint of the call's backend for the schema of the method's service, and compiles the route's rules
+// for it.
 func (m *Mode) askEndpoint(ctx context.Context, prog *program, target *cluster.Target, method string) (*rule.Program, error) {
 	service, _, _ := strings.Cut(strings.TrimPrefix(method, "/"), "/")
 	address, name, err := target.Probe()
@@ -95,12 +96,13 @@ func (m *Mode) askEndpoint(ctx context.Context, prog *program, target *cluster.T
 	return rules, nil
 }
 
-// reflectionStream is a reflection.Stream to an endpoint.
+// reflectionStream implements reflection.Stream over a stream to an endpoint. It is the Taker of its own Redirect, which
+// reads the endpoint's messages.
 type reflectionStream struct {
 	up       *pool.Stream
 	room     *answerRoom
 	redirect frame.Redirect
-	got      []byte
+	got      []byte // the last message, set by TakeMessage
 }
 
 // Send implements reflection.Stream.
@@ -126,10 +128,10 @@ func (s *reflectionStream) Recv() ([]byte, error) {
 	return s.got, nil
 }
 
-// TakeMessage keeps a message, for Recv.
+// TakeMessage implements frame.Taker: it copies the message for Recv, and forwards nothing.
 func (s *reflectionStream) TakeMessage(flag byte, payload []byte) ([]byte, bool, error) {
 	if flag != 0 {
-		return nil, false, frame.ErrBadFlag // compression was not offered
+		return nil, false, frame.ErrBadFlag // the request had no grpc-accept-encoding
 	}
 	if err := s.Take(int64(len(payload))); err != nil {
 		return nil, false, err
@@ -144,7 +146,7 @@ func (s *reflectionStream) Take(n int64) error { return s.room.kept.Take(n) }
 // Close implements reflection.Stream.
 func (s *reflectionStream) Close() { s.up.Close() }
 
-// answerRoom is what the answers of an endpoint take of the budget, until rules are made of them.
+// answerRoom is what the answers of an endpoint take of the budget until the rules are compiled.
 type answerRoom struct {
 	call            budget.Call
 	receiving, kept budget.Share
@@ -166,7 +168,7 @@ func (r *answerRoom) free() {
 	r.kept.Free()
 }
 
-// errNoMethod is the local error of a call in struct mode whose method is not in the schema.
+// errNoMethod returns the local error of a call in struct mode whose method is not in the schema.
 func errNoMethod(t *cluster.Target, method string) *local.Error {
 	return local.Errorf(codes.Unimplemented, local.ReasonDecodeFailed, "the schema of route %s has no method %s", t.Route, local.Printable(method))
 }

@@ -52,7 +52,7 @@ func fieldsDirection(t testing.TB, ctx context.Context, s *schema.Schema, rule s
 	require.NoError(t, err)
 	p, err := CompileRoute(route, s)
 	require.NoError(t, err)
-	st := &Structure{mode: New(Config{Budget: budget.New(1 << 30)}), ctx: ctx}
+	st := &Transformer{mode: New(Config{Budget: budget.New(1 << 30)}), ctx: ctx}
 	st.call.Context = ctx
 	st.openRoom()
 	d := &st.request

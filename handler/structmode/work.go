@@ -9,17 +9,17 @@ import (
 	"github.com/framegate/framegate/handler/budget"
 )
 
-// work counts the directions of a call whose message is being worked on. What is counted of the call, in limits of calls,
-// stays so until they are through, even if the client has left: otherwise clients could have any number of messages
-// decoded by leaving at once.
+// work counts the directions of a call whose message is being worked on. Limits on calls count the call until there are
+// none, even if its client has left: otherwise clients could have any number of messages decoded at once, by leaving each
+// call at once.
 type work struct {
-	state atomic.Int32 // the directions, and overBit
+	state atomic.Int32 // the number of such directions, and overBit
 }
 
-// overBit says that no further work may begin.
+// overBit in work.state says that no further work may begin.
 const overBit = 1 << 30
 
-// begin reports whether work may begin; each true wants one end.
+// begin counts a direction, or reports false if no further work may begin. For each true the caller calls end once.
 func (w *work) begin() bool {
 	if w.state.Add(1)&overBit == 0 {
 		return true
@@ -30,74 +30,73 @@ func (w *work) begin() bool {
 
 func (w *work) end() { w.state.Add(-1) }
 
-// underWay reports whether there is any.
+// underWay reports whether a message is being worked on.
 func (w *work) underWay() bool { return w.state.Load()&^overBit != 0 }
 
-// over lets no further work begin, and reports whether none is under way.
+// over lets no further work begin, and reports whether no message is being worked on.
 func (w *work) over() bool { return w.state.Or(overBit)&^overBit == 0 }
 
-var _ budget.Owner = (*Structure)(nil)
+var _ budget.Owner = (*Transformer)(nil)
 
 // Evict implements budget.Owner.
-func (s *Structure) Evict() { s.evict() }
+func (t *Transformer) Evict() { t.evict() }
 
-// openRoom lets the call take from the budget, and makes it known to its connection; Close ends both.
-func (s *Structure) openRoom() {
-	s.mode.registry.add(s)
-	s.room.Open(s.ctx, s.mode.cfg.Budget, s)
-	s.request.share.Of(&s.room)
-	s.response.share.Of(&s.room)
+// openRoom prepares the call's shares of the budget, and adds the call to the registry. Close undoes both.
+func (t *Transformer) openRoom() {
+	t.mode.registry.add(t)
+	t.room.Open(t.ctx, t.mode.cfg.Budget, t)
+	t.request.share.Of(&t.room)
+	t.response.share.Of(&t.room)
 }
 
-// Close gives back what the call has taken of the budget. Nothing runs for the call any more. s may be nil.
-func (s *Structure) Close() {
-	if s != nil {
-		s.request.share.Free()
-		s.response.share.Free()
-		s.mode.registry.remove(s)
+// Close gives back what the call has taken of the budget. No goroutine may work for the call any more. t may be nil.
+func (t *Transformer) Close() {
+	if t != nil {
+		t.request.share.Free()
+		t.response.share.Free()
+		t.mode.registry.remove(t)
 	}
 }
 
-// Over lets no further message be worked on, and reports whether none is.
-func (s *Structure) Over() bool { return s.work.over() }
+// Over lets no further message be worked on, and reports whether no message is being worked on.
+func (t *Transformer) Over() bool { return t.work.over() }
 
-// registry are the calls in struct mode, by the connection that they came on.
+// registry lists the calls in struct mode, by the connection that they came on.
 type registry struct {
-	mu    sync.Mutex // guards first, and the prev and next of every structure
-	first map[grpc.ServerTransport]*Structure
+	mu    sync.Mutex // guards first, and the prev and next of every Transformer
+	first map[grpc.ServerTransport]*Transformer
 }
 
-func (l *registry) add(s *Structure) {
+func (l *registry) add(t *Transformer) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.first == nil {
-		l.first = map[grpc.ServerTransport]*Structure{}
+		l.first = map[grpc.ServerTransport]*Transformer{}
 	}
-	s.next = l.first[s.transport]
-	if s.next != nil {
-		s.next.prev = s
+	t.next = l.first[t.transport]
+	if t.next != nil {
+		t.next.prev = t
 	}
-	l.first[s.transport] = s
+	l.first[t.transport] = t
 }
 
-func (l *registry) remove(s *Structure) {
+func (l *registry) remove(t *Transformer) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
-	case s.prev != nil:
-		s.prev.next = s.next
-	case s.next != nil:
-		l.first[s.transport] = s.next
+	case t.prev != nil:
+		t.prev.next = t.next
+	case t.next != nil:
+		l.first[t.transport] = t.next
 	default:
-		delete(l.first, s.transport)
+		delete(l.first, t.transport)
 	}
-	if s.next != nil {
-		s.next.prev = s.prev
+	if t.next != nil {
+		t.next.prev = t.prev
 	}
 }
 
-// linger reports whether a message of a call on a connection is still being worked on though its client has left: to HTTP/2
-// the call has ended.
+// linger implements Mode.Linger.
 func (l *registry) linger(tr grpc.ServerTransport) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -1,7 +1,8 @@
-// Package tap shows live messages of calls to people: framegate tap.
+// Package tap copies messages of live calls for framegate tap.
 //
-// Enter at Hub.Open, which somebody who watches calls, and Hub.Call, which every call asks. What is seen is copied,
-// bounded and handed over without waiting: a watcher that is slow misses messages and is told how many.
+// Enter at Hub.Open, which a client of framegate tap calls, and at Hub.Match, which every call asks for the taps that want its
+// messages; then Writer, which copies them. Copies are bounded and never hold up a call: a tap whose client is slow misses
+// messages, and counts them.
 package tap
 
 import (
@@ -20,26 +21,26 @@ import (
 
 // Bounds of what taps cost.
 const (
-	MaxTaps         = 8        // open at once
-	MaxMessageBytes = 64 << 10 // of one message that are copied
-	queueLen        = 64       // messages that wait for a watcher
-	DefaultRate     = 100      // messages a second that one tap shows
+	MaxTaps         = 8        // taps that are open at once
+	MaxMessageBytes = 64 << 10 // bytes that are copied of one message
+	queueLen        = 64       // messages that wait for a tap's client
+	DefaultRate     = 100      // messages a second that one tap copies
 	MaxRate         = 1000
 )
 
-// Message is one message of a call, as it was forwarded.
+// Message is a copy of one message of a call, as it was forwarded.
 type Message struct {
 	Time      time.Time
 	Call      *Call
 	Direction spec.Direction
 	Index     int64 // position in its stream, from 0
-	Flag      byte  // 1: compressed with the encoding of the direction
+	Flag      byte  // the compressed flag: 1 if Payload is compressed with Encoding
 	Encoding  string
 	Length    int64  // of the payload
 	Payload   []byte // its first MaxMessageBytes
 }
 
-// Call is what is known of the call of a message. It is not changed.
+// Call describes the call of a message. It is immutable.
 type Call struct {
 	Target   cluster.Target
 	Method   string
@@ -48,27 +49,27 @@ type Call struct {
 	Metadata map[string]string // of the request
 }
 
-// Tap gets messages of the calls that one watcher wants.
+// Tap receives copies of messages of the calls whose method its pattern matches. It is safe for concurrent use.
 type Tap struct {
 	hub      *Hub
 	pattern  spec.Pattern
 	limit    *rate.Limiter
 	messages chan Message
-	missed   atomic.Int64
+	missed   atomic.Int64 // messages over the limit, or for which messages had no room
 }
 
-// Hub knows who watches. Calls ask it without a lock.
+// Hub has the open taps. Calls read it without a lock. It is safe for concurrent use.
 type Hub struct {
-	taps atomic.Pointer[[]*Tap] // never changed, but replaced with mu held
+	taps atomic.Pointer[[]*Tap] // an immutable slice, replaced with mu held
 
-	mu sync.Mutex
+	mu sync.Mutex // serializes Open and Tap.Close
 }
 
 // ErrTooMany means that MaxTaps taps are open.
 var ErrTooMany = errors.New("too many taps are open")
 
-// Open starts to watch calls that begin from now on whose method the pattern matches, at most perSecond messages a
-// second (1 to MaxRate). The caller closes the tap.
+// Open returns a tap on the calls that begin from now on and whose method the pattern matches, for at most perSecond
+// messages a second (1 to MaxRate). It fails with ErrTooMany. The caller closes the tap.
 func (h *Hub) Open(pattern spec.Pattern, perSecond int) (*Tap, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -82,7 +83,7 @@ func (h *Hub) Open(pattern spec.Pattern, perSecond int) (*Tap, error) {
 	return t, nil
 }
 
-// all returns the open taps; none of a nil Hub.
+// all returns the open taps. A nil Hub has none.
 func (h *Hub) all() []*Tap {
 	if h == nil {
 		return nil
@@ -93,13 +94,13 @@ func (h *Hub) all() []*Tap {
 	return nil
 }
 
-// Messages gives what is seen. It is never closed.
+// Messages returns the channel of the copies. It is never closed.
 func (t *Tap) Messages() <-chan Message { return t.messages }
 
-// Missed returns how many messages were not shown since it was last asked: they came too fast.
+// Missed returns how many messages were not copied since the last call of Missed, because they came too fast.
 func (t *Tap) Missed() int64 { return t.missed.Swap(0) }
 
-// Close ends the tap. Calls under way may still fill its queue.
+// Close removes the tap from its hub. Calls under way may still send copies to Messages.
 func (t *Tap) Close() {
 	t.hub.mu.Lock()
 	defer t.hub.mu.Unlock()
@@ -107,27 +108,28 @@ func (t *Tap) Close() {
 	t.hub.taps.Store(&taps)
 }
 
-// Watch returns the taps that want a call of that method. It costs next to nothing while nobody watches.
-func (h *Hub) Watch(method string) Taps {
-	var on Taps
+// Match returns the taps whose pattern matches the method of a call. It costs one atomic load while no tap is open. h may be
+// nil.
+func (h *Hub) Match(method string) Taps {
+	var matching Taps
 	for _, t := range h.all() {
 		if t.pattern.Match(method) {
-			on = append(on, t)
+			matching = append(matching, t)
 		}
 	}
-	return on
+	return matching
 }
 
-// Taps are those that want one call.
+// Taps are the taps on one call.
 type Taps []*Tap
 
-// frameWriter is what a direction of a call writes to.
+// frameWriter is the destination of one direction of a call; see frame.Writer.
 type frameWriter interface {
 	Piece(n int) []byte
 	Write(p []byte) error
 }
 
-// Writer writes frames to another writer and shows the messages in them. It is used by one goroutine at a time.
+// Writer forwards frames to another writer, and copies the messages in them to taps. It is used by one goroutine at a time.
 type Writer struct {
 	to        frameWriter
 	taps      Taps
@@ -136,29 +138,29 @@ type Writer struct {
 	encoding  string
 
 	prefix  [5]byte
-	nprefix int   // bytes of it that are here
-	left    int64 // bytes of the payload to come
-	message Message
-	wanted  []*Tap // that show the message under way
-	index   int64
+	nprefix int     // bytes of prefix that have come
+	left    int64   // bytes of the payload that are still to come
+	message Message // the copy of the current message
+	wanted  []*Tap  // the taps whose limit allows the current message
+	index   int64   // of the next message
 }
 
-// Writer returns a writer in front of to, of whose messages the compressed ones are in encoding.
-func (on Taps) Writer(to frameWriter, call *Call, d spec.Direction, encoding string) *Writer {
-	return &Writer{to: to, taps: on, call: call, direction: d, encoding: encoding}
+// Writer returns a Writer that forwards to to. encoding is the grpc-encoding of the direction.
+func (taps Taps) Writer(to frameWriter, call *Call, d spec.Direction, encoding string) *Writer {
+	return &Writer{to: to, taps: taps, call: call, direction: d, encoding: encoding}
 }
 
 // Piece returns n bytes for Write.
 func (w *Writer) Piece(n int) []byte { return w.to.Piece(n) }
 
-// Write looks at p and hands it on.
+// Write copies what taps want of p, and forwards p.
 func (w *Writer) Write(p []byte) error {
-	w.look(p)
+	w.copy(p)
 	return w.to.Write(p)
 }
 
-// look follows the frames in p, which may begin and end anywhere.
-func (w *Writer) look(p []byte) {
+// copy reads the frames in p, which may begin and end within a frame.
+func (w *Writer) copy(p []byte) {
 	for len(p) > 0 {
 		if w.left == 0 {
 			n := copy(w.prefix[w.nprefix:], p)
@@ -185,7 +187,7 @@ func (w *Writer) look(p []byte) {
 	}
 }
 
-// begin starts a message.
+// begin starts the copy of a message whose prefix has come.
 func (w *Writer) begin() {
 	w.left = int64(binary.BigEndian.Uint32(w.prefix[1:]))
 	w.wanted = w.wanted[:0]
@@ -200,7 +202,7 @@ func (w *Writer) begin() {
 	w.index++
 }
 
-// end shows a message.
+// end sends the copy of a message that is complete to the taps that want it.
 func (w *Writer) end() {
 	w.nprefix = 0
 	w.message.Time = time.Now()

@@ -46,7 +46,7 @@ func TestWriter_ShowsMessagesHoweverTheyAreCut(t *testing.T) {
 		tap, err := h.Open(pattern(t, "/s.S/*"), MaxRate)
 		require.NoError(t, err)
 		call, out := &Call{Method: "/s.S/M"}, &sink{}
-		w := h.Watch(call.Method).Writer(out, call, spec.OnResponse, "gzip")
+		w := h.Match(call.Method).Writer(out, call, spec.OnResponse, "gzip")
 		for rest := in; len(rest) > 0; {
 			n := 1 + rnd.IntN(min(len(rest), 12))
 			require.NoError(t, w.Write(rest[:n]))
@@ -67,7 +67,7 @@ func TestWriter_BoundsWhatItCopies(t *testing.T) {
 	h := &Hub{}
 	tap, err := h.Open(pattern(t, "*"), MaxRate)
 	require.NoError(t, err)
-	w := h.Watch("/s.S/M").Writer(&sink{}, &Call{}, spec.OnRequest, "")
+	w := h.Match("/s.S/M").Writer(&sink{}, &Call{}, spec.OnRequest, "")
 	require.NoError(t, w.Write(frame(0, make([]byte, 10*MaxMessageBytes))))
 	m := <-tap.Messages()
 	require.EqualValues(t, 10*MaxMessageBytes, m.Length)
@@ -80,7 +80,7 @@ func TestTap_MissesWhatItDoesNotReadAndWhatIsOverItsRate(t *testing.T) {
 	require.NoError(t, err)
 	few, err := h.Open(pattern(t, "*"), 1)
 	require.NoError(t, err)
-	w := h.Watch("/s.S/M").Writer(&sink{}, &Call{}, spec.OnRequest, "")
+	w := h.Match("/s.S/M").Writer(&sink{}, &Call{}, spec.OnRequest, "")
 	const n = queueLen + 100
 	for i := range n {
 		require.NoError(t, w.Write(frame(0, fmt.Append(nil, i)))) // it never waits for a watcher
@@ -93,12 +93,12 @@ func TestTap_MissesWhatItDoesNotReadAndWhatIsOverItsRate(t *testing.T) {
 
 func TestHub_WatchesWhatIsOpen(t *testing.T) {
 	h := &Hub{}
-	require.Nil(t, h.Watch("/s.S/M"))
-	require.Nil(t, (*Hub)(nil).Watch("/s.S/M"))
+	require.Nil(t, h.Match("/s.S/M"))
+	require.Nil(t, (*Hub)(nil).Match("/s.S/M"))
 	one, err := h.Open(pattern(t, "/s.S/*"), 1)
 	require.NoError(t, err)
-	require.Len(t, h.Watch("/s.S/M"), 1)
-	require.Nil(t, h.Watch("/other.S/M"))
+	require.Len(t, h.Match("/s.S/M"), 1)
+	require.Nil(t, h.Match("/other.S/M"))
 	for range MaxTaps - 1 {
 		_, err := h.Open(pattern(t, "*"), 1)
 		require.NoError(t, err)
@@ -126,7 +126,7 @@ func TestHub_ManyAtOnce(t *testing.T) {
 		})
 		all.Go(func() {
 			for range 200 {
-				w := h.Watch("/s.S/M").Writer(&sink{}, &Call{}, spec.OnRequest, "")
+				w := h.Match("/s.S/M").Writer(&sink{}, &Call{}, spec.OnRequest, "")
 				_ = w.Write(frame(0, []byte("x")))
 			}
 		})
@@ -138,7 +138,7 @@ func BenchmarkWatch_Nobody(b *testing.B) {
 	h := &Hub{}
 	b.ReportAllocs()
 	for b.Loop() {
-		if h.Watch("/s.S/M") != nil {
+		if h.Match("/s.S/M") != nil {
 			b.Fatal("somebody watches")
 		}
 	}

@@ -60,7 +60,7 @@ func (g *Gateway) control() admin.Control {
 
 		UnreachableHealth: g.resolver.UnreachableHealth,
 
-		Tap: g.proxy.Watch,
+		Tap: g.proxy.OpenTap,
 	}
 	if g.sources.etcd == nil {
 		return c

@@ -19,12 +19,12 @@ import (
 	"github.com/framegate/framegate/handler/structmode/rule"
 )
 
-// Structure is the step in the middle of a call in struct mode: each message is decoded, meets the rules of the route
-// and the filter of the method, and is encoded again if they changed it. What they did not change is forwarded byte for
-// byte.
-type Structure struct {
-	pass     bool // what cannot be decoded is forwarded as it came
-	deferred bool // the first message that is forwarded decides where the call goes
+// Transformer is the step in the middle of a call in struct mode: it decodes each message, applies the rules of the route
+// and the filter of the method, and encodes the message again if they changed it. A message that they did not change is
+// forwarded byte for byte.
+type Transformer struct {
+	pass     bool // messages that cannot be decoded are forwarded as they came
+	deferred bool // the first message of the request that is forwarded decides where the call goes
 	request  direction
 	response direction
 
@@ -36,52 +36,53 @@ type Structure struct {
 	room      budget.Call
 	work      work
 
-	prev, next *Structure // of those of its connection; guarded by the registry
+	prev, next *Transformer // in the registry's list of its connection; guarded by the registry
 
-	// Decided by the first message of the request that is forwarded.
-	backend string // empty for the balancer's choice
+	// Set when the first message of the request is forwarded; see Decision.
+	backend string // empty if the balancer chooses
 	headers []rule.Header
 }
 
 // direction is one direction of a call in struct mode. It is used by one goroutine at a time.
 type direction struct {
-	of       *Structure
-	whose    string // "request" or "response", for people
+	of       *Transformer
+	whose    string // "request" or "response", for error messages
 	rules    *rule.Rules
 	codec    messageCodec
 	filter   messageFilter // nil for none
 	encoding string        // grpc-encoding of compressed messages
-	single   bool          // there is one message in this direction
-	maxBytes int64         // of a decoded message; 0 means no limit
+	single   bool          // there is one message in this direction: it is not streaming
+	maxBytes int64         // bound of a decompressed message; 0 means no limit
 
-	share budget.Share // what its message takes of the budget
+	share budget.Share // what the current message takes of the budget
 
-	index   int64 // of the next message
-	decided bool  // a message was forwarded: what decides about the call has been decided
-	result  rule.Result
+	index   int64       // of the next message
+	decided bool        // a message was forwarded; see decide
+	result  rule.Result // of the current message
 	stats   Stats
 }
 
-// Stats says what struct mode did in a call.
+// Stats are the counts of struct mode in one call.
 type Stats struct {
-	Hits         [rule.NumActions]int64 // rules that fired, by action
+	Hits         [rule.NumActions]int64 // how often rules fired, by action
 	DecodeErrors int64                  // messages that could not be decoded
-	DecodeTime   time.Duration          // spent on decoding, rules and encoding
+	DecodeTime   time.Duration          // spent on decoding, rules, filters and encoding
 }
 
-// Stats returns what was done in both directions, which have ended.
-func (s *Structure) Stats() *Stats {
-	sum := s.request.stats
-	for i, n := range s.response.stats.Hits {
+// Stats returns the counts of both directions, which must have ended.
+func (t *Transformer) Stats() *Stats {
+	sum := t.request.stats
+	for i, n := range t.response.stats.Hits {
 		sum.Hits[i] += n
 	}
-	sum.DecodeErrors += s.response.stats.DecodeErrors
-	sum.DecodeTime += s.response.stats.DecodeTime
+	sum.DecodeErrors += t.response.stats.DecodeErrors
+	sum.DecodeTime += t.response.stats.DecodeTime
 	return &sum
 }
 
-// TakeMessage returns what is to be forwarded of a message: its flag stays. forward is false if nothing is. payload is not
-// changed. The error is a *localError, which ends the call, or says that the call has ended.
+// TakeMessage implements frame.Taker: it returns the payload to forward with the same flag, which may be payload itself, or
+// forward false if a rule or a filter dropped the message. It does not change payload. The error is a *local.Error, which is
+// to end the call, or says that the call has ended.
 func (d *direction) TakeMessage(flag byte, payload []byte) (out []byte, forward bool, err error) {
 	if !d.of.work.begin() {
 		return nil, false, frame.ErrEnded
@@ -91,7 +92,7 @@ func (d *direction) TakeMessage(flag byte, payload []byte) (out []byte, forward 
 	defer d.of.room.End()
 	began := time.Now()
 	defer func() { d.stats.DecodeTime += time.Since(began) }()
-	out, forward, err = d.through(flag, payload)
+	out, forward, err = d.transform(flag, payload)
 	d.index++
 	if forward && !d.decided {
 		d.decide()
@@ -99,7 +100,8 @@ func (d *direction) TakeMessage(flag byte, payload []byte) (out []byte, forward 
 	return out, forward, err
 }
 
-// decide keeps what the message that is the first to be forwarded decides about the call. Later ones decide nothing.
+// decide is called for the first message that is forwarded. In the request direction it keeps the backend and the headers
+// that the rules chose for that message. Route and header rules do not apply to later messages.
 func (d *direction) decide() {
 	d.decided = true
 	d.rules = d.rules.Rest()
@@ -108,12 +110,13 @@ func (d *direction) decide() {
 	}
 }
 
-// through is TakeMessage without what is done around it.
-func (d *direction) through(flag byte, payload []byte) (out []byte, forward bool, err error) {
+// transform decodes a message, applies the rules and the filter, and encodes it again if they changed it. It returns what
+// TakeMessage returns.
+func (d *direction) transform(flag byte, payload []byte) (out []byte, forward bool, err error) {
 	plain, m, err := d.decode(flag, payload)
 	if err != nil {
 		if bad := (*undecodableError)(nil); errors.As(err, &bad) {
-			d.result = rule.Result{} // which was of the message before
+			d.result = rule.Result{} // it still is that of the message before
 			return d.undecodable(payload, bad.as)
 		}
 		return nil, false, err
@@ -137,13 +140,13 @@ func (d *direction) through(flag byte, payload []byte) (out []byte, forward bool
 			return nil, false, nil
 		}
 		if changed = d.result.Changed; changed || d.filter != nil {
-			// A filter gets what rules and endpoints see: generated code of Kitex does not read all that may be on the wire,
-			// such as a message in two parts.
+			// A filter gets the message encoded again even if no rule changed it, because Kitex's generated code does not
+			// read all that rules and endpoints see, such as a field that was sent in two parts.
 			filterable, err = d.codec.encode(m, plain, &d.share)
 			if interrupts(err) {
 				return nil, false, local.RoomError(err, d.whose)
 			}
-			if err != nil { // it would be wrong to pass what the rules changed
+			if err != nil { // not passed on by on_decode_error: pass: it would go on without the changes of the rules
 				d.stats.DecodeErrors++
 				return nil, false, d.decodeError(err)
 			}
@@ -178,7 +181,7 @@ func (d *direction) through(flag byte, payload []byte) (out []byte, forward bool
 		return nil, false, frame.LocalError(frame.ErrTooLarge, "", d.whose)
 	}
 	if flag == 1 {
-		codec, _ := compress.Get(d.encoding) // which decode has found
+		codec, _ := compress.Get(d.encoding) // exists: decode has decompressed with it
 		plain, err = codec.Within(&d.share).Compress(nil, plain)
 		if interrupts(err) {
 			return nil, false, local.RoomError(err, d.whose)
@@ -190,16 +193,17 @@ func (d *direction) through(flag byte, payload []byte) (out []byte, forward bool
 	return plain, true, nil
 }
 
-// filterGrowth is how much memory a filter may take, in terms of the message's encoding: a generated message, its encoding
-// before and after, and what comes of them.
+// filterGrowth is how much memory a filter takes, as a multiple of the message's encoded length: the generated message, its
+// encoding before and after the filter, and garbage.
 const filterGrowth = 8
 
-// sameBytes reports whether b is a itself, not only equal to it.
+// sameBytes reports whether a and b are the same slice, not only equal ones.
 func sameBytes(a, b []byte) bool {
 	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
-// ruleError is the local error of a rule that could not be evaluated.
+// ruleError returns the local error for a rule that could not be evaluated. In the response direction it does not quote the
+// cause, which may hold data that the client must not see.
 func (d *direction) ruleError(err error) *local.Error {
 	var failed *rule.EvalError
 	if d == &d.of.response && errors.As(err, &failed) {
@@ -208,7 +212,7 @@ func (d *direction) ruleError(err error) *local.Error {
 	return local.Errorf(codes.Internal, local.ReasonRuleFailed, "%s: %v", d.whose, err)
 }
 
-// rejected is the local error of the rule that fired.
+// rejected returns the local error of a message that a rule rejected, or dropped where there is only one message.
 func (d *direction) rejected() *local.Error {
 	msg := d.result.Message
 	if msg == "" {
@@ -217,11 +221,12 @@ func (d *direction) rejected() *local.Error {
 	return local.Errorf(codes.Code(d.result.Code), local.ReasonRejected, "%s", msg)
 }
 
-// MetadataOf returns the request's metadata as rules see it. Binary values are base64, as on the wire.
+// MetadataOf returns the request's metadata as rules see it: several values of a name joined by commas, those of -bin names as
+// base64, and without names that begin with grpc-.
 func MetadataOf(md metadata.MD) map[string]string {
 	all := make(map[string]string, len(md))
 	for name, values := range md {
-		if strings.HasPrefix(name, "grpc-") { // framegate's own to write
+		if strings.HasPrefix(name, "grpc-") { // reserved for gRPC
 			continue
 		}
 		if strings.HasSuffix(name, "-bin") {

@@ -19,16 +19,16 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// ErrNotWatched means that the proxy has no taps.
-var ErrNotWatched = errors.New("messages are not shown here")
+// ErrTapsOff means that the proxy was made without Config.Taps.
+var ErrTapsOff = errors.New("messages are not shown here")
 
-// Watcher shows messages of live calls to somebody: it decodes what a tap has copied. It belongs to one goroutine, which
-// is not a call's.
-type Watcher struct {
+// TapSession serves one client of framegate tap: it decodes the messages of live calls that its tap has copied. It is owned
+// by one goroutine, which is not one of a call, so that decoding holds up no call.
+type TapSession struct {
 	proxy      *Proxy
 	tap        *tap.Tap
 	where      string
-	conditions map[conditionKey]condition
+	conditions map[conditionKey]condition // where, compiled for the types of messages
 }
 
 type conditionKey struct {
@@ -37,10 +37,11 @@ type conditionKey struct {
 	direction spec.Direction
 }
 
-// condition is nil where it does not fit the messages.
+// condition holds nil if the condition does not compile for the type of the messages.
 type condition struct{ *rule.Condition }
 
-// Shown is a message for people: as it was forwarded, but for what redact rules of its route hide.
+// Shown is one message as framegate tap prints it: as it was forwarded, except that what redact rules of its route may hide is
+// hidden.
 type Shown struct {
 	Time      time.Time       `json:"time"`
 	Method    string          `json:"method"`
@@ -52,17 +53,17 @@ type Shown struct {
 	Index     int64           `json:"index"`             // position in its stream, from 0
 	Length    int64           `json:"length"`            // of the payload in bytes, as it was forwarded
 	Message   json.RawMessage `json:"message,omitempty"` // in ProtoJSON with the names of the schema; absent if it could not be decoded
-	Reason    string          `json:"reason,omitempty"`  // why it could not be
-	Payload   []byte          `json:"payload,omitempty"` // the beginning of one that could not be; absent if rules may hide something of it
+	Reason    string          `json:"reason,omitempty"`  // why it could not be decoded
+	Payload   []byte          `json:"payload,omitempty"` // the beginning of a message that could not be decoded; absent if rules may hide parts of it
 }
 
-// Watch starts to show messages of calls that begin from now on and whose method the pattern matches, at most perSecond
-// of them a second (1 to tap.MaxRate). With where, a CEL condition that sees what rules see, it shows those that meet it;
-// what cannot be decoded, or has another type than where needs, does not. The error is ErrNotWatched, tap.ErrTooMany or
-// what is wrong with where. The caller closes the watcher.
-func (p *Proxy) Watch(pattern spec.Pattern, perSecond int, where string) (*Watcher, error) {
+// OpenTap opens a tap on the calls that begin from now on and whose method the pattern matches, for at most perSecond
+// messages a second (1 to tap.MaxRate). where is a CEL condition with the variables of rules, or empty: with it, only
+// messages that meet it are shown, and neither those that cannot be decoded nor those of a type that it does not fit. The
+// error is ErrTapsOff, tap.ErrTooMany or says what is wrong with where. The caller closes the session.
+func (p *Proxy) OpenTap(pattern spec.Pattern, perSecond int, where string) (*TapSession, error) {
 	if p.taps == nil {
-		return nil, ErrNotWatched
+		return nil, ErrTapsOff
 	}
 	if where != "" {
 		if err := rule.CheckCondition(where); err != nil {
@@ -73,26 +74,26 @@ func (p *Proxy) Watch(pattern spec.Pattern, perSecond int, where string) (*Watch
 	if err != nil {
 		return nil, err
 	}
-	return &Watcher{proxy: p, tap: t, where: where, conditions: map[conditionKey]condition{}}, nil
+	return &TapSession{proxy: p, tap: t, where: where, conditions: map[conditionKey]condition{}}, nil
 }
 
-// Close ends the watcher.
-func (w *Watcher) Close() { w.tap.Close() }
+// Close closes the session's tap.
+func (ts *TapSession) Close() { ts.tap.Close() }
 
-// Missed returns how many messages came too fast to be shown since it was last asked.
-func (w *Watcher) Missed() int64 { return w.tap.Missed() }
+// Missed returns how many messages came too fast to be shown since the last call of Missed.
+func (ts *TapSession) Missed() int64 { return ts.tap.Missed() }
 
-// Messages gives the messages to show, for Show.
-func (w *Watcher) Messages() <-chan tap.Message { return w.tap.Messages() }
+// Messages returns the channel of copied messages, each of which goes to Show. It is never closed.
+func (ts *TapSession) Messages() <-chan tap.Message { return ts.tap.Messages() }
 
-// Show decodes a message, and reports whether it is to be shown. ctx bounds how long an endpoint is asked for its schema.
-func (w *Watcher) Show(ctx context.Context, m tap.Message) (Shown, bool) {
+// Show decodes a message, and reports whether it is to be shown. It may wait for the schema of an endpoint until ctx ends.
+func (ts *TapSession) Show(ctx context.Context, m tap.Message) (Shown, bool) {
 	t := m.Call.Target
 	s := Shown{
 		Time: m.Time, Method: m.Call.Method, Route: t.Route, Backend: t.Backend, Endpoint: t.Address, Peer: m.Call.Peer,
 		Direction: m.Direction, Index: m.Index, Length: m.Length,
 	}
-	program, err := w.rulesOf(ctx, m.Call)
+	program, err := ts.rulesOf(ctx, m.Call)
 	var rules *rule.Rules
 	if program != nil {
 		if method := program.Method(m.Call.Method); method != nil {
@@ -107,14 +108,14 @@ func (w *Watcher) Show(ctx context.Context, m tap.Message) (Shown, bool) {
 		msg, err = decodeShown(m, program, rules)
 	}
 	if err != nil {
-		s.Reason = "cannot be decoded" // what says more may quote the message
-		if w.mayShowBytes(m) {
+		s.Reason = "cannot be decoded" // not err, which may quote parts of the message that rules hide
+		if ts.mayShowBytes(m) {
 			s.Reason, s.Payload = err.Error(), m.Payload
 		}
-		return s, w.where == ""
+		return s, ts.where == ""
 	}
-	rules.Redact(msg) // before where, which would else tell what is hidden
-	if w.where != "" && !w.wanted(ctx, m, program, msg) {
+	rules.Redact(msg) // before where is evaluated: else a condition could find out what is hidden
+	if ts.where != "" && !ts.wanted(ctx, m, program, msg) {
 		return s, false
 	}
 	if s.Message, err = (protojson.MarshalOptions{AllowPartial: true, UseProtoNames: true, Resolver: program.Types()}).Marshal(msg.Interface()); err != nil {
@@ -123,17 +124,18 @@ func (w *Watcher) Show(ctx context.Context, m tap.Message) (Shown, bool) {
 	return s, true
 }
 
-// rulesOf returns the rules of the call's route, nil without a schema.
-func (w *Watcher) rulesOf(ctx context.Context, c *tap.Call) (*rule.Program, error) {
+// rulesOf returns the compiled rules and schema of the call's route, or nil if the route has no schema.
+func (ts *TapSession) rulesOf(ctx context.Context, c *tap.Call) (*rule.Program, error) {
 	target := c.Target
-	return w.proxy.structs.Rules(ctx, &target, c.Method)
+	return ts.proxy.structMode.Rules(ctx, &target, c.Method)
 }
 
-// mayShowBytes reports whether no rule hides anything of the messages of the call's route.
-func (w *Watcher) mayShowBytes(m tap.Message) bool {
+// mayShowBytes reports whether the bytes of a message may be shown: the call's route has no redact rules.
+func (ts *TapSession) mayShowBytes(m tap.Message) bool {
 	return !structmode.Redacts(m.Call.Target.Program)
 }
 
+// decodeShown decompresses and decodes a copied message. It fails if the copy was cut at tap.MaxMessageBytes.
 func decodeShown(m tap.Message, program *rule.Program, rules *rule.Rules) (protoreflect.Message, error) {
 	if rules == nil {
 		return nil, errors.New("no schema has the method")
@@ -158,16 +160,16 @@ func decodeShown(m tap.Message, program *rule.Program, rules *rule.Rules) (proto
 // maxShownBytes bounds a decompressed message.
 const maxShownBytes = 1 << 20
 
-// wanted reports whether a message meets the condition.
-func (w *Watcher) wanted(ctx context.Context, m tap.Message, program *rule.Program, msg protoreflect.Message) bool {
+// wanted reports whether a message meets the session's condition.
+func (ts *TapSession) wanted(ctx context.Context, m tap.Message, program *rule.Program, msg protoreflect.Message) bool {
 	key := conditionKey{program, m.Call.Method, m.Direction}
-	c, ok := w.conditions[key]
+	c, ok := ts.conditions[key]
 	if !ok {
-		if len(w.conditions) >= maxConditions {
-			clear(w.conditions)
+		if len(ts.conditions) >= maxConditions {
+			clear(ts.conditions)
 		}
-		c.Condition, _ = rule.CompileCondition(w.where, msg.Descriptor(), program.Files()) // nil: it is for other messages
-		w.conditions[key] = c
+		c.Condition, _ = rule.CompileCondition(ts.where, msg.Descriptor(), program.Files()) // nil if it fails: the condition is for messages of other types
+		ts.conditions[key] = c
 	}
 	if c.Condition == nil {
 		return false
@@ -179,5 +181,5 @@ func (w *Watcher) wanted(ctx context.Context, m tap.Message, program *rule.Progr
 	return err == nil && met
 }
 
-// maxConditions bounds the conditions that are kept compiled.
+// maxConditions bounds the compiled conditions that a session keeps.
 const maxConditions = 256
