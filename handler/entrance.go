@@ -15,7 +15,7 @@ import (
 type entrance struct {
 	listener string
 	gated    bool   // a gate counts calls before they have a goroutine; see Gate
-	own      string // the prefix of the methods that the gate does not count, those of framegate's own services; "" if it counts all
+	builtin  string // the prefix of the methods that the gate does not count, those of framegate's builtin services; "" if it counts all
 	calls    limit.Concurrency
 	refused  atomic.Int64 // calls, since the start
 }
@@ -32,10 +32,10 @@ func (e *entrance) enter() bool {
 func (e *entrance) leave() { e.calls.Release() }
 
 // enteredByGate reports whether the listener's gate counts calls of the method, which must be valid, so that the handler
-// must not count them again. The gate counts all calls but those to framegate's own services, which answer even when the
+// must not count them again. The gate counts all calls but those to framegate's builtin services, which answer even when the
 // listener is full.
 func (e *entrance) enteredByGate(method string) bool {
-	return e.gated && (e.own == "" || !strings.HasPrefix(method, e.own))
+	return e.gated && (e.builtin == "" || !strings.HasPrefix(method, e.builtin))
 }
 
 // entrance returns the entrance of a listener, and makes it at the first call. It takes a lock: call it once a listener, not
@@ -66,7 +66,7 @@ func (p *Proxy) SetMaxCalls(maxCalls map[string]int) {
 	}
 }
 
-// EntranceStats are the counts of one listener's calls. Calls to framegate's own services are not counted.
+// EntranceStats are the counts of one listener's calls. Calls to framegate's builtin services are not counted.
 type EntranceStats struct {
 	Calls   int   // under way
 	Refused int64 // since the start, because Config.MaxCalls were under way, or max_concurrent_streams on the connection
@@ -87,12 +87,12 @@ func (p *Proxy) Entrance(listener string) EntranceStats {
 //
 // The gate counts a call when it lets it in, so that calls that come at the same moment do not exceed the bound either. Gate
 // must be called before the listener takes calls, and every call that the gate lets in must reach the listener's Handler,
-// which takes it out of the count. ownPackage is the pkg of OwnService: calls to it are not counted.
-func (p *Proxy) Gate(listener, ownPackage string) func(tr grpc.ServerTransport, s *grpc.Stream, crowded bool) bool {
+// which takes it out of the count. builtinPackage is the pkg of BuiltinService: calls to it are not counted.
+func (p *Proxy) Gate(listener, builtinPackage string) func(tr grpc.ServerTransport, s *grpc.Stream, crowded bool) bool {
 	e := p.entrance(listener)
 	e.gated = e.calls.Bounded()
-	if ownPackage != "" {
-		e.own = "/" + ownPackage + "."
+	if builtinPackage != "" {
+		e.builtin = "/" + builtinPackage + "."
 	}
 	return func(tr grpc.ServerTransport, s *grpc.Stream, crowded bool) (refused bool) {
 		down := downstream.Stream{Transport: tr, Stream: s}

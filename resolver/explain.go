@@ -19,7 +19,7 @@ type Explanation struct {
 	Endpoints []string `json:"endpoints,omitempty" yaml:"endpoints,omitempty"`
 
 	// Own says that no route gets the call, because the listener answers it itself; empty for any other call.
-	Own string `json:"own,omitempty" yaml:"own,omitempty"`
+	Builtin string `json:"own,omitempty" yaml:"own,omitempty"`
 
 	// Of a chosen route in struct mode or with a schema.
 	Mode   spec.Mode `json:"mode,omitempty" yaml:"mode,omitempty"`
@@ -31,8 +31,8 @@ type Explanation struct {
 
 // Explain says why Resolve chooses as it does. It looks at every match entry, so it is for people, not for calls.
 func (r *Resolver) Explain(req spec.Request) Explanation {
-	x := Explanation{Backends: []string{}, Own: r.ownReason(&req)}
-	e, why := r.current.Load().Explain(&req, x.Own)
+	x := Explanation{Backends: []string{}, Builtin: r.builtinReason(&req)}
+	e, why := r.current.Load().Explain(&req, x.Builtin)
 	if x.Chosen, x.Stronger = why.Chosen, why.Stronger; e == nil {
 		return x
 	}
@@ -57,22 +57,22 @@ func (r *Resolver) Bypasses(put *spec.Route) []match.Bypass {
 }
 
 // UnreachableHealth returns the match entries of a route that are for health checks and do not get all of them, because some
-// of the route's listeners answer health checks themselves; see SetOwnHealth.
+// of the route's listeners answer health checks themselves; see SetBuiltinHealth.
 func (r *Resolver) UnreachableHealth(route *spec.Route) []match.Unreachable {
 	return match.UnreachableHealthWhere([]*spec.Route{route}, func(route *spec.Route) ([]string, bool) {
-		var own []string
-		for _, l := range r.ownHealth {
+		var builtin []string
+		for _, l := range r.builtinHealth {
 			if route.Listens(l) {
-				own = append(own, l)
+				builtin = append(builtin, l)
 			}
 		}
-		return own, len(own) > 0
+		return builtin, len(builtin) > 0
 	})
 }
 
-// ownReason says for people that the listener answers a call itself; "" if the call goes to a route.
-func (r *Resolver) ownReason(req *spec.Request) string {
-	if !match.OwnMethod(req.Method) || !slices.Contains(r.ownHealth, req.Listener) {
+// builtinReason says for people that the listener answers a call itself; "" if the call goes to a route.
+func (r *Resolver) builtinReason(req *spec.Request) string {
+	if !match.BuiltinMethod(req.Method) || !slices.Contains(r.builtinHealth, req.Listener) {
 		return ""
 	}
 	return fmt.Sprintf("listener %s answers it itself (health: own)", req.Listener)

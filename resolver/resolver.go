@@ -22,8 +22,8 @@ type Resolver struct {
 	mu      sync.Mutex                                            // guards sources and stores to current; taken after the set's lock, see Set.Begin
 	sources map[string]map[*Route]*match.Entry[*cluster.Backends] // by the name of the source
 
-	listeners []string // set once; see New
-	ownHealth []string // set once; see SetOwnHealth
+	listeners     []string // set once; see New
+	builtinHealth []string // set once; see SetBuiltinHealth
 }
 
 // New returns a Resolver without routes, for calls of the named listeners; without names, for calls of every listener that a
@@ -35,9 +35,9 @@ func New(listeners ...string) *Resolver {
 	return r
 }
 
-// SetOwnHealth names the listeners that answer health checks themselves, for explanations and warnings. It is called before
+// SetBuiltinHealth names the listeners that answer health checks themselves, for explanations and warnings. It is called before
 // the first route is applied.
-func (r *Resolver) SetOwnHealth(listeners ...string) { r.ownHealth = listeners }
+func (r *Resolver) SetBuiltinHealth(listeners ...string) { r.builtinHealth = listeners }
 
 // Resolve returns the target of a call, and false if no route matches. It neither blocks nor, except in regular
 // expressions, allocates.

@@ -107,7 +107,7 @@ func TestUnreachableHealth_NamesEntriesThatGetNoHealthChecks(t *testing.T) {
 	const backends = `backends: [{endpoints: [{address: "127.0.0.1:1"}]}]`
 	r := New("main", "side")
 	t.Cleanup(r.Close)
-	r.SetOwnHealth("main")
+	r.SetBuiltinHealth("main")
 	for pattern, want := range map[string]bool{
 		"/grpc.health.v1.Health/Check": true, "/grpc.health.v1.Health/Watch": true, "/grpc.health.v1.Health/*": true, "/grpc.health.v1.*": true,
 		"/grpc.health.v1.Health/List": false, "/grpc.*": false, "*": false, "/my.Health/*": false, "/my.Health/Check": false,
@@ -137,18 +137,18 @@ func TestUnreachableHealth_NamesEntriesThatGetNoHealthChecks(t *testing.T) {
 func TestExplain_SaysThatAListenerAnswersHealthChecksItself(t *testing.T) {
 	r := New("main", "side")
 	t.Cleanup(r.Close)
-	r.SetOwnHealth("main")
+	r.SetBuiltinHealth("main")
 	routes, err := spec.ParseRoutes([]byte(`routes: [{name: all, match: [{method: '*'}], backends: [{endpoints: [{address: "127.0.0.1:1"}]}]}]`))
 	require.NoError(t, err)
 	r.Apply("test", bound(routes...))
 	x := r.Explain(spec.Request{Listener: "main", Method: "/grpc.health.v1.Health/Check"})
 	require.Nil(t, x.Chosen)
-	require.Equal(t, "listener main answers it itself (health: own)", x.Own)
+	require.Equal(t, "listener main answers it itself (health: own)", x.Builtin)
 	require.Len(t, x.Stronger, 1)
-	require.Equal(t, x.Own, x.Stronger[0].Reason)
+	require.Equal(t, x.Builtin, x.Stronger[0].Reason)
 	for _, req := range []spec.Request{{Listener: "side", Method: "/grpc.health.v1.Health/Check"}, {Listener: "main", Method: "/grpc.health.v1.Health/List"}, {Listener: "main", Method: "/s.S/M"}} {
 		x = r.Explain(req)
 		require.NotNil(t, x.Chosen, req)
-		require.Empty(t, x.Own)
+		require.Empty(t, x.Builtin)
 	}
 }

@@ -64,7 +64,7 @@ func Start(t testing.TB, cfg handler.Config) (*handler.Proxy, *grpc.ClientConn) 
 	conns := transserver.New(transserver.Config{Refuse: p.Refuse(Listener)})
 	svr := healthsvc.NewServer(&health{}, append(conns.Options(), server.WithListener(ln),
 		server.WithGRPCUnknownServiceHandler(p.Handler(Listener)),
-		server.WithStreamOptions(server.WithStreamMiddleware(p.OwnService(Listener, "grpc.health.v1"))),
+		server.WithStreamOptions(server.WithStreamMiddleware(p.BuiltinService(Listener, "grpc.health.v1"))),
 		server.WithExitWaitTime(time.Second), server.WithExitSignal(func() <-chan error { return exit }))...)
 	go func() {
 		defer close(done)

@@ -413,7 +413,13 @@ backends:
 		require.Equal(t, 1, len(c.users))
 		require.Len(t, c.pickers, 1)
 	}
-	require.Len(t, r.Set.Services, 1)
+	require.Len(t, r.Set.services, 1)
+	r.Apply("file", nil)
+	r.Apply("etcd", nil)
+	for name := range r.Instances() {
+		r.SetInstances(name, nil)
+	}
+	require.Empty(t, r.Set.services, "what no route uses is forgotten")
 }
 
 // Turns go on where they were when the members change, or else the first would get a call more with each change.

@@ -32,7 +32,7 @@ type Set struct {
 	limits   allLimits
 	byKey    map[clusterKey]*Cluster
 	policies map[policy.Policy]*policyUse
-	Services map[string]*service
+	services map[string]*service
 }
 
 // service has the instances of a service, and the clusters that have them as members.
@@ -47,7 +47,7 @@ func NewSet() *Set {
 	log := slog.New(slog.DiscardHandler)
 	s := &Set{
 		checker: health.NewChecker(nil), log: log, guard: newAddressGuard(log), recheckEvery: recheckInterval, limits: allLimits{},
-		byKey: map[clusterKey]*Cluster{}, policies: map[policy.Policy]*policyUse{}, Services: map[string]*service{},
+		byKey: map[clusterKey]*Cluster{}, policies: map[policy.Policy]*policyUse{}, services: map[string]*service{},
 	}
 	s.tracker = newEndpointTracker(&s.mu)
 	return s
@@ -86,10 +86,10 @@ func (s *Set) releasePolicy(p *policy.Policy) {
 }
 
 func (s *Set) service(name string) *service {
-	sv := s.Services[name]
+	sv := s.services[name]
 	if sv == nil {
 		sv = &service{clusters: map[*Cluster]bool{}}
-		s.Services[name] = sv
+		s.services[name] = sv
 	}
 	return sv
 }
@@ -208,7 +208,7 @@ func (s *Set) release(c *Cluster, user string) {
 	}
 	delete(s.byKey, c.key(c.settings))
 	if name := c.Service; name != "" {
-		delete(s.Services[name].clusters, c)
+		delete(s.services[name].clusters, c)
 		s.forgetEmpty(name)
 	}
 	c.forgetNames()
@@ -217,8 +217,8 @@ func (s *Set) release(c *Cluster, user string) {
 
 // forgetEmpty forgets a service that has neither instances nor clusters.
 func (s *Set) forgetEmpty(name string) {
-	if sv := s.Services[name]; len(sv.instances) == 0 && len(sv.clusters) == 0 {
-		delete(s.Services, name)
+	if sv := s.services[name]; len(sv.instances) == 0 && len(sv.clusters) == 0 {
+		delete(s.services, name)
 	}
 }
 

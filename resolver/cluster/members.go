@@ -216,8 +216,8 @@ func (s *Set) refuse(name string, sv *service) {
 // recheck has the guard judge every endpoint again.
 func (s *Set) recheck() {
 	s.guard.changed = false
-	for _, name := range slices.Sorted(maps.Keys(s.Services)) {
-		s.refuse(name, s.Services[name])
+	for _, name := range slices.Sorted(maps.Keys(s.services)) {
+		s.refuse(name, s.services[name])
 	}
 	for _, c := range s.byKey {
 		s.renewMembers(c)

@@ -90,8 +90,8 @@ func (s *Set) SetInstances(service string, instances []spec.Instance) {
 func (s *Set) Instances() map[string][]spec.Instance {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	all := make(map[string][]spec.Instance, len(s.Services))
-	for name, sv := range s.Services {
+	all := make(map[string][]spec.Instance, len(s.services))
+	for name, sv := range s.services {
 		if len(sv.instances) > 0 {
 			all[name] = sv.instances
 		}
@@ -137,7 +137,7 @@ func (s *Set) Refused() map[string]map[string]string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	all := map[string]map[string]string{}
-	for name, sv := range s.Services {
+	for name, sv := range s.services {
 		if len(sv.refused) > 0 {
 			all[name] = maps.Clone(sv.refused)
 		}

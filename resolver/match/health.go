@@ -8,14 +8,14 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// ownHealth is the prefix of the service whose calls a listener answers itself, unless its configuration says otherwise.
-const ownHealth = "/grpc.health.v1.Health/"
+// builtinHealth is the prefix of the service whose calls a listener answers itself, unless its configuration says otherwise.
+const builtinHealth = "/grpc.health.v1.Health/"
 
-// ownMethods are the methods that such a listener answers.
-var ownMethods = []string{ownHealth + "Check", ownHealth + "Watch"}
+// builtinMethods are the methods that such a listener answers.
+var builtinMethods = []string{builtinHealth + "Check", builtinHealth + "Watch"}
 
-// OwnMethod reports whether a listener that answers health checks itself answers the method.
-func OwnMethod(method string) bool { return slices.Contains(ownMethods, method) }
+// BuiltinMethod reports whether a listener that answers health checks itself answers the method.
+func BuiltinMethod(method string) bool { return slices.Contains(builtinMethods, method) }
 
 // Unreachable is a match entry for health checks that gets none from some listeners, because they answer them themselves.
 type Unreachable struct {
@@ -62,9 +62,9 @@ func UnreachableHealthWhere(routes []*spec.Route, answering func(*spec.Route) (l
 func isForHealth(p spec.Pattern) bool {
 	switch p.Kind {
 	case spec.KindExact:
-		return OwnMethod(p.Prefix)
+		return BuiltinMethod(p.Prefix)
 	case spec.KindService:
-		return p.Prefix == ownHealth
+		return p.Prefix == builtinHealth
 	case spec.KindPackage:
 		return p.Prefix == "/grpc.health.v1."
 	}

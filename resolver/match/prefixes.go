@@ -13,10 +13,10 @@ import (
 // one map access for an exact method, else one for the service and one for each dot of the service's name, however many
 // routes there are. Within one prefix, an index finds candidates by authority or by the value of a header.
 type table struct {
-	own       []string            // the listeners whose calls are looked up; empty for all that routes name
-	all       []*candidate        // strongest first
-	Listeners map[string]*methods // by listener, for those that some route names
-	others    *methods            // for all other listeners
+	listeners  []string            // the listeners whose calls are looked up; empty for all that routes name
+	all        []*candidate        // strongest first
+	byListener map[string]*methods // by listener, for those that some route names
+	others     *methods            // for all other listeners
 }
 
 // methods has the buckets of one listener by their prefixes (see Pattern).
@@ -29,33 +29,33 @@ type methods struct {
 	any      *bucket            // of the pattern *; nil if there is none
 }
 
-// newTable builds a table from the candidates of valid routes, for the listeners in own, or for every listener that a route
-// names if own is empty.
-func newTable(candidates [][]*candidate, own []string) *table {
-	t := &table{own: own, Listeners: map[string]*methods{}}
+// newTable builds a table from the candidates of valid routes, for those listeners, or for every listener that a route
+// names if there are none.
+func newTable(candidates [][]*candidate, listeners []string) *table {
+	t := &table{listeners: listeners, byListener: map[string]*methods{}}
 	var between pauses
 	for _, of := range candidates {
 		between.yield()
 		t.all = append(t.all, of...)
 		for _, c := range of[:min(len(of), 1)] {
 			for _, l := range c.route.Listeners {
-				if t.isOwn(l) {
-					t.Listeners[l] = nil
+				if t.serves(l) {
+					t.byListener[l] = nil
 				}
 			}
 		}
 	}
 	slices.SortFunc(t.all, compareCandidates)
 	t.others = newMethods(t.all, "")
-	for l := range t.Listeners {
-		t.Listeners[l] = newMethods(t.all, l)
+	for l := range t.byListener {
+		t.byListener[l] = newMethods(t.all, l)
 	}
 	return t
 }
 
-// isOwn reports whether calls of a listener are looked up in the table.
-func (t *table) isOwn(listener string) bool {
-	return len(t.own) == 0 || slices.Contains(t.own, listener)
+// serves reports whether calls of a listener are looked up in the table.
+func (t *table) serves(listener string) bool {
+	return len(t.listeners) == 0 || slices.Contains(t.listeners, listener)
 }
 
 // mergeCandidates merges two sorted lists.
@@ -153,9 +153,9 @@ func (m *methods) base(k spec.Kind) map[string]*bucket {
 // lookup returns the candidate that a call gets, or nil. It does not allocate, except in regular expressions.
 func (t *table) lookup(req *spec.Request) *candidate {
 	m := t.others
-	if len(t.Listeners) > 0 {
-		if own, ok := t.Listeners[req.Listener]; ok {
-			m = own
+	if len(t.byListener) > 0 {
+		if listeners, ok := t.byListener[req.Listener]; ok {
+			m = listeners
 		}
 	}
 	b := m.get(m.exact, req.Method)
@@ -185,7 +185,7 @@ func (m *methods) get(base map[string]*bucket, prefix string) *bucket {
 	return base[prefix]
 }
 
-// broader returns the bucket of the narrowest pattern that encloses a full method name, beside its own: that of its service,
+// broader returns the bucket of the narrowest pattern that encloses a full method name, beside its listeners: that of its service,
 // else of its longest package, else of *. It returns nil if there is none.
 func (m *methods) broader(method string) *bucket {
 	name := method

@@ -25,13 +25,13 @@ func NewEntry[T any](route *spec.Route, source string, with T) *Entry[T] {
 // Table has the entries of routes, and tells which of them a call gets. It is immutable.
 type Table[T any] struct{ *table }
 
-// NewTable builds a table for calls of the listeners in own, or of every listener that a route names if own is empty.
-func NewTable[T any](entries []*Entry[T], own []string) Table[T] {
+// NewTable builds a table for calls of those listeners, or of every listener that a route names if there are none.
+func NewTable[T any](entries []*Entry[T], listeners []string) Table[T] {
 	all := make([][]*candidate, len(entries))
 	for i, e := range entries {
 		all[i] = e.candidates
 	}
-	return Table[T]{newTable(all, own)}
+	return Table[T]{newTable(all, listeners)}
 }
 
 // Updated returns the table without the entries in gone and with those in come. It returns false if the change is so large

@@ -25,7 +25,7 @@ func (t *table) updated(without map[any]bool, removed, added []*candidate) *tabl
 	for _, c := range added {
 		patterns[c.pattern] = true
 		for _, l := range c.route.Listeners { // a listener that no route named before needs methods of its own
-			if t.Listeners[l] == nil && t.isOwn(l) {
+			if t.byListener[l] == nil && t.serves(l) {
 				return nil
 			}
 		}
@@ -40,12 +40,12 @@ func (t *table) updated(without map[any]bool, removed, added []*candidate) *tabl
 			kept = append(kept, c)
 		}
 	}
-	next := &table{own: t.own, all: mergeCandidates(kept, added), Listeners: make(map[string]*methods, len(t.Listeners))}
+	next := &table{listeners: t.listeners, all: mergeCandidates(kept, added), byListener: make(map[string]*methods, len(t.byListener))}
 	if next.others = t.others.updated(next.all, "", patterns); next.others == nil {
 		return nil
 	}
-	for l, m := range t.Listeners {
-		if next.Listeners[l] = m.updated(next.all, l, patterns); next.Listeners[l] == nil {
+	for l, m := range t.byListener {
+		if next.byListener[l] = m.updated(next.all, l, patterns); next.byListener[l] == nil {
 			return nil
 		}
 	}

@@ -77,7 +77,7 @@ Exit code 1 says that no route takes the call: its client gets UNIMPLEMENTED.`,
 			if err := out.writeExplanation(cmd.OutOrStdout(), x); err != nil {
 				return err
 			}
-			if x.Chosen == nil && x.Own == "" {
+			if x.Chosen == nil && x.Builtin == "" {
 				return fmt.Errorf("no route takes %s on listener %s", req.Method, req.Listener)
 			}
 			return nil
@@ -168,8 +168,8 @@ func explain(routes []*spec.Route, req spec.Request) resolver.Explanation {
 	r := resolver.New()
 	r.Apply(filesource.Name, resolver.Bind(routes...))
 	x := r.Explain(req)
-	if match.OwnMethod(req.Method) {
-		x.Own = "a listener answers it itself unless its configuration says health: routed"
+	if match.BuiltinMethod(req.Method) {
+		x.Builtin = "a listener answers it itself unless its configuration says health: routed"
 	}
 	return x
 }
@@ -229,8 +229,8 @@ func (o *outputFlag) writeExplanation(w io.Writer, x explanation) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	if x.Own != "" {
-		fmt.Fprintf(w, "warning: %s\n", x.Own)
+	if x.Builtin != "" {
+		fmt.Fprintf(w, "warning: %s\n", x.Builtin)
 	}
 	writeBypasses(w, "warning: ", x.Bypasses)
 	if len(x.Stronger) == 0 {

@@ -14,11 +14,13 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// instanceChange is the output of a command that registered or deregistered an instance.
+// instanceChange is the output of a command that changed an instance.
 type instanceChange struct {
 	Service  string `yaml:"service"`
 	Address  string `yaml:"address"`
 	Outcome  string `yaml:"outcome"`
+	Was      int    `yaml:"was,omitempty"`    // the weight before, if the command changed that; at least 1
+	Weight   int    `yaml:"weight,omitempty"` // and after
 	Revision int64  `yaml:"revision,omitempty"`
 }
 
@@ -26,25 +28,11 @@ func (o *outputFlag) writeInstanceChange(w io.Writer, c instanceChange) error {
 	if o.format != outputTable {
 		return o.write(w, c)
 	}
-	_, err := fmt.Fprintf(w, "service %s: %s %s%s\n", plain.Text(c.Service), plain.Text(c.Address), c.Outcome, inRevision(c.Revision))
-	return err
-}
-
-// weightChange is the output of a command that changed the weight of an instance.
-type weightChange struct {
-	Service  string `yaml:"service"`
-	Address  string `yaml:"address"`
-	Outcome  string `yaml:"outcome"`
-	Was      int    `yaml:"was"`
-	Weight   int    `yaml:"weight"`
-	Revision int64  `yaml:"revision"`
-}
-
-func (o *outputFlag) writeWeight(w io.Writer, c weightChange) error {
-	if o.format != outputTable {
-		return o.write(w, c)
+	weights := ""
+	if c.Weight > 0 {
+		weights = fmt.Sprintf(", weight %d -> %d", c.Was, c.Weight)
 	}
-	_, err := fmt.Fprintf(w, "service %s: %s %s, weight %d -> %d%s\n", plain.Text(c.Service), plain.Text(c.Address), c.Outcome, c.Was, c.Weight, inRevision(c.Revision))
+	_, err := fmt.Fprintf(w, "service %s: %s %s%s%s\n", plain.Text(c.Service), plain.Text(c.Address), c.Outcome, weights, inRevision(c.Revision))
 	return err
 }
 

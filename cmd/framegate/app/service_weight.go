@@ -48,7 +48,7 @@ heartbeats of the admin API, a Kitex server) keeps the new weight, until it regi
 				if err != nil {
 					return err
 				}
-				return out.writeWeight(cmd.OutOrStdout(), weightChange{
+				return out.writeInstanceChange(cmd.OutOrStdout(), instanceChange{
 					Service: name, Address: set.Address, Outcome: string(set.Outcome), Was: set.Was, Weight: weight, Revision: set.Revision,
 				})
 			})

@@ -5,6 +5,7 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -144,9 +145,9 @@ func (w *world) putSchema(ctx context.Context) error {
 
 func (w *world) startGateway(ctx context.Context, cfg Config) error {
 	c := conf.Default()
-	c.Listeners[0].Address = or(cfg.Listen, "127.0.0.1:0")
+	c.Listeners[0].Address = cmp.Or(cfg.Listen, "127.0.0.1:0")
 	c.Admin.Address = conf.None
-	c.Etcd.Embedded = conf.EmbeddedEtcd{Dir: filepath.Join(w.dir, "etcd"), Address: or(cfg.Etcd, "127.0.0.1:0")}
+	c.Etcd.Embedded = conf.EmbeddedEtcd{Dir: filepath.Join(w.dir, "etcd"), Address: cmp.Or(cfg.Etcd, "127.0.0.1:0")}
 	c.Drain.Timeout = time.Second
 	var err error
 	if w.gateway, err = gateway.Start(ctx, c, slog.New(slog.DiscardHandler)); err != nil {
@@ -161,13 +162,6 @@ func (w *world) startGateway(ctx context.Context, cfg Config) error {
 	w.store = etcdstore.NewRoutes(cli, c.Etcd.Prefix, structmode.CompileRoute)
 	w.schemas = etcdstore.NewSchemas(cli, c.Etcd.Prefix, structmode.CompileRoute)
 	return nil
-}
-
-func or(s, otherwise string) string {
-	if s == "" {
-		return otherwise
-	}
-	return s
 }
 
 // liveWithin bounds the time from the put of a route until it is in force.

@@ -126,7 +126,7 @@ func (g *Gateway) groups() ([]cluster.State, []cluster.EndpointState) {
 func (g *Gateway) explain(req spec.Request) (resolver.Explanation, cluster.Target, bool) {
 	x := g.resolver.Explain(req)
 	target, ok := g.Resolve(req)
-	return x, target, ok && x.Own == ""
+	return x, target, ok && x.Builtin == ""
 }
 
 // configJSON returns the configuration without secrets, with the keys of the file and its form of durations.

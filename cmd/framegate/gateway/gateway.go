@@ -145,7 +145,7 @@ func (g *Gateway) start(ctx context.Context) (err error) {
 		return fmt.Errorf("services.allow%w", err)
 	}
 	g.resolver.SetAllow(allow)
-	g.resolver.SetOwnHealth(g.conf().BuiltinHealth()...)
+	g.resolver.SetBuiltinHealth(g.conf().BuiltinHealth()...)
 	g.resolver.SetEndpointHooks(g.departures(g.upstream))
 	g.pool.SetReach(g.reach)
 	if g.sources, err = startSources(ctx, g.conf(), g.resolver, g.log); err != nil {

@@ -61,7 +61,7 @@ func (g *Gateway) startServer(ctx context.Context, l conf.Listener) (*kitexServe
 		server.WithListener(ln),
 		server.WithServerBasicInfo(&rpcinfo.EndpointBasicInfo{ServiceName: "framegate"}),
 		server.WithGRPCUnknownServiceHandler(g.proxy.Handler(l.Name)),
-		server.WithStreamOptions(server.WithStreamMiddleware(g.proxy.OwnService(l.Name, builtin))),
+		server.WithStreamOptions(server.WithStreamMiddleware(g.proxy.BuiltinService(l.Name, builtin))),
 		server.WithMiddleware(plainAnswers),
 		server.WithGRPCMaxConcurrentStreams(l.MaxConcurrentStreams),
 		server.WithGRPCMaxHeaderListSize(l.MaxHeaderBytes),

@@ -19,17 +19,17 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// maxOwnRequest bounds a message to framegate's own services, before and after decompression.
-const maxOwnRequest = 4 << 10
+// maxBuiltinRequest bounds a message to framegate's builtin services, before and after decompression.
+const maxBuiltinRequest = 4 << 10
 
-// OwnService returns a stream middleware for the listener's Kitex server, whose own services are all of the package pkg. It
+// BuiltinService returns a stream middleware for the listener's Kitex server, whose builtin services are all of the package pkg. It
 // corrects three things that Kitex does:
 //
 //   - Kitex looks services up without their package, so that grpc.health.v1.Health would answer /my.shop.Health/Check. The
 //     middleware sends calls of other packages, and those whose path names no method, to the proxy. With pkg "" it sends all.
-//   - Kitex takes as much memory for a message as the client announces. The middleware bounds a message by maxOwnRequest.
+//   - Kitex takes as much memory for a message as the client announces. The middleware bounds a message by maxBuiltinRequest.
 //   - Kitex adds a suffix to the message of an error. The middleware sends the error as the service returned it.
-func (p *Proxy) OwnService(listener, pkg string) sep.StreamMiddleware {
+func (p *Proxy) BuiltinService(listener, pkg string) sep.StreamMiddleware {
 	e := p.entrance(listener)
 	return func(next sep.StreamEndpoint) sep.StreamEndpoint {
 		return func(ctx context.Context, st streaming.ServerStream) error {
@@ -45,16 +45,16 @@ func (p *Proxy) OwnService(listener, pkg string) sep.StreamMiddleware {
 				p.serve(e, down)
 				return nil
 			}
-			if err := next(ctx, &ownServerStream{st, ownStream{getter.GetGRPCStream(), down}}); err != nil {
-				down.EndLocal(ownError(err))
+			if err := next(ctx, &builtinServerStream{st, builtinStream{getter.GetGRPCStream(), down}}); err != nil {
+				down.EndLocal(builtinError(err))
 			}
 			return nil
 		}
 	}
 }
 
-// ownError returns the local error for an error of an own service.
-func ownError(err error) *local.Error {
+// builtinError returns the local error for an error of a builtin service.
+func builtinError(err error) *local.Error {
 	var mine *local.Error
 	var st *status.Error
 	switch {
@@ -66,28 +66,28 @@ func ownError(err error) *local.Error {
 	return local.Errorf(codes.Internal, local.ReasonInternal, "%v", err)
 }
 
-// ownServerStream hands an ownStream to the generated code of a service.
-type ownServerStream struct {
+// builtinServerStream hands an builtinStream to the generated code of a service.
+type builtinServerStream struct {
 	streaming.ServerStream
-	stream ownStream
+	stream builtinStream
 }
 
 // GetGRPCStream implements streaming.GRPCStreamGetter.
-func (s *ownServerStream) GetGRPCStream() streaming.Stream { return s.stream }
+func (s *builtinServerStream) GetGRPCStream() streaming.Stream { return s.stream }
 
-// ownStream is the stream of a call to an own service. It bounds messages by maxOwnRequest.
-type ownStream struct {
+// builtinStream is the stream of a call to a builtin service. It bounds messages by maxBuiltinRequest.
+type builtinStream struct {
 	streaming.Stream
 	down downstream.Stream
 }
 
 // RecvMsg decodes the next message into m, which must be a generated message. It returns io.EOF at the end of the request.
-func (s ownStream) RecvMsg(m any) error {
+func (s builtinStream) RecvMsg(m any) error {
 	if s.down.RequestEmpty() {
 		return local.Errorf(codes.Internal, local.ReasonBadRequestFraming, "request: no message, want one")
 	}
 	var msg message
-	r := frame.Redirect{Src: s.down.Stream, Dst: &msg, MaxBytes: maxOwnRequest}
+	r := frame.Redirect{Src: s.down.Stream, Dst: &msg, MaxBytes: maxBuiltinRequest}
 	end, err := r.Step()
 	if end {
 		return io.EOF
@@ -104,7 +104,7 @@ func (s ownStream) RecvMsg(m any) error {
 		if !ok {
 			return local.Errorf(codes.Unimplemented, local.ReasonBadRequestFraming, "request: grpc-encoding %q is not known", local.Printable(s.down.Stream.RecvCompress()))
 		}
-		if payload, err = codec.Decompress(payload, maxOwnRequest); err != nil {
+		if payload, err = codec.Decompress(payload, maxBuiltinRequest); err != nil {
 			return local.Errorf(codes.Internal, local.ReasonBadRequestFraming, "request: %v", err)
 		}
 	}
@@ -118,7 +118,7 @@ func (s ownStream) RecvMsg(m any) error {
 	return nil
 }
 
-// message is a frame.Writer that keeps the last piece written. A message of maxOwnRequest bytes is one piece, with its prefix.
+// message is a frame.Writer that keeps the last piece written. A message of maxBuiltinRequest bytes is one piece, with its prefix.
 type message []byte
 
 // Piece returns n bytes for Write.
