@@ -135,19 +135,6 @@ func (r *Resolver) rebuildLocked() {
 	r.current.Store(&next)
 }
 
-// Documents counts the routes and instances in force.
-func (r *Resolver) Documents() (n int) {
-	for _, instances := range r.Instances() {
-		n += len(instances)
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, routes := range r.sources {
-		n += len(routes)
-	}
-	return n
-}
-
 // Routes returns the routes in force, by name. The caller must not change them.
 func (r *Resolver) Routes() []*spec.Route {
 	r.mu.Lock()

@@ -97,9 +97,9 @@ func serve(ctx context.Context, read func(loadFunc) (*conf.Config, error), stder
 	if err != nil {
 		return err
 	}
+	defer paceCollector()()
 	run, release := context.WithCancel(context.WithoutCancel(ctx))
 	var held sync.WaitGroup
-	held.Go(func() { holdHeapFloor(run, g.Documents) })
 	held.Go(func() { signals.obey(run, reloader{read: read, gateway: g, logs: logs, log: log}) })
 	defer held.Wait()
 	defer release()

@@ -229,9 +229,6 @@ func (g *Gateway) EtcdEndpoints() []string { return g.sources.etcdEndpoints }
 // SourceStatus returns how far the routes and instances in force are those of etcd, or of the routes file without etcd.
 func (g *Gateway) SourceStatus() resolver.SourceStatus { return g.sources.status() }
 
-// Documents counts the routes and the registered instances that are in force.
-func (g *Gateway) Documents() int { return g.resolver.Documents() }
-
 // PoolStats counts the connections and streams to endpoints.
 func (g *Gateway) PoolStats() pool.Stats { return g.pool.Stats() }
 
