@@ -6,12 +6,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A backend ends each connection gracefully after 50 calls: those that it has accepted finish, the others it has not
+// A backend ends each connection gracefully after 25 calls: those that it has accepted finish, the others it has not
 // seen.
-func TestGoAway_EveryFiftyCallsNoneIsLost(t *testing.T) {
+func TestGoAway_EveryFewCallsNoneIsLost(t *testing.T) {
 	t.Parallel()
 	defaults.inBothModes(t, func(t *testing.T, p plan) {
-		raw := NewRaw(t, RawConfig{GoAwayEvery: 50})
+		raw := NewRaw(t, RawConfig{GoAwayEvery: 25})
 		s := begin(t, p, asServers(three(t)[:2], raw)...)
 		s.end(after)
 		t.Logf("%d times GOAWAY", raw.GoAways())
@@ -24,7 +24,7 @@ func TestGoAway_EveryFiftyCallsNoneIsLost(t *testing.T) {
 // All backends do that.
 func TestGoAway_FromAllNoCallIsLost(t *testing.T) {
 	t.Parallel()
-	leaving := RawConfig{GoAwayEvery: 50}
+	leaving := RawConfig{GoAwayEvery: 25}
 	s := begin(t, defaults, NewRaw(t, leaving), NewRaw(t, leaving), NewRaw(t, leaving))
 	s.end(after)
 	s.wantNoneLost(s.all())

@@ -36,7 +36,7 @@ func (s *scenario) onTheWay(delay time.Duration) time.Duration {
 func TestKill_WithRetryOnlyCallsThatTheKilledBackendSawAreLost(t *testing.T) {
 	t.Parallel()
 	// Each server has some thirteen calls at any time, however slow the machine is, so that there are some to lose.
-	const delay = 200 * time.Millisecond
+	const delay = 400 * time.Millisecond
 	backends := three(t)
 	s := beginLoad(t, LoadConfig{Delay: delay}, retrying, asServers(backends)...)
 	s.fault(backends[0].Kill)

@@ -18,6 +18,6 @@ func TestMain(m *testing.M) {
 		klog.SetOutput(io.Discard)
 		netpoll.SetLoggerOutput(io.Discard)
 	}
-	together.Wait(race.Choose(5, 3)) // what the processors carry without delay
+	together.Wait(race.Choose(10, 6)) // what the processors carry without delay
 	os.Exit(m.Run())
 }

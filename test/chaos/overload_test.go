@@ -18,7 +18,7 @@ import (
 
 const (
 	overloadCalls = 8                     // that may be under way
-	overloadDelay = 20 * time.Millisecond // of each
+	overloadDelay = 100 * time.Millisecond // of each
 )
 
 var overloaded = LoadConfig{Streams: -1, Delay: overloadDelay}
@@ -59,6 +59,7 @@ func TestOverload_TwiceTheLoadLeavesGoodputAndIsRefusedSoon(t *testing.T) {
 		"a pool, few may wait": {plan{backend: []string{`pool: {connections: {max: 1}, streams_per_connection: 8, when_full: wait}`, `limits: {pending: 8}`}}, func(*conf.Config) {}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			backend := NewBackend(t)
 			proxy := testbed.NewProxy(t, bound.route.document(backend), bound.proxy)
 			// What is carried differs from second to second on a machine that does other things beside: one time of a few that

@@ -20,10 +20,10 @@ const (
 )
 
 // rate is how many unary calls a second a scenario makes. Several run side by side: see TestMain.
-const rate = 200
+const rate = 100
 
-// inFlight is a load of which each of three servers has some eight calls at any time.
-var inFlight = LoadConfig{Delay: 50 * time.Millisecond}
+// inFlight is a load of which each of three servers has some three calls at any time.
+var inFlight = LoadConfig{Delay: 100 * time.Millisecond}
 
 // scenario is a load on a framegate whose servers have a fault at some time.
 type scenario struct {

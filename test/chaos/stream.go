@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	pingInterval = 250 * time.Millisecond
+	pingInterval = 400 * time.Millisecond
 	reopenAfter  = 50 * time.Millisecond
 
 	// The numbers (IDKey) of streams begin above those of unary calls.
