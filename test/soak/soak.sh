@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Puts a framegate under a mixed load, restarts its backend every 30 seconds, and checks that the framegate does not grow:
-# soak.sh [MINUTES], 30 by default. The test suite runs 24 seconds of the same.
+# soak.sh [MINUTES], 30 by default. The test suite runs 16 seconds of the same.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 minutes=${1:-30}

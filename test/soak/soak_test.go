@@ -48,8 +48,8 @@ func durationFrom(t *testing.T, env string, otherwise time.Duration) time.Durati
 
 // A framegate that is used in all ways, and whose backends come and go, does not grow.
 func TestSoak_RSSAndGoroutinesAreFlat(t *testing.T) {
-	length := durationFrom(t, durationEnv, race.Choose(24*time.Second, 18*time.Second))
-	every := durationFrom(t, restartsEnv, 3*time.Second)
+	length := durationFrom(t, durationEnv, 16*time.Second)
+	every := durationFrom(t, restartsEnv, 2*time.Second)
 	backends := []*chaos.Backend{chaos.NewBackend(t), chaos.NewBackend(t), chaos.NewBackend(t)}
 	framegate := chaos.StartFramegate(t, chaos.FramegateConfig{Address: chaos.FreeAddress(t), Routes: routes(t, backends)})
 
@@ -112,7 +112,7 @@ func restartInTurn(ctx context.Context, backends []*chaos.Backend, every time.Du
 }
 
 func split(samples []sample) (rss, goroutines, files series) {
-	rss = series{name: "RSS", unit: "KiB", per: 1 << 10, slack: race.Choose[int64](8<<20, 96<<20)}
+	rss = series{name: "RSS", unit: "KiB", per: 1 << 10, slack: race.Choose[int64](16<<20, 96<<20)}
 	goroutines = series{name: "goroutines", per: 1, slack: goroutineSlack}
 	files = series{name: "descriptors", per: 1, slack: fileSlack}
 	for _, s := range samples {
@@ -142,7 +142,7 @@ func routes(t *testing.T, backends []*chaos.Backend) string {
   - endpoints: [%[2]s]
     health: {type: tcp, interval: 500ms}
     ejection: {failure_percent: 50, base_time: 1s}
-    pool: {connections: {min: 1}, max_age: 20s}
+    pool: {connections: {min: 1}, max_age: 5s}
 - name: struct
   match: [{method: "/%[1]s/*", headers: [{name: %[3]s, exact: %[4]s}]}]
   %[5]s
