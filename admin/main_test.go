@@ -19,7 +19,6 @@ import (
 	"github.com/getkin/kin-openapi/routers"
 	"github.com/getkin/kin-openapi/routers/gorillamux"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/framegate/framegate/handler/structmode"
 	"github.com/framegate/framegate/resolver"
@@ -29,13 +28,12 @@ import (
 	"github.com/framegate/framegate/resolver/etcdsource"
 	"github.com/framegate/framegate/resolver/etcdstore"
 	"github.com/framegate/framegate/resolver/spec"
-	"github.com/framegate/framegate/test/together"
+	"github.com/framegate/framegate/test/leak"
 )
 
 func TestMain(m *testing.M) {
 	klog.SetLevel(klog.LevelFatal)
-	together.Wait(6)
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc.preallocateForStream")) // Kitex's, one a process
+	leak.Main(m, 8)
 }
 
 // eventually polls until ok, for at most 30 s: a source notices that etcd is away after about 10.

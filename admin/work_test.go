@@ -64,7 +64,7 @@ func peakHeap(f func()) uint64 {
 func TestServer_ManyLargeDocumentsAtOnceTakeBoundedMemory(t *testing.T) {
 	c := startAPI(t, Config{Token: "s3cret"})
 	var asking sync.WaitGroup
-	documents, many := hostileDocuments(), race.Choose(40, 8) // the race detector takes several times the time
+	documents, many := hostileDocuments(), race.Choose(16, 8) // the race detector takes several times the time
 	peak := peakHeap(func() {
 		for i := range many {
 			asking.Go(func() {

@@ -12,6 +12,7 @@ import (
 )
 
 func TestMaxAge_ConnectionsAreReplacedUnderLoadWithoutAFailedOpen(t *testing.T) {
+	t.Parallel()
 	const age = 100 * time.Millisecond
 	for _, whenFull := range []policy.WhenFull{policy.WhenFullWait, policy.WhenFullFail} {
 		t.Run(string(whenFull), func(t *testing.T) {
@@ -50,6 +51,7 @@ func TestMaxAge_ConnectionsAreReplacedUnderLoadWithoutAFailedOpen(t *testing.T) 
 }
 
 func TestMaxAge_OldConnectionTakesNoStreamsAndClosesWithItsLast(t *testing.T) {
+	t.Parallel()
 	const age = 150 * time.Millisecond
 	server := startServer(t, nil)
 	p := newPool(t, func(c *Config) { c.MaxAge = age })
@@ -70,6 +72,7 @@ func TestMaxAge_OldConnectionTakesNoStreamsAndClosesWithItsLast(t *testing.T) {
 
 // A connection that nobody uses needs no replacement.
 func TestMaxAge_IdleConnectionIsClosed(t *testing.T) {
+	t.Parallel()
 	const age = 100 * time.Millisecond
 	server := startServer(t, nil)
 	p := newPool(t, func(c *Config) { c.MaxAge = age })
@@ -81,6 +84,7 @@ func TestMaxAge_IdleConnectionIsClosed(t *testing.T) {
 
 // The last connection goes on while no other can be made.
 func TestMaxAge_WaitsForAReplacement(t *testing.T) {
+	t.Parallel()
 	const age = 50 * time.Millisecond
 	var down atomic.Bool
 	server := flaky(t, &down)
@@ -133,6 +137,7 @@ func TestMaxAge_IsSpread(t *testing.T) {
 
 // Those that policy.WhenFullGrow has made beyond MaxConnections are not replaced.
 func TestMaxAge_ConnectionsBeyondMaxAreNotReplaced(t *testing.T) {
+	t.Parallel()
 	const age = 100 * time.Millisecond
 	server := startServer(t, nil)
 	p := newPool(t, func(c *Config) { c.Connections.Max, c.StreamsPerConnection, c.MaxAge = 1, 1, age })
@@ -148,6 +153,7 @@ func TestMaxAge_ConnectionsBeyondMaxAreNotReplaced(t *testing.T) {
 
 // An endpoint that takes streams on old connections only is not connected to without end.
 func TestMaxAge_ReplacementsThatTakeNoStreamsAreFew(t *testing.T) {
+	t.Parallel()
 	const age, most = 30 * time.Millisecond, 3
 	server := startServer(t, func(s *server) {
 		s.begin = func(c *serverConn) {

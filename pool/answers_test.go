@@ -37,6 +37,7 @@ func noAnswer(*serverConn, uint32) {}
 // A status that is no int32 made Kitex's reader panic: every call on the connection hung. It is UNKNOWN, and costs nobody
 // anything.
 func TestAnswers_StatusThatIsNoneIsUnknownAndHurtsNobody(t *testing.T) {
+	t.Parallel()
 	head := []string{":status", "200", "content-type", "application/grpc"}
 	for name, fields := range map[string][]string{
 		"beyond uint32":         {"grpc-status", "99999999999999999999"},
@@ -96,6 +97,7 @@ func TestAnswers_StatusThatIsNoneIsUnknownAndHurtsNobody(t *testing.T) {
 
 // Statuses that gRPC does not define but allows are passed as they are.
 func TestAnswers_AnyInt32IsAStatus(t *testing.T) {
+	t.Parallel()
 	for text, want := range map[string]codes.Code{"0": 0, "16": 16, "17": 17, "999": 999, "2147483647": 2147483647, "007": 7} {
 		server := startAnswers(t, func(c *serverConn, stream uint32) {
 			c.writeHeaders(stream, true, ":status", "200", "content-type", "application/grpc", "grpc-status", text, "biz-status", "-2147483648")
@@ -130,6 +132,7 @@ func (c *serverConn) long(stream uint32, end bool, fields ...string) {
 
 // A block that is too long ended the connection. It ends its stream alone, at the endpoint too.
 func TestAnswers_TooLargeHeadersEndTheirStreamAlone(t *testing.T) {
+	t.Parallel()
 	head := []string{":status", "200", "content-type", "application/grpc"}
 	var many []string
 	for range 2000 {
@@ -186,6 +189,7 @@ func TestAnswers_TooLargeHeadersEndTheirStreamAlone(t *testing.T) {
 
 // What is just within the limit arrives.
 func TestAnswers_LargeHeadersWithinTheLimitArrive(t *testing.T) {
+	t.Parallel()
 	value := strings.Repeat("v", 60<<10)
 	server := startAnswers(t, func(c *serverConn, stream uint32) {
 		c.long(stream, false, ":status", "200", "content-type", "application/grpc", "x-large", value)
@@ -203,6 +207,7 @@ func TestAnswers_LargeHeadersWithinTheLimitArrive(t *testing.T) {
 
 // A block without end is more than a stream's fault.
 func TestAnswers_BlockWithoutEndEndsTheConnection(t *testing.T) {
+	t.Parallel()
 	server := startAnswers(t, func(c *serverConn, stream uint32) {
 		c.write(func(fr *http2.Framer) error {
 			if err := fr.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: []byte{0x88}}); err != nil {
@@ -224,6 +229,7 @@ func TestAnswers_BlockWithoutEndEndsTheConnection(t *testing.T) {
 
 // Answers of 1xx come before the real one (RFC 9110 §15.2): gRPC clients skip them.
 func TestAnswers_InformationalOnesAreSkipped(t *testing.T) {
+	t.Parallel()
 	server := startAnswers(t, func(c *serverConn, stream uint32) {
 		c.writeHeaders(stream, false, ":status", "100")
 		c.writeHeaders(stream, false, ":status", "103", "link", "</style.css>; rel=preload", "x-early", "hint")
@@ -253,6 +259,7 @@ func TestAnswers_InformationalOnesAreSkipped(t *testing.T) {
 
 // One that ends the stream is no answer at all (RFC 9113 §8.1).
 func TestAnswers_InformationalOneThatEndsIsMalformed(t *testing.T) {
+	t.Parallel()
 	server := startAnswers(t, func(c *serverConn, stream uint32) { c.writeHeaders(stream, true, ":status", "103") })
 	p := newPool(t, nil)
 	s := open(t, p, server.addr)

@@ -44,6 +44,7 @@ func (e *endpoint) failures() int {
 }
 
 func TestBackoff_OpenFailsAtOnceWithTheLastErrorMeanwhile(t *testing.T) {
+	t.Parallel()
 	var down atomic.Bool
 	down.Store(true)
 	server := flaky(t, &down)
@@ -62,6 +63,7 @@ func TestBackoff_OpenFailsAtOnceWithTheLastErrorMeanwhile(t *testing.T) {
 
 // The dial that a call has made is its own, also when it fails before the call has begun to wait for it.
 func TestBackoff_DialThatFailsAtOnceWasTriedForTheCallThatAskedForIt(t *testing.T) {
+	t.Parallel()
 	addr := refusing.Address(t)
 	mayWait := OpenOptions{Wait: func() (func(), bool) { return func() {}, true }}
 	for range 300 {
@@ -127,6 +129,7 @@ func TestBackoff_DialsAreFewHoweverManyCallsThereAre(t *testing.T) {
 
 // An endpoint may take connections only to end them: that is a failure too, and in a row if nothing else comes between.
 func TestBackoff_ConnectionThatEndsUnusedIsAFailure(t *testing.T) {
+	t.Parallel()
 	no := OpenOptions{Wait: func() (func(), bool) { return nil, false }} // has a connection made, and does not use it
 	server := startServer(t, nil)
 	for name, end := range map[string]func(c *serverConn){
@@ -171,6 +174,7 @@ func TestBackoff_ConnectionThatEndsUnusedIsAFailure(t *testing.T) {
 }
 
 func TestBackoff_SuccessResetsIt(t *testing.T) {
+	t.Parallel()
 	var down atomic.Bool
 	down.Store(true)
 	server := flaky(t, &down)
@@ -193,6 +197,7 @@ func TestBackoff_SuccessResetsIt(t *testing.T) {
 
 // With a connection in use a failed dial fails no call. Calls that wait get a further connection when one can be made.
 func TestBackoff_FailedGrowthOnlyDelaysGrowth(t *testing.T) {
+	t.Parallel()
 	var down atomic.Bool
 	server := flaky(t, &down)
 	p := newPool(t, func(c *Config) {
@@ -222,6 +227,7 @@ func TestBackoff_FailedGrowthOnlyDelaysGrowth(t *testing.T) {
 }
 
 func TestNoStreams_FailsAtOnceUntilTheLimitIsRaised(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, func(s *server) { s.first = maxStreams(0) })
 	p := newPool(t, func(c *Config) { c.Backoff = policy.Backoff{Base: time.Minute, Max: time.Minute} })
 	for range 20 { // the first after a dial
@@ -245,6 +251,7 @@ func TestNoStreams_FailsAtOnceUntilTheLimitIsRaised(t *testing.T) {
 
 // Those who wait for a slot hear that there will be none.
 func TestNoStreams_EndsCallsThatWait(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, func(s *server) { s.first = maxStreams(1) })
 	p := newPool(t, func(c *Config) { c.Connections.Max, c.WhenFull = 1, policy.WhenFullWait })
 	s := open(t, p, server.addr)
@@ -262,6 +269,7 @@ func TestNoStreams_EndsCallsThatWait(t *testing.T) {
 }
 
 func TestEndpoints_SayWhyThereIsNoConnection(t *testing.T) {
+	t.Parallel()
 	var down atomic.Bool
 	down.Store(true)
 	server := flaky(t, &down)

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/framegate/framegate/pool/policy"
+	"github.com/framegate/framegate/test/leak"
 )
 
 func descriptors(t *testing.T) int {
@@ -25,7 +26,7 @@ func descriptors(t *testing.T) int {
 func TestClose_EndsStreamsAndLeavesNothing(t *testing.T) {
 	server := startServer(t, nil)
 	fds := descriptors(t)
-	before := append([]goleak.Option{goleak.IgnoreCurrent()}, kitexGoroutines...)
+	before := append(leak.Kitex(), goleak.IgnoreCurrent())
 	p := New(Config{IdleTimeout: time.Minute, ConnectTimeout: patience}, discard)
 	var streams []*Stream
 	for range 3 {
@@ -82,6 +83,7 @@ func (s *sharedServer) waitNoConnection(t *testing.T) {
 
 // Everybody who waits for a slot hears of Close, also if no stream ends.
 func TestClose_EndsCallsThatWait(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, func(s *server) { s.first = maxStreams(1) })
 	p := newPool(t, func(c *Config) { c.Connections.Max, c.WhenFull = 1, policy.WhenFullWait })
 	open(t, p, server.addr)
@@ -100,6 +102,7 @@ func TestClose_EndsCallsThatWait(t *testing.T) {
 
 // Close may come at any moment of a dial.
 func TestClose_DuringDials(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, nil)
 	for i := range 150 {
 		p := New(Config{ConnectTimeout: patience, Connections: policy.Connections{Max: 2}, StreamsPerConnection: 1}, discard)

@@ -10,6 +10,7 @@ import (
 )
 
 func TestConfig_ZeroMeansTheDefaults(t *testing.T) {
+	t.Parallel()
 	require.NoError(t, Config{}.Validate())
 	p := New(Config{}, discard)
 	defer p.Close()

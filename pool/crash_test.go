@@ -55,6 +55,7 @@ func newCrashPool(t *testing.T, first func(*crasher)) (*Pool, <-chan *crasher) {
 // A fault of Kitex's that ends a transport's reader or writer leaves a connection that looks well and brings nothing any
 // more. Its calls must end, and the next ones go elsewhere.
 func TestConnection_CrashedTransportEndsItsStreamsAndIsReplaced(t *testing.T) {
+	t.Parallel()
 	for name, crash := range map[string]func(t *testing.T, c *crasher, old *serverConn, s *Stream){
 		"reader": func(_ *testing.T, c *crasher, old *serverConn, _ *Stream) {
 			c.onRead.Store(true)
@@ -95,6 +96,7 @@ func TestConnection_CrashedTransportEndsItsStreamsAndIsReplaced(t *testing.T) {
 
 // A transport that crashes before it has the peer's SETTINGS must not cost the call its whole connect timeout.
 func TestConnection_CrashInADialFailsIt(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, nil)
 	p, _ := newCrashPool(t, func(c *crasher) { c.onRead.Store(true) })
 	start := time.Now()

@@ -17,6 +17,7 @@ import (
 func silent(s *server) { s.begin = func(*serverConn) {} }
 
 func TestDial_EndpointThatSaysNothing(t *testing.T) {
+	t.Parallel()
 	const timeout = 200 * time.Millisecond
 	server := startServer(t, silent)
 	p := newPool(t, func(c *Config) { c.ConnectTimeout = timeout })
@@ -28,6 +29,7 @@ func TestDial_EndpointThatSaysNothing(t *testing.T) {
 }
 
 func TestDial_EndpointThatSpeaksHTTP1(t *testing.T) {
+	t.Parallel()
 	server := httptest.NewServer(http.NotFoundHandler())
 	defer server.Close()
 	p := newPool(t, nil)
@@ -39,6 +41,7 @@ func TestDial_EndpointThatSpeaksHTTP1(t *testing.T) {
 }
 
 func TestDial_EndpointThatHangsUp(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, func(s *server) { s.begin = (*serverConn).kill })
 	p := newPool(t, nil)
 	got := receive(t, "the end of Open", goOpen(t.Context(), p, server.addr))
@@ -47,6 +50,7 @@ func TestDial_EndpointThatHangsUp(t *testing.T) {
 }
 
 func TestDial_RefusedPort(t *testing.T) {
+	t.Parallel()
 	p := newPool(t, nil)
 	for addr, want := range map[string]string{
 		refusing.Address(t):          "refused",
@@ -61,6 +65,7 @@ func TestDial_RefusedPort(t *testing.T) {
 }
 
 func TestDial_UnixSocket(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, func(s *server) {
 		s.network = "unix"
 		s.onHeaders = func(c *serverConn, stream uint32) { c.finish(stream) }
@@ -74,6 +79,7 @@ func TestDial_UnixSocket(t *testing.T) {
 }
 
 func TestDial_DeadEndpointHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
 	dead, alive := startServer(t, silent), startServer(t, nil)
 	p := newPool(t, nil)
 	stuck := goOpen(t.Context(), p, dead.addr)
@@ -87,6 +93,7 @@ func TestDial_DeadEndpointHoldsUpNoOther(t *testing.T) {
 
 // A call that waits for a slot must not wait on when its connection is gone and there can be no other.
 func TestDial_AllWhoWaitHearThatTheEndpointIsGone(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, func(s *server) { s.first = maxStreams(1) })
 	p := newPool(t, func(c *Config) { c.Connections.Max, c.WhenFull = 1, policy.WhenFullWait })
 	open(t, p, server.addr) // and not closed: it frees no slot
@@ -107,6 +114,7 @@ func TestDial_AllWhoWaitHearThatTheEndpointIsGone(t *testing.T) {
 
 // An endpoint that takes connections only to end them must not be dialled again and again by one call.
 func TestDial_EndpointThatGoesAwayAtOnce(t *testing.T) {
+	t.Parallel()
 	for name, begin := range map[string]func(c *serverConn){
 		"GOAWAY": func(c *serverConn) {
 			c.settings()
@@ -164,6 +172,7 @@ func TestDial_ReopenIsBoundedOnce(t *testing.T) {
 
 // A connection whose dial took its time is as good as any.
 func TestDial_SlowEndpoint(t *testing.T) {
+	t.Parallel()
 	const timeout, slow = patience, 200 * time.Millisecond
 	release := make(chan struct{})
 	server := startServer(t, func(s *server) {

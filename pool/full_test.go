@@ -24,6 +24,7 @@ func mustNotWait(t *testing.T) OpenOptions {
 }
 
 func TestMax_IsKeptAndStreamsPerConnectionToo(t *testing.T) {
+	t.Parallel()
 	const most, perConn = 3, 2
 	server := startServer(t, nil)
 	p := newPool(t, func(c *Config) {
@@ -49,6 +50,7 @@ func TestMax_IsKeptAndStreamsPerConnectionToo(t *testing.T) {
 }
 
 func TestFull_GrowMakesFiveTimesMaxAndThenWaits(t *testing.T) {
+	t.Parallel()
 	const most = 2
 	server := startServer(t, func(s *server) { s.first = maxStreams(1) })
 	p := newPool(t, func(c *Config) { c.Connections.Max = most })
@@ -67,6 +69,7 @@ func TestFull_GrowMakesFiveTimesMaxAndThenWaits(t *testing.T) {
 }
 
 func TestFull_FailFailsAtOnce(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, nil)
 	p := newPool(t, func(c *Config) { c.Connections.Max, c.StreamsPerConnection, c.WhenFull = 2, 3, policy.WhenFullFail })
 	var streams []*Stream
@@ -86,6 +89,7 @@ func TestFull_FailFailsAtOnce(t *testing.T) {
 
 // While a further connection is being made the endpoint is not full; those who then find no room fail.
 func TestFull_FailWaitsForAConnectionThatIsBeingMade(t *testing.T) {
+	t.Parallel()
 	hold := make(chan struct{})
 	server := startServer(t, func(s *server) {
 		s.begin = func(c *serverConn) {
@@ -108,6 +112,7 @@ func TestFull_FailWaitsForAConnectionThatIsBeingMade(t *testing.T) {
 
 // A call that comes first is served first, and one that comes when others wait does not get ahead of them.
 func TestFull_CallsAreServedInTheirOrder(t *testing.T) {
+	t.Parallel()
 	const waiters = 30
 	server := startServer(t, nil)
 	p := newPool(t, func(c *Config) { c.Connections.Max, c.StreamsPerConnection, c.WhenFull = 1, 1, policy.WhenFullWait })
@@ -138,6 +143,7 @@ func TestFull_CallsAreServedInTheirOrder(t *testing.T) {
 
 // A call that comes just when a slot becomes free leaves it to those who wait.
 func TestFull_NobodyGetsAheadOfThoseWhoWait(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, nil)
 	p := newPool(t, func(c *Config) { c.Connections.Max, c.StreamsPerConnection, c.WhenFull = 1, 1, policy.WhenFullWait })
 	holder := open(t, p, server.addr)
@@ -169,6 +175,7 @@ func TestFull_NobodyGetsAheadOfThoseWhoWait(t *testing.T) {
 // A call that was served and lost its slot again, because the peer lowered its limit meanwhile, does not lose its
 // place.
 func TestFull_CallThatLosesItsSlotKeepsItsPlace(t *testing.T) {
+	t.Parallel()
 	var q queue
 	ws := make([]*waiter, 5)
 	for i := range ws {
@@ -192,6 +199,7 @@ func TestFull_CallThatLosesItsSlotKeepsItsPlace(t *testing.T) {
 // The peer may lower its limit between the taking of a slot and the stream: the transport would wait then, for nobody
 // knows what.
 func TestFull_SlotThatWasTakenBeforeTheLimitFellIsGivenBack(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, func(s *server) { s.first = maxStreams(2) })
 	p := newPool(t, func(c *Config) { c.Connections.Max, c.WhenFull = 1, policy.WhenFullWait })
 	s, end, _ := stream(t, p, server)
@@ -212,6 +220,7 @@ func TestFull_SlotThatWasTakenBeforeTheLimitFellIsGivenBack(t *testing.T) {
 
 // A call that gives up while it is being served passes the slot on.
 func TestFull_CallsThatGiveUpLoseNoSlot(t *testing.T) {
+	t.Parallel()
 	const limit = 3
 	server := startServer(t, nil)
 	p := newPool(t, func(c *Config) { c.Connections.Max, c.StreamsPerConnection, c.WhenFull = 1, limit, policy.WhenFullWait })
@@ -250,6 +259,7 @@ func TestFull_CallsThatGiveUpLoseNoSlot(t *testing.T) {
 
 // With a deadline a call waits until then, and not only for ConnectTimeout.
 func TestFull_DeadlineBoundsTheWait(t *testing.T) {
+	t.Parallel()
 	const timeout = 50 * time.Millisecond
 	server := startServer(t, nil)
 	p := newPool(t, func(c *Config) {
@@ -291,6 +301,7 @@ func limitIs(t *testing.T, c *conn, limit uint32) {
 }
 
 func TestFull_ConnectionIsNotWaitedForWhileAnotherHasRoom(t *testing.T) {
+	t.Parallel()
 	for _, whenFull := range []policy.WhenFull{policy.WhenFullWait, policy.WhenFullFail, policy.WhenFullGrow} {
 		t.Run(string(whenFull), func(t *testing.T) {
 			server := startServer(t, func(s *server) { s.first = maxStreams(10) })
@@ -312,6 +323,7 @@ func TestFull_ConnectionIsNotWaitedForWhileAnotherHasRoom(t *testing.T) {
 }
 
 func TestFull_LimitsThatFallAndRiseAreFollowedOnEachConnection(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, func(s *server) { s.first = maxStreams(10) })
 	p := newPool(t, func(c *Config) { c.Connections.Min, c.Connections.Max, c.WhenFull = 2, 2, policy.WhenFullWait })
 	conns, ends := twoConnections(t, p, server)
@@ -343,6 +355,7 @@ func TestFull_LimitsThatFallAndRiseAreFollowedOnEachConnection(t *testing.T) {
 }
 
 func TestFull_OneStreamAConnectionAndTenCallers(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		whenFull policy.WhenFull
 		most     int
@@ -392,6 +405,7 @@ func TestFull_OneStreamAConnectionAndTenCallers(t *testing.T) {
 
 // One call after the other needs one connection, however few streams each may have.
 func TestOpen_CallsInARowNeedOneConnection(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, func(s *server) { s.first = maxStreams(1) })
 	p := newPool(t, nil)
 	for range 50 {
@@ -401,6 +415,7 @@ func TestOpen_CallsInARowNeedOneConnection(t *testing.T) {
 }
 
 func TestWait_IsAskedOnceAndOnlyOfCallsThatMustWait(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, nil)
 	p := newPool(t, func(c *Config) { c.Connections.Max, c.StreamsPerConnection, c.WhenFull = 1, 2, policy.WhenFullWait })
 	var asked, ended atomic.Int32
@@ -434,6 +449,7 @@ func TestWait_IsAskedOnceAndOnlyOfCallsThatMustWait(t *testing.T) {
 }
 
 func TestWait_NoMeansFullAtOnceAndAConnectionForLaterCalls(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, func(s *server) { s.first = []http2.Setting(maxStreams(1)) })
 	p := newPool(t, func(c *Config) { c.Connections.Max, c.WhenFull = 1, policy.WhenFullWait })
 	no := OpenOptions{Wait: func() (func(), bool) { return nil, false }}

@@ -27,6 +27,7 @@ func notEnded(t *testing.T, what string, ended <-chan struct{}) {
 }
 
 func TestGoAway_StreamsFinishAndNewOnesGoElsewhere(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, nil)
 	p := newPool(t, nil)
 	s := open(t, p, server.addr)
@@ -56,6 +57,7 @@ func TestGoAway_StreamsFinishAndNewOnesGoElsewhere(t *testing.T) {
 }
 
 func TestGoAway_IdleConnectionIsReplaced(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, nil)
 	p := newPool(t, nil)
 	open(t, p, server.addr).Close()
@@ -68,6 +70,7 @@ func TestGoAway_IdleConnectionIsReplaced(t *testing.T) {
 }
 
 func TestGoAway_BelowTheStreamMeansUnprocessed(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, nil)
 	p := newPool(t, nil)
 	first, second := open(t, p, server.addr), open(t, p, server.addr)
@@ -96,6 +99,7 @@ func TestGoAway_BelowTheStreamMeansUnprocessed(t *testing.T) {
 // A server that sends each connection away with its fifth stream, under callers that come all at once: whatever Open
 // was lost to a GOAWAY is made on another connection, and so is, with Avoid, a stream that was not processed.
 func TestGoAway_EveryFewStreamsFailsNoOpen(t *testing.T) {
+	t.Parallel()
 	const callers, calls = 16, 60
 	for _, whenFull := range []policy.WhenFull{policy.WhenFullWait, policy.WhenFullFail, policy.WhenFullGrow} {
 		t.Run(string(whenFull), func(t *testing.T) {
@@ -149,6 +153,7 @@ func TestGoAway_EveryFewStreamsFailsNoOpen(t *testing.T) {
 }
 
 func TestReopen_RefusedStream(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, func(s *server) {
 		s.onHeaders = func(c *serverConn, stream uint32) {
 			if stream == 1 && c == s.all()[0] {
@@ -190,6 +195,7 @@ func TestReopen_RefusedStream(t *testing.T) {
 }
 
 func TestConnection_KilledEndsItsStreamsAndIsReplaced(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, nil)
 	p := newPool(t, nil)
 	streams := []*Stream{open(t, p, server.addr), open(t, p, server.addr), open(t, p, server.addr)}
@@ -223,6 +229,7 @@ func TestConnection_KilledEndsItsStreamsAndIsReplaced(t *testing.T) {
 
 // A peer that stops answering: the keepalive ends the connection, and with it what waits on it.
 func TestConnection_KeepaliveEndsADeadOne(t *testing.T) {
+	t.Parallel()
 	keepalive := func(c *Config) {
 		c.Keepalive = policy.Keepalive{Time: 20 * time.Millisecond, Timeout: 200 * time.Millisecond}
 	}

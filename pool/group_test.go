@@ -10,6 +10,7 @@ import (
 )
 
 func TestGroup_IsTheSameForTheSamePolicy(t *testing.T) {
+	t.Parallel()
 	p := newPool(t, nil)
 	cfg := Config{ConnectTimeout: time.Second, MaxAge: time.Hour, Keepalive: policy.Keepalive{Time: time.Minute}}
 	g := p.Group(cfg)
@@ -24,6 +25,7 @@ func TestGroup_IsTheSameForTheSamePolicy(t *testing.T) {
 }
 
 func TestGroup_HasConnectionsOfItsOwnAndItsPolicy(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, nil)
 	p := newPool(t, func(c *Config) { c.Connections.Max, c.StreamsPerConnection, c.WhenFull = 1, 1, policy.WhenFullWait })
 	other := p.Group(Config{Connections: policy.Connections{Max: 1}, StreamsPerConnection: 2, WhenFull: policy.WhenFullFail, IdleTimeout: -1})
@@ -52,6 +54,7 @@ func TestGroup_HasConnectionsOfItsOwnAndItsPolicy(t *testing.T) {
 
 // Each Group sweeps by its own IdleTimeout, and begins again when it has endpoints again.
 func TestGroup_SweepsByItsOwnTimeout(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, nil)
 	p := newPool(t, nil) // never
 	short := p.Group(Config{IdleTimeout: 30 * time.Millisecond})

@@ -92,6 +92,7 @@ func call(ctx context.Context, p *Pool, addr string) error {
 }
 
 func TestGRPCGo_GracefulStop(t *testing.T) {
+	t.Parallel()
 	server, addr := startGRPCGo(t)
 	p := newPool(t, nil)
 	s := open(t, p, addr)
@@ -162,6 +163,7 @@ func TestGRPCGo_MaxConnectionAgeCostsNoCall(t *testing.T) {
 
 // grpc-go refuses streams beyond its limit: the pool's count must be the server's, whatever way streams end.
 func TestGRPCGo_LimitIsNeverExceeded(t *testing.T) {
+	t.Parallel()
 	_, addr := startGRPCGo(t, gogrpc.MaxConcurrentStreams(3))
 	p := newPool(t, func(c *Config) { c.Connections.Max, c.WhenFull = 2, policy.WhenFullWait })
 	var wg sync.WaitGroup
@@ -201,6 +203,7 @@ func TestGRPCGo_LimitIsNeverExceeded(t *testing.T) {
 }
 
 func TestGRPCGo_StopEndsStreams(t *testing.T) {
+	t.Parallel()
 	server, addr := startGRPCGo(t)
 	p := newPool(t, nil)
 	s := open(t, p, addr)

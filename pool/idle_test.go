@@ -13,6 +13,7 @@ import (
 )
 
 func TestIdle_ConnectionIsClosedAndTheEndpointForgotten(t *testing.T) {
+	t.Parallel()
 	const idle = 50 * time.Millisecond
 	server := startServer(t, nil)
 	p := newPool(t, func(c *Config) { c.IdleTimeout = idle })
@@ -29,6 +30,7 @@ func TestIdle_ConnectionIsClosedAndTheEndpointForgotten(t *testing.T) {
 }
 
 func TestIdle_ConnectionIsNotClosedUnderAStream(t *testing.T) {
+	t.Parallel()
 	const idle = 20 * time.Millisecond
 	server := startServer(t, nil)
 	p := newPool(t, func(c *Config) { c.IdleTimeout = idle })
@@ -46,6 +48,7 @@ func TestIdle_ConnectionIsNotClosedUnderAStream(t *testing.T) {
 }
 
 func TestIdle_NeverWhenNegative(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, nil)
 	p := newPool(t, func(c *Config) { c.IdleTimeout = -1 })
 	open(t, p, server.addr).Close()
@@ -58,6 +61,7 @@ func TestIdle_NeverWhenNegative(t *testing.T) {
 }
 
 func TestIdle_EndpointThatCannotBeReachedIsForgotten(t *testing.T) {
+	t.Parallel()
 	p := newPool(t, func(c *Config) { c.IdleTimeout = 20 * time.Millisecond })
 	_, err := p.Default().Open(t.Context(), refusing.Address(t), hdr, OpenOptions{})
 	require.Error(t, err)
@@ -66,6 +70,7 @@ func TestIdle_EndpointThatCannotBeReachedIsForgotten(t *testing.T) {
 
 // Calls that come just as the sweeper closes and forgets what they would use must not notice.
 func TestIdle_StormAroundTheSweepNeverFails(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, nil)
 	p := newPool(t, func(c *Config) { c.IdleTimeout = 10 * time.Millisecond }) // swept every 10 ms
 	stop := make(chan struct{})

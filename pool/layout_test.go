@@ -9,6 +9,7 @@ import (
 func TestLayout_IsTheOneInUse(t *testing.T) { require.NoError(t, CheckLayout()) }
 
 func TestLayout_StreamIDIsTheOneOnTheWire(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, nil)
 	p := newPool(t, nil)
 	for range 5 {

@@ -9,6 +9,7 @@ import (
 )
 
 func TestLeave_ClosesIdleConnectionsNow(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, nil)
 	p := newPool(t, func(c *Config) { c.Connections.Min = 2 })
 	open(t, p, server.addr).Close()
@@ -25,6 +26,7 @@ func TestLeave_ClosesIdleConnectionsNow(t *testing.T) {
 }
 
 func TestLeave_StreamsFinishAndLaterCallsGetOtherConnections(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, nil)
 	p := newPool(t, nil)
 	first, second := open(t, p, server.addr), open(t, p, server.addr)
@@ -51,6 +53,7 @@ func TestLeave_StreamsFinishAndLaterCallsGetOtherConnections(t *testing.T) {
 
 // Calls that wait when the endpoint leaves were sent to it before that, and are served.
 func TestLeave_CallsThatWaitAreServed(t *testing.T) {
+	t.Parallel()
 	t.Run("for a slot", func(t *testing.T) {
 		server := startServer(t, nil)
 		p := newPool(t, func(c *Config) { c.Connections.Max, c.StreamsPerConnection, c.WhenFull = 1, 1, policy.WhenFullWait })
@@ -106,6 +109,7 @@ func TestLeave_CallsThatWaitAreServed(t *testing.T) {
 }
 
 func TestLeave_OfOneGroupOrOfAll(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, nil)
 	p := newPool(t, nil)
 	other := p.Group(Config{IdleTimeout: -1, Connections: policy.Connections{Max: 2}})

@@ -14,6 +14,7 @@ import (
 )
 
 func TestLimit_OpenWaitsForASlotAndGetsIt(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, func(s *server) { s.first = maxStreams(1) })
 	p := newPool(t, func(c *Config) { c.Connections.Max, c.WhenFull = 2, policy.WhenFullWait })
 	first, second := open(t, p, server.addr), open(t, p, server.addr)
@@ -29,6 +30,7 @@ func TestLimit_OpenWaitsForASlotAndGetsIt(t *testing.T) {
 }
 
 func TestLimit_OpenWithoutADeadlineFailsWhenNoSlotBecomesFree(t *testing.T) {
+	t.Parallel()
 	const timeout = 200 * time.Millisecond
 	server := startServer(t, func(s *server) { s.first = maxStreams(1) })
 	p := newPool(t, func(c *Config) { c.Connections.Max, c.WhenFull, c.ConnectTimeout = 2, policy.WhenFullWait, timeout })
@@ -46,6 +48,7 @@ func TestLimit_OpenWithoutADeadlineFailsWhenNoSlotBecomesFree(t *testing.T) {
 
 // Each stream that ends lets one in, however many wait and however many ended at once.
 func TestLimit_EveryFreedSlotIsUsed(t *testing.T) {
+	t.Parallel()
 	const limit, rounds, waiters = 5, 20, 30
 	server := startServer(t, func(s *server) { s.first = maxStreams(limit) })
 	p := newPool(t, func(c *Config) { c.Connections.Max, c.WhenFull = 1, policy.WhenFullWait })
@@ -79,6 +82,7 @@ func TestLimit_EveryFreedSlotIsUsed(t *testing.T) {
 
 // Calls that wait must hear when the endpoint allows more.
 func TestLimit_OpenGoesOnWhenTheLimitRises(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, func(s *server) { s.first = maxStreams(1) })
 	p := newPool(t, func(c *Config) { c.Connections.Max, c.WhenFull = 1, policy.WhenFullWait })
 	open(t, p, server.addr)
@@ -100,6 +104,7 @@ func TestLimit_OpenGoesOnWhenTheLimitRises(t *testing.T) {
 // MAX_CONCURRENT_STREAMS falls to 0 and to 1 in the middle of a storm: whoever opens a stream gets one or an error in
 // time.
 func TestLimit_FallsInAStorm(t *testing.T) {
+	t.Parallel()
 	const timeout = 2 * time.Second
 	server := startServer(t, func(s *server) {
 		s.first = maxStreams(100)
@@ -153,6 +158,7 @@ func TestLimit_FallsInAStorm(t *testing.T) {
 
 // A connection that cannot be made must not fail a call for which those in use will have room.
 func TestLimit_OpenWaitsForASlotWhenNoFurtherConnectionCanBeMade(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, func(s *server) {
 		s.begin = func(c *serverConn) {
 			if s.accepts.Load() > 1 {

@@ -11,6 +11,7 @@ import (
 )
 
 func TestMin_IsKeptWhileTheEndpointIsInUse(t *testing.T) {
+	t.Parallel()
 	const least, idle = 3, 40 * time.Millisecond
 	server := startServer(t, nil)
 	p := newPool(t, func(c *Config) {
@@ -48,6 +49,7 @@ func TestMin_IsKeptWhileTheEndpointIsInUse(t *testing.T) {
 }
 
 func TestMin_IsMadeAgainAfterAFailureWithoutACall(t *testing.T) {
+	t.Parallel()
 	var down atomic.Bool
 	down.Store(true)
 	server := flaky(t, &down)
@@ -63,6 +65,7 @@ func TestMin_IsMadeAgainAfterAFailureWithoutACall(t *testing.T) {
 
 // An endpoint that is not reached, and not asked for either, is forgotten even if connections to it were to be kept.
 func TestMin_EndpointThatIsNotReachedIsForgotten(t *testing.T) {
+	t.Parallel()
 	p := newPool(t, func(c *Config) { c.Connections.Min, c.IdleTimeout = 2, 50*time.Millisecond })
 	_, err := p.Default().Open(t.Context(), refusing.Address(t), hdr, OpenOptions{})
 	require.Error(t, err)

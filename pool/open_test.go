@@ -14,6 +14,7 @@ import (
 )
 
 func TestOpen_ConcurrentCallsDialOnce(t *testing.T) {
+	t.Parallel()
 	const calls = 150
 	server := startServer(t, nil)
 	p := newPool(t, nil)
@@ -50,6 +51,7 @@ func usable(t *testing.T, p *Pool, addr string, n int) []*conn {
 
 // A further connection is made in the background when three quarters of the streams are in use, up to MaxConnections.
 func TestOpen_GrowsBeforeCallsMustWait(t *testing.T) {
+	t.Parallel()
 	const perConn, most = 8, 3
 	server := startServer(t, nil)
 	p := newPool(t, func(c *Config) { c.StreamsPerConnection, c.Connections.Max = perConn, most })
@@ -76,6 +78,7 @@ func TestOpen_GrowsBeforeCallsMustWait(t *testing.T) {
 }
 
 func TestOpen_PrefersTheLeastLoaded(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, nil)
 	p := newPool(t, func(c *Config) { c.Connections.Min, c.Connections.Max = 3, 3 })
 	open(t, p, server.addr).Close()
@@ -101,6 +104,7 @@ func TestOpen_PrefersTheLeastLoaded(t *testing.T) {
 }
 
 func TestOpen_HeadersBeyondTheEndpointsLimit(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, func(s *server) {
 		s.first = []http2.Setting{{ID: http2.SettingMaxHeaderListSize, Val: 2000}}
 	})
@@ -118,6 +122,7 @@ func TestOpen_HeadersBeyondTheEndpointsLimit(t *testing.T) {
 }
 
 func TestOpen_ContextEndsReturnAtOnce(t *testing.T) {
+	t.Parallel()
 	for name, server := range map[string]*server{
 		"while it dials":            startServer(t, func(s *server) { s.begin = func(*serverConn) {} }),
 		"while it waits for a slot": startServer(t, func(s *server) { s.first = maxStreams(1) }),
@@ -149,6 +154,7 @@ func TestOpen_ContextEndsReturnAtOnce(t *testing.T) {
 // A stream identifier is used once (RFC 9113 §5.1.1): a connection that has used up half of them, 2^30 calls, must make
 // room for another before Kitex sends an invalid one, which would break every call on it.
 func TestOpen_ConnectionIsReplacedBeforeStreamIdentifiersRunOut(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, nil)
 	p := newPool(t, func(c *Config) { c.Connections.Max = 1 })
 	first := open(t, p, server.addr)

@@ -18,6 +18,7 @@ func heard() (Reach, <-chan string) {
 }
 
 func TestReach_IsToldOnceWhenItChanges(t *testing.T) {
+	t.Parallel()
 	server, dead := startServer(t, nil), refusing.Address(t)
 	p := newPool(t, func(c *Config) { c.Backoff = policy.Backoff{Base: time.Millisecond, Max: time.Millisecond} })
 	hears, told := heard()
@@ -47,6 +48,7 @@ func TestReach_IsToldOnceWhenItChanges(t *testing.T) {
 
 // A connection is made without a call: one, and none where there is one.
 func TestTry_FindsOutWhetherAnEndpointCanBeConnectedTo(t *testing.T) {
+	t.Parallel()
 	server, dead := startServer(t, nil), refusing.Address(t)
 	p := newPool(t, func(c *Config) { c.Backoff = policy.Backoff{Base: time.Hour, Max: time.Hour} })
 	hears, told := heard()

@@ -33,6 +33,7 @@ func stream(t *testing.T, p *Pool, server *server) (*Stream, *serverConn, uint32
 func payload(p string) []byte { return append(make([]byte, 0, len(p)+8), p...) }
 
 func TestStream_WriteAndCloseSend(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, nil)
 	p := newPool(t, nil)
 	s, c, id := stream(t, p, server)
@@ -63,6 +64,7 @@ func TestStream_WriteAndCloseSend(t *testing.T) {
 
 // Write takes what fits the stream's window and blocks on the rest until the endpoint reads, or the stream ends.
 func TestStream_WriteBlocksWhileTheWindowIsFull(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, func(s *server) {
 		s.first = []http2.Setting{{ID: http2.SettingInitialWindowSize, Val: 0}}
 	})
@@ -103,6 +105,7 @@ func TestStream_WriteBlocksWhileTheWindowIsFull(t *testing.T) {
 }
 
 func TestStream_CloseResetsWhatHasNotEnded(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, nil)
 	p := newPool(t, nil)
 	for name, before := range map[string]func(*Stream, *serverConn, uint32){
@@ -137,6 +140,7 @@ func TestStream_CloseResetsWhatHasNotEnded(t *testing.T) {
 }
 
 func TestStream_ResetEndsReadsWithItsError(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, nil)
 	p := newPool(t, nil)
 	s, c, id := stream(t, p, server)
@@ -157,6 +161,7 @@ func TestStream_ResetEndsReadsWithItsError(t *testing.T) {
 }
 
 func TestStream_ResetCode(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, nil)
 	p := newPool(t, nil)
 	for code := http2.ErrCodeNo; code <= http2.ErrCodeHTTP11Required+1; code++ {
@@ -187,6 +192,7 @@ func TestStream_ResetCode(t *testing.T) {
 
 // A stopped server resets everything at once; each stream must still know how it ended.
 func TestStream_ResetCodeOfAWholeConnection(t *testing.T) {
+	t.Parallel()
 	const n = 256 // policy.Default().StreamsPerConnection
 	server := startServer(t, nil)
 	p := newPool(t, func(c *Config) { c.Connections.Max = 1 })
@@ -214,6 +220,7 @@ func TestStream_ResetCodeOfAWholeConnection(t *testing.T) {
 
 // One stream's reader that does not read must not hold up another's.
 func TestStream_SlowReaderHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, nil)
 	p := newPool(t, nil)
 	slow, c, slowID := stream(t, p, server)
@@ -240,6 +247,7 @@ func TestStream_SlowReaderHoldsUpNoOther(t *testing.T) {
 }
 
 func TestStream_SilentUntilSomethingComes(t *testing.T) {
+	t.Parallel()
 	for name, come := range map[string]func(c *serverConn, stream, other uint32){
 		"headers":               func(c *serverConn, stream, _ uint32) { c.headers(stream) },
 		"headers of another":    func(c *serverConn, _, other uint32) { c.headers(other) },

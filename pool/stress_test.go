@@ -20,6 +20,7 @@ import (
 // of the ways there are, under 64 goroutines that use them in each of the ways there are: nothing hangs, nothing is
 // left.
 func TestStress_ServerGoesAwayAllTheTime(t *testing.T) {
+	t.Parallel()
 	const goroutines, calls = 64, 60
 	var goneAway atomic.Int64
 	server := startServer(t, func(s *server) {
@@ -136,6 +137,7 @@ func TestStress_ServerGoesAwayAllTheTime(t *testing.T) {
 // Limits that fall and rise, connections that are killed, old, idle and left, calls that give up, in every policy at
 // once: every Open says what it may, nothing hangs, no slot is lost.
 func TestStress_PoliciesUnderAChangingServer(t *testing.T) {
+	t.Parallel()
 	const goroutines, calls = 12, 150
 	server := startServer(t, func(s *server) {
 		s.first = maxStreams(4)

@@ -79,6 +79,7 @@ func (st *stuffed) throttleReader(t *testing.T) {
 // Kitex's writer ends a connection that was told to go away with its last stream, even if resets of other streams are in
 // its queue; its reader then waits for them to be sent, for ever, and the transport is never closed.
 func TestConnection_ThatGoesAwayWithAFullQueueIsForgotten(t *testing.T) {
+	t.Parallel()
 	p := newPool(t, func(c *Config) { c.Connections.Max = 1 })
 	st := stuff(t, p)
 	st.c.goAway(math.MaxInt32)
@@ -92,6 +93,7 @@ func TestConnection_ThatGoesAwayWithAFullQueueIsForgotten(t *testing.T) {
 
 // The same after a failed write, which Kitex leaves to its reader.
 func TestConnection_ThatBreaksWithAFullQueueIsForgotten(t *testing.T) {
+	t.Parallel()
 	p := newPool(t, func(c *Config) { c.Connections.Max = 1 })
 	st := stuff(t, p)
 	st.throttleReader(t)

@@ -25,14 +25,10 @@ import (
 )
 
 // processWide are goroutines that libraries start once in a process and never stop.
-var processWide = []goleak.Option{
-	// netpoll's event loops, which all of its connections share.
-	goleak.IgnoreAnyFunction("github.com/cloudwego/netpoll.(*defaultPoll).Wait"),
-	// Kitex makes the buffers of client streams in advance.
-	goleak.IgnoreAnyFunction("github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc.preallocateForStream"),
+var processWide = append(leak.Kitex(),
 	// registry-etcd never closes its clients of etcd: those of other tests look for theirs as long as the process lives.
 	goleak.IgnoreAnyFunction("google.golang.org/grpc.(*addrConn).connect"),
-}
+)
 
 // openFiles returns what the process's file descriptors are.
 func openFiles(t testing.TB) []string {

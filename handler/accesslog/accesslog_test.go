@@ -44,6 +44,7 @@ func (s *sink) lines(t *testing.T) []map[string]any {
 }
 
 func TestLog_WritesALineForEachCall(t *testing.T) {
+	t.Parallel()
 	var out sink
 	l := New(&out, Config{Sample: 1})
 	backend := handlertest.Backend(t, handlertest.Echo)
@@ -95,6 +96,7 @@ func TestLog_WritesALineForEachCall(t *testing.T) {
 func ok() *handler.Record { return &handler.Record{Start: time.Now(), Method: "/s/m", Route: "r"} }
 
 func TestLog_SaysHowManyAttemptsThereWereIfMoreThanOne(t *testing.T) {
+	t.Parallel()
 	var out sink
 	l := New(&out, Config{Sample: 1})
 	tried := ok()
@@ -109,6 +111,7 @@ func TestLog_SaysHowManyAttemptsThereWereIfMoreThanOne(t *testing.T) {
 
 // What a client sends is in the line, and nothing of it that a terminal acts on.
 func TestLog_HasNothingThatATerminalActsOn(t *testing.T) {
+	t.Parallel()
 	const hostile = "/s/m\x1b[2J\x7f\u009b31m\u202e\u2066\u200b\U000e0041\n\xff"
 	var out sink
 	l := New(&out, Config{Sample: 1})
@@ -126,6 +129,7 @@ func TestLog_HasNothingThatATerminalActsOn(t *testing.T) {
 }
 
 func TestLog_SamplesAndAlwaysLogsErrorsIfTold(t *testing.T) {
+	t.Parallel()
 	const calls = 4000
 	timedOut, canceled, upstream := ok(), ok(), ok()
 	timedOut.Code, timedOut.Reason = codes.DeadlineExceeded, local.ReasonTimeout
@@ -164,6 +168,7 @@ func TestLog_SamplesAndAlwaysLogsErrorsIfTold(t *testing.T) {
 }
 
 func TestLog_TextOfPeersIsBoundedAndBreaksNoLine(t *testing.T) {
+	t.Parallel()
 	for name, method := range map[string]string{
 		"line break":   "/s/m\n{\"code\":\"OK\"}",
 		"other breaks": "/s/m\r\u2028\x00\"",
@@ -201,6 +206,7 @@ func (g *gate) Write(p []byte) (int, error) {
 }
 
 func TestLog_FloodIsDroppedAndCounted(t *testing.T) {
+	t.Parallel()
 	const calls, buffer = 5000, 10
 	out := &gate{open: make(chan struct{})}
 	l := New(out, Config{Sample: 1, Buffer: buffer})
@@ -231,6 +237,7 @@ func (b *brittle) Write(p []byte) (int, error) {
 }
 
 func TestWriter_GoesOnWhereAFailedWriteEnded(t *testing.T) {
+	t.Parallel()
 	out := &brittle{broken: true}
 	var w writer
 	w.init(out)
@@ -254,6 +261,7 @@ func TestWriter_GoesOnWhereAFailedWriteEnded(t *testing.T) {
 }
 
 func TestLog_SaysThatCallsAreLost(t *testing.T) {
+	t.Parallel()
 	var said sink
 	out := &brittle{broken: true}
 	l := New(out, Config{Sample: 1, Log: slog.New(slog.NewJSONHandler(&said, nil))})
@@ -299,6 +307,7 @@ func TestLosses_AreSaidOnceAMinute(t *testing.T) {
 }
 
 func TestLog_CallThatMeetsCloseIsCounted(t *testing.T) {
+	t.Parallel()
 	var out sink
 	l := New(&out, Config{Sample: 1})
 	require.NoError(t, l.Close())
@@ -308,6 +317,7 @@ func TestLog_CallThatMeetsCloseIsCounted(t *testing.T) {
 }
 
 func TestLog_EveryCallIsWrittenOrCountedWhenClosed(t *testing.T) {
+	t.Parallel()
 	const goroutines, calls = 4, 500
 	for range 20 {
 		var out sink
@@ -327,6 +337,7 @@ func TestLog_EveryCallIsWrittenOrCountedWhenClosed(t *testing.T) {
 }
 
 func TestConfig_Validate(t *testing.T) {
+	t.Parallel()
 	require.NoError(t, Config{}.Validate())
 	require.NoError(t, Config{Sample: 1, Buffer: 1 << 20}.Validate())
 	require.EqualError(t, Config{Sample: 1.1}.Validate(), "sample: 1.1, want 0 to 1")

@@ -42,6 +42,7 @@ func logged(t *testing.T, l *Log, path string, n int) {
 }
 
 func TestOutput_ReopenGoesOnInANewFile(t *testing.T) {
+	t.Parallel()
 	var said sink
 	l, out, path := logTo(t, &said)
 	logged(t, l, path, 1)
@@ -54,6 +55,7 @@ func TestOutput_ReopenGoesOnInANewFile(t *testing.T) {
 }
 
 func TestOutput_AFileThatIsRenamedOrRemovedIsNoticed(t *testing.T) {
+	t.Parallel()
 	for name, away := range map[string]func(path string) error{
 		"renamed":  func(path string) error { return os.Rename(path, path+".1") },
 		"removed":  os.Remove,
@@ -73,6 +75,7 @@ func TestOutput_AFileThatIsRenamedOrRemovedIsNoticed(t *testing.T) {
 }
 
 func TestOutput_WhatCannotBeOpenedAgainLosesNothing(t *testing.T) {
+	t.Parallel()
 	var said sink
 	l, out, path := logTo(t, &said)
 	logged(t, l, path, 1)
@@ -88,6 +91,7 @@ func TestOutput_WhatCannotBeOpenedAgainLosesNothing(t *testing.T) {
 }
 
 func TestOutput_WhatCannotBeOpenedAgainIsSaidOnce(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "access.log")
 	target, err := Open(path)
 	require.NoError(t, err)
@@ -103,6 +107,7 @@ func TestOutput_WhatCannotBeOpenedAgainIsSaidOnce(t *testing.T) {
 }
 
 func TestOutput_UseAndChooseChangeWhereAndWhat(t *testing.T) {
+	t.Parallel()
 	var said sink
 	l, out, path := logTo(t, &said)
 	logged(t, l, path, 1)
@@ -123,6 +128,7 @@ func TestOutput_UseAndChooseChangeWhereAndWhat(t *testing.T) {
 }
 
 func TestOutput_NoLineIsLostWhileItIsOpenedAgain(t *testing.T) {
+	t.Parallel()
 	var said sink
 	l, out, path := logTo(t, &said)
 	const calls, rotations = 20_000, 200
@@ -152,6 +158,7 @@ func TestOutput_NoLineIsLostWhileItIsOpenedAgain(t *testing.T) {
 }
 
 func TestOutput_StandardStreamsAreNeverClosed(t *testing.T) {
+	t.Parallel()
 	for _, path := range []string{Stdout, Stderr} {
 		target, err := Open(path)
 		require.NoError(t, err)

@@ -67,6 +67,7 @@ func awaitGoAway(t *testing.T, client net.Conn) {
 // What the transport, which has not heard of the end yet, writes behind our FIN would reset the socket, and take from the
 // client what it has not read yet.
 func TestConn_WriteBehindTheGoodbyeCostsNothing(t *testing.T) {
+	t.Parallel()
 	client, c := pair(t)
 	for range 4 { // the kernel takes it, the client does not yet
 		_, err := c.Write(data)
@@ -87,6 +88,7 @@ func TestConn_WriteBehindTheGoodbyeCostsNothing(t *testing.T) {
 
 // A client to which much is sent hears why it is sent away, too.
 func TestConn_SaysGoodbyeBetweenWrites(t *testing.T) {
+	t.Parallel()
 	client, c := pair(t)
 	written := make(chan struct{})
 	go func() {
@@ -107,6 +109,7 @@ func TestConn_SaysGoodbyeBetweenWrites(t *testing.T) {
 
 // A client that takes nothing is cut off.
 func TestConn_CutsOffAClientThatTakesNothing(t *testing.T) {
+	t.Parallel()
 	for name, end := range map[string]func(*conn){
 		"sent away": func(c *conn) { c.sendAway(TooManyControls, http2.ErrCodeEnhanceYourCalm) },
 		"closed":    func(c *conn) { _ = c.Close() },
@@ -137,6 +140,7 @@ func TestConn_CutsOffAClientThatTakesNothing(t *testing.T) {
 
 // Who is sent away hears why, also if something is being written to it just then.
 func TestConn_SaysGoodbyeAfterTheWriteUnderWay(t *testing.T) {
+	t.Parallel()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	r := startOn(t, slowWrites{ln}, Config{Refuse: func(*Refusal) Answer { return Answer{} }})

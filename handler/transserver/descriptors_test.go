@@ -11,6 +11,7 @@ import (
 )
 
 func TestDescriptors_ListenersShareABound(t *testing.T) {
+	t.Parallel()
 	d := NewDescriptors(16) // ten connections
 	defer d.Close()
 	a := startWith(t, "127.0.0.1:0", Config{Descriptors: d})
@@ -70,6 +71,7 @@ func (h *hungry) Accept() (net.Conn, error) {
 
 // A listener has descriptors of its own when others have taken the rest, and takes them back when they are free.
 func TestDescriptors_KeepSomeForListeners(t *testing.T) {
+	t.Parallel()
 	d := NewDescriptors(64)
 	defer d.Close()
 	require.Len(t, d.spare, 2)
@@ -89,6 +91,7 @@ func TestDescriptors_KeepSomeForListeners(t *testing.T) {
 }
 
 func TestDescriptors_NilHasNoBound(t *testing.T) {
+	t.Parallel()
 	var d *Descriptors
 	for range 100_000 {
 		require.True(t, d.take())

@@ -214,6 +214,7 @@ func TestGuard_EveryOtherCallMayBeGivenUpAtOnce(t *testing.T) {
 }
 
 func TestGuard_ResetsFasterThanHandlersEnd(t *testing.T) {
+	t.Parallel()
 	g := newTestGuard()
 	running := 2*10 + streamsSlack
 	g.running = func() int { return running }
@@ -225,6 +226,7 @@ func TestGuard_ResetsFasterThanHandlersEnd(t *testing.T) {
 
 // KITEX.md W3.
 func TestGuard_PingAckThatNobodyAskedFor(t *testing.T) {
+	t.Parallel()
 	ack := func(data [8]byte) []byte {
 		return frames(func(fr *http2.Framer) { _ = fr.WritePing(true, data) })
 	}
@@ -250,6 +252,7 @@ func TestGuard_PingAckThatNobodyAskedFor(t *testing.T) {
 
 // KITEX.md W4.
 func TestGuard_HeaderBlockHasAnEnd(t *testing.T) {
+	t.Parallel()
 	begin := frames(func(fr *http2.Framer) { _ = fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1}) })
 	for _, size := range []int{0, 1, 16384} {
 		g := newTestGuard()
@@ -267,6 +270,7 @@ func TestGuard_HeaderBlockHasAnEnd(t *testing.T) {
 
 // KITEX.md W9.
 func TestGuard_WindowOfTheConnectionHasAnEnd(t *testing.T) {
+	t.Parallel()
 	raise := func(n uint32) []byte {
 		return frames(func(fr *http2.Framer) { _ = fr.WriteWindowUpdate(0, n) })
 	}
@@ -278,6 +282,7 @@ func TestGuard_WindowOfTheConnectionHasAnEnd(t *testing.T) {
 }
 
 func TestGuard_QueueOfAClientThatDoesNotReadHasAnEnd(t *testing.T) {
+	t.Parallel()
 	call := openStream(1)
 	const writing = 7 // odd: a write is under way, and it is the same all the time
 	g := newTestGuard()
@@ -297,6 +302,7 @@ func TestGuard_QueueOfAClientThatDoesNotReadHasAnEnd(t *testing.T) {
 
 // What comes in pieces of any size is judged alike.
 func TestGuard_PiecesDoNotMatter(t *testing.T) {
+	t.Parallel()
 	all := frames(func(fr *http2.Framer) {
 		_ = fr.WriteSettings()
 		_ = fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, EndHeaders: true, BlockFragment: make([]byte, 10)})

@@ -41,6 +41,7 @@ func FuzzFaultOf(f *testing.F) {
 }
 
 func TestEncodeMessage_IsAsGRPCWantsIt(t *testing.T) {
+	t.Parallel()
 	for s, want := range map[string]string{"": "", "plain ~": "plain ~", "100%": "100%25", "ä\n\x00": "%C3%A4%0A%00"} {
 		require.Equal(t, want, encodeMessage(s))
 	}
@@ -48,6 +49,7 @@ func TestEncodeMessage_IsAsGRPCWantsIt(t *testing.T) {
 
 // Whether a block came before changes nothing in what becomes of a stream that the client must not open.
 func TestRequests_StreamsWithoutRightAreForTheTransport(t *testing.T) {
+	t.Parallel()
 	r := &requests{}
 	require.Equal(t, h2conn.Pass, r.Judge(&h2conn.Block{Stream: 5, Fields: requestOf()}))
 	for _, stream := range []uint32{0, 2, 6} {

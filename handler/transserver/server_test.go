@@ -26,10 +26,12 @@ import (
 	v1 "github.com/framegate/framegate/kitex_gen/grpc/health/v1"
 	healthsvc "github.com/framegate/framegate/kitex_gen/grpc/health/v1/health"
 	"github.com/framegate/framegate/test/leak"
+	"github.com/framegate/framegate/test/together"
 )
 
 func TestMain(m *testing.M) {
 	klog.SetLevel(klog.LevelFatal)
+	together.Wait(8)
 	os.Exit(m.Run())
 }
 
@@ -122,6 +124,7 @@ func (r *running) check() error {
 }
 
 func TestServer_AnswersHTTP1AndClosesGarbage(t *testing.T) {
+	t.Parallel()
 	r := start(t, waitLimit)
 	for sent, want := range map[string]int{
 		"GET / HTTP/1.1\r\nHost: x\r\n\r\n":             http.StatusHTTPVersionNotSupported,
@@ -155,6 +158,7 @@ func TestServer_AnswersHTTP1AndClosesGarbage(t *testing.T) {
 
 // KITEX.md W7: half a preface, or nothing, held a connection for ever.
 func TestServer_ClosesConnectionsWithoutAPreface(t *testing.T) {
+	t.Parallel()
 	r := start(t, 50*time.Millisecond)
 	for _, sent := range []string{"", "PRI", "PRI * HTTP/2.0\r\n\r\nSM", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"} {
 		nc, err := net.Dial("tcp", r.addr)
@@ -221,6 +225,7 @@ func TestServer_StopsWhileClientsStayAndServesTheirCallsToTheEnd(t *testing.T) {
 // Kitex's server over netpoll v0.7.2 closes its listener's descriptor twice, and so one that somebody else opened
 // between.
 func TestServer_StopClosesNobodyElsesDescriptors(t *testing.T) {
+	t.Parallel()
 	r := start(t, waitLimit)
 	r.exit <- nil
 	type pair struct{ r, w *os.File }
@@ -249,6 +254,7 @@ func TestServer_StopClosesNobodyElsesDescriptors(t *testing.T) {
 // Clients that connect while the server stops get a gate as any other: the race detector tells whether somebody uses the
 // transport meanwhile.
 func TestShutdown_WhileGatedConnectionsCome(t *testing.T) {
+	t.Parallel()
 	const clients, each = 8, 75
 	r := startWith(t, "127.0.0.1:0", Config{Gate: func(kgrpc.ServerTransport, *kgrpc.Stream, bool) bool { return false }})
 	var hello bytes.Buffer

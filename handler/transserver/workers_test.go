@@ -31,6 +31,7 @@ func (w *workers) awaitIdle(t *testing.T, want int) {
 }
 
 func TestWorkers_AnIdleOneTakesTheNextTask(t *testing.T) {
+	t.Parallel()
 	w := &workers{tasks: make(chan func())}
 	w.armed.Store(true) // they stay
 	seen := map[string]bool{}
@@ -47,6 +48,7 @@ func TestWorkers_AnIdleOneTakesTheNextTask(t *testing.T) {
 
 // No task waits for another: each has a worker at once, however many there are.
 func TestWorkers_NoTaskWaits(t *testing.T) {
+	t.Parallel()
 	const tasks = 4 * maxIdleWorkers
 	w := &workers{tasks: make(chan func())}
 	for range 3 {
@@ -101,6 +103,7 @@ func TestWorkers_OutlivePanics(t *testing.T) {
 
 // Kitex uses them.
 func TestWorkers_AreThoseOfKitex(t *testing.T) {
+	t.Parallel()
 	stack := make(chan string)
 	gofunc.GoFunc(t.Context(), func() {
 		b := make([]byte, 4096)

@@ -9,17 +9,15 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 	"golang.org/x/net/dns/dnsmessage"
 
 	"github.com/framegate/framegate/test/dnsserver"
+	"github.com/framegate/framegate/test/leak"
 	"github.com/framegate/framegate/test/testlog"
-	"github.com/framegate/framegate/test/together"
 )
 
 func TestMain(m *testing.M) {
-	together.Wait(8)
-	goleak.VerifyTestMain(m)
+	leak.Main(m, 16)
 }
 
 const (
@@ -90,7 +88,7 @@ func TestNames_AllAddressesAndTheirChanges(t *testing.T) {
 	s.Set(host, "fd00::2")
 	becomes(t, n, "fd00::2", false)
 	var many []string
-	for i := range 200 {
+	for i := range 100 {
 		many = append(many, fmt.Sprintf("10.1.0.%d", i))
 	}
 	s.Set(host, many...)
@@ -275,7 +273,7 @@ func TestNames_SilenceAboutSomeHoldsNoOtherUp(t *testing.T) {
 		require.Eventually(t, func() bool { return shown(n.Known(host)) == want }, most, time.Millisecond)
 	}
 	holes := func(t *testing.T, s *dnsserver.Server, n *Names) {
-		for i := range 200 {
+		for i := range 100 {
 			hole := fmt.Sprintf("hole%d.evil.", i)
 			s.Break(hole, dnsserver.Silence)
 			t.Cleanup(n.Subscribe(hole, often, func() {}))
@@ -288,7 +286,7 @@ func TestNames_SilenceAboutSomeHoldsNoOtherUp(t *testing.T) {
 		subscribe(t, n, often)
 		becomes(t, n, "10.0.0.1", false)
 		holes(t, s, n)
-		require.Eventually(t, func() bool { return log.Count("cannot be looked up") >= 200 }, 2*patience, time.Millisecond, "all are waited for again")
+		require.Eventually(t, func() bool { return log.Count("cannot be looked up") >= 100 }, 2*patience, time.Millisecond, "all are waited for again")
 		s.Set(host, "10.0.0.2")
 		within(t, n, "10.0.0.2")
 

@@ -23,6 +23,7 @@ import (
 )
 
 func TestConfig_BeyondLoopbackWantsTLSAndAUserOrInsecure(t *testing.T) {
+	t.Parallel()
 	const wants = ", want a loopback address, or cert_file beside etcd.username, or insecure: true"
 	secure := etcdserver.Config{Dir: "d", CertFile: "c", KeyFile: "k", Username: "root", Password: "p"}
 	tlsAlone, userAlone, insecure := secure, secure, etcdserver.Config{Dir: "d", Insecure: true}
@@ -48,6 +49,7 @@ func TestConfig_BeyondLoopbackWantsTLSAndAUserOrInsecure(t *testing.T) {
 }
 
 func TestConfig_NamesMistakesOfFiles(t *testing.T) {
+	t.Parallel()
 	for want, cfg := range map[string]etcdserver.Config{
 		`etcd cert_file: "c" with key_file "", want both files or none`:                           {Dir: "d", CertFile: "c"},
 		`etcd cert_file: "" with key_file "k", want both files or none`:                           {Dir: "d", KeyFile: "k"},
@@ -81,7 +83,7 @@ func get(t *testing.T, cfg etcdclient.Config) error {
 }
 
 func TestStart_ServesAUserOverTLS(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	dir := t.TempDir()
 	ca := testcert.NewAuthority(t, dir)
 	cert, key := ca.Issue(t, dir, "server")
@@ -130,7 +132,7 @@ func TestStart_ServesAUserOverTLS(t *testing.T) {
 }
 
 func TestStart_WantsClientCertificates(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	dir := t.TempDir()
 	ca := testcert.NewAuthority(t, dir)
 	cert, key := ca.Issue(t, dir, "server")
@@ -156,7 +158,7 @@ func TestStart_WantsClientCertificates(t *testing.T) {
 
 // A user who is asked for a password is one on loopback too.
 func TestStart_AUserOnLoopbackNeedsNoTLS(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	s := start(t, etcdserver.Config{Dir: t.TempDir(), Address: anyPort, Username: "root", Password: "p"})
 	require.NoError(t, get(t, etcdclient.Config{Endpoints: []string{s.Endpoint()}, Username: "root", Password: "p"}))
 	require.ErrorIs(t, get(t, etcdclient.Config{Endpoints: []string{s.Endpoint()}}), rpctypes.ErrUserEmpty)
@@ -175,7 +177,7 @@ func TestStart_AUserOnLoopbackNeedsNoTLS(t *testing.T) {
 
 // Who renames the user has taken the password away from the one before, but not from those that etcdctl made.
 func TestStart_AUserOfAnotherNameTakesThePlaceOfTheOneBefore(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	dir := t.TempDir()
 	as := func(s *etcdserver.Server, name, password string) etcdclient.Config {
 		return etcdclient.Config{Endpoints: []string{s.Endpoint()}, Username: name, Password: password}
@@ -214,7 +216,7 @@ func TestStart_AUserOfAnotherNameTakesThePlaceOfTheOneBefore(t *testing.T) {
 }
 
 func TestStart_HasABoundOfConnections(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	s := start(t, etcdserver.Config{Dir: t.TempDir(), Address: anyPort, MaxConnections: 4})
 	refused := 0
 	for range 12 {

@@ -12,6 +12,7 @@ import (
 )
 
 func TestTrap_EndsTheGoroutineNotTheProcess(t *testing.T) {
+	t.Parallel()
 	cause := errors.New("no space left on device")
 	for name, end := range map[string]func(*trap){
 		"fatal": func(tr *trap) { tr.logger.Fatal("failed to save", zap.Error(cause)) },
@@ -38,6 +39,7 @@ func TestTrap_EndsTheGoroutineNotTheProcess(t *testing.T) {
 }
 
 func TestTrap_LogsErrorsUntilDisarmed(t *testing.T) {
+	t.Parallel()
 	var out bytes.Buffer
 	tr := newTrap(slog.New(slog.NewTextHandler(&out, nil)))
 	tr.logger.Warn("slow disk")
@@ -55,6 +57,7 @@ func TestTrap_LogsErrorsUntilDisarmed(t *testing.T) {
 }
 
 func TestFailed_TellsOfAnEtcdThatEndsByItself(t *testing.T) {
+	t.Parallel()
 	s, err := Start(t.Context(), Config{Dir: t.TempDir(), Address: "127.0.0.1:0"})
 	require.NoError(t, err)
 	s.etcd.Server.Stop()
@@ -66,6 +69,9 @@ func TestFailed_TellsOfAnEtcdThatEndsByItself(t *testing.T) {
 // stop after that is chance; Close ends all the same.
 func TestClose_EndsAfterAFatalError(t *testing.T) {
 	t.Parallel()
+	if !Alone(t) {
+		return
+	}
 	s, err := Start(t.Context(), Config{Dir: t.TempDir(), Address: "127.0.0.1:0"})
 	require.NoError(t, err)
 	held := s.etcd.Server.Backend().BatchTx()

@@ -6,4 +6,4 @@ import (
 	"github.com/framegate/framegate/test/leak"
 )
 
-func TestMain(m *testing.M) { leak.Main(m, 8) }
+func TestMain(m *testing.M) { leak.Main(m, 12) }

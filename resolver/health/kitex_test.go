@@ -12,6 +12,7 @@ import (
 
 	healthv1 "github.com/framegate/framegate/kitex_gen/grpc/health/v1"
 	kitexhealth "github.com/framegate/framegate/kitex_gen/grpc/health/v1/health"
+	"github.com/framegate/framegate/test/kitexlistener"
 )
 
 // kitexHealth is the health service of a Kitex server.
@@ -25,7 +26,8 @@ func (h *kitexHealth) Check(context.Context, *healthv1.HealthCheckRequest) (*hea
 }
 
 func TestGRPC_KitexServer(t *testing.T) {
-	ln := listen(t, "127.0.0.1:0")
+	t.Parallel()
+	ln := kitexlistener.New(t)
 	h := &kitexHealth{}
 	h.status.Store(int32(healthv1.HealthCheckResponse_SERVING))
 	s := kitexhealth.NewServer(h, server.WithListener(ln), server.WithExitWaitTime(time.Millisecond),

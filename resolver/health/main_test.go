@@ -7,22 +7,13 @@ import (
 
 	"github.com/cloudwego/kitex/pkg/klog"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
-	"github.com/framegate/framegate/test/together"
+	"github.com/framegate/framegate/test/leak"
 )
 
 func TestMain(m *testing.M) {
-	together.Wait(8)
 	klog.SetOutput(io.Discard)
-	goleak.VerifyTestMain(m,
-		// Kitex's pollers, which are the process's.
-		goleak.IgnoreAnyFunction("github.com/cloudwego/netpoll.(*defaultPoll).Wait"),
-		// Kitex makes parts of streams ahead, in one goroutine of the process that never ends.
-		goleak.IgnoreAnyFunction("github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc.preallocateForStream"),
-		// Kitex's clean-up of cancelled streams: one goroutine of the process, which may take its tick to end.
-		goleak.IgnoreAnyFunction("github.com/cloudwego/kitex/pkg/utils.(*SharedTicker).Tick"),
-	)
+	leak.Main(m, 16)
 }
 
 const patience = 30 * time.Second

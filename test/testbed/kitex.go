@@ -14,6 +14,7 @@ import (
 
 	"github.com/framegate/framegate/kitex_gen/echo"
 	echosvc "github.com/framegate/framegate/kitex_gen/echo/echo"
+	"github.com/framegate/framegate/test/kitexlistener"
 )
 
 // Echo is a Kitex echo service, which answers with the message that it gets. A function that is set replaces the method.
@@ -96,7 +97,7 @@ func NewEcho(t testing.TB, e *Echo) string {
 // t.Cleanup calls stop too.
 func StartEcho(t testing.TB, e *Echo, options ...server.Option) (addr string, stop func()) {
 	t.Helper()
-	ln := listenForKitex(t)
+	ln := kitexlistener.New(t)
 	// The exit signal ends Run, and not Stop, which does nothing if Run has not started the server yet.
 	exit := make(chan error, 1)
 	svr := echosvc.NewServer(e, append([]server.Option{
@@ -114,7 +115,7 @@ func StartEcho(t testing.TB, e *Echo, options ...server.Option) (addr string, st
 	}()
 	stop = sync.OnceFunc(func() {
 		select {
-		case <-ln.served:
+		case <-ln.Served():
 		case <-done:
 		}
 		exit <- nil

@@ -17,6 +17,7 @@ import (
 	"github.com/framegate/framegate/cmd/framegate/load"
 	pb "github.com/framegate/framegate/kitex_gen/echo"
 	"github.com/framegate/framegate/kitex_gen/echo/echo"
+	"github.com/framegate/framegate/test/kitexlistener"
 )
 
 // benchEcho answers the calls that bench makes.
@@ -64,13 +65,12 @@ func (*benchEcho) Chat(stream pb.Echo_ChatServer) error {
 // serveBenchEcho serves benchEcho until the test ends and returns its address.
 func serveBenchEcho(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
+	ln := kitexlistener.New(t)
 	svr := echo.NewServer(&benchEcho{}, server.WithListener(ln), server.WithExitWaitTime(100*time.Millisecond),
 		server.WithExitSignal(func() <-chan error { return nil })) // otherwise it waits for signals, for ever
 	stopped := make(chan error, 1)
 	go func() { stopped <- svr.Run() }()
-	t.Cleanup(func() { // no test in parallel: see serveEcho in package load
+	t.Cleanup(func() {
 		_ = svr.Stop() // says so if a connection outlives the exit wait
 		<-stopped
 	})
@@ -85,6 +85,7 @@ func bench(ctx context.Context, args ...string) (stdout, stderr string, code int
 }
 
 func TestBench_PrintsAJSONObjectAlone(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []string{"unary", "client", "server", "bidi"} {
 		t.Run(mode, func(t *testing.T) {
 			out, errOut, code := bench(t.Context(), "--target", serveBenchEcho(t), "--mode", mode, "--duration", "500ms",
@@ -102,6 +103,7 @@ func TestBench_PrintsAJSONObjectAlone(t *testing.T) {
 }
 
 func TestBench_PrintsATableOfBothSides(t *testing.T) {
+	t.Parallel()
 	target, baseline := serveBenchEcho(t), serveBenchEcho(t)
 	out, errOut, code := bench(t.Context(), "--target", target, "--baseline", baseline, "--duration", "500ms", "--warmup", "0s")
 	require.Equal(t, exitDone, code, errOut)
@@ -112,6 +114,7 @@ func TestBench_PrintsATableOfBothSides(t *testing.T) {
 }
 
 func TestBench_FailsWhenNoCallSucceeds(t *testing.T) {
+	t.Parallel()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	require.NoError(t, ln.Close())
@@ -143,6 +146,7 @@ func TestBench_InterruptPrintsWhatWasMeasured(t *testing.T) {
 }
 
 func TestBench_WrongUsageNamesFlagValueAndWant(t *testing.T) {
+	t.Parallel()
 	for args, want := range map[string]string{
 		"":                                    `--target: "", want host:port`,
 		"--target x":                          `--target: "x", want host:port`,

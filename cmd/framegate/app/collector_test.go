@@ -55,6 +55,7 @@ func TestPaceCollector_LeavesGOGCAlone(t *testing.T) {
 }
 
 func TestPaceCollector_Percent(t *testing.T) {
+	t.Parallel()
 	for scanned, want := range map[uint64]int{0: 3350, 1 << 20: 3350, 32 << 20: 250, 64 << 20: 200, 1 << 30: 153, 1 << 40: 150} {
 		require.Equal(t, want, percentFor(scanned), "%d bytes", scanned)
 	}

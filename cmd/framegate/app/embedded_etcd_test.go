@@ -15,6 +15,7 @@ import (
 )
 
 func TestServe_RefusesAnEmbeddedEtcdThatAnybodyCouldWrite(t *testing.T) {
+	t.Parallel()
 	const want = `etcd.embedded.address: "0.0.0.0:2379", want a loopback address, or cert_file beside etcd.username, or insecure: true`
 	for _, embedded := range []string{
 		"embedded: {address: 0.0.0.0:2379}",

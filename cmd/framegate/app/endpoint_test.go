@@ -70,6 +70,7 @@ func listEndpoints(t *testing.T, g *gateway.Gateway, args ...string) (stdout, st
 }
 
 func TestEndpointList_SaysHowEachDoes(t *testing.T) {
+	t.Parallel()
 	g, good, dead, gone := startFailing(t)
 	out, stderr, code, err := listEndpoints(t, g)
 	require.NoError(t, err)
@@ -96,6 +97,7 @@ func TestEndpointList_SaysHowEachDoes(t *testing.T) {
 }
 
 func TestEndpointList_OfOneRouteOrService(t *testing.T) {
+	t.Parallel()
 	g, _, _, _ := startFailing(t)
 	for name, want := range map[string]int{"checked": 3, "echo": 2, "shop": 1, "registered": 1} {
 		out, _, _, err := listEndpoints(t, g, name)
@@ -108,6 +110,7 @@ func TestEndpointList_OfOneRouteOrService(t *testing.T) {
 }
 
 func TestEndpointList_AsJSONAndYAMLIsWhatTheServerSays(t *testing.T) {
+	t.Parallel()
 	g, _, dead, gone := startFailing(t)
 	for format, decode := range map[string]func([]byte, any) error{outputJSON: json.Unmarshal, outputYAML: yaml.Unmarshal} {
 		out, _, _, err := listEndpoints(t, g, "-o", format)
@@ -134,6 +137,7 @@ func TestEndpointList_AsJSONAndYAMLIsWhatTheServerSays(t *testing.T) {
 }
 
 func TestEndpointList_StatesForPeople(t *testing.T) {
+	t.Parallel()
 	now := time.Unix(1_700_000_000, 0)
 	until := now.Add(90 * time.Second)
 	for want, c := range map[string]struct {
@@ -156,6 +160,7 @@ func TestEndpointList_StatesForPeople(t *testing.T) {
 }
 
 func TestEndpointList_SaysWhyNot(t *testing.T) {
+	t.Parallel()
 	old := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"endpoints": []}`) }))
 	defer old.Close()
 	for _, c := range []struct {

@@ -11,6 +11,7 @@ import (
 
 // Passwords in URLs, where they are taken and where they are mistakes, are in no error.
 func TestRun_ErrorsHaveNoPasswordsOfURLs(t *testing.T) {
+	t.Parallel()
 	route := document(t, `{name: a, match: [{method: "*", authority: "http://u:s3cret@h"}], authority: "u:s3cret@h:1 ", backends: [{endpoints: [{address: "http://u:s3cret@h:1"}]}]}`)
 	wrongShape := document(t, `{name: a, match: [{method: "*"}], backends: "http://u:s3cret@h:1"}`)
 	for what, args := range map[string][]string{

@@ -153,6 +153,7 @@ func checkHealth(addr string) error {
 }
 
 func TestServe_StartsWithinASecondAndEndsWithZeroOnSIGTERM(t *testing.T) {
+	t.Parallel()
 	quickest := processLimit // the machine does other things too
 	for try := 0; try < 5 && quickest > race.Choose(time.Second, 5*time.Second); try++ {
 		addr := loopback.Address(t)

@@ -89,6 +89,7 @@ warning: route shadowed would get no call by /echo.Echo/Say: echo (90 x 127.0.0.
 }
 
 func TestRoute_HistoryAndRollback(t *testing.T) {
+	t.Parallel()
 	c := newRouteCLI(t)
 	c.ok("put", "-f", document(t, echoRoute))
 	c.ok("put", "-f", document(t, strings.Replace(echoRoute, "9001", "9002", 1)))
@@ -207,6 +208,7 @@ func TestRoute_OfTwoEditorsTheSecondIsRefused(t *testing.T) {
 }
 
 func TestRoute_WrongUsageOfChanges(t *testing.T) {
+	t.Parallel()
 	good := document(t, echoRoute)
 	for _, c := range []struct {
 		args []string

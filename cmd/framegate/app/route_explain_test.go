@@ -162,6 +162,7 @@ func TestRoute_ExplainAsksARunningFramegate(t *testing.T) {
 }
 
 func TestRoute_ExplainGivesUpOnASilentFramegate(t *testing.T) {
+	t.Parallel()
 	release := make(chan struct{})
 	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
 	defer s.Close()
@@ -172,6 +173,7 @@ func TestRoute_ExplainGivesUpOnASilentFramegate(t *testing.T) {
 }
 
 func TestRoute_WrongUsageOfExplain(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		args []string
 		want string

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -236,6 +237,7 @@ func TestRoute_TakesThePasswordFromTheEnvironment(t *testing.T) {
 }
 
 func TestRoute_ValidateNeedsNoEtcd(t *testing.T) {
+	t.Parallel()
 	stdout, _, _, err := runRoute(t, "", "validate", "-f", document(t, twoRoutes))
 	require.NoError(t, err)
 	require.Equal(t, "route a: valid\nroute b: valid\n", stdout)
@@ -263,7 +265,7 @@ func TestRoute_SaysThatEtcdCannotBeReached(t *testing.T) {
 	const slack = 4 * time.Second
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	defer silent.Close()
+	t.Cleanup(func() { silent.Close() })
 	for _, c := range []struct {
 		endpoint, want string
 		within         time.Duration
@@ -274,19 +276,23 @@ func TestRoute_SaysThatEtcdCannotBeReached(t *testing.T) {
 		{silent.Addr().String(), "no answer within 300ms", slack, []string{"--timeout", "300ms"}},
 	} {
 		for _, command := range [][]string{{"list"}, {"get", "echo"}, {"delete", "echo"}, {"put", "-f", "-"}} {
-			began := time.Now()
-			_, _, code, err := runRoute(t, echoRoute, append(append(command, "--etcd", c.endpoint), c.args...)...)
-			require.Equal(t, exitFailed, code)
-			require.ErrorContains(t, err, "etcd at "+c.endpoint+" cannot be used (")
-			require.ErrorContains(t, err, c.want)
-			require.ErrorContains(t, err, "name another with --etcd ENDPOINT")
-			require.NotContains(t, err.Error(), "\n")
-			require.Less(t, time.Since(began), c.within)
+			t.Run(fmt.Sprint(c.endpoint, command, c.args), func(t *testing.T) {
+				t.Parallel()
+				began := time.Now()
+				_, _, code, err := runRoute(t, echoRoute, append(append(command, "--etcd", c.endpoint), c.args...)...)
+				require.Equal(t, exitFailed, code)
+				require.ErrorContains(t, err, "etcd at "+c.endpoint+" cannot be used (")
+				require.ErrorContains(t, err, c.want)
+				require.ErrorContains(t, err, "name another with --etcd ENDPOINT")
+				require.NotContains(t, err.Error(), "\n")
+				require.Less(t, time.Since(began), c.within)
+			})
 		}
 	}
 }
 
 func TestRoute_WrongUsageNamesFlagValueAndWant(t *testing.T) {
+	t.Parallel()
 	good := document(t, echoRoute)
 	for _, c := range []struct {
 		args []string
@@ -313,6 +319,7 @@ func TestRoute_WrongUsageNamesFlagValueAndWant(t *testing.T) {
 }
 
 func TestRoute_EndsWithItsContext(t *testing.T) {
+	t.Parallel()
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer silent.Close()

@@ -188,6 +188,7 @@ func TestService_KeepsToItsPrefix(t *testing.T) {
 }
 
 func TestService_WrongUsageNamesFlagValueAndWant(t *testing.T) {
+	t.Parallel()
 	register := func(args ...string) []string {
 		return append([]string{"register", "--name", "echo", "--address", "h:1"}, args...)
 	}

@@ -82,6 +82,7 @@ func say(t *testing.T, cc echosvc.Client, message string) func() error {
 }
 
 func TestTap_ShowsMessagesOfStructModeRedacted(t *testing.T) {
+	t.Parallel()
 	g, cc := startTapped(t, "mode: struct\nstruct: {rules: [{on: request, when: 'false', action: redact, fields: [payload]}]}\n", nil)
 	lines := tapped(t, g, say(t, cc, "hello"), "/echo.Echo/*", "--count", "4", "--json")
 	require.Len(t, lines, 4)
@@ -104,6 +105,7 @@ func TestTap_ShowsMessagesOfStructModeRedacted(t *testing.T) {
 }
 
 func TestTap_ShowsMessagesOfFrameModeThatMeetACondition(t *testing.T) {
+	t.Parallel()
 	g, cc := startTapped(t, "", nil)
 	n := 0
 	lines := tapped(t, g, func() error {
@@ -117,6 +119,7 @@ func TestTap_ShowsMessagesOfFrameModeThatMeetACondition(t *testing.T) {
 }
 
 func TestTap_SaysWhyNot(t *testing.T) {
+	t.Parallel()
 	g, _ := startTapped(t, "", nil)
 	off, _ := startTapped(t, "", func(c *conf.Config) { c.Admin.Tap = false })
 	guarded, _ := startTapped(t, "", func(c *conf.Config) { c.Admin.Token = "t0ken" })
@@ -143,6 +146,7 @@ func TestTap_SaysWhyNot(t *testing.T) {
 }
 
 func TestTap_EndsWithItsContextAndWithTheServer(t *testing.T) {
+	t.Parallel()
 	g, cc := startTapped(t, "", nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 2)

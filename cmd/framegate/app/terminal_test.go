@@ -98,6 +98,7 @@ func TestTerminal_TextInEtcd(t *testing.T) {
 
 // An admin server may be anybody's, and shows what peers send.
 func TestTerminal_TextOfAnAdminServer(t *testing.T) {
+	t.Parallel()
 	quoted := strconv.Quote(hostile)
 	doc, err := json.Marshal(hostile)
 	require.NoError(t, err)
@@ -144,6 +145,7 @@ func TestTerminal_TextOfAnAdminServer(t *testing.T) {
 
 // What is said of a command line that somebody else wrote is plain too.
 func TestTerminal_Arguments(t *testing.T) {
+	t.Parallel()
 	for _, args := range [][]string{{hostile}, {"route", "get", hostile}, {"--" + hostile}, {"route", "list", "-o", hostile}, {"serve", "--config", hostile}, {"route", "put", "-f", hostile}} {
 		_, stderr, code := runHere(t, args...)
 		require.NotZero(t, code)
@@ -153,6 +155,7 @@ func TestTerminal_Arguments(t *testing.T) {
 
 // The server's own log has what peers and etcd say in messages, values, keys and errors.
 func TestTerminal_ServerLog(t *testing.T) {
+	t.Parallel()
 	for _, format := range []string{"text", "json"} {
 		var out testlog.Buffer
 		log := slog.New(newServerLog(conf.Log{Level: "info", Format: format}, &out))

@@ -33,10 +33,12 @@ import (
 	healthsvc "github.com/framegate/framegate/kitex_gen/grpc/health/v1/health"
 	"github.com/framegate/framegate/resolver/etcdstore"
 	"github.com/framegate/framegate/test/loopback"
+	"github.com/framegate/framegate/test/together"
 )
 
 func TestMain(m *testing.M) {
 	klog.SetLevel(klog.LevelFatal)
+	together.Wait(8)
 	os.Exit(m.Run())
 }
 
@@ -134,6 +136,7 @@ func call(t *testing.T, cc *grpc.ClientConn, b *backend) <-chan result {
 }
 
 func TestShutdown_LetsCallsEndAndTellsHealth(t *testing.T) {
+	t.Parallel()
 	b := startBackend(t)
 	g := start(t, fileConfig(t, oneRoute(b.addr)))
 	cc := dial(t, g.Addr("main"))
@@ -167,6 +170,7 @@ func TestShutdown_LetsCallsEndAndTellsHealth(t *testing.T) {
 }
 
 func TestShutdown_EndsCallsWithDrainingAtTheTimeout(t *testing.T) {
+	t.Parallel()
 	b := startBackend(t)
 	cfg := fileConfig(t, oneRoute(b.addr))
 	cfg.Drain.Timeout = 200 * time.Millisecond
@@ -181,6 +185,7 @@ func TestShutdown_EndsCallsWithDrainingAtTheTimeout(t *testing.T) {
 }
 
 func TestListeners_RoutesMayNameThem(t *testing.T) {
+	t.Parallel()
 	b := startBackend(t)
 	close(b.release)
 	cfg := fileConfig(t, fmt.Sprintf("routes: [{name: edge-only, listeners: [edge], match: [{method: '*'}], backends: [{endpoints: [{address: %q}]}]}]", b.addr))
@@ -195,6 +200,7 @@ func TestListeners_RoutesMayNameThem(t *testing.T) {
 }
 
 func TestHealth_AnswersForTheServerAlone(t *testing.T) {
+	t.Parallel()
 	g := start(t, fileConfig(t, "routes: []"))
 	h := grpc_health_v1.NewHealthClient(dial(t, g.Addr("main")))
 	r, err := h.Check(testContext(t), &grpc_health_v1.HealthCheckRequest{}, grpc.UseCompressor("gzip"))
@@ -210,6 +216,7 @@ func TestHealth_AnswersForTheServerAlone(t *testing.T) {
 }
 
 func TestStart_SaysWhyItCannot(t *testing.T) {
+	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer taken.Close()
@@ -261,6 +268,7 @@ func external(endpoint string) conf.Etcd {
 }
 
 func TestReady_NotBeforeEtcdHasAnswered(t *testing.T) {
+	t.Parallel()
 	cfg := fileConfig(t, "routes: []")
 	cfg.Etcd = external(loopback.Address(t))
 	g := start(t, cfg)
@@ -294,6 +302,7 @@ type ownResolver struct {
 func (r ownResolver) Name() string { return r.name }
 
 func TestRegister_KitexClientsFindTheProxy(t *testing.T) {
+	t.Parallel()
 	b := startBackend(t)
 	cfg := fileConfig(t, oneRoute(b.addr))
 	cfg.Etcd = embedded(t.TempDir(), "127.0.0.1:0")
@@ -329,6 +338,7 @@ func TestRegister_KitexClientsFindTheProxy(t *testing.T) {
 
 // registry-etcd would write ::1:PORT, at which nobody can connect.
 func TestRegister_IPv6AddressHasItsBrackets(t *testing.T) {
+	t.Parallel()
 	b := startBackend(t)
 	close(b.release)
 	ln, err := net.Listen("tcp", "[::1]:0")
@@ -388,6 +398,7 @@ func TestRegister_AddressIsOneThatOthersReach(t *testing.T) {
 
 // The old process deregisters when the new one is registered already, under the same key.
 func TestRegister_SuccessorOnTheSameAddressStaysRegistered(t *testing.T) {
+	t.Parallel()
 	etcd := start(t, func() *conf.Config {
 		cfg := fileConfig(t, "routes: []")
 		cfg.Etcd = embedded(t.TempDir(), "127.0.0.1:0")
@@ -431,6 +442,7 @@ func TestRegister_SuccessorOnTheSameAddressStaysRegistered(t *testing.T) {
 }
 
 func TestStart_EtcdWithUsersMayComeLater(t *testing.T) {
+	t.Parallel()
 	cfg := fileConfig(t, "routes: []")
 	cfg.Etcd = external(loopback.Address(t))
 	cfg.Etcd.Username, cfg.Etcd.Password, cfg.Etcd.DialTimeout = "u", "p", 100*time.Millisecond

@@ -60,6 +60,7 @@ func watchService(t *testing.T, cc *grpc.ClientConn, service string) func() grpc
 }
 
 func TestHealth_OfAServiceThatARouteServesIsThatOfItsEndpoints(t *testing.T) {
+	t.Parallel()
 	addr, h := startHealth(t)
 	cfg := fileConfig(t, fmt.Sprintf(`routes: [{name: echo, match: [{method: /echo.Echo/*}], backends: [{endpoints: [{address: %q}], panic_percent: 50,
   health: {type: grpc, interval: 200ms, timeout: 200ms, rise: 1, fall: 5}}]}]`, addr))
@@ -103,6 +104,7 @@ func TestHealth_OfAServiceThatARouteServesIsThatOfItsEndpoints(t *testing.T) {
 // What refuses connections is not usable, though no health checks say so. It is tried again while somebody asks, who sends no
 // calls by then.
 func TestHealth_OfAServiceThatRefusesConnections(t *testing.T) {
+	t.Parallel()
 	addr := loopback.Address(t)
 	g := start(t, fileConfig(t, oneRoute(addr)))
 	cc := dial(t, g.Addr("main"))
@@ -119,6 +121,7 @@ func TestHealth_OfAServiceThatRefusesConnections(t *testing.T) {
 }
 
 func TestHealth_OfAServiceIsThatOfTheCallersRoute(t *testing.T) {
+	t.Parallel()
 	addr, _ := startHealth(t)
 	g := start(t, fileConfig(t, fmt.Sprintf(`routes:
 - {name: gold, match: [{method: /echo.Echo/*, headers: [{name: x-tier, exact: gold}]}], backends: [{endpoints: [{address: %q}]}]}
@@ -133,6 +136,7 @@ func TestHealth_OfAServiceIsThatOfTheCallersRoute(t *testing.T) {
 }
 
 func TestHealth_RoutedListenerLeavesItToRoutes(t *testing.T) {
+	t.Parallel()
 	addr, h := startHealth(t)
 	h.SetServingStatus("deep.Down", serving)
 	h.SetServingStatus("", notServing)
@@ -184,6 +188,7 @@ func canceledContext() context.Context {
 }
 
 func TestHealth_OwnServiceIsForTwoMethodsAlone(t *testing.T) {
+	t.Parallel()
 	addr, _ := startHealth(t)
 	cfg := fileConfig(t, oneRoute(addr))
 	cfg.AccessLog = conf.AccessLog{Path: filepath.Join(t.TempDir(), "access.log"), Sample: 1}
@@ -195,6 +200,7 @@ func TestHealth_OwnServiceIsForTwoMethodsAlone(t *testing.T) {
 
 // Watches are bounded for themselves, on all listeners together: calls and single checks do not suffer from them.
 func TestHealth_WatchesHaveABoundOfTheirOwn(t *testing.T) {
+	t.Parallel()
 	addr, _ := startHealth(t)
 	cfg := fileConfig(t, oneRoute(addr))
 	cfg.Admin.Address, cfg.Admin.Token = "127.0.0.1:0", token

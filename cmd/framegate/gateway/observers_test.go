@@ -48,6 +48,7 @@ func series(metrics, prefix string) (all []string) {
 }
 
 func TestObservers_HearOfCallsUntilTheLast(t *testing.T) {
+	t.Parallel()
 	b := startBackend(t)
 	cfg := fileConfig(t, oneRoute(b.addr))
 	cfg.Routes.ReloadInterval = 10 * time.Millisecond
@@ -93,6 +94,7 @@ func TestObservers_HearOfCallsUntilTheLast(t *testing.T) {
 }
 
 func TestObservers_TellOfAnEndpointThatIsNotThere(t *testing.T) {
+	t.Parallel()
 	b, dead := startBackend(t), loopback.Address(t)
 	close(b.release)
 	cfg := fileConfig(t, fmt.Sprintf(`routes: [{name: all, match: [{method: '*'}], backends: [{name: main, panic_percent: 0,
@@ -129,6 +131,7 @@ func TestObservers_TellOfAnEndpointThatIsNotThere(t *testing.T) {
 }
 
 func TestAdmin_ShowsTheConfigurationWithoutSecrets(t *testing.T) {
+	t.Parallel()
 	cfg := fileConfig(t, "routes: []")
 	cfg.Admin.Address, cfg.Admin.Token = "127.0.0.1:0", token
 	cfg.Etcd = external(loopback.Address(t))
@@ -156,6 +159,7 @@ func TestAdmin_ShowsTheConfigurationWithoutSecrets(t *testing.T) {
 }
 
 func TestStart_NamesAnAccessLogThatCannotBe(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	for path, want := range map[string]string{
 		dir:                                      `want a regular file, a character device, stdout, stderr or none`,

@@ -13,6 +13,7 @@ import (
 
 // To open a named pipe waits until somebody reads it.
 func TestStart_AccessLogIsNoNamedPipe(t *testing.T) {
+	t.Parallel()
 	cfg := fileConfig(t, "routes: []")
 	cfg.AccessLog.Path = filepath.Join(t.TempDir(), "pipe")
 	require.NoError(t, unix.Mkfifo(cfg.AccessLog.Path, 0o600))

@@ -22,6 +22,7 @@ import (
 
 // Clients take UNIMPLEMENTED as final: a gateway that has not heard of its routes yet must not say so.
 func TestStart_NoRouteIsNotFinalBeforeTheFirstRoutes(t *testing.T) {
+	t.Parallel()
 	endpoint := loopback.Address(t) // etcd will be there
 	backend, _ := startHealth(t)
 	cfg := fileConfig(t, `routes: [{name: file, match: [{method: /grpc.health.v1.Health/List}], backends: [{endpoints: [{address: "`+backend+`"}]}]}]`)

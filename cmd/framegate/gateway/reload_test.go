@@ -39,6 +39,7 @@ func writeRoutes(t *testing.T, routes string) string {
 }
 
 func TestReload_ChangesWhatCallsMeet(t *testing.T) {
+	t.Parallel()
 	b, other := startBackend(t), startBackend(t)
 	close(other.release)
 	cfg := fileConfig(t, oneRoute(b.addr))
@@ -93,6 +94,7 @@ func TestReload_ChangesWhatCallsMeet(t *testing.T) {
 }
 
 func TestReload_ARoutesFileMayMakeWayForAnother(t *testing.T) {
+	t.Parallel()
 	b := startBackend(t)
 	close(b.release)
 	cfg := fileConfig(t, oneRoute(b.addr))
@@ -114,6 +116,7 @@ func TestReload_ARoutesFileMayMakeWayForAnother(t *testing.T) {
 }
 
 func TestReload_LooksAtTheRoutesFileAtOnce(t *testing.T) {
+	t.Parallel()
 	b := startBackend(t)
 	close(b.release)
 	cfg := fileConfig(t, "routes: []")
@@ -125,6 +128,7 @@ func TestReload_LooksAtTheRoutesFileAtOnce(t *testing.T) {
 }
 
 func TestReload_WhatFailsLastChangesNothing(t *testing.T) {
+	t.Parallel()
 	b := startBackend(t)
 	cfg := fileConfig(t, oneRoute(b.addr))
 	g := start(t, cfg)
@@ -142,6 +146,7 @@ func TestReload_WhatFailsLastChangesNothing(t *testing.T) {
 }
 
 func TestReload_BesideCallsAndTheEnd(t *testing.T) {
+	t.Parallel()
 	b := startBackend(t)
 	close(b.release)
 	go func() {
@@ -188,6 +193,7 @@ func TestReload_BesideCallsAndTheEnd(t *testing.T) {
 }
 
 func TestReload_AListenerMayBeBoundedLater(t *testing.T) {
+	t.Parallel()
 	b := startBackend(t)
 	cfg := fileConfig(t, oneRoute(b.addr))
 	cfg.Listeners[0].MaxCalls = 1
@@ -206,6 +212,7 @@ func TestReload_AListenerMayBeBoundedLater(t *testing.T) {
 }
 
 func TestReload_ChangesWhereInstancesMayBe(t *testing.T) {
+	t.Parallel()
 	b := startBackend(t)
 	close(b.release)
 	cfg := fileConfig(t, "routes: [{name: all, match: [{method: '*'}], backends: [{service: s}]}]")

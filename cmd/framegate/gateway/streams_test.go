@@ -28,6 +28,7 @@ import (
 // max_concurrent_streams bounds what is worked on for a connection, also when its client resets the streams: HTTP/2 knows
 // of no more than there are, but their messages are still being decoded.
 func TestListener_StreamsAreCountedUntilTheirWorkHasEnded(t *testing.T) {
+	t.Parallel()
 	for _, size := range []int{1 << 20, 60 << 10, 10} { // one that takes of the budget, and smaller ones
 		t.Run(strconv.Itoa(size), func(t *testing.T) { testStreamsAreCounted(t, size) })
 	}

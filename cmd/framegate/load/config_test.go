@@ -8,6 +8,7 @@ import (
 )
 
 func TestConfig_Bounds(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		change func(*Config)
 		want   string // of the flags; "" = valid
@@ -62,6 +63,7 @@ func TestConfig_Bounds(t *testing.T) {
 }
 
 func TestRun_ChecksItsConfig(t *testing.T) {
+	t.Parallel()
 	_, err := Run(t.Context(), Config{}, nil)
 	var bad *ConfigError
 	require.ErrorAs(t, err, &bad)

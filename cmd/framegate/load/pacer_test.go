@@ -9,6 +9,7 @@ import (
 )
 
 func TestPacer_DueBeforeIsTheInverseOfAt(t *testing.T) {
+	t.Parallel()
 	for _, rate := range []int{1, 3, 7, 1000, 999_983, MaxRatePerSecond} {
 		p := newPacer(newWindow(MaxWarmup, MaxDuration), rate)
 		last := p.dueBefore(p.window.close)
@@ -25,6 +26,7 @@ func TestPacer_DueBeforeIsTheInverseOfAt(t *testing.T) {
 }
 
 func TestPacer_HandsOutEveryCallOnceAndNotEarly(t *testing.T) {
+	t.Parallel()
 	w := newWindow(0, 20*time.Millisecond)
 	p := newPacer(w, 1000)
 	go p.run(t.Context()) // ends with the window
@@ -39,6 +41,7 @@ func TestPacer_HandsOutEveryCallOnceAndNotEarly(t *testing.T) {
 }
 
 func TestPacer_CountsWhatNobodyTook(t *testing.T) {
+	t.Parallel()
 	w := newWindow(10*time.Millisecond, 20*time.Millisecond)
 	p := newPacer(w, 1000)
 	slice, cancel := context.WithDeadline(t.Context(), w.close)

@@ -33,6 +33,7 @@ func sample() *Result {
 }
 
 func TestResult_JSONRoundTrips(t *testing.T) {
+	t.Parallel()
 	var out bytes.Buffer
 	require.NoError(t, sample().WriteJSON(&out))
 	require.Equal(t, 1, strings.Count(out.String(), "\n"), "one object on one line")
@@ -52,6 +53,7 @@ func TestResult_JSONRoundTrips(t *testing.T) {
 }
 
 func TestResult_TextIsATable(t *testing.T) {
+	t.Parallel()
 	var out bytes.Buffer
 	require.NoError(t, sample().WriteText(&out))
 	want := `client calls, 20000 calls/s; 4 connections, 64 in flight, 128 bytes × 100 per call; 10s per side
@@ -75,6 +77,7 @@ first error of 127.0.0.1:8888: connection refused
 }
 
 func TestCodeOf(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		err  error
 		want string
@@ -95,6 +98,7 @@ func TestCodeOf(t *testing.T) {
 }
 
 func TestRecorder_MergesWhatWorkersMeasured(t *testing.T) {
+	t.Parallel()
 	w := newWindow(1000, 1000)
 	a, b, sum := newRecorder(), newRecorder(), newRecorder()
 	first, second := errors.New("first"), errors.New("second")

@@ -19,7 +19,7 @@ var modes = []Mode{Unary, Client, Server, Bidi}
 func short(mode Mode, target string) Config {
 	c := Defaults()
 	c.Target, c.Mode = target, mode
-	c.Duration, c.Warmup = 200*time.Millisecond, 20*time.Millisecond
+	c.Duration, c.Warmup = 100*time.Millisecond, 20*time.Millisecond
 	c.Connections, c.Concurrency, c.SizeBytes, c.Messages = 2, 8, 1000, 5
 	return c
 }
@@ -46,6 +46,7 @@ func run(t *testing.T, ctx context.Context, cfg Config) *Result {
 }
 
 func TestRun_EveryModeCountsCallsAndNoErrors(t *testing.T) {
+	t.Parallel()
 	for _, mode := range modes {
 		t.Run(string(mode), func(t *testing.T) {
 			s := startServer(t, nil)
@@ -57,8 +58,8 @@ func TestRun_EveryModeCountsCallsAndNoErrors(t *testing.T) {
 			require.Positive(t, m.Calls)
 			require.Empty(t, m.Errors, m.FirstError)
 			require.Zero(t, m.UnsentCalls)
-			require.InDelta(t, 0.2, m.ElapsedSeconds, 1e-9)
-			require.InDelta(t, float64(m.Calls)/0.2, m.Throughput.CallsPerSecond, 8/0.2+1, "only calls across an edge differ")
+			require.InDelta(t, 0.1, m.ElapsedSeconds, 1e-9)
+			require.InDelta(t, float64(m.Calls)/0.1, m.Throughput.CallsPerSecond, 8/0.1+1, "only calls across an edge differ")
 			require.Positive(t, m.LatencyUS.P50)
 			require.Positive(t, m.LatencyUS.Mean)
 
@@ -75,6 +76,7 @@ func TestRun_EveryModeCountsCallsAndNoErrors(t *testing.T) {
 }
 
 func TestRun_OpensOneSocketPerConnection(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, nil)
 	cfg := short(Unary, s.address)
 	cfg.Connections, cfg.Concurrency = 5, 20
@@ -85,6 +87,7 @@ func TestRun_OpensOneSocketPerConnection(t *testing.T) {
 }
 
 func TestRun_KeepsToItsConcurrency(t *testing.T) {
+	t.Parallel()
 	var now, most atomic.Int64
 	s := startServer(t, func() error {
 		n := now.Add(1)
@@ -101,6 +104,7 @@ func TestRun_KeepsToItsConcurrency(t *testing.T) {
 }
 
 func TestRun_BaselineTakesTurnsWithTheTarget(t *testing.T) {
+	t.Parallel()
 	var mu sync.Mutex
 	var turns []string
 	note := func(name string) func() error {
@@ -115,7 +119,7 @@ func TestRun_BaselineTakesTurnsWithTheTarget(t *testing.T) {
 	}
 	target, baseline := startServer(t, note("target")), startServer(t, note("baseline"))
 	cfg := short(Bidi, target.address)
-	cfg.Duration = 2 * time.Second // no turn is too short for a call
+	cfg.Duration = time.Second // no turn is too short for a call
 	cfg.Baseline = baseline.address
 	r := run(t, t.Context(), cfg)
 	require.NoError(t, r.Err())
@@ -123,13 +127,14 @@ func TestRun_BaselineTakesTurnsWithTheTarget(t *testing.T) {
 	require.Equal(t, []string{"target", "baseline", "target", "baseline", "target", "baseline", "target", "baseline"}, turns)
 	require.Equal(t, target.address, r.Target.Address)
 	require.Equal(t, baseline.address, r.Baseline.Address)
-	require.InDelta(t, 2, r.Target.ElapsedSeconds, 1e-9)
-	require.InDelta(t, 2, r.Baseline.ElapsedSeconds, 1e-9)
+	require.InDelta(t, 1, r.Target.ElapsedSeconds, 1e-9)
+	require.InDelta(t, 1, r.Baseline.ElapsedSeconds, 1e-9)
 	require.InDelta(t, r.Target.LatencyUS.P50/r.Baseline.LatencyUS.P50, r.Ratio.P50, 1e-9)
 	require.EqualValues(t, 2, r.Target.ConnectionsDialed, "connections last for the run")
 }
 
 func TestRun_RateIsKept(t *testing.T) {
+	t.Parallel()
 	for _, mode := range modes {
 		t.Run(string(mode), func(t *testing.T) {
 			s := startServer(t, nil)
@@ -154,6 +159,7 @@ func TestRun_RateIsKept(t *testing.T) {
 
 // A load that begins a call only when the last one has ended hides what a stall costs the calls behind it (coordinated omission).
 func TestRun_RateCountsLatencyFromWhenACallWasDue(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, func() error {
 		time.Sleep(20 * time.Millisecond) // the time that the service takes: 50 calls/s and worker
 		return nil
@@ -168,6 +174,7 @@ func TestRun_RateCountsLatencyFromWhenACallWasDue(t *testing.T) {
 }
 
 func TestRun_InterruptKeepsWhatWasMeasured(t *testing.T) {
+	t.Parallel()
 	for _, rate := range []int{0, 2000} {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
@@ -194,6 +201,7 @@ func TestRun_InterruptKeepsWhatWasMeasured(t *testing.T) {
 }
 
 func TestRun_InterruptEndsCallsThatAreNeverAnswered(t *testing.T) {
+	t.Parallel()
 	for _, mode := range modes {
 		t.Run(string(mode), func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
@@ -216,6 +224,7 @@ func TestRun_InterruptEndsCallsThatAreNeverAnswered(t *testing.T) {
 }
 
 func TestRun_ReportsProgress(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, nil)
 	cfg := short(Unary, s.address)
 	cfg.Duration = 60 * time.Second

@@ -4,17 +4,16 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/cloudwego/kitex/pkg/rpcinfo"
 	"github.com/cloudwego/kitex/server"
-	"github.com/stretchr/testify/require"
 
 	pb "github.com/framegate/framegate/kitex_gen/echo"
 	"github.com/framegate/framegate/kitex_gen/echo/echo"
+	"github.com/framegate/framegate/test/kitexlistener"
 )
 
 // echoServer is a real Kitex server of echo.Echo on 127.0.0.1 that answers as the demo services do, and notes what it saw.
@@ -39,14 +38,9 @@ func startServer(t *testing.T, serve func() error) *echoServer {
 }
 
 // serveEcho serves service until the test ends and returns its address.
-//
-// Tests that use it must not run in parallel: a Kitex server that stops closes its listener's file descriptor several times over
-// (netpoll v0.7.2, net_listener.go, Close), and takes it out of the poller 100 ms after the first time. Whatever the process has
-// opened under that number in between is broken.
 func serveEcho(t *testing.T, service pb.Echo) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
+	ln := kitexlistener.New(t)
 	svr := echo.NewServer(service, server.WithListener(ln), server.WithExitWaitTime(100*time.Millisecond),
 		server.WithExitSignal(func() <-chan error { return nil })) // otherwise it waits for signals, for ever
 	stopped := make(chan error, 1)

@@ -1,6 +1,8 @@
-package testbed
+// Package kitexlistener has a listener for the Kitex servers of tests.
+package kitexlistener
 
 import (
+	"net"
 	"sync"
 	"syscall"
 	"testing"
@@ -8,26 +10,30 @@ import (
 	"github.com/cloudwego/netpoll"
 )
 
-// kitexListener is a listener for a Kitex server that closes its descriptor only once. Kitex closes its listener twice when
-// it stops, and netpoll's listener closes its descriptor twice each time (v0.7.2). By then the descriptor's number may
-// belong to a connection of another test.
-type kitexListener struct {
+// Listener is a listener for a Kitex server that closes its descriptor only once. Kitex closes its listener twice when it
+// stops, and netpoll's listener closes its descriptor twice each time (v0.7.2). By then the descriptor's number may belong to
+// a connection of another test.
+type Listener struct {
 	netpoll.Listener // of a duplicate of the descriptor
 
 	close  func()        // closes the descriptor; further calls do nothing
 	begun  func()        // closes served; further calls do nothing
-	served chan struct{} // closed when netpoll has asked for the descriptor: a Kitex server cannot be stopped before
+	served chan struct{} // closed when netpoll has asked for the descriptor
 }
 
-func listenForKitex(t testing.TB) *kitexListener {
+// New returns a listener on a free port of 127.0.0.1. The caller closes it, or the server that it is for.
+func New(t testing.TB) *Listener {
 	t.Helper()
-	ln := listen(t)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatalf("listen: %v", err)
+	}
 	l, err := netpoll.ConvertListener(ln)
 	if err != nil {
 		t.Fatalf("listen: %v", err)
 	}
 	served := make(chan struct{})
-	return &kitexListener{
+	return &Listener{
 		Listener: l, served: served, begun: sync.OnceFunc(func() { close(served) }),
 		close: sync.OnceFunc(func() {
 			ln.Close()
@@ -38,14 +44,17 @@ func listenForKitex(t testing.TB) *kitexListener {
 	}
 }
 
+// Served is closed when a Kitex server serves. It cannot be stopped before.
+func (l *Listener) Served() <-chan struct{} { return l.served }
+
 // Fd implements netpoll.Listener.
-func (l *kitexListener) Fd() int {
+func (l *Listener) Fd() int {
 	l.begun()
 	return l.Listener.Fd()
 }
 
 // Close implements net.Listener.
-func (l *kitexListener) Close() error {
+func (l *Listener) Close() error {
 	l.close()
 	return nil
 }
