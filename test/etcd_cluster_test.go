@@ -81,7 +81,7 @@ func (c *calls) requireNoneLost(t *testing.T, when string) {
 // nor changes may depend on it.
 func TestEtcdCluster_OneMemberThatHangsCostsNothing(t *testing.T) {
 	t.Parallel()
-	const ttl = 10 * time.Second
+	const ttl = 5 * time.Second
 	cluster := testbed.NewEtcdCluster(t, 3)
 	endpoints := cluster.Endpoints()
 	for i := range 4 {

@@ -35,6 +35,6 @@ func TestMain(m *testing.M) {
 		klog.SetOutput(io.Discard)
 		netpoll.SetLoggerOutput(io.Discard)
 	}
-	together.Wait(6) // what measures the process or the machine is not parallel, and so has it to itself
+	together.Wait(12) // what measures the process or the machine is not parallel, and so has it to itself
 	os.Exit(m.Run())
 }

@@ -59,6 +59,7 @@ func registered(t testing.TB, endpoint, name string, e *testbed.Echo, tags map[s
 
 // A Kitex client finds framegate in etcd, framegate finds the Kitex server there: registry-etcd at both ends.
 func TestRegistry_KitexAtBothEnds(t *testing.T) {
+	t.Parallel()
 	etcd := testbed.NewEtcd(t)
 	routes := etcdRoutes{t, testbed.DialEtcd(t, etcd.Endpoint)}
 	routes.put("echo", `{name: echo, match: [{method: /echo.Echo/*}], backends: [{service: shop.echo, tags: {cluster: a}}]}`)

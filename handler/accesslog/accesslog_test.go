@@ -23,9 +23,13 @@ import (
 	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/test/testlog"
+	"github.com/framegate/framegate/test/together"
 )
 
-func TestMain(m *testing.M) { handlertest.Main(m) }
+func TestMain(m *testing.M) {
+	together.Wait(8)
+	handlertest.Main(m)
+}
 
 // sink is a writer that keeps what it got.
 type sink struct{ testlog.Buffer }

@@ -25,7 +25,6 @@ import (
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/spec"
-	"github.com/framegate/framegate/test/together"
 )
 
 // Listener is the name of the Proxy's only listener.
@@ -43,7 +42,6 @@ func To(t cluster.Target) RouterFunc { return func(string) (cluster.Target, bool
 // Main runs the tests of a package without Kitex's log.
 func Main(m *testing.M) {
 	klog.SetLevel(klog.LevelFatal)
-	together.Wait(8)
 	os.Exit(m.Run())
 }
 

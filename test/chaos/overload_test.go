@@ -17,7 +17,7 @@ import (
 // A framegate that may have a few calls under way gets twice the calls that it can carry.
 
 const (
-	overloadCalls = 8                     // that may be under way
+	overloadCalls = 8                      // that may be under way
 	overloadDelay = 100 * time.Millisecond // of each
 )
 
