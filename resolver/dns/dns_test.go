@@ -88,7 +88,7 @@ func TestNames_AllAddressesAndTheirChanges(t *testing.T) {
 	s.Set(host, "fd00::2")
 	becomes(t, n, "fd00::2", false)
 	var many []string
-	for i := range 100 {
+	for i := range 200 {
 		many = append(many, fmt.Sprintf("10.1.0.%d", i))
 	}
 	s.Set(host, many...)

@@ -200,7 +200,7 @@ func (w world) request() spec.Request {
 func TestTable_AgreesWithItsDefinition(t *testing.T) {
 	w := world{rand.New(rand.NewPCG(1, 2))}
 	matched := 0
-	sets := race.Choose(100_000, 3_000)
+	sets := race.Choose(30_000, 3_000)
 	for range sets {
 		routes := w.routes(6 + 30*(w.IntN(8)/7))
 		r := newTables()
