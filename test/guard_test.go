@@ -132,7 +132,7 @@ func (a attack) run(addr string, reads bool) (said *http2.GoAwayFrame, err error
 // Each attack ends with the attacker's connection, leaves nothing behind, and another client does not notice it.
 func TestGuard_AttackersAreSentAwayAndNothingElseSuffers(t *testing.T) {
 	for _, a := range attacks() {
-		attackers := race.Choose(20, 4)
+		attackers := race.Choose(10, 4)
 		if a.name == "rapid reset" {
 			attackers = 2 // each call costs as much as any until it is reset, and all ends of them run here
 		}

@@ -68,7 +68,7 @@ const (
 )
 
 // The calls are a multiple of the workers. The further paths have fewer.
-func soak(ctx context.Context, cc *grpc.ClientConn)      { soakOf(ctx, cc, race.Choose(500, 40)) }
+func soak(ctx context.Context, cc *grpc.ClientConn)      { soakOf(ctx, cc, race.Choose(252, 40)) }
 func shortSoak(ctx context.Context, cc *grpc.ClientConn) { soakOf(ctx, cc, race.Choose(52, 12)) }
 
 func soakOf(ctx context.Context, cc *grpc.ClientConn, calls int) {

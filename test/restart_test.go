@@ -215,7 +215,7 @@ drain: {timeout: %s}
 	t.Cleanup(stop)
 	for range 3 {
 		cc := testbed.DialGRPC(t, addr)
-		l.every(8*time.Millisecond, "grpc-go, long-lived", func(ctx context.Context) error {
+		l.every(16*time.Millisecond, "grpc-go, long-lived", func(ctx context.Context) error {
 			_, err := testbed.Unary(ctx, cc, text("long-lived"))
 			return err
 		})
@@ -235,7 +235,7 @@ drain: {timeout: %s}
 	}
 	for range 2 {
 		kc := testbed.DialEcho(t, addr)
-		l.every(8*time.Millisecond, "Kitex, long-lived", func(ctx context.Context) error {
+		l.every(16*time.Millisecond, "Kitex, long-lived", func(ctx context.Context) error {
 			for {
 				_, err := kc.Say(ctx, &echo.Request{Message: "hello"})
 				if err == nil || ctx.Err() != nil || !strings.Contains(err.Error(), "the connection is draining") {
