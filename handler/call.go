@@ -65,8 +65,8 @@ type tapping struct {
 	call *tap.Call // nil without taps
 }
 
-// newCall returns a call, with room for an observation if there are observers.
-func (p *Proxy) newCall(down downstream.Stream) *call {
+// newCall returns a call of a proxy, with room for an observation if there are observers.
+func newCall(p *Proxy, down downstream.Stream) *call {
 	hearing := *p.observers.Load()
 	if len(hearing) == 0 {
 		return new(call).init(p, down)

@@ -4,8 +4,8 @@
 // attempt.go (attempts at endpoints) and finish.go (the result): a plain call needs no other file. retry.go makes further
 // attempts one after the other, hedge.go makes two at a time, and room.go waits for an endpoint that refuses the stream.
 // timeouts.go ends calls that take too long. decide.go begins struct mode, in which the first message of a call may decide
-// where the call goes. entrance.go counts the calls of a listener, refuse.go answers requests that are not gRPC, and own.go
-// serves framegate's own services. status.go has the local errors, observer.go and record.go report calls to observers, and
+// where the call goes. entrance.go counts the calls of a listener and answers requests that are not gRPC, and builtin.go
+// serves framegate's builtin services. status.go has the local errors, observer.go and record.go report calls to observers, and
 // tapsession.go shows messages.
 //
 // Packages below it: downstream (the client's stream), header (which metadata is forwarded), frame (copies frames), buffer
@@ -143,7 +143,7 @@ func (p *Proxy) Handler(listener string) func(context.Context, string, streaming
 func (p *Proxy) serve(e *entrance, down downstream.Stream) {
 	md, _ := metadata.FromIncomingContext(down.Stream.Context())
 	authority := header.Authority(md)
-	c := p.newCall(down)
+	c := newCall(p, down)
 	valid := spec.ValidMethod(down.Stream.Method()) // a path that names no method is not counted
 	if valid && (e.enteredByGate(down.Stream.Method()) || e.enter()) {
 		c.entrance = e

@@ -374,3 +374,11 @@ func (c *Cluster) close() (gone []string) {
 	c.ejector.Close()
 	return gone
 }
+
+// forgetNames ends all subscriptions of a cluster to host names.
+func (c *Cluster) forgetNames() {
+	for _, at := range c.names {
+		at.stop()
+	}
+	c.names = nil
+}

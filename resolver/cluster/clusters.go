@@ -113,7 +113,7 @@ func (s *Set) acquire(route *spec.Route, source string, i int) *Cluster {
 		if b.Service != "" {
 			sv := s.service(b.Service)
 			sv.clusters[c] = true
-			s.setMembers(c, c.selectFrom(sv.instances))
+			s.setMembers(c, withTags(sv.instances, c.tags))
 		}
 	}
 	c.users[user]++
@@ -228,16 +228,16 @@ func (s *Set) setInstances(name string, instances []spec.Instance) {
 	sv.instances = instances
 	s.refuse(name, sv)
 	for c := range sv.clusters {
-		s.setMembers(c, c.selectFrom(instances))
+		s.setMembers(c, withTags(instances, c.tags))
 	}
 	s.forgetEmpty(name)
 }
 
-// selectFrom returns those of a service's instances that have the tags of the cluster.
-func (c *Cluster) selectFrom(instances []spec.Instance) []weighted {
+// withTags returns those of a service's instances that have the tags of a cluster.
+func withTags(instances []spec.Instance, tags map[string]string) []weighted {
 	all := make([]weighted, 0, len(instances))
 	for _, in := range instances {
-		if hasTags(in, c.tags) {
+		if hasTags(in, tags) {
 			all = append(all, weighted{address: in.Address, weight: in.Weight})
 		}
 	}

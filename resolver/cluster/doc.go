@@ -6,5 +6,5 @@
 // backends of a version of a route (it chooses the backend and makes the Target), picker.go chooses the endpoint, limits.go
 // counts calls. cluster.go is a cluster; members.go, names.go and address_guard.go make its members from the endpoints that
 // are written or registered. Set, in clusters.go and set.go, has all clusters; endpoint_tracker.go tells which endpoints have
-// left; state.go, explain.go and reachability.go say for people what is known of endpoints.
+// left, and state.go says for people what is known of them.
 package cluster

@@ -43,14 +43,6 @@ func (s *Set) followNames(c *Cluster) {
 	}
 }
 
-// forgetNames ends all subscriptions of a cluster to host names.
-func (c *Cluster) forgetNames() {
-	for _, at := range c.names {
-		at.stop()
-	}
-	c.names = nil
-}
-
 // lookedUp is called, without a lock, when the answer for a host name of a cluster has changed. If several names have changed
 // by the time that it gets the lock, the first call renews the members for all of them.
 func (s *Set) lookedUp(c *Cluster) {

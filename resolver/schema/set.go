@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
 )
@@ -130,4 +131,26 @@ func (s *set) addCompiled(origin string, compiled *descriptorpb.FileDescriptorPr
 		return fmt.Errorf("%s: %w", compiled.GetName(), err)
 	}
 	return s.add(origin, fd)
+}
+
+// addWellKnown adds google/protobuf/*.proto that are imported and that the set lacks. All other imports that it lacks are
+// mistakes.
+func (s *set) addWellKnown(wrong *mistakes) {
+	paths := s.paths()
+	for len(paths) > 0 {
+		path := paths[0]
+		paths = paths[1:]
+		for _, dep := range s.files[path].proto.GetDependency() {
+			if s.files[dep] != nil {
+				continue
+			}
+			if known := wellKnown(dep); known == nil {
+				wrong.add(fmt.Errorf("%s: imports %q, which is not there", s.where(path), dep))
+			} else if err := s.addCompiled("", protodesc.ToFileDescriptorProto(known)); err != nil {
+				wrong.add(err)
+			} else {
+				paths = append(paths, dep)
+			}
+		}
+	}
 }

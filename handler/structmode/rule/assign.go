@@ -6,7 +6,6 @@ import (
 
 	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/common/types"
-	"github.com/google/cel-go/common/types/ref"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
@@ -99,17 +98,3 @@ func (st *step) acceptedType() string {
 }
 
 var errRequired = errors.New("null, want a value: the field is required")
-
-// stepValue converts the value of an expression to the type of the field or element that st leads to, for path.set. The
-// result is invalid if the field is to be cleared.
-func (s *schema) stepValue(st *step, val ref.Val) (v protoreflect.Value, err error) {
-	if st.single() {
-		v, err = s.elemValue(st.elem(), val)
-	} else {
-		v, err = s.fieldValue(st.fd, val)
-	}
-	if err == nil && !v.IsValid() && st.fd.Cardinality() == protoreflect.Required {
-		err = errRequired
-	}
-	return v, err
-}

@@ -234,3 +234,17 @@ func (s *schema) messageValue(md protoreflect.MessageDescriptor, val ref.Val) (p
 func mismatch(val ref.Val, want string) error {
 	return fmt.Errorf("a value of type %s, want %s", val.Type().TypeName(), want)
 }
+
+// stepValue converts the value of an expression to the type of the field or element that st leads to, for path.set. The
+// result is invalid if the field is to be cleared.
+func (s *schema) stepValue(st *step, val ref.Val) (v protoreflect.Value, err error) {
+	if st.single() {
+		v, err = s.elemValue(st.elem(), val)
+	} else {
+		v, err = s.fieldValue(st.fd, val)
+	}
+	if err == nil && !v.IsValid() && st.fd.Cardinality() == protoreflect.Required {
+		err = errRequired
+	}
+	return v, err
+}
