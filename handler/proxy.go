@@ -1,7 +1,7 @@
 // Package handler decides what happens to a call: it is the Kitex handler of unknown methods.
 //
-// Enter at Proxy.Handler; then call.go (a call: its two directions and its end), upload.go (the request direction),
-// attempt.go (attempts at endpoints) and finish.go (the result): a plain call needs no other file. retry.go makes further
+// Enter at Proxy.Handler; then call.go (a call: its two directions and its end), upload.go (the request direction,
+// and what is kept of it for further attempts), attempt.go (attempts at endpoints) and finish.go (the result): a plain call needs no other file. retry.go makes further
 // attempts one after the other, hedge.go makes two at a time, and room.go waits for an endpoint that refuses the stream.
 // timeouts.go ends calls that take too long. decide.go begins struct mode, in which the first message of a call may decide
 // where the call goes. entrance.go counts the calls of a listener and answers requests that are not gRPC, and builtin.go

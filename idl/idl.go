@@ -1,4 +1,4 @@
-// Package idl has the .proto files of framegate's own services.
+// Package idl has the .proto files that script/gen.sh makes kitex_gen from: those of the demo's services, and gRPC's health service.
 package idl
 
 import _ "embed"

@@ -21,7 +21,7 @@ var layers = [][]string{
 	{"resolver/spec"},
 	{"resolver/match", "resolver/cluster"},
 	{"resolver"},
-	{"handler", "relay"},
+	{"handler"},
 	{"resolver/etcdclient"},
 	{"resolver/etcdstore"},
 	{"resolver/etcdsource", "resolver/filesource"},

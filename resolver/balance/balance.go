@@ -3,7 +3,8 @@
 // Enter at New and Picker. Each policy has a file: round_robin.go, weighted_random.go, least_request.go, peak_ewma.go and
 // consistent_hash.go. shares.go turns weights into choices for the first four, ring.go for the last. host.go has the load
 // and the latency of an endpoint. The package knows nothing of routes, health or connections: the caller makes a new Picker
-// whenever the members that may take calls, or their weights, change.
+// whenever the members that may take calls, or their weights, change. A policy has a Kind, a case in newPicker, and its name
+// in resolver/spec/balancer_document.go.
 package balance
 
 import (

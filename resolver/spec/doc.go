@@ -5,4 +5,8 @@
 // retry_document.go and struct_document.go. pattern.go, address.go and call_key.go parse the small languages in documents;
 // request.go has the parts of a call that match entries are compared with. Every error names the key, the value and what
 // was wanted.
+//
+// Some keys have their types, defaults and bounds elsewhere: health, ejection and dns in the config.go of packages health,
+// eject and dns, pool in pool/policy. Rules are checked by handler/structmode/rule (document.go). A new key of a route also
+// goes into admin/openapi.json and resolver/README.md.
 package spec

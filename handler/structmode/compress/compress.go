@@ -2,6 +2,7 @@
 //
 // Enter at Get; then decode.go (decodes a message within a limit), encode.go (encodes one), room.go (counts the memory of
 // both), and one file for each encoding: gzip.go, deflate.go, snappy.go, zstd.go.
+// The encodings that are forwarded without being decoded are in handler/encoding.go.
 package compress
 
 import (

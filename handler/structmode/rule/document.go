@@ -105,11 +105,6 @@ func (d *drafter) route(r *spec.Route) {
 	if r.Struct == nil {
 		return
 	}
-	switch r.Struct.OnDecodeError {
-	case "", spec.DecodeErrorReject, spec.DecodeErrorPass:
-	default:
-		d.fail("struct.on_decode_error", "%q, want reject or pass", r.Struct.OnDecodeError)
-	}
 	rules := r.Struct.Rules
 	if len(rules) > maxRules {
 		d.fail("struct.rules", "%d rules, want at most %d", len(rules), maxRules)

@@ -6,7 +6,8 @@
 // entry is Rules.Apply (apply.go), which applies the rules to one message; then activation.go (the variables of
 // expressions), meter.go and matches.go (stop an expression that costs too much), and edit.go, assign.go and convert.go
 // (assign values to fields). decode.go and weigh.go decode a message within a bound of memory. schema.go, object.go, list.go
-// and wellknown.go present messages of one schema to CEL.
+// and wellknown.go present messages of one schema to CEL. An Action is declared here and in resolver/spec/struct_document.go;
+// document.go checks its keys, compile.go prepares it, and apply.go does it.
 package rule
 
 import (
