@@ -295,8 +295,9 @@ func startRoutes(t testing.TB, source, routes string, filters ...structmode.Meth
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "order.proto"), []byte(source), 0o600))
 	require.NoError(t, os.WriteFile(path, []byte(routes), 0o600))
 	r := resolver.New()
-	_, err := filesource.Open(t.Context(), path, r, structmode.CompileRoute, slog.New(slog.DiscardHandler))
+	f, err := filesource.Load(t.Context(), path, r, structmode.CompileRoute, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
+	f.Apply()
 	return handlertest.Start(t, handler.Config{Router: r, Filters: filters})
 }
 

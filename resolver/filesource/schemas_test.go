@@ -61,7 +61,7 @@ func (d *schemaDir) old(names ...string) {
 
 func (d *schemaDir) open(ctx context.Context) error {
 	var err error
-	d.source, err = Open(ctx, d.path("routes.yaml"), d.r, d.compile, d.log.Logger())
+	d.source, err = open(ctx, d.path("routes.yaml"), d.r, d.compile, d.log.Logger())
 	return err
 }
 
@@ -304,7 +304,7 @@ func TestFileSchemas_OpenNamesWhatIsWrong(t *testing.T) {
 		require.Empty(t, d.r.Routes())
 	}
 	d := newSchemaDir(t, map[string]string{"routes.yaml": fileRoutes("{files: [shop.proto]}"), "shop.proto": routetest.ShopProto("a")})
-	_, err := Open(t.Context(), d.path("routes.yaml"), d.r, nil, d.log.Logger())
+	_, err := open(t.Context(), d.path("routes.yaml"), d.r, nil, d.log.Logger())
 	require.ErrorIs(t, err, resolver.ErrNoCompiler)
 	reflected := newSchemaDir(t, map[string]string{"routes.yaml": fileRoutes("{reflection: true}")})
 	require.NoError(t, reflected.open(t.Context()), "its schema is asked of the endpoints later")

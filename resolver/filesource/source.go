@@ -60,15 +60,6 @@ type Source struct {
 	rejections int64             // times that the file was bad or could not be read
 }
 
-// Open loads a file, as Load does, and puts its routes in force, as Apply does.
-func Open(ctx context.Context, path string, r *resolver.Resolver, compile resolver.Compiler, log *slog.Logger) (*Source, error) {
-	f, err := Load(ctx, path, r, compile, log)
-	if err == nil {
-		f.Apply()
-	}
-	return f, err
-}
-
 // Load reads a file, and the schemas of its routes in struct mode, and returns their Source. Apply then puts the routes in
 // force, and Run follows changes. The error names the file, the line and the key.
 func Load(ctx context.Context, path string, r *resolver.Resolver, compile resolver.Compiler, log *slog.Logger) (*Source, error) {

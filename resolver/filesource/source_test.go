@@ -3,6 +3,7 @@ package filesource
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
@@ -38,7 +39,7 @@ func write(t *testing.T, path, doc string) {
 func runFile(t *testing.T, path string) (*resolver.Resolver, *Source, *testlog.Buffer) {
 	t.Helper()
 	r, log := resolver.New(), &testlog.Buffer{}
-	f, err := Open(t.Context(), path, r, nil, log.Logger())
+	f, err := open(t.Context(), path, r, nil, log.Logger())
 	require.NoError(t, err)
 	f.SetInterval(testInterval)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -187,7 +188,7 @@ func TestOpenFile_NamesFileLineAndKey(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "routes.yaml")
 	open := func() error {
-		_, err := Open(t.Context(), path, resolver.New(), nil, (&testlog.Buffer{}).Logger())
+		_, err := open(t.Context(), path, resolver.New(), nil, (&testlog.Buffer{}).Logger())
 		return err
 	}
 	require.ErrorContains(t, open(), "stat "+path+": no such file")
@@ -201,4 +202,13 @@ func TestOpenFile_NamesFileLineAndKey(t *testing.T) {
 	path = filepath.Join(dir, "pipe")
 	require.NoError(t, syscall.Mkfifo(path, 0o600))
 	require.ErrorContains(t, open(), "want a regular file", "opening it would wait for a writer")
+}
+
+// open loads a file, as Load does, and puts its routes in force, as Apply does.
+func open(ctx context.Context, path string, r *resolver.Resolver, compile resolver.Compiler, log *slog.Logger) (*Source, error) {
+	f, err := Load(ctx, path, r, compile, log)
+	if err == nil {
+		f.Apply()
+	}
+	return f, err
 }
