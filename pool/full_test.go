@@ -260,7 +260,7 @@ func TestFull_CallsThatGiveUpLoseNoSlot(t *testing.T) {
 // With a deadline a call waits until then, and not only for ConnectTimeout.
 func TestFull_DeadlineBoundsTheWait(t *testing.T) {
 	t.Parallel()
-	const timeout = 50 * time.Millisecond
+	const timeout = 300 * time.Millisecond
 	server := startServer(t, nil)
 	p := newPool(t, func(c *Config) {
 		c.Connections.Max, c.StreamsPerConnection, c.WhenFull, c.ConnectTimeout = 1, 1, policy.WhenFullWait, timeout

@@ -271,10 +271,10 @@ func percentile(samples []sample, percent int, counts func(sample) bool) time.Du
 // the others. It gives it some one in a hundred of the calls at a load as low as this, so that it is its p95 that stays near
 // the fast ones'. The load is low, and the slow one very slow, so that a busy machine makes no other fast one as slow.
 func TestBalance_OneOfThreeIsSlow(t *testing.T) {
-	t.Parallel()
 	const fast, slow = 5 * time.Millisecond, time.Second
 	for policy, percent := range map[string]int{"peak_ewma": 99, "least_request": 95} {
 		t.Run(policy, func(t *testing.T) {
+			t.Parallel()
 			lame := newReplica(t, slow)
 			proxy := testbed.NewProxy(t, balanced("policy: "+policy, "", fmt.Sprintf("{address: %q}, {address: %q}, {address: %q}",
 				newReplica(t, fast).addr, lame.addr, newReplica(t, fast).addr)))

@@ -216,7 +216,6 @@ func TestInterop(t *testing.T) {
 }
 
 func TestInterop_Soak(t *testing.T) {
-	t.Parallel()
 	for _, path := range interopPaths {
 		t.Run(path.name, func(t *testing.T) {
 			child := newInteropChild(t, path.to(t, testbed.NewInterop(t)))

@@ -192,7 +192,6 @@ func freshConnection(addr string) error {
 // TestRestart_UnderLoadLosesNoCall replaces framegate a few times under load. Each new process listens beside the old one,
 // which then drains.
 func TestRestart_UnderLoadLosesNoCall(t *testing.T) {
-	t.Parallel()
 	restarts := race.Choose(5, 3)
 	addr := testbed.FreeAddress(t)
 	dir := t.TempDir()

@@ -127,7 +127,7 @@ func TestConn_CutsOffAClientThatTakesNothing(t *testing.T) {
 					}
 				}
 			}()
-			for before := uint32(0); before != c.writes.Load() || before%2 == 0; time.Sleep(10 * time.Millisecond) { // until it is stuck
+			for before := uint32(0); before != c.writes.Load() || before%2 == 0; time.Sleep(100 * time.Millisecond) { // until it is stuck
 				before = c.writes.Load()
 			}
 			end(c)

@@ -8,7 +8,6 @@ import (
 	"github.com/cloudwego/kitex/pkg/klog"
 	"github.com/cloudwego/netpoll"
 
-	"github.com/framegate/framegate/test/race"
 	"github.com/framegate/framegate/test/together"
 )
 
@@ -18,6 +17,6 @@ func TestMain(m *testing.M) {
 		klog.SetOutput(io.Discard)
 		netpoll.SetLoggerOutput(io.Discard)
 	}
-	together.Wait(race.Choose(10, 6)) // what the processors carry without delay
+	together.Wait(8) // what the processors carry without delay
 	os.Exit(m.Run())
 }

@@ -4,12 +4,14 @@ import (
 	"os"
 	"sync"
 	"testing"
+
+	"github.com/framegate/framegate/test/race"
 )
 
 const many = 5
 
 func TestMain(m *testing.M) {
-	Wait(many)
+	Wait(race.Choose(many, 2*many))
 	os.Exit(m.Run())
 }
 

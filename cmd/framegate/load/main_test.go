@@ -10,5 +10,5 @@ import (
 
 func TestMain(m *testing.M) {
 	klog.SetLevel(klog.LevelFatal) // a line per failed call otherwise
-	leak.Main(m, 8)
+	leak.Main(m, 4)
 }
