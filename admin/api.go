@@ -27,28 +27,42 @@ type endpoint struct {
 	open    bool     // ignores unknown parameters: probes, scrapers and pprof clients send their own
 }
 
+// endpoints returns every path of the API. The handlers of a resource are methods of a type that has what they need; those
+// that need nothing are functions. The functions in these types are those of Config and Control: any may be nil.
 func (s *Server) endpoints() []endpoint {
+	c, work := &s.cfg.Control, s.work
+	status := &statusAPI{ready: s.cfg.Ready, metrics: s.cfg.Metrics, config: c.Config, guard: s.guard}
+	routes := &routesAPI{
+		routes: c.Routes, source: c.Source, bypasses: c.Bypasses, unreachableHealth: c.UnreachableHealth, store: c.RouteStore,
+		work: work, log: s.log,
+	}
+	explain := &explainAPI{explain: c.Explain}
+	schemas := &schemasAPI{schemas: c.Schemas}
+	tap := &tapAPI{open: c.Tap, work: work, log: s.log}
+	services := &servicesAPI{instances: c.Instances, kept: c.Kept, refused: c.Refused, store: c.ServiceStore, work: work, log: s.log}
+	endpoints := &endpointsAPI{endpoints: c.Endpoints, groups: c.Groups}
+	drain := &drainAPI{drain: c.Drain}
 	all := []endpoint{
-		{path: "/healthz", methods: map[string]handle{"GET": s.healthz}, open: true},
-		{path: "/readyz", methods: map[string]handle{"GET": s.readyz}, open: true},
-		{path: "/metrics", methods: map[string]handle{"GET": s.large(s.metrics)}, open: true},
-		{path: "/v1/routes", methods: map[string]handle{"GET": s.large(s.listRoutes)}},
-		{path: "/v1/routes/{name}", methods: map[string]handle{"GET": s.getRoute, "PUT": s.putRoute, "DELETE": s.deleteRoute}, query: []string{"dry_run"}},
-		{path: "/v1/explain", methods: map[string]handle{"GET": s.large(s.explain)}, query: []string{"method", "listener", "authority", "header"}},
-		{path: "/v1/schemas", methods: map[string]handle{"GET": s.large(s.listSchemas)}},
-		{path: "/v1/tap", methods: map[string]handle{"GET": s.tap}, query: []string{"method", "where", "rate", "count"}},
-		{path: "/v1/services", methods: map[string]handle{"GET": s.large(s.listServices)}},
-		{path: "/v1/services/{name}", methods: map[string]handle{"GET": s.large(s.getService)}},
-		{path: "/v1/services/{name}/instances/{address}", methods: map[string]handle{"PUT": s.putInstance, "DELETE": s.deleteInstance}},
-		{path: "/v1/endpoints", methods: map[string]handle{"GET": s.large(s.listEndpoints)}},
-		{path: "/v1/drain", methods: map[string]handle{"POST": s.drain}},
-		{path: "/v1/config", methods: map[string]handle{"GET": s.large(s.config)}},
-		{path: "/v1/openapi.json", methods: map[string]handle{"GET": s.openAPI}},
+		{path: "/healthz", methods: map[string]handle{"GET": healthz}, open: true},
+		{path: "/readyz", methods: map[string]handle{"GET": status.readyz}, open: true},
+		{path: "/metrics", methods: map[string]handle{"GET": work.large(status.getMetrics)}, open: true},
+		{path: "/v1/routes", methods: map[string]handle{"GET": work.large(routes.list)}},
+		{path: "/v1/routes/{name}", methods: map[string]handle{"GET": routes.get, "PUT": routes.put, "DELETE": routes.delete}, query: []string{"dry_run"}},
+		{path: "/v1/explain", methods: map[string]handle{"GET": work.large(explain.get)}, query: []string{"method", "listener", "authority", "header"}},
+		{path: "/v1/schemas", methods: map[string]handle{"GET": work.large(schemas.list)}},
+		{path: "/v1/tap", methods: map[string]handle{"GET": tap.stream}, query: []string{"method", "where", "rate", "count"}},
+		{path: "/v1/services", methods: map[string]handle{"GET": work.large(services.list)}},
+		{path: "/v1/services/{name}", methods: map[string]handle{"GET": work.large(services.get)}},
+		{path: "/v1/services/{name}/instances/{address}", methods: map[string]handle{"PUT": services.putInstance, "DELETE": services.deleteInstance}},
+		{path: "/v1/endpoints", methods: map[string]handle{"GET": work.large(endpoints.list)}},
+		{path: "/v1/drain", methods: map[string]handle{"POST": drain.start}},
+		{path: "/v1/config", methods: map[string]handle{"GET": work.large(status.getConfig)}},
+		{path: "/v1/openapi.json", methods: map[string]handle{"GET": openAPI}},
 	}
 	if s.cfg.Pprof {
 		all = append(all,
-			endpoint{path: "/debug/pprof/{$}", methods: map[string]handle{"GET": s.pprofIndex}, open: true},
-			endpoint{path: "/debug/pprof/{profile}", methods: map[string]handle{"GET": s.pprofProfile}, open: true},
+			endpoint{path: "/debug/pprof/{$}", methods: map[string]handle{"GET": pprofIndex}, open: true},
+			endpoint{path: "/debug/pprof/{profile}", methods: map[string]handle{"GET": pprofProfile}, open: true},
 		)
 	}
 	return all

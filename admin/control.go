@@ -53,24 +53,14 @@ type ServiceStore interface {
 	Deregister(ctx context.Context, service, address string) (bool, error)
 }
 
-func (s *Server) routeStore() (*etcdstore.Routes, error) {
-	if s.cfg.Control.RouteStore == nil {
-		return nil, noStore(ErrNoEtcd)
+// storeOf returns the store that get returns, which is Control.RouteStore or Control.ServiceStore and may be nil. The error is
+// a problem.
+func storeOf[S any](get func() (S, error)) (store S, err error) {
+	if get == nil {
+		return store, noStore(ErrNoEtcd)
 	}
-	store, err := s.cfg.Control.RouteStore()
-	if err != nil {
-		return nil, noStore(err)
-	}
-	return store, nil
-}
-
-func (s *Server) serviceStore() (ServiceStore, error) {
-	if s.cfg.Control.ServiceStore == nil {
-		return nil, noStore(ErrNoEtcd)
-	}
-	store, err := s.cfg.Control.ServiceStore()
-	if err != nil {
-		return nil, noStore(err)
+	if store, err = get(); err != nil {
+		return store, noStore(err)
 	}
 	return store, nil
 }

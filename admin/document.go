@@ -14,17 +14,17 @@ import (
 var documentTypes = []string{"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml", "application/json"}
 
 // readDocument calls parse with the body of a request, whose Content-Type must be one of documentTypes or absent. It waits
-// if other requests are reading or parsing too many bytes; see work.
-func (s *Server) readDocument(r *http.Request, parse func([]byte) error) error {
+// if other requests are reading or parsing too many bytes.
+func (wk *work) readDocument(r *http.Request, parse func([]byte) error) error {
 	if err := checkDocumentType(r); err != nil {
 		return err
 	}
-	body, read, err := s.readBody(r)
+	body, read, err := wk.readBody(r)
 	if err != nil {
 		return err
 	}
 	defer read()
-	parsed, err := take(r.Context(), s.work.parsing, int64(len(body)))
+	parsed, err := take(r.Context(), wk.parsing, int64(len(body)))
 	if err != nil {
 		return err
 	}
@@ -49,12 +49,12 @@ func checkDocumentType(r *http.Request) error {
 }
 
 // readBody returns the body. The caller calls done once it no longer uses the body, which frees its bytes for others.
-func (s *Server) readBody(r *http.Request) (body []byte, done func(), err error) {
+func (wk *work) readBody(r *http.Request) (body []byte, done func(), err error) {
 	size := int64(maxBodyBytes)
 	if n := r.ContentLength; n >= 0 && n < size {
 		size = n
 	}
-	done, err = take(r.Context(), s.work.reading, size)
+	done, err = take(r.Context(), wk.reading, size)
 	if err != nil {
 		return nil, nil, err
 	}

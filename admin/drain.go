@@ -14,12 +14,17 @@ type DrainStatus struct {
 	Calls       int           // under way
 }
 
-// drain starts the drain, unless it has begun, and answers with its progress. The process exits after the drain.
-func (s *Server) drain(w http.ResponseWriter, _ *http.Request) error {
-	if s.cfg.Control.Drain == nil {
+// drainAPI makes this process drain.
+type drainAPI struct {
+	drain func() DrainStatus
+}
+
+// start starts the drain, unless it has begun, and answers with its progress. The process exits after the drain.
+func (api *drainAPI) start(w http.ResponseWriter, _ *http.Request) error {
+	if api.drain == nil {
 		return notProvided("drain")
 	}
-	st := s.cfg.Control.Drain()
+	st := api.drain()
 	return writeJSON(w, http.StatusAccepted, struct {
 		Status      string    `json:"status"`
 		Since       time.Time `json:"since"`

@@ -90,18 +90,23 @@ func stateOf(e cluster.EndpointState) State {
 	return StateUsable
 }
 
-func (s *Server) listEndpoints(w http.ResponseWriter, _ *http.Request) error {
-	control := &s.cfg.Control
-	if control.Endpoints == nil {
+// endpointsAPI shows the endpoints: what is open to each, and their groups.
+type endpointsAPI struct {
+	endpoints func() []EndpointStatus
+	groups    func() ([]cluster.State, []cluster.EndpointState)
+}
+
+func (api *endpointsAPI) list(w http.ResponseWriter, _ *http.Request) error {
+	if api.endpoints == nil {
 		return notProvided("endpoints")
 	}
 	answer := struct {
 		Endpoints []EndpointStatus `json:"endpoints"`
 		Groups    []groupAnswer    `json:"groups"`
-	}{append([]EndpointStatus{}, control.Endpoints()...), []groupAnswer{}}
+	}{append([]EndpointStatus{}, api.endpoints()...), []groupAnswer{}}
 	slices.SortFunc(answer.Endpoints, func(a, b EndpointStatus) int { return cmp.Compare(a.Address, b.Address) })
-	if control.Groups != nil {
-		groups, endpoints := control.Groups()
+	if api.groups != nil {
+		groups, endpoints := api.groups()
 		answer.Groups = groupAnswers(groups, endpoints, answer.Endpoints)
 	}
 	return writeJSON(w, http.StatusOK, answer)

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/spec"
 )
 
@@ -20,15 +21,20 @@ type targetAnswer struct {
 	Name    string `json:"name,omitempty"` // the DNS name that resolved to the address
 }
 
-func (s *Server) explain(w http.ResponseWriter, r *http.Request) error {
-	if s.cfg.Control.Explain == nil {
+// explainAPI says which route a call would get, and where it would go.
+type explainAPI struct {
+	explain func(spec.Request) (resolver.Explanation, cluster.Target, bool)
+}
+
+func (api *explainAPI) get(w http.ResponseWriter, r *http.Request) error {
+	if api.explain == nil {
 		return notProvided("explain")
 	}
 	req, err := callOf(r)
 	if err != nil {
 		return err
 	}
-	explanation, target, ok := s.cfg.Control.Explain(req)
+	explanation, target, ok := api.explain(req)
 	answer := explainAnswer{Explanation: explanation}
 	if ok {
 		answer.Target = &targetAnswer{target.Backend, target.Address, target.Name}

@@ -18,7 +18,7 @@ match: [{method: /echo.Echo/Say, authority: "*.example.com", headers: [{name: x-
 backends: [{name: vip, endpoints: [{address: "127.0.0.1:9002"}]}]
 `
 
-func explainAPI(t *testing.T) *client {
+func startExplain(t *testing.T) *client {
 	t.Helper()
 	r := resolver.New()
 	var routes []*spec.Route
@@ -35,7 +35,7 @@ func explainAPI(t *testing.T) *client {
 }
 
 func TestExplain_SaysWhichRouteAndWhyNotTheStronger(t *testing.T) {
-	c := explainAPI(t)
+	c := startExplain(t)
 	call := url.Values{"method": {"/echo.Echo/Say"}, "listener": {"main"}, "authority": {"a.example.com:80"}, "header": {"X-Tenant: gold", "x-other:a:b"}}
 	require.JSONEq(t, `{
 		"chosen": {"route": "gold", "priority": 0, "match": "/echo.Echo/Say authority=*.example.com x-tenant=gold"},
@@ -64,7 +64,7 @@ func TestExplain_SaysWhichRouteAndWhyNotTheStronger(t *testing.T) {
 }
 
 func TestExplain_RefusesWhatIsNoCall(t *testing.T) {
-	c := explainAPI(t)
+	c := startExplain(t)
 	for query, want := range map[string]string{
 		"":                                 `method: "", want /pkg.Service/Method`,
 		"method=echo":                      `method: "echo", want /pkg.Service/Method`,

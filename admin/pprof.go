@@ -10,14 +10,14 @@ import (
 // maxProfileSeconds bounds the duration of a profile.
 const maxProfileSeconds = 600
 
-func (s *Server) pprofIndex(w http.ResponseWriter, r *http.Request) error {
+func pprofIndex(w http.ResponseWriter, r *http.Request) error {
 	pprof.Index(w, r)
 	return nil
 }
 
 // pprofProfile serves the profiles of package net/http/pprof, under the same names. The errors of that package, such as that
 // of a second CPU profile at once, stay in plain text, because "go tool pprof" prints them.
-func (s *Server) pprofProfile(w http.ResponseWriter, r *http.Request) error {
+func pprofProfile(w http.ResponseWriter, r *http.Request) error {
 	if v := r.URL.Query().Get("seconds"); v != "" {
 		if sec, err := strconv.Atoi(v); err != nil || sec < 1 || sec > maxProfileSeconds {
 			return badParameter("seconds: %q, want a whole number from 1 to %d", v, maxProfileSeconds)

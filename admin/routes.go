@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"time"
@@ -66,38 +67,49 @@ func newSourceAnswer(st resolver.SourceStatus) *sourceAnswer {
 	return a
 }
 
-// listRoutes answers from memory: it shows the routes that this framegate goes by, even while etcd cannot be reached.
-func (s *Server) listRoutes(w http.ResponseWriter, _ *http.Request) error {
-	if s.cfg.Control.Routes == nil {
+// routesAPI shows the routes in force and changes those in etcd.
+type routesAPI struct {
+	routes            func() []resolver.RouteStatus
+	source            func() resolver.SourceStatus
+	bypasses          func(*spec.Route) []match.Bypass
+	unreachableHealth func(*spec.Route) []match.Unreachable
+	store             func() (*etcdstore.Routes, error)
+	work              *work
+	log               *slog.Logger
+}
+
+// list answers from memory: it shows the routes that this framegate goes by, even while etcd cannot be reached.
+func (api *routesAPI) list(w http.ResponseWriter, _ *http.Request) error {
+	if api.routes == nil {
 		return notProvided("routes")
 	}
 	answer := struct {
 		Source *sourceAnswer `json:"source,omitempty"`
 		Routes []routeAnswer `json:"routes"`
 	}{Routes: []routeAnswer{}}
-	for _, st := range s.cfg.Control.Routes() {
+	for _, st := range api.routes() {
 		answer.Routes = append(answer.Routes, newRouteAnswer(st))
 	}
 	slices.SortFunc(answer.Routes, func(a, b routeAnswer) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Source, b.Source))
 	})
-	if s.cfg.Control.Source != nil {
-		answer.Source = newSourceAnswer(s.cfg.Control.Source())
+	if api.source != nil {
+		answer.Source = newSourceAnswer(api.source())
 	}
 	return writeJSON(w, http.StatusOK, answer)
 }
 
-// getRoute asks etcd for the last version, so that a client sees what it has just put, with the ETag to change it. The
-// version in force is from memory; so is everything if etcd cannot answer.
-func (s *Server) getRoute(w http.ResponseWriter, r *http.Request) error {
-	if s.cfg.Control.Routes == nil {
+// get asks etcd for the last version, so that a client sees what it has just put, with the ETag to change it. The version
+// in force is from memory; so is everything if etcd cannot answer.
+func (api *routesAPI) get(w http.ResponseWriter, r *http.Request) error {
+	if api.routes == nil {
 		return notProvided("routes")
 	}
 	name := r.PathValue("name")
-	known, inMemory := s.routeInMemory(name)
+	known, inMemory := api.inMemory(name)
 	answer := newRouteAnswer(known)
 	if !inMemory || known.Source == etcdsource.Name {
-		switch found, err := s.routeInEtcd(r.Context(), name, &answer); {
+		switch found, err := api.inEtcd(r.Context(), name, &answer); {
 		case err == nil && found:
 			inMemory = true
 		case err == nil:
@@ -115,9 +127,9 @@ func (s *Server) getRoute(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, answer)
 }
 
-// routeInMemory returns the status of a route by its name: that of etcd's route, or else of another source's.
-func (s *Server) routeInMemory(name string) (found resolver.RouteStatus, ok bool) {
-	for _, st := range s.cfg.Control.Routes() {
+// inMemory returns the status of a route by its name: that of etcd's route, or else of another source's.
+func (api *routesAPI) inMemory(name string) (found resolver.RouteStatus, ok bool) {
+	for _, st := range api.routes() {
 		if st.Name == name && (!ok || st.Source == etcdsource.Name) {
 			found, ok = st, true
 		}
@@ -125,15 +137,15 @@ func (s *Server) routeInMemory(name string) (found resolver.RouteStatus, ok bool
 	return found, ok
 }
 
-// routeInEtcd updates a, the answer from memory, with the last version in etcd, and reports whether etcd has the route. The
+// inEtcd updates a, the answer from memory, with the last version in etcd, and reports whether etcd has the route. The
 // error says why etcd cannot be asked; a is then unchanged.
-func (s *Server) routeInEtcd(ctx context.Context, name string, a *routeAnswer) (bool, error) {
-	store, err := s.routeStore()
+func (api *routesAPI) inEtcd(ctx context.Context, name string, a *routeAnswer) (bool, error) {
+	store, err := storeOf(api.store)
 	if err != nil {
 		return false, err
 	}
-	if s.cfg.Control.Source != nil {
-		if st := s.cfg.Control.Source(); st.Stale { // fail at once, not after etcdTimeout
+	if api.source != nil {
+		if st := api.source(); st.Stale { // fail at once, not after etcdTimeout
 			return false, noStore(fmt.Errorf("etcd cannot be reached: %s", st.Reason))
 		}
 	}
@@ -177,7 +189,7 @@ type putAnswer struct {
 // outcomeValid is the outcome of a dry run without etcd: the document is valid, but there is nothing to compare it with.
 const outcomeValid match.Outcome = "valid"
 
-func (s *Server) putRoute(w http.ResponseWriter, r *http.Request) error {
+func (api *routesAPI) put(w http.ResponseWriter, r *http.Request) error {
 	want, err := preconditionOf(r)
 	if err != nil {
 		return err
@@ -187,16 +199,16 @@ func (s *Server) putRoute(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var route *spec.Route
-	if err := s.readDocument(r, func(doc []byte) (err error) {
+	if err := api.work.readDocument(r, func(doc []byte) (err error) {
 		route, err = parseRoute(r.PathValue("name"), doc)
 		return err
 	}); err != nil {
 		return err
 	}
 	if dryRun {
-		return s.planRoute(w, r, route, want)
+		return api.plan(w, r, route, want)
 	}
-	store, err := s.routeStore()
+	store, err := storeOf(api.store)
 	if err != nil {
 		return err
 	}
@@ -211,17 +223,17 @@ func (s *Server) putRoute(w http.ResponseWriter, r *http.Request) error {
 		return storeProblem(err)
 	}
 	if result.Outcome != match.Unchanged {
-		s.log.Info("admin: route put", "route", result.Name, "outcome", string(result.Outcome), "revision", result.Revision, "from", r.RemoteAddr)
+		api.log.Info("admin: route put", "route", result.Name, "outcome", string(result.Outcome), "revision", result.Revision, "from", r.RemoteAddr)
 	}
 	status := http.StatusOK
 	if result.Outcome == match.Created {
 		status = http.StatusCreated
 	}
 	answer := putAnswer{Name: result.Name, Outcome: result.Outcome, Revision: result.Revision}
-	if s.cfg.Control.Bypasses != nil {
-		answer.Bypasses = s.cfg.Control.Bypasses(route)
+	if api.bypasses != nil {
+		answer.Bypasses = api.bypasses(route)
 	}
-	answer.UnreachableHealth = s.unreachableHealth(route)
+	answer.UnreachableHealth = api.unreachable(route)
 	w.Header().Set("ETag", etag(result.Revision))
 	return writeJSON(w, status, answer)
 }
@@ -242,12 +254,12 @@ func parseRoute(name string, doc []byte) (*spec.Route, error) {
 	return spec.ParseRoute(stored) // the stored form may be longer than doc, and over the limit
 }
 
-// planRoute answers a dry run of a valid document: with a plan of what putting it would do, or outcomeValid without a store.
-func (s *Server) planRoute(w http.ResponseWriter, r *http.Request, route *spec.Route, want precondition) error {
+// plan answers a dry run of a valid document: with a plan of what putting it would do, or outcomeValid without a store.
+func (api *routesAPI) plan(w http.ResponseWriter, r *http.Request, route *spec.Route, want precondition) error {
 	answer := putAnswer{Name: route.Name, Outcome: outcomeValid, DryRun: true}
-	store, err := s.routeStore()
+	store, err := storeOf(api.store)
 	if err != nil {
-		answer.UnreachableHealth = s.unreachableHealth(route)
+		answer.UnreachableHealth = api.unreachable(route)
 		return writeJSON(w, http.StatusOK, answer)
 	}
 	ctx, cancel := etcdContext(r)
@@ -260,20 +272,20 @@ func (s *Server) planRoute(w http.ResponseWriter, r *http.Request, route *spec.R
 	if err != nil {
 		return storeProblem(err)
 	}
-	answer.Plan.UnreachableHealth = s.unreachableHealth(route)
+	answer.Plan.UnreachableHealth = api.unreachable(route)
 	answer.Outcome, answer.Revision = answer.Plan.Routes[0].Outcome, answer.Plan.Routes[0].Revision
 	return writeJSON(w, http.StatusOK, answer)
 }
 
-// unreachableHealth is Control.UnreachableHealth. Its result is never nil, so that JSON has a list.
-func (s *Server) unreachableHealth(route *spec.Route) []match.Unreachable {
-	if s.cfg.Control.UnreachableHealth == nil {
+// unreachable is Control.UnreachableHealth. Its result is never nil, so that JSON has a list.
+func (api *routesAPI) unreachable(route *spec.Route) []match.Unreachable {
+	if api.unreachableHealth == nil {
 		return []match.Unreachable{}
 	}
-	return s.cfg.Control.UnreachableHealth(route)
+	return api.unreachableHealth(route)
 }
 
-func (s *Server) deleteRoute(w http.ResponseWriter, r *http.Request) error {
+func (api *routesAPI) delete(w http.ResponseWriter, r *http.Request) error {
 	if r.URL.Query().Has("dry_run") {
 		return badParameter("dry_run: want it with PUT only")
 	}
@@ -284,7 +296,7 @@ func (s *Server) deleteRoute(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	store, err := s.routeStore()
+	store, err := storeOf(api.store)
 	if err != nil {
 		return err
 	}
@@ -302,7 +314,7 @@ func (s *Server) deleteRoute(w http.ResponseWriter, r *http.Request) error {
 	if !found {
 		return notFound("route %s: not found in etcd", name)
 	}
-	s.log.Info("admin: route deleted", "route", name, "from", r.RemoteAddr)
+	api.log.Info("admin: route deleted", "route", name, "from", r.RemoteAddr)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/framegate/framegate/resolver"
 	"github.com/framegate/framegate/resolver/plain"
 )
 
@@ -17,15 +18,20 @@ type schemaAnswer struct {
 	Error    string   `json:"error,omitempty"` // what is wrong with the last version
 }
 
-// listSchemas answers from memory.
-func (s *Server) listSchemas(w http.ResponseWriter, _ *http.Request) error {
-	if s.cfg.Control.Schemas == nil {
+// schemasAPI shows the schemas in etcd.
+type schemasAPI struct {
+	schemas func() []resolver.SchemaStatus
+}
+
+// list answers from memory.
+func (api *schemasAPI) list(w http.ResponseWriter, _ *http.Request) error {
+	if api.schemas == nil {
 		return notProvided("schemas")
 	}
 	answer := struct {
 		Schemas []schemaAnswer `json:"schemas"`
 	}{Schemas: []schemaAnswer{}}
-	for _, st := range s.cfg.Control.Schemas() {
+	for _, st := range api.schemas() {
 		a := schemaAnswer{Name: st.Name, Methods: []string{}, Revision: st.Revision, Latest: st.Latest}
 		if st.Schema != nil {
 			a.Methods = append(a.Methods, st.Schema.Methods()...)

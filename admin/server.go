@@ -1,9 +1,10 @@
 // Package admin is the admin HTTP server. It answers probes and scrapes, shows the configuration in force (the one that new
 // calls go by) and why it is, and changes routes and registered instances.
 //
-// Enter at Listen and Start; then api.go (every path, and what is common to all), guard.go (who may ask), conns.go and work.go
-// (how many at once), routes.go, schemas.go, services.go, explain.go, tap.go, drain.go and status.go (the answers),
-// errors.go (the errors). openapi.json describes the API for clients; a test compares it with the code.
+// Enter at Listen and Start; then api.go (every path, its handlers, and what is common to all), guard.go (who may ask), conns.go
+// and work.go (how many at once), document.go (the bodies), routes.go, schemas.go, services.go, endpoints.go, explain.go,
+// tap.go, drain.go and status.go (the answers: a type with its handlers for each resource), errors.go (the errors).
+// openapi.json describes the API for clients; a test compares it with the code.
 package admin
 
 import (

@@ -3,6 +3,7 @@ package admin
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/http"
 	"slices"
@@ -45,25 +46,33 @@ func serviceOf(name string, instances []spec.Instance, refused map[string]string
 	return a
 }
 
-func (s *Server) kept() []etcdsource.KeptInstance {
-	if s.cfg.Control.Kept == nil {
-		return nil
-	}
-	return s.cfg.Control.Kept()
+// servicesAPI shows the instances of services, and registers and deregisters them.
+type servicesAPI struct {
+	instances func() map[string][]spec.Instance
+	kept      func() []etcdsource.KeptInstance
+	refused   func() map[string]map[string]string
+	store     func() (ServiceStore, error)
+	work      *work
+	log       *slog.Logger
 }
 
-func (s *Server) refused() map[string]map[string]string {
-	if s.cfg.Control.Refused == nil {
-		return nil
+// marks returns the reasons of refused instances, by service and address, and the instances that are kept.
+func (api *servicesAPI) marks() (refused map[string]map[string]string, kept []etcdsource.KeptInstance) {
+	if api.refused != nil {
+		refused = api.refused()
 	}
-	return s.cfg.Control.Refused()
+	if api.kept != nil {
+		kept = api.kept()
+	}
+	return refused, kept
 }
 
-func (s *Server) listServices(w http.ResponseWriter, _ *http.Request) error {
-	if s.cfg.Control.Instances == nil {
+func (api *servicesAPI) list(w http.ResponseWriter, _ *http.Request) error {
+	if api.instances == nil {
 		return notProvided("services")
 	}
-	services, refused, kept := s.cfg.Control.Instances(), s.refused(), s.kept()
+	services := api.instances()
+	refused, kept := api.marks()
 	answer := struct {
 		Services []serviceAnswer `json:"services"`
 	}{Services: []serviceAnswer{}}
@@ -73,16 +82,17 @@ func (s *Server) listServices(w http.ResponseWriter, _ *http.Request) error {
 	return writeJSON(w, http.StatusOK, answer)
 }
 
-func (s *Server) getService(w http.ResponseWriter, r *http.Request) error {
-	if s.cfg.Control.Instances == nil {
+func (api *servicesAPI) get(w http.ResponseWriter, r *http.Request) error {
+	if api.instances == nil {
 		return notProvided("services")
 	}
 	name := r.PathValue("name")
-	instances := s.cfg.Control.Instances()[name]
+	instances := api.instances()[name]
 	if len(instances) == 0 {
 		return notFound("service %s: not found, or without instances", name)
 	}
-	return writeJSON(w, http.StatusOK, serviceOf(name, instances, s.refused()[name], s.kept()))
+	refused, kept := api.marks()
+	return writeJSON(w, http.StatusOK, serviceOf(name, instances, refused[name], kept))
 }
 
 // maxHeartbeatBytes bounds the body of a heartbeat. It has room for as many tags as an instance may have.
@@ -105,9 +115,9 @@ type heartbeatAnswer struct {
 	TTL      string        `json:"ttl"`
 }
 
-func (s *Server) putInstance(w http.ResponseWriter, r *http.Request) error {
+func (api *servicesAPI) putInstance(w http.ResponseWriter, r *http.Request) error {
 	doc := heartbeatDocument{Weight: spec.DefaultInstanceWeight, TTL: defaultTTL}
-	if err := s.readDocument(r, func(body []byte) error {
+	if err := api.work.readDocument(r, func(body []byte) error {
 		if len(body) > maxHeartbeatBytes {
 			return fmt.Errorf("document of %d bytes, want at most %d", len(body), maxHeartbeatBytes)
 		}
@@ -120,7 +130,7 @@ func (s *Server) putInstance(w http.ResponseWriter, r *http.Request) error {
 	if err := validateHeartbeat(service, in, doc.TTL); err != nil {
 		return badDocument(err)
 	}
-	store, err := s.serviceStore()
+	store, err := storeOf(api.store)
 	if err != nil {
 		return err
 	}
@@ -135,7 +145,7 @@ func (s *Server) putInstance(w http.ResponseWriter, r *http.Request) error {
 		status = http.StatusCreated
 	}
 	if hb.Outcome != match.Unchanged {
-		s.log.Info("admin: instance registered", "service", service, "address", in.Address, "outcome", string(hb.Outcome), "from", r.RemoteAddr)
+		api.log.Info("admin: instance registered", "service", service, "address", in.Address, "outcome", string(hb.Outcome), "from", r.RemoteAddr)
 	}
 	return writeJSON(w, status, heartbeatAnswer{
 		Service: service, Address: in.Address, Outcome: hb.Outcome, Revision: hb.Revision,
@@ -157,8 +167,8 @@ func validateHeartbeat(service string, in spec.Instance, ttl time.Duration) erro
 	return errors.Join(errs...)
 }
 
-func (s *Server) deleteInstance(w http.ResponseWriter, r *http.Request) error {
-	store, err := s.serviceStore()
+func (api *servicesAPI) deleteInstance(w http.ResponseWriter, r *http.Request) error {
+	store, err := storeOf(api.store)
 	if err != nil {
 		return err
 	}
@@ -172,7 +182,7 @@ func (s *Server) deleteInstance(w http.ResponseWriter, r *http.Request) error {
 	if !found {
 		return notFound("instance %s of service %s: not found", address, service)
 	}
-	s.log.Info("admin: instance deregistered", "service", service, "address", address, "from", r.RemoteAddr)
+	api.log.Info("admin: instance deregistered", "service", service, "address", address, "from", r.RemoteAddr)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

@@ -14,15 +14,23 @@ type healthAnswer struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) error {
+func healthz(w http.ResponseWriter, _ *http.Request) error {
 	return writeJSON(w, http.StatusOK, healthAnswer{Status: "ok"})
 }
 
-func (s *Server) readyz(w http.ResponseWriter, r *http.Request) error {
-	if s.cfg.Ready != nil {
-		if err := s.cfg.Ready(); err != nil {
+// statusAPI tells how this framegate is: whether it is ready, its metrics and its configuration.
+type statusAPI struct {
+	ready   func() error
+	metrics http.Handler
+	config  func() ([]byte, error)
+	guard   *guard
+}
+
+func (api *statusAPI) readyz(w http.ResponseWriter, r *http.Request) error {
+	if api.ready != nil {
+		if err := api.ready(); err != nil {
 			answer := healthAnswer{Status: "not ready"}
-			if s.guard.trusts(r) { // the error may name hosts and ports
+			if api.guard.trusts(r) { // the error may name hosts and ports
 				answer.Reason = plain.WithoutPasswords(err.Error())
 			}
 			return writeJSON(w, http.StatusServiceUnavailable, answer)
@@ -31,19 +39,19 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, healthAnswer{Status: "ready"})
 }
 
-func (s *Server) metrics(w http.ResponseWriter, r *http.Request) error {
-	if s.cfg.Metrics == nil {
+func (api *statusAPI) getMetrics(w http.ResponseWriter, r *http.Request) error {
+	if api.metrics == nil {
 		return notProvided("metrics")
 	}
-	s.cfg.Metrics.ServeHTTP(w, r)
+	api.metrics.ServeHTTP(w, r)
 	return nil
 }
 
-func (s *Server) config(w http.ResponseWriter, _ *http.Request) error {
-	if s.cfg.Control.Config == nil {
+func (api *statusAPI) getConfig(w http.ResponseWriter, _ *http.Request) error {
+	if api.config == nil {
 		return notProvided("config")
 	}
-	doc, err := s.cfg.Control.Config()
+	doc, err := api.config()
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package admin
 import (
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"math"
 	"net/http"
 	"strconv"
@@ -26,20 +27,27 @@ type missedLine struct {
 	Missed int64 `json:"missed"`
 }
 
-// tap streams messages of live calls, a line of JSON each, until the client goes or count messages have been shown.
-func (s *Server) tap(w http.ResponseWriter, r *http.Request) error {
-	if s.cfg.Control.Tap == nil {
+// tapAPI opens taps and streams what they show.
+type tapAPI struct {
+	open func(pattern spec.Pattern, perSecond int, where string) (*handler.TapSession, error)
+	work *work
+	log  *slog.Logger
+}
+
+// stream streams messages of live calls, a line of JSON each, until the client goes or count messages have been shown.
+func (api *tapAPI) stream(w http.ResponseWriter, r *http.Request) error {
+	if api.open == nil {
 		return notProvided("tap")
 	}
 	pattern, where, rate, count, err := tapQuery(r)
 	if err != nil {
 		return err
 	}
-	compiled, err := take(r.Context(), s.work.answers, 1) // to compile the condition where
+	compiled, err := take(r.Context(), api.work.answers, 1) // to compile the condition where
 	if err != nil {
 		return err
 	}
-	opened, err := s.cfg.Control.Tap(pattern, rate, where)
+	opened, err := api.open(pattern, rate, where)
 	compiled()
 	switch {
 	case errors.Is(err, handler.ErrTapsOff):
@@ -50,7 +58,7 @@ func (s *Server) tap(w http.ResponseWriter, r *http.Request) error {
 		return badParameter("%v", err)
 	}
 	defer opened.Close()
-	s.log.Info("admin: tap opened", "method", pattern.String(), "where", where, "from", r.RemoteAddr)
+	api.log.Info("admin: tap opened", "method", pattern.String(), "where", where, "from", r.RemoteAddr)
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	out := &lines{w: w, rc: http.NewResponseController(w)}
 	if err := out.write(missedLine{}); err != nil {

@@ -22,7 +22,7 @@ const (
 	workWait   = 10 * time.Second
 )
 
-// work has a semaphore for each of the bounds.
+// work has a semaphore for each of the bounds. Its methods, here and in document.go, keep to them.
 type work struct {
 	reading, parsing, answers, sending *semaphore.Weighted
 }
@@ -46,9 +46,9 @@ func take(ctx context.Context, of *semaphore.Weighted, n int64) (giveBack func()
 
 // large wraps a handle whose answer grows with the routes, services or endpoints: at most maxAnswers of them are made at
 // once, and at most maxSending bytes wait for slow clients.
-func (s *Server) large(h handle) handle {
+func (wk *work) large(h handle) handle {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		giveBack, err := take(r.Context(), s.work.answers, 1)
+		giveBack, err := take(r.Context(), wk.answers, 1)
 		if err != nil {
 			return err
 		}
@@ -58,7 +58,7 @@ func (s *Server) large(h handle) handle {
 		if err := h(b, r); err != nil {
 			return err
 		}
-		sent, err := take(r.Context(), s.work.sending, min(int64(b.body.Len()), maxSending))
+		sent, err := take(r.Context(), wk.sending, min(int64(b.body.Len()), maxSending))
 		if err != nil {
 			return err
 		}
