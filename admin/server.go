@@ -4,7 +4,11 @@
 // Enter at Listen and Start; then api.go (every path, its handlers, and what is common to all), guard.go (who may ask), conns.go
 // and work.go (how many at once), document.go (the bodies), routes.go, schemas.go, services.go, endpoints.go, explain.go,
 // tap.go, drain.go and status.go (the answers: a type with its handlers for each resource), errors.go (the errors).
-// openapi.json describes the API for clients; a test compares it with the code.
+// openapi.json describes the API for clients, with every key of a route; a test compares it with the code. control.go is what
+// the caller of Start provides, which is package gateway.
+//
+// Metrics is a handler.Observer that counts calls: metrics.go and series.go (a call's series), retryseries.go, structseries.go
+// and endpointmetrics.go.
 package admin
 
 import (
