@@ -1,22 +1,34 @@
 package gateway
 
 import (
+	"context"
+	"log/slog"
 	"sync"
 	"time"
 
-	"github.com/framegate/framegate/admin"
+	"github.com/framegate/framegate/conf"
 )
 
-// drainSwitch tells whether the gateway drains. It is turned on once and never off.
-type drainSwitch struct {
-	on chan struct{} // closed by turnOn
+// drainer tells whether the gateway drains. It is turned on once and never off.
+type drainer struct {
+	conf func() *conf.Config // the configuration in force
+	log  *slog.Logger
+	on   chan struct{} // closed by turnOn
 
 	mu    sync.Mutex // guards since, and the closing of on
 	since time.Time  // when it was turned on; zero before
 }
 
-// turnOn turns the switch on, and reports whether it was off before.
-func (d *drainSwitch) turnOn() bool {
+// begin turns the drain on and logs that, unless it is on.
+func (d *drainer) begin() {
+	if d.turnOn() {
+		c := d.conf().Drain
+		d.log.Info("draining", "delay", c.Delay, "timeout", c.Timeout)
+	}
+}
+
+// turnOn turns the drain on, and reports whether it was off before.
+func (d *drainer) turnOn() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.since.IsZero() {
@@ -27,50 +39,28 @@ func (d *drainSwitch) turnOn() bool {
 	return true
 }
 
-// Drain makes the gateway not ready and closes the channel Draining, on which the caller of Start calls Shutdown. It returns
-// at once and may be called more than once.
-func (g *Gateway) Drain() {
-	if g.draining.turnOn() {
-		g.health.stop()
-		g.log.Info("draining", "delay", g.conf().Drain.Delay, "timeout", g.conf().Drain.Timeout)
-	}
-}
-
-// Draining returns a channel that is closed when the gateway is asked to drain, through the admin server or by Drain.
-func (g *Gateway) Draining() <-chan struct{} { return g.draining.on }
-
-func (g *Gateway) isDraining() bool {
+func (d *drainer) isOn() bool {
 	select {
-	case <-g.draining.on:
+	case <-d.on:
 		return true
 	default:
 		return false
 	}
 }
 
-// drainStatus is the admin server's Control.Drain: it starts the drain and returns its progress.
-func (g *Gateway) drainStatus() admin.DrainStatus {
-	g.Drain()
-	st := admin.DrainStatus{Delay: g.conf().Drain.Delay, Timeout: g.conf().Drain.Timeout}
-	g.draining.mu.Lock()
-	st.Since = g.draining.since
-	g.draining.mu.Unlock()
-	for _, l := range g.listeners() {
-		st.Connections += l.Connections
-		st.Calls += l.Calls
-	}
-	return st
+// began returns when the drain was turned on; the zero time if it is off.
+func (d *drainer) began() time.Time {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.since
 }
 
-// listeners returns the connections and calls of each listener, accepted and refused.
-func (g *Gateway) listeners() []admin.ListenerStats {
-	all := make([]admin.ListenerStats, len(g.servers))
-	for i, s := range g.servers {
-		conns, calls := s.conns.Stats(), g.proxy.Entrance(s.name)
-		all[i] = admin.ListenerStats{
-			Name: s.name, Connections: conns.Connections, RefusedConnections: conns.Refused, SentAway: conns.SentAway,
-			Calls: calls.Calls, RefusedCalls: calls.Refused,
-		}
+// awaitDelay waits for drain.delay, or until ctx ends.
+func (d *drainer) awaitDelay(ctx context.Context) {
+	delay := time.NewTimer(d.conf().Drain.Delay)
+	defer delay.Stop()
+	select {
+	case <-delay.C:
+	case <-ctx.Done():
 	}
-	return all
 }

@@ -1,8 +1,9 @@
 // Package gateway puts a framegate together from its configuration and runs it, for "framegate serve" and for tests that
 // start one in their process.
 //
-// Enter at Start; then server.go (a listener), sources.go (where routes come from), observers.go (metrics, access log and
-// tracing), control.go (the admin server), reload.go (a configuration that changes), drain.go and shutdown.go (the end).
+// Enter at Start; then listeners.go and server.go (the listeners), sources.go (where routes come from), upstream.go (the pool
+// of connections to endpoints), health.go, observers.go (metrics, access log and tracing), admin.go (what the admin server
+// shows), reload.go (a configuration that changes) and drain.go (the end).
 package gateway
 
 import (
@@ -15,7 +16,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/framegate/framegate/admin"
 	"github.com/framegate/framegate/conf"
@@ -32,43 +32,43 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// Gateway is a running framegate.
+// Gateway is a running framegate. newGateway makes its parts, which do nothing until start.
 type Gateway struct {
 	cfg       atomic.Pointer[conf.Config] // read through conf
 	log       *slog.Logger
+	drain     *drainer
 	resolver  *resolver.Resolver
-	pool      *pool.Pool
-	upstream  *upstream // set by start
+	sources   *sources
+	upstream  *upstream
 	proxy     *handler.Proxy
 	health    *health
-	servers   []*kitexServer
-	admin     *admin.Server // nil when off
-	sources   *sources
-	register  *registration // nil when off
+	listeners *listeners
 	observers observers
-	filters   []structmode.MethodFilter
-	lookup    *net.Resolver // nil for net.DefaultResolver
-	taps      *tap.Hub      // nil when off
 
-	descriptors *transserver.Descriptors // of the listeners
+	// set by start
+	reloader *reloader
+	admin    *admin.Server // nil when off
+	register *registration // nil when off
 
-	failed    chan error // the error of the first listener that ended by itself; capacity 1
-	reloading sync.Mutex // held by Reload
-	draining  drainSwitch
-	shutdown  sync.Once
-	wg        sync.WaitGroup
+	shutdown sync.Once
+}
+
+// options are what Options change.
+type options struct {
+	filters []structmode.MethodFilter
+	lookup  *net.Resolver // nil for net.DefaultResolver
 }
 
 // Option changes a gateway before it starts. Options are for binaries that embed framegate.
-type Option func(*Gateway)
+type Option func(*options)
 
 // WithFilters adds typed filters for methods on routes in struct mode; see handler.Filter.
 func WithFilters(filters ...structmode.MethodFilter) Option {
-	return func(g *Gateway) { g.filters = append(g.filters, filters...) }
+	return func(o *options) { o.filters = append(o.filters, filters...) }
 }
 
 // WithResolver makes the gateway look up the names of endpoints with r instead of net.DefaultResolver.
-func WithResolver(r *net.Resolver) Option { return func(g *Gateway) { g.lookup = r } }
+func WithResolver(r *net.Resolver) Option { return func(o *options) { o.lookup = r } }
 
 // Start validates cfg, starts everything and returns when every listener takes calls. The routes of a routes file are in
 // force by then; the routes in etcd come into force once etcd has answered. The caller ends the gateway with Shutdown.
@@ -80,17 +80,7 @@ func Start(ctx context.Context, cfg *conf.Config, log *slog.Logger, opts ...Opti
 		return nil, err
 	}
 	handler.RegisterEncodings(cfg.Compression)
-	g := &Gateway{log: log, resolver: resolver.New(cfg.ListenerNames()...), health: newHealth(), failed: make(chan error, 1)}
-	g.cfg.Store(cfg)
-	g.draining.on = make(chan struct{})
-	for _, set := range opts {
-		set(g)
-	}
-	if cfg.Admin.Tap {
-		g.taps = &tap.Hub{}
-	}
-	g.descriptors = transserver.NewDescriptors(transserver.OpenFileLimit())
-	g.pool = pool.New(cfg.Upstream, log)
+	g := newGateway(cfg, log, opts)
 	if err := g.start(ctx); err != nil {
 		g.abandon(context.WithoutCancel(ctx))
 		return nil, err
@@ -98,64 +88,67 @@ func Start(ctx context.Context, cfg *conf.Config, log *slog.Logger, opts ...Opti
 	return g, nil
 }
 
+// newGateway makes a gateway and its parts, and starts nothing. The caller ends it with abandon or Shutdown.
+func newGateway(cfg *conf.Config, log *slog.Logger, opts []Option) *Gateway {
+	var o options
+	for _, set := range opts {
+		set(&o)
+	}
+	var taps *tap.Hub // nil when off
+	if cfg.Admin.Tap {
+		taps = &tap.Hub{}
+	}
+	g := &Gateway{log: log, resolver: resolver.New(cfg.ListenerNames()...)}
+	g.cfg.Store(cfg)
+	g.drain = &drainer{conf: g.conf, log: log, on: make(chan struct{})}
+	g.sources = newSources(g.resolver, log)
+	g.upstream = newUpstream(cfg.Upstream, g.resolver, log)
+	g.proxy = handler.New(handler.Config{
+		Router: g.resolver, Ready: func() bool { return g.sources.notReady() == nil }, Pool: g.upstream.pool.Default(), PoolOf: g.upstream.openerOf, Log: log, MaxMessageBytes: cfg.Limits.MaxMessageBytes, MaxCalls: maxCalls(cfg),
+		MaxHops: cfg.Limits.MaxHops, MaxDecodedBytes: cmp.Or(cfg.Limits.MaxDecodedBytes, budget.DefaultBytes()), Taps: taps, Filters: o.filters,
+	})
+	g.health = &health{resolver: g.resolver, sources: g.sources, upstream: g.upstream, drain: g.drain}
+	g.health.watches.SetMax(cfg.Limits.MaxHealthWatches)
+	g.listeners = &listeners{
+		conf: g.conf, log: log, resolver: g.resolver, proxy: g.proxy, health: g.health,
+		descriptors: transserver.NewDescriptors(transserver.OpenFileLimit()), failed: make(chan error, 1),
+	}
+	g.resolver.SetLog(log)
+	g.resolver.SetNames(dns.New(o.lookup, log))
+	g.resolver.SetBuiltinHealth(cfg.BuiltinHealth()...)
+	// Idle connections to an endpoint that leaves are closed at once, its calls are ended after the grace.
+	g.resolver.SetEndpointHooks(cluster.EndpointHooks{
+		Left: g.upstream.pool.Leave, Grace: cfg.Drain.EndpointTimeout, Over: g.proxy.EndCallsAt, Unused: g.upstream.forget,
+	})
+	return g
+}
+
 // conf returns the configuration in force. The caller must not change it; Reload replaces it.
 func (g *Gateway) conf() *conf.Config { return g.cfg.Load() }
 
-// sourcesLimit bounds how long awaitSources waits.
-const sourcesLimit = 30 * time.Second
-
-// awaitSources waits until the routes are in force, if a listener shares its address with another process (reuse_port). Calls
-// would come to such a listener as soon as it listens, although the other process, which has its routes, could answer them.
-func (g *Gateway) awaitSources(ctx context.Context) error {
-	if !slices.ContainsFunc(g.conf().Listeners, func(l conf.Listener) bool { return l.ReusePort }) {
-		return nil
+func (g *Gateway) start(ctx context.Context) error {
+	cfg := g.conf()
+	shown := &adminParts{
+		conf: g.conf, resolver: g.resolver, sources: g.sources, upstream: g.upstream, proxy: g.proxy, health: g.health, listeners: g.listeners, drain: g.drain,
 	}
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for began := time.Now(); ; {
-		err := g.sources.notReady()
-		if err == nil {
-			return nil
-		}
-		if time.Since(began) > sourcesLimit {
-			return fmt.Errorf("not listening beside others (reuse_port) without routes: %w", err)
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
-		}
-	}
-}
-
-func (g *Gateway) start(ctx context.Context) (err error) {
-	if err = g.startObservers(ctx); err != nil {
+	if err := g.observers.start(ctx, cfg, shown.metrics(), g.log); err != nil {
 		return err
 	}
-	g.upstream = &upstream{pool: g.pool, base: g.conf().Upstream}
-	g.proxy = handler.New(handler.Config{
-		Router: g.resolver, Ready: func() bool { return g.sources.notReady() == nil }, Pool: g.pool.Default(), PoolOf: g.upstream.openerOf, Log: g.log, MaxMessageBytes: g.conf().Limits.MaxMessageBytes, MaxCalls: maxCalls(g.conf()), Observers: g.observers.all(g.conf()),
-		MaxHops: g.conf().Limits.MaxHops, MaxDecodedBytes: cmp.Or(g.conf().Limits.MaxDecodedBytes, budget.DefaultBytes()), Taps: g.taps, Filters: g.filters,
-	})
-	g.health.watches.SetMax(g.conf().Limits.MaxHealthWatches)
-	g.resolver.SetLog(g.log)
-	g.resolver.SetNames(dns.New(g.lookup, g.log))
-	allow, err := cluster.ParseAllow(g.conf().Services.Allow)
+	g.proxy.SetObservers(g.observers.all(cfg))
+	allow, err := cluster.ParseAllow(cfg.Services.Allow)
 	if err != nil {
 		return fmt.Errorf("services.allow%w", err)
 	}
 	g.resolver.SetAllow(allow)
-	g.resolver.SetBuiltinHealth(g.conf().BuiltinHealth()...)
-	g.resolver.SetEndpointHooks(g.departures(g.upstream))
-	g.pool.SetReach(g.reach)
-	if g.sources, err = startSources(ctx, g.conf(), g.resolver, g.log); err != nil {
+	if err := g.sources.start(ctx, cfg); err != nil {
 		return err
 	}
-	g.beginHealth()
-	if err := g.awaitSources(ctx); err != nil {
-		return err
+	if slices.ContainsFunc(cfg.Listeners, func(l conf.Listener) bool { return l.ReusePort }) {
+		if err := g.sources.await(ctx); err != nil {
+			return err
+		}
 	}
-	adminListener, err := g.listenAdmin() // before a listener takes calls, which would be lost if it failed
+	adminListener, err := listenAdmin(cfg.Admin, g.resolver) // before a listener takes calls, which would be lost if it failed
 	if err != nil {
 		return err
 	}
@@ -164,45 +157,89 @@ func (g *Gateway) start(ctx context.Context) (err error) {
 			_ = adminListener.Close()
 		}
 	}()
-	for _, l := range g.conf().Listeners {
-		s, err := g.startServer(ctx, l)
-		if err != nil {
+	for _, l := range cfg.Listeners {
+		if err := g.listeners.start(ctx, l); err != nil {
 			return err
 		}
-		g.servers = append(g.servers, s)
-		g.wg.Go(func() { g.awaitEnd(s) })
-		g.log.Info("listening", "listener", s.name, "address", s.addr.String())
 	}
 	if adminListener != nil {
-		g.admin = g.startAdmin(adminListener)
+		g.admin = shown.serve(adminListener, g.observers.metrics.Handler(), g.log)
 		g.log.Info("admin listening", "address", g.admin.Addr().String())
 	}
-	if c := g.conf(); c.Register.Service != "" {
-		g.register = startRegistration(c.Register, g.servers[0].addr, g.sources.etcdClient, c.Etcd.ServicePrefix, g.sources.ready(), g.log)
+	if cfg.Register.Service != "" {
+		g.register = startRegistration(cfg.Register, g.listeners.servers[0].addr, g.sources.etcdClient, cfg.Etcd.ServicePrefix, g.sources.ready(), g.log)
+	}
+	g.reloader = &reloader{
+		cfg: &g.cfg, log: g.log, drain: g.drain, resolver: g.resolver, sources: g.sources, proxy: g.proxy, listeners: g.listeners, observers: &g.observers, admin: g.admin,
 	}
 	return nil
 }
 
-// maxCalls returns max_calls by the name of the listener.
-func maxCalls(c *conf.Config) map[string]int {
-	limits := make(map[string]int, len(c.Listeners))
-	for _, l := range c.Listeners {
-		limits[l.Name] = l.MaxCalls
-	}
-	return limits
+// Drain makes the gateway not ready and closes the channel Draining, on which the caller of Start calls Shutdown. It returns
+// at once and may be called more than once.
+func (g *Gateway) Drain() { g.drain.begin() }
+
+// Draining returns a channel that is closed when the gateway is asked to drain, through the admin server or by Drain.
+func (g *Gateway) Draining() <-chan struct{} { return g.drain.on }
+
+// Shutdown drains and stops everything. Health turns to NOT_SERVING, the gateway deregisters, drain.delay passes, and clients
+// get GOAWAY. Calls go on until they end, ctx ends or drain.timeout passes; those that are left then end with UNAVAILABLE
+// "draining". It may be called more than once; later calls wait for the first.
+func (g *Gateway) Shutdown(ctx context.Context) {
+	g.shutdown.Do(func() {
+		g.drain.begin()
+		g.reloader.await()
+		var deregistered sync.WaitGroup
+		if g.register != nil {
+			deregistered.Go(g.register.stop) // beside the drain: etcd may be slow or gone
+		}
+		g.drain.awaitDelay(ctx)
+		g.listeners.stop(ctx)
+		deregistered.Wait()
+		g.stop(ctx)
+	})
 }
 
-// awaitEnd waits until the server of a listener has ended and reports it to failed, which keeps the first.
-func (g *Gateway) awaitEnd(s *kitexServer) {
-	<-s.done
-	err := s.err
-	if err == nil {
-		err = errors.New("it stopped")
+// abandon stops what a failed Start has started, without a delay and without waiting for calls, because no client was sent
+// here yet.
+func (g *Gateway) abandon(ctx context.Context) {
+	g.shutdown.Do(func() {
+		g.drain.turnOn()
+		now, cancel := context.WithCancel(ctx)
+		cancel()
+		g.listeners.stop(now)
+		g.stop(ctx)
+	})
+}
+
+// stop stops everything but the listeners, whose stop has returned.
+func (g *Gateway) stop(ctx context.Context) {
+	if g.admin != nil {
+		g.admin.Close()
 	}
-	select {
-	case g.failed <- fmt.Errorf("listener %s: %w", s.name, err):
-	default:
+	g.sources.stop()
+	g.proxy.Close()
+	g.resolver.Close()
+	g.upstream.pool.Close()
+	g.listeners.close()
+	if err := g.observers.stop(ctx); err != nil {
+		g.log.Warn("the access log or the tracer did not end cleanly", "error", err)
 	}
+}
+
+// Reload puts the values of next in force, for the keys that may change while a framegate runs: all of them or, with an
+// error, none. A warning in the log names every other key whose value differs. The caller applies log.level and log.format.
+func (g *Gateway) Reload(ctx context.Context, next *conf.Config) error {
+	return g.reloader.reload(ctx, next)
+}
+
+// ReopenLogs opens the file of the access log again, after it was renamed. If that fails, lines still go to the old file.
+func (g *Gateway) ReopenLogs() error {
+	if err := g.observers.logOutput.Reopen(); err != nil {
+		return fmt.Errorf("access_log.path: %w", err)
+	}
+	g.log.Info("log files opened again")
+	return nil
 }
 
 // AdminAddr returns the address of the admin server, or "" if it is off.
@@ -214,14 +251,7 @@ func (g *Gateway) AdminAddr() string {
 }
 
 // Addr returns the address on which the named listener takes calls, or "" if there is none of that name.
-func (g *Gateway) Addr(listener string) string {
-	for _, s := range g.servers {
-		if s.name == listener {
-			return s.addr.String()
-		}
-	}
-	return ""
-}
+func (g *Gateway) Addr(listener string) string { return g.listeners.addr(listener) }
 
 // EtcdEndpoints returns where the etcd that this gateway uses can be reached; none if it uses none.
 func (g *Gateway) EtcdEndpoints() []string { return g.sources.etcdEndpoints }
@@ -230,15 +260,10 @@ func (g *Gateway) EtcdEndpoints() []string { return g.sources.etcdEndpoints }
 func (g *Gateway) SourceStatus() resolver.SourceStatus { return g.sources.status() }
 
 // PoolStats counts the connections and streams to endpoints.
-func (g *Gateway) PoolStats() pool.Stats { return g.pool.Stats() }
+func (g *Gateway) PoolStats() pool.Stats { return g.upstream.pool.Stats() }
 
 // Ready returns why calls should not be sent here now, or nil if they should.
-func (g *Gateway) Ready() error {
-	if g.isDraining() {
-		return errors.New("draining")
-	}
-	return g.sources.notReady()
-}
+func (g *Gateway) Ready() error { return g.health.notReady() }
 
 // Resolve returns where a call would go now, and false if no route matches. The target's Address is one of those that the
 // call may get, or empty if no endpoint may be used.
@@ -250,4 +275,4 @@ func (g *Gateway) Resolve(req spec.Request) (cluster.Target, bool) {
 func (g *Gateway) Loads() []cluster.RouteLoad { return g.resolver.Loads() }
 
 // Failed returns a channel that gets the error of the first listener that ends by itself.
-func (g *Gateway) Failed() <-chan error { return g.failed }
+func (g *Gateway) Failed() <-chan error { return g.listeners.failed }

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -23,55 +24,39 @@ import (
 // health is the health of the whole server: the status that framegate's builtin grpc.health.v1.Health gives to the empty
 // service name. All listeners share it.
 //
-//	not serving ──begin──> serving ──stop──> not serving, for good
-//	     └───────────────stop─────────────────────^
+//	not serving ──first routes──> serving ──drain──> not serving, for good
+//	     └────────drain──────────────────────────────────^
 type health struct {
-	serving chan struct{}     // closed by beginHealth
-	closing chan struct{}     // closed by stop: Watch streams must end
-	watches limit.Concurrency // Watch streams under way
-	refused atomic.Int64      // Watch streams refused since the start
-}
-
-func newHealth() *health {
-	return &health{serving: make(chan struct{}), closing: make(chan struct{})}
+	resolver *resolver.Resolver
+	sources  *sources
+	upstream *upstream
+	drain    *drainer          // when it begins, Watch streams must end
+	watches  limit.Concurrency // Watch streams under way
+	refused  atomic.Int64      // Watch streams refused since the start
 }
 
 // watching returns how many Watch streams are under way, and how many were refused since the start.
 func (h *health) watching() (now int, refused int64) { return h.watches.Active(), h.refused.Load() }
 
-// beginHealth turns the health to SERVING once the first routes are in force.
-func (g *Gateway) beginHealth() {
-	ready := g.sources.ready()
-	select {
-	case <-ready:
-		close(g.health.serving)
-		return
-	default:
+// notReady returns why calls should not be sent here now, or nil if they should.
+func (h *health) notReady() error {
+	if h.drain.isOn() {
+		return errors.New("draining")
 	}
-	g.wg.Go(func() {
-		select {
-		case <-ready:
-			close(g.health.serving)
-		case <-g.health.closing:
-		}
-	})
+	return h.sources.notReady()
 }
-
-// stop turns the health to NOT_SERVING for good. Watch streams end after they have sent that. It is called once.
-func (h *health) stop() { close(h.closing) }
 
 // state returns the status, and a channel that is closed when it changes, nil if it never does.
 func (h *health) state() (v1.HealthCheckResponse_ServingStatus, <-chan struct{}) {
-	select {
-	case <-h.closing:
+	if h.drain.isOn() {
 		return v1.HealthCheckResponse_NOT_SERVING, nil
-	default:
 	}
+	ready := h.sources.ready()
 	select {
-	case <-h.serving:
-		return v1.HealthCheckResponse_SERVING, h.closing
+	case <-ready:
+		return v1.HealthCheckResponse_SERVING, h.drain.on
 	default:
-		return v1.HealthCheckResponse_NOT_SERVING, h.serving
+		return v1.HealthCheckResponse_NOT_SERVING, ready
 	}
 }
 
@@ -80,10 +65,7 @@ func (h *health) state() (v1.HealthCheckResponse_ServingStatus, <-chan struct{})
 type listenerHealth struct {
 	*health
 	listener string
-	gateway  *Gateway
 }
-
-func (g *Gateway) healthOf(listener string) v1.Health { return &listenerHealth{g.health, listener, g} }
 
 // healthPoll is how often a Watch stream of a service computes the service's status.
 const healthPoll = 200 * time.Millisecond
@@ -96,16 +78,16 @@ func (h *listenerHealth) serviceStatus(ctx context.Context, service string, befo
 	if authority := md.Get(":authority"); len(authority) > 0 {
 		req.Authority = authority[0]
 	}
-	now := h.gateway.resolver.ServiceHealth(service, req, before)
+	now := h.resolver.ServiceHealth(service, req, before)
 	switch {
-	case !now.Known() && h.gateway.sources.notReady() == nil:
+	case !now.Known() && h.sources.notReady() == nil:
 		return v1.HealthCheckResponse_SERVICE_UNKNOWN, now
-	case now.Serving() && h.gateway.Ready() == nil:
+	case now.Serving() && h.notReady() == nil:
 		return v1.HealthCheckResponse_SERVING, now
 	}
 	// A client that hears NOT_SERVING may send no calls, and without calls nobody would connect to an endpoint again that
 	// could not be connected to. So try those endpoints now.
-	now.Unreachable(func(p *policy.Policy, address string) { h.gateway.upstream.groupOf(p).Try(address) })
+	now.Unreachable(func(p *policy.Policy, address string) { h.upstream.groupOf(p).Try(address) })
 	return v1.HealthCheckResponse_NOT_SERVING, now
 }
 
@@ -145,7 +127,7 @@ func (h *listenerHealth) Watch(req *v1.HealthCheckRequest, stream v1.Health_Watc
 		}
 		select {
 		case <-changed:
-		case <-h.closing:
+		case <-h.drain.on:
 		case <-ctx.Done():
 			return nil
 		}
@@ -174,7 +156,7 @@ func (h *listenerHealth) watchService(service string, stream v1.Health_WatchServ
 		case <-look.C:
 		case <-ctx.Done():
 			return nil
-		case <-h.closing:
+		case <-h.drain.on:
 			over = true
 		}
 	}

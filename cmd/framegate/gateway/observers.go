@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/framegate/framegate/admin"
 	"github.com/framegate/framegate/conf"
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/accesslog"
-	"github.com/framegate/framegate/handler/budget"
 	"github.com/framegate/framegate/handler/tracing"
 )
 
@@ -22,24 +22,25 @@ type observers struct {
 	tracer    *tracing.Tracer // nil when off
 }
 
-// startObservers makes the observers that the configuration turns on.
-func (g *Gateway) startObservers(ctx context.Context) error {
-	o := &g.observers
-	target, err := openAccessLog(g.conf().AccessLog)
+// start makes the observers that cfg turns on. metrics has everything but AccessLogDropped. The caller calls stop in the
+// end, also after an error.
+func (o *observers) start(ctx context.Context, cfg *conf.Config, metrics admin.MetricsConfig, log *slog.Logger) error {
+	c := cfg.AccessLog
+	target, err := openAccessLog(c)
 	if err != nil {
 		return err
 	}
-	c := g.conf().AccessLog
 	o.logOutput = accesslog.NewOutput(target)
-	o.accessLog = accesslog.New(o.logOutput, accesslog.Config{Sample: c.Sample, Errors: c.Errors, Log: g.log})
-	if c := g.conf().Tracing; c.Endpoint != "" {
+	o.accessLog = accesslog.New(o.logOutput, accesslog.Config{Sample: c.Sample, Errors: c.Errors, Log: log})
+	if c := cfg.Tracing; c.Endpoint != "" {
 		o.tracer, err = tracing.New(ctx, c.Tracer())
 		if err != nil {
 			return fmt.Errorf("tracing.endpoint: %w", err)
 		}
 	}
-	if g.conf().Admin.Address != conf.None {
-		o.metrics = admin.NewMetrics(g.metricsConfig())
+	if cfg.Admin.Address != conf.None {
+		metrics.AccessLogDropped = o.accessLog.Dropped
+		o.metrics = admin.NewMetrics(metrics)
 	}
 	return nil
 }
@@ -70,60 +71,20 @@ func (o *observers) all(c *conf.Config) (on []handler.Observer) {
 	return on
 }
 
-// metricsConfig returns the sources of the metrics that are not counted call by call.
-func (g *Gateway) metricsConfig() admin.MetricsConfig {
-	return admin.MetricsConfig{
-		Routes:           g.routeNames,
-		Connections:      g.connections,
-		Groups:           g.groups,
-		Lookups:          g.resolver.Lookups,
-		Loads:            g.Loads,
-		Config:           g.configStats,
-		Draining:         g.isDraining,
-		HealthWatches:    g.health.watching,
-		Listeners:        g.listeners,
-		AccessLogDropped: g.observers.accessLog.Dropped,
-		Decoding:         func() budget.Stats { return g.proxy.Decoding() },
-	}
-}
-
-func (g *Gateway) routeNames() map[string]admin.RouteNames {
-	all := map[string]admin.RouteNames{}
-	for _, r := range g.resolver.Routes() {
-		n := all[r.Name]
-		for _, b := range r.Backends {
-			n.Backends = append(n.Backends, b.Name)
+// prepare opens the access log for a reload, if it is another file. commit puts next in force.
+func (o *observers) prepare(before, next conf.AccessLog) (commit func(), err error) {
+	use := func() {}
+	if next.Path != before.Path {
+		target, err := openAccessLog(next)
+		if err != nil {
+			return nil, err
 		}
-		for _, m := range r.Match {
-			n.Patterns = append(n.Patterns, m.Method)
-		}
-		all[r.Name] = n
+		use = func() { o.logOutput.Use(target) }
 	}
-	return all
-}
-
-func (g *Gateway) connections() map[string]int {
-	open := map[string]int{}
-	for _, e := range g.pool.Endpoints() {
-		open[e.Address] = e.Connections
-	}
-	return open
-}
-
-func (g *Gateway) configStats() admin.ConfigStats {
-	st := g.sources.status()
-	c := admin.ConfigStats{Revision: st.Revision, Stale: st.Stale, Rejected: st.Rejected, Rejections: st.Rejections, Age: -1, SnapshotAge: -1, SnapshotFailures: st.SnapshotFailures}
-	if g.sources.etcd != nil {
-		kept, ever := g.sources.etcd.Kept()
-		c.Kept, c.EverKept = len(kept), ever
-	}
-	if !st.Confirmed.IsZero() {
-		c.Age = time.Since(st.Confirmed)
-	}
-	if !st.SnapshotWritten.IsZero() {
-		c.SnapshotAge = time.Since(st.SnapshotWritten)
-	}
-	return c
+	return func() {
+		use()
+		o.accessLog.Choose(accesslog.Choice{Sample: next.Sample, Errors: next.Errors})
+	}, nil
 }
 
 // observersGrace bounds how long the tracer may take to send its last spans.

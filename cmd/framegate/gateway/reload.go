@@ -4,58 +4,77 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
+	"sync"
+	"sync/atomic"
 
+	"github.com/framegate/framegate/admin"
 	"github.com/framegate/framegate/conf"
-	"github.com/framegate/framegate/handler/accesslog"
+	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/resolver"
 	"github.com/framegate/framegate/resolver/cluster"
 )
 
 // errReloadDraining means that the gateway drains, and takes no other configuration any more.
 var errReloadDraining = errors.New("this framegate drains: its configuration stays as it is")
 
-// Reload puts the values of next in force, for the keys that may change while a framegate runs: all of them or, with an
-// error, none. A warning in the log names every other key whose value differs. The caller applies log.level and log.format.
-func (g *Gateway) Reload(ctx context.Context, next *conf.Config) error {
-	g.reloading.Lock()
-	defer g.reloading.Unlock()
-	if g.isDraining() {
+// reloader replaces the configuration in force, and holds the parts of the gateway that a key of it may change.
+type reloader struct {
+	mu sync.Mutex // held by reload
+
+	cfg       *atomic.Pointer[conf.Config] // in force
+	log       *slog.Logger
+	drain     *drainer
+	resolver  *resolver.Resolver
+	sources   *sources
+	proxy     *handler.Proxy
+	listeners *listeners
+	observers *observers
+	admin     *admin.Server // nil when off
+}
+
+// reload is Gateway.Reload.
+func (r *reloader) reload(ctx context.Context, next *conf.Config) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.drain.isOn() {
 		return errReloadDraining
 	}
 	if err := next.Validate(); err != nil {
 		return err
 	}
-	cfg, changed, fixed, err := g.conf().Reload(next)
+	cfg, changed, fixed, err := r.cfg.Load().Reload(next)
 	if err != nil {
 		return err
 	}
 	if err := cfg.Validate(); err != nil {
 		return fmt.Errorf("beside what cannot change without a restart: %w", err)
 	}
-	commit, err := g.prepare(ctx, cfg)
+	commit, err := r.prepare(ctx, cfg)
 	if err != nil {
 		return err
 	}
 	commit()
 	for _, d := range fixed {
-		g.log.Warn("the configuration has changed in a key that needs a restart", "key", d.Key, "in_force", d.InForce, "read", d.Read)
+		r.log.Warn("the configuration has changed in a key that needs a restart", "key", d.Key, "in_force", d.InForce, "read", d.Read)
 	}
 	for _, d := range changed {
-		g.log.Info("the configuration has changed", "key", d.Key, "from", d.InForce, "to", d.Read)
+		r.log.Info("the configuration has changed", "key", d.Key, "from", d.InForce, "to", d.Read)
 	}
-	g.log.Info("configuration read again", "changed", len(changed), "need_a_restart", len(fixed))
+	r.log.Info("configuration read again", "changed", len(changed), "need_a_restart", len(fixed))
 	return nil
 }
 
 // prepare does the steps of a change to cfg that may fail, such as opening files. commit does the rest, which cannot fail.
-func (g *Gateway) prepare(ctx context.Context, cfg *conf.Config) (commit func(), err error) {
-	before := g.conf()
-	if g.admin != nil {
-		if err := g.admin.CheckToken(cfg.Admin.Token); err != nil {
+func (r *reloader) prepare(ctx context.Context, cfg *conf.Config) (commit func(), err error) {
+	before := r.cfg.Load()
+	if r.admin != nil {
+		if err := r.admin.CheckToken(cfg.Admin.Token); err != nil {
 			return nil, err
 		}
 	}
-	setRoutes, err := g.prepareRoutes(ctx, before.Routes, cfg.Routes)
+	setRoutes, err := r.sources.prepare(ctx, before.Routes, cfg.Routes)
 	if err != nil {
 		return nil, err
 	}
@@ -63,67 +82,29 @@ func (g *Gateway) prepare(ctx context.Context, cfg *conf.Config) (commit func(),
 	if err != nil {
 		return nil, fmt.Errorf("services.allow%w", err)
 	}
-	setAccessLog, err := g.prepareAccessLog(before.AccessLog, cfg.AccessLog)
+	setAccessLog, err := r.observers.prepare(before.AccessLog, cfg.AccessLog)
 	if err != nil {
 		return nil, err
 	}
 	return func() {
 		setRoutes()
 		setAccessLog()
-		if g.admin != nil {
-			g.admin.SetToken(cfg.Admin.Token)
+		if r.admin != nil {
+			r.admin.SetToken(cfg.Admin.Token)
 		}
-		g.proxy.SetObservers(g.observers.all(cfg))
-		g.proxy.SetMaxMessageBytes(cfg.Limits.MaxMessageBytes)
-		g.proxy.SetMaxCalls(maxCalls(cfg))
-		g.health.watches.SetMax(cfg.Limits.MaxHealthWatches)
-		for i, s := range g.servers {
-			s.conns.SetMaxConnections(cfg.Listeners[i].MaxConnections)
-		}
+		r.proxy.SetObservers(r.observers.all(cfg))
+		r.proxy.SetMaxMessageBytes(cfg.Limits.MaxMessageBytes)
+		r.listeners.setLimits(cfg)
 		if !slices.Equal(before.Services.Allow, cfg.Services.Allow) {
-			g.resolver.SetAllow(allow)
+			r.resolver.SetAllow(allow)
 		}
-		g.resolver.SetGrace(cfg.Drain.EndpointTimeout)
-		g.cfg.Store(cfg)
+		r.resolver.SetGrace(cfg.Drain.EndpointTimeout)
+		r.cfg.Store(cfg)
 	}, nil
 }
 
-func (g *Gateway) prepareRoutes(ctx context.Context, before, next conf.Routes) (commit func(), err error) {
-	if next.File == before.File {
-		return func() {
-			if f := g.sources.file.Load(); f != nil {
-				f.SetInterval(next.ReloadInterval)
-			}
-		}, nil
-	}
-	file, err := g.sources.loadFile(ctx, next)
-	if err != nil {
-		return nil, err
-	}
-	return func() { g.sources.follow(file) }, nil
-}
-
-func (g *Gateway) prepareAccessLog(before, next conf.AccessLog) (commit func(), err error) {
-	o := &g.observers
-	use := func() {}
-	if next.Path != before.Path {
-		target, err := openAccessLog(next)
-		if err != nil {
-			return nil, err
-		}
-		use = func() { o.logOutput.Use(target) }
-	}
-	return func() {
-		use()
-		o.accessLog.Choose(accesslog.Choice{Sample: next.Sample, Errors: next.Errors})
-	}, nil
-}
-
-// ReopenLogs opens the file of the access log again, after it was renamed. If that fails, lines still go to the old file.
-func (g *Gateway) ReopenLogs() error {
-	if err := g.observers.logOutput.Reopen(); err != nil {
-		return fmt.Errorf("access_log.path: %w", err)
-	}
-	g.log.Info("log files opened again")
-	return nil
+// await waits for a reload under way. Once the gateway drains, later ones do nothing.
+func (r *reloader) await() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 }

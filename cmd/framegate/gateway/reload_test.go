@@ -78,7 +78,7 @@ func TestReload_ChangesWhatCallsMeet(t *testing.T) {
 	next = copied(next, func(c *conf.Config) { c.Listeners[0].MaxCalls, c.AccessLog.Path = 1, conf.None })
 	require.NoError(t, g.Reload(testContext(t), next))
 	require.Equal(t, codes.ResourceExhausted, invoke(1), "one is under way")
-	shown, err := g.configJSON()
+	shown, err := configJSON(g.conf())
 	require.NoError(t, err)
 	require.Contains(t, string(shown), `"timeout":"50ms"`)
 

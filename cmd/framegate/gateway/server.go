@@ -38,12 +38,12 @@ const builtinPackage = "grpc.health.v1"
 const startLimit = 10 * time.Second
 
 // startServer starts the server of a listener and returns when it accepts connections. The server runs until stop.
-func (g *Gateway) startServer(ctx context.Context, l conf.Listener) (*kitexServer, error) {
+func (ls *listeners) startServer(ctx context.Context, l conf.Listener) (*kitexServer, error) {
 	ln, err := transserver.Listen(ctx, l.Address, reuseOf(l))
 	if err != nil {
 		return nil, listenError("listener "+l.Name, l.Address, err)
 	}
-	g.resolver.Own("listener "+l.Name, ln.Addr()) // before it takes calls
+	ls.resolver.Own("listener "+l.Name, ln.Addr()) // before it takes calls
 	builtin := builtinPackage
 	if l.Health == conf.HealthRouted {
 		builtin = ""
@@ -51,17 +51,17 @@ func (g *Gateway) startServer(ctx context.Context, l conf.Listener) (*kitexServe
 	s := &kitexServer{name: l.Name, addr: ln.Addr(), exit: make(chan error, 1), done: make(chan struct{})}
 	s.conns = transserver.New(transserver.Config{
 		MaxConnections: l.MaxConnections, WriteTimeout: l.Keepalive.Time + l.Keepalive.Timeout, ReusePort: l.ReusePort,
-		Gate: g.proxy.Gate(l.Name, builtin), Refuse: g.proxy.Refuse(l.Name), ExitWait: g.exitWait, Log: g.log.With("listener", l.Name),
-		Descriptors: g.descriptors,
+		Gate: ls.proxy.Gate(l.Name, builtin), Refuse: ls.proxy.Refuse(l.Name), ExitWait: ls.exitWait, Log: ls.log.With("listener", l.Name),
+		Descriptors: ls.descriptors,
 	})
-	if room := g.descriptors.MaxConnections(); l.MaxConnections > room {
-		g.log.Warn("the limit of open files leaves room for fewer connections than max_connections", "listener", l.Name, "max_connections", l.MaxConnections, "room", room)
+	if room := ls.descriptors.MaxConnections(); l.MaxConnections > room {
+		ls.log.Warn("the limit of open files leaves room for fewer connections than max_connections", "listener", l.Name, "max_connections", l.MaxConnections, "room", room)
 	}
-	s.svr = healthsvc.NewServer(g.healthOf(l.Name), append(s.conns.Options(),
+	s.svr = healthsvc.NewServer(&listenerHealth{ls.health, l.Name}, append(s.conns.Options(),
 		server.WithListener(ln),
 		server.WithServerBasicInfo(&rpcinfo.EndpointBasicInfo{ServiceName: "framegate"}),
-		server.WithGRPCUnknownServiceHandler(g.proxy.Handler(l.Name)),
-		server.WithStreamOptions(server.WithStreamMiddleware(g.proxy.BuiltinService(l.Name, builtin))),
+		server.WithGRPCUnknownServiceHandler(ls.proxy.Handler(l.Name)),
+		server.WithStreamOptions(server.WithStreamMiddleware(ls.proxy.BuiltinService(l.Name, builtin))),
 		server.WithMiddleware(plainAnswers),
 		server.WithGRPCMaxConcurrentStreams(l.MaxConcurrentStreams),
 		server.WithGRPCMaxHeaderListSize(l.MaxHeaderBytes),
@@ -92,7 +92,7 @@ func (g *Gateway) startServer(ctx context.Context, l conf.Listener) (*kitexServe
 }
 
 // exitWait is how long a listener that stops waits for its calls.
-func (g *Gateway) exitWait() time.Duration { return g.conf().Drain.Timeout + stopGrace }
+func (ls *listeners) exitWait() time.Duration { return ls.conf().Drain.Timeout + stopGrace }
 
 func reuseOf(l conf.Listener) transserver.Reuse {
 	if l.ReusePort {

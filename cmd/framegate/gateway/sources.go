@@ -1,15 +1,19 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
+	"github.com/framegate/framegate/admin"
 	"github.com/framegate/framegate/conf"
 	"github.com/framegate/framegate/handler/structmode"
 	"github.com/framegate/framegate/resolver"
+	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/etcdclient"
 	"github.com/framegate/framegate/resolver/etcdserver"
 	"github.com/framegate/framegate/resolver/etcdsource"
@@ -37,17 +41,15 @@ type routesFile struct {
 	done   chan struct{}      // closed when it has ended
 }
 
-// startSources reads the routes file, puts its routes in force, and starts to follow it and etcd. ctx bounds the start only.
-func startSources(ctx context.Context, cfg *conf.Config, r *resolver.Resolver, log *slog.Logger) (*sources, error) {
-	run, cancel := context.WithCancel(context.Background())
-	s := &sources{log: log, resolver: r, run: run, cancel: cancel}
-	if err := s.start(ctx, cfg); err != nil {
-		s.stop()
-		return nil, err
-	}
-	return s, nil
+// newSources returns sources that have read nothing yet. The caller calls start once, and stop in the end.
+func newSources(r *resolver.Resolver, log *slog.Logger) *sources {
+	s := &sources{log: log, resolver: r}
+	s.run, s.cancel = context.WithCancel(context.Background())
+	return s
 }
 
+// start reads the routes file, puts its routes in force, and starts to follow it and etcd, until stop. ctx bounds the start
+// only.
 func (s *sources) start(ctx context.Context, cfg *conf.Config) error {
 	file, err := s.loadFile(ctx, cfg.Routes)
 	if err != nil {
@@ -117,6 +119,22 @@ func (s *sources) follow(file *filesource.Source) {
 	})
 }
 
+// prepare reads the routes file for a reload, if it is another one. commit puts next in force.
+func (s *sources) prepare(ctx context.Context, before, next conf.Routes) (commit func(), err error) {
+	if next.File == before.File {
+		return func() {
+			if f := s.file.Load(); f != nil {
+				f.SetInterval(next.ReloadInterval)
+			}
+		}, nil
+	}
+	file, err := s.loadFile(ctx, next)
+	if err != nil {
+		return nil, err
+	}
+	return func() { s.follow(file) }, nil
+}
+
 func (s *sources) startEmbedded(ctx context.Context, cfg conf.Etcd) (err error) {
 	server := cfg.Server()
 	server.Log, server.MaxConnections = s.log, min(etcdserver.DefaultMaxConnections, sideConnections())
@@ -157,6 +175,30 @@ func (s *sources) notReady() error {
 	return s.etcd.NotReady()
 }
 
+// awaitLimit bounds how long await waits.
+const awaitLimit = 30 * time.Second
+
+// await waits until the routes are in force, for listeners that share their addresses with another process (reuse_port). Calls
+// would come to such a listener as soon as it listens, although the other process, which has its routes, could answer them.
+func (s *sources) await(ctx context.Context) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for began := time.Now(); ; {
+		err := s.notReady()
+		if err == nil {
+			return nil
+		}
+		if time.Since(began) > awaitLimit {
+			return fmt.Errorf("not listening beside others (reuse_port) without routes: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
 // status returns how far the routes and instances in force are those of etcd, or of the file without etcd. Its counts of
 // rejected documents are those of both.
 func (s *sources) status() (st resolver.SourceStatus) {
@@ -172,6 +214,23 @@ func (s *sources) status() (st resolver.SourceStatus) {
 	return st
 }
 
+// stats is status for the metrics.
+func (s *sources) stats() admin.ConfigStats {
+	st := s.status()
+	c := admin.ConfigStats{Revision: st.Revision, Stale: st.Stale, Rejected: st.Rejected, Rejections: st.Rejections, Age: -1, SnapshotAge: -1, SnapshotFailures: st.SnapshotFailures}
+	if s.etcd != nil {
+		kept, ever := s.etcd.Kept()
+		c.Kept, c.EverKept = len(kept), ever
+	}
+	if !st.Confirmed.IsZero() {
+		c.Age = time.Since(st.Confirmed)
+	}
+	if !st.SnapshotWritten.IsZero() {
+		c.SnapshotAge = time.Since(st.SnapshotWritten)
+	}
+	return c
+}
+
 // routes returns the status of every route document of all sources.
 func (s *sources) routes() (all []resolver.RouteStatus) {
 	if f := s.file.Load(); f != nil {
@@ -181,6 +240,27 @@ func (s *sources) routes() (all []resolver.RouteStatus) {
 		all = append(all, s.etcd.Routes()...)
 	}
 	return all
+}
+
+// groups returns the state of the groups and endpoints of the routes in force. Until when an instance is kept is known
+// to the etcd source, so it is added here.
+func (s *sources) groups() ([]cluster.State, []cluster.EndpointState) {
+	endpoints := s.resolver.Endpoints()
+	if s.etcd == nil {
+		return s.resolver.Groups(), endpoints
+	}
+	type place struct{ service, address string }
+	kept, _ := s.etcd.Kept()
+	until := make(map[place]time.Time, len(kept))
+	for _, in := range kept {
+		until[place{in.Service, in.Address}] = in.Until
+	}
+	for i, e := range endpoints {
+		if e.Service != "" {
+			endpoints[i].KeptUntil = until[place{e.Service, cmp.Or(e.Name, e.Address)}] // it was registered under its name
+		}
+	}
+	return s.resolver.Groups(), endpoints
 }
 
 // stop ends the sources. The routes stay in force.

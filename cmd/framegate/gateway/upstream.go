@@ -1,19 +1,35 @@
 package gateway
 
 import (
+	"log/slog"
 	"sync"
 
+	"github.com/framegate/framegate/admin"
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/pool/policy"
-	"github.com/framegate/framegate/resolver/cluster"
+	"github.com/framegate/framegate/resolver"
 )
 
-// upstream maps the connection policies of backends to the pool's groups of connections.
+// upstream has the pool of connections to endpoints, and maps the connection policies of backends to the pool's groups.
 type upstream struct {
 	pool   *pool.Pool
 	base   policy.Policy // for the keys that a backend's policy leaves out
 	groups sync.Map      // *policy.Policy -> *pool.Group; equal policies have one address
+}
+
+// newUpstream returns an upstream with a pool of its own, which the caller closes. The pool tells r whether an endpoint can be
+// connected to, when that changes.
+func newUpstream(base policy.Policy, r *resolver.Resolver, log *slog.Logger) *upstream {
+	u := &upstream{pool: pool.New(base, log), base: base}
+	u.pool.SetReach(func(address string, failure *pool.DialError) {
+		if failure == nil {
+			r.SetReachable(address, nil)
+			return
+		}
+		r.SetReachable(address, failure.Err)
+	})
+	return u
 }
 
 // openerOf is groupOf for handler.Config.PoolOf.
@@ -45,17 +61,24 @@ func (u *upstream) forget(p *policy.Policy) {
 	}
 }
 
-// departures returns the hooks for endpoints that leave: idle connections are closed at once, calls are ended after the grace
-// (drain.endpoint_timeout).
-func (g *Gateway) departures(u *upstream) cluster.EndpointHooks {
-	return cluster.EndpointHooks{Left: g.pool.Leave, Grace: g.conf().Drain.EndpointTimeout, Over: g.proxy.EndCallsAt, Unused: u.forget}
+// connections returns the open connections by endpoint, for the metrics.
+func (u *upstream) connections() map[string]int {
+	open := map[string]int{}
+	for _, e := range u.pool.Endpoints() {
+		open[e.Address] = e.Connections
+	}
+	return open
 }
 
-// reach tells the resolver whether an endpoint can be connected to; the pool calls it when that changes.
-func (g *Gateway) reach(address string, failure *pool.DialError) {
-	if failure == nil {
-		g.resolver.SetReachable(address, nil)
-		return
+// endpoints returns the connections and streams of each endpoint, for the admin server.
+func (u *upstream) endpoints() []admin.EndpointStatus {
+	open := u.pool.Endpoints()
+	all := make([]admin.EndpointStatus, len(open))
+	for i, e := range open {
+		all[i] = admin.EndpointStatus{Address: e.Address, Connections: e.Connections, Streams: e.Streams}
+		if e.Failure != nil {
+			all[i].ConnectError = e.Failure.Err.Error()
+		}
 	}
-	g.resolver.SetReachable(address, failure.Err)
+	return all
 }
