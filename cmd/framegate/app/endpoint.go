@@ -78,7 +78,7 @@ calls under way; CONNECTIONS are open to the address, for whatever route.`,
 					return fmt.Errorf("admin server at %s: no route %s is in force there, and none that uses a service of that name", admin.url, args[0])
 				}
 			}
-			return out.writeEndpoints(cmd.OutOrStdout(), groups, time.Now())
+			return writeEndpoints(cmd.OutOrStdout(), &out, groups, time.Now())
 		},
 	}
 	admin.register(cmd, defaultAdmin)

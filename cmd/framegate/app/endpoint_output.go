@@ -48,9 +48,9 @@ type listedEndpoint struct {
 }
 
 // writeEndpoints prints groups. The table shows times relative to now.
-func (o *outputFlag) writeEndpoints(w io.Writer, groups []listedGroup, now time.Time) error {
-	if o.format != outputTable {
-		return o.write(w, struct {
+func writeEndpoints(w io.Writer, out *outputFlag, groups []listedGroup, now time.Time) error {
+	if out.format != outputTable {
+		return out.write(w, struct {
 			Groups []listedGroup `yaml:"groups"`
 		}{groups})
 	}

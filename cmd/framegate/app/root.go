@@ -1,6 +1,6 @@
 // Package app is framegate's command line.
 //
-// Enter at Run; each command is in the file of its name.
+// Enter at Run; each command is in the file of its name, and output.go has -o, the format of what they print.
 package app
 
 import (

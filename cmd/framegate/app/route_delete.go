@@ -30,7 +30,7 @@ func newRouteDeleteCommand() *cobra.Command {
 		if !found {
 			return etcdstore.ErrNotFound
 		}
-		return run.out.writeDelete(run.cmd.OutOrStdout(), name)
+		return writeDelete(run.cmd.OutOrStdout(), run.out, name)
 	})
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) (err error) {
 		conditions, err = revision.conditions(cmd)

@@ -56,14 +56,14 @@ last two cases the text stays in a file that the message names. --timeout is for
 			}
 			if bytes.Equal(edited, text) {
 				d.drop()
-				return out.writeChanges(cmd.OutOrStdout(), []routeChange{{name, string(match.Unchanged), revision}})
+				return writeChanges(cmd.OutOrStdout(), &out, []routeChange{{name, string(match.Unchanged), revision}})
 			}
 			result, err := storeDraft(cmd, &etcd, &out, name, edited, revision)
 			if err != nil {
 				return d.keep(err)
 			}
 			d.drop()
-			return out.writePut(cmd.OutOrStdout(), []etcdstore.PutResult{result})
+			return writePut(cmd.OutOrStdout(), &out, []etcdstore.PutResult{result})
 		},
 	}
 	etcd.register(cmd)

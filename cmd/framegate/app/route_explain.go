@@ -74,7 +74,7 @@ Exit code 1 says that no route takes the call: its client gets UNIMPLEMENTED.`,
 					return err
 				}
 			}
-			if err := out.writeExplanation(cmd.OutOrStdout(), x); err != nil {
+			if err := writeExplanation(cmd.OutOrStdout(), &out, x); err != nil {
 				return err
 			}
 			if x.Chosen == nil && x.Builtin == "" {
@@ -198,9 +198,9 @@ func writeLines(w io.Writer, label string, lines []string) {
 	}
 }
 
-func (o *outputFlag) writeExplanation(w io.Writer, x explanation) error {
-	if o.format != outputTable {
-		return o.write(w, x)
+func writeExplanation(w io.Writer, out *outputFlag, x explanation) error {
+	if out.format != outputTable {
+		return out.write(w, x)
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	if x.Chosen == nil {

@@ -19,7 +19,7 @@ func newRouteGetCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return run.out.writeRoute(run.cmd.OutOrStdout(), r)
+		return writeRoute(run.cmd.OutOrStdout(), run.out, r)
 	})
 }
 
@@ -47,7 +47,7 @@ document that can be put: bad routes are not in it, and are named on standard er
 				for _, b := range bad {
 					fmt.Fprintf(cmd.ErrOrStderr(), "framegate: %s; put it again or delete it\n", oneLine(b))
 				}
-				return out.writeRoutes(cmd.OutOrStdout(), routes)
+				return writeRoutes(cmd.OutOrStdout(), &out, routes)
 			})
 		},
 	}

@@ -29,7 +29,7 @@ were earlier versions, the output says up to which revision they are forgotten.`
 		if err != nil {
 			return err
 		}
-		return run.out.writeHistory(run.cmd.OutOrStdout(), h)
+		return writeHistory(run.cmd.OutOrStdout(), run.out, h)
 	})
 }
 
@@ -52,7 +52,7 @@ any other: the next rollback undoes it.`,
 		if stored, err := run.store.Get(ctx, name); err == nil {
 			warnOf(ctx, run.cmd, run.store, []*spec.Route{stored.Route})
 		}
-		return run.out.writeRollback(run.cmd.OutOrStdout(), result)
+		return writeRollback(run.cmd.OutOrStdout(), run.out, result)
 	})
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
 		if to <= 0 && cmd.Flags().Changed("to") {
@@ -78,7 +78,7 @@ type versionDoc struct {
 	Error    string      `yaml:"error,omitempty"`
 }
 
-func (o *outputFlag) writeHistory(w io.Writer, h *etcdstore.History) error {
+func writeHistory(w io.Writer, out *outputFlag, h *etcdstore.History) error {
 	doc := historyDoc{Name: h.Name, Compacted: h.Compacted}
 	for _, v := range h.Versions {
 		version := versionDoc{Revision: v.Revision, Change: string(v.Change), Route: v.Route}
@@ -87,8 +87,8 @@ func (o *outputFlag) writeHistory(w io.Writer, h *etcdstore.History) error {
 		}
 		doc.Versions = append(doc.Versions, version)
 	}
-	if o.format != outputTable {
-		return o.write(w, doc)
+	if out.format != outputTable {
+		return out.write(w, doc)
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "REVISION\tCHANGE\tROUTE")
@@ -109,9 +109,9 @@ func (o *outputFlag) writeHistory(w io.Writer, h *etcdstore.History) error {
 	return err
 }
 
-func (o *outputFlag) writeRollback(w io.Writer, r etcdstore.RollbackResult) error {
-	if o.format != outputTable {
-		return o.write(w, struct {
+func writeRollback(w io.Writer, out *outputFlag, r etcdstore.RollbackResult) error {
+	if out.format != outputTable {
+		return out.write(w, struct {
 			Name     string `yaml:"name"`
 			Outcome  string `yaml:"outcome"`
 			Revision int64  `yaml:"revision"`

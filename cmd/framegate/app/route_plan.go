@@ -55,7 +55,7 @@ checks those for a schema in that etcd, and prints what a put of the file would 
 			for i, r := range routes {
 				valid[i] = routeChange{Name: r.Name, Outcome: "valid"}
 			}
-			return out.writeChanges(cmd.OutOrStdout(), valid)
+			return writeChanges(cmd.OutOrStdout(), &out, valid)
 		},
 	}
 	addFileFlag(cmd, &file)
@@ -103,12 +103,12 @@ func planChange(ctx context.Context, cmd *cobra.Command, s *etcdstore.Routes, ou
 			return etcdstore.ErrNotFound
 		}
 	}
-	return out.writePlan(cmd.OutOrStdout(), plan)
+	return writePlan(cmd.OutOrStdout(), out, plan)
 }
 
-func (o *outputFlag) writePlan(w io.Writer, plan *match.Plan) error {
-	if o.format != outputTable {
-		return o.write(w, plan)
+func writePlan(w io.Writer, out *outputFlag, plan *match.Plan) error {
+	if out.format != outputTable {
+		return out.write(w, plan)
 	}
 	var b strings.Builder
 	for _, r := range plan.Routes {

@@ -51,7 +51,7 @@ that take its calls now -> then, strongest first; a route that no call would eve
 					return err
 				}
 				warnOf(ctx, cmd, s, routes)
-				return out.writePut(cmd.OutOrStdout(), results)
+				return writePut(cmd.OutOrStdout(), &out, results)
 			})
 		},
 	}

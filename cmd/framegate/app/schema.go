@@ -88,7 +88,7 @@ does not fit it: the rule and the field are named.`,
 		if err != nil {
 			return err
 		}
-		return out.writeSchemaChange(cmd.OutOrStdout(), schemaChange{Name: name, Outcome: result.Outcome, Revision: result.Revision})
+		return writeSchemaChange(cmd.OutOrStdout(), out, schemaChange{Name: name, Outcome: result.Outcome, Revision: result.Revision})
 	})
 	cmd.PreRunE = func(_ *cobra.Command, args []string) error {
 		if len(files) == 0 {
@@ -123,7 +123,7 @@ func newSchemaGetCommand() *cobra.Command {
 		if file != "" {
 			return os.WriteFile(file, st.Schema.Encode(), 0o644)
 		}
-		return out.writeSchema(cmd.OutOrStdout(), st)
+		return writeSchema(cmd.OutOrStdout(), out, st)
 	})
 	cmd.Flags().StringVar(&file, "descriptors", "", "file to write the FileDescriptorSet to")
 	return cmd
@@ -149,7 +149,7 @@ func newSchemaListCommand() *cobra.Command {
 							plainName(st.Name), st.Revision, oneLine(st.Err))
 					}
 				}
-				return out.writeSchemas(cmd.OutOrStdout(), all)
+				return writeSchemas(cmd.OutOrStdout(), &out, all)
 			})
 		},
 	}
@@ -172,6 +172,6 @@ func newSchemaDeleteCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return out.writeSchemaChange(cmd.OutOrStdout(), schemaChange{Name: name, Outcome: match.Deleted})
+		return writeSchemaChange(cmd.OutOrStdout(), out, schemaChange{Name: name, Outcome: match.Deleted})
 	})
 }

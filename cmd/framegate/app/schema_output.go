@@ -17,9 +17,9 @@ type schemaChange struct {
 	Revision int64         `yaml:"revision,omitempty"`
 }
 
-func (o *outputFlag) writeSchemaChange(w io.Writer, c schemaChange) error {
-	if o.format != outputTable {
-		return o.write(w, c)
+func writeSchemaChange(w io.Writer, out *outputFlag, c schemaChange) error {
+	if out.format != outputTable {
+		return out.write(w, c)
 	}
 	_, err := fmt.Fprintf(w, "schema %s: %s%s\n", plain.Text(c.Name), c.Outcome, inRevision(c.Revision))
 	return err
@@ -37,9 +37,9 @@ func listSchema(st etcdstore.StoredSchema) listedSchema {
 }
 
 // writeSchema prints the methods of a schema, whose Err must be nil.
-func (o *outputFlag) writeSchema(w io.Writer, st etcdstore.StoredSchema) error {
-	if o.format != outputTable {
-		return o.write(w, listSchema(st))
+func writeSchema(w io.Writer, out *outputFlag, st etcdstore.StoredSchema) error {
+	if out.format != outputTable {
+		return out.write(w, listSchema(st))
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "METHOD\tREQUEST\tRESPONSE")
@@ -58,8 +58,8 @@ func streamMark(streaming bool) string {
 }
 
 // writeSchemas prints the schemas whose Err is nil.
-func (o *outputFlag) writeSchemas(w io.Writer, all []etcdstore.StoredSchema) error {
-	if o.format != outputTable {
+func writeSchemas(w io.Writer, out *outputFlag, all []etcdstore.StoredSchema) error {
+	if out.format != outputTable {
 		list := struct {
 			Schemas []listedSchema `yaml:"schemas"`
 		}{Schemas: []listedSchema{}}
@@ -68,7 +68,7 @@ func (o *outputFlag) writeSchemas(w io.Writer, all []etcdstore.StoredSchema) err
 				list.Schemas = append(list.Schemas, listSchema(st))
 			}
 		}
-		return o.write(w, list)
+		return out.write(w, list)
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "NAME\tREVISION\tMETHODS\tBYTES")

@@ -92,7 +92,7 @@ func newServiceListCommand() *cobra.Command {
 				if err := s.FillTTL(ctx, services); err != nil {
 					return err
 				}
-				return out.writeServices(cmd.OutOrStdout(), services)
+				return writeServices(cmd.OutOrStdout(), &out, services)
 			})
 		},
 	}
@@ -146,7 +146,7 @@ it again: stop that instead.`,
 				if !found {
 					return fmt.Errorf("service %s: no instance %s in etcd at %s", name, address, etcd.endpoints())
 				}
-				return out.writeInstanceChange(cmd.OutOrStdout(), instanceChange{Service: name, Address: address, Outcome: "deregistered"})
+				return writeInstanceChange(cmd.OutOrStdout(), &out, instanceChange{Service: name, Address: address, Outcome: "deregistered"})
 			})
 		},
 	}

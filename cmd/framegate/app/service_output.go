@@ -24,9 +24,9 @@ type instanceChange struct {
 	Revision int64  `yaml:"revision,omitempty"`
 }
 
-func (o *outputFlag) writeInstanceChange(w io.Writer, c instanceChange) error {
-	if o.format != outputTable {
-		return o.write(w, c)
+func writeInstanceChange(w io.Writer, out *outputFlag, c instanceChange) error {
+	if out.format != outputTable {
+		return out.write(w, c)
 	}
 	weights := ""
 	if c.Weight > 0 {
@@ -49,8 +49,8 @@ type listedInstance struct {
 }
 
 // writeServices prints services and their instances, with the time that the instances' leases have left.
-func (o *outputFlag) writeServices(w io.Writer, services []etcdstore.ServiceInstances) error {
-	if o.format == outputTable {
+func writeServices(w io.Writer, out *outputFlag, services []etcdstore.ServiceInstances) error {
+	if out.format == outputTable {
 		return writeServiceTable(w, services)
 	}
 	list := struct {
@@ -63,7 +63,7 @@ func (o *outputFlag) writeServices(w io.Writer, services []etcdstore.ServiceInst
 		}
 		list.Services = append(list.Services, listed)
 	}
-	return o.write(w, list)
+	return out.write(w, list)
 }
 
 func writeServiceTable(w io.Writer, services []etcdstore.ServiceInstances) error {

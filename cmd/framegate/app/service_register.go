@@ -106,7 +106,7 @@ func (f *registerFlags) keep(ctx context.Context, log *slog.Logger, out io.Write
 		select {
 		case hb := <-r.Registered():
 			change := instanceChange{Service: f.name, Address: f.instance.Address, Outcome: "registered", Revision: hb.Revision}
-			if err := f.out.writeInstanceChange(out, change); err != nil {
+			if err := writeInstanceChange(out, &f.out, change); err != nil {
 				log.Warn("cannot write to standard output", "error", err)
 			}
 		case <-done:

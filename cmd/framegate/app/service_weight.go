@@ -48,7 +48,7 @@ heartbeats of the admin API, a Kitex server) keeps the new weight, until it regi
 				if err != nil {
 					return err
 				}
-				return out.writeInstanceChange(cmd.OutOrStdout(), instanceChange{
+				return writeInstanceChange(cmd.OutOrStdout(), &out, instanceChange{
 					Service: name, Address: set.Address, Outcome: string(set.Outcome), Was: set.Was, Weight: weight, Revision: set.Revision,
 				})
 			})
