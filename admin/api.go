@@ -40,7 +40,7 @@ func (s *Server) endpoints() []endpoint {
 	schemas := &schemasAPI{schemas: c.Schemas}
 	tap := &tapAPI{open: c.Tap, work: work, log: s.log}
 	services := &servicesAPI{instances: c.Instances, kept: c.Kept, refused: c.Refused, store: c.ServiceStore, work: work, log: s.log}
-	endpoints := &endpointsAPI{endpoints: c.Endpoints, groups: c.Groups}
+	endpoints := &endpointsAPI{endpoints: c.Endpoints, groups: c.Clusters}
 	drain := &drainAPI{drain: c.Drain}
 	all := []endpoint{
 		{path: "/healthz", methods: map[string]handle{"GET": healthz}, open: true},

@@ -23,7 +23,7 @@ type Control struct {
 	Kept      func() []etcdsource.KeptInstance    // see etcdsource.Source.Kept; a nil func means none
 	Refused   func() map[string]map[string]string // see resolver.Resolver.Refused; a nil func means none
 	Endpoints func() []EndpointStatus             // connections and streams, by endpoint
-	Groups    func() ([]cluster.State, []cluster.EndpointState)
+	Clusters  func() ([]cluster.State, []cluster.EndpointState)
 	Config    func() ([]byte, error) // the configuration in JSON, secrets hidden
 	Drain     func() DrainStatus     // makes the process drain and exit; further calls only return the progress
 

@@ -68,10 +68,10 @@ func startFailing(t *testing.T) *failing {
 	pl := pool.New(pool.Config{}, slog.New(slog.DiscardHandler))
 	t.Cleanup(pl.Close)
 	groups := func() ([]cluster.State, []cluster.EndpointState) {
-		return f.resolver.Groups(), f.resolver.Endpoints()
+		return f.resolver.Clusters(), f.resolver.Endpoints()
 	}
-	f.metrics = NewMetrics(MetricsConfig{Groups: groups})
-	f.api = startAPI(t, Config{Metrics: f.metrics.Handler(), Control: Control{Groups: groups, Endpoints: func() (all []EndpointStatus) {
+	f.metrics = NewMetrics(MetricsConfig{Clusters: groups})
+	f.api = startAPI(t, Config{Metrics: f.metrics.Handler(), Control: Control{Clusters: groups, Endpoints: func() (all []EndpointStatus) {
 		for _, e := range pl.Endpoints() {
 			all = append(all, EndpointStatus{Address: e.Address, Connections: e.Connections, Streams: e.Streams})
 		}
@@ -228,7 +228,7 @@ func TestMetrics_OfGroupsWhoseNamesAreAlike(t *testing.T) {
 	one := cluster.State{ID: cluster.ID{Source: "etcd", Route: "r", Backend: "#0"}, Ejections: 1}
 	two := cluster.State{ID: cluster.ID{Source: "file", Route: "r", Backend: "#1"}, Ejections: 2, Panic: true}
 	odd := cluster.State{ID: cluster.ID{Service: "a\xff", Tags: "b\xfe=c"}}
-	m := NewMetrics(MetricsConfig{Groups: func() ([]cluster.State, []cluster.EndpointState) {
+	m := NewMetrics(MetricsConfig{Clusters: func() ([]cluster.State, []cluster.EndpointState) {
 		return []cluster.State{one, two, odd}, nil
 	}})
 	s := scrapeOf(t, m)
@@ -248,7 +248,7 @@ func BenchmarkScrape10000Endpoints(b *testing.B) {
 			endpoints = append(endpoints, cluster.EndpointState{ID: n, Address: fmt.Sprintf("127.0.0.1:%d", j), Weight: 1, Healthy: true})
 		}
 	}
-	m := NewMetrics(MetricsConfig{Groups: func() ([]cluster.State, []cluster.EndpointState) { return groups, endpoints }})
+	m := NewMetrics(MetricsConfig{Clusters: func() ([]cluster.State, []cluster.EndpointState) { return groups, endpoints }})
 	for b.Loop() {
 		scrapeOf(b, m)
 	}

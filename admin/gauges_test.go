@@ -100,7 +100,7 @@ func TestMetrics_MemoryOfMessages(t *testing.T) {
 func TestMetrics_HaveHelpAndNamesAsPrometheusWantsThem(t *testing.T) {
 	m := NewMetrics(MetricsConfig{
 		Connections: func() map[string]int { return map[string]int{"127.0.0.1:1": 2} },
-		Groups: func() ([]cluster.State, []cluster.EndpointState) {
+		Clusters: func() ([]cluster.State, []cluster.EndpointState) {
 			return []cluster.State{{ID: cluster.ID{Service: "s"}}}, nil
 		},
 		Config: func() ConfigStats { return ConfigStats{} }, AccessLogDropped: func() int64 { return 0 },

@@ -21,7 +21,7 @@ import (
 type MetricsConfig struct {
 	Routes           func() map[string]RouteNames // the routes in force, by name; the series of other routes are dropped. nil drops none
 	Connections      func() map[string]int        // open connections by endpoint
-	Groups           func() ([]cluster.State, []cluster.EndpointState)
+	Clusters         func() ([]cluster.State, []cluster.EndpointState)
 	Loads            func() []cluster.RouteLoad
 	Config           func() ConfigStats
 	AccessLogDropped func() int64
@@ -91,7 +91,7 @@ var _ handler.Observer = (*Metrics)(nil)
 func NewMetrics(cfg MetricsConfig) *Metrics {
 	m := &Metrics{cfg: cfg, registry: prometheus.NewRegistry()}
 	m.series.init(m.registry)
-	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &gauges{cfg: cfg}, &endpointMetrics{groups: cfg.Groups})
+	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &gauges{cfg: cfg}, &endpointMetrics{groups: cfg.Clusters})
 	return m
 }
 

@@ -7,9 +7,9 @@ import (
 	"github.com/framegate/framegate/resolver/cluster"
 )
 
-// Groups returns the states of the clusters of all routes in force, sorted by ID. It looks at all routes, so it is for people
+// Clusters returns the states of the clusters of all routes in force, sorted by ID. It looks at all routes, so it is for people
 // and metrics.
-func (r *Resolver) Groups() []cluster.State {
+func (r *Resolver) Clusters() []cluster.State {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	routes := map[*cluster.Cluster][]string{}

@@ -139,7 +139,7 @@ func TestEjection_FiveFailuresInARowTakeAnEndpointOut(t *testing.T) {
 		e := endpoint(t, r, "a:1")
 		require.False(t, e.Usable)
 		require.Equal(t, time.Now().Add(10*time.Second), e.EjectedUntil)
-		require.Equal(t, uint64(1), r.Groups()[0].Ejections)
+		require.Equal(t, uint64(1), r.Clusters()[0].Ejections)
 
 		time.Sleep(10*time.Second - time.Nanosecond)
 		synctest.Wait()
@@ -156,7 +156,7 @@ func TestEjection_AnAnswerNeverCountsWhateverItSays(t *testing.T) {
 		call(t, r, anyCall, Succeeded) // NOT_FOUND is one of these
 		call(t, r, anyCall, Unknown)
 	}
-	require.Zero(t, r.Groups()[0].Ejections)
+	require.Zero(t, r.Clusters()[0].Ejections)
 }
 
 func TestEjection_AReturningEndpointGetsFewCallsUntilItAnswers(t *testing.T) {
@@ -197,7 +197,7 @@ func TestEjection_AtMostItsShareIsOut(t *testing.T) {
 			fail(t, r, address, 5)
 		}
 		require.Equal(t, map[string]int{"a:3": 100}, calls(t, r, anyCall, 100))
-		c := r.Groups()[0]
+		c := r.Clusters()[0]
 		require.Equal(t, []uint64{2, 1}, []uint64{c.Ejections, c.EjectionsPrevented})
 		require.Equal(t, []int{3, 1}, []int{c.Endpoints, c.Usable})
 	})
@@ -221,13 +221,13 @@ func TestEjection_SurvivesChangesOfSomethingElse(t *testing.T) {
 			r.Update("file", []*spec.Route{old}, []*spec.Route{next})
 			old = next
 			require.Zero(t, calls(t, r, anyCall, 100)["a:1"], "version %d", i)
-			require.Equal(t, uint64(1), r.Groups()[0].Ejections)
+			require.Equal(t, uint64(1), r.Clusters()[0].Ejections)
 			require.Equal(t, 1, endpoint(t, r, open.Address).Active, "the load of calls under way is known")
 		}
 		next := three(t, "", "ejection: {base_time: 20s}")
 		r.Update("file", []*spec.Route{old}, []*spec.Route{next})
 		require.NotZero(t, calls(t, r, anyCall, 1000)["a:1"], "other settings begin anew")
-		require.Equal(t, uint64(1), r.Groups()[0].Ejections, "but counters do not")
+		require.Equal(t, uint64(1), r.Clusters()[0].Ejections, "but counters do not")
 		open.Done(Unknown)
 	})
 }
@@ -254,7 +254,7 @@ func TestEjection_EndpointsWithoutAWeightDoNotCount(t *testing.T) {
 	fail(t, r, "a:1", 5)
 	fail(t, r, "a:2", 5)
 	require.Equal(t, map[string]int{"a:2": 100}, calls(t, r, anyCall, 100))
-	require.Equal(t, uint64(1), r.Groups()[0].EjectionsPrevented)
+	require.Equal(t, uint64(1), r.Clusters()[0].EjectionsPrevented)
 	r.Apply("file", []*spec.Route{routetest.MustRoute(t, fmt.Sprintf(doc, 51))})
 	require.Len(t, calls(t, r, anyCall, 100), 2, "one of two is less than 51 %")
 }
@@ -283,14 +283,14 @@ func TestPanic_TooFewUsableMeansAllAreUsedAndCounted(t *testing.T) {
 		r.Apply("file", []*spec.Route{three(t, "", "panic_percent: 60, ejection: {max_percent: 100, base_time: 10s}")})
 		fail(t, r, "a:1", 5)
 		require.Len(t, calls(t, r, anyCall, 300), 2, "two of three are enough")
-		require.False(t, r.Groups()[0].Panic)
-		require.Zero(t, r.Groups()[0].PanicCalls)
+		require.False(t, r.Clusters()[0].Panic)
+		require.Zero(t, r.Clusters()[0].PanicCalls)
 
 		fail(t, r, "a:2", 5)
 		for address, n := range calls(t, r, anyCall, 300) {
 			require.InDelta(t, 100, n, 50, "the share of %s: those that are ejected have theirs", address)
 		}
-		c := r.Groups()[0]
+		c := r.Clusters()[0]
 		require.True(t, c.Panic)
 		require.Equal(t, 1, c.Usable)
 		require.Equal(t, uint64(300), c.PanicCalls)
@@ -298,9 +298,9 @@ func TestPanic_TooFewUsableMeansAllAreUsedAndCounted(t *testing.T) {
 
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		require.False(t, r.Groups()[0].Panic)
+		require.False(t, r.Clusters()[0].Panic)
 		call(t, r, anyCall, Succeeded)
-		require.Equal(t, uint64(300), r.Groups()[0].PanicCalls)
+		require.Equal(t, uint64(300), r.Clusters()[0].PanicCalls)
 	})
 }
 
@@ -322,7 +322,7 @@ func TestGroups_OfAServiceAreSharedByThoseThatSayTheSame(t *testing.T) {
 	tags := map[string]string{"a": "", "b": "1"}
 	r.SetInstances("s", []spec.Instance{{Address: "i:1", Weight: 5, Tags: tags}, {Address: "i:2", Weight: 6}})
 	var got []string
-	for _, g := range r.Groups() {
+	for _, g := range r.Clusters() {
 		got = append(got, fmt.Sprintf("%s[%s] %s/%s/%s %v %d", g.Service, g.Tags, g.Source, g.Route, g.Backend, g.Routes, g.Endpoints))
 	}
 	require.Equal(t, []string{
@@ -334,7 +334,7 @@ func TestGroups_OfAServiceAreSharedByThoseThatSayTheSame(t *testing.T) {
 	}, got)
 	require.Len(t, r.Endpoints(), 6)
 	r.Apply("file", nil)
-	require.Empty(t, r.Groups())
+	require.Empty(t, r.Clusters())
 	require.Empty(t, r.Endpoints())
 	require.Empty(t, r.Set.byKey)
 }
@@ -390,7 +390,7 @@ backends:
 		old = next
 		r.SetInstances("s", instances([]string{"a:1", "a:2", "a:3", "a:4"}[i%3:]...))
 		r.Endpoints()
-		r.Groups()
+		r.Clusters()
 	}
 	close(stop)
 	callers.Wait()
@@ -501,7 +501,7 @@ func TestEjection_BackendsOfOneServiceInOneRouteHaveWhatEachSays(t *testing.T) {
 		return all
 	}
 	ejections := func() (n uint64) {
-		for _, c := range r.Groups() {
+		for _, c := range r.Clusters() {
 			n += c.Ejections
 		}
 		return n

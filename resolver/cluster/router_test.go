@@ -87,7 +87,7 @@ func (r *router) backends(source string, route *spec.Route) *Backends {
 }
 
 // Clusters returns the states of all clusters.
-func (r *router) Groups() (all []State) {
+func (r *router) Clusters() (all []State) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	names := map[*Cluster][]string{}

@@ -149,7 +149,7 @@ func TestGroup_AThousandEjectionsTakeNoSecond(t *testing.T) {
 	}
 	require.Less(t, time.Since(began), 5*time.Second)
 	t.Log(time.Since(began))
-	for _, c := range r.Groups() {
+	for _, c := range r.Clusters() {
 		if c.Endpoints == 1000 {
 			require.Equal(t, uint64(500), c.Ejections)
 		}

@@ -66,7 +66,7 @@ func (p *adminParts) control() admin.Control {
 		Instances: p.resolver.Instances,
 		Refused:   p.resolver.Refused,
 		Endpoints: p.upstream.endpoints,
-		Groups:    p.sources.groups,
+		Clusters:  p.sources.clusters,
 		Config:    func() ([]byte, error) { return configJSON(p.conf()) },
 		Drain:     p.drainStatus,
 		Explain:   p.explain,
@@ -109,7 +109,7 @@ func (p *adminParts) metrics() admin.MetricsConfig {
 	return admin.MetricsConfig{
 		Routes:        func() map[string]admin.RouteNames { return routeNames(p.resolver.Routes()) },
 		Connections:   p.upstream.connections,
-		Groups:        p.sources.groups,
+		Clusters:      p.sources.clusters,
 		Lookups:       p.resolver.Lookups,
 		Loads:         p.resolver.Loads,
 		Config:        p.sources.stats,

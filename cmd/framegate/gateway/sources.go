@@ -242,12 +242,12 @@ func (s *sources) routes() (all []resolver.RouteStatus) {
 	return all
 }
 
-// groups returns the state of the groups and endpoints of the routes in force. Until when an instance is kept is known
+// clusters returns the states of the clusters and endpoints of the routes in force. Until when an instance is kept is known
 // to the etcd source, so it is added here.
-func (s *sources) groups() ([]cluster.State, []cluster.EndpointState) {
+func (s *sources) clusters() ([]cluster.State, []cluster.EndpointState) {
 	endpoints := s.resolver.Endpoints()
 	if s.etcd == nil {
-		return s.resolver.Groups(), endpoints
+		return s.resolver.Clusters(), endpoints
 	}
 	type place struct{ service, address string }
 	kept, _ := s.etcd.Kept()
@@ -260,7 +260,7 @@ func (s *sources) groups() ([]cluster.State, []cluster.EndpointState) {
 			endpoints[i].KeptUntil = until[place{e.Service, cmp.Or(e.Name, e.Address)}] // it was registered under its name
 		}
 	}
-	return s.resolver.Groups(), endpoints
+	return s.resolver.Clusters(), endpoints
 }
 
 // stop ends the sources. The routes stay in force.
