@@ -167,10 +167,15 @@ func (c *Config) validateRegister(p *problems) {
 		p.check(r.Address == "", "register.service: empty, want a name beside register.address")
 		return
 	}
-	p.check(!strings.ContainsAny(r.Service, "/ \t\n"), "register.service: %q, want a name without slashes and spaces", r.Service)
+	if err := spec.ValidServiceName(r.Service); err != nil {
+		p.check(false, "register.service: %w", err)
+	}
 	p.check(!c.Etcd.Is(None), "register.service: %q with etcd.endpoints none, want etcd to register in", r.Service)
 	p.check(r.Address == "" || validListen(r.Address) && !strings.HasPrefix(r.Address, ":"), "register.address: %q, want host:port that clients reach", plain.URL(r.Address))
-	p.check(r.Weight > 0, "register.weight: %d, want more than 0", r.Weight)
+	in := spec.Instance{Address: "127.0.0.1:1", Weight: r.Weight, Tags: r.Tags} // the address is checked above
+	if _, err := in.Encode(); err != nil {
+		p.within("register", err)
+	}
 }
 
 // validListen reports whether s is host:port to listen on; an empty host means every address, port 0 any free port.

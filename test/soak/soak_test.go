@@ -112,7 +112,7 @@ func restartInTurn(ctx context.Context, backends []*chaos.Backend, every time.Du
 }
 
 func split(samples []sample) (rss, goroutines, files series) {
-	rss = series{name: "RSS", unit: "KiB", per: 1 << 10, slack: race.Choose[int64](16<<20, 96<<20)}
+	rss = series{name: "RSS", unit: "KiB", per: 1 << 10, slack: race.Choose[int64](8<<20, 96<<20)}
 	goroutines = series{name: "goroutines", per: 1, slack: goroutineSlack}
 	files = series{name: "descriptors", per: 1, slack: fileSlack}
 	for _, s := range samples {

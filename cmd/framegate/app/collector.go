@@ -36,11 +36,11 @@ func (p *collectorPace) set() {
 	runtime.AddCleanup(sentinel, (*collectorPace).set, p)
 }
 
-// percentFor returns the GOGC with which minGarbage, and half as much again as scanned, may come together beyond GOGC=100.
-// The collector scanned so many bytes the last time.
+// percentFor returns the GOGC with which minGarbage may come together beyond GOGC=100, if the collector scanned so many bytes the
+// last time.
 func percentFor(scanned uint64) int {
 	scanned = max(scanned, 1<<20)
-	return 150 + int(100*minGarbage/scanned)
+	return 100 + int(100*minGarbage/scanned)
 }
 
 // scannedBytes returns what GOGC is a percentage of: the live heap, stacks and globals. See "GOGC" in Go's "A Guide to the Go

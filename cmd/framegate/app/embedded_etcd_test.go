@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -79,7 +80,8 @@ etcd: {endpoints: [%q], dial_timeout: 1m, username: root, password: s3cret, ca_f
 	for _, addr := range gateways {
 		require.Eventually(t, func() bool { return callSink(addr) == nil }, processLimit, 20*time.Millisecond, "%s: %s", addr, first.log())
 	}
-	out, stderr, code := asUser("service", "list")
-	require.Zero(t, code, stderr)
-	require.Contains(t, out, "gates", "it registers itself")
+	require.Eventually(t, func() bool {
+		out, _, code := asUser("service", "list")
+		return code == 0 && strings.Contains(out, "gates")
+	}, processLimit, 100*time.Millisecond, "it registers itself")
 }

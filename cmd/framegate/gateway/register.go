@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/framegate/framegate/conf"
@@ -22,8 +23,8 @@ type registration struct {
 }
 
 const (
-	registerRetry = time.Second // between tries to make a client: with a user and password that needs an answer of etcd
-	registerTTL   = 10 * time.Second
+	registerRetry = time.Second      // between tries to make a client: with a user and password that needs an answer of etcd
+	registerTTL   = 60 * time.Second // of the lease: the default of registry-etcd
 )
 
 // startRegistration registers the address of the configuration, or else the listener's, in the background. It waits until
@@ -49,7 +50,7 @@ func keepRegistered(ctx context.Context, service string, in spec.Instance, etcd 
 	for logged := false; ctx.Err() == nil; {
 		cli, err := etcdclient.New(etcd)
 		if err == nil {
-			etcdstore.NewRegistration(etcdstore.NewServices(cli, prefix), service, in, registerTTL, log).Run(ctx)
+			etcdstore.NewRegistration(etcdstore.NewServices(cli, prefix), service, in, leaseTTL(), log).Run(ctx)
 			etcdclient.Close(cli)
 			return
 		}
@@ -62,6 +63,17 @@ func keepRegistered(ctx context.Context, service string, in spec.Instance, etcd 
 		case <-time.After(registerRetry):
 		}
 	}
+}
+
+// leaseTTL returns how long the instance stays registered after this process has died or has lost etcd. As with registry-etcd,
+// KITEX_ETCD_REGISTRY_LEASE_TTL overrides it, in seconds.
+func leaseTTL() time.Duration {
+	if seconds, err := strconv.Atoi(os.Getenv("KITEX_ETCD_REGISTRY_LEASE_TTL")); err == nil {
+		if ttl := time.Duration(seconds) * time.Second; etcdstore.ValidateInstanceTTL(ttl) == nil {
+			return ttl
+		}
+	}
+	return registerTTL
 }
 
 // reachableAddress returns the address at which clients on other machines reach a listener: its own, or an address of the
