@@ -1,5 +1,5 @@
-// Package admin is the admin HTTP server. It answers probes and scrapes, shows the configuration in force (the one that new
-// calls go by) and why it is, and changes routes and registered instances.
+// Package admin is the admin HTTP server. It answers probes and scrapes, shows the configuration in force and why it
+// is, and changes routes and registered instances.
 //
 // Enter at Listen and Start; then api.go (every path, its handlers, and what is common to all), guard.go (who may ask), conns.go
 // and work.go (how many at once), document.go (the bodies), routes.go, schemas.go, services.go, endpoints.go, explain.go,

@@ -66,7 +66,7 @@ func builtinError(err error) *local.Error {
 	return local.Errorf(codes.Internal, local.ReasonInternal, "%v", err)
 }
 
-// builtinServerStream hands an builtinStream to the generated code of a service.
+// builtinServerStream hands a builtinStream to the generated code of a service.
 type builtinServerStream struct {
 	streaming.ServerStream
 	stream builtinStream

@@ -32,7 +32,7 @@ type call struct {
 	target   cluster.Target
 	ctx      context.Context // of the client's stream (its deadline, metadata and cancellation), or a child of that
 	hdr      *grpc.CallHdr
-	idle     *idleTimer // nil without an idle timeout
+	progress *frame.Progress // of both directions; nil without an idle timeout
 
 	upload   upload
 	attempts attempts
@@ -47,7 +47,14 @@ type call struct {
 	prev, next *call // in Proxy.calls; guarded by its mutex
 }
 
-// ending is how a call ends: with the first local error, or, if there is none, with the endpoint's status.
+// ending is how a call ends: with the first local error, or, if there is none, with the endpoint's status. What ends a call:
+//
+//	finish           chooses the result when the response direction has ended
+//	endWithUpstream  sends the client the endpoint's status and trailers
+//	endWithError     sends the client a local error; both for the handler's goroutine
+//	abort            sends the client a local error at once, from any goroutine
+//	fail             notes a local error and resets the upstream; the directions end by that, and finish sends the error
+//	stop             waits for what runs for the call, after the result
 type ending struct {
 	failure  atomic.Pointer[local.Error] // the first local error
 	panicked atomic.Bool                 // a panic was logged
@@ -96,7 +103,7 @@ func (c *call) run() {
 		if failure := c.ending.failure.Load(); failure != nil {
 			e = failure
 		}
-		c.giveUp(e)
+		c.endWithError(e)
 		return
 	}
 	c.finish(c.forwardResponse())
@@ -126,7 +133,7 @@ func (c *call) recoverPanic() {
 			c.proxy.log.Error("panic in a call", "method", c.down.Stream.Method(), "endpoint", c.attempts.endpoint(), "panic", p, "stack", string(debug.Stack()))
 		}
 		c.fail(errPanic)
-		c.endLocal(errPanic)
+		c.sendError(errPanic)
 	}
 }
 
@@ -170,12 +177,12 @@ func (c *call) fail(e *local.Error) bool {
 func (c *call) abort(e *local.Error) {
 	defer c.recoverPanic()
 	if c.fail(e) {
-		c.endLocal(e)
+		c.sendError(e)
 	}
 }
 
-// endLocal sends the client a local error as the result.
-func (c *call) endLocal(e *local.Error) {
+// sendError sends the client a local error as the result.
+func (c *call) sendError(e *local.Error) {
 	c.end(e.Code, e.Reason, func() {
 		c.ending.limit = e.Limit
 		c.down.EndLocal(e)
@@ -201,7 +208,7 @@ func (c *call) sendHeaders(encoding string, md metadata.MD) error {
 	if c.ending.ended {
 		return frame.WriteError{Err: frame.ErrEnded}
 	}
-	c.idle.counter().Moved()
+	c.progress.Moved()
 	c.down.Stream.SetSendCompress(encoding)
 	if err := c.down.Stream.SendHeader(md); err != nil {
 		return frame.WriteError{Err: err}
@@ -263,7 +270,7 @@ func (c *call) forwardResponse() error {
 		}
 	}
 	c.response = frame.Redirect{
-		Src: up.Stream, Dst: c.tapped(&c.down, spec.OnResponse, encoding), MaxBytes: c.proxy.maxMessageBytes.Load(), Progress: c.idle.counter(),
+		Src: up.Stream, Dst: c.tapped(&c.down, spec.OnResponse, encoding), MaxBytes: c.proxy.maxMessageBytes.Load(), Progress: c.progress,
 	}
 	if c.transformer != nil {
 		c.transformer.TakeResponse(&c.response, encoding)

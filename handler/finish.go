@@ -19,7 +19,7 @@ import (
 func (c *call) finish(err error) {
 	up := c.attempts.up.Load()
 	if e := c.ending.failure.Load(); e != nil {
-		c.giveUp(e)
+		c.endWithError(e)
 		return
 	}
 	if err == nil {
@@ -35,7 +35,7 @@ func (c *call) finish(err error) {
 		e = c.brokenError(err)
 	}
 	c.fail(e)
-	c.giveUp(c.ending.failure.Load())
+	c.endWithError(c.ending.failure.Load())
 }
 
 // brokenError returns the local error for a response direction that failed with err, because the client's or the endpoint's
@@ -74,7 +74,7 @@ func (c *call) endWithUpstream(up *pool.Stream) {
 			case code == http2.ErrCodeRefusedStream && expired(c.ctx):
 				e = errNoStream
 			}
-			c.giveUp(e)
+			c.endWithError(e)
 			return
 		}
 	}
@@ -121,10 +121,10 @@ func tooLargeHeaders(up *pool.Stream) bool {
 	return ok && code == h2conn.HeadersTooLarge
 }
 
-// giveUp ends the call with a local error. Only the handler's goroutine may call it; others call abort.
-func (c *call) giveUp(e *local.Error) {
+// endWithError ends the call with a local error. Only the handler's goroutine may call it; others call abort.
+func (c *call) endWithError(e *local.Error) {
 	c.handBack(e.Code, e.Reason)
-	c.endLocal(e)
+	c.sendError(e)
 }
 
 // handBack closes the current attempt and takes the call out of the counts of limits. It runs before the client is sent the

@@ -1,12 +1,12 @@
 // Package handler decides what happens to a call: it is the Kitex handler of unknown methods.
 //
-// Enter at Proxy.Handler; then call.go (a call: its two directions and its end), upload.go (the request direction,
-// and what is kept of it for further attempts), attempt.go (attempts at endpoints) and finish.go (the result): a plain call needs no other file. retry.go makes further
-// attempts one after the other, hedge.go makes two at a time, and room.go waits for an endpoint that refuses the stream.
-// timeouts.go ends calls that take too long. decide.go begins struct mode, in which the first message of a call may decide
-// where the call goes. entrance.go counts the calls of a listener and answers requests that are not gRPC, and builtin.go
-// serves framegate's builtin services. status.go has the local errors, observer.go and record.go report calls to observers, and
-// tapsession.go shows messages.
+// Enter at Proxy.Handler; then entrance.go (counts the calls of a listener), call.go (a call: its two directions and its end),
+// upload.go (the request direction, and what is kept of it for further attempts), attempt.go (attempts at endpoints) and
+// finish.go (the result): a plain call needs no other file. retry.go makes further attempts one after the other, hedge.go makes
+// two at a time, and room.go waits for an endpoint that refuses the stream. timeouts.go ends calls that take too long.
+// decide.go begins struct mode, in which the first message of a call may decide where the call goes. entrance.go also answers
+// requests that are not gRPC, and builtin.go guards framegate's builtin services. status.go has the local errors, observer.go
+// and record.go report calls to observers, and tapsession.go shows messages.
 //
 // Packages below it: downstream (the client's stream), header (which metadata is forwarded), frame (copies frames), buffer
 // (keeps a request for further attempts), local (the statuses that framegate makes), structmode (decodes messages and
@@ -155,7 +155,7 @@ func (p *Proxy) serve(e *entrance, down downstream.Stream) {
 	}
 	defer c.recoverPanic()
 	if !valid {
-		c.giveUp(errBadPath(down.Stream.Method()))
+		c.endWithError(errBadPath(down.Stream.Method()))
 		return
 	}
 	if c.entrance == nil {
@@ -166,7 +166,7 @@ func (p *Proxy) serve(e *entrance, down downstream.Stream) {
 	defer c.attempts.endAll() // for a call that ends before run, which calls it too
 	req := spec.Request{Listener: e.listener, Method: down.Stream.Method(), Authority: authority, Header: md, Peer: down.Transport.RemoteAddr()}
 	if e := p.route(c, req); e != nil {
-		c.giveUp(e)
+		c.endWithError(e)
 		return
 	}
 	target := &c.target
@@ -174,11 +174,11 @@ func (p *Proxy) serve(e *entrance, down downstream.Stream) {
 		c.observation.record.resolved(target)
 	}
 	if e := p.checkHops(md); e != nil {
-		c.giveUp(e)
+		c.endWithError(e)
 		return
 	}
 	if err := target.Admit(&req); err != nil {
-		c.giveUp(targetError(target, err))
+		c.endWithError(targetError(target, err))
 		return
 	}
 	c.ctx = down.Stream.Context()
@@ -194,7 +194,7 @@ func (p *Proxy) serve(e *entrance, down downstream.Stream) {
 		}
 		var e *local.Error
 		if md, e = c.beginStructMode(md); e != nil {
-			c.giveUp(e)
+			c.endWithError(e)
 			return
 		}
 	} else {
@@ -206,7 +206,7 @@ func (p *Proxy) serve(e *entrance, down downstream.Stream) {
 		c.observation.start()
 	}
 	if unpicked != nil {
-		c.giveUp(unpicked)
+		c.endWithError(unpicked)
 		return
 	}
 	c.attempts.current = &c.attempts.first

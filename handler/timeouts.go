@@ -74,18 +74,10 @@ type idleTimer struct {
 
 func newIdleTimer(c *call, timeout time.Duration) *idleTimer {
 	t := &idleTimer{call: c, step: max(timeout/idleSteps, time.Millisecond)}
-	c.idle = t
+	c.progress = &t.progress
 	t.timer = time.AfterFunc(math.MaxInt64, t.check) // fires only after Reset: check uses t.timer, which must be set by then
 	t.timer.Reset(t.step)
 	return t
-}
-
-// counter returns the counter of what is forwarded, or nil if t is nil: the call has no idle timeout.
-func (t *idleTimer) counter() *frame.Progress {
-	if t == nil {
-		return nil
-	}
-	return &t.progress
 }
 
 func (t *idleTimer) check() {

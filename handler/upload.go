@@ -31,7 +31,7 @@ const inlineBytes = buffer.MaxInline
 // prepare sets up reading of the request. It must be called before the first read, once there is a transformer or certainly
 // none.
 func (u *upload) prepare() {
-	u.frames = frame.Redirect{Src: u.call.down.Stream, MaxBytes: u.call.proxy.maxMessageBytes.Load(), Progress: u.call.idle.counter()}
+	u.frames = frame.Redirect{Src: u.call.down.Stream, MaxBytes: u.call.proxy.maxMessageBytes.Load(), Progress: u.call.progress}
 	if u.call.transformer != nil {
 		u.call.transformer.TakeRequest(&u.frames)
 	}

@@ -2,9 +2,9 @@
 // there are more streams, and retires a connection when it gets a GOAWAY, breaks, is too old or is idle for too long.
 //
 // Enter at Group.Open in group.go; then open.go (a call that must wait), queue.go (the calls that wait), endpoint.go
-// (chooses, retires and replaces connections), dialing.go (decides when one is made), conn.go (one connection), stream.go (one stream) and
-// reach.go (reports which endpoints can be connected to). Of the packages below it,
-// policy has the keys of a pool, dial connects, and h2conn is the connection below Kitex's transport.
+// (chooses, retires and replaces connections), dialing.go (decides when one is made), conn.go (one connection), stream.go (one
+// stream) and reach.go (reports which endpoints can be connected to). Of the packages below it, policy has the keys of a pool,
+// dial connects, and h2conn is the connection below Kitex's transport.
 package pool
 
 import (

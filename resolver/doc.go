@@ -11,7 +11,7 @@
 //	etcdstore   reads and changes the routes, schemas and instances in etcd
 //	etcdsource  applies the routes and instances in etcd, and follows their changes
 //
-// A source, which is a file or etcd, applies documents by Resolver.Apply, Update and SetInstances. A version of a document is
-// in force when new calls follow it. A new version takes the place of the one in force in a single step; a call keeps the
-// versions that it began with. The program of a route is its rules and schema in compiled form.
+// A source, which is a file or etcd, applies documents by Resolver.Apply, Update and SetInstances. README.md says what a
+// cluster is, and when a version of a document is in force. A new version takes the place of the one in force in a single step;
+// a call keeps the versions that it began with. The program of a route is its rules and schema in compiled form.
 package resolver

@@ -18,7 +18,7 @@ type Explanation struct {
 	// endpoints get no calls.
 	Endpoints []string `json:"endpoints,omitempty" yaml:"endpoints,omitempty"`
 
-	// Own says that no route gets the call, because the listener answers it itself; empty for any other call.
+	// Builtin says that no route gets the call, because the listener answers it itself; empty for any other call.
 	Builtin string `json:"own,omitempty" yaml:"own,omitempty"`
 
 	// Of a chosen route in struct mode or with a schema.

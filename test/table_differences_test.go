@@ -53,7 +53,7 @@ func TestDifferences(t *testing.T) {
 	})
 }
 
-// The same for what KITEX.md does not list: Kitex's decodeState (http_util.go) parses these fields and keeps only its
+// The same for fields of other names: Kitex's decodeState (http_util.go) parses these fields and keeps only its
 // own reading of them, so that a handler cannot put them back.
 func TestDifferences_OfOddButLegalFields(t *testing.T) {
 	t.Parallel()

@@ -50,7 +50,7 @@ type feed struct {
 }
 
 // errNoAttempt says that no attempt takes the rest of the request.
-var errNoAttempt = errors.New("handler: no attempt takes the request")
+var errNoAttempt = errors.New("buffer: no attempt takes the request")
 
 // NewHedge returns a Hedge that keeps at most maxBytes of a request and takes their memory from b, which may be nil for no
 // bound. Its goroutines defer recoverPanic. The caller calls Stop at the end of the call.

@@ -201,4 +201,16 @@ func (b *Backends) Unreachable(do func(pool *policy.Policy, address string)) {
 }
 
 // Load returns how many calls of the route are under way.
-func (b *Backends) Load() RouteLoad { return b.limits.load(b.route, b.source) }
+func (b *Backends) Load() RouteLoad {
+	st := b.limits
+	load := RouteLoad{Source: b.source, Route: b.route.Name, Calls: st.route.concurrent.Active(), Pending: st.route.pending.Active()}
+	if budget := st.budget.Load(); budget != nil {
+		load.Budget = true
+		load.Budgeted, load.Retries = budget.Active()
+	}
+	for i := range b.all {
+		l := b.all[i].limits
+		load.Backends = append(load.Backends, BackendLoad{b.route.Backends[i].Key(i), l.concurrent.Active(), l.pending.Active()})
+	}
+	return load
+}

@@ -32,27 +32,27 @@ type Cluster struct {
 	log     *slog.Logger
 
 	// guarded by the set's mu
-	users     map[string]int // how many backends of each route in force use it; see userOf
-	ejector   *eject.Detector
-	ejections uint64                      // that the detectors before ejector counted
-	prevented uint64                      // that the detectors before ejector counted
-	written   []written                   // the endpoints as they are written; members and excluded are made from them
-	names     map[string]nameSubscription // by host name: the names among written
+	users   map[string]int              // how many backends of each route in force use it; see userOf
+	written []written                   // the endpoints as they are written; members and excluded are made from them
+	names   map[string]nameSubscription // by host name: the names among written
 
 	panics atomic.Uint64 // attempts that were balanced in panic
 	stale  atomic.Bool   // a name has other addresses than when members was made
 
-	mu       sync.Mutex // guards the fields below; settings and members are changed with the set's mu held, too
-	settings settings
-	members  []*member  // by address
-	excluded []excluded // the endpoints among written that get no calls, in their order there
-	pickers  map[pickerKey]*picker
-	panicked bool        // so few endpoints are usable that calls go to all
-	had      bool        // there was an endpoint that worked, as far as is known
-	lost     time.Time   // when the last endpoint that worked was lost; zero while one works
-	news     []news      // to be logged by unlock
-	ramp     *time.Timer // the next step of slow starts; nil while there is none
-	closed   bool
+	mu        sync.Mutex // guards the fields below; settings, members and ejector are changed with the set's mu held, too
+	settings  settings
+	members   []*member // by address
+	ejector   *eject.Detector
+	ejections uint64     // that the detectors before ejector counted
+	prevented uint64     // that the detectors before ejector counted
+	excluded  []excluded // the endpoints among written that get no calls, in their order there
+	pickers   map[pickerKey]*picker
+	panicked  bool        // so few endpoints are usable that calls go to all
+	had       bool        // there was an endpoint that worked, as far as is known
+	lost      time.Time   // when the last endpoint that worked was lost; zero while one works
+	news      []news      // to be logged by unlock
+	ramp      *time.Timer // the next step of slow starts; nil while there is none
+	closed    bool
 }
 
 // clusterKey is the key of a cluster. Backends that share a cluster have the same.
@@ -147,13 +147,17 @@ func (c *Cluster) configure(s settings) {
 	}
 	c.mu.Unlock()
 	if old.eject != s.eject {
-		before := c.ejector
-		c.ejector = eject.New(s.eject, c.update)
+		before, after := c.ejector, eject.New(s.eject, c.update)
+		c.mu.Lock()
+		c.ejector = after
+		c.mu.Unlock()
 		c.setEjection()
 		before.Close()
 		ejections, prevented := before.Counts()
+		c.mu.Lock()
 		c.ejections += ejections
 		c.prevented += prevented
+		c.mu.Unlock()
 	}
 	if old != s {
 		c.update()

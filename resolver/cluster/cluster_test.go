@@ -553,6 +553,38 @@ func TestPanic_ABackendThatIsWellTakesTheCallsOfOneThatIsNot(t *testing.T) {
 	require.Equal(t, map[string]int{"b:1": 1000}, calls(t, r, anyCall, 1000))
 }
 
+// The health of a service is asked for without the set's lock.
+func TestState_IsReadWhileSettingsChange(t *testing.T) {
+	r := newRouter()
+	defer r.Close()
+	document := func(failures int) *spec.Route {
+		return routetest.MustRoute(t, fmt.Sprintf("{name: a, match: [{method: '*'}], backends: [{endpoints: [{address: 'a:1'}], ejection: {consecutive_failures: %d}}]}", failures))
+	}
+	old := document(1)
+	r.Apply("file", []*spec.Route{old})
+	c := r.backends("file", old).Clusters()[0]
+	over := make(chan struct{})
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		for {
+			select {
+			case <-over:
+				return
+			default:
+				c.State()
+			}
+		}
+	})
+	for i := range 100 {
+		next := document(i%5 + 2)
+		r.Update("file", []*spec.Route{old}, []*spec.Route{next})
+		old = next
+	}
+	close(over)
+	reading.Wait()
+	require.Same(t, c, r.backends("file", old).Clusters()[0], "the settings of one cluster have changed")
+}
+
 func TestGroups_SayWhenNoRouteHasAPolicyOfConnectionsAnyMore(t *testing.T) {
 	doc := func(name string, least int) *spec.Route {
 		return routetest.MustRoute(t, routetest.Doc(name, "*", routetest.Backend(fmt.Sprintf("pool: {connections: {min: %d}}", least), "a:1")))

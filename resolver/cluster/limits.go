@@ -143,17 +143,3 @@ func (s allLimits) release(st *routeLimits) {
 		delete(s, st.key)
 	}
 }
-
-// load returns how many calls of the route are under way, with the backends of a version of it.
-func (st *routeLimits) load(r *spec.Route, source string) RouteLoad {
-	load := RouteLoad{Source: source, Route: r.Name, Calls: st.route.concurrent.Active(), Pending: st.route.pending.Active()}
-	if b := st.budget.Load(); b != nil {
-		load.Budget = true
-		load.Budgeted, load.Retries = b.Active()
-	}
-	for i := range r.Backends {
-		l := st.backend(r, i)
-		load.Backends = append(load.Backends, BackendLoad{r.Backends[i].Key(i), l.concurrent.Active(), l.pending.Active()})
-	}
-	return load
-}

@@ -21,7 +21,7 @@ import (
 	"github.com/framegate/framegate/test/routetest"
 )
 
-// newSchemaStores returns the stores of one etcd, and a client of it. compile nil means compileForTest.
+// newSchemaStores returns the stores of one etcd, and a client of it. compile nil means routetest.CompileForTest.
 func newSchemaStores(t *testing.T, compile resolver.Compiler) (*Routes, *Schemas, *clientv3.Client) {
 	t.Helper()
 	if compile == nil {

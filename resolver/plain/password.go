@@ -19,15 +19,6 @@ func URL(s string) string {
 	return s[:begin] + hidden + s[at:]
 }
 
-// URLs returns URL of each element.
-func URLs(all []string) []string {
-	shown := make([]string, len(all))
-	for i, s := range all {
-		shown[i] = URL(s)
-	}
-	return shown
-}
-
 // WithoutPasswords returns a sentence with the users and passwords of the URLs in it hidden.
 func WithoutPasswords(s string) string {
 	if !strings.Contains(s, "://") {

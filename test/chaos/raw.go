@@ -30,9 +30,9 @@ type RawConfig struct {
 	MaxStreams   uint32 // streams open at a time on a connection
 }
 
-// goAwayDelay is the time from the last stream that a connection serves to its GOAWAY. At 500 calls a second to three
-// backends some five streams come in this time; GOAWAY tells their client that they were not seen.
-const goAwayDelay = 30 * time.Millisecond
+// goAwayDelay is the time from the last stream that a connection serves to its GOAWAY. At 100 calls a second to three
+// backends some three streams come in this time; GOAWAY tells their client that they were not seen.
+const goAwayDelay = 100 * time.Millisecond
 
 // Raw is a backend of raw HTTP/2 frames in the test's process. Its methods may be called from any goroutine.
 type Raw struct {

@@ -102,7 +102,7 @@ func machineAddress() string {
 	return ""
 }
 
-// stop deregisters the instance and waits for that, at most 3 s. It may be called more than once.
+// stop deregisters the instance and waits for that: at most 3 s, or etcd.dial_timeout while it connects. It may be called more than once.
 func (r *registration) stop() {
 	r.cancel()
 	<-r.done
