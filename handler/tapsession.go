@@ -32,7 +32,7 @@ type TapSession struct {
 }
 
 type conditionKey struct {
-	rules     *rule.Program
+	rules     *rule.Compiled
 	method    string
 	direction spec.Direction
 }
@@ -93,10 +93,10 @@ func (ts *TapSession) Show(ctx context.Context, m tap.Message) (Shown, bool) {
 		Time: m.Time, Method: m.Call.Method, Route: t.Route, Backend: t.Backend, Endpoint: t.Address, Peer: m.Call.Peer,
 		Direction: m.Direction, Index: m.Index, Length: m.Length,
 	}
-	program, err := ts.rulesOf(ctx, m.Call)
+	compiled, err := ts.rulesOf(ctx, m.Call)
 	var rules *rule.Rules
-	if program != nil {
-		if method := program.Method(m.Call.Method); method != nil {
+	if compiled != nil {
+		if method := compiled.Method(m.Call.Method); method != nil {
 			rules = method.Request
 			if m.Direction == spec.OnResponse {
 				rules = method.Response
@@ -105,7 +105,7 @@ func (ts *TapSession) Show(ctx context.Context, m tap.Message) (Shown, bool) {
 	}
 	var msg protoreflect.Message
 	if err == nil {
-		msg, err = decodeShown(m, program, rules)
+		msg, err = decodeShown(m, compiled, rules)
 	}
 	if err != nil {
 		s.Reason = "cannot be decoded" // not err, which may quote parts of the message that rules hide
@@ -115,17 +115,17 @@ func (ts *TapSession) Show(ctx context.Context, m tap.Message) (Shown, bool) {
 		return s, ts.where == ""
 	}
 	rules.Redact(msg) // before where is evaluated: else a condition could find out what is hidden
-	if ts.where != "" && !ts.wanted(ctx, m, program, msg) {
+	if ts.where != "" && !ts.wanted(ctx, m, compiled, msg) {
 		return s, false
 	}
-	if s.Message, err = (protojson.MarshalOptions{AllowPartial: true, UseProtoNames: true, Resolver: program.Types()}).Marshal(msg.Interface()); err != nil {
+	if s.Message, err = (protojson.MarshalOptions{AllowPartial: true, UseProtoNames: true, Resolver: compiled.Types()}).Marshal(msg.Interface()); err != nil {
 		s.Reason = err.Error()
 	}
 	return s, true
 }
 
 // rulesOf returns the compiled rules and schema of the call's route, or nil if the route has no schema.
-func (ts *TapSession) rulesOf(ctx context.Context, c *tap.Call) (*rule.Program, error) {
+func (ts *TapSession) rulesOf(ctx context.Context, c *tap.Call) (*rule.Compiled, error) {
 	target := c.Target
 	return ts.proxy.structMode.Rules(ctx, &target, c.Method)
 }
@@ -136,7 +136,7 @@ func (ts *TapSession) mayShowBytes(m tap.Message) bool {
 }
 
 // decodeShown decompresses and decodes a copied message. It fails if the copy was cut at tap.MaxMessageBytes.
-func decodeShown(m tap.Message, program *rule.Program, rules *rule.Rules) (protoreflect.Message, error) {
+func decodeShown(m tap.Message, compiled *rule.Compiled, rules *rule.Rules) (protoreflect.Message, error) {
 	if rules == nil {
 		return nil, errors.New("no schema has the method")
 	}
@@ -154,21 +154,21 @@ func decodeShown(m tap.Message, program *rule.Program, rules *rule.Rules) (proto
 			return nil, err
 		}
 	}
-	return structmode.Decode(plain, m.Call.Subtype, program, rules)
+	return structmode.Decode(plain, m.Call.Subtype, compiled, rules)
 }
 
 // maxShownBytes bounds a decompressed message.
 const maxShownBytes = 1 << 20
 
 // wanted reports whether a message meets the session's condition.
-func (ts *TapSession) wanted(ctx context.Context, m tap.Message, program *rule.Program, msg protoreflect.Message) bool {
-	key := conditionKey{program, m.Call.Method, m.Direction}
+func (ts *TapSession) wanted(ctx context.Context, m tap.Message, compiled *rule.Compiled, msg protoreflect.Message) bool {
+	key := conditionKey{compiled, m.Call.Method, m.Direction}
 	c, ok := ts.conditions[key]
 	if !ok {
 		if len(ts.conditions) >= maxConditions {
 			clear(ts.conditions)
 		}
-		c.Condition, _ = rule.CompileCondition(ts.where, msg.Descriptor(), program.Files()) // nil if it fails: the condition is for messages of other types
+		c.Condition, _ = rule.CompileCondition(ts.where, msg.Descriptor(), compiled.Files()) // nil if it fails: the condition is for messages of other types
 		ts.conditions[key] = c
 	}
 	if c.Condition == nil {

@@ -13,7 +13,7 @@ import (
 //	idle -> under way -> idle     when the dial succeeds
 //	  ^         |
 //	  |         v
-//	  +----- resting              when it fails, for Config.Backoff
+//	  +----- backing off          when it fails, for Config.Backoff
 //
 // A connection that takes no streams, or that ends young (conn.diedYoung), counts as a failed dial. The fields are guarded
 // by the endpoint's mu.
@@ -22,8 +22,8 @@ type dialing struct {
 	ended    chan struct{} // closed when the dial under way has ended
 	failures int           // consecutive failed dials
 	failure  *DialError    // of the last dial; nil if it succeeded
-	resting  *time.Timer   // calls rested; nil before the first rest
-	rests    int           // number of rests so far, by which rested knows its own
+	backoff  *time.Timer   // calls endBackoff; nil before the first backoff
+	backoffs int           // number of backoffs so far, by which endBackoff knows its own
 	spare    bool          // a connection is wanted for later calls, if there may be another
 }
 
@@ -33,33 +33,33 @@ type dialState int32
 const (
 	dialIdle dialState = iota
 	dialUnderWay
-	dialResting
+	dialBackingOff
 )
 
 func (d *dialing) state() dialState     { return dialState(d.now.Load()) }
 func (d *dialing) setState(s dialState) { d.now.Store(int32(s)) }
 func (d *dialing) isIdle() bool         { return d.state() == dialIdle }
 
-// stopRest stops the timer of a rest, and makes rested do nothing if the timer has fired already.
-func (d *dialing) stopRest() {
-	d.rests++
-	if d.resting != nil {
-		d.resting.Stop()
+// stopBackoff stops the timer of a backoff, and makes endBackoff do nothing if the timer has fired already.
+func (d *dialing) stopBackoff() {
+	d.backoffs++
+	if d.backoff != nil {
+		d.backoff.Stop()
 	}
 }
 
-// succeeded resets the failures and ends a rest.
+// succeeded resets the failures and ends a backoff.
 func (d *dialing) succeeded() {
 	d.failures, d.failure = 0, nil
-	if d.state() == dialResting {
-		d.stopRest()
+	if d.state() == dialBackingOff {
+		d.stopBackoff()
 		d.setState(dialIdle)
 	}
 }
 
 // dialLocked starts a dial if another connection is wanted: for calls that wait, for Connections.Min, for later calls
 // (spare), or to replace a connection that has reached its age. It does nothing while a dial is under way or the endpoint
-// rests.
+// backs off.
 func (e *endpoint) dialLocked() {
 	spare := e.dial.spare
 	e.dial.spare = false
@@ -163,17 +163,17 @@ func spread(age time.Duration, chance float64) time.Duration {
 	return age + time.Duration((2*chance-1)*float64(age)/10)
 }
 
-// dialFailedLocked counts a failed dial, and makes the endpoint rest.
+// dialFailedLocked counts a failed dial, and makes the endpoint back off.
 func (e *endpoint) dialFailedLocked(err *DialError) {
 	d := &e.dial
 	d.failures, d.failure = d.failures+1, err
 	if d.state() == dialUnderWay {
-		return // the dial under way decides whether the endpoint rests
+		return // the dial under way decides whether the endpoint backs off
 	}
-	d.stopRest()
-	d.setState(dialResting)
-	rest := d.rests
-	d.resting = time.AfterFunc(e.group.cfg.Backoff.After(d.failures, rand.Float64()), func() { e.rested(rest) })
+	d.stopBackoff()
+	d.setState(dialBackingOff)
+	n := d.backoffs
+	d.backoff = time.AfterFunc(e.group.cfg.Backoff.After(d.failures, rand.Float64()), func() { e.endBackoff(n) })
 }
 
 // dialFailure returns why the last dial failed, or nil if it succeeded.
@@ -183,11 +183,11 @@ func (e *endpoint) dialFailure() *DialError {
 	return e.dial.failure
 }
 
-// rested ends the rest with that number.
-func (e *endpoint) rested(rest int) {
+// endBackoff ends the nth backoff.
+func (e *endpoint) endBackoff(n int) {
 	e.mu.Lock()
 	defer e.unlock()
-	if e.overLocked() || e.dial.rests != rest {
+	if e.overLocked() || e.dial.backoffs != n {
 		return
 	}
 	e.dial.setState(dialIdle)

@@ -164,7 +164,7 @@ func (e *endpoint) settleLocked() {
 func (e *endpoint) hopelessLocked() error {
 	conns := *e.usable.Load()
 	switch {
-	case len(conns) == 0 && e.dial.state() == dialResting:
+	case len(conns) == 0 && e.dial.state() == dialBackingOff:
 		return e.dial.failure
 	case len(conns) == 0:
 		return nil
@@ -249,7 +249,7 @@ func (e *endpoint) replace(c *conn) {
 	switch {
 	case unused && e.queue.first == nil && e.freshLocked() >= e.group.cfg.Connections.Min:
 		e.retireLocked(c)
-	case e.dial.state() == dialResting:
+	case e.dial.state() == dialBackingOff:
 		e.retireAgedLocked()
 	}
 	e.settleLocked()
@@ -325,7 +325,7 @@ func (e *endpoint) forgetIfEmpty() {
 
 func (e *endpoint) goneLocked() {
 	e.use = gone
-	e.dial.stopRest()
+	e.dial.stopBackoff()
 }
 
 // all returns the connections that are not closed.

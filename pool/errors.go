@@ -13,7 +13,7 @@ var ErrClosed = errors.New("pool: closed")
 type DialError struct {
 	Address   string
 	Err       error
-	InBackoff bool // there was no dial for this call: Err is that of an earlier dial, after which the endpoint rests (Config.Backoff)
+	InBackoff bool // there was no dial for this call: Err is that of an earlier dial, after which the endpoint backs off (Config.Backoff)
 }
 
 func (e *DialError) Error() string { return fmt.Sprintf("connect to %s: %v", e.Address, e.Err) }

@@ -45,7 +45,7 @@ type OpenOptions struct {
 //
 // The error is a *DialError, a *FullError, a *HeaderError, ErrClosed or that of ctx, which is wrapped in a *DialError if the
 // endpoint has no connection. In all cases the endpoint has certainly seen nothing of the call. While an endpoint without
-// connections rests after a failed dial (Config.Backoff), Open fails at once with the *DialError of that dial.
+// connections backs off after a failed dial (Config.Backoff), Open fails at once with the *DialError of that dial.
 func (g *Group) Open(ctx context.Context, addr string, hdr *grpc.CallHdr, opts OpenOptions) (*Stream, error) {
 	var o *opening // made when the call must wait
 	for {

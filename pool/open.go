@@ -178,7 +178,7 @@ func (e *endpoint) wait(ctx context.Context, o *opening) (*conn, error) {
 			if asked || o.again { // an error is of a dial since the call began
 				return o.conn, o.err
 			}
-			return o.conn, resting(o.err) // an error is of an earlier dial
+			return o.conn, inBackoff(o.err) // an error is of an earlier dial
 		}
 		if asked || o.ask == nil {
 			break
@@ -213,8 +213,8 @@ func (e *endpoint) wait(ctx context.Context, o *opening) (*conn, error) {
 	return o.conn, o.err // it was answered just before it gave up
 }
 
-// resting returns err, and if it is a *DialError a copy with InBackoff set. err may be nil.
-func resting(err error) error {
+// inBackoff returns err, and if it is a *DialError a copy with InBackoff set. err may be nil.
+func inBackoff(err error) error {
 	dial, ok := err.(*DialError)
 	if !ok {
 		return err

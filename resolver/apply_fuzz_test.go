@@ -12,7 +12,16 @@ func FuzzApply(f *testing.F) {
 	f.Add([]byte("routes:\n- {name: a, match: [{method: '*'}], backends: [{endpoints: [{address: 'h:1'}]}]}"))
 	f.Add([]byte("{name: h, match: [{method: '*', authority: '*.a', headers: [{name: x-a, regex: 'a|b'}]}], backends: [{service: s, tags: {k: v}}]}"))
 	f.Add([]byte(`{"name":"j","match":[{"method":"/a.*"}],"backends":[{"endpoints":[{"address":"h:1"}]}]}`))
-	f.Add([]byte("{name: p, match: [{method: '*'}], balancer: {policy: consistent_hash, hash: {header: x-a}}, retry: {attempts: 3}, limits: {concurrent: 1, calls_per_second: 5, per: {peer: true}}, backends: [{weight: 0, endpoints: [{address: 'h:1'}]}, {ejection: {}, service: s}]}"))
+	f.Add([]byte(`
+name: p
+match: [{method: '*'}]
+balancer: {policy: consistent_hash, hash: {header: x-a}}
+retry: {attempts: 3}
+limits: {concurrent: 1, calls_per_second: 5, per: {peer: true}}
+backends:
+- {weight: 0, endpoints: [{address: 'h:1'}]}
+- {ejection: {}, service: s}
+`))
 	f.Fuzz(func(t *testing.T, doc []byte) {
 		routes, err := spec.ParseRoutes(doc)
 		if err != nil {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the commands of the READMEs (quick start, tour, struct mode, failure) in a fresh clone, as a reader who pastes them
+# Runs the commands of the READMEs (quick start, tour, struct mode, failure, running, load) in a fresh clone, as a reader who pastes them
 # would, and checks that calls get the answers that the READMEs promise. It uses the default ports.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -39,12 +39,20 @@ commands "Quick start" >"$work/quickstart.sh"
 commands "A tour" >"$work/tour.sh"
 commands "Struct mode" handler/README.md >"$work/struct.sh"
 commands "Balancing and failure" resolver/README.md >"$work/failure.sh"
+{
+  commands "Running it" conf/README.md | sed '/^framegate serve/s/$/ \&/' # it runs until the load has ended
+  echo 'grpc-echo --address 127.0.0.1:9001 &'
+  echo 'sleep 1'
+  commands "Load" test/README.md | grep -v '^trap'
+} >"$work/load.sh"
 mkdir "$work/clone/example"
 example "Struct mode" handler/README.md >"$work/clone/example/main.go"
 grep -q 'route put' "$work/quickstart.sh"
 grep -q 'route rollback' "$work/tour.sh"
 grep -q 'schema put' "$work/struct.sh"
 grep -q 'kill -9' "$work/failure.sh"
+grep -q 'serve --etcd none' "$work/load.sh"
+grep -q 'framegate bench' "$work/load.sh"
 cd "$work/clone"
 bash -euo pipefail "$work/quickstart.sh"
 echo "the quick start works"
@@ -86,3 +94,9 @@ tally() { # tally N WORD adds the counts before WORD in the N-th run of say
 [ $(($(tally 2 one) + $(tally 2 two))) = 400 ] || { echo "calls were lost when a service was killed"; exit 1; }
 grep -qE '127.0.0.1:9003 .*(cannot connect|ejected)' "$work/failure.out" || { echo "endpoint list does not show what was killed"; exit 1; }
 echo "failure works"
+
+echo 'routes: [{name: echo, match: [{method: /echo.Echo/*}], backends: [{endpoints: [{address: "127.0.0.1:9001"}]}]}]' >routes.yaml
+PATH="$PWD/output/bin:$PATH" bash -euo pipefail "$work/load.sh" >"$work/load.out" 2>"$work/load.err" || { cat "$work/load.out" "$work/load.err"; exit 1; }
+cat "$work/load.out"
+grep -q '^calls/s ' "$work/load.out" || { echo "the load did not print calls/s"; exit 1; }
+echo "running and load work"

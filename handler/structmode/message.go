@@ -95,8 +95,8 @@ func (c jsonCodec) growth(from []byte) int64 {
 }
 
 // Decode decodes a message of a content-subtype, which is decompressed, to show it. The memory is not taken from a budget.
-func Decode(plain []byte, subtype string, program *rule.Program, rules *rule.Rules) (protoreflect.Message, error) {
-	codec, err := messageCodecOf(subtype, program.Types())
+func Decode(plain []byte, subtype string, compiled *rule.Compiled, rules *rule.Rules) (protoreflect.Message, error) {
+	codec, err := messageCodecOf(subtype, compiled.Types())
 	if err != nil {
 		return nil, err
 	}

@@ -39,12 +39,12 @@ type Mode struct {
 	cfg         Config
 	filters     map[string]MethodFilter
 	registry    registry
-	reflections *reflection.Cache[*rule.Program] // rules compiled for the schemas that endpoints gave
+	reflections *reflection.Cache[*rule.Compiled] // rules compiled for the schemas that endpoints gave
 }
 
 // New returns a Mode, which the caller closes after the last call.
 func New(cfg Config) *Mode {
-	m := &Mode{cfg: cfg, filters: make(map[string]MethodFilter, len(cfg.Filters)), reflections: reflection.NewCache[*rule.Program](reflection.CacheConfig{})}
+	m := &Mode{cfg: cfg, filters: make(map[string]MethodFilter, len(cfg.Filters)), reflections: reflection.NewCache[*rule.Compiled](reflection.CacheConfig{})}
 	for _, f := range cfg.Filters {
 		m.filters[f.method] = f
 	}

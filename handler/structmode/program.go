@@ -15,12 +15,12 @@ import (
 
 // program is the compiled rules and schema of a route. It is immutable.
 type program struct {
-	rules     *rule.Program // nil without a schema, or if endpoints are asked for it
-	reflected *spec.Route   // the route, if endpoints are asked for the schema; else nil
-	key       string        // key in Mode.reflections: a hash of the route's document
-	pass      bool          // on_decode_error: pass: messages that cannot be decoded are forwarded as they came
-	redacts   bool          // the route has a redact rule
-	headers   []string      // names that header rules set
+	rules     *rule.Compiled // nil without a schema, or if endpoints are asked for it
+	reflected *spec.Route    // the route, if endpoints are asked for the schema; else nil
+	key       string         // key in Mode.reflections: a hash of the route's document
+	pass      bool           // on_decode_error: pass: messages that cannot be decoded are forwarded as they came
+	redacts   bool           // the route has a redact rule
+	headers   []string       // names that header rules set
 }
 
 var _ resolver.Compiler = CompileRoute
@@ -74,7 +74,7 @@ func Redacts(compiled any) bool {
 
 // Rules returns the compiled rules and schema of a call's route, or nil if the route has no schema. It may block, while an
 // endpoint is asked for the schema, until ctx ends.
-func (m *Mode) Rules(ctx context.Context, t *cluster.Target, method string) (*rule.Program, error) {
+func (m *Mode) Rules(ctx context.Context, t *cluster.Target, method string) (*rule.Compiled, error) {
 	p, ok := t.Program.(*program)
 	if !ok {
 		return nil, nil

@@ -24,16 +24,16 @@ import (
 
 // rulesOf returns the compiled rules and schema of prog for a call, or nil if the route has no schema. It may block, while
 // an endpoint of the call's backend is asked for the schema, until ctx ends.
-func (m *Mode) rulesOf(ctx context.Context, prog *program, target *cluster.Target, method string) (*rule.Program, *local.Error) {
+func (m *Mode) rulesOf(ctx context.Context, prog *program, target *cluster.Target, method string) (*rule.Compiled, *local.Error) {
 	if prog.reflected == nil {
 		return prog.rules, nil
 	}
 	if target.ChooseBackend() != nil {
 		return nil, local.Errorf(codes.Unavailable, local.ReasonNoEndpoint, "route %s has no endpoint that may be used", target.Route)
 	}
-	rules, err := m.reflections.Get(ctx, prog.key+target.Backend, method, func(ctx context.Context) (*rule.Program, error) {
+	rules, err := m.reflections.Get(ctx, prog.key+target.Backend, method, func(ctx context.Context) (*rule.Compiled, error) {
 		return m.askEndpoint(ctx, prog, target, method)
-	}, func(rules *rule.Program, method string) bool { return rules.Method(method) != nil })
+	}, func(rules *rule.Compiled, method string) bool { return rules.Method(method) != nil })
 	var misfit *misfitError
 	var mine *local.Error
 	switch {
@@ -60,7 +60,7 @@ func (e *misfitError) Error() string { return e.err.Error() }
 
 // askEndpoint asks an endpoint of the call's backend for the schema of the method's service, and compiles the route's rules
 // for it.
-func (m *Mode) askEndpoint(ctx context.Context, prog *program, target *cluster.Target, method string) (*rule.Program, error) {
+func (m *Mode) askEndpoint(ctx context.Context, prog *program, target *cluster.Target, method string) (*rule.Compiled, error) {
 	service, _, _ := strings.Cut(strings.TrimPrefix(method, "/"), "/")
 	address, name, err := target.Probe()
 	if err != nil {

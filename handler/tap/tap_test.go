@@ -134,7 +134,7 @@ func TestHub_ManyAtOnce(t *testing.T) {
 	all.Wait()
 }
 
-func BenchmarkWatch_Nobody(b *testing.B) {
+func BenchmarkTap_Nobody(b *testing.B) {
 	h := &Hub{}
 	b.ReportAllocs()
 	for b.Loop() {

@@ -50,14 +50,14 @@ const (
 
 var whenFulls = []WhenFull{WhenFullWait, WhenFullFail, WhenFullGrow}
 
-// Backoff says how long an endpoint rests after a failed dial: for Base, twice as long after each further consecutive
+// Backoff says how long an endpoint backs off after a failed dial: for Base, twice as long after each further consecutive
 // failure, up to Max. Each of these times is shortened at random by up to a quarter.
 type Backoff struct {
 	Base time.Duration `yaml:"base,omitempty"`
 	Max  time.Duration `yaml:"max,omitempty"`
 }
 
-// After returns how long an endpoint rests after that many consecutive failures. chance is from 0 to below 1.
+// After returns how long an endpoint backs off after that many consecutive failures. chance is from 0 to below 1.
 func (b Backoff) After(failures int, chance float64) time.Duration {
 	d := b.Base
 	for ; failures > 1 && d < b.Max; failures-- {

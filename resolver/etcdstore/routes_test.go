@@ -30,7 +30,16 @@ func newStore(t *testing.T) *Routes {
 func TestStore_PutTellsWhatItDid(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
-	r := routetest.MustRoute(t, `{name: echo, priority: 7, timeout: 5s, match: [{method: /echo.Echo/*, authority: "*.example.com", headers: [{name: x-tenant, regex: "gold|silver"}]}], backends: [{name: stable, weight: 90, endpoints: [{address: "127.0.0.1:9001", weight: 3}]}, {weight: 10, service: echo, tags: {cluster: canary}}]}`)
+	r := routetest.MustRoute(t, `
+name: echo
+priority: 7
+timeout: 5s
+match:
+- {method: /echo.Echo/*, authority: "*.example.com", headers: [{name: x-tenant, regex: "gold|silver"}]}
+backends:
+- {name: stable, weight: 90, endpoints: [{address: "127.0.0.1:9001", weight: 3}]}
+- {weight: 10, service: echo, tags: {cluster: canary}}
+`)
 	created, err := s.Put(t.Context(), r)
 	require.NoError(t, err)
 	require.Equal(t, match.Created, created.Outcome)

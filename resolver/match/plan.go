@@ -42,13 +42,13 @@ type PlannedRoute struct {
 // each pattern of a match entry that comes, goes or belongs to a route that changes, and for each narrower pattern whose
 // calls would go to other routes.
 type PlannedCalls struct {
-	Method string  `json:"method" yaml:"method"` // a pattern, see ParsePattern; without the methods of narrower patterns, which have PlannedCalls of their own if they change
-	Now    []Taker `json:"now" yaml:"now"`       // strongest first, up to the first that takes all other calls
-	Then   []Taker `json:"then" yaml:"then"`
+	Method string         `json:"method" yaml:"method"` // a pattern, see ParsePattern; without the methods of narrower patterns, which have PlannedCalls of their own if they change
+	Now    []EntrySummary `json:"now" yaml:"now"`       // strongest first, up to the first that takes all other calls
+	Then   []EntrySummary `json:"then" yaml:"then"`
 }
 
-// Taker is a match entry that takes calls.
-type Taker struct {
+// EntrySummary is a match entry that takes calls.
+type EntrySummary struct {
 	Route      string   `json:"route" yaml:"route"`
 	Method     string   `json:"method" yaml:"method"`                             // the pattern of the entry
 	Conditions string   `json:"conditions,omitempty" yaml:"conditions,omitempty"` // the other conditions that a call must meet; empty if there are none
@@ -57,9 +57,9 @@ type Taker struct {
 
 // Unreached is a match entry that takes no call, since a stronger one takes every call that it would.
 type Unreached struct {
-	Route string `json:"route" yaml:"route"`
-	Match string `json:"match" yaml:"match"` // see Match.String
-	By    Taker  `json:"by" yaml:"by"`
+	Route string       `json:"route" yaml:"route"`
+	Match string       `json:"match" yaml:"match"` // see Match.String
+	By    EntrySummary `json:"by" yaml:"by"`
 }
 
 // NewPlan returns what change would do to the routes as they are now, all of which are valid.
@@ -179,17 +179,17 @@ func sameEntry(a, b *candidate) bool {
 	return a.route.Name == b.route.Name && a.pattern == b.pattern && a.conditionText() == b.conditionText()
 }
 
-// describe returns the candidates as Takers.
-func describe(list []*candidate) []Taker {
-	out := make([]Taker, len(list))
+// describe returns the candidates as EntrySummaries.
+func describe(list []*candidate) []EntrySummary {
+	out := make([]EntrySummary, len(list))
 	for i, c := range list {
 		out[i] = c.describe()
 	}
 	return out
 }
 
-func (c *candidate) describe() Taker {
-	t := Taker{Route: c.route.Name, Method: c.method, Conditions: c.conditionText(), Backends: []string{}}
+func (c *candidate) describe() EntrySummary {
+	t := EntrySummary{Route: c.route.Name, Method: c.method, Conditions: c.conditionText(), Backends: []string{}}
 	for _, b := range c.route.Backends {
 		t.Backends = append(t.Backends, b.String())
 	}
@@ -207,8 +207,8 @@ func (c *candidate) conditionText() string {
 	return strings.TrimPrefix(text, " ")
 }
 
-// String returns the taker on one line: its route, conditions and backends.
-func (t Taker) String() string {
+// String returns the match entry on one line: its route, conditions and backends.
+func (t EntrySummary) String() string {
 	s := t.Route
 	if t.Conditions != "" {
 		s += " [" + t.Conditions + "]"

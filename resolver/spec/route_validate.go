@@ -223,15 +223,15 @@ func validAuthorityPattern(s string) bool {
 
 var headerName = regexp.MustCompile(`^[a-z0-9_.-]{1,256}$`) // gRPC over HTTP/2, "Header-Name"
 
-// unseenHeaders are headers that HTTP/2 and gRPC themselves take away before a route is chosen.
-var unseenHeaders = []string{"te", "host", "connection", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding", "grpc-message-type"}
+// consumedHeaders are headers that HTTP/2 and gRPC themselves take away before a route is chosen.
+var consumedHeaders = []string{"te", "host", "connection", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding", "grpc-message-type"}
 
 // validHeaderName returns what is wrong with the name of a request header that a route looks at; nil if it is valid.
 func validHeaderName(s string) error {
 	switch {
 	case !headerName.MatchString(s):
 		return fmt.Errorf("%q, want a header name of a-z 0-9 _ . -", s)
-	case slices.Contains(unseenHeaders, s):
+	case slices.Contains(consumedHeaders, s):
 		return fmt.Errorf("%q, want a header that is not of the transport", s)
 	}
 	return nil

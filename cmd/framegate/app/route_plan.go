@@ -123,10 +123,10 @@ func writePlan(w io.Writer, out *outputFlag, plan *match.Plan) error {
 	}
 	for _, c := range plan.Calls {
 		if reflect.DeepEqual(c.Now, c.Then) {
-			fmt.Fprintf(&b, "%s: %s, as now\n", c.Method, takersLine(c.Then))
+			fmt.Fprintf(&b, "%s: %s, as now\n", c.Method, entriesLine(c.Then))
 			continue
 		}
-		fmt.Fprintf(&b, "%s: %s -> %s\n", c.Method, takersLine(c.Now), takersLine(c.Then))
+		fmt.Fprintf(&b, "%s: %s -> %s\n", c.Method, entriesLine(c.Now), entriesLine(c.Then))
 	}
 	for _, u := range plan.Unreached {
 		fmt.Fprintf(&b, "warning: route %s would get no call by %s: %s is stronger and takes them all\n", u.Route, u.Match, u.By)
@@ -137,12 +137,12 @@ func writePlan(w io.Writer, out *outputFlag, plan *match.Plan) error {
 	return err
 }
 
-func takersLine(takers []match.Taker) string {
-	if len(takers) == 0 {
+func entriesLine(entries []match.EntrySummary) string {
+	if len(entries) == 0 {
 		return "no route"
 	}
-	parts := make([]string, len(takers))
-	for i, t := range takers {
+	parts := make([]string, len(entries))
+	for i, t := range entries {
 		parts[i] = t.String()
 	}
 	return strings.Join(parts, ", ")

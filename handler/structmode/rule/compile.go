@@ -17,7 +17,7 @@ import (
 	"github.com/framegate/framegate/resolver/strict"
 )
 
-// maxExpressions bounds the expressions of a Program. An expression of a rule counts once for each type of message that the
+// maxExpressions bounds the expressions of the rules of a route. An expression of a rule counts once for each type of message that the
 // rule is compiled for.
 const maxExpressions = 10_000
 
@@ -51,18 +51,18 @@ type header struct {
 // Compile compiles the rules of r for every method of files that the route matches. A rule is type-checked for the messages
 // of each method that its own pattern selects. The error names every mistake, up to strict.MaxErrors. r.Struct may be nil.
 // It is also an error if the schema has no method that the route matches, or none that a rule's pattern matches.
-func Compile(r *spec.Route, files *protoregistry.Files) (*Program, error) {
+func Compile(r *spec.Route, files *protoregistry.Files) (*Compiled, error) {
 	return compileRoute(r, files, (*compiler).unused)
 }
 
 // CompileService is Compile for files that are only a part of the schema, such as one service of an endpoint. It is no error
 // if the route or a rule matches no method of the part.
-func CompileService(r *spec.Route, files *protoregistry.Files) (*Program, error) {
+func CompileService(r *spec.Route, files *protoregistry.Files) (*Compiled, error) {
 	return compileRoute(r, files, func(*compiler, *spec.Route, []method) {})
 }
 
 // compileRoute compiles a route. It calls unused to report what of the route matches no method.
-func compileRoute(r *spec.Route, files *protoregistry.Files, unused func(*compiler, *spec.Route, []method)) (*Program, error) {
+func compileRoute(r *spec.Route, files *protoregistry.Files, unused func(*compiler, *spec.Route, []method)) (*Compiled, error) {
 	env, err := newEnvironment(files)
 	if err != nil {
 		return nil, err
@@ -70,7 +70,7 @@ func compileRoute(r *spec.Route, files *protoregistry.Files, unused func(*compil
 	c := &compiler{drafter: drafter{env: env}, done: map[unit]outcome{}, seen: map[string]*mistake{}}
 	c.drafter.route(r)
 	methods := c.methods(r, files)
-	p := &Program{methods: make(map[string]*Method, len(methods)), types: env.schema.dynamic, files: files}
+	p := &Compiled{methods: make(map[string]*Method, len(methods)), types: env.schema.dynamic, files: files}
 	types := map[protoreflect.FullName]protoreflect.MessageType{}
 	for _, m := range methods {
 		if c.full {

@@ -179,7 +179,7 @@ extend Item { optional string more = 100; }
 service Items { rpc Put(Item) returns (Item); }
 `
 
-func oldProgram(t *testing.T, rules string) (*Program, error) {
+func oldProgram(t *testing.T, rules string) (*Compiled, error) {
 	r := routeOf(t, rules)
 	r.Match[0].Method = "/old.Items/Put"
 	return Compile(r, filesOf(t, map[string]string{"old.proto": oldProto}))

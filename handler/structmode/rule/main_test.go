@@ -127,7 +127,7 @@ struct:
 	return r
 }
 
-func programOf(t testing.TB, rules string) *Program {
+func programOf(t testing.TB, rules string) *Compiled {
 	t.Helper()
 	p, err := Compile(routeOf(t, rules), shop(t))
 	require.NoError(t, err)
@@ -135,14 +135,14 @@ func programOf(t testing.TB, rules string) *Program {
 }
 
 // messageOf returns a message of the direction's type from JSON.
-func messageOf(t testing.TB, p *Program, r *Rules, json string) protoreflect.Message {
+func messageOf(t testing.TB, p *Compiled, r *Rules, json string) protoreflect.Message {
 	t.Helper()
 	m := r.New()
 	require.NoError(t, protojson.UnmarshalOptions{Resolver: p.Types()}.Unmarshal([]byte(json), m.Interface()))
 	return m
 }
 
-func jsonOf(t testing.TB, p *Program, m protoreflect.Message) string {
+func jsonOf(t testing.TB, p *Compiled, m protoreflect.Message) string {
 	t.Helper()
 	data, err := protojson.MarshalOptions{Resolver: p.Types(), UseProtoNames: true}.Marshal(m.Interface())
 	require.NoError(t, err)
@@ -150,6 +150,6 @@ func jsonOf(t testing.TB, p *Program, m protoreflect.Message) string {
 }
 
 // unmarshalPartial fills m from JSON that need not have all required fields.
-func unmarshalPartial(p *Program, json string, m protoreflect.Message) error {
+func unmarshalPartial(p *Compiled, json string, m protoreflect.Message) error {
 	return protojson.UnmarshalOptions{Resolver: p.Types(), AllowPartial: true}.Unmarshal([]byte(json), m.Interface())
 }

@@ -21,9 +21,9 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 )
 
-// Program is the compiled rules of one route, with the schema that they were compiled for. It is immutable, and safe for
+// Compiled is the compiled rules of one route, with the schema that they were compiled for. It is immutable, and safe for
 // concurrent use.
-type Program struct {
+type Compiled struct {
 	methods map[string]*Method
 	types   *dynamicpb.Types
 	files   *protoregistry.Files
@@ -31,13 +31,13 @@ type Program struct {
 
 // Method returns the rules of a method, "/pkg.Service/Method", or nil if the schema does not have the method or the route
 // does not match it.
-func (p *Program) Method(path string) *Method { return p.methods[path] }
+func (p *Compiled) Method(path string) *Method { return p.methods[path] }
 
 // Files returns the schema, which callers must not change.
-func (p *Program) Files() *protoregistry.Files { return p.files }
+func (p *Compiled) Files() *protoregistry.Files { return p.files }
 
 // Types returns the types of the schema, as a resolver.
-func (p *Program) Types() *dynamicpb.Types { return p.types }
+func (p *Compiled) Types() *dynamicpb.Types { return p.types }
 
 // Method is the rules of one method. It is immutable.
 type Method struct {

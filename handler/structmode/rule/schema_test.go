@@ -100,7 +100,7 @@ func TestCompile_KeepsSchemasApart(t *testing.T) {
 	require.ErrorContains(t, err, "undefined field 'second'")
 
 	for _, c := range []struct {
-		p             *Program
+		p             *Compiled
 		before, after string
 	}{
 		{p1, `{"next": {"first": "x"}}`, `{"next": {"first": "y"}}`},
