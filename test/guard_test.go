@@ -34,7 +34,7 @@ type attack struct {
 // pieces is how many times again is written at once.
 const pieces = 500
 
-// attacks are KITEX.md's W2 to W4 and W8 to W11.
+// attacks are floods and frames that Kitex's transport takes from any peer, without a bound.
 func attacks() []attack {
 	block := testbed.HeaderBlock(testbed.RequestFields())
 	open := func(fr *http2.Framer, id uint32, end bool) {

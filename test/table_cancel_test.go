@@ -79,7 +79,7 @@ func requireAtOnce(t *testing.T, cancel func() time.Duration) {
 }
 
 // A cancelled call is reset at the upstream at once, not when something else happens to look at it (Kitex's own check
-// comes every five seconds, KITEX.md W23).
+// comes every five seconds).
 func TestCancel_ReachesTheUpstreamAtOnce(t *testing.T) {
 	for cancelName, cancel := range map[string]func(p rawPair, cs *testbed.H2Stream){
 		"RST_STREAM":        func(_ rawPair, cs *testbed.H2Stream) { cs.Reset(http2.ErrCodeCancel) },

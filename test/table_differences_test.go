@@ -8,7 +8,7 @@ import (
 	"github.com/framegate/framegate/test/testbed"
 )
 
-// What frame mode on Kitex's transport cannot carry, as KITEX.md lists it. Each of these is a difference from a direct
+// What frame mode on Kitex's transport cannot carry. Each of these is a difference from a direct
 // call. They are tested so that a change of them is noticed: when the relay carries one, its test moves to the table.
 func TestDifferences(t *testing.T) {
 	t.Parallel()

@@ -139,7 +139,7 @@ func TestFraming_LimitIsConfigured(t *testing.T) {
 	}
 }
 
-// Many peers that announce much and send little cost little (KITEX.md W6).
+// Many peers that announce much and send little cost little.
 func TestFraming_AnnouncedSizeAllocatesNothing(t *testing.T) {
 	const (
 		calls     = 100
@@ -184,7 +184,7 @@ func TestFraming_ResponseThatIsNotGRPC(t *testing.T) {
 				ss.SendHeaders(testbed.ResponseFields())
 				ss.SendTrailers(testbed.NewFields("x-other", "1"))
 			},
-			// Kitex's reader does not survive it (KITEX.md W12): the deadline ends the call.
+			// Kitex's reader does not survive it: the deadline ends the call.
 			"status that overflows": func(ss *testbed.H2Stream) {
 				ss.SendTrailers(testbed.ResponseFields("grpc-status", "99999999999"))
 			},

@@ -146,7 +146,7 @@ func resetStream(id uint32) []byte {
 	return frames(func(fr *http2.Framer) { _ = fr.WriteRSTStream(id, http2.ErrCodeCancel) })
 }
 
-// KITEX.md W2.
+// A rapid reset: CVE-2023-44487.
 func TestGuard_ResetsOfWhatWasJustOpenedHaveABudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, size := range []int{1, 7, 1000} { // pairs in a piece
@@ -224,7 +224,6 @@ func TestGuard_ResetsFasterThanHandlersEnd(t *testing.T) {
 	require.Equal(t, TooManyResets, g.read(resetStream(3), 0))
 }
 
-// KITEX.md W3.
 func TestGuard_PingAckThatNobodyAskedFor(t *testing.T) {
 	t.Parallel()
 	ack := func(data [8]byte) []byte {
@@ -250,7 +249,6 @@ func TestGuard_PingAckThatNobodyAskedFor(t *testing.T) {
 	require.Equal(t, UnaskedPingAck, g.read(ack(goAwayPing), 0), "twice")
 }
 
-// KITEX.md W4.
 func TestGuard_HeaderBlockHasAnEnd(t *testing.T) {
 	t.Parallel()
 	begin := frames(func(fr *http2.Framer) { _ = fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1}) })
@@ -268,7 +266,6 @@ func TestGuard_HeaderBlockHasAnEnd(t *testing.T) {
 	require.Nil(t, o, "each block has its own bound")
 }
 
-// KITEX.md W9.
 func TestGuard_WindowOfTheConnectionHasAnEnd(t *testing.T) {
 	t.Parallel()
 	raise := func(n uint32) []byte {

@@ -156,7 +156,7 @@ func TestServer_AnswersHTTP1AndClosesGarbage(t *testing.T) {
 	}
 }
 
-// KITEX.md W7: half a preface, or nothing, held a connection for ever.
+// Half a preface, or nothing, held a connection of Kitex's for ever.
 func TestServer_ClosesConnectionsWithoutAPreface(t *testing.T) {
 	t.Parallel()
 	r := start(t, 50*time.Millisecond)
