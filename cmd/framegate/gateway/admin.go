@@ -2,14 +2,11 @@ package gateway
 
 import (
 	"cmp"
-	"log/slog"
 	"net"
-	"net/http"
 	"sync"
 
 	"github.com/framegate/framegate/admin"
 	"github.com/framegate/framegate/conf"
-	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/structmode"
 	"github.com/framegate/framegate/handler/transserver"
 	"github.com/framegate/framegate/resolver"
@@ -33,24 +30,12 @@ func listenAdmin(c conf.Admin, r *resolver.Resolver) (net.Listener, error) {
 	return ln, nil
 }
 
-// adminParts are the parts of a gateway that the admin server shows and changes.
-type adminParts struct {
-	conf      func() *conf.Config // the configuration in force
-	resolver  *resolver.Resolver
-	sources   *sources
-	upstream  *upstream
-	proxy     *handler.Proxy
-	health    *health
-	listeners *listeners
-	drain     *drainer
-}
-
-// serve starts the admin server on ln, which listenAdmin returned.
-func (p *adminParts) serve(ln net.Listener, metrics http.Handler, log *slog.Logger) *admin.Server {
-	c := p.conf().Admin
+// startAdmin starts the admin server on ln, which listenAdmin returned.
+func (g *Gateway) startAdmin(ln net.Listener) *admin.Server {
+	c := g.conf().Admin
 	return admin.Start(ln, admin.Config{
 		Token: c.Token, Pprof: c.Pprof, MaxConnections: min(cmp.Or(c.MaxConnections, admin.DefaultMaxConnections), sideConnections()),
-		Ready: p.health.notReady, Metrics: metrics, Control: p.control(), Log: log,
+		Ready: g.Ready, Metrics: g.observers.metrics.Handler(), Control: g.control(), Log: g.log,
 	})
 }
 
@@ -59,64 +44,64 @@ func (p *adminParts) serve(ln net.Listener, metrics http.Handler, log *slog.Logg
 func sideConnections() int { return max(transserver.OpenFileLimit()/16, 8) }
 
 // control returns the functions by which the admin server shows and changes the gateway.
-func (p *adminParts) control() admin.Control {
+func (g *Gateway) control() admin.Control {
 	c := admin.Control{
-		Routes:    p.sources.routes,
-		Source:    p.sources.status,
-		Instances: p.resolver.Instances,
-		Refused:   p.resolver.Refused,
-		Endpoints: p.upstream.endpoints,
-		Clusters:  p.sources.clusters,
-		Config:    func() ([]byte, error) { return configJSON(p.conf()) },
-		Drain:     p.drainStatus,
-		Explain:   p.explain,
-		Bypasses:  p.resolver.Bypasses,
+		Routes:    g.sources.routes,
+		Source:    g.sources.status,
+		Instances: g.resolver.Instances,
+		Refused:   g.resolver.Refused,
+		Endpoints: g.upstream.endpoints,
+		Clusters:  g.sources.clusters,
+		Config:    func() ([]byte, error) { return configJSON(g.conf()) },
+		Drain:     g.drainStatus,
+		Explain:   g.explain,
+		Bypasses:  g.resolver.Bypasses,
 
-		UnreachableHealth: p.resolver.UnreachableHealth,
+		UnreachableHealth: g.resolver.UnreachableHealth,
 
-		Tap: p.proxy.OpenTap,
+		Tap: g.proxy.OpenTap,
 	}
-	if p.sources.etcd == nil {
+	if g.sources.etcd == nil {
 		return c
 	}
-	c.Schemas = p.sources.etcd.Schemas
+	c.Schemas = g.sources.etcd.Schemas
 	c.Kept = func() []etcdsource.KeptInstance {
-		now, _ := p.sources.etcd.Kept()
+		now, _ := g.sources.etcd.Kept()
 		return now
 	}
 	c.RouteStore = func() (*etcdstore.Routes, error) {
-		cli, err := p.sources.etcd.Client()
+		cli, err := g.sources.etcd.Client()
 		if err != nil {
 			return nil, err
 		}
-		return etcdstore.NewRoutes(cli, p.conf().Etcd.Prefix, structmode.CompileRoute), nil
+		return etcdstore.NewRoutes(cli, g.conf().Etcd.Prefix, structmode.CompileRoute), nil
 	}
 	var once sync.Once
 	var services *etcdstore.Services // one for all requests, because it remembers the shortest lease that etcd gives
 	c.ServiceStore = func() (admin.ServiceStore, error) {
-		cli, err := p.sources.etcd.Client()
+		cli, err := g.sources.etcd.Client()
 		if err != nil {
 			return nil, err
 		}
-		once.Do(func() { services = etcdstore.NewServices(cli, p.conf().Etcd.ServicePrefix) })
+		once.Do(func() { services = etcdstore.NewServices(cli, g.conf().Etcd.ServicePrefix) })
 		return services, nil
 	}
 	return c
 }
 
-// metrics returns the sources of the metrics that are not counted call by call, except those of the observers.
-func (p *adminParts) metrics() admin.MetricsConfig {
+// metricsConfig returns the sources of the metrics that are not counted call by call, except those of the observers.
+func (g *Gateway) metricsConfig() admin.MetricsConfig {
 	return admin.MetricsConfig{
-		Routes:        func() map[string]admin.RouteNames { return routeNames(p.resolver.Routes()) },
-		Connections:   p.upstream.connections,
-		Clusters:      p.sources.clusters,
-		Lookups:       p.resolver.Lookups,
-		Loads:         p.resolver.Loads,
-		Config:        p.sources.stats,
-		Draining:      p.drain.isOn,
-		HealthWatches: p.health.watching,
-		Listeners:     p.listeners.stats,
-		Decoding:      p.proxy.Decoding,
+		Routes:        func() map[string]admin.RouteNames { return routeNames(g.resolver.Routes()) },
+		Connections:   g.upstream.connections,
+		Clusters:      g.sources.clusters,
+		Lookups:       g.resolver.Lookups,
+		Loads:         g.resolver.Loads,
+		Config:        g.sources.stats,
+		Draining:      g.drain.isOn,
+		HealthWatches: g.health.watching,
+		Listeners:     g.listeners.stats,
+		Decoding:      g.proxy.Decoding,
 	}
 }
 
@@ -136,20 +121,20 @@ func routeNames(routes []*spec.Route) map[string]admin.RouteNames {
 }
 
 // drainStatus starts the drain and returns its progress.
-func (p *adminParts) drainStatus() admin.DrainStatus {
-	p.drain.begin()
-	c := p.conf().Drain
-	st := admin.DrainStatus{Since: p.drain.began(), Delay: c.Delay, Timeout: c.Timeout}
-	for _, l := range p.listeners.stats() {
+func (g *Gateway) drainStatus() admin.DrainStatus {
+	g.drain.begin()
+	c := g.conf().Drain
+	st := admin.DrainStatus{Since: g.drain.began(), Delay: c.Delay, Timeout: c.Timeout}
+	for _, l := range g.listeners.stats() {
 		st.Connections += l.Connections
 		st.Calls += l.Calls
 	}
 	return st
 }
 
-func (p *adminParts) explain(req spec.Request) (resolver.Explanation, cluster.Target, bool) {
-	x := p.resolver.Explain(req)
-	target, ok := p.resolver.Preview(req)
+func (g *Gateway) explain(req spec.Request) (resolver.Explanation, cluster.Target, bool) {
+	x := g.resolver.Explain(req)
+	target, ok := g.Resolve(req)
 	return x, target, ok && x.Builtin == ""
 }
 

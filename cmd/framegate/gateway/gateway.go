@@ -46,11 +46,11 @@ type Gateway struct {
 	observers observers
 
 	// set by start
-	reloader *reloader
 	admin    *admin.Server // nil when off
 	register *registration // nil when off
 
-	shutdown sync.Once
+	reloading sync.Mutex // held by Reload
+	shutdown  sync.Once
 }
 
 // options are what Options change.
@@ -128,10 +128,7 @@ func (g *Gateway) conf() *conf.Config { return g.cfg.Load() }
 
 func (g *Gateway) start(ctx context.Context) error {
 	cfg := g.conf()
-	shown := &adminParts{
-		conf: g.conf, resolver: g.resolver, sources: g.sources, upstream: g.upstream, proxy: g.proxy, health: g.health, listeners: g.listeners, drain: g.drain,
-	}
-	if err := g.observers.start(ctx, cfg, shown.metrics(), g.log); err != nil {
+	if err := g.observers.start(ctx, cfg, g.metricsConfig(), g.log); err != nil {
 		return err
 	}
 	g.proxy.SetObservers(g.observers.all(cfg))
@@ -163,14 +160,11 @@ func (g *Gateway) start(ctx context.Context) error {
 		}
 	}
 	if adminListener != nil {
-		g.admin = shown.serve(adminListener, g.observers.metrics.Handler(), g.log)
+		g.admin = g.startAdmin(adminListener)
 		g.log.Info("admin listening", "address", g.admin.Addr().String())
 	}
 	if cfg.Register.Service != "" {
 		g.register = startRegistration(cfg.Register, g.listeners.servers[0].addr, g.sources.etcdClient, cfg.Etcd.ServicePrefix, g.sources.ready(), g.log)
-	}
-	g.reloader = &reloader{
-		cfg: &g.cfg, log: g.log, drain: g.drain, resolver: g.resolver, sources: g.sources, proxy: g.proxy, listeners: g.listeners, observers: &g.observers, admin: g.admin,
 	}
 	return nil
 }
@@ -188,7 +182,7 @@ func (g *Gateway) Draining() <-chan struct{} { return g.drain.on }
 func (g *Gateway) Shutdown(ctx context.Context) {
 	g.shutdown.Do(func() {
 		g.drain.begin()
-		g.reloader.await()
+		g.awaitReload()
 		var deregistered sync.WaitGroup
 		if g.register != nil {
 			deregistered.Go(g.register.stop) // beside the drain: etcd may be slow or gone
@@ -225,12 +219,6 @@ func (g *Gateway) stop(ctx context.Context) {
 	if err := g.observers.stop(ctx); err != nil {
 		g.log.Warn("the access log or the tracer did not end cleanly", "error", err)
 	}
-}
-
-// Reload puts the values of next in force, for the keys that may change while a framegate runs: all of them or, with an
-// error, none. A warning in the log names every other key whose value differs. The caller applies log.level and log.format.
-func (g *Gateway) Reload(ctx context.Context, next *conf.Config) error {
-	return g.reloader.reload(ctx, next)
 }
 
 // ReopenLogs opens the file of the access log again, after it was renamed. If that fails, lines still go to the old file.
