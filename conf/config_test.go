@@ -115,7 +115,7 @@ services: {allow: [10.0.0.0/8, host]}
 upstream: {connections: {min: -1, max: 9999}, streams_per_connection: -1, when_full: never, max_age: 1ms, backoff: {base: 1us, max: 1ns}, connect_timeout: -1s, max_header_bytes: 1, keepalive: {time: 1ms, timeout: 1ms}, stream_window: 9}
 limits: {max_message_bytes: -1, max_decoded_bytes: 1000, max_health_watches: -1}
 compression: ["a b"]
-register: {service: "a/b", weight: 1000001, address: ":1", tags: {"": x}}
+register: {service: "a/b", weight: -1, address: ":1", tags: {"": x}}
 drain: {delay: -1s, timeout: -1s, endpoint_timeout: 0s}
 log: {level: loud, format: xml}
 `))
@@ -135,7 +135,7 @@ log: {level: loud, format: xml}
 		`upstream.backoff.base: 1µs, want 1ms to`, `upstream.backoff.max: 1ns, want backoff.base (1ms) to`,
 		`upstream.connect_timeout: -1s`, `upstream.max_header_bytes: 1`, `upstream.streams_per_connection: -1`, `upstream.keepalive.time: 1ms`,
 		`upstream.keepalive.timeout: 1ms`, `upstream.stream_window: 9`,
-		`limits.max_message_bytes: -1`, `limits.max_decoded_bytes: 1000`, `limits.max_health_watches: -1`, `compression[0]: "a b"`, `register.service: "a/b"`, `register.weight: 1000001`, `register.tags: ""`, `register.address: ":1"`,
+		`limits.max_message_bytes: -1`, `limits.max_decoded_bytes: 1000`, `limits.max_health_watches: -1`, `compression[0]: "a b"`, `register.service: "a/b"`, `register.weight: -1`, `register.tags: ""`, `register.address: ":1"`,
 		`drain.delay: -1s, want 0s to`, `drain.timeout: -1s`, `drain.endpoint_timeout: 0s`,
 		`listeners[1].max_connections: -1`, `listeners[1].max_calls: -1`, `listeners[3].reuse_port: true with address "127.0.0.1:0"`, `log.level: "loud"`, `log.format: "xml"`,
 	} {
@@ -145,6 +145,20 @@ log: {level: loud, format: xml}
 	require.NoError(t, err)
 	require.ErrorContains(t, c.Validate(), "routes.file: empty, want a file of routes when etcd.endpoints is none")
 	require.ErrorContains(t, c.Validate(), "listeners: empty, want at least one")
+}
+
+// What etcd would refuse is a mistake of the configuration: else the start would succeed, and the registration never.
+func TestValidate_OfARegistrationIsThatOfAnInstance(t *testing.T) {
+	for register, want := range map[string]string{
+		"{service: s, weight: 1000001}":               "register.weight: 1000001, want 1 to 1000000",
+		"{service: s, tags: {'': x}}":                 `register.tags: "": "x", want a key that is not empty`,
+		"{service: 'a b'}":                            `register.service: "a b", want 1 to 255 printable characters`,
+		"{service: " + strings.Repeat("s", 256) + "}": "register.service: ",
+	} {
+		c, err := Parse([]byte("register: " + register))
+		require.NoError(t, err)
+		require.ErrorContains(t, c.Validate(), want)
+	}
 }
 
 // A time that is too short for timers, or too long for arithmetic, is refused wherever it stands.
