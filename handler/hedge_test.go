@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -83,11 +82,5 @@ func TestHedge_NoGoroutineIsLeft(t *testing.T) {
 	calls() // connections, and what Kitex keeps
 	before := leak.IgnoreCurrent(t)
 	calls()
-	var err error
-	for began := time.Now(); time.Since(began) < patience; {
-		if err = goleak.Find(before); err == nil {
-			return
-		}
-	}
-	t.Error(err)
+	require.NoError(t, leak.Await(before))
 }

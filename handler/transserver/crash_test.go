@@ -51,7 +51,6 @@ func (l *crashListener) Accept() (net.Conn, error) {
 // A fault of Kitex's that ends a transport's reader or writer left a connection that looked well, on which nothing was ever
 // sent, and a server that could not be stopped.
 func TestConn_CrashedTransportEndsTheConnection(t *testing.T) {
-	t.Parallel()
 	for name, crash := range map[string]func(l *crashListener, r *running){
 		"reader": func(l *crashListener, _ *running) { l.onRead.Store(true) },
 		"writer": func(l *crashListener, r *running) { l.onWrite.Store(true); close(r.health.release) },

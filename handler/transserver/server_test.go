@@ -17,7 +17,6 @@ import (
 	kgrpc "github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 	"github.com/cloudwego/kitex/server"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -179,18 +178,11 @@ func errorsAs(err error, target *net.Error) bool {
 	return ok
 }
 
-// leavesNoGoroutine returns what waits until all goroutines that were not there before have ended.
+// leavesNoGoroutine returns what waits until all goroutines that were not there before have ended. It is for tests that run
+// alone.
 func leavesNoGoroutine(t *testing.T) func() {
 	before := leak.IgnoreCurrent(t)
-	return func() {
-		var err error
-		for began := time.Now(); time.Since(began) < waitLimit; {
-			if err = goleak.Find(before); err == nil {
-				return
-			}
-		}
-		t.Error(err)
-	}
+	return func() { require.NoError(t, leak.Await(before)) }
 }
 
 func TestServer_StopsWhileClientsStayAndServesTheirCallsToTheEnd(t *testing.T) {

@@ -36,16 +36,21 @@ func Main(m *testing.M, parallel int) {
 	together.Wait(parallel)
 	code := m.Run()
 	if code == 0 {
-		var err error
-		for began := time.Now(); time.Since(began) < patience; {
-			if err = goleak.Find(Kitex()...); err == nil {
-				break
-			}
-		}
-		if err != nil {
+		if err := Await(Kitex()...); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
 		}
 	}
 	os.Exit(code)
+}
+
+// Await waits until no goroutine is left but those that the options ignore. The error names those that are left after
+// patience.
+func Await(options ...goleak.Option) (err error) {
+	for began := time.Now(); time.Since(began) < patience; {
+		if err = goleak.Find(options...); err == nil {
+			return nil
+		}
+	}
+	return err
 }
