@@ -17,8 +17,8 @@ import (
 // members returns a client of one etcd that it takes for two members, and the links to both.
 func members(t *testing.T) (cli *clientv3.Client, one, two *etcdtest.Link, silent chan string) {
 	t.Helper()
-	e := etcdtest.StartEtcd(t)
-	one, two = etcdtest.NewLink(t, e.Endpoint()), etcdtest.NewLink(t, e.Endpoint())
+	at := etcdtest.Shared(t)
+	one, two = etcdtest.NewLink(t, at.Endpoint), etcdtest.NewLink(t, at.Endpoint)
 	silent = make(chan string, 100)
 	cli, err := New(Config{
 		Endpoints: []string{one.Address(), two.Address()}, Silent: func(address string) { silent <- address },

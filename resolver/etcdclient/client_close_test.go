@@ -16,8 +16,8 @@ import (
 // A client may be left with a watch that hears nothing of its end, see Close. Whoever closes it goes on all the same.
 func TestCloseClient_DoesNotWaitForAWatchThatNeverEnds(t *testing.T) {
 	t.Parallel()
-	e := etcdtest.StartEtcd(t)
-	cfg, err := Config{Endpoints: []string{e.Endpoint()}}.ClientConfig()
+	at := etcdtest.Shared(t)
+	cfg, err := Config{Endpoints: []string{at.Endpoint}}.ClientConfig()
 	require.NoError(t, err)
 	opening := make(chan struct{})
 	deaf := func(_ context.Context, _ *grpc.StreamDesc, cc *grpc.ClientConn, _ string, _ grpc.Streamer, _ ...grpc.CallOption) (grpc.ClientStream, error) {

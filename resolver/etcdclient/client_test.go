@@ -66,18 +66,18 @@ func TestReachEtcd_SaysWhyNot(t *testing.T) {
 	defer cancel()
 	require.Error(t, Reach(ctx, clientOf(t, l.Addr().String())))
 
-	e := etcdtest.StartEtcd(t)
-	require.NoError(t, Reach(t.Context(), clientOf(t, e.Endpoint())))
-	require.NoError(t, Reach(t.Context(), clientOf(t, "http://"+e.Endpoint())))
+	at := etcdtest.Shared(t)
+	require.NoError(t, Reach(t.Context(), clientOf(t, at.Endpoint)))
+	require.NoError(t, Reach(t.Context(), clientOf(t, "http://"+at.Endpoint)))
 }
 
 // A member that takes requests and answers none is one of those that may be asked first.
 func TestReachEtcd_AMemberThatHangsCostsAMoment(t *testing.T) {
 	t.Parallel()
-	e := etcdtest.StartEtcd(t)
+	at := etcdtest.Shared(t)
 	var endpoints []string
 	for i := range 3 {
-		m := etcdtest.NewLateMember(t, e.Endpoint())
+		m := etcdtest.NewLateMember(t, at.Endpoint)
 		if i < 2 {
 			m.Hang()
 		}

@@ -38,7 +38,7 @@ func TestFollower_AnEtcdThatNobodyWritesToIsInNoTrouble(t *testing.T) {
 	require.Zero(t, log.Count("were read again"), log.String())
 
 	// Once somebody has, it does, and a change is noticed as ever.
-	putInstance(t, cli, "echo", "e:1")
+	putInstance(t, cli, etcdstore.DefaultServicePrefix, "echo", "e:1")
 	etcdtest.Eventually(t, etcdtest.Soon, "the instance is in force", func() bool { return len(r.Instances()["echo"]) == 1 })
 	time.Sleep(10 * silentProbes * every)
 	require.Zero(t, log.Count("were read again"), log.String())

@@ -18,20 +18,20 @@ import (
 
 func TestEtcd_InstancesComeAndGoWithinASecond(t *testing.T) {
 	t.Parallel()
-	e := etcdtest.StartEtcd(t)
-	cli := resolvertest.EtcdClient(t, e.Endpoint())
-	_, err := etcdstore.NewRoutes(cli, etcdstore.DefaultPrefix, nil).Put(t.Context(), routetest.MustRoute(t, serviceRoute))
+	at := etcdtest.Shared(t)
+	cli := resolvertest.EtcdClient(t, at.Endpoint)
+	_, err := etcdstore.NewRoutes(cli, at.Prefix, nil).Put(t.Context(), routetest.MustRoute(t, serviceRoute))
 	require.NoError(t, err)
-	putInstance(t, cli, "echo", "e:1")
-	r, log := runSource(t, e.Endpoint())
+	putInstance(t, cli, at.ServicePrefix, "echo", "e:1")
+	r, log := runSource(t, configOf(at))
 	require.True(t, resolvertest.AddressOf(r, "/found.S/M", "e:1")(), "what was there takes calls when the source is ready")
 
 	lease, err := cli.Grant(t.Context(), 1)
 	require.NoError(t, err)
-	_, err = cli.Put(t.Context(), etcdstore.DefaultServicePrefix+"/echo/e:2", `{"network":"tcp","address":"e:2","weight":10}`, clientv3.WithLease(lease.ID))
+	_, err = cli.Put(t.Context(), at.ServicePrefix+"/echo/e:2", `{"network":"tcp","address":"e:2","weight":10}`, clientv3.WithLease(lease.ID))
 	require.NoError(t, err)
 	t.Logf("new instance takes calls after %s", etcdtest.Eventually(t, etcdtest.Soon, "a new instance takes calls", resolvertest.AddressOf(r, "/found.S/M", "e:2")))
-	_, err = cli.Delete(t.Context(), etcdstore.DefaultServicePrefix+"/echo/e:1")
+	_, err = cli.Delete(t.Context(), at.ServicePrefix+"/echo/e:1")
 	require.NoError(t, err)
 	never := func(address string) func() bool {
 		return func() bool {
@@ -46,16 +46,16 @@ func TestEtcd_InstancesComeAndGoWithinASecond(t *testing.T) {
 	t.Logf("deregistered instance gets no calls after %s", etcdtest.Eventually(t, etcdtest.Soon, "a deregistered instance gets no calls", never("e:1")))
 	// etcd ends a lease within some seconds after its time; the key's removal is what the second counts from.
 	etcdtest.Eventually(t, etcdtest.Soon, "etcd ends the lease", func() bool {
-		resp, err := cli.Get(t.Context(), etcdstore.DefaultServicePrefix+"/echo/e:2")
+		resp, err := cli.Get(t.Context(), at.ServicePrefix+"/echo/e:2")
 		return err == nil && len(resp.Kvs) == 0
 	})
 	t.Logf("expired instance gets no calls after %s", etcdtest.Eventually(t, etcdtest.Soon, "an expired instance gets no calls", resolvertest.AddressOf(r, "/found.S/M", "")))
 
 	// A value that is none never replaces a good one, and does not stop others.
-	putInstance(t, cli, "echo", "e:3")
+	putInstance(t, cli, at.ServicePrefix, "echo", "e:3")
 	etcdtest.Eventually(t, etcdtest.Soon, "it takes calls", resolvertest.AddressOf(r, "/found.S/M", "e:3"))
 	for key, value := range map[string]string{"echo/e:3": "{", "echo/e:4": `{"address":"nowhere"}`, "odd": `{"network":"tcp","address":"e:5","weight":10}`} {
-		_, err = cli.Put(t.Context(), etcdstore.DefaultServicePrefix+"/"+key, value)
+		_, err = cli.Put(t.Context(), at.ServicePrefix+"/"+key, value)
 		require.NoError(t, err)
 	}
 	etcdtest.Eventually(t, etcdtest.Soon, "all three are refused", func() bool { return log.Count("bad document among instances") == 3 })
@@ -89,7 +89,7 @@ func TestEtcd_TenThousandRoutesAndInstances(t *testing.T) {
 		require.NoError(t, err)
 	}
 	began := time.Now()
-	r, _ := runSource(t, e.Endpoint())
+	r, _ := runSource(t, etcdConfig(e.Endpoint()))
 	t.Logf("ready after %s", time.Since(began))
 	require.Len(t, r.Routes(), n)
 	require.Len(t, r.Instances(), n/100)
@@ -114,7 +114,7 @@ func TestEtcd_TenThousandRoutesAndInstances(t *testing.T) {
 		_, err := store.Put(t.Context(), routetest.MustRoute(t, fmt.Sprintf(`{name: r7, match: [{method: /new.S/M%d}], backends: [{service: s7}]}`, i)))
 		require.NoError(t, err)
 		route = max(route, etcdtest.Eventually(t, etcdtest.Soon, "the change is live", resolvertest.Resolves(r, fmt.Sprintf("/new.S/M%d", i), "r7")))
-		putInstance(t, cli, fmt.Sprintf("late%d", i), "l:1")
+		putInstance(t, cli, etcdstore.DefaultServicePrefix, fmt.Sprintf("late%d", i), "l:1")
 		instance = max(instance, etcdtest.Eventually(t, etcdtest.Soon, "the instance is known", func() bool { return len(r.Instances()[fmt.Sprintf("late%d", i)]) == 1 }))
 	}
 	close(done)

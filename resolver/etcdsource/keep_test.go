@@ -18,7 +18,6 @@ import (
 
 	"github.com/framegate/framegate/resolver"
 	"github.com/framegate/framegate/resolver/cluster"
-	"github.com/framegate/framegate/resolver/etcdserver"
 	"github.com/framegate/framegate/resolver/etcdstore"
 	"github.com/framegate/framegate/resolver/spec"
 	"github.com/framegate/framegate/test/etcdtest"
@@ -31,6 +30,7 @@ type kept struct {
 	t      *testing.T
 	cli    *clientv3.Client
 	store  *etcdstore.Services
+	keys   string // the prefix of its keys
 	r      *resolver.Resolver
 	source *Source
 	logs   *testlog.Buffer
@@ -38,16 +38,16 @@ type kept struct {
 
 func keeping(t *testing.T, keepFor time.Duration) *kept {
 	t.Helper()
-	e := etcdtest.StartEtcd(t)
-	return keepingAt(t, keepFor, e, e.Endpoint())
+	at := etcdtest.Shared(t)
+	return keepingAt(t, keepFor, at, at.Endpoint)
 }
 
-// keepingAt is keeping with a source that reaches e at other addresses.
-func keepingAt(t *testing.T, keepFor time.Duration, e *etcdserver.Server, endpoints ...string) *kept {
+// keepingAt is keeping with a source that reaches the etcd of at by other addresses.
+func keepingAt(t *testing.T, keepFor time.Duration, at etcdtest.Place, endpoints ...string) *kept {
 	t.Helper()
-	k := &kept{t: t, cli: resolvertest.EtcdClient(t, e.Endpoint()), r: resolver.New(), logs: &testlog.Buffer{}}
-	k.store = etcdstore.NewServices(k.cli, etcdstore.DefaultServicePrefix)
-	cfg := etcdConfig(e.Endpoint())
+	k := &kept{t: t, cli: resolvertest.EtcdClient(t, at.Endpoint), r: resolver.New(), logs: &testlog.Buffer{}}
+	k.store, k.keys = etcdstore.NewServices(k.cli, at.ServicePrefix), at.ServicePrefix
+	cfg := configOf(at)
 	cfg.Client.Endpoints = endpoints
 	cfg.KeepOnLoss = keepFor
 	k.source = New(cfg, k.r, k.logs.Logger())
@@ -163,9 +163,12 @@ func TestKeep_NothingThatDeregisters(t *testing.T) {
 			var wg sync.WaitGroup
 			wg.Go(func() { r.Run(ctx) })
 			k.await("it is in force", "echo", address)
+			held := (<-r.Registered()).Lease
 			cancel()
 			wg.Wait()
-			require.Zero(t, etcdtest.Leases(t, k.cli), "its lease is gone, too")
+			left, err := k.cli.TimeToLive(t.Context(), held)
+			require.NoError(t, err)
+			require.EqualValues(t, -1, left.TTL, "its lease is gone, too")
 		},
 		"by its address, or by registry-etcd": func(t *testing.T, k *kept) {
 			k.register("echo", address)
@@ -175,7 +178,7 @@ func TestKeep_NothingThatDeregisters(t *testing.T) {
 			require.True(t, found)
 		},
 		"what is on no lease": func(t *testing.T, k *kept) {
-			key := etcdstore.ServiceKey(etcdstore.DefaultServicePrefix, "echo", address)
+			key := etcdstore.ServiceKey(k.keys, "echo", address)
 			_, err := k.cli.Put(t.Context(), key, `{"network":"tcp","address":"`+address+`"}`)
 			require.NoError(t, err)
 			k.await("it is in force", "echo", address)
@@ -196,9 +199,9 @@ func TestKeep_NothingThatDeregisters(t *testing.T) {
 // A member of etcd that hangs, or is stopped, does not say that a lease is there. Others do.
 func TestKeep_NothingThatDeregistersWhileAMemberHangs(t *testing.T) {
 	t.Parallel()
-	e := etcdtest.StartEtcd(t)
-	members := []*etcdtest.LateMember{etcdtest.NewLateMember(t, e.Endpoint()), etcdtest.NewLateMember(t, e.Endpoint()), etcdtest.NewLateMember(t, e.Endpoint())}
-	k := keepingAt(t, time.Minute, e, members[0].Address(), members[1].Address(), members[2].Address())
+	at := etcdtest.Shared(t)
+	members := []*etcdtest.LateMember{etcdtest.NewLateMember(t, at.Endpoint), etcdtest.NewLateMember(t, at.Endpoint), etcdtest.NewLateMember(t, at.Endpoint)}
+	k := keepingAt(t, time.Minute, at, members[0].Address(), members[1].Address(), members[2].Address())
 	addresses, _, _ := k.several("echo", 12)
 	members[0].Hang("/Watch", "Health/Check") // watches go on
 	for i, address := range addresses[:9] {
@@ -214,9 +217,9 @@ func TestKeep_NothingThatDeregistersWhileAMemberHangs(t *testing.T) {
 // What nobody said is asked again: an instance that deregistered while etcd answered nothing is kept until it answers.
 func TestKeep_WhatDeregisteredWhileNobodyAnsweredGoesLater(t *testing.T) {
 	t.Parallel()
-	e := etcdtest.StartEtcd(t)
-	member := etcdtest.NewLateMember(t, e.Endpoint())
-	k := keepingAt(t, time.Minute, e, member.Address())
+	at := etcdtest.Shared(t)
+	member := etcdtest.NewLateMember(t, at.Endpoint)
+	k := keepingAt(t, time.Minute, at, member.Address())
 	addresses, leases, _ := k.several("echo", 5)
 	member.Hang("/Watch")
 	found, err := k.store.Deregister(t.Context(), "echo", addresses[0])

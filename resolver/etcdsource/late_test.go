@@ -14,7 +14,6 @@ import (
 
 	"github.com/framegate/framegate/resolver"
 	"github.com/framegate/framegate/resolver/etcdclient"
-	"github.com/framegate/framegate/resolver/etcdserver"
 	"github.com/framegate/framegate/resolver/etcdstore"
 	"github.com/framegate/framegate/resolver/spec"
 	"github.com/framegate/framegate/test/etcdtest"
@@ -24,11 +23,11 @@ import (
 )
 
 // runFollower runs one follower of routes with a client of these members, until the test ends.
-func runFollower(t *testing.T, log *slog.Logger, seen chan<- string, endpoints ...string) *follower[*spec.Route] {
+func runFollower(t *testing.T, prefix string, log *slog.Logger, seen chan<- string, endpoints ...string) *follower[*spec.Route] {
 	t.Helper()
 	cli, err := etcdclient.New(etcdclient.Config{Endpoints: endpoints})
 	require.NoError(t, err)
-	f := newFollower[*spec.Route]("routes", etcdstore.RouteKeys(etcdstore.DefaultPrefix), newReachability(log, "etcd"), log)
+	f := newFollower[*spec.Route]("routes", etcdstore.RouteKeys(prefix), newReachability(log, "etcd"), log)
 	f.parse = etcdstore.ParseRoute
 	f.standIn = newStandIn(Config{}, f.log)
 	f.apply = func(changed map[string]bool) {
@@ -45,9 +44,9 @@ func runFollower(t *testing.T, log *slog.Logger, seen chan<- string, endpoints .
 }
 
 // putter puts routes into etcd, and returns how long it takes until seen has each.
-func putter(t *testing.T, e *etcdserver.Server, seen <-chan string) func(name string) time.Duration {
+func putter(t *testing.T, place etcdtest.Place, seen <-chan string) func(name string) time.Duration {
 	t.Helper()
-	store := etcdstore.NewRoutes(resolvertest.EtcdClient(t, e.Endpoint()), etcdstore.DefaultPrefix, nil)
+	store := etcdstore.NewRoutes(resolvertest.EtcdClient(t, place.Endpoint), place.Prefix, nil)
 	return func(name string) time.Duration {
 		t.Helper()
 		began := time.Now()
@@ -83,11 +82,11 @@ const movesIn = 8 * time.Second
 // A member may be alive and behind: its disk is slow, or it does not hear of the others. Others are not.
 func TestFollower_AWatchThatIsLateMovesToAnotherMember(t *testing.T) {
 	t.Parallel()
-	e := etcdtest.StartEtcd(t)
-	members := []*etcdtest.LateMember{etcdtest.NewLateMember(t, e.Endpoint()), etcdtest.NewLateMember(t, e.Endpoint())}
+	place := etcdtest.Shared(t)
+	members := []*etcdtest.LateMember{etcdtest.NewLateMember(t, place.Endpoint), etcdtest.NewLateMember(t, place.Endpoint)}
 	log, seen := &testlog.Buffer{}, make(chan string, 10)
-	f := runFollower(t, log.Logger(), seen, members[0].Address(), members[1].Address())
-	put := putter(t, e, seen)
+	f := runFollower(t, place.Prefix, log.Logger(), seen, members[0].Address(), members[1].Address())
+	put := putter(t, place, seen)
 	put("first")
 	at := watchedAt(t, members)
 	at.Hold(true)
@@ -107,11 +106,11 @@ func TestFollower_AWatchAtAMemberThatHangsMovesToAnother(t *testing.T) {
 	for _, when := range []time.Duration{0, etcdProbeInterval / 2} { // since the last probe, more or less
 		t.Run(when.String(), func(t *testing.T) {
 			t.Parallel()
-			e := etcdtest.StartEtcd(t)
-			members := []*etcdtest.LateMember{etcdtest.NewLateMember(t, e.Endpoint()), etcdtest.NewLateMember(t, e.Endpoint()), etcdtest.NewLateMember(t, e.Endpoint())}
+			place := etcdtest.Shared(t)
+			members := []*etcdtest.LateMember{etcdtest.NewLateMember(t, place.Endpoint), etcdtest.NewLateMember(t, place.Endpoint), etcdtest.NewLateMember(t, place.Endpoint)}
 			log, seen := &testlog.Buffer{}, make(chan string, 10)
-			f := runFollower(t, log.Logger(), seen, members[0].Address(), members[1].Address(), members[2].Address())
-			put := putter(t, e, seen)
+			f := runFollower(t, place.Prefix, log.Logger(), seen, members[0].Address(), members[1].Address(), members[2].Address())
+			put := putter(t, place, seen)
 			put("first")
 			at := watchedAt(t, members)
 			time.Sleep(when)
@@ -133,11 +132,11 @@ func TestFollower_AWatchAtAMemberThatHangsMovesToAnother(t *testing.T) {
 // While nobody answers it is an outage, and what a watch tells is in force all the same.
 func TestFollower_ChangesDoNotWaitForProbes(t *testing.T) {
 	t.Parallel()
-	e := etcdtest.StartEtcd(t)
-	member := etcdtest.NewLateMember(t, e.Endpoint())
+	place := etcdtest.Shared(t)
+	member := etcdtest.NewLateMember(t, place.Endpoint)
 	log, seen := &testlog.Buffer{}, make(chan string, 10)
-	f := runFollower(t, log.Logger(), seen, member.Address())
-	put := putter(t, e, seen)
+	f := runFollower(t, place.Prefix, log.Logger(), seen, member.Address())
+	put := putter(t, place, seen)
 	put("first")
 	member.Hang("/Watch")
 	etcdtest.Eventually(t, etcdtest.Soon, "it is an outage", func() bool { return f.reach.reason() != "" })
@@ -159,7 +158,7 @@ func TestFollower_AWatchThatHasNothingToTellStays(t *testing.T) {
 	t.Parallel()
 	e := etcdtest.StartEtcd(t)
 	log, seen := &testlog.Buffer{}, make(chan string, 10)
-	f := runFollower(t, log.Logger(), seen, e.Endpoint())
+	f := runFollower(t, etcdstore.DefaultPrefix, log.Logger(), seen, e.Endpoint())
 	cli := resolvertest.EtcdClient(t, e.Endpoint())
 	for _, writes := range []bool{false, true} {
 		for until := time.Now().Add(3 * lateAfter); time.Now().Before(until); time.Sleep(5 * time.Millisecond) {
@@ -175,11 +174,11 @@ func TestFollower_AWatchThatHasNothingToTellStays(t *testing.T) {
 
 // An answer of etcd and what a watch tells come in any order: neither is older for that.
 func TestFollower_ManyChangesAreNoSignOfAnotherStore(t *testing.T) {
-	e := etcdtest.StartEtcd(t)
+	place := etcdtest.Shared(t)
 	log := &testlog.Buffer{}
-	cli := resolvertest.EtcdClient(t, e.Endpoint())
+	cli := resolvertest.EtcdClient(t, place.Endpoint)
 	r := resolver.New()
-	s := New(etcdConfig(e.Endpoint()), r, log.Logger())
+	s := New(configOf(place), r, log.Logger())
 	s.instances.probeEvery = time.Millisecond
 	runInTest(t, s)
 	<-s.Ready()
@@ -189,7 +188,7 @@ func TestFollower_ManyChangesAreNoSignOfAnotherStore(t *testing.T) {
 	for w := range 16 {
 		writers.Go(func() {
 			for i := 0; ctx.Err() == nil; i++ { // keys come and go
-				key := etcdstore.ServiceKey(etcdstore.DefaultServicePrefix, "echo", instanceAddress(w, i%20))
+				key := etcdstore.ServiceKey(place.ServicePrefix, "echo", instanceAddress(w, i%20))
 				_, _ = cli.Put(ctx, key, `{"network":"tcp","address":"`+instanceAddress(w, i%20)+`"}`)
 				if i%3 == 0 {
 					_, _ = cli.Delete(ctx, key)
@@ -200,7 +199,7 @@ func TestFollower_ManyChangesAreNoSignOfAnotherStore(t *testing.T) {
 	writers.Wait()
 	require.Zero(t, log.Count("all instances in etcd were read again"), "%s", log.String())
 	etcdtest.Eventually(t, etcdtest.Soon, "all are in force", func() bool {
-		want, err := cli.Get(t.Context(), etcdstore.DefaultServicePrefix+"/", clientv3.WithPrefix(), clientv3.WithCountOnly())
+		want, err := cli.Get(t.Context(), place.ServicePrefix+"/", clientv3.WithPrefix(), clientv3.WithCountOnly())
 		return err == nil && int64(len(r.Instances()["echo"])) == want.Count
 	})
 }

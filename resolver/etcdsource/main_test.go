@@ -3,7 +3,7 @@ package etcdsource
 import (
 	"testing"
 
-	"github.com/framegate/framegate/test/leak"
+	"github.com/framegate/framegate/test/etcdtest"
 )
 
-func TestMain(m *testing.M) { leak.Main(m, 12) }
+func TestMain(m *testing.M) { etcdtest.Main(m, 12) }

@@ -47,9 +47,9 @@ func waitReady(t *testing.T, s *Source) {
 	}
 }
 
-func putInstance(t *testing.T, cli *clientv3.Client, service, address string) {
+func putInstance(t *testing.T, cli *clientv3.Client, prefix, service, address string) {
 	t.Helper()
-	_, err := cli.Put(t.Context(), etcdstore.DefaultServicePrefix+"/"+service+"/"+address, fmt.Sprintf(`{"network":"tcp","address":%q,"weight":10,"tags":null}`, address))
+	_, err := cli.Put(t.Context(), prefix+"/"+service+"/"+address, fmt.Sprintf(`{"network":"tcp","address":%q,"weight":10,"tags":null}`, address))
 	require.NoError(t, err)
 }
 
@@ -65,7 +65,7 @@ func TestSnapshot_ServesAStartWithoutEtcdAndGivesWayToIt(t *testing.T) {
 	store := etcdstore.NewRoutes(cli, etcdstore.DefaultPrefix, nil)
 	_, err := store.PutAll(t.Context(), []*spec.Route{routetest.MustRoute(t, serviceRoute), routetest.Route("kept", "/a.S/Kept", 0), routetest.Route("gone", "/a.S/Gone", 0), routetest.Route("changed", "/a.S/Old", 0)})
 	require.NoError(t, err)
-	putInstance(t, cli, "echo", "e:1")
+	putInstance(t, cli, etcdstore.DefaultServicePrefix, "echo", "e:1")
 	_, err = cli.Put(t.Context(), "/framegate/routes/kept", "colour: red") // the last good version must be what is kept
 	require.NoError(t, err)
 	_, err = store.Put(t.Context(), routetest.Route("kept", "/a.S/Kept", 0))
@@ -119,12 +119,12 @@ func TestSnapshot_ServesAStartWithoutEtcdAndGivesWayToIt(t *testing.T) {
 
 func TestSnapshot_IsWrittenSoonAfterAChange(t *testing.T) {
 	t.Parallel()
-	e := etcdtest.StartEtcd(t)
-	cfg := etcdConfig(e.Endpoint())
+	at := etcdtest.Shared(t)
+	cfg := configOf(at)
 	cfg.Snapshot = filepath.Join(t.TempDir(), "last-good.json")
 	s, _, _, _ := startSource(t, cfg)
 	waitReady(t, s)
-	_, err := etcdstore.NewRoutes(resolvertest.EtcdClient(t, e.Endpoint()), etcdstore.DefaultPrefix, nil).Put(t.Context(), routetest.Route("echo", "/a.S/M", 0))
+	_, err := etcdstore.NewRoutes(resolvertest.EtcdClient(t, at.Endpoint), at.Prefix, nil).Put(t.Context(), routetest.Route("echo", "/a.S/M", 0))
 	require.NoError(t, err)
 	etcdtest.Eventually(t, etcdtest.Soon, "the file has the route", func() bool {
 		snap, err := readSnapshot(cfg.Snapshot, cfg)
@@ -189,8 +189,8 @@ func TestSnapshot_ColdStartWithNeitherIsNotReadyAndSaysWhy(t *testing.T) {
 // A snapshot of another cluster at the same address: revisions mean nothing.
 func TestSnapshot_OfAReplacedEtcdGivesWay(t *testing.T) {
 	t.Parallel()
-	e := etcdtest.StartEtcd(t)
-	cfg := etcdConfig(e.Endpoint())
+	at := etcdtest.Shared(t)
+	cfg := configOf(at)
 	cfg.Snapshot = filepath.Join(t.TempDir(), "s.json")
 	doc, err := routetest.Route("echo", "/a.S/Other", 0).Encode()
 	require.NoError(t, err)
@@ -199,9 +199,9 @@ func TestSnapshot_OfAReplacedEtcdGivesWay(t *testing.T) {
 		Routes: snapshotPart{Revision: 1, Documents: map[string]snapshotDocument{"echo": {Revision: 1 << 40, Value: doc}}},
 	}
 	require.NoError(t, s.write(cfg.Snapshot))
-	_, err = etcdstore.NewRoutes(resolvertest.EtcdClient(t, e.Endpoint()), etcdstore.DefaultPrefix, nil).Put(t.Context(), routetest.Route("echo", "/a.S/M", 0))
+	_, err = etcdstore.NewRoutes(resolvertest.EtcdClient(t, at.Endpoint), at.Prefix, nil).Put(t.Context(), routetest.Route("echo", "/a.S/M", 0))
 	require.NoError(t, err)
-	link := etcdtest.NewLink(t, e.Endpoint())
+	link := etcdtest.NewLink(t, at.Endpoint)
 	link.Cut()
 	cfg.Client.Endpoints = []string{link.Address()}
 	s.Endpoints = cfg.Client.Endpoints
@@ -221,7 +221,7 @@ func TestSnapshot_StandsInWhereEtcdAnswersButRefuses(t *testing.T) {
 	cli := resolvertest.EtcdClient(t, endpoint)
 	_, err := etcdstore.NewRoutes(cli, etcdstore.DefaultPrefix, nil).Put(t.Context(), routetest.MustRoute(t, serviceRoute))
 	require.NoError(t, err)
-	putInstance(t, cli, "echo", "e:1")
+	putInstance(t, cli, etcdstore.DefaultServicePrefix, "echo", "e:1")
 	cfg := etcdConfig(endpoint)
 	cfg.Snapshot = filepath.Join(t.TempDir(), "s.json")
 	first, _, _, stop := startSource(t, cfg)
@@ -250,7 +250,7 @@ func TestEtcd_FollowsAStoreThatWasReplacedByALongerOne(t *testing.T) {
 	_, err := etcdstore.NewRoutes(resolvertest.EtcdClient(t, e.Endpoint()), etcdstore.DefaultPrefix, nil).Put(t.Context(), routetest.Route("old", "/a.S/Old", 0))
 	require.NoError(t, err)
 	link := etcdtest.NewLink(t, e.Endpoint())
-	r, _ := runSource(t, link.Address())
+	r, _ := runSource(t, etcdConfig(link.Address()))
 	require.True(t, resolvertest.Resolves(r, "/a.S/Old", "old")())
 	link.Cut()
 	require.NoError(t, e.Close())
@@ -267,8 +267,8 @@ func TestEtcd_FollowsAStoreThatWasReplacedByALongerOne(t *testing.T) {
 
 func TestSnapshot_ThatCannotBeWrittenIsCountedAndToldOnce(t *testing.T) {
 	t.Parallel()
-	e := etcdtest.StartEtcd(t)
-	cfg := etcdConfig(e.Endpoint())
+	at := etcdtest.Shared(t)
+	cfg := configOf(at)
 	dir := filepath.Join(t.TempDir(), "dir")
 	cfg.Snapshot = filepath.Join(dir, "s.json")
 	require.NoError(t, os.WriteFile(dir, nil, 0o600)) // no directory

@@ -21,10 +21,10 @@ import (
 )
 
 // runSource runs a Source until the test ends and returns once it is ready.
-func runSource(t *testing.T, endpoint string) (*resolver.Resolver, *testlog.Buffer) {
+func runSource(t *testing.T, cfg Config) (*resolver.Resolver, *testlog.Buffer) {
 	t.Helper()
 	r, log := resolver.New(), &testlog.Buffer{}
-	s := New(etcdConfig(endpoint), r, log.Logger())
+	s := New(cfg, r, log.Logger())
 	s.routes.probeEvery, s.instances.probeEvery = 100*time.Millisecond, 100*time.Millisecond
 	runInTest(t, s)
 	select {
@@ -35,8 +35,14 @@ func runSource(t *testing.T, endpoint string) (*resolver.Resolver, *testlog.Buff
 	return r, log
 }
 
+// etcdConfig is for a source of an etcd of the test's own.
 func etcdConfig(endpoint string) Config {
-	return Config{Client: etcdclient.Config{Endpoints: []string{endpoint}}, Prefix: etcdstore.DefaultPrefix, ServicePrefix: etcdstore.DefaultServicePrefix}
+	return configOf(etcdtest.Place{Endpoint: endpoint, Prefix: etcdstore.DefaultPrefix, ServicePrefix: etcdstore.DefaultServicePrefix})
+}
+
+// configOf is for a source of a place in the etcd that the tests share.
+func configOf(at etcdtest.Place) Config {
+	return Config{Client: etcdclient.Config{Endpoints: []string{at.Endpoint}}, Prefix: at.Prefix, ServicePrefix: at.ServicePrefix}
 }
 
 // runInTest runs a source until the test ends.
@@ -50,11 +56,11 @@ func runInTest(t *testing.T, s *Source) {
 
 func TestEtcd_PutAndDeleteAreLiveWithinASecond(t *testing.T) {
 	t.Parallel()
-	e := etcdtest.StartEtcd(t)
-	store := etcdstore.NewRoutes(resolvertest.EtcdClient(t, e.Endpoint()), etcdstore.DefaultPrefix, nil)
+	at := etcdtest.Shared(t)
+	store := etcdstore.NewRoutes(resolvertest.EtcdClient(t, at.Endpoint), at.Prefix, nil)
 	_, err := store.Put(t.Context(), routetest.Route("first", "/a.S/First", 0))
 	require.NoError(t, err)
-	r, log := runSource(t, e.Endpoint())
+	r, log := runSource(t, configOf(at))
 	require.True(t, resolvertest.Resolves(r, "/a.S/First", "first")(), "what was there is in force when the source is ready")
 
 	_, err = store.Put(t.Context(), routetest.Route("echo", "/a.S/M", 0))
@@ -81,7 +87,7 @@ func TestEtcd_RoutesGoOnWithoutEtcdAndChangesArriveWhenItIsBack(t *testing.T) {
 	store := etcdstore.NewRoutes(resolvertest.EtcdClient(t, e.Endpoint()), etcdstore.DefaultPrefix, nil)
 	_, err := store.Put(t.Context(), routetest.Route("echo", "/a.S/M", 0))
 	require.NoError(t, err)
-	r, log := runSource(t, e.Endpoint())
+	r, log := runSource(t, etcdConfig(e.Endpoint()))
 
 	require.NoError(t, e.Close())
 	etcdtest.Eventually(t, etcdtest.Soon, "the outage is logged", func() bool { return log.Count("etcd cannot be used") == 1 })
@@ -110,7 +116,7 @@ func TestEtcd_FollowsAStoreThatWasReplaced(t *testing.T) {
 		_, err := store.Put(t.Context(), routetest.Route("echo", fmt.Sprintf("/a.S/M%d", i), 0))
 		require.NoError(t, err)
 	}
-	r, log := runSource(t, e.Endpoint())
+	r, log := runSource(t, etcdConfig(e.Endpoint()))
 	require.NoError(t, e.Close())
 
 	etcdtest.StartEtcdAt(t, t.TempDir(), e.Endpoint())
@@ -131,7 +137,7 @@ func TestEtcd_ResyncsAfterACompactionItMissed(t *testing.T) {
 		require.NoError(t, err)
 	}
 	link := etcdtest.NewLink(t, e.Endpoint())
-	r, log := runSource(t, link.Address())
+	r, log := runSource(t, etcdConfig(link.Address()))
 	require.Len(t, r.Routes(), 3)
 
 	link.Cut()
@@ -169,7 +175,7 @@ func TestEtcd_BadDocumentNeverReplacesAGoodOne(t *testing.T) {
 	_, err = cli.Put(t.Context(), "/framegate/routes/born-bad", "name: [")
 	require.NoError(t, err)
 	link := etcdtest.NewLink(t, e.Endpoint())
-	r, log := runSource(t, link.Address())
+	r, log := runSource(t, etcdConfig(link.Address()))
 	require.Equal(t, 1, log.Count("no version of it is in force"))
 
 	other, err := routetest.Route("other", "/a.S/Other", 0).Encode()

@@ -54,12 +54,12 @@ func withNames(t *testing.T) (*resolver.Resolver, *dnsserver.Server) {
 func TestWaitingRoutes_HoldUpNoOther(t *testing.T) {
 	t.Parallel()
 	r, d := withNames(t)
-	e := etcdtest.StartEtcd(t)
-	s := New(etcdConfig(e.Endpoint()), r, slog.New(slog.DiscardHandler))
+	place := etcdtest.Shared(t)
+	s := New(configOf(place), r, slog.New(slog.DiscardHandler))
 	s.waiting.maxWait = time.Hour
 	runInTest(t, s)
 	<-s.Ready()
-	store := etcdstore.NewRoutes(resolvertest.EtcdClient(t, e.Endpoint()), etcdstore.DefaultPrefix, nil)
+	store := etcdstore.NewRoutes(resolvertest.EtcdClient(t, place.Endpoint), place.Prefix, nil)
 	takes := func(name string) bool {
 		_, ok := r.Resolve(spec.Request{Method: "/a.S/" + name})
 		return ok

@@ -62,7 +62,7 @@ func (s *Routes) history(t *testing.T, name string) (*History, []string) {
 
 func TestHistory_HasEveryVersionNewestFirst(t *testing.T) {
 	t.Parallel()
-	s := newStore(t)
+	s := newOwnStore(t)
 	s.mustPut(t, routetest.Route("echo", "/a.S/One", 0)) // revision 2
 	s.mustPut(t, routetest.Route("echo-2", "/a.S/Other", 0))
 	s.mustPut(t, routetest.Route("echo", "/a.S/Two", 0))
@@ -87,7 +87,7 @@ func TestHistory_HasEveryVersionNewestFirst(t *testing.T) {
 
 func TestHistory_SaysWhatWasCompacted(t *testing.T) {
 	t.Parallel()
-	s := newStore(t)
+	s := newOwnStore(t)
 	for i := range 4 {
 		s.mustPut(t, routetest.Route("echo", fmt.Sprintf("/a.S/M%d", i), 0)) // revisions 2 to 5
 	}
@@ -113,7 +113,7 @@ func TestHistory_SaysWhatWasCompacted(t *testing.T) {
 }
 
 func TestHistory_WhileOthersWriteAndCompact(t *testing.T) {
-	s := newStore(t)
+	s := newOwnStore(t)
 	busy := race.Choose(500, 100)
 	s.mustPut(t, routetest.Route("busy", "/a.S/M", 0))
 	ctx, cancel := context.WithCancel(t.Context())
@@ -145,7 +145,7 @@ func TestHistory_WhileOthersWriteAndCompact(t *testing.T) {
 
 func TestRollback_StoresTheLastGoodVersionThatDiffers(t *testing.T) {
 	t.Parallel()
-	s := newStore(t)
+	s := newOwnStore(t)
 	s.mustPut(t, routetest.Route("echo", "/a.S/One", 0)) // revision 2
 	s.mustPut(t, routetest.Route("echo", "/a.S/Two", 0))
 	s.rawPut(t, "echo", "colour: red")
@@ -182,7 +182,7 @@ func TestRollback_StoresTheLastGoodVersionThatDiffers(t *testing.T) {
 
 func TestRollback_RefusesWhatItCannotBringBack(t *testing.T) {
 	t.Parallel()
-	s := newStore(t)
+	s := newOwnStore(t)
 	s.mustPut(t, routetest.Route("other", "/a.S/M", 0))  // revision 2
 	s.mustPut(t, routetest.Route("echo", "/a.S/One", 0)) // 3
 	s.rawPut(t, "echo", "colour: red")
@@ -213,7 +213,7 @@ func TestRollback_RefusesWhatItCannotBringBack(t *testing.T) {
 
 func TestRollback_TwoAtOnceDoNotOverwriteEachOther(t *testing.T) {
 	t.Parallel()
-	s := newStore(t)
+	s := newOwnStore(t)
 	s.mustPut(t, routetest.Route("echo", "/a.S/One", 0))
 	last := s.mustPut(t, routetest.Route("echo", "/a.S/Two", 0))
 	var mu sync.Mutex

@@ -9,6 +9,7 @@ import (
 	"github.com/framegate/framegate/resolver/etcdclient"
 	"github.com/framegate/framegate/resolver/match"
 	"github.com/framegate/framegate/resolver/spec"
+	"github.com/framegate/framegate/test/etcdtest"
 	"github.com/framegate/framegate/test/routetest"
 )
 
@@ -85,7 +86,6 @@ func TestBypasses_OfRoutesInEtcd(t *testing.T) {
 func TestBypasses_OfRoutesInEtcdWithOtherSpellings(t *testing.T) {
 	t.Parallel()
 	cli := newStore(t).cli
-	n := 0
 	for _, c := range [][2]string{
 		{"127.0.0.1:9000", "[::ffff:127.0.0.1]:9000"}, {"127.0.0.1:9000", "[::FFFF:7f00:1]:09000"}, {"127.0.0.1:9000", "LocalHost:9000"},
 		{"[::1]:9000", "localhost:9000"}, {"[::1]:9000", "[0::1]:9000"}, {"echo.svc:9000", "dns:///Echo.svc:9000"},
@@ -93,8 +93,7 @@ func TestBypasses_OfRoutesInEtcdWithOtherSpellings(t *testing.T) {
 	} {
 		for _, c := range [][2]string{c, {c[1], c[0]}} {
 			routes := routetest.BypassRoutes(t, routetest.Spelled(c[0], c[1]))
-			n++
-			s := NewRoutes(cli, fmt.Sprintf("%s-%d", DefaultPrefix, n), nil)
+			s := NewRoutes(cli, etcdtest.Shared(t).Prefix, nil)
 			_, err := s.Put(t.Context(), routes[1])
 			require.NoError(t, err)
 			got, err := s.Bypasses(t.Context(), routes[:1])

@@ -22,14 +22,22 @@ import (
 	"github.com/framegate/framegate/test/routetest"
 )
 
+// newStore returns an empty store in the etcd that tests share.
 func newStore(t *testing.T) *Routes {
+	t.Helper()
+	at := etcdtest.Shared(t)
+	return NewRoutes(resolvertest.EtcdClient(t, at.Endpoint), at.Prefix, nil)
+}
+
+// newOwnStore returns a store in an etcd of its own: each change is its next revision, and the first makes 2.
+func newOwnStore(t *testing.T) *Routes {
 	t.Helper()
 	return NewRoutes(resolvertest.EtcdClient(t, etcdtest.StartEtcd(t).Endpoint()), DefaultPrefix, nil)
 }
 
 func TestStore_PutTellsWhatItDid(t *testing.T) {
 	t.Parallel()
-	s := newStore(t)
+	s := newOwnStore(t)
 	r := routetest.MustRoute(t, `
 name: echo
 priority: 7
@@ -70,7 +78,7 @@ backends:
 
 func TestStore_PutAllStoresAllOrNothing(t *testing.T) {
 	t.Parallel()
-	s := newStore(t)
+	s := newOwnStore(t)
 	bad := routetest.Route("bad", "no/method", 0)
 	_, err := s.PutAll(t.Context(), []*spec.Route{routetest.Route("good", "/a.S/M", 0), bad})
 	require.ErrorContains(t, err, `route bad: match[0].method: "no/method"`)
@@ -158,7 +166,7 @@ func TestStore_TellsBadDocumentsApart(t *testing.T) {
 		_, err = s.cli.Put(t.Context(), s.keys+name, "colour: red")
 		require.NoError(t, err)
 	}
-	_, err = s.cli.Put(t.Context(), "/framegate/routesque", "no route")
+	_, err = s.cli.Put(t.Context(), strings.TrimSuffix(s.keys, "/")+"que", "no route")
 	require.NoError(t, err)
 
 	routes, bad, err := s.List(t.Context())
@@ -201,7 +209,7 @@ func TestValidatePrefix(t *testing.T) {
 
 func TestStore_WritesOnlyIfTheRouteIsAtTheRevision(t *testing.T) {
 	t.Parallel()
-	s := newStore(t)
+	s := newOwnStore(t)
 	first, err := s.Put(t.Context(), routetest.Route("echo", "/a.S/One", 0), IfRevision(0))
 	require.NoError(t, err)
 	require.Equal(t, match.Created, first.Outcome)
@@ -238,7 +246,7 @@ func TestStore_WritesOnlyIfTheRouteIsAtTheRevision(t *testing.T) {
 
 func TestStore_OfTwoWritersAtOneRevisionOneWins(t *testing.T) {
 	t.Parallel()
-	s := newStore(t)
+	s := newOwnStore(t)
 	put, err := s.Put(t.Context(), routetest.Route("echo", "/a.S/M", 0))
 	require.NoError(t, err)
 	revision := put.Revision

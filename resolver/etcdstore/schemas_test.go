@@ -21,19 +21,21 @@ import (
 	"github.com/framegate/framegate/test/routetest"
 )
 
-// newSchemaStores returns the stores of one etcd, and a client of it. compile nil means routetest.CompileForTest.
-func newSchemaStores(t *testing.T, compile resolver.Compiler) (*Routes, *Schemas, *clientv3.Client) {
+// newSchemaStores returns empty stores in the etcd that tests share, a client of it and the stores' prefix. compile nil means
+// routetest.CompileForTest.
+func newSchemaStores(t *testing.T, compile resolver.Compiler) (*Routes, *Schemas, *clientv3.Client, string) {
 	t.Helper()
 	if compile == nil {
 		compile = routetest.CompileForTest
 	}
-	cli := resolvertest.EtcdClient(t, etcdtest.StartEtcd(t).Endpoint())
-	return NewRoutes(cli, DefaultPrefix, compile), NewSchemas(cli, DefaultPrefix, compile), cli
+	at := etcdtest.Shared(t)
+	cli := resolvertest.EtcdClient(t, at.Endpoint)
+	return NewRoutes(cli, at.Prefix, compile), NewSchemas(cli, at.Prefix, compile), cli, at.Prefix
 }
 
 func TestSchemaStore_PutTellsWhatItDid(t *testing.T) {
 	t.Parallel()
-	_, s, _ := newSchemaStores(t, nil)
+	s := NewSchemas(newOwnStore(t).cli, DefaultPrefix, routetest.CompileForTest)
 	one, two := routetest.ShopSchema(t, "a"), routetest.ShopSchema(t, "a", "b")
 	created, err := s.Put(t.Context(), "shop", one)
 	require.NoError(t, err)
@@ -68,11 +70,11 @@ func TestSchemaStore_PutTellsWhatItDid(t *testing.T) {
 
 func TestSchemaStore_ListsGoodAndBadDocuments(t *testing.T) {
 	t.Parallel()
-	_, s, cli := newSchemaStores(t, nil)
+	_, s, cli, prefix := newSchemaStores(t, nil)
 	_, err := s.Put(t.Context(), "shop", routetest.ShopSchema(t, "a"))
 	require.NoError(t, err)
-	etcdtest.PutRaw(t, cli, "/schemas/bad", []byte("x"))
-	etcdtest.PutRaw(t, cli, "/schemas/Bad Name", routetest.ShopSchema(t, "a").Encode())
+	etcdtest.PutRaw(t, cli, prefix+"/schemas/bad", []byte("x"))
+	etcdtest.PutRaw(t, cli, prefix+"/schemas/Bad Name", routetest.ShopSchema(t, "a").Encode())
 	all, err := s.List(t.Context())
 	require.NoError(t, err)
 	require.Len(t, all, 3)
@@ -92,14 +94,14 @@ func TestSchemaStore_ListsGoodAndBadDocuments(t *testing.T) {
 
 func TestSchemaStore_PutRefusesWhatBreaksRoutes(t *testing.T) {
 	t.Parallel()
-	routes, s, cli := newSchemaStores(t, nil)
+	routes, s, cli, prefix := newSchemaStores(t, nil)
 	good, err := s.Put(t.Context(), "shop", routetest.ShopSchema(t, "a", "b"))
 	require.NoError(t, err)
 	_, err = routes.PutAll(t.Context(), []*spec.Route{
 		routetest.StructRoute(t, "x", "shop", "a"), routetest.StructRoute(t, "y", "shop", "b"), routetest.StructRoute(t, "z", "shop"), routetest.Route("frame", "/a.S/M", 0),
 	})
 	require.NoError(t, err)
-	etcdtest.PutRaw(t, cli, "/routes/bad", []byte("name: bad\nschema: {name: shop}\n"))
+	etcdtest.PutRaw(t, cli, prefix+"/routes/bad", []byte("name: bad\nschema: {name: shop}\n"))
 	_, err = s.Put(t.Context(), "shop", routetest.ShopSchema(t, "c"))
 	require.EqualError(t, err, `put schema shop: route x: struct.rules[0].when: no field "a" in shop.Order`+"\n"+
 		`route y: struct.rules[0].when: no field "b" in shop.Order`)
@@ -115,7 +117,7 @@ func TestSchemaStore_PutRefusesWhatBreaksRoutes(t *testing.T) {
 
 func TestSchemaStore_DeleteRefusesWhatRoutesUse(t *testing.T) {
 	t.Parallel()
-	routes, s, _ := newSchemaStores(t, nil)
+	routes, s, _, _ := newSchemaStores(t, nil)
 	_, err := s.Put(t.Context(), "shop", routetest.ShopSchema(t, "a"))
 	require.NoError(t, err)
 	_, err = routes.Put(t.Context(), routetest.StructRoute(t, "x", "shop", "a"))
@@ -132,10 +134,10 @@ func TestSchemaStore_DeleteRefusesWhatRoutesUse(t *testing.T) {
 
 func TestSchemaStore_RouteThatDoesNotFitIsNotPut(t *testing.T) {
 	t.Parallel()
-	routes, s, cli := newSchemaStores(t, nil)
+	routes, s, cli, prefix := newSchemaStores(t, nil)
 	_, err := s.Put(t.Context(), "shop", routetest.ShopSchema(t, "a"))
 	require.NoError(t, err)
-	etcdtest.PutRaw(t, cli, "/schemas/bad", []byte("x"))
+	etcdtest.PutRaw(t, cli, prefix+"/schemas/bad", []byte("x"))
 	withFiles := routetest.MustRoute(t, `{name: f, mode: struct, match: [{method: "*"}], schema: {files: [a.proto]}, backends: [{service: echo}]}`)
 	for want, r := range map[string]*spec.Route{
 		`route x: schema.name: "none" is not in etcd, want a schema that was put before`:                         routetest.StructRoute(t, "x", "none"),
@@ -167,13 +169,13 @@ func TestSchemaStore_RouteThatDoesNotFitIsNotPut(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"struct"}, plan.Routes[0].Keys)
 
-	_, err = NewRoutes(cli, DefaultPrefix, nil).Put(t.Context(), routetest.StructRoute(t, "x", "shop", "a"))
+	_, err = NewRoutes(cli, prefix, nil).Put(t.Context(), routetest.StructRoute(t, "x", "shop", "a"))
 	require.ErrorIs(t, err, resolver.ErrNoCompiler)
 }
 
 func TestSchemaStore_RoutesAndTheirSchemasTogetherFitATransaction(t *testing.T) {
 	t.Parallel()
-	routes, s, _ := newSchemaStores(t, nil)
+	routes, s, _, _ := newSchemaStores(t, nil)
 	for _, name := range []string{"one", "two"} {
 		_, err := s.Put(t.Context(), name, routetest.ShopSchema(t, "a"))
 		require.NoError(t, err)
@@ -202,25 +204,25 @@ func between(do func()) resolver.Compiler {
 func TestSchemaStore_SchemaThatChangesDuringARoutePutIsCheckedAgain(t *testing.T) {
 	t.Parallel()
 	var change func()
-	routes, s, cli := newSchemaStores(t, between(func() { change() }))
+	routes, s, cli, prefix := newSchemaStores(t, between(func() { change() }))
 	_, err := s.Put(t.Context(), "shop", routetest.ShopSchema(t, "a"))
 	require.NoError(t, err)
 
-	change = func() { etcdtest.PutRaw(t, cli, "/schemas/shop", routetest.ShopSchema(t, "b").Encode()) }
+	change = func() { etcdtest.PutRaw(t, cli, prefix+"/schemas/shop", routetest.ShopSchema(t, "b").Encode()) }
 	_, err = routes.Put(t.Context(), routetest.StructRoute(t, "x", "shop", "a"))
 	require.EqualError(t, err, `route x: struct.rules[0].when: no field "a" in shop.Order`)
 	_, err = routes.Get(t.Context(), "x")
 	require.ErrorIs(t, err, ErrNotFound)
 
-	other := NewRoutes(cli, DefaultPrefix, between(func() { // still fits
-		etcdtest.PutRaw(t, cli, "/schemas/shop", routetest.ShopSchema(t, "b", "c").Encode())
+	other := NewRoutes(cli, prefix, between(func() { // still fits
+		etcdtest.PutRaw(t, cli, prefix+"/schemas/shop", routetest.ShopSchema(t, "b", "c").Encode())
 	}))
 	put, err := other.Put(t.Context(), routetest.StructRoute(t, "x", "shop", "b"), IfRevision(0))
 	require.NoError(t, err)
 	require.Equal(t, match.Created, put.Outcome)
 
-	gone := NewRoutes(cli, DefaultPrefix, between(func() {
-		_, err := cli.Delete(t.Context(), DefaultPrefix+"/schemas/shop")
+	gone := NewRoutes(cli, prefix, between(func() {
+		_, err := cli.Delete(t.Context(), prefix+"/schemas/shop")
 		require.NoError(t, err)
 	}))
 	_, err = gone.Put(t.Context(), routetest.StructRoute(t, "x", "shop"), IfRevision(put.Revision))
@@ -232,17 +234,17 @@ func TestSchemaStore_SchemaThatChangesDuringARoutePutIsCheckedAgain(t *testing.T
 
 func TestSchemaStore_RouteThatChangesDuringASchemaPutIsCheckedAgain(t *testing.T) {
 	t.Parallel()
-	_, s, cli := newSchemaStores(t, nil)
+	_, s, cli, prefix := newSchemaStores(t, nil)
 	_, err := s.Put(t.Context(), "shop", routetest.ShopSchema(t, "a", "b"))
 	require.NoError(t, err)
-	etcdtest.PutRaw(t, cli, "/routes/x", routetest.Encoded(t, routetest.StructRoute(t, "x", "shop", "a")))
-	racing := NewSchemas(cli, DefaultPrefix, between(func() {
-		etcdtest.PutRaw(t, cli, "/routes/y", routetest.Encoded(t, routetest.StructRoute(t, "y", "shop", "b")))
+	etcdtest.PutRaw(t, cli, prefix+"/routes/x", routetest.Encoded(t, routetest.StructRoute(t, "x", "shop", "a")))
+	racing := NewSchemas(cli, prefix, between(func() {
+		etcdtest.PutRaw(t, cli, prefix+"/routes/y", routetest.Encoded(t, routetest.StructRoute(t, "y", "shop", "b")))
 	}))
 	_, err = racing.Put(t.Context(), "shop", routetest.ShopSchema(t, "a"))
 	require.EqualError(t, err, `put schema shop: route y: struct.rules[0].when: no field "b" in shop.Order`)
-	again := NewSchemas(cli, DefaultPrefix, between(func() {
-		etcdtest.PutRaw(t, cli, "/schemas/shop", routetest.ShopSchema(t, "a", "b", "theirs").Encode())
+	again := NewSchemas(cli, prefix, between(func() {
+		etcdtest.PutRaw(t, cli, prefix+"/schemas/shop", routetest.ShopSchema(t, "a", "b", "theirs").Encode())
 	}))
 	put, err := again.Put(t.Context(), "shop", routetest.ShopSchema(t, "a", "b", "ours"))
 	require.NoError(t, err)
@@ -251,19 +253,19 @@ func TestSchemaStore_RouteThatChangesDuringASchemaPutIsCheckedAgain(t *testing.T
 
 func TestSchemaStore_PutsThatAlwaysMeetOthersEndWithErrConflict(t *testing.T) {
 	t.Parallel()
-	_, _, cli := newSchemaStores(t, nil)
-	etcdtest.PutRaw(t, cli, "/schemas/shop", routetest.ShopSchema(t, "a").Encode())
-	etcdtest.PutRaw(t, cli, "/routes/y", routetest.Encoded(t, routetest.StructRoute(t, "y", "shop")))
+	_, _, cli, prefix := newSchemaStores(t, nil)
+	etcdtest.PutRaw(t, cli, prefix+"/schemas/shop", routetest.ShopSchema(t, "a").Encode())
+	etcdtest.PutRaw(t, cli, prefix+"/routes/y", routetest.Encoded(t, routetest.StructRoute(t, "y", "shop")))
 	n := 0
 	meddling := func(r *spec.Route, s *schema.Schema) (any, error) {
 		n++
-		etcdtest.PutRaw(t, cli, "/schemas/shop", routetest.ShopSchema(t, "a", fmt.Sprintf("f%d", n)).Encode())
+		etcdtest.PutRaw(t, cli, prefix+"/schemas/shop", routetest.ShopSchema(t, "a", fmt.Sprintf("f%d", n)).Encode())
 		return routetest.CompileForTest(r, s)
 	}
-	_, err := NewRoutes(cli, DefaultPrefix, meddling).Put(t.Context(), routetest.StructRoute(t, "x", "shop", "a"))
+	_, err := NewRoutes(cli, prefix, meddling).Put(t.Context(), routetest.StructRoute(t, "x", "shop", "a"))
 	require.ErrorIs(t, err, etcdclient.ErrConflict)
 	require.EqualError(t, err, "put route x: changed by others meanwhile, try again")
-	_, err = NewSchemas(cli, DefaultPrefix, meddling).Put(t.Context(), "shop", routetest.ShopSchema(t, "a", "b"))
+	_, err = NewSchemas(cli, prefix, meddling).Put(t.Context(), "shop", routetest.ShopSchema(t, "a", "b"))
 	require.ErrorIs(t, err, etcdclient.ErrConflict)
 	require.EqualError(t, err, "put schema shop: changed by others meanwhile, try again")
 	require.Equal(t, 2*etcdclient.MaxConflicts, n)
@@ -272,10 +274,10 @@ func TestSchemaStore_PutsThatAlwaysMeetOthersEndWithErrConflict(t *testing.T) {
 // Deletions of a schema meet puts of routes that use it: neither leaves a route without its schema.
 func TestSchemaStore_DeleteDuringARoutePutIsRefused(t *testing.T) {
 	t.Parallel()
-	routes, s, cli := newSchemaStores(t, nil)
+	routes, s, cli, prefix := newSchemaStores(t, nil)
 	_, err := s.Put(t.Context(), "shop", routetest.ShopSchema(t, "a"))
 	require.NoError(t, err)
-	deleting := NewRoutes(cli, DefaultPrefix, between(func() {
+	deleting := NewRoutes(cli, prefix, between(func() {
 		found, err := s.Delete(t.Context(), "shop")
 		require.NoError(t, err)
 		require.True(t, found)
@@ -289,11 +291,11 @@ func TestSchemaStore_DeleteDuringARoutePutIsRefused(t *testing.T) {
 // Two clients change a route and its schema as fast as they can: at no revision does the route in etcd not fit the schema.
 func TestSchemaStore_NoRevisionHasARouteThatDoesNotFit(t *testing.T) {
 	t.Parallel()
-	routes, schemas, cli := newSchemaStores(t, nil)
+	routes, schemas, cli, prefix := newSchemaStores(t, nil)
 	other := resolvertest.EtcdClient(t, cli.Endpoints()[0])
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	watch := cli.Watch(ctx, DefaultPrefix+"/", clientv3.WithPrefix())
+	watch := cli.Watch(ctx, prefix+"/", clientv3.WithPrefix())
 	sets := [][]string{{"a"}, {"b"}, {"a", "b"}}
 	const rounds = 60
 	var docs []*schema.Schema
@@ -323,7 +325,7 @@ func TestSchemaStore_NoRevisionHasARouteThatDoesNotFit(t *testing.T) {
 		}
 	})
 	wg.Go(func() {
-		store := NewSchemas(other, DefaultPrefix, routetest.CompileForTest)
+		store := NewSchemas(other, prefix, routetest.CompileForTest)
 		for i := range rounds {
 			_, err := store.Put(t.Context(), "shop", docs[i%len(docs)])
 			count(err)
@@ -334,7 +336,7 @@ func TestSchemaStore_NoRevisionHasARouteThatDoesNotFit(t *testing.T) {
 	})
 	wg.Wait()
 	t.Logf("%d stored, %d refused", stored.Load(), refused.Load())
-	end, err := cli.Put(t.Context(), DefaultPrefix+"/end", "")
+	end, err := cli.Put(t.Context(), prefix+"/end", "")
 	require.NoError(t, err)
 
 	var inEtcd *schema.Schema
@@ -344,7 +346,7 @@ func TestSchemaStore_NoRevisionHasARouteThatDoesNotFit(t *testing.T) {
 		require.True(t, ok)
 		require.NoError(t, resp.Err())
 		for _, e := range resp.Events {
-			key, deleted := strings.TrimPrefix(string(e.Kv.Key), DefaultPrefix), e.Type == clientv3.EventTypeDelete
+			key, deleted := strings.TrimPrefix(string(e.Kv.Key), prefix), e.Type == clientv3.EventTypeDelete
 			switch {
 			case key == "/schemas/shop" && deleted:
 				inEtcd = nil
@@ -372,8 +374,8 @@ func TestSchemaStore_NoRevisionHasARouteThatDoesNotFit(t *testing.T) {
 // guarded all the same.
 func TestSchemaStore_RouteThatNeverFittedBlocksNoPut(t *testing.T) {
 	t.Parallel()
-	routes, s, cli := newSchemaStores(t, nil)
-	etcdtest.PutRaw(t, cli, "/routes/misfit", routetest.Encoded(t, routetest.StructRoute(t, "misfit", "shop", "nowhere")))
+	routes, s, cli, prefix := newSchemaStores(t, nil)
+	etcdtest.PutRaw(t, cli, prefix+"/routes/misfit", routetest.Encoded(t, routetest.StructRoute(t, "misfit", "shop", "nowhere")))
 	_, err := s.Put(t.Context(), "shop", routetest.ShopSchema(t, "a"))
 	require.NoError(t, err, "the first")
 	_, err = routes.Put(t.Context(), routetest.StructRoute(t, "x", "shop", "a"))

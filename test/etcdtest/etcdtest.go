@@ -1,5 +1,5 @@
-// Package etcdtest has etcds for tests: real ones in process (etcdtest.go), a TCP link to one that a test can cut or freeze
-// (link.go), and a member that is behind or stuck (member.go).
+// Package etcdtest has etcds for tests: real ones in process (etcdtest.go), one that the tests of a package share (shared.go),
+// a TCP link to one that a test can cut or freeze (link.go), and a member that is behind or stuck (member.go).
 package etcdtest
 
 import (
@@ -50,10 +50,10 @@ func StartEtcdAt(t *testing.T, dir, address string) *etcdserver.Server {
 	return s
 }
 
-// PutRaw writes a document without any check, as another client of etcd may.
+// PutRaw writes a document without any check, as another client of etcd may, and returns its revision.
 func PutRaw(t *testing.T, cli *clientv3.Client, key string, doc []byte) int64 {
 	t.Helper()
-	resp, err := cli.Put(t.Context(), "/framegate"+key, string(doc))
+	resp, err := cli.Put(t.Context(), key, string(doc))
 	require.NoError(t, err)
 	return resp.Header.Revision
 }

@@ -30,18 +30,27 @@ func Kitex() []goleak.Option {
 	}
 }
 
-// Main is for TestMain. It runs the tests, up to parallel of those that call t.Parallel at a time, and fails if a goroutine
-// other than those of Kitex is left after all tests and their cleanups. It does not return.
-func Main(m *testing.M, parallel int) {
+// Main is for TestMain. It runs the tests, up to parallel of those that call t.Parallel at a time, then closes what the tests
+// of the package shared, and fails if a goroutine other than those of Kitex is left. It does not return.
+func Main(m *testing.M, parallel int, closers ...func() error) {
 	together.Wait(parallel)
 	code := m.Run()
+	for _, closer := range closers {
+		code = max(code, failure(closer()))
+	}
 	if code == 0 {
-		if err := Await(Kitex()...); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
-		}
+		code = failure(Await(Kitex()...))
 	}
 	os.Exit(code)
+}
+
+// failure prints an error and returns the exit code for it.
+func failure(err error) (code int) {
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(os.Stderr, err)
+	return 1
 }
 
 // Await waits until no goroutine is left but those that the options ignore. The error names those that are left after
