@@ -5,6 +5,7 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
@@ -70,6 +71,14 @@ type ending struct {
 type tapping struct {
 	taps tap.Taps
 	call *tap.Call // nil without taps
+}
+
+// observation is what a call keeps for its observers. It is owned by the handler's goroutine.
+type observation struct {
+	record  Record
+	hearing []Observer // the proxy's observers when the call began
+	enders  [maxObservers]EndObserver
+	started bool
 }
 
 // newCall returns a call of a proxy, with room for an observation if there are observers.
@@ -276,4 +285,35 @@ func (c *call) forwardResponse() error {
 		c.transformer.TakeResponse(&c.response, encoding)
 	}
 	return c.response.RedirectFrame()
+}
+
+// headersCame sets what is known of a call when its headers have come.
+func (o *observation) headersCame(listener string, down downstream.Stream, md metadata.MD, authority string) {
+	r := &o.record
+	r.Start, r.Listener, r.Method, r.client = time.Now(), listener, down.Stream.Method(), down.Transport.RemoteAddr()
+	r.md, r.authority = md, authority
+}
+
+// resolved sets where the call goes.
+func (o *observation) resolved(t *cluster.Target) {
+	r := &o.record
+	r.Pattern, r.Route, r.Backend, r.Endpoint = t.Pattern, t.Route, t.Backend, t.Address
+}
+
+// start tells the observers that the call starts.
+func (o *observation) start() {
+	if o.started {
+		return
+	}
+	o.started = true
+	for i, observer := range o.hearing {
+		o.enders[i] = observer.CallStarted(&o.record)
+	}
+}
+
+// answerBegan sets Record.FirstByte, once.
+func (o *observation) answerBegan() {
+	if o.record.FirstByte == 0 {
+		o.record.FirstByte = max(time.Since(o.record.Start), 1) // 0 means that the answer never began
+	}
 }

@@ -3,6 +3,7 @@ package handler
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
@@ -147,5 +148,28 @@ func (c *call) leave() {
 		c.entrance = nil
 		c.target.Release()
 		e.leave()
+	}
+}
+
+// observeEnd, deferred, tells the observers that the call has ended. No other goroutine works for the call any more.
+func (c *call) observeEnd() {
+	defer c.recoverPanic()
+	c.observation.start() // for a call that ended before it had an endpoint
+	r := &c.observation.record
+	r.Duration = time.Since(r.Start)
+	r.Endpoint = c.attempts.endpoint() // the attempts may have gone to several
+	r.RequestMessages, r.RequestBytes = c.upload.frames.Messages, c.upload.frames.Bytes
+	r.ResponseMessages, r.ResponseBytes = c.response.Messages, c.response.Bytes
+	r.Attempts = c.attempts.count()
+	if c.transformer != nil {
+		r.Struct = c.transformer.Stats()
+	}
+	c.ending.mu.Lock() // a timer that fires too late may still call abort
+	r.Code, r.Reason, r.Limit = c.ending.code, c.ending.reason, c.ending.limit
+	c.ending.mu.Unlock()
+	for _, e := range c.observation.enders {
+		if e != nil {
+			e.CallEnded(r)
+		}
 	}
 }

@@ -150,7 +150,7 @@ func (p *Proxy) serve(e *entrance, down downstream.Stream) {
 	}
 	defer c.leave()
 	if c.observation != nil {
-		c.observation.record.start(e.listener, down, md, authority)
+		c.observation.headersCame(e.listener, down, md, authority)
 		defer c.observeEnd()
 	}
 	defer c.recoverPanic()
@@ -171,7 +171,7 @@ func (p *Proxy) serve(e *entrance, down downstream.Stream) {
 	}
 	target := &c.target
 	if c.observation != nil {
-		c.observation.record.resolved(target)
+		c.observation.resolved(target)
 	}
 	if e := p.checkHops(md); e != nil {
 		c.endWithError(e)
@@ -202,7 +202,7 @@ func (p *Proxy) serve(e *entrance, down downstream.Stream) {
 	}
 	unpicked := c.attempts.pick(&c.attempts.first)
 	if c.observation != nil {
-		c.observation.record.resolved(target)
+		c.observation.resolved(target)
 		c.observation.start()
 	}
 	if unpicked != nil {

@@ -8,10 +8,8 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 
-	"github.com/framegate/framegate/handler/downstream"
 	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/handler/structmode"
-	"github.com/framegate/framegate/resolver/cluster"
 )
 
 // Record describes one call. It belongs to the call: an observer copies what it keeps. Text from the client (Method, and
@@ -61,17 +59,6 @@ type Attempts struct {
 
 // Further returns how many attempts there were beyond the first.
 func (a Attempts) Further() int { return a.Transparent + a.Retries + a.Hedges }
-
-// start sets the fields that are known when a call's headers have come.
-func (r *Record) start(listener string, down downstream.Stream, md metadata.MD, authority string) {
-	r.Start, r.Listener, r.Method, r.client = time.Now(), listener, down.Stream.Method(), down.Transport.RemoteAddr()
-	r.md, r.authority = md, authority
-}
-
-// resolved sets the fields that say where the call goes.
-func (r *Record) resolved(t *cluster.Target) {
-	r.Pattern, r.Route, r.Backend, r.Endpoint = t.Pattern, t.Route, t.Backend, t.Address
-}
 
 // Values returns a copy that an observer may keep. It refers to nothing of the request, so that Header and the other methods
 // that read the request return nothing.
