@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"github.com/framegate/framegate/admin"
+	"github.com/framegate/framegate/handler/acceptor"
 	"github.com/framegate/framegate/handler/accesslog"
 	"github.com/framegate/framegate/handler/budget"
-	"github.com/framegate/framegate/handler/transserver"
 	"github.com/framegate/framegate/pool/policy"
 	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/etcdstore"
@@ -100,7 +100,7 @@ func (c *Config) validateListeners(p *problems) {
 		p.check(!addresses[l.Address] || strings.HasSuffix(l.Address, ":0"), "%s.address: %q, want an address that no other listener has", key, plain.URL(l.Address))
 		names[l.Name], addresses[l.Address] = true, true
 		p.check(!l.ReusePort || !strings.HasSuffix(l.Address, ":0"), "%s.reuse_port: true with address %q, want a port that another process can be given too", key, plain.URL(l.Address))
-		p.check(!l.ReusePort || transserver.CanReusePort, "%s.reuse_port: true, want false: this platform has no SO_REUSEPORT that framegate can use", key)
+		p.check(!l.ReusePort || acceptor.CanReusePort, "%s.reuse_port: true, want false: this platform has no SO_REUSEPORT that framegate can use", key)
 		p.check(l.Health == HealthBuiltin || l.Health == HealthRouted, "%s.health: %q, want own or routed", key, l.Health)
 		p.check(l.MaxConnections >= 0, "%s.max_connections: %d, want 0 (no bound) or more", key, l.MaxConnections)
 		p.check(l.MaxCalls >= 0, "%s.max_calls: %d, want 0 (no bound) or more", key, l.MaxCalls)

@@ -11,7 +11,7 @@
 // Packages below it: downstream (the client's stream), header (which metadata is forwarded), frame (copies frames), buffer
 // (keeps a request for further attempts), local (the statuses that framegate makes), structmode (decodes messages and
 // applies rules), budget (bounds the memory of messages) and tap (copies messages for framegate tap). accesslog and tracing
-// are observers, and transserver accepts the connections for Kitex.
+// are observers. acceptor accepts connections, and transserver serves them with Kitex.
 package handler
 
 import (

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/framegate/framegate/handler/acceptor"
 	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/handler/transserver"
 	v1 "github.com/framegate/framegate/kitex_gen/grpc/health/v1"
@@ -69,7 +70,7 @@ func startProxy(t *testing.T, p *Proxy) *grpc.ClientConn {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	exit, done := make(chan error, 1), make(chan struct{})
-	svr := healthsvc.NewServer(&noHealth{}, append(transserver.Options(), server.WithListener(ln),
+	svr := healthsvc.NewServer(&noHealth{}, append(transserver.Options(acceptor.New(acceptor.Config{}, transserver.New(transserver.Config{}))), server.WithListener(ln),
 		server.WithGRPCUnknownServiceHandler(p.Handler("main")),
 		server.WithExitWaitTime(time.Second), server.WithExitSignal(func() <-chan error { return exit }))...)
 	go func() {

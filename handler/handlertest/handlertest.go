@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/acceptor"
 	"github.com/framegate/framegate/handler/transserver"
 	v1 "github.com/framegate/framegate/kitex_gen/grpc/health/v1"
 	healthsvc "github.com/framegate/framegate/kitex_gen/grpc/health/v1/health"
@@ -61,8 +62,8 @@ func Start(t testing.TB, cfg handler.Config) (*handler.Proxy, *grpc.ClientConn) 
 	t.Cleanup(p.Close)
 	ln := listen(t)
 	exit, done := make(chan error, 1), make(chan struct{})
-	conns := transserver.New(transserver.Config{Refuse: p.Refuse(Listener)})
-	svr := healthsvc.NewServer(&health{}, append(conns.Options(), server.WithListener(ln),
+	conns := acceptor.New(acceptor.Config{}, transserver.New(transserver.Config{Refuse: p.Refuse(Listener)}))
+	svr := healthsvc.NewServer(&health{}, append(transserver.Options(conns), server.WithListener(ln),
 		server.WithGRPCUnknownServiceHandler(p.Handler(Listener)),
 		server.WithStreamOptions(server.WithStreamMiddleware(p.BuiltinService(Listener, "grpc.health.v1"))),
 		server.WithExitWaitTime(time.Second), server.WithExitSignal(func() <-chan error { return exit }))...)

@@ -16,6 +16,7 @@ import (
 	"github.com/cloudwego/netpoll"
 	"golang.org/x/net/http2"
 
+	"github.com/framegate/framegate/handler/acceptor"
 	"github.com/framegate/framegate/pool/h2conn"
 )
 
@@ -49,7 +50,8 @@ const busyTimeout = 100 * time.Millisecond
 // acknowledgements.
 type conn struct {
 	net.Conn
-	server *Server
+	plane  *Plane
+	server *acceptor.Server
 	reader *h2conn.Reader
 	guard  *guard
 
@@ -65,20 +67,7 @@ type conn struct {
 	end        func()         // ends the transport; nil until there is one, and after endLocked
 	ending     sync.WaitGroup // the goroutine that runs end: end waits for goroutines of the transport, one of which may call Close
 
-	stuck stuck // owned by Server.cutStuck
-}
-
-func newConn(nc net.Conn, s *Server) *conn {
-	maxHeader := maxHeaderBytes(s.opt.GRPCCfg)
-	c := &conn{Conn: nc, server: s, guard: newGuard(s.opt.GRPCCfg.MaxStreams, maxHeader)}
-	var src io.Reader = socket{c}
-	if s.cfg.Refuse != nil {
-		src = &blocks{c: c, Blocks: h2conn.NewBlocks(src, h2conn.BlocksConfig{
-			Judge: &requests{conn: c}, MaxList: maxHeader, MaxBytes: c.guard.maxBlock, Skip: len(http2.ClientPreface),
-		})}
-	}
-	c.reader = h2conn.NewReader(src, nil)
-	return c
+	stuck stuck // owned by Plane.cutStuck
 }
 
 // blocks is the source of conn.reader: the client's frames, without the requests that were refused.
@@ -160,12 +149,12 @@ func (c *conn) writeLocked(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	c.writes.Add(1)
 	if err != nil {
-		c.cut()
+		c.Cut()
 	}
 	return n, err
 }
 
-// Close sends a FIN to the client and ends the transport. serve closes the socket when the client has closed its side, or
+// Close sends a FIN to the client and ends the transport. Serve closes the socket when the client has closed its side, or
 // after leaveTimeout. Close may be called more than once and by any goroutine.
 func (c *conn) Close() error {
 	c.mu.Lock()
@@ -208,8 +197,8 @@ func (c *conn) lockWrites() bool {
 	return true
 }
 
-// cut closes the socket at once, and ends the transport. It may be called more than once and by any goroutine.
-func (c *conn) cut() {
+// Cut closes the socket at once, and ends the transport. It may be called more than once and by any goroutine.
+func (c *conn) Cut() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.endLocked()
@@ -227,18 +216,18 @@ func (c *conn) leave() {
 	if c.is(stateLeaving) && c.Conn.SetReadDeadline(time.Now().Add(leaveTimeout)) == nil {
 		_, _ = io.CopyN(io.Discard, c.Conn, leaveBytes)
 	}
-	c.cut()
+	c.Cut()
 }
 
 // sendAway ends the connection of a client for an offence. It sends a GOAWAY with code and the offence's name, unless a
 // write to the client is stuck.
 func (c *conn) sendAway(o *Offence, code http2.ErrCode) {
-	c.server.offended(c, o)
+	c.server.SentAway(c.RemoteAddr(), o.Name)
 	c.mu.Lock()
 	c.endingLocked()
 	c.mu.Unlock()
 	if !c.lockWrites() {
-		c.cut()
+		c.Cut()
 		return
 	}
 	if c.guard.sent.atBoundary() {
@@ -286,16 +275,16 @@ func (c *conn) endLocked() {
 	}
 }
 
-// drain tells the client to open no more streams. If there is no transport yet, it does nothing: serve drains the transport
+// Drain tells the client to open no more streams. If there is no transport yet, it does nothing: Serve drains the transport
 // that it makes while the server drains.
-func (c *conn) drain() {
+func (c *conn) Drain() {
 	if t, ok := c.begun(); ok {
 		t.drain()
 	}
 }
 
-// running returns how many calls have a handler that has not returned.
-func (c *conn) running() int {
+// Calls returns how many calls have a handler that has not returned.
+func (c *conn) Calls() int {
 	if t, ok := c.begun(); ok {
 		return t.running()
 	}
@@ -319,8 +308,8 @@ func (c *conn) Read(p []byte) (int, error) { return c.reader.Read(p) }
 // cutStuck find connections whose client is gone.
 func (c *conn) SetReadDeadline(time.Time) error { return nil }
 
-// serve serves the connection until it ends.
-func (c *conn) serve() {
+// Serve serves the connection until it ends.
+func (c *conn) Serve() {
 	defer c.cutOnCrash()()
 	defer c.ending.Wait()
 	defer c.leave()
@@ -329,12 +318,12 @@ func (c *conn) serve() {
 			klog.Errorf("framegate: panic in the connection of %s: %v\n%s", c.RemoteAddr(), p, debug.Stack())
 		}
 	}()
-	s := c.server
-	_ = c.Conn.SetReadDeadline(time.Now().Add(s.cfg.prefaceTimeout))
+	opt, handler := c.server.Kitex()
+	_ = c.Conn.SetReadDeadline(time.Now().Add(c.plane.cfg.prefaceTimeout))
 	if !c.isHTTP2() {
 		return
 	}
-	ctx, err := s.handler.OnActive(context.Background(), c) // makes the transport, which reads the preface and the first SETTINGS
+	ctx, err := handler.OnActive(context.Background(), c) // makes the transport, which reads the preface and the first SETTINGS
 	if err != nil {
 		return
 	}
@@ -344,20 +333,20 @@ func (c *conn) serve() {
 		writerDone, err = t.writer()
 	}
 	if err == nil {
-		err = t.limitStreams(s.opt.GRPCCfg.MaxStreams)
+		err = t.limitStreams(opt.GRPCCfg.MaxStreams)
 	}
 	if err != nil {
 		klog.Errorf("framegate: this build does not fit its Kitex: %v", err)
-		s.handler.OnInactive(ctx, c)
+		handler.OnInactive(ctx, c)
 		return
 	}
-	t.gate(s.cfg.Gate, s.opt.GRPCCfg.MaxStreams)
+	t.gate(c.plane.cfg.Gate, opt.GRPCCfg.MaxStreams)
 	c.guard.running = t.running
-	if c.begin(t, writerDone, func() { s.handler.OnInactive(ctx, c) }) {
-		if s.is(phaseDraining) {
+	if c.begin(t, writerDone, func() { handler.OnInactive(ctx, c) }) {
+		if c.server.Draining() {
 			t.drain() // Shutdown may not have seen the transport
 		}
-		_ = s.handler.OnRead(ctx, c) // returns, with nil, when the connection has ended
+		_ = handler.OnRead(ctx, c) // returns, with nil, when the connection has ended
 	}
 	_ = c.Close()
 	c.ending.Wait() // before leave closes the socket

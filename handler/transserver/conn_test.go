@@ -6,9 +6,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cloudwego/kitex/pkg/remote"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/http2"
 
+	"github.com/framegate/framegate/handler/acceptor"
 	"github.com/framegate/framegate/pool/h2conn"
 )
 
@@ -42,8 +44,10 @@ func pair(t *testing.T) (client net.Conn, c *conn) {
 	require.NoError(t, client.SetDeadline(time.Now().Add(waitLimit)))
 	nc, err := ln.Accept()
 	require.NoError(t, err)
-	c = &conn{Conn: nc, guard: newGuard(10, 1<<16), server: &Server{Acceptor: New(Config{})}}
-	t.Cleanup(c.cut)
+	p := New(Config{})
+	s := acceptor.New(acceptor.Config{}, p).NewTransServer(&remote.ServerOption{}, nil).(*acceptor.Server)
+	c = &conn{Conn: nc, guard: newGuard(10, 1<<16), plane: p, server: s}
+	t.Cleanup(c.Cut)
 	_, err = c.Write(h2conn.AppendFrameHeader(nil, h2conn.FrameHeader{Type: http2.FrameSettings}))
 	require.NoError(t, err)
 	return client, c

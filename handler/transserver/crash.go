@@ -27,5 +27,5 @@ func (c *conn) crash() {
 		close(c.writerDone)
 	}
 	c.mu.Unlock()
-	c.cut()
+	c.Cut()
 }

@@ -33,7 +33,7 @@ type Refuse func(r *Refusal) Answer
 
 // refuse sends the answer to the request of a header block: one HEADERS frame that ends the stream.
 func (c *conn) refuse(b *h2conn.Block, fault Fault, detail string) {
-	a := c.server.cfg.Refuse(&Refusal{Fault: fault, Detail: detail, Fields: b.Fields, Client: c.RemoteAddr()})
+	a := c.plane.cfg.Refuse(&Refusal{Fault: fault, Detail: detail, Fields: b.Fields, Client: c.RemoteAddr()})
 	var block bytes.Buffer
 	// The fields are never indexed: only the transport's encoder may change the dynamic table of the client's decoder.
 	enc := hpack.NewEncoder(&block)

@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/framegate/framegate/handler/acceptor"
 	v1 "github.com/framegate/framegate/kitex_gen/grpc/health/v1"
 	healthsvc "github.com/framegate/framegate/kitex_gen/grpc/health/v1/health"
 	"github.com/framegate/framegate/test/leak"
@@ -53,7 +54,7 @@ func (h *health) Watch(_ *v1.HealthCheckRequest, stream v1.Health_WatchServer) e
 }
 
 type running struct {
-	acceptor *Acceptor
+	acceptor *acceptor.Acceptor
 	addr     string
 	health   *health
 	exit     chan error
@@ -67,20 +68,16 @@ func start(t *testing.T, prefaceTimeout time.Duration) *running {
 
 func startWith(t *testing.T, addr string, cfg Config, options ...server.Option) *running {
 	t.Helper()
-	reuse := OwnPort
-	if cfg.ReusePort {
-		reuse = ReusePort
-	}
-	ln, err := Listen(t.Context(), addr, reuse)
+	ln, err := net.Listen("tcp", addr)
 	require.NoError(t, err)
 	return startOn(t, ln, cfg, options...)
 }
 
 func startOn(t *testing.T, ln net.Listener, cfg Config, options ...server.Option) *running {
 	t.Helper()
-	acceptor := New(cfg)
-	r := &running{acceptor: acceptor, addr: ln.Addr().String(), health: &health{make(chan struct{}), make(chan struct{})}, exit: make(chan error, 1), done: make(chan struct{})}
-	svr := healthsvc.NewServer(r.health, append(append(acceptor.Options(),
+	a := acceptor.New(acceptor.Config{}, New(cfg))
+	r := &running{acceptor: a, addr: ln.Addr().String(), health: &health{make(chan struct{}), make(chan struct{})}, exit: make(chan error, 1), done: make(chan struct{})}
+	svr := healthsvc.NewServer(r.health, append(append(Options(a),
 		server.WithListener(ln),
 		server.WithExitWaitTime(waitLimit),
 		server.WithExitSignal(func() <-chan error { return r.exit })), options...)...)
@@ -89,7 +86,7 @@ func startOn(t *testing.T, ln net.Listener, cfg Config, options ...server.Option
 		_ = svr.Run()
 	}()
 	t.Cleanup(func() { r.stop(t) })
-	<-acceptor.Serving()
+	<-a.Serving()
 	require.NoError(t, r.check())
 	return r
 }

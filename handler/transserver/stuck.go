@@ -1,6 +1,10 @@
 package transserver
 
-import "time"
+import (
+	"time"
+
+	"github.com/framegate/framegate/handler/acceptor"
+)
 
 // stuck says for how long the current write of a connection has been under way.
 type stuck struct {
@@ -11,22 +15,27 @@ type stuck struct {
 // stuckTicks is how many ticks there are in Config.WriteTimeout.
 const stuckTicks = 4
 
+// watch runs cutStuck for a server, once.
+func (p *Plane) watch(s *acceptor.Server) {
+	p.once.Do(func() { s.Go(func(over <-chan struct{}) { p.cutStuck(s, over) }) })
+}
+
 // cutStuck closes the connections of clients that do not read what they are sent, until the server is over: those with one
 // write under way for longer than WriteTimeout. Kitex's keepalive does not close them, because its own writes wait behind
 // the stuck one, and it takes a client that sends without reading for alive.
-func (s *Server) cutStuck() {
-	tick := time.NewTicker(s.cfg.WriteTimeout / stuckTicks)
+func (p *Plane) cutStuck(s *acceptor.Server, over <-chan struct{}) {
+	tick := time.NewTicker(p.cfg.WriteTimeout / stuckTicks)
 	defer tick.Stop()
 	for {
 		select {
-		case <-s.over:
+		case <-over:
 			return
 		case <-tick.C:
 		}
-		s.each(func(c *conn) {
-			if c.stuckFor() > stuckTicks {
-				s.offended(c, NotReading)
-				c.cut()
+		s.Each(func(c acceptor.Conn) {
+			if c := c.(*conn); c.stuckFor() > stuckTicks {
+				s.SentAway(c.RemoteAddr(), NotReading.Name)
+				c.Cut()
 			}
 		})
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/cloudwego/kitex/server"
 
 	"github.com/framegate/framegate/cmd/framegate/demo/echoservice"
+	"github.com/framegate/framegate/handler/acceptor"
 	"github.com/framegate/framegate/handler/transserver"
 	echosvc "github.com/framegate/framegate/kitex_gen/echo/echo"
 	"github.com/framegate/framegate/kitex_gen/shop"
@@ -69,7 +70,7 @@ func startService(name string, newServer func(...server.Option) server.Server) (
 		return nil, fmt.Errorf("service %s: %w", name, err)
 	}
 	s := &service{addr: ln.Addr().String(), exit: make(chan error, 1), done: make(chan struct{})}
-	svr := newServer(append(transserver.Options(),
+	svr := newServer(append(transserver.Options(acceptor.New(acceptor.Config{}, transserver.New(transserver.Config{}))),
 		server.WithListener(ln),
 		server.WithServerBasicInfo(&rpcinfo.EndpointBasicInfo{ServiceName: name}),
 		server.WithExitWaitTime(time.Second),

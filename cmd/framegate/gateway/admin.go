@@ -7,8 +7,8 @@ import (
 
 	"github.com/framegate/framegate/admin"
 	"github.com/framegate/framegate/conf"
+	"github.com/framegate/framegate/handler/acceptor"
 	"github.com/framegate/framegate/handler/structmode"
-	"github.com/framegate/framegate/handler/transserver"
 	"github.com/framegate/framegate/resolver"
 	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/etcdsource"
@@ -41,7 +41,7 @@ func (g *Gateway) startAdmin(ln net.Listener) *admin.Server {
 
 // sideConnections returns how many connections the admin server and the embedded etcd may have each, whatever the
 // configuration says: a sixteenth of the limit of open files, so that enough descriptors are left for calls.
-func sideConnections() int { return max(transserver.OpenFileLimit()/16, 8) }
+func sideConnections() int { return max(acceptor.OpenFileLimit()/16, 8) }
 
 // control returns the functions by which the admin server shows and changes the gateway.
 func (g *Gateway) control() admin.Control {

@@ -20,11 +20,11 @@ import (
 	"github.com/framegate/framegate/admin"
 	"github.com/framegate/framegate/conf"
 	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/acceptor"
 	"github.com/framegate/framegate/handler/budget"
 	"github.com/framegate/framegate/handler/downstream"
 	"github.com/framegate/framegate/handler/structmode"
 	"github.com/framegate/framegate/handler/tap"
-	"github.com/framegate/framegate/handler/transserver"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/resolver"
 	"github.com/framegate/framegate/resolver/cluster"
@@ -111,7 +111,7 @@ func newGateway(cfg *conf.Config, log *slog.Logger, opts []Option) *Gateway {
 	g.health.watches.SetMax(cfg.Limits.MaxHealthWatches)
 	g.listeners = &listeners{
 		conf: g.conf, log: log, resolver: g.resolver, proxy: g.proxy, health: g.health,
-		descriptors: transserver.NewDescriptors(transserver.OpenFileLimit()), failed: make(chan error, 1),
+		descriptors: acceptor.NewDescriptors(acceptor.OpenFileLimit()), failed: make(chan error, 1),
 	}
 	g.resolver.SetLog(log)
 	g.resolver.SetNames(dns.New(o.lookup, log))

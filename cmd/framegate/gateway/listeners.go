@@ -11,7 +11,7 @@ import (
 	"github.com/framegate/framegate/admin"
 	"github.com/framegate/framegate/conf"
 	"github.com/framegate/framegate/handler"
-	"github.com/framegate/framegate/handler/transserver"
+	"github.com/framegate/framegate/handler/acceptor"
 	"github.com/framegate/framegate/resolver"
 )
 
@@ -22,7 +22,7 @@ type listeners struct {
 	resolver    *resolver.Resolver
 	proxy       *handler.Proxy
 	health      *health
-	descriptors *transserver.Descriptors
+	descriptors *acceptor.Descriptors
 	failed      chan error // the error of the first listener that ended by itself; capacity 1
 
 	servers []*kitexServer // appended to by start

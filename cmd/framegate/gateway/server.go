@@ -13,6 +13,7 @@ import (
 	"github.com/cloudwego/kitex/server"
 
 	"github.com/framegate/framegate/conf"
+	"github.com/framegate/framegate/handler/acceptor"
 	"github.com/framegate/framegate/handler/transserver"
 	healthsvc "github.com/framegate/framegate/kitex_gen/grpc/health/v1/health"
 )
@@ -21,7 +22,7 @@ import (
 type kitexServer struct {
 	name  string
 	addr  net.Addr
-	conns *transserver.Acceptor
+	conns *acceptor.Acceptor
 	svr   server.Server
 	exit  chan error    // Run's exit signal
 	done  chan struct{} // closed when Run has returned
@@ -39,7 +40,7 @@ const startLimit = 10 * time.Second
 
 // startServer starts the server of a listener and returns when it accepts connections. The server runs until stop.
 func (ls *listeners) startServer(ctx context.Context, l conf.Listener) (*kitexServer, error) {
-	ln, err := transserver.Listen(ctx, l.Address, reuseOf(l))
+	ln, err := acceptor.Listen(ctx, l.Address, reuseOf(l))
 	if err != nil {
 		return nil, listenError("listener "+l.Name, l.Address, err)
 	}
@@ -49,15 +50,15 @@ func (ls *listeners) startServer(ctx context.Context, l conf.Listener) (*kitexSe
 		builtin = ""
 	}
 	s := &kitexServer{name: l.Name, addr: ln.Addr(), exit: make(chan error, 1), done: make(chan struct{})}
-	s.conns = transserver.New(transserver.Config{
-		MaxConnections: l.MaxConnections, WriteTimeout: l.Keepalive.Time + l.Keepalive.Timeout, ReusePort: l.ReusePort,
-		Gate: ls.proxy.Gate(l.Name, builtin), Refuse: ls.proxy.Refuse(l.Name), ExitWait: ls.exitWait, Log: ls.log.With("listener", l.Name),
-		Descriptors: ls.descriptors,
-	})
+	s.conns = acceptor.New(acceptor.Config{
+		MaxConnections: l.MaxConnections, ReusePort: l.ReusePort, ExitWait: ls.exitWait, Descriptors: ls.descriptors, Log: ls.log.With("listener", l.Name),
+	}, transserver.New(transserver.Config{
+		WriteTimeout: l.Keepalive.Time + l.Keepalive.Timeout, Gate: ls.proxy.Gate(l.Name, builtin), Refuse: ls.proxy.Refuse(l.Name),
+	}))
 	if room := ls.descriptors.MaxConnections(); l.MaxConnections > room {
 		ls.log.Warn("the limit of open files leaves room for fewer connections than max_connections", "listener", l.Name, "max_connections", l.MaxConnections, "room", room)
 	}
-	s.svr = healthsvc.NewServer(&listenerHealth{ls.health, l.Name}, append(s.conns.Options(),
+	s.svr = healthsvc.NewServer(&listenerHealth{ls.health, l.Name}, append(transserver.Options(s.conns),
 		server.WithListener(ln),
 		server.WithServerBasicInfo(&rpcinfo.EndpointBasicInfo{ServiceName: "framegate"}),
 		server.WithGRPCUnknownServiceHandler(ls.proxy.Handler(l.Name)),
@@ -94,11 +95,11 @@ func (ls *listeners) startServer(ctx context.Context, l conf.Listener) (*kitexSe
 // exitWait is how long a listener that stops waits for its calls.
 func (ls *listeners) exitWait() time.Duration { return ls.conf().Drain.Timeout + stopGrace }
 
-func reuseOf(l conf.Listener) transserver.Reuse {
+func reuseOf(l conf.Listener) acceptor.Reuse {
 	if l.ReusePort {
-		return transserver.ReusePort
+		return acceptor.ReusePort
 	}
-	return transserver.OwnPort
+	return acceptor.OwnPort
 }
 
 // listenError wraps the error of listening on an address with what to do about it.

@@ -1,4 +1,4 @@
-package transserver
+package acceptor
 
 import (
 	"context"
@@ -40,7 +40,7 @@ func (s *Server) Shutdown() error {
 	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	defer cancel()
 	s.retire(ln)
-	s.each((*conn).drain)
+	s.Each(Conn.Drain)
 	s.drain(ctx)
 	if ln != nil {
 		<-s.retired
@@ -52,7 +52,7 @@ func (s *Server) Shutdown() error {
 	s.phase = phaseOver
 	s.mu.Unlock()
 	close(s.over)
-	s.each((*conn).cut)
+	s.Each(Conn.Cut)
 	s.wg.Wait()
 	return nil
 }
@@ -109,7 +109,7 @@ func (s *Server) awaitCalls(ctx context.Context) {
 		case <-tick.C:
 		}
 		running := 0
-		s.each(func(c *conn) { running += c.running() })
+		s.Each(func(c Conn) { running += c.Calls() })
 		if running == 0 {
 			return
 		}

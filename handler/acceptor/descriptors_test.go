@@ -1,4 +1,4 @@
-package transserver
+package acceptor
 
 import (
 	"net"
@@ -14,8 +14,8 @@ func TestDescriptors_ListenersShareABound(t *testing.T) {
 	t.Parallel()
 	d := NewDescriptors(16) // ten connections
 	defer d.Close()
-	a := startWith(t, "127.0.0.1:0", Config{Descriptors: d})
-	b := startWith(t, "127.0.0.1:0", Config{Descriptors: d})
+	a := start(t, "127.0.0.1:0", Config{Descriptors: d})
+	b := start(t, "127.0.0.1:0", Config{Descriptors: d})
 	eventually(t, "the checks of the start have left", func() bool { return taken(d) == 0 })
 	var all []net.Conn
 	for i := range 10 {

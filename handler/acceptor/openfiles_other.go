@@ -1,6 +1,6 @@
 //go:build !unix
 
-package transserver
+package acceptor
 
 import "math"
 

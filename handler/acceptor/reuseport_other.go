@@ -1,6 +1,6 @@
 //go:build !linux
 
-package transserver
+package acceptor
 
 import (
 	"errors"

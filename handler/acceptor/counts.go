@@ -1,4 +1,4 @@
-package transserver
+package acceptor
 
 import (
 	"sync"
@@ -8,35 +8,25 @@ import (
 
 // counts are the counts of an Acceptor.
 type counts struct {
-	open     atomic.Int64                // connections
-	refused  atomic.Int64                // connections
-	away     [len(offences)]atomic.Int64 // connections ended for an offence, in the order of offences
-	refusals noise                       // log lines about refused connections
-	offences noise                       // log lines about offences
-}
-
-// offence returns the count of the connections ended for o.
-func (c *counts) offence(o *Offence) *atomic.Int64 {
-	for i := range offences {
-		if offences[i] == o {
-			return &c.away[i]
-		}
-	}
-	return new(atomic.Int64) // not reached: offences has them all
+	open     atomic.Int64             // connections
+	refused  atomic.Int64             // connections
+	away     map[string]*atomic.Int64 // connections whose client was sent away, by offence; the map stays as it is
+	refusals noise                    // log lines about refused connections
+	offences noise                    // log lines about offences
 }
 
 // Stats are the counts of an Acceptor.
 type Stats struct {
 	Connections int              // that are open
 	Refused     int64            // connections over MaxConnections or the limit of open files, since the start
-	SentAway    map[string]int64 // connections ended for an offence, by Offence.Name, since the start
+	SentAway    map[string]int64 // connections whose client was sent away, by the data plane's Offences, since the start
 }
 
 // Stats returns the counts of the acceptor.
 func (a *Acceptor) Stats() Stats {
-	st := Stats{Connections: int(a.counts.open.Load()), Refused: a.counts.refused.Load(), SentAway: make(map[string]int64, len(offences))}
-	for _, o := range offences {
-		st.SentAway[o.Name] = a.counts.offence(o).Load()
+	st := Stats{Connections: int(a.counts.open.Load()), Refused: a.counts.refused.Load(), SentAway: make(map[string]int64, len(a.counts.away))}
+	for offence, n := range a.counts.away {
+		st.SentAway[offence] = n.Load()
 	}
 	return st
 }

@@ -1,4 +1,4 @@
-package transserver
+package acceptor
 
 import (
 	"fmt"
@@ -37,7 +37,7 @@ func TestShutdown_LosesNoConnectionToTheServerBesideIt(t *testing.T) {
 	t.Parallel()
 	const handovers, clients = 3, 8
 	addr, cfg := loopback.Address(t), Config{ReusePort: true}
-	old := startWith(t, addr, cfg)
+	old := start(t, addr, cfg)
 
 	var over atomic.Bool
 	var good, failed atomic.Int64
@@ -57,7 +57,7 @@ func TestShutdown_LosesNoConnectionToTheServerBesideIt(t *testing.T) {
 		})
 	}
 	for i := range handovers {
-		next := startWith(t, addr, cfg)
+		next := start(t, addr, cfg)
 		if i%3 == 2 { // the younger one may be the one that ends
 			old, next = next, old
 		}
@@ -81,7 +81,7 @@ func TestShutdown_AnyOfThreeMayLeave(t *testing.T) {
 			addr, cfg := loopback.Address(t), Config{ReusePort: true}
 			var all []*running
 			for range 3 {
-				all = append(all, startWith(t, addr, cfg))
+				all = append(all, start(t, addr, cfg))
 			}
 			all[leaving].stop(t)
 			for range 20 {
@@ -95,7 +95,7 @@ func TestShutdown_AloneOnASharedAddressEndsAtOnce(t *testing.T) {
 	t.Parallel()
 	quickest := time.Hour
 	for range 3 { // the machine does other things too
-		r := startWith(t, loopback.Address(t), Config{ReusePort: true})
+		r := start(t, loopback.Address(t), Config{ReusePort: true})
 		begin := time.Now()
 		r.stop(t)
 		quickest = min(quickest, time.Since(begin))
@@ -106,7 +106,7 @@ func TestShutdown_AloneOnASharedAddressEndsAtOnce(t *testing.T) {
 
 func TestListen_SharesAnAddressOnlyWithReuse(t *testing.T) {
 	t.Parallel()
-	r := start(t, waitLimit)
+	r := start(t, "127.0.0.1:0", Config{})
 	_, err := Listen(t.Context(), r.addr, ReusePort)
 	require.ErrorContains(t, err, "in use")
 }

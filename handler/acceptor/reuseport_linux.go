@@ -1,4 +1,4 @@
-package transserver
+package acceptor
 
 import (
 	"net"
