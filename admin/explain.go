@@ -52,13 +52,14 @@ func callOf(r *http.Request) (req spec.Request, err error) {
 	if p, err := spec.ParsePattern(req.Method); err != nil || p.Kind != spec.KindExact {
 		return req, badParameter("method: %q, want /pkg.Service/Method", req.Method)
 	}
-	req.Header = map[string][]string{}
+	header := spec.Header{}
+	req.Header = header
 	for _, h := range r.URL.Query()["header"] {
 		name, value, ok := strings.Cut(h, ":")
 		if name = strings.ToLower(strings.TrimSpace(name)); !ok || name == "" {
 			return req, badParameter("header: %q, want name:value", h)
 		}
-		req.Header[name] = append(req.Header[name], strings.TrimSpace(value))
+		header[name] = append(header[name], strings.TrimSpace(value))
 	}
 	return req, nil
 }

@@ -164,7 +164,7 @@ func (p *Proxy) serve(e *entrance, down downstream.Stream) {
 		return
 	}
 	defer c.attempts.endAll() // for a call that ends before run, which calls it too
-	req := spec.Request{Listener: e.listener, Method: down.Stream.Method(), Authority: authority, Header: md, Peer: down.Transport.RemoteAddr()}
+	req := spec.Request{Listener: e.listener, Method: down.Stream.Method(), Authority: authority, Header: spec.Header(md), Peer: down.Transport.RemoteAddr()}
 	if e := p.route(c, req); e != nil {
 		c.endWithError(e)
 		return

@@ -35,7 +35,7 @@ backends:
 		r := New()
 		defer r.Close()
 		r.Apply("file", bound(routes...))
-		req := spec.Request{Method: "/a.b/c", Authority: "h:1", Header: map[string][]string{"x-a": {"v"}}}
+		req := spec.Request{Method: "/a.b/c", Authority: "h:1", Header: spec.Header{"x-a": {"v"}}}
 		if target, ok := r.Resolve(req); ok {
 			if target.Admit(&req) == nil {
 				if a, err := target.Pick(); err == nil {

@@ -89,7 +89,7 @@ func TestResolve_RegexesAreNotTriedOnLongValues(t *testing.T) {
 	r := New()
 	r.Apply("file", bound(routetest.MustRoute(t, `{name: a, match: [{method: "*", headers: [{name: x-a, regex: "a+"}]}], backends: [{endpoints: [{address: "h:1"}]}]}`)))
 	for length, want := range map[int]bool{1: true, match.MaxRegexValue: true, match.MaxRegexValue + 1: false} {
-		_, ok := r.Resolve(spec.Request{Method: "/a/b", Header: map[string][]string{"x-a": {strings.Repeat("a", length)}}})
+		_, ok := r.Resolve(spec.Request{Method: "/a/b", Header: spec.Header{"x-a": {strings.Repeat("a", length)}}})
 		require.Equal(t, want, ok, length)
 	}
 }
@@ -195,7 +195,7 @@ backends: [{service: s}, {endpoints: [{address: "a:1"}, {address: "a:2"}]}]`, i,
 		{Method: "/a.b.S/M"}, {Method: "/a.c.S/M"}, {Method: "/x/y"},
 		{Method: "/i.S/M", Authority: "a.b.H7.Example.com:81"},
 		{Method: "/i.S/M", Authority: "H7.example.com:80"},
-		{Method: "/i.S/M", Authority: "none", Header: map[string][]string{"x-tenant": {"t9"}}},
+		{Method: "/i.S/M", Authority: "none", Header: spec.Header{"x-tenant": {"t9"}}},
 	} {
 		req.Listener = "edge"
 		_, ok := r.Resolve(req)
@@ -217,7 +217,7 @@ backends: [{endpoints: [{address: "a:1"}]}]`, i, i, i)))
 		r := New()
 		r.Apply("file", bound(routes...))
 		for name, req := range map[string]spec.Request{
-			"header":    {Method: "/a.S/M", Header: map[string][]string{"x-tenant": {"t0"}}},
+			"header":    {Method: "/a.S/M", Header: spec.Header{"x-tenant": {"t0"}}},
 			"authority": {Method: "/a.S/M", Authority: "x.h0.com"},
 		} {
 			b.Run(fmt.Sprintf("%s/routes=%d", name, n), func(b *testing.B) {

@@ -43,7 +43,7 @@ func TestServiceHealth_IsThatOfTheRoutesThatTakeItsCalls(t *testing.T) {
 			routes, err := spec.ParseRoutes([]byte("routes: " + c.routes))
 			require.NoError(t, err)
 			r.Apply("test", bound(routes...))
-			req := spec.Request{Listener: "main", Authority: "a.example.com:1", Header: map[string][]string{"x-tier": {"gold"}}}
+			req := spec.Request{Listener: "main", Authority: "a.example.com:1", Header: spec.Header{"x-tier": {"gold"}}}
 			h := r.ServiceHealth("s.S", req, ServiceHealth{})
 			require.Equal(t, []bool{c.known, c.serving}, []bool{h.Known(), h.Serving()})
 		})

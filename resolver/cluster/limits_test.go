@@ -148,7 +148,7 @@ func TestLimits_EachKeyHasABucket(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for per, req := range map[string]func(i byte) spec.Request{
 			"{header: x-user}": func(i byte) spec.Request {
-				return spec.Request{Header: map[string][]string{"x-user": {string('a' + i)}}}
+				return spec.Request{Header: spec.Header{"x-user": {string('a' + i)}}}
 			},
 			"{authority: true}": func(i byte) spec.Request { return spec.Request{Authority: string('a' + i)} },
 			"{peer: true}": func(i byte) spec.Request {

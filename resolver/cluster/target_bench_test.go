@@ -43,7 +43,7 @@ backends:
 func benchRequest() spec.Request {
 	return spec.Request{
 		Listener: "main", Method: "/s.S/M", Authority: "s.example.com",
-		Header: map[string][]string{"x-user": {"somebody@example.com"}}, Peer: &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 4711},
+		Header: spec.Header{"x-user": {"somebody@example.com"}}, Peer: &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 4711},
 	}
 }
 

@@ -144,7 +144,7 @@ func TestTarget_ConsistentHashGoesByItsKey(t *testing.T) {
 	peer := func(i int) net.Addr { return &net.TCPAddr{IP: net.IPv4(10, 0, 0, byte(i)), Port: 1000 + i} }
 	for key, req := range map[string]func(i int) spec.Request{
 		"{header: x-user}": func(i int) spec.Request {
-			return spec.Request{Header: map[string][]string{"x-user": {fmt.Sprint(i), "other"}}}
+			return spec.Request{Header: spec.Header{"x-user": {fmt.Sprint(i), "other"}}}
 		},
 		"{authority: true}": func(i int) spec.Request { return spec.Request{Authority: fmt.Sprint(i)} },
 		"{peer: true}":      func(i int) spec.Request { return spec.Request{Peer: peer(i)} },
@@ -184,7 +184,7 @@ func TestCallKey_PeerIsItsIPAddress(t *testing.T) {
 	require.Equal(t, hashOf(key, req(&net.TCPAddr{IP: net.IPv6loopback})), hashOf(key, req(&net.TCPAddr{IP: net.IPv6loopback, Port: 7})))
 	require.NotEqual(t, hashOf(key, req(&net.UnixAddr{Name: "/x"})), hashOf(key, req(&net.UnixAddr{Name: "/x"})), "has none: anywhere")
 	for _, k := range []spec.CallKey{{Peer: true}, {Authority: true}, {Header: "x-a"}} {
-		r := spec.Request{Peer: &net.TCPAddr{IP: net.IPv6loopback}, Authority: strings.Repeat("a", 200), Header: map[string][]string{"x-a": {strings.Repeat("b", 200)}}}
+		r := spec.Request{Peer: &net.TCPAddr{IP: net.IPv6loopback}, Authority: strings.Repeat("a", 200), Header: spec.Header{"x-a": {strings.Repeat("b", 200)}}}
 		require.Zero(t, testing.AllocsPerRun(100, func() { hashOf(k, &r) }), k)
 	}
 }

@@ -98,7 +98,7 @@ func (c *candidate) meets(req *spec.Request) bool {
 		return false
 	}
 	for i := range c.headers {
-		if !c.headers[i].meets(req.Header) {
+		if !c.headers[i].meets(req) {
 			return false
 		}
 	}
@@ -132,8 +132,8 @@ func hostOf(authority string) string {
 // the time of a match grows with it.
 const MaxRegexValue = 1024
 
-func (h *headerCondition) meets(header map[string][]string) bool {
-	values := header[h.doc.Name]
+func (h *headerCondition) meets(req *spec.Request) bool {
+	values := req.Values(h.doc.Name)
 	switch {
 	case h.doc.Present != nil:
 		return (len(values) > 0) == *h.doc.Present
@@ -167,8 +167,8 @@ func (c *candidate) mismatch(req *spec.Request) string {
 		return fmt.Sprintf("authority: %q, want %s", req.Authority, c.route.Match[c.index].Authority)
 	}
 	for i := range c.headers {
-		if h := &c.headers[i]; !h.meets(req.Header) {
-			return fmt.Sprintf("header %s: %s, want %s", h.doc.Name, showValues(req.Header[h.doc.Name]), h.doc)
+		if h := &c.headers[i]; !h.meets(req) {
+			return fmt.Sprintf("header %s: %s, want %s", h.doc.Name, showValues(req.Values(h.doc.Name)), h.doc)
 		}
 	}
 	return ""

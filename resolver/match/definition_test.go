@@ -50,7 +50,7 @@ func slowResolve(routes []*spec.Route, req spec.Request) string {
 			}
 			fits := true
 			for _, c := range m.Headers {
-				fits = fits && slowHeader(c, req.Header[c.Name])
+				fits = fits && slowHeader(c, req.Values(c.Name))
 			}
 			if !fits {
 				continue
@@ -189,10 +189,10 @@ func (w world) request() spec.Request {
 	}
 	for range w.IntN(3) {
 		if req.Header == nil {
-			req.Header = map[string][]string{}
+			req.Header = spec.Header{}
 		}
-		name := oneOf(w, "x-a", "x-b", "x-c")
-		req.Header[name] = append(req.Header[name], oneOf(w, "", "v", "vw", "w", "x", "vx"))
+		header, name := req.Header.(spec.Header), oneOf(w, "x-a", "x-b", "x-c")
+		header[name] = append(header[name], oneOf(w, "", "v", "vw", "w", "x", "vx"))
 	}
 	return req
 }

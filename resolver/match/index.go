@@ -71,7 +71,7 @@ func (x *index) valuesOf(name string) map[string][]ranked {
 func (x *index) find(req *spec.Request) *candidate {
 	best := strongest(ranked{}, x.rest, req)
 	for i := range x.headers {
-		for _, v := range req.Header[x.headers[i].name] {
+		for _, v := range req.Values(x.headers[i].name) {
 			best = strongest(best, x.headers[i].values[v], req)
 		}
 	}

@@ -47,7 +47,7 @@ func (k CallKey) problems() (errs []error) {
 func (k CallKey) Of(req *Request) (text string, ip net.IP) {
 	switch {
 	case k.Header != "":
-		if v := req.Header[k.Header]; len(v) > 0 {
+		if v := req.Values(k.Header); len(v) > 0 {
 			return v[0], nil
 		}
 		return "", nil

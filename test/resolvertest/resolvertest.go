@@ -33,7 +33,7 @@ func AddressOf(r *resolver.Resolver, method, address string) func() bool {
 
 // Buy resolves a call of /shop.Shop/Buy that only the route of that name takes; see routetest.StructRoute.
 func Buy(r *resolver.Resolver, route string) cluster.Target {
-	target, _ := r.Preview(spec.Request{Method: "/shop.Shop/Buy", Header: map[string][]string{"x-route": {route}}})
+	target, _ := r.Preview(spec.Request{Method: "/shop.Shop/Buy", Header: spec.Header{"x-route": {route}}})
 	return target
 }
 

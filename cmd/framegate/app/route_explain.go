@@ -116,7 +116,8 @@ func (f *callFlags) register(cmd *cobra.Command) {
 
 // request returns the call that the flags describe, or a usage error.
 func (f *callFlags) request(method string) (spec.Request, error) {
-	req := spec.Request{Listener: f.listener, Method: method, Authority: f.authority, Header: map[string][]string{}}
+	header := spec.Header{}
+	req := spec.Request{Listener: f.listener, Method: method, Authority: f.authority, Header: header}
 	if !spec.ValidName(f.listener) {
 		return req, usageErrorf("--listener: %q, want the name of a listener", f.listener)
 	}
@@ -126,7 +127,7 @@ func (f *callFlags) request(method string) (spec.Request, error) {
 		if !ok || name == "" || strings.ContainsAny(name, ": \t\r\n") {
 			return req, usageErrorf("-H: %q, want name=value", h)
 		}
-		req.Header[name] = append(req.Header[name], value)
+		header[name] = append(header[name], value)
 	}
 	return req, nil
 }
@@ -141,7 +142,8 @@ func (f *adminFlags) explain(ctx context.Context, timeout time.Duration, req spe
 	if req.Authority != "" {
 		query.Set("authority", req.Authority)
 	}
-	for name, values := range req.Header {
+	header, _ := req.Header.(spec.Header) // as callFlags.request makes it
+	for name, values := range header {
 		for _, v := range values {
 			query.Add("header", name+":"+v)
 		}

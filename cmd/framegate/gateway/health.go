@@ -74,7 +74,7 @@ const healthPoll = 200 * time.Millisecond
 // metadata of ctx. before is the previous result for the same stream, or the zero value.
 func (h *listenerHealth) serviceStatus(ctx context.Context, service string, before resolver.ServiceHealth) (v1.HealthCheckResponse_ServingStatus, resolver.ServiceHealth) {
 	md, _ := metadata.FromIncomingContext(ctx)
-	req := spec.Request{Listener: h.listener, Header: md}
+	req := spec.Request{Listener: h.listener, Header: spec.Header(md)}
 	if authority := md.Get(":authority"); len(authority) > 0 {
 		req.Authority = authority[0]
 	}
