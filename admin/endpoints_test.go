@@ -14,7 +14,9 @@ import (
 
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/handlertest"
+	"github.com/framegate/framegate/handler/stream"
 	"github.com/framegate/framegate/pool"
+	"github.com/framegate/framegate/pool/kitexconn"
 	"github.com/framegate/framegate/resolver"
 	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/filesource"
@@ -65,7 +67,7 @@ func startFailing(t *testing.T) *failing {
 	f.resolver.SetInstances("echo", []spec.Instance{
 		{Address: f.own, Weight: 7, Tags: map[string]string{"zone": "a"}}, {Address: f.good, Weight: 1, Tags: map[string]string{"zone": "b"}},
 	})
-	pl := pool.New(pool.Config{}, slog.New(slog.DiscardHandler))
+	pl := pool.New(pool.Config{}, kitexconn.Dialer{}, slog.New(slog.DiscardHandler))
 	t.Cleanup(pl.Close)
 	groups := func() ([]cluster.State, []cluster.EndpointState) {
 		return f.resolver.Clusters(), f.resolver.Endpoints()
@@ -77,7 +79,7 @@ func startFailing(t *testing.T) *failing {
 		}
 		return all
 	}}})
-	_, f.conn = handlertest.Start(t, handler.Config{Router: f.resolver, Pool: pl.Default()})
+	_, f.conn = handlertest.Start(t, handler.Config{Router: f.resolver, Pool: stream.From(pl.Default())})
 	eventually(t, "the dead endpoint is known to be dead", func() bool {
 		return f.states(t, "shop")[f.dead].State == StateUnhealthy && f.states(t, "panicky")[f.dead].State == StateUnhealthy
 	})

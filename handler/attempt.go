@@ -8,11 +8,12 @@ import (
 	"time"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
-	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 	"golang.org/x/net/http2"
 
 	"github.com/framegate/framegate/handler/local"
+	"github.com/framegate/framegate/handler/stream"
 	"github.com/framegate/framegate/pool"
+	"github.com/framegate/framegate/pool/transport"
 	"github.com/framegate/framegate/resolver/cluster"
 )
 
@@ -20,12 +21,12 @@ import (
 // fields that are not atomic are owned by the handler's goroutine.
 type attempts struct {
 	call    *call
-	addr    atomic.Pointer[string]      // address of the endpoint of the last attempt; nil before the first
-	beside  atomic.Pointer[string]      // address of the endpoint of a hedged call's other attempt; nil if there is none
-	up      atomic.Pointer[pool.Stream] // the upstream: the stream of current
-	current *attempt                    // the attempt whose answer is, so far, the call's; nil if there is none
-	last    *attempt                    // the one picked last; attempt.earlier leads to those before it
-	first   attempt                     // the first attempt, here to save an allocation
+	addr    atomic.Pointer[string]  // address of the endpoint of the last attempt; nil before the first
+	beside  atomic.Pointer[string]  // address of the endpoint of a hedged call's other attempt; nil if there is none
+	up      atomic.Pointer[attempt] // current, once it is open
+	current *attempt                // the attempt whose answer is, so far, the call's; nil if there is none
+	last    *attempt                // the one picked last; attempt.earlier leads to those before it
+	first   attempt                 // the first attempt, here to save an allocation
 
 	transparent  bool           // a transparent retry was made: the endpoint did not process the attempt before (gRFC A6)
 	backoffSkips int            // attempts that ended because their endpoint is left alone for a while after a failure
@@ -46,14 +47,14 @@ type attempts struct {
 // The status of its stream may be read after close, too. Its fields are set by one goroutine at a time; those that another
 // goroutine reads meanwhile are atomic.
 type attempt struct {
-	*pool.Stream // nil until it is open
-	picked       cluster.Attempt
-	budgeted     bool          // the route's retry budget counts it; endBudgeted takes it out of the count
-	waited       bool          // it was made after a wait for room at an endpoint, and may use any of the endpoint's connections
-	overPending  bool          // it ended because as many calls as limits.pending allows wait for connections
-	closed       atomic.Bool   // also read by the handler's goroutine while another goroutine opens the attempt
-	ready        chan struct{} // closed when its goroutine of a hedged call has ended; nil without hedging
-	earlier      *attempt      // the one picked before it, which may be open; nil if there is none
+	stream.Upstream // nil until it is open
+	picked          cluster.Attempt
+	budgeted        bool          // the route's retry budget counts it; endBudgeted takes it out of the count
+	waited          bool          // it was made after a wait for room at an endpoint, and may use any of the endpoint's connections
+	overPending     bool          // it ended because as many calls as limits.pending allows wait for connections
+	closed          atomic.Bool   // also read by the handler's goroutine while another goroutine opens the attempt
+	ready           chan struct{} // closed when its goroutine of a hedged call has ended; nil without hedging
+	earlier         *attempt      // the one picked before it, which may be open; nil if there is none
 
 	cancel context.CancelFunc // of the context of its stream; nil if it has none of its own
 	timer  *time.Timer        // of the per-try timeout; nil without one
@@ -114,23 +115,22 @@ func (at *attempts) await() *attempt {
 	}
 }
 
-// context returns the context for the next attempt, derived from ctx: that of a retry says in its metadata how many came
-// before.
-func (at *attempts) context(ctx context.Context) context.Context {
+// header returns the header of the next attempt: that of a retry says in its metadata how many came before.
+func (at *attempts) header() *transport.Header {
 	if at.retries == 0 {
-		return ctx
+		return &at.call.hdr
 	}
-	return at.retryContext(ctx)
+	return at.retryHeader()
 }
 
 // openFirst opens the current attempt, or another one in its place if that fails and there may be another.
 func (at *attempts) openFirst() *local.Error {
 	for {
 		a := at.current
-		o, e := at.open(at.context(at.call.ctx), a, at.call.hdr, nil)
+		o, e := at.open(at.call.ctx, a, at.header(), nil)
 		if e == nil {
-			at.up.Store(a.Stream)
-			at.call.upload.replay.Open(a.Stream)
+			at.up.Store(a)
+			at.call.upload.replay.Open(a.Upstream)
 			return nil
 		}
 		if at.current = at.another(a, o); at.current == nil {
@@ -148,10 +148,10 @@ var (
 // open opens the stream of an attempt that was picked. If avoid, which may be nil, is a stream to the same endpoint, open
 // prefers another connection than that of avoid. If it fails, the attempt is closed, the endpoint has seen nothing of it,
 // and the outcome says how it ended.
-func (at *attempts) open(ctx context.Context, a *attempt, hdr *grpc.CallHdr, avoid *pool.Stream) (outcome, *local.Error) {
+func (at *attempts) open(ctx context.Context, a *attempt, hdr *transport.Header, avoid stream.Upstream) (outcome, *local.Error) {
 	var options pool.OpenOptions
 	if avoid != nil && !a.waited && avoid.Address() == a.picked.Address {
-		options.Avoid = avoid
+		options.Avoid = avoid.Conn()
 	}
 	if at.call.target.BoundsWaiting() {
 		options.Wait = func() (func(), bool) {
@@ -168,7 +168,7 @@ func (at *attempts) open(ctx context.Context, a *attempt, hdr *grpc.CallHdr, avo
 	}
 	up, err := at.call.proxy.openerOf(&at.call.target).Open(ctx, a.picked.Address, hdr, options)
 	if err == nil {
-		a.Stream = up
+		a.Upstream = up
 		return outcome{}, nil
 	}
 	o := outcome{late: a.late.Load(), code: codes.Unavailable}
@@ -223,13 +223,13 @@ func (at *attempts) outcome(a *attempt) (o outcome, ok bool) {
 		a.late.Store(true) // the answer came just after the timer fired, which is canceling the stream
 		a.Reset(errLate)
 	}
-	<-a.Stream.Done() // comes soon; there is no status to read before
+	<-a.Done() // comes soon; there is no status to read before
 	unprocessed, refused := a.Unprocessed(), a.refused()
 	o = outcome{
 		unprocessed: unprocessed, away: unprocessed && !refused, full: unprocessed && refused && at.waitsForRoom(), late: a.late.Load(), waiting: !at.call.upload.sent.Load(), lost: a.lost.Load(),
-		code: a.Status().Code(), pushback: a.Trailer()[local.PushbackTrailer],
+		code: a.Status().Code(), pushback: a.TrailerValues(local.PushbackTrailer),
 	}
-	if code, isReset := resetOf(a.Stream); isReset {
+	if code, isReset := a.ResetCode(); isReset {
 		o.code = resetError(code).Code
 	}
 	return o, true
@@ -261,7 +261,7 @@ func (at *attempts) end(a *attempt, r cluster.Result) {
 	if a.timer != nil {
 		a.timer.Stop()
 	}
-	if a.Stream != nil {
+	if a.Upstream != nil {
 		a.Close()
 	}
 	if a.cancel != nil {
@@ -291,12 +291,12 @@ func (at *attempts) finalResult(code codes.Code, reason local.Reason) cluster.Re
 		}
 		return cluster.Succeeded
 	case local.ReasonUpstreamReset, local.ReasonBadResponseFraming:
-		if a.Stream != nil && a.Unprocessed() && !a.refused() {
+		if a.Upstream != nil && a.Unprocessed() && !a.refused() {
 			return cluster.Unknown // the endpoint sent a GOAWAY, which is no failure
 		}
 		return cluster.Failed
 	case local.ReasonTimeout:
-		if a.Stream != nil && !at.answered && at.call.upload.sent.Load() && (a.late.Load() || routeTimedOut(at.call) || a.Silent() && time.Since(a.picked.Began) >= minSilence) {
+		if a.Upstream != nil && !at.answered && at.call.upload.sent.Load() && (a.late.Load() || routeTimedOut(at.call) || a.Silent() && time.Since(a.picked.Began) >= minSilence) {
 			return cluster.Failed
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	kgrpc "github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
@@ -16,7 +15,10 @@ import (
 
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/handlertest"
+	"github.com/framegate/framegate/handler/stream"
 	"github.com/framegate/framegate/pool"
+	"github.com/framegate/framegate/pool/kitexconn"
+	"github.com/framegate/framegate/pool/transport"
 	"github.com/framegate/framegate/resolver"
 	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/spec"
@@ -31,16 +33,16 @@ type routed struct {
 }
 
 // startRouted starts a Proxy with a route; opener, unless it is nil, comes before the pool.
-func startRouted(t testing.TB, route string, opener func(handler.Opener) handler.Opener) routed {
+func startRouted(t testing.TB, route string, opener func(stream.Opener) stream.Opener) routed {
 	t.Helper()
 	doc, err := spec.ParseRoute([]byte(route))
 	require.NoError(t, err)
 	r := resolver.New(handlertest.Listener)
 	t.Cleanup(r.Close)
 	r.Apply("test", resolver.Bind(doc))
-	pl := pool.New(pool.Config{}, slog.New(slog.DiscardHandler))
+	pl := pool.New(pool.Config{}, kitexconn.Dialer{}, slog.New(slog.DiscardHandler))
 	t.Cleanup(pl.Close)
-	var o handler.Opener = pl.Default()
+	var o stream.Opener = stream.From(pl.Default())
 	if opener != nil {
 		o = opener(o)
 	}
@@ -77,10 +79,10 @@ func (r routed) unary(t testing.TB, method string, options ...grpc.CallOption) c
 	return status.Code(err)
 }
 
-// openerFunc is a handler.Opener.
-type openerFunc func(ctx context.Context, addr string, hdr *kgrpc.CallHdr, opts pool.OpenOptions) (*pool.Stream, error)
+// openerFunc is a stream.Opener.
+type openerFunc func(ctx context.Context, addr string, hdr *transport.Header, opts pool.OpenOptions) (stream.Upstream, error)
 
-func (f openerFunc) Open(ctx context.Context, addr string, hdr *kgrpc.CallHdr, opts pool.OpenOptions) (*pool.Stream, error) {
+func (f openerFunc) Open(ctx context.Context, addr string, hdr *transport.Header, opts pool.OpenOptions) (stream.Upstream, error) {
 	return f(ctx, addr, hdr, opts)
 }
 

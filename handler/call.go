@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
-	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 
 	"github.com/framegate/framegate/handler/downstream"
@@ -17,6 +16,7 @@ import (
 	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/handler/structmode"
 	"github.com/framegate/framegate/handler/tap"
+	"github.com/framegate/framegate/pool/transport"
 	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/spec"
 )
@@ -31,9 +31,9 @@ type call struct {
 	entrance *entrance // counts the call; nil when it is no longer counted. Owned by the handler's goroutine
 	down     downstream.Stream
 	target   cluster.Target
-	ctx      context.Context // of the client's stream (its deadline, metadata and cancellation), or a child of that
-	hdr      *grpc.CallHdr
-	progress *frame.Progress // of both directions; nil without an idle timeout
+	ctx      context.Context  // of the client's stream (its deadline, metadata and cancellation), or a child of that
+	hdr      transport.Header // of the first attempt
+	progress *frame.Progress  // of both directions; nil without an idle timeout
 
 	upload   upload
 	attempts attempts
@@ -262,7 +262,7 @@ func (c *call) forwardResponse() error {
 		a.picked.Answered()
 		c.attempts.endBudgeted(a) // the retry budget bounds attempts that wait for an answer, not how long the answer lasts
 	}
-	up, encoding := a.Stream, a.RecvCompress()
+	up, encoding := a.Upstream, a.Encoding()
 	if !up.TrailersOnly() && !up.Unprocessed() {
 		md, err := up.Header()
 		if err != nil {
@@ -279,7 +279,7 @@ func (c *call) forwardResponse() error {
 		}
 	}
 	c.response = frame.Redirect{
-		Src: up.Stream, Dst: c.tapped(&c.down, spec.OnResponse, encoding), MaxBytes: c.proxy.maxMessageBytes.Load(), Progress: c.progress,
+		Src: up, Dst: c.tapped(&c.down, spec.OnResponse, encoding), MaxBytes: c.proxy.maxMessageBytes.Load(), Progress: c.progress,
 	}
 	if c.transformer != nil {
 		c.transformer.TakeResponse(&c.response, encoding)

@@ -6,14 +6,13 @@ import (
 	"time"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
-	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
 	"golang.org/x/net/http2"
 
 	"github.com/framegate/framegate/handler/frame"
 	"github.com/framegate/framegate/handler/local"
-	"github.com/framegate/framegate/pool"
-	"github.com/framegate/framegate/pool/h2conn"
+	"github.com/framegate/framegate/handler/stream"
+	"github.com/framegate/framegate/pool/transport"
 )
 
 // finish sends the client the result of the call. err is the result of the response direction.
@@ -24,11 +23,11 @@ func (c *call) finish(err error) {
 		return
 	}
 	if err == nil {
-		c.endWithUpstream(up)
+		c.endWithUpstream(up.Upstream)
 		return
 	}
 	if errors.Is(err, frame.ErrTruncated) && up.Status().Code() != codes.OK {
-		c.endWithUpstream(up) // its status says why the message was cut
+		c.endWithUpstream(up.Upstream) // its status says why the message was cut
 		return
 	}
 	e := frame.LocalError(err, local.ReasonBadResponseFraming, "response")
@@ -43,16 +42,16 @@ func (c *call) finish(err error) {
 // stream broke.
 func (c *call) brokenError(err error) *local.Error {
 	var st *status.Error
-	var conn grpc.ConnectionError
+	var conn transport.ConnectionError
 	switch {
 	case errors.Is(c.ctxErr(), context.DeadlineExceeded), c.attempts.current.late.Load():
 		return local.ErrTimeout
 	case c.ctxErr() != nil, errors.As(err, new(frame.WriteError)):
 		return local.Errorf(codes.Canceled, local.ReasonCanceled, "canceled by the client") // for observers: the client does not see it
 	case errors.As(err, &conn):
-		return local.Errorf(codes.Unavailable, local.ReasonUpstreamReset, "the connection to %s broke: %s", c.attempts.endpoint(), conn.Desc)
+		return local.Errorf(codes.Unavailable, local.ReasonUpstreamReset, "the connection to %s broke: %s", c.attempts.endpoint(), conn.Reason)
 	case tooLargeHeaders(c.attempts.up.Load()):
-		return resetError(h2conn.HeadersTooLarge)
+		return resetError(transport.HeadersTooLarge)
 	case c.attempts.up.Load().Unprocessed():
 		return local.Errorf(codes.Unavailable, local.ReasonUpstreamReset, "%s refused the call", c.attempts.endpoint())
 	case errors.As(err, &st):
@@ -64,10 +63,10 @@ func (c *call) brokenError(err error) *local.Error {
 
 // endWithUpstream ends the call with the status and trailers of the endpoint, or with a local error if the endpoint reset the
 // stream. The answer did not end within a message.
-func (c *call) endWithUpstream(up *pool.Stream) {
+func (c *call) endWithUpstream(up stream.Upstream) {
 	st := up.Status()
 	if st.Code() != codes.OK {
-		if code, ok := resetOf(up); ok {
+		if code, ok := up.ResetCode(); ok {
 			e := resetError(code)
 			switch {
 			case code == http2.ErrCodeCancel && nearlyExpired(c.ctx):
@@ -87,39 +86,14 @@ func (c *call) endWithUpstream(up *pool.Stream) {
 	c.handBack(st.Code(), "")
 	c.end(st.Code(), "", func() {
 		_ = c.down.Stream.SetTrailer(md) // fails only when the client's stream has ended
-		c.down.Stream.SetBizStatusErr(up.BizStatusErr())
 		c.down.End(st)
 	})
 }
 
-// resetOf returns the code of a stream that the endpoint ended without trailers: that of its RST_STREAM, or h2conn.BareEnd
-// or h2conn.HeadersTooLarge. It returns false for a stream that ended with trailers. The stream has ended. The code comes
-// from the frames, which h2conn read; the message that Kitex's transport makes for such a stream shows that no trailers came
-// first.
-func resetOf(up *pool.Stream) (http2.ErrCode, bool) {
-	code, ok := up.ResetCode()
-	if !ok {
-		return 0, false
-	}
-	message := up.Status().Message()
-	switch {
-	case message == "stream terminated by RST_STREAM with error code: "+code.String():
-		if code == h2conn.BareEnd || code == h2conn.HeadersTooLarge {
-			code = http2.ErrCodeInternal // the endpoint sent a number that is reserved for h2conn
-		}
-		return code, true
-	case code == h2conn.BareEnd:
-		return code, message == "server closed the stream without sending trailers"
-	case code == h2conn.HeadersTooLarge:
-		return code, message == h2conn.HeadersTooLargeMessage
-	}
-	return 0, false
-}
-
 // tooLargeHeaders reports whether a stream has ended because the endpoint's headers or trailers were too large.
-func tooLargeHeaders(up *pool.Stream) bool {
-	code, ok := resetOf(up)
-	return ok && code == h2conn.HeadersTooLarge
+func tooLargeHeaders(up stream.Upstream) bool {
+	code, ok := up.ResetCode()
+	return ok && code == transport.HeadersTooLarge
 }
 
 // endWithError ends the call with a local error. Only the handler's goroutine may call it; others call abort.

@@ -8,7 +8,7 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
 
 	"github.com/framegate/framegate/handler/local"
-	"github.com/framegate/framegate/pool"
+	"github.com/framegate/framegate/handler/stream"
 	"github.com/framegate/framegate/resolver/cluster"
 )
 
@@ -40,7 +40,7 @@ type answer struct {
 // won reports whether the call takes this answer rather than wait for another attempt. A status without headers is taken,
 // unless it is UNAVAILABLE.
 func (a answer) won() bool {
-	return !a.ended || a.Stream != nil && !a.outcome.unprocessed && !a.outcome.lost && a.outcome.code != codes.Unavailable
+	return !a.ended || a.Upstream != nil && !a.outcome.unprocessed && !a.outcome.lost && a.outcome.code != codes.Unavailable
 }
 
 // rank orders the attempts that ended without an answer. The one of the highest rank becomes the call's result: one that its
@@ -49,7 +49,7 @@ func (a answer) rank() int {
 	switch {
 	case a.attempt == nil:
 		return 0
-	case a.Stream == nil:
+	case a.Upstream == nil:
 		return 1
 	case a.outcome.unprocessed, a.outcome.lost:
 		return 2
@@ -101,7 +101,7 @@ func (at *attempts) hedged() *local.Error {
 			at.follow(h, a, timer)
 		}
 	}
-	if h.best.Stream == nil {
+	if h.best.Upstream == nil {
 		return h.best.err
 	}
 	at.settle(h, h.best.attempt)
@@ -117,16 +117,17 @@ func (at *attempts) endRoom(h *hedge, over bool) {
 }
 
 // openBeside starts the goroutine that opens an attempt, sends it the request and waits for its answer. avoid is as for open.
-func (at *attempts) openBeside(h *hedge, a *attempt, avoid *pool.Stream) {
+func (at *attempts) openBeside(h *hedge, a *attempt, avoid stream.Upstream) {
 	h.waiting = append(h.waiting, a)
-	ctx, cancel := context.WithCancel(at.context(h.ctx))
+	ctx, cancel := context.WithCancel(h.ctx)
+	hdr := at.header()
 	a.cancel, a.ready = cancel, make(chan struct{})
 	at.waits.Go(func() {
 		result := answer{attempt: a, ended: true, outcome: outcome{lost: true}, err: errPanic}
 		defer close(a.ready)
 		defer func() { h.answers <- result }()
 		defer at.call.recoverPanic()
-		if result.outcome, result.err = at.open(ctx, a, at.call.hdr, avoid); result.err != nil {
+		if result.outcome, result.err = at.open(ctx, a, hdr, avoid); result.err != nil {
 			return
 		}
 		if !at.call.upload.join(a) {
@@ -149,7 +150,7 @@ func (at *attempts) follow(h *hedge, a answer, timer *time.Timer) {
 			at.beside.Store(&h.waiting[0].picked.Address)
 		}
 		if b := at.pickNext(&attempt{}, a.outcome); b != nil {
-			at.openBeside(h, b, a.Stream)
+			at.openBeside(h, b, a.Upstream)
 		}
 		return
 	}
@@ -191,14 +192,14 @@ func (at *attempts) beginSecond(h *hedge) {
 // settle makes winner the current attempt and cancels the others, which goroutines close.
 func (at *attempts) settle(h *hedge, winner *attempt) {
 	at.current = winner
-	at.up.Store(winner.Stream)
+	at.up.Store(winner)
 	at.addr.Store(&winner.picked.Address)
 	at.beside.Store(nil)
 	for _, loser := range h.waiting {
 		loser.cancel()
 		at.waits.Go(func() {
 			<-loser.ready
-			if loser.Stream != nil {
+			if loser.Upstream != nil {
 				loser.picked.Answered() // the time so far counts as the endpoint's latency: an answer would have taken longer
 			}
 			at.end(loser, cluster.Unknown)

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	kcodes "github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
-	kgrpc "github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -21,7 +20,10 @@ import (
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/handlertest"
 	"github.com/framegate/framegate/handler/local"
+	"github.com/framegate/framegate/handler/stream"
 	"github.com/framegate/framegate/pool"
+	"github.com/framegate/framegate/pool/kitexconn"
+	"github.com/framegate/framegate/pool/transport"
 	"github.com/framegate/framegate/resolver/cluster"
 )
 
@@ -63,9 +65,9 @@ func timeout(t *testing.T) context.Context {
 }
 
 // panickingPool panics in the places that the method names.
-type panickingPool struct{ handler.Opener }
+type panickingPool struct{ stream.Opener }
 
-func (p panickingPool) Open(ctx context.Context, addr string, hdr *kgrpc.CallHdr, opts pool.OpenOptions) (*pool.Stream, error) {
+func (p panickingPool) Open(ctx context.Context, addr string, hdr *transport.Header, opts pool.OpenOptions) (stream.Upstream, error) {
 	s, err := p.Opener.Open(ctx, addr, hdr, opts)
 	switch hdr.Method {
 	case "/panic/Open":
@@ -74,11 +76,17 @@ func (p panickingPool) Open(ctx context.Context, addr string, hdr *kgrpc.CallHdr
 		}
 		panic("open")
 	case "/panic/Write":
-		s.Close()
-		return nil, nil // both directions of the call panic when they use it
+		return panickingStream{s}, err
 	}
 	return s, err
 }
+
+// panickingStream makes both directions of the call panic.
+type panickingStream struct{ stream.Upstream }
+
+func (panickingStream) Write([]byte) error { panic("write") }
+func (panickingStream) CloseSend() error   { panic("close") }
+func (panickingStream) TrailersOnly() bool { panic("read") }
 
 func TestObserver_EachEndOfACallMakesOneRecord(t *testing.T) {
 	t.Parallel()
@@ -121,12 +129,12 @@ func TestObserver_EachEndOfACallMakesOneRecord(t *testing.T) {
 	target := cluster.Target{Route: "r", Pattern: "/s/*", Backend: "b", Address: backend}
 
 	rec, second := newRecorder(), newRecorder()
-	pl := pool.New(pool.Config{}, discard)
+	pl := pool.New(pool.Config{}, kitexconn.Dialer{}, discard)
 	t.Cleanup(pl.Close)
 	proxy, cc := handlertest.Start(t, handler.Config{
 		MaxMessageBytes: limit,
 		Observers:       []handler.Observer{nobody{}, rec, second},
-		Pool:            panickingPool{pl.Default()},
+		Pool:            panickingPool{stream.From(pl.Default())},
 		Log:             discard,
 		Router: handlertest.RouterFunc(func(method string) (cluster.Target, bool) {
 			to := target

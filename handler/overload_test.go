@@ -7,16 +7,16 @@ import (
 	"testing"
 	"time"
 
-	kgrpc "github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 
-	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/handlertest"
 	"github.com/framegate/framegate/handler/local"
+	"github.com/framegate/framegate/handler/stream"
 	"github.com/framegate/framegate/pool"
+	"github.com/framegate/framegate/pool/transport"
 )
 
 // A call that ends with a panic is released as any other.
@@ -28,8 +28,8 @@ func TestOverload_CallThatPanicsIsReleased(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			backend := handlertest.Backend(t, handlertest.Echo)
-			r := startRouted(t, fmt.Sprintf("{name: r, match: [{method: \"*\"}], "+limits+"}", backend), func(next handler.Opener) handler.Opener {
-				return openerFunc(func(ctx context.Context, addr string, hdr *kgrpc.CallHdr, opts pool.OpenOptions) (*pool.Stream, error) {
+			r := startRouted(t, fmt.Sprintf("{name: r, match: [{method: \"*\"}], "+limits+"}", backend), func(next stream.Opener) stream.Opener {
+				return openerFunc(func(ctx context.Context, addr string, hdr *transport.Header, opts pool.OpenOptions) (stream.Upstream, error) {
 					return panickingPool{next}.Open(ctx, addr, hdr, opts)
 				})
 			})

@@ -21,10 +21,8 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
-	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 	"github.com/cloudwego/kitex/pkg/streaming"
 
@@ -32,10 +30,12 @@ import (
 	"github.com/framegate/framegate/handler/downstream"
 	"github.com/framegate/framegate/handler/header"
 	"github.com/framegate/framegate/handler/local"
+	"github.com/framegate/framegate/handler/stream"
 	"github.com/framegate/framegate/handler/structmode"
 	"github.com/framegate/framegate/handler/tap"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/pool/policy"
+	"github.com/framegate/framegate/pool/transport"
 	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/health"
 	"github.com/framegate/framegate/resolver/spec"
@@ -44,14 +44,6 @@ import (
 // Router chooses where a call goes. Resolve answers from memory: it does not block. It returns false if no route matches.
 type Router interface {
 	Resolve(req spec.Request) (cluster.Target, bool)
-}
-
-// Opener opens streams to endpoints; see pool.Group.
-type Opener interface {
-	Open(ctx context.Context, addr string, hdr *grpc.CallHdr, opts pool.OpenOptions) (*pool.Stream, error)
-
-	// Patience is how long a call without a deadline waits for a stream; 0 if calls do not wait for one.
-	Patience() time.Duration
 }
 
 // DefaultMaxMessageBytes is the default bound of one message's payload.
@@ -64,8 +56,8 @@ const DefaultMaxHops = 8
 type Config struct {
 	Router          Router
 	Ready           func() bool // reports whether Router has its first routes; until then a call without a route ends with not_ready; nil means yes
-	Pool            Opener
-	PoolOf          func(*policy.Policy) Opener // returns the pool of backends with a policy of their own; nil means that Pool serves them too
+	Pool            stream.Opener
+	PoolOf          func(*policy.Policy) stream.Opener // returns the pool of backends with a policy of their own; nil means that Pool serves them too
 	Log             *slog.Logger
 	MaxMessageBytes int64                     // of one message's payload, in struct mode also after decompression; 0 means no limit
 	MaxHops         int                       // framegates that a call may have passed; 0 sends no via header and counts none
@@ -81,8 +73,8 @@ type Proxy struct {
 	router          Router
 	ready           func() bool
 	wasReady        atomic.Bool // ready was true once
-	pool            Opener
-	poolOf          func(*policy.Policy) Opener
+	pool            stream.Opener
+	poolOf          func(*policy.Policy) stream.Opener
 	log             *slog.Logger
 	maxMessageBytes atomic.Int64
 	maxHops         int
@@ -144,6 +136,7 @@ func (p *Proxy) serve(e *entrance, down downstream.Stream) {
 	md, _ := metadata.FromIncomingContext(down.Stream.Context())
 	authority := header.Authority(md)
 	c := newCall(p, down)
+	c.hdr.ContentType, c.hdr.UserAgent = header.Last(md, "content-type"), header.Last(md, "user-agent")
 	valid := spec.ValidMethod(down.Stream.Method()) // a path that names no method is not counted
 	if valid && (e.enteredByGate(down.Stream.Method()) || e.enter()) {
 		c.entrance = e
@@ -213,7 +206,7 @@ func (p *Proxy) serve(e *entrance, down downstream.Stream) {
 	if md == nil {
 		md = metadata.MD{}
 	}
-	c.ctx, c.hdr = header.ForUpstream(c.ctx, down, md, cmp.Or(target.Authority, authority, target.Name, health.AuthorityOf(target.Address)))
+	header.ForUpstream(&c.hdr, down, md, cmp.Or(target.Authority, authority, target.Name, health.AuthorityOf(target.Address)))
 	if p.maxHops > 0 {
 		header.AddVia(md)
 	}
@@ -264,7 +257,7 @@ func (p *Proxy) route(c *call, req spec.Request) *local.Error {
 }
 
 // openerOf returns the pool of the target's backend.
-func (p *Proxy) openerOf(t *cluster.Target) Opener {
+func (p *Proxy) openerOf(t *cluster.Target) stream.Opener {
 	if policy := t.Pool(); policy != nil && p.poolOf != nil {
 		return p.poolOf(policy)
 	}
@@ -272,7 +265,7 @@ func (p *Proxy) openerOf(t *cluster.Target) Opener {
 }
 
 // openOf opens a stream of framegate's own, such as one that asks for a schema, to an endpoint of a call's backend.
-func (p *Proxy) openOf(ctx context.Context, t *cluster.Target, address string, hdr *grpc.CallHdr) (*pool.Stream, error) {
+func (p *Proxy) openOf(ctx context.Context, t *cluster.Target, address string, hdr *transport.Header) (stream.Upstream, error) {
 	return p.openerOf(t).Open(ctx, address, hdr, pool.OpenOptions{})
 }
 

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	kgrpc "github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 	"github.com/cloudwego/kitex/server"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
@@ -20,11 +19,14 @@ import (
 
 	"github.com/framegate/framegate/handler/acceptor"
 	"github.com/framegate/framegate/handler/local"
+	"github.com/framegate/framegate/handler/stream"
 	"github.com/framegate/framegate/handler/transserver"
 	v1 "github.com/framegate/framegate/kitex_gen/grpc/health/v1"
 	healthsvc "github.com/framegate/framegate/kitex_gen/grpc/health/v1/health"
 	"github.com/framegate/framegate/pool"
+	"github.com/framegate/framegate/pool/kitexconn"
 	"github.com/framegate/framegate/pool/policy"
+	"github.com/framegate/framegate/pool/transport"
 	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/spec"
 	"github.com/framegate/framegate/test/testlog"
@@ -100,24 +102,30 @@ type routerFunc func(method string) (cluster.Target, bool)
 func (f routerFunc) Resolve(req spec.Request) (cluster.Target, bool) { return f(req.Method) }
 
 // panickingPool panics on /panic/Open, and on /panic/Write makes the call's own goroutines panic.
-type panickingPool struct{ Opener }
+type panickingPool struct{ stream.Opener }
 
-func (p panickingPool) Open(ctx context.Context, addr string, hdr *kgrpc.CallHdr, opts pool.OpenOptions) (*pool.Stream, error) {
+func (p panickingPool) Open(ctx context.Context, addr string, hdr *transport.Header, opts pool.OpenOptions) (stream.Upstream, error) {
 	s, err := p.Opener.Open(ctx, addr, hdr, opts)
 	switch hdr.Method {
 	case "/panic/Open":
 		panic("open")
 	case "/panic/Write":
-		s.Close()
-		return nil, nil // both directions of the call panic when they use it
+		return panickingStream{s}, err
 	}
 	return s, err
 }
 
+// panickingStream makes both directions of the call panic.
+type panickingStream struct{ stream.Upstream }
+
+func (panickingStream) Write([]byte) error { panic("write") }
+func (panickingStream) CloseSend() error   { panic("close") }
+func (panickingStream) TrailersOnly() bool { panic("read") }
+
 func TestProxy_PanicEndsOneCallWithInternalAndIsLoggedOnce(t *testing.T) {
 	t.Parallel()
 	backend := startBackend(t, echoOnce)
-	pl := pool.New(pool.Config{}, slog.New(slog.DiscardHandler))
+	pl := pool.New(pool.Config{}, kitexconn.Dialer{}, slog.New(slog.DiscardHandler))
 	t.Cleanup(pl.Close)
 	var logged testlog.Buffer
 	cc := startProxy(t, New(Config{
@@ -127,7 +135,7 @@ func TestProxy_PanicEndsOneCallWithInternalAndIsLoggedOnce(t *testing.T) {
 			}
 			return cluster.Target{Route: "r", Address: backend}, true
 		}),
-		Pool: panickingPool{pl.Default()},
+		Pool: panickingPool{stream.From(pl.Default())},
 		Log:  slog.New(slog.NewTextHandler(&logged, nil)),
 	}))
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
@@ -162,11 +170,11 @@ func TestProxy_EndCallsEndsThemWithDraining(t *testing.T) {
 		<-s.Context().Done()
 		return s.Context().Err()
 	})
-	pl := pool.New(pool.Config{}, slog.New(slog.DiscardHandler))
+	pl := pool.New(pool.Config{}, kitexconn.Dialer{}, slog.New(slog.DiscardHandler))
 	t.Cleanup(pl.Close)
 	p := New(Config{
 		Router: routerFunc(func(string) (cluster.Target, bool) { return cluster.Target{Route: "r", Address: backend}, true }),
-		Pool:   pl.Default(), Log: slog.New(slog.DiscardHandler),
+		Pool:   stream.From(pl.Default()), Log: slog.New(slog.DiscardHandler),
 	})
 	cc := startProxy(t, p)
 	go func() {
@@ -186,11 +194,11 @@ func TestProxy_FullEndpointMeansOverloaded(t *testing.T) {
 		<-release
 		return status.Error(codes.NotFound, "done")
 	})
-	pl := pool.New(pool.Config{Connections: policy.Connections{Max: 1}, StreamsPerConnection: 1, WhenFull: policy.WhenFullFail}, slog.New(slog.DiscardHandler))
+	pl := pool.New(pool.Config{Connections: policy.Connections{Max: 1}, StreamsPerConnection: 1, WhenFull: policy.WhenFullFail}, kitexconn.Dialer{}, slog.New(slog.DiscardHandler))
 	t.Cleanup(pl.Close)
 	cc := startProxy(t, New(Config{
 		Router: routerFunc(func(string) (cluster.Target, bool) { return cluster.Target{Route: "r", Address: backend}, true }),
-		Pool:   pl.Default(), Log: slog.New(slog.DiscardHandler),
+		Pool:   stream.From(pl.Default()), Log: slog.New(slog.DiscardHandler),
 	}))
 	first := make(chan error, 1)
 	go func() {

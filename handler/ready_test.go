@@ -10,7 +10,9 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/framegate/framegate/handler/local"
+	"github.com/framegate/framegate/handler/stream"
 	"github.com/framegate/framegate/pool"
+	"github.com/framegate/framegate/pool/kitexconn"
 	"github.com/framegate/framegate/resolver/cluster"
 )
 
@@ -18,7 +20,7 @@ import (
 func TestProxy_RoutesThatComeDuringACallAreTaken(t *testing.T) {
 	t.Parallel()
 	backend := startBackend(t, echoOnce)
-	pl := pool.New(pool.Config{}, slog.New(slog.DiscardHandler))
+	pl := pool.New(pool.Config{}, kitexconn.Dialer{}, slog.New(slog.DiscardHandler))
 	t.Cleanup(pl.Close)
 	var ready, known atomic.Bool
 	asked := 0
@@ -31,7 +33,7 @@ func TestProxy_RoutesThatComeDuringACallAreTaken(t *testing.T) {
 			known.Store(ready.Load()) // before it is said
 			return ready.Load()
 		},
-		Pool: pl.Default(), Log: slog.New(slog.DiscardHandler),
+		Pool: stream.From(pl.Default()), Log: slog.New(slog.DiscardHandler),
 	}))
 	_, trailer, err := invoke(t, cc, "/s/known")
 	require.Equal(t, codes.Unavailable, status.Code(err), err)

@@ -16,7 +16,9 @@ import (
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/handlertest"
 	"github.com/framegate/framegate/handler/local"
+	"github.com/framegate/framegate/handler/stream"
 	"github.com/framegate/framegate/pool"
+	"github.com/framegate/framegate/pool/kitexconn"
 	"github.com/framegate/framegate/pool/policy"
 	"github.com/framegate/framegate/resolver"
 	"github.com/framegate/framegate/resolver/filesource"
@@ -101,11 +103,11 @@ func TestRecord_CountsAttemptsByWhyTheyWereMade(t *testing.T) {
 func TestRecord_EndpointThatIsLeftAloneIsNoAttempt(t *testing.T) {
 	t.Parallel()
 	dead, good := refusing.Address(t), handlertest.Backend(t, handlertest.Echo)
-	pl := pool.New(pool.Config{Backoff: policy.Backoff{Base: time.Minute, Max: time.Minute}}, discard)
+	pl := pool.New(pool.Config{Backoff: policy.Backoff{Base: time.Minute, Max: time.Minute}}, kitexconn.Dialer{}, discard)
 	t.Cleanup(pl.Close)
 	rec := newRecorder()
 	_, cc := handlertest.Start(t, handler.Config{
-		Observers: []handler.Observer{rec}, Pool: pl.Default(),
+		Observers: []handler.Observer{rec}, Pool: stream.From(pl.Default()),
 		Router: routedBy(t, "", "ejection: {consecutive_failures: -1}", dead+" 1000000", good+" 1"),
 	})
 	for _, want := range []handler.Attempts{{Transparent: 1}, {}, {}} {
@@ -177,11 +179,11 @@ func TestRecord_NamesTheLimitThatACallWasOver(t *testing.T) {
 				<-release
 				return handlertest.Echo(s)
 			})
-			pl := pool.New(c.pool, discard)
+			pl := pool.New(c.pool, kitexconn.Dialer{}, discard)
 			t.Cleanup(pl.Close)
 			rec := newRecorder()
 			_, cc := handlertest.Start(t, handler.Config{
-				Observers: []handler.Observer{rec}, Pool: pl.Default(), MaxCalls: map[string]int{handlertest.Listener: c.maxCalls},
+				Observers: []handler.Observer{rec}, Pool: stream.From(pl.Default()), MaxCalls: map[string]int{handlertest.Listener: c.maxCalls},
 				Router: routedBy(t, c.keys, c.backend, backend),
 			})
 			held := make(chan error, 1)

@@ -1,15 +1,13 @@
 package handler
 
 import (
-	"context"
 	"maps"
 	"strconv"
 	"time"
 
-	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
-
 	"github.com/framegate/framegate/handler/local"
-	"github.com/framegate/framegate/pool"
+	"github.com/framegate/framegate/handler/stream"
+	"github.com/framegate/framegate/pool/transport"
 	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/spec"
 )
@@ -20,9 +18,9 @@ func (at *attempts) retry(a *attempt, o outcome) *attempt {
 	if o.late {
 		a.picked.Answered() // the time until the timeout counts as the endpoint's latency: an answer would have taken longer
 	}
-	var avoid *pool.Stream
+	var avoid stream.Upstream
 	if o.unprocessed || o.late {
-		avoid = a.Stream
+		avoid = a.Upstream
 	}
 	for {
 		b := at.another(a, o)
@@ -30,7 +28,7 @@ func (at *attempts) retry(a *attempt, o outcome) *attempt {
 			break
 		}
 		var e *local.Error
-		if o, e = at.open(at.context(at.call.ctx), b, at.call.hdr, avoid); e != nil {
+		if o, e = at.open(at.call.ctx, b, at.header(), avoid); e != nil {
 			if o.barred {
 				at.call.fail(e)
 			}
@@ -41,7 +39,7 @@ func (at *attempts) retry(a *attempt, o outcome) *attempt {
 			break
 		}
 		at.current = b
-		at.up.Store(b.Stream)
+		at.up.Store(b)
 		if e := at.call.ending.failure.Load(); e != nil {
 			b.Reset(e) // abort ran before b was the upstream
 		}
@@ -189,21 +187,17 @@ const previousAttempts = "grpc-previous-rpc-attempts"
 // maxPrevious bounds the client's own grpc-previous-rpc-attempts: a larger number is ignored.
 const maxPrevious = 1_000_000
 
-// retryContext returns the context of a retry or a hedge, derived from ctx, with grpc-previous-rpc-attempts in its metadata:
-// the number of retries and hedges before it, and of the client's attempts before (gRFC A6).
-func (at *attempts) retryContext(ctx context.Context) context.Context {
-	md, added, _ := metadata.FromOutgoingContextRaw(ctx)
-	md = maps.Clone(md)
+// retryHeader returns the header of a retry or a hedge, with grpc-previous-rpc-attempts in its metadata: the number of
+// retries and hedges before it, and of the client's attempts before (gRFC A6).
+func (at *attempts) retryHeader() *transport.Header {
+	hdr := at.call.hdr
+	hdr.Metadata = maps.Clone(hdr.Metadata)
 	n := 0
-	if v := md[previousAttempts]; len(v) > 0 {
+	if v := hdr.Metadata[previousAttempts]; len(v) > 0 {
 		if sent, err := strconv.Atoi(v[0]); err == nil && sent > 0 && sent < maxPrevious {
 			n = sent
 		}
 	}
-	md[previousAttempts] = []string{strconv.Itoa(n + at.retries)}
-	ctx = metadata.NewOutgoingContext(ctx, md)
-	for _, kv := range added {
-		ctx = metadata.AppendToOutgoingContext(ctx, kv...)
-	}
-	return ctx
+	hdr.Metadata[previousAttempts] = []string{strconv.Itoa(n + at.retries)}
+	return &hdr
 }

@@ -5,14 +5,14 @@ import (
 	"sync/atomic"
 	"testing"
 
-	kgrpc "github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
-	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/handlertest"
+	"github.com/framegate/framegate/handler/stream"
 	"github.com/framegate/framegate/pool"
+	"github.com/framegate/framegate/pool/transport"
 	"github.com/framegate/framegate/test/routetest"
 )
 
@@ -33,8 +33,8 @@ func TestRetry_PanicInASecondTryLeavesNothingBehind(t *testing.T) {
 			})
 			var opened atomic.Int64
 			r := startRouted(t, routetest.Doc("r", "*", routetest.Backend("", backend), "balancer: {policy: least_request}, limits: {concurrent: 1}", keys),
-				func(next handler.Opener) handler.Opener {
-					return openerFunc(func(ctx context.Context, addr string, hdr *kgrpc.CallHdr, opts pool.OpenOptions) (*pool.Stream, error) {
+				func(next stream.Opener) stream.Opener {
+					return openerFunc(func(ctx context.Context, addr string, hdr *transport.Header, opts pool.OpenOptions) (stream.Upstream, error) {
 						if opened.Add(1)%2 == 0 {
 							panic("open")
 						}

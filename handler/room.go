@@ -27,7 +27,7 @@ func (at *attempts) waitsForRoom() bool {
 }
 
 // mayAwaitRoom reports whether a call whose last attempt ended with outcome o waits for room and tries again. It does so
-// until its deadline or, without a deadline, for Opener.Patience.
+// until its deadline or, without a deadline, for stream.Opener.Patience.
 func (at *attempts) mayAwaitRoom(o outcome) bool {
 	if !o.full {
 		return false

@@ -14,7 +14,7 @@ import (
 	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/handler/transserver"
 	"github.com/framegate/framegate/pool"
-	"github.com/framegate/framegate/pool/h2conn"
+	"github.com/framegate/framegate/pool/transport"
 	"github.com/framegate/framegate/resolver/cluster"
 )
 
@@ -82,7 +82,7 @@ func errClientBroke(err error) *local.Error {
 
 // openError returns the local error for a stream that could not be opened.
 func openError(ctx context.Context, err error) *local.Error {
-	var header *pool.HeaderError
+	var header *transport.HeaderError
 	switch {
 	case ctx.Err() != nil:
 		return local.ContextError(ctx)
@@ -102,9 +102,9 @@ func openError(ctx context.Context, err error) *local.Error {
 // HTTP/2 code (gRPC over HTTP/2, "Errors").
 func resetError(code http2.ErrCode) *local.Error {
 	switch code {
-	case h2conn.BareEnd:
+	case transport.BareEnd:
 		return local.Errorf(codes.Internal, local.ReasonBadResponseFraming, "response: the endpoint ended the stream without trailers")
-	case h2conn.HeadersTooLarge:
+	case transport.HeadersTooLarge:
 		return local.Errorf(codes.ResourceExhausted, local.ReasonHeadersTooLarge, "response: the endpoint's headers or trailers are longer than max_header_bytes")
 	}
 	c := codes.Internal

@@ -116,7 +116,7 @@ func (u *upload) join(a *attempt) bool {
 	if u.hedgeBuffer != nil {
 		return u.hedgeBuffer.Join(a)
 	}
-	return u.replay.Join(a.Stream, u.call.recoverPanic)
+	return u.replay.Join(a.Upstream, u.call.recoverPanic)
 }
 
 // closeSend half-closes the streams of the attempts that the request is sent to, behind what was written.

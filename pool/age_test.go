@@ -29,7 +29,7 @@ func TestMaxAge_ConnectionsAreReplacedUnderLoadWithoutAFailedOpen(t *testing.T) 
 			for range 8 {
 				wg.Go(func() {
 					for server.accepts.Load() < connections && time.Since(began) < patience {
-						s, err := p.Default().Open(t.Context(), server.addr, hdr, OpenOptions{})
+						s, err := made(p.Default().Open(t.Context(), server.addr, hdr, OpenOptions{}))
 						if err != nil {
 							t.Errorf("Open: %v", err)
 							return

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
-	"github.com/framegate/framegate/pool/h2conn"
+	"github.com/framegate/framegate/pool/transport"
 )
 
 // startAnswers starts a server that answers with what the test gives it, one after the other.
@@ -74,7 +74,7 @@ func TestAnswers_StatusThatIsNoneIsUnknownAndHurtsNobody(t *testing.T) {
 				s := open(t, p, server.addr)
 				require.ErrorIs(t, ends(t, s), io.EOF)
 				require.Equal(t, codes.Unknown, s.Status().Code())
-				require.Nil(t, s.BizStatusErr())
+				require.Empty(t, s.Trailer()["biz-status"])
 				if strings.Contains(name, "message") {
 					require.Equal(t, "why", s.Status().Message())
 					require.Equal(t, []string{"kept"}, s.Trailer()["x-trailer"])
@@ -106,7 +106,7 @@ func TestAnswers_AnyInt32IsAStatus(t *testing.T) {
 		s := open(t, p, server.addr)
 		require.ErrorIs(t, ends(t, s), io.EOF)
 		require.Equal(t, want, s.Status().Code())
-		require.EqualValues(t, -2147483648, s.BizStatusErr().BizStatusCode())
+		require.Equal(t, []string{"-2147483648"}, s.Trailer()["biz-status"])
 		s.Close()
 	}
 }
@@ -166,8 +166,7 @@ func TestAnswers_TooLargeHeadersEndTheirStreamAlone(t *testing.T) {
 			require.Error(t, ends(t, s))
 			code, ok := s.ResetCode()
 			require.True(t, ok)
-			require.Equal(t, h2conn.HeadersTooLarge, code)
-			require.Equal(t, h2conn.HeadersTooLargeMessage, s.Status().Message(), "handler tells by it that no trailers came first")
+			require.Equal(t, transport.HeadersTooLarge, code)
 			s.Close()
 			conn := receive(t, "a connection", server.accepted)
 			require.EqualValues(t, 3, receive(t, "a reset of the stream", conn.resets).stream)

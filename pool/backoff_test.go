@@ -97,7 +97,7 @@ func TestBackoff_DialsAreFewHoweverManyCallsThereAre(t *testing.T) {
 			start := time.Now()
 			calls := 0
 			for ; time.Since(start) < time.Second || server.accepts.Load() < 4 && time.Since(start) < patience; calls++ {
-				s, err := p.Default().Open(t.Context(), server.addr, hdr, OpenOptions{})
+				s, err := made(p.Default().Open(t.Context(), server.addr, hdr, OpenOptions{}))
 				var dialErr *DialError
 				if err == nil { // it was faster than the end of the connection
 					require.Error(t, ends(t, s))
@@ -188,7 +188,7 @@ func TestBackoff_SuccessResetsIt(t *testing.T) {
 	var s *Stream
 	eventually(t, "a stream", func() (ok bool) {
 		var err error
-		s, err = p.Default().Open(t.Context(), server.addr, hdr, OpenOptions{})
+		s, err = made(p.Default().Open(t.Context(), server.addr, hdr, OpenOptions{}))
 		return err == nil
 	})
 	require.Zero(t, endpointOf(t, p, server.addr).failures())
@@ -241,7 +241,7 @@ func TestNoStreams_FailsAtOnceUntilTheLimitIsRaised(t *testing.T) {
 	var s *Stream
 	eventually(t, "a stream", func() (ok bool) {
 		var err error
-		s, err = p.Default().Open(t.Context(), server.addr, hdr, mustNotWait(t))
+		s, err = made(p.Default().Open(t.Context(), server.addr, hdr, mustNotWait(t)))
 		var dialErr *DialError
 		require.True(t, err == nil || errors.As(err, &dialErr) && errors.Is(err, errNoStreams), "%v", err)
 		return err == nil
@@ -278,7 +278,7 @@ func TestEndpoints_SayWhyThereIsNoConnection(t *testing.T) {
 	require.Same(t, failure, p.Endpoints()[0].Failure)
 	down.Store(false)
 	eventually(t, "a stream", func() bool {
-		s, err := p.Default().Open(t.Context(), server.addr, hdr, OpenOptions{})
+		s, err := made(p.Default().Open(t.Context(), server.addr, hdr, OpenOptions{}))
 		if err == nil {
 			s.Close()
 		}

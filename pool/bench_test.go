@@ -12,7 +12,7 @@ import (
 
 func BenchmarkOpenClose(b *testing.B) {
 	server := startServer(b, nil)
-	p := New(Config{ConnectTimeout: patience, IdleTimeout: -1}, discard)
+	p := New(Config{ConnectTimeout: patience, IdleTimeout: -1}, dialer{}, discard)
 	defer p.Close()
 	b.Run("one", func(b *testing.B) {
 		b.ReportAllocs()
@@ -43,7 +43,7 @@ func BenchmarkOpenClose(b *testing.B) {
 			b.Fatal(err)
 		}
 		for b.Loop() {
-			e.take(nil).release()
+			e.take(nil).Release()
 		}
 	})
 }
@@ -53,7 +53,7 @@ func BenchmarkHandOver(b *testing.B) {
 	for _, waiters := range []int{10, 1000} {
 		b.Run(fmt.Sprint(waiters), func(b *testing.B) {
 			server := startServer(b, nil)
-			p := New(Config{ConnectTimeout: 6 * patience, IdleTimeout: -1, Connections: policy.Connections{Max: 1}, StreamsPerConnection: 1, WhenFull: policy.WhenFullWait}, discard)
+			p := New(Config{ConnectTimeout: 6 * patience, IdleTimeout: -1, Connections: policy.Connections{Max: 1}, StreamsPerConnection: 1, WhenFull: policy.WhenFullWait}, dialer{}, discard)
 			defer p.Close()
 			b.ReportAllocs()
 			var left atomic.Int64

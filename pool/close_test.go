@@ -27,7 +27,7 @@ func TestClose_EndsStreamsAndLeavesNothing(t *testing.T) {
 	server := startServer(t, nil)
 	fds := descriptors(t)
 	before := append(leak.Kitex(), goleak.IgnoreCurrent())
-	p := New(Config{IdleTimeout: time.Minute, ConnectTimeout: patience}, discard)
+	p := New(Config{IdleTimeout: time.Minute, ConnectTimeout: patience}, dialer{}, discard)
 	var streams []*Stream
 	for range 3 {
 		streams = append(streams, open(t, p, server.addr))
@@ -105,11 +105,11 @@ func TestClose_DuringDials(t *testing.T) {
 	t.Parallel()
 	server := startServer(t, nil)
 	for i := range 150 {
-		p := New(Config{ConnectTimeout: patience, Connections: policy.Connections{Max: 2}, StreamsPerConnection: 1}, discard)
+		p := New(Config{ConnectTimeout: patience, Connections: policy.Connections{Max: 2}, StreamsPerConnection: 1}, dialer{}, discard)
 		var wg sync.WaitGroup
 		for range 4 {
 			wg.Go(func() {
-				s, err := p.Default().Open(context.Background(), server.addr, hdr, OpenOptions{})
+				s, err := made(p.Default().Open(context.Background(), server.addr, hdr, OpenOptions{}))
 				if err != nil {
 					if !errors.Is(err, ErrClosed) {
 						t.Errorf("Open: %v, want %v", err, ErrClosed)

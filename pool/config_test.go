@@ -12,7 +12,7 @@ import (
 func TestConfig_ZeroMeansTheDefaults(t *testing.T) {
 	t.Parallel()
 	require.NoError(t, Config{}.Validate())
-	p := New(Config{}, discard)
+	p := New(Config{}, dialer{}, discard)
 	defer p.Close()
 	require.Equal(t, Config{
 		Connections: policy.Connections{Max: 8}, StreamsPerConnection: 256, WhenFull: policy.WhenFullGrow,

@@ -7,8 +7,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 	"github.com/stretchr/testify/require"
+
+	"github.com/framegate/framegate/pool/kitexconn"
+	"github.com/framegate/framegate/pool/transport"
 )
 
 // crasher is a connection that makes the goroutine of the transport panic that reads or writes it.
@@ -32,12 +34,15 @@ func (c *crasher) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
+// crashed is the error of a connection whose transport has crashed.
+var crashed = transport.ConnectionError{Reason: "its transport has failed"}
+
 // newCrashPool returns a pool whose connections are crashers, and those that it makes.
 func newCrashPool(t *testing.T, first func(*crasher)) (*Pool, <-chan *crasher) {
 	p := newPool(t, func(c *Config) { c.ConnectTimeout = patience })
 	made := make(chan *crasher, 16)
-	p.dialNet = func(ctx context.Context, addr string) (net.Conn, error) {
-		nc, err := dialNet(ctx, addr)
+	p.dialer = dialer{kitexconn.Dialer{DialNet: func(ctx context.Context, addr string) (net.Conn, error) {
+		nc, err := kitexconn.DialNet(ctx, addr)
 		if err != nil {
 			return nil, err
 		}
@@ -48,7 +53,7 @@ func newCrashPool(t *testing.T, first func(*crasher)) (*Pool, <-chan *crasher) {
 		}
 		made <- c
 		return c, nil
-	}
+	}}}
 	return p, made
 }
 
@@ -77,9 +82,9 @@ func TestConnection_CrashedTransportEndsItsStreamsAndIsReplaced(t *testing.T) {
 			start := time.Now()
 			crash(t, receive(t, "the client's end", made), old, streams[0])
 			for _, s := range streams {
-				var connErr grpc.ConnectionError
+				var connErr transport.ConnectionError
 				require.ErrorAs(t, ends(t, s), &connErr)
-				require.Equal(t, errCrashed.Desc, connErr.Desc)
+				require.Equal(t, crashed, connErr)
 				require.False(t, s.Unprocessed(), "the endpoint may have processed it")
 				s.Close()
 			}
@@ -103,6 +108,6 @@ func TestConnection_CrashInADialFailsIt(t *testing.T) {
 	_, err := p.Default().Open(t.Context(), server.addr, hdr, OpenOptions{})
 	var dial *DialError
 	require.ErrorAs(t, err, &dial)
-	require.ErrorIs(t, dial, errCrashed)
+	require.ErrorIs(t, dial, crashed)
 	require.Less(t, time.Since(start), patience/2)
 }

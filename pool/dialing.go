@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/framegate/framegate/pool/transport"
 )
 
 // dialing is the state of an endpoint's dials. There is one dial at a time, for all calls that wait for a connection:
@@ -18,13 +20,13 @@ import (
 // A connection that takes no streams, or that ends young (conn.diedYoung), counts as a failed dial. The fields are guarded
 // by the endpoint's mu.
 type dialing struct {
-	now      atomic.Int32  // a dialState; also read without mu
-	ended    chan struct{} // closed when the dial under way has ended
-	failures int           // consecutive failed dials
-	failure  *DialError    // of the last dial; nil if it succeeded
-	backoff  *time.Timer   // calls endBackoff; nil before the first backoff
-	backoffs int           // number of backoffs so far, by which endBackoff knows its own
-	spare    bool          // a connection is wanted for later calls, if there may be another
+	now      atomic.Int32 // a dialState; also read without mu
+	joined   queue        // calls that wait for the end of the dial under way, and not in the endpoint's queue
+	failures int          // consecutive failed dials
+	failure  *DialError   // of the last dial; nil if it succeeded
+	backoff  *time.Timer  // calls endBackoff; nil before the first backoff
+	backoffs int          // number of backoffs so far, by which endBackoff knows its own
+	spare    bool         // a connection is wanted for later calls, if there may be another
 }
 
 // dialState is a state of dialing.
@@ -79,27 +81,24 @@ func (e *endpoint) dialLocked() {
 		return
 	}
 	e.dial.setState(dialUnderWay)
-	e.dial.ended = make(chan struct{})
 	e.group.pool.wg.Go(e.makeConn)
 }
 
-// furtherThan starts a dial, or joins the one under way, for a call that must not use the connection avoid. It returns a
-// channel that is closed when the dial has ended. It returns nil if avoid is no longer usable, so that any connection will
-// do, or if there must be no further connection.
-func (e *endpoint) furtherThan(avoid *conn) (dialed <-chan struct{}, err error) {
+// furtherThan starts a dial for a call that must not use the connection avoid, unless there is one under way. It reports
+// whether there is a dial now. It reports false if avoid is no longer usable, so that any connection will do, or if there must
+// be no further connection.
+func (e *endpoint) furtherThan(avoid transport.Conn) (dialing bool, err error) {
 	e.mu.Lock()
 	defer e.unlock()
 	if err := e.useLocked(); err != nil {
-		return nil, err
+		return false, err
 	}
-	if !slices.Contains(*e.usable.Load(), avoid) {
-		return nil, nil
+	if !slices.ContainsFunc(*e.usable.Load(), func(c *conn) bool { return c.tr == avoid }) {
+		return false, nil
 	}
 	e.dial.spare = true
-	if e.dialLocked(); e.dial.state() != dialUnderWay {
-		return nil, nil
-	}
-	return e.dial.ended, nil
+	e.dialLocked()
+	return e.dial.state() == dialUnderWay, nil
 }
 
 // makeConn is the goroutine of a dial.
@@ -110,11 +109,10 @@ func (e *endpoint) makeConn() {
 	}
 	e.mu.Lock()
 	e.dial.setState(dialIdle)
-	close(e.dial.ended)
 	if e.overLocked() {
 		e.unlock()
 		if err == nil {
-			c.closeNow(ErrClosed)
+			c.tr.CloseNow(ErrClosed)
 		}
 		return
 	}
@@ -123,12 +121,18 @@ func (e *endpoint) makeConn() {
 	case errors.As(err, &dialErr):
 		e.dialFailedLocked(dialErr)
 		e.retireAgedLocked()
-	case c.isDead(): // a connection that ends later is retired by onClose or onGoAway
+	case c.dead.Load(): // a connection that ends later is retired by Retire
 		e.dialFailedLocked(&DialError{Address: e.addr, Err: errGoneAtOnce})
 	default:
 		e.addLocked(c)
 	}
 	e.settleLocked()
+	if e.dial.joined.first != nil {
+		for e.dial.joined.first != nil {
+			e.leaveDialLocked(e.dial.joined.first)
+		}
+		e.settleLocked()
+	}
 	if e.use == left { // the connection was only for calls that came before Leave
 		for _, c := range *e.usable.Load() {
 			e.retireLocked(c)

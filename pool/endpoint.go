@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/framegate/framegate/pool/policy"
+	"github.com/framegate/framegate/pool/transport"
 )
 
 // endpoint is one address in one Group, with the connections to it:
@@ -22,15 +23,16 @@ type endpoint struct {
 	usable atomic.Pointer[[]*conn] // the connections that take new streams, oldest first; the slice is immutable
 	conns  sync.Map                // the *conn that are not closed, including retired ones
 
-	waiting atomic.Int32 // calls in queue; read by conn.release without mu
+	waiting atomic.Int32 // calls in queue; read by conn.Release without mu
 	dial    dialing
 
-	mu      sync.Mutex // guards the fields below and dial, and changes of usable and waiting; unlocked by unlock
-	use     use
-	queue   queue
-	asked   time.Time    // when a call last found no room, or when the endpoint was made
-	known   reachability // what was last reported
-	closing []*conn      // connections that were retired since mu was locked; unlock closes those without streams
+	mu       sync.Mutex // guards the fields below and dial, and changes of usable and waiting; unlocked by unlock
+	use      use
+	queue    queue
+	asked    time.Time    // when a call last found no room, or when the endpoint was made
+	known    reachability // what was last reported
+	closing  []*conn      // connections that were retired since mu was locked; unlock closes those without streams
+	answered queue        // calls that were answered since mu was locked; unlock calls their done
 }
 
 // use is the state of an endpoint.
@@ -48,13 +50,19 @@ func newEndpoint(g *Group, addr string) *endpoint {
 	return e
 }
 
-// unlock unlocks mu, and then closes the connections in closing. They are not closed with mu held, because closing a
-// connection calls onClose, which locks mu.
+// unlock unlocks mu, and then answers the calls in answered and closes the connections in closing. It does neither with mu
+// held, because both may call methods that lock mu.
 func (e *endpoint) unlock() {
 	e.reachLocked()
-	closing := e.closing
-	e.closing = nil
+	closing, answered := e.closing, e.answered.first
+	e.closing, e.answered = nil, queue{}
 	e.mu.Unlock()
+	for w := answered; w != nil; {
+		next := w.next
+		w.prev, w.next = nil, nil
+		w.done(w.slot, w.err)
+		w = next
+	}
 	for _, c := range closing {
 		c.closeWhenIdle()
 	}
@@ -77,7 +85,7 @@ func (e *endpoint) overLocked() bool { return e.use == gone || e.group.pool.ctx.
 
 // take takes a slot of the connection with the fewest streams other than avoid, and returns the connection, or nil if none
 // has a slot. It does not wait. If all connections are busy, it starts a dial for later calls; see pick.
-func (e *endpoint) take(avoid *conn) *conn {
+func (e *endpoint) take(avoid transport.Conn) *conn {
 	seen := e.usable.Load()
 	c, busy := e.pick(*seen, avoid)
 	if busy && e.dial.isIdle() {
@@ -94,7 +102,7 @@ func (e *endpoint) take(avoid *conn) *conn {
 // pick takes a slot of the connection among conns that has the fewest streams, other than avoid. busy reports whether all
 // conns are busy now, which is when three quarters of their slots are in use, and another connection may be made. It needs
 // no lock.
-func (e *endpoint) pick(conns []*conn, avoid *conn) (picked *conn, busy bool) {
+func (e *endpoint) pick(conns []*conn, avoid transport.Conn) (picked *conn, busy bool) {
 	for {
 		var best *conn
 		var fewest int32                // streams of best
@@ -105,7 +113,7 @@ func (e *endpoint) pick(conns []*conn, avoid *conn) (picked *conn, busy bool) {
 			if n < busyAt {
 				calm++
 			}
-			if c != avoid && n >= 0 && n < room && (best == nil || n < fewest) {
+			if n >= 0 && n < room && (best == nil || n < fewest) && (avoid == nil || c.tr != avoid) {
 				best, fewest, bestBusyAt = c, n, busyAt
 			}
 		}
@@ -129,14 +137,6 @@ func (e *endpoint) serve(c *conn) {
 	for e.queue.first != nil && !c.retired.Load() && c.take() {
 		e.answerLocked(e.queue.first, c, nil)
 	}
-}
-
-// answerLocked removes a call from the queue and answers it: with a slot of c, or with err.
-func (e *endpoint) answerLocked(w *waiter, c *conn, err error) {
-	e.queue.remove(w)
-	e.waiting.Add(-1)
-	w.conn, w.err = c, err
-	w.answer <- struct{}{}
 }
 
 // settleLocked is called after a change of the connections, the queue or the dial. It gives free slots to calls that wait,
@@ -209,7 +209,7 @@ func (e *endpoint) retireLocked(c *conn) bool {
 	return true
 }
 
-// retire retires a connection that has ended or has got a GOAWAY. It may be called more than once.
+// retire retires a connection that takes no new streams any more. It may be called more than once.
 func (e *endpoint) retire(c *conn) {
 	e.mu.Lock()
 	defer e.unlock()
@@ -230,7 +230,7 @@ func (e *endpoint) limitChanged(c *conn) {
 	if e.overLocked() {
 		return
 	}
-	if c.takesStreams() && e.dial.failure != nil && e.dial.failure.Err == errNoStreams {
+	if e.dial.failure != nil && e.dial.failure.Err == errNoStreams && slices.Contains(*e.usable.Load(), c) && c.takesStreams() {
 		e.dial.succeeded()
 	}
 	e.settleLocked()
@@ -345,8 +345,11 @@ func (e *endpoint) close() {
 	for e.queue.first != nil {
 		e.answerLocked(e.queue.first, nil, ErrClosed)
 	}
+	for e.dial.joined.first != nil {
+		e.answerLocked(e.dial.joined.first, nil, ErrClosed)
+	}
 	e.unlock()
 	for _, c := range e.all() {
-		c.closeNow(ErrClosed)
+		c.tr.CloseNow(ErrClosed)
 	}
 }

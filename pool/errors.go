@@ -45,10 +45,3 @@ var (
 	errNoStreamIn = errors.New("no stream was free in time") // of a call without a deadline
 	errMayNotWait = errors.New("no more calls may wait")     // OpenOptions.Wait said so
 )
-
-// HeaderError says that the call's headers are longer than the endpoint's MAX_HEADER_LIST_SIZE. The call was not sent.
-// Another connection to the endpoint would not help.
-type HeaderError struct{ Err error }
-
-func (e *HeaderError) Error() string { return e.Err.Error() }
-func (e *HeaderError) Unwrap() error { return e.Err }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"github.com/framegate/framegate/pool/policy"
+	"github.com/framegate/framegate/pool/transport"
 )
 
 // mustNotWait fails the test when a call has to wait.
@@ -34,7 +35,7 @@ func TestMax_IsKeptAndStreamsPerConnectionToo(t *testing.T) {
 		open(t, p, server.addr)
 	}
 	for _, c := range usable(t, p, server.addr, most) {
-		require.Equal(t, perConn, c.streams())
+		require.Equal(t, perConn, c.Streams())
 	}
 	var results []<-chan opened
 	for range 20 {
@@ -156,7 +157,7 @@ func TestFull_NobodyGetsAheadOfThoseWhoWait(t *testing.T) {
 		holder.Close()
 		close(closed)
 	}()
-	eventually(t, "a free slot", func() bool { return holder.conn.streams() == 0 })
+	eventually(t, "a free slot", func() bool { return holder.conn.Streams() == 0 })
 	second := goOpen(t.Context(), p, server.addr)
 	select {
 	case <-second:
@@ -177,9 +178,9 @@ func TestFull_NobodyGetsAheadOfThoseWhoWait(t *testing.T) {
 func TestFull_CallThatLosesItsSlotKeepsItsPlace(t *testing.T) {
 	t.Parallel()
 	var q queue
-	ws := make([]*waiter, 5)
+	ws := make([]*Waiting, 5)
 	for i := range ws {
-		ws[i] = &waiter{}
+		ws[i] = &Waiting{}
 		q.add(ws[i])
 	}
 	for _, i := range []int{0, 1, 3} {
@@ -191,7 +192,6 @@ func TestFull_CallThatLosesItsSlotKeepsItsPlace(t *testing.T) {
 	for i, want := range ws {
 		require.Same(t, want, q.first, "place %d", i)
 		q.remove(want)
-		require.False(t, want.queued)
 	}
 	require.Equal(t, queue{arrivals: 5}, q)
 }
@@ -211,7 +211,7 @@ func TestFull_SlotThatWasTakenBeforeTheLimitFellIsGivenBack(t *testing.T) {
 		_, err := s.conn.open(t.Context(), hdr)
 		result <- err
 	}()
-	require.ErrorIs(t, receive(t, "the end of open", result), errOverLimit)
+	require.ErrorIs(t, receive(t, "the end of open", result), transport.ErrOverLimit)
 	require.Equal(t, 1, p.Stats().Streams)
 	end.settings(maxStreams(2)...)
 	limitIs(t, s.conn, 2)
@@ -297,7 +297,7 @@ func twoConnections(t *testing.T, p *Pool, server *server) (conns []*conn, ends 
 
 func limitIs(t *testing.T, c *conn, limit uint32) {
 	t.Helper()
-	eventually(t, "the limit", func() bool { return c.h2.MaxStreams() == limit })
+	eventually(t, "the limit", func() bool { return c.tr.MaxStreams() == limit })
 }
 
 func TestFull_ConnectionIsNotWaitedForWhileAnotherHasRoom(t *testing.T) {
@@ -309,7 +309,7 @@ func TestFull_ConnectionIsNotWaitedForWhileAnotherHasRoom(t *testing.T) {
 			conns, ends := twoConnections(t, p, server)
 			open(t, p, server.addr)
 			open(t, p, server.addr)
-			require.Equal(t, 1, conns[0].streams())
+			require.Equal(t, 1, conns[0].Streams())
 			ends[0].settings(maxStreams(1)...) // it is full now
 			limitIs(t, conns[0], 1)
 			for range 9 {
@@ -376,7 +376,7 @@ func TestFull_OneStreamAConnectionAndTenCallers(t *testing.T) {
 			for range callers {
 				wg.Go(func() {
 					for i := range calls {
-						s, err := p.Default().Open(t.Context(), server.addr, hdr, OpenOptions{})
+						s, err := made(p.Default().Open(t.Context(), server.addr, hdr, OpenOptions{}))
 						if err != nil {
 							t.Errorf("Open: %v", err)
 							return

@@ -1,11 +1,8 @@
 package pool
 
 import (
-	"context"
 	"sync"
 	"time"
-
-	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 
 	"github.com/framegate/framegate/pool/policy"
 )
@@ -20,52 +17,6 @@ type Group struct {
 
 	known    int  // number of endpoints; guarded by the pool's mu
 	sweeping bool // sweepIdle runs; guarded by the pool's mu
-}
-
-// OpenOptions are the options of Group.Open.
-type OpenOptions struct {
-	// Avoid is the stream of an earlier attempt of this call that the endpoint certainly did not process
-	// (Stream.Unprocessed); nil for none. Open uses another connection than that of Avoid, if there is one or one can be
-	// made. The caller still closes Avoid.
-	Avoid *Stream
-
-	// Wait, if not nil, is called at most once, just before the call has to wait for a stream or a connection. It is for
-	// callers that bound the number of calls that wait, which the pool does not. If it returns false, Open fails at once with
-	// a *FullError; a dial that was started goes on, for later calls. If it returns true, Open calls end once, when it no
-	// longer waits. Both are called without a lock held.
-	Wait func() (end func(), ok bool)
-}
-
-// Open opens a stream to the endpoint at addr (host:port or unix:/path), which the caller closes exactly once. It makes a
-// connection if there is none. If all connections are full, it does what Config.WhenFull says.
-//
-// ctx is the call's context: the stream ends with it, and its deadline and outgoing metadata (Kitex's
-// metadata.NewOutgoingContext) are sent. Open blocks until the stream is open or ctx ends, and for at most ConnectTimeout if
-// ctx has no deadline.
-//
-// The error is a *DialError, a *FullError, a *HeaderError, ErrClosed or that of ctx, which is wrapped in a *DialError if the
-// endpoint has no connection. In all cases the endpoint has certainly seen nothing of the call. While an endpoint without
-// connections backs off after a failed dial (Config.Backoff), Open fails at once with the *DialError of that dial.
-func (g *Group) Open(ctx context.Context, addr string, hdr *grpc.CallHdr, opts OpenOptions) (*Stream, error) {
-	var o *opening // made when the call must wait
-	for {
-		e, err := g.endpoint(addr)
-		if err != nil {
-			return nil, err
-		}
-		if o == nil {
-			s, err := e.openAtOnce(ctx, hdr, opts.Avoid)
-			if s != nil || err != nil {
-				return s, err
-			}
-			o = newOpening(ctx, opts, g.cfg.ConnectTimeout)
-			defer o.end()
-		}
-		s, err := e.open(ctx, hdr, o)
-		if err != errEndpointGone {
-			return s, err
-		}
-	}
 }
 
 // Try starts a dial to an endpoint without connections, as a call would. It does not wait for the dial.

@@ -63,7 +63,7 @@ func echo(s *Stream) error {
 
 // call makes one call, and makes it again, a few times at most, when it was not processed.
 func call(ctx context.Context, p *Pool, addr string) error {
-	s, err := p.Default().Open(ctx, addr, hdr, OpenOptions{})
+	s, err := made(p.Default().Open(ctx, addr, hdr, OpenOptions{}))
 	for attempt := 1; err == nil; attempt++ {
 		_ = s.Write(emptyMessage()) // if it fails, Read says why
 		_ = s.CloseSend()
@@ -171,7 +171,7 @@ func TestGRPCGo_LimitIsNeverExceeded(t *testing.T) {
 		wg.Go(func() {
 			rnd := rand.New(rand.NewPCG(uint64(g), 7))
 			for range 40 {
-				s, err := p.Default().Open(t.Context(), addr, hdr, OpenOptions{})
+				s, err := made(p.Default().Open(t.Context(), addr, hdr, OpenOptions{}))
 				if err != nil {
 					t.Errorf("Open: %v", err)
 					return
@@ -181,7 +181,7 @@ func TestGRPCGo_LimitIsNeverExceeded(t *testing.T) {
 				case 1:
 					err = echo(s)
 				case 2:
-					s.Reset(errDone)
+					s.Reset(errTest)
 				default:
 					if err = echo(s); err == nil {
 						_ = s.CloseSend()
@@ -221,11 +221,11 @@ func BenchmarkPool_OpenClose(b *testing.B) {
 	server := gogrpc.NewServer(gogrpc.UnknownServiceHandler(func(any, gogrpc.ServerStream) error { return nil }))
 	go func() { _ = server.Serve(ln) }()
 	defer server.Stop()
-	p := New(Config{}, discard)
+	p := New(Config{}, dialer{}, discard)
 	defer p.Close()
 	b.ReportAllocs()
 	for b.Loop() {
-		s, err := p.Default().Open(b.Context(), ln.Addr().String(), hdr, OpenOptions{})
+		s, err := made(p.Default().Open(b.Context(), ln.Addr().String(), hdr, OpenOptions{}))
 		if err != nil {
 			b.Fatal(err)
 		}

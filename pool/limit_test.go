@@ -123,7 +123,7 @@ func TestLimit_FallsInAStorm(t *testing.T) {
 				default:
 				}
 				start := time.Now()
-				s, err := p.Default().Open(context.Background(), server.addr, hdr, OpenOptions{})
+				s, err := made(p.Default().Open(context.Background(), server.addr, hdr, OpenOptions{}))
 				var d *DialError
 				var full *FullError
 				if took := time.Since(start); (err != nil && !errors.As(err, &d) && !errors.As(err, &full)) || took > timeout+slack {

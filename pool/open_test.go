@@ -6,11 +6,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/http2"
 
 	"github.com/framegate/framegate/pool/policy"
+	"github.com/framegate/framegate/pool/transport"
 )
 
 func TestOpen_ConcurrentCallsDialOnce(t *testing.T) {
@@ -60,10 +60,10 @@ func TestOpen_GrowsBeforeCallsMustWait(t *testing.T) {
 			open(t, p, server.addr)
 		}
 		conns := usable(t, p, server.addr, n)
-		require.Equal(t, 5, conns[n-1].streams())
+		require.Equal(t, 5, conns[n-1].Streams())
 		require.EqualValues(t, n, server.accepts.Load(), "with room for %d streams, 5 need no other connection", perConn)
 		open(t, p, server.addr) // the sixth has a further one made for those after it
-		require.Equal(t, 6, conns[n-1].streams())
+		require.Equal(t, 6, conns[n-1].Streams())
 		usable(t, p, server.addr, n+1)
 	}
 	for i := range most*perConn - 6*(most-1) {
@@ -91,7 +91,7 @@ func TestOpen_PrefersTheLeastLoaded(t *testing.T) {
 	require.Len(t, streams, 3)
 	for c, list := range streams {
 		require.Len(t, list, 10)
-		require.Equal(t, 10, c.streams())
+		require.Equal(t, 10, c.Streams())
 	}
 	for c, list := range streams {
 		for _, s := range list[:4] {
@@ -109,10 +109,11 @@ func TestOpen_HeadersBeyondTheEndpointsLimit(t *testing.T) {
 		s.first = []http2.Setting{{ID: http2.SettingMaxHeaderListSize, Val: 2000}}
 	})
 	p := newPool(t, nil)
-	ctx := metadata.NewOutgoingContext(t.Context(), metadata.Pairs("x-big", strings.Repeat("x", 3000)))
+	big := *hdr
+	big.Metadata = map[string][]string{"x-big": {strings.Repeat("x", 3000)}}
 	for range 20 { // the first call of all too
-		_, err := p.Default().Open(ctx, server.addr, hdr, OpenOptions{})
-		var headerErr *HeaderError
+		_, err := p.Default().Open(t.Context(), server.addr, &big, OpenOptions{})
+		var headerErr *transport.HeaderError
 		require.ErrorAs(t, err, &headerErr)
 		require.ErrorContains(t, err, "header list size")
 	}
@@ -165,10 +166,10 @@ func TestOpen_ConnectionIsReplacedBeforeStreamIdentifiersRunOut(t *testing.T) {
 		streams = append(streams, open(t, p, server.addr))
 	}
 	require.EqualValues(t, 2, server.accepts.Load())
-	for _, s := range append(streams, first) {
+	for i, s := range append(streams, first) {
 		select {
 		case <-s.Done():
-			t.Fatalf("stream %d ended: %v", streamID(s.Stream), ends(t, s))
+			t.Fatalf("stream %d ended: %v", i, ends(t, s))
 		default:
 		}
 	}

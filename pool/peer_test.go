@@ -13,10 +13,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"github.com/framegate/framegate/pool/kitexconn"
+	"github.com/framegate/framegate/pool/policy"
+	"github.com/framegate/framegate/pool/transport"
 )
 
 // patience is how long a test waits for what must happen. slack is what a busy machine may add to a time.
@@ -268,26 +271,67 @@ func newPool(t *testing.T, change func(*Config)) *Pool {
 	if change != nil {
 		change(&cfg)
 	}
-	p := New(cfg, discard)
+	p := New(cfg, dialer{}, discard)
 	t.Cleanup(p.Close)
 	return p
 }
 
+// errTest is the error of streams that a test resets.
+var errTest = errors.New("reset by the test")
+
 var discard = slog.New(slog.DiscardHandler)
 
-var hdr = &grpc.CallHdr{Host: "test", Method: "/test.Test/Call"}
+var hdr = &transport.Header{Authority: "test", Method: "/test.Test/Call"}
+
+// dialer makes connections with Kitex's transport, and keeps whose they are.
+type dialer struct{ kitexconn.Dialer }
+
+var owners sync.Map // transport.Conn -> *conn
+
+func (d dialer) Dial(ctx context.Context, addr string, p *policy.Policy, o transport.Owner) (transport.Conn, error) {
+	c, err := d.Dialer.Dial(ctx, addr, p, o)
+	if err == nil {
+		owners.Store(c, o)
+	}
+	return c, err
+}
+
+// Stream is a stream with its connection.
+type Stream struct {
+	*kitexconn.Stream
+	conn *conn
+}
+
+// ResetCode is that of a stream that may not have ended.
+func (s *Stream) ResetCode() (http2.ErrCode, bool) {
+	select {
+	case <-s.Done():
+		return s.Stream.ResetCode()
+	default:
+		return 0, false
+	}
+}
+
+// made returns what Open has returned.
+func made(s transport.Stream, err error) (*Stream, error) {
+	if err != nil {
+		return nil, err
+	}
+	c, _ := owners.Load(s.Conn())
+	return &Stream{s.(*kitexconn.Stream), c.(*conn)}, nil
+}
 
 // open opens a stream that must open.
 func open(t *testing.T, p *Pool, addr string) *Stream {
 	t.Helper()
-	s, err := p.Default().Open(t.Context(), addr, hdr, OpenOptions{})
+	s, err := made(p.Default().Open(t.Context(), addr, hdr, OpenOptions{}))
 	require.NoError(t, err)
 	return s
 }
 
 // reopen opens a stream for a call that the endpoint did not process.
 func reopen(ctx context.Context, p *Pool, failed *Stream) (*Stream, error) {
-	return p.Default().Open(ctx, failed.Address(), hdr, OpenOptions{Avoid: failed})
+	return made(p.Default().Open(ctx, failed.Address(), hdr, OpenOptions{Avoid: failed.Conn()}))
 }
 
 // opened is the result of an Open.
@@ -306,7 +350,7 @@ func goOpenIn(ctx context.Context, g *Group, addr string, opts ...OpenOptions) <
 	result := make(chan opened, 1)
 	go func() {
 		start := time.Now()
-		s, err := g.Open(ctx, addr, hdr, append(opts, OpenOptions{})[0])
+		s, err := made(g.Open(ctx, addr, hdr, append(opts, OpenOptions{})[0]))
 		result <- opened{s, err, time.Since(start)}
 	}()
 	return result

@@ -1,28 +1,31 @@
 // Package pool shares HTTP/2 connections to endpoints among calls. It opens streams on them, makes more connections when
-// there are more streams, and retires a connection when it gets a GOAWAY, breaks, is too old or is idle for too long.
+// there are more streams, and retires a connection when it gets a GOAWAY, breaks, is too old or is idle for too long. It does
+// not know what makes the connections: package transport below it is its contract with that.
 //
-// Enter at Group.Open in group.go; then open.go (a call that must wait), queue.go (the calls that wait), endpoint.go
-// (chooses, retires and replaces connections), dialing.go (decides when one is made), conn.go (one connection), stream.go (one
-// stream) and reach.go (reports which endpoints can be connected to). Of the packages below it, policy has the keys of a pool,
-// dial connects, and h2conn is the connection below Kitex's transport.
+// Enter at Group.Open in open.go; then waiting.go (a call that must wait, also without blocking), queue.go (the calls that
+// wait), endpoint.go (chooses, retires and replaces connections), dialing.go (decides when one is made), conn.go (one
+// connection), slot.go (a place on it) and reach.go (reports which endpoints can be connected to). Of the packages below it,
+// policy has the keys of a pool, dial connects, kitexconn makes connections with Kitex's transport, and h2conn is the
+// connection below that. A process may have several Pools: they share nothing.
 package pool
 
 import (
 	"context"
 	"log/slog"
-	"net"
 	"sync"
+
+	"github.com/framegate/framegate/pool/transport"
 )
 
 // Pool has the connections to all endpoints, in one Group for each policy. It is safe for concurrent use.
 type Pool struct {
-	log     *slog.Logger
-	own     *Group
-	dialNet func(ctx context.Context, addr string) (net.Conn, error)
+	log    *slog.Logger
+	own    *Group
+	dialer transport.Dialer
 
 	ctx    context.Context // of every connection; ended by Close
 	cancel context.CancelFunc
-	wg     sync.WaitGroup // the pool's goroutines
+	wg     sync.WaitGroup // the goroutines of the pool and of its connections
 
 	reach reach
 
@@ -32,10 +35,10 @@ type Pool struct {
 	closed bool
 }
 
-// New returns a Pool, which the caller closes. Its default Group has the policy cfg, which must be valid (Config.Validate).
-// Connections that are made and lost are logged to log at debug level.
-func New(cfg Config, log *slog.Logger) *Pool {
-	p := &Pool{log: log, dialNet: dialNet}
+// New returns a Pool, which the caller closes. Its connections are those of d. Its default Group has the policy cfg, which
+// must be valid (Config.Validate). Connections that are made and lost are logged to log at debug level.
+func New(cfg Config, d transport.Dialer, log *slog.Logger) *Pool {
+	p := &Pool{log: log, dialer: d}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.own = p.Group(cfg)
 	return p
@@ -130,7 +133,7 @@ func (p *Pool) Endpoints() []EndpointStats {
 			}
 			for _, c := range e.all() {
 				list[i].Connections++
-				list[i].Streams += c.streams()
+				list[i].Streams += c.Streams()
 			}
 		}
 	}

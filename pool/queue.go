@@ -1,38 +1,26 @@
 package pool
 
-// waiter is a call that waits for a slot. It gets one answer each time it is put into the queue, unless it is removed before.
-type waiter struct {
-	answer chan struct{} // gets a value when conn or err is set; capacity 1
-	conn   *conn         // the connection on which a slot was taken for the call; nil if err is set
-	err    error         // why the call gets no slot
-
-	// Guarded by the endpoint's mu:
-	place      uint64 // when the call first came: queue.arrivals at that time
-	queued     bool
-	prev, next *waiter
-}
-
-// queue is the list of the calls that wait for a slot, in the order in which they came. All operations but putBack take
-// constant time. It is guarded by the endpoint's mu.
+// queue is a list of calls that wait for a slot, in the order in which they came. All operations but putBack take constant
+// time. It is guarded by the endpoint's mu.
 type queue struct {
-	first, last *waiter
+	first, last *Waiting
 	arrivals    uint64 // how many calls have come
 }
 
 // add puts a call that has come at the end of the queue.
-func (q *queue) add(w *waiter) {
+func (q *queue) add(w *Waiting) {
 	q.arrivals++
 	w.place = q.arrivals
 	q.insert(w, nil)
 }
 
 // insert puts w before next, or at the end if next is nil.
-func (q *queue) insert(w, next *waiter) {
+func (q *queue) insert(w, next *Waiting) {
 	prev := q.last
 	if next != nil {
 		prev = next.prev
 	}
-	w.queued, w.prev, w.next = true, prev, next
+	w.prev, w.next = prev, next
 	if prev != nil {
 		prev.next = w
 	} else {
@@ -47,7 +35,7 @@ func (q *queue) insert(w, next *waiter) {
 
 // putBack puts a call back that was answered with a slot and lost it. The call goes to the front of the queue, behind those
 // calls there that came earlier, which were put back too.
-func (q *queue) putBack(w *waiter) {
+func (q *queue) putBack(w *Waiting) {
 	next := q.first
 	for next != nil && next.place < w.place {
 		next = next.next
@@ -55,7 +43,7 @@ func (q *queue) putBack(w *waiter) {
 	q.insert(w, next)
 }
 
-func (q *queue) remove(w *waiter) {
+func (q *queue) remove(w *Waiting) {
 	if w.prev != nil {
 		w.prev.next = w.next
 	} else {
@@ -66,5 +54,5 @@ func (q *queue) remove(w *waiter) {
 	} else {
 		q.last = w.prev
 	}
-	w.queued, w.prev, w.next = false, nil, nil
+	w.prev, w.next = nil, nil
 }

@@ -36,7 +36,7 @@ func TestReach_IsToldOnceWhenItChanges(t *testing.T) {
 	server.stop()
 	eventually(t, "no connection", func() bool { return p.Stats().Connections == 0 })
 	eventually(t, "the next failure", func() bool {
-		s, err := p.Default().Open(t.Context(), server.addr, hdr, OpenOptions{})
+		s, err := made(p.Default().Open(t.Context(), server.addr, hdr, OpenOptions{}))
 		if err == nil {
 			s.Close()
 		}

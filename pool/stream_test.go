@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/http2"
 
-	"github.com/framegate/framegate/pool/h2conn"
 	"github.com/framegate/framegate/pool/policy"
+	"github.com/framegate/framegate/pool/transport"
 )
 
 // stream opens a stream and returns both its ends.
@@ -70,7 +70,7 @@ func TestStream_WriteBlocksWhileTheWindowIsFull(t *testing.T) {
 	})
 	p := newPool(t, nil)
 	for name, end := range map[string]func(*Stream, *serverConn, uint32){
-		"reset by us":       func(s *Stream, _ *serverConn, _ uint32) { s.Reset(errDone) },
+		"reset by us":       func(s *Stream, _ *serverConn, _ uint32) { s.Reset(errTest) },
 		"closed by us":      func(s *Stream, _ *serverConn, _ uint32) {},
 		"reset by the peer": func(_ *Stream, c *serverConn, id uint32) { c.reset(id, http2.ErrCodeCancel) },
 	} {
@@ -186,7 +186,7 @@ func TestStream_ResetCode(t *testing.T) {
 		receive(t, "the end of the stream", s.Done())
 		got, ok := s.ResetCode()
 		require.True(t, ok)
-		require.Equal(t, h2conn.BareEnd, got)
+		require.Equal(t, transport.BareEnd, got)
 	})
 }
 
@@ -197,14 +197,14 @@ func TestStream_ResetCodeOfAWholeConnection(t *testing.T) {
 	server := startServer(t, nil)
 	p := newPool(t, func(c *Config) { c.Connections.Max = 1 })
 	var streams []*Stream
+	var ids []uint32
 	var c *serverConn
 	for range n {
-		var s *Stream
-		s, c, _ = stream(t, p, server)
-		streams = append(streams, s)
+		s, conn, id := stream(t, p, server)
+		streams, ids, c = append(streams, s), append(ids, id), conn
 	}
-	for _, s := range streams {
-		c.reset(streamID(s.Stream), http2.ErrCodeEnhanceYourCalm)
+	for _, id := range ids {
+		c.reset(id, http2.ErrCodeEnhanceYourCalm)
 	}
 	for _, s := range streams {
 		receive(t, "the end of a stream", s.Done())

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"github.com/framegate/framegate/pool/policy"
+	"github.com/framegate/framegate/pool/transport"
 )
 
 // A server that sends its connections away every 50 streams, in each of the ways there are, and answers streams in each
@@ -74,9 +75,9 @@ func TestStress_ServerGoesAwayAllTheTime(t *testing.T) {
 		switch how {
 		case 0: // closed at once
 		case 1:
-			go s.Reset(errDone) // races with Close
+			go s.Reset(errTest) // races with Close
 		case 2:
-			s.Reset(errDone)
+			s.Reset(errTest)
 			_, _ = s.Header()
 		case 3, 4:
 			_ = s.Write(payload("request"))
@@ -91,7 +92,7 @@ func TestStress_ServerGoesAwayAllTheTime(t *testing.T) {
 		wg.Go(func() {
 			rnd := rand.New(rand.NewPCG(uint64(g), 6))
 			for range calls {
-				s, err := p.Default().Open(ctx, server.addr, hdr, OpenOptions{})
+				s, err := made(p.Default().Open(ctx, server.addr, hdr, OpenOptions{}))
 				opens.Add(1)
 				var d *DialError
 				if err != nil {
@@ -196,7 +197,7 @@ func TestStress_PoliciesUnderAChangingServer(t *testing.T) {
 						waits.Add(1)
 						return func() { waits.Add(-1) }, true
 					}}
-					s, err := g.Open(ctx, server.addr, hdr, opts)
+					s, err := made(g.Open(ctx, server.addr, hdr, opts))
 					var dialErr *DialError
 					var fullErr *FullError
 					switch {
@@ -204,7 +205,7 @@ func TestStress_PoliciesUnderAChangingServer(t *testing.T) {
 						ok.Add(1)
 						_, _ = s.Header()
 						if s.Unprocessed() {
-							if next, err := g.Open(ctx, server.addr, hdr, OpenOptions{Avoid: s}); err == nil {
+							if next, err := g.Open(ctx, server.addr, hdr, OpenOptions{Avoid: s.Conn()}); err == nil {
 								next.Close()
 							}
 						}
@@ -251,4 +252,122 @@ func TestStress_PoliciesUnderAChangingServer(t *testing.T) {
 	p.Leave(server.addr)
 	eventually(t, "nothing", func() bool { return p.Stats() == Stats{} })
 	(&sharedServer{server}).waitNoConnection(t)
+}
+
+// Calls that do not block beside calls that do, in two pools, while connections come and go and limits change: every call is
+// answered once, and no slot is lost.
+func TestStress_WaitingCalls(t *testing.T) {
+	t.Parallel()
+	server := startServer(t, func(s *server) {
+		s.first = maxStreams(4)
+		s.onHeaders = func(c *serverConn, stream uint32) {
+			switch {
+			case c.opened == 40:
+				c.goAway(stream)
+				c.finish(stream)
+			case c.opened%9 == 0:
+				c.settings(maxStreams(uint32(1 + c.opened%4))...)
+				c.finish(stream)
+			case c.opened%25 == 0:
+				c.kill()
+			default:
+				c.finish(stream)
+			}
+		}
+	})
+	pools := []*Pool{}
+	for range 2 {
+		pools = append(pools, newPool(t, func(c *Config) {
+			fastBackoff(c)
+			c.Connections.Max, c.StreamsPerConnection, c.WhenFull, c.ConnectTimeout = 2, 3, policy.WhenFullWait, 300*time.Millisecond
+		}))
+	}
+	const goroutines, calls = 24, 60
+	var got, again, failed, canceled, waits atomic.Int64
+	gone := errors.New("gone")
+	one := func(p *Pool, rnd *rand.Rand) {
+		var avoid transport.Conn
+		if slot, ok := p.Default().Take(server.addr, nil); ok {
+			avoid = slot.Conn()
+			slot.Release()
+		}
+		opts := WaitOptions{OpenOptions: OpenOptions{Wait: func() (func(), bool) {
+			waits.Add(1)
+			return func() { waits.Add(-1) }, true
+		}}}
+		if rnd.IntN(4) == 0 {
+			opts.Avoid = avoid
+		}
+		var w Waiting
+		defer w.End()
+		answers := make(chan answer, 1)
+		p.Default().Wait(&w, server.addr, opts, func(slot Slot, err error) { answers <- answer{slot, err} })
+		if rnd.IntN(3) == 0 {
+			after := time.AfterFunc(time.Duration(rnd.IntN(500))*time.Microsecond, func() { w.Cancel(gone) })
+			defer after.Stop()
+		}
+		for {
+			a := receive(t, "an answer", answers)
+			var dial *DialError
+			var full *FullError
+			switch {
+			case errors.Is(a.err, gone):
+				canceled.Add(1)
+				return
+			case errors.As(a.err, &dial), errors.As(a.err, &full):
+				failed.Add(1)
+				return
+			case a.err != nil:
+				t.Errorf("Wait: %v", a.err)
+				return
+			}
+			s, err := a.slot.Open(t.Context(), hdr)
+			if err == nil {
+				got.Add(1)
+				s.Close()
+				return
+			}
+			again.Add(1)
+			w.Again(err)
+		}
+	}
+	var wg sync.WaitGroup
+	for i := range goroutines {
+		wg.Go(func() {
+			rnd := rand.New(rand.NewPCG(uint64(i), 11))
+			p := pools[i%2]
+			for n := range calls {
+				if (i+n)%3 == 0 {
+					if s, err := p.Default().Open(t.Context(), server.addr, hdr, OpenOptions{}); err == nil {
+						s.Close()
+					}
+					continue
+				}
+				one(p, rnd)
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() {
+		wg.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(3 * patience):
+		t.Fatal("calls hang")
+	}
+	t.Logf("%d streams, %d again, %d failed, %d canceled", got.Load(), again.Load(), failed.Load(), canceled.Load())
+	require.NotZero(t, got.Load())
+	require.NotZero(t, canceled.Load())
+	require.Zero(t, waits.Load())
+	for _, p := range pools {
+		waiting(t, p, server.addr, 0)
+		require.Zero(t, p.Stats().Streams)
+		e := endpointOf(t, p, server.addr)
+		e.mu.Lock()
+		require.Nil(t, e.queue.first)
+		require.Nil(t, e.dial.joined.first)
+		e.mu.Unlock()
+	}
 }

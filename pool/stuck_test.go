@@ -43,7 +43,7 @@ func stuff(t *testing.T, p *Pool) *stuffed {
 	st.big = open(t, p, server.addr)
 	st.c = receive(t, "a connection", server.accepted)
 	receive(t, "a stream", st.c.streams)
-	eventually(t, "the settings", func() bool { return st.big.conn.h2.MaxStreams() == math.MaxUint32 })
+	eventually(t, "the settings", func() bool { return st.big.conn.tr.MaxStreams() == math.MaxUint32 })
 	wrote := make(chan struct{}, 1<<16)
 	go func() {
 		for st.big.Write(make([]byte, 64<<10, 64<<10+8)) == nil {

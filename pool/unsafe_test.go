@@ -12,7 +12,7 @@ import (
 // streams meanwhile.
 func setNextStreamID(t *testing.T, c *conn, id uint32) {
 	t.Helper()
-	f := reflect.ValueOf(c.tr).Elem().FieldByName("nextID")
+	f := reflect.ValueOf(c.tr).Elem().FieldByName("tr").Elem().Elem().FieldByName("nextID")
 	require.True(t, f.IsValid() && f.Kind() == reflect.Uint32, "Kitex's http2Client has no field nextID uint32 any more")
 	*(*uint32)(unsafe.Pointer(f.UnsafeAddr())) = id
 }

@@ -17,11 +17,12 @@ const module = "github.com/framegate/framegate/"
 // of its own room, which is the longest path here that it is under.
 var layers = [][]string{
 	{"kitex_gen", "idl", "pool/dial", "pool/policy", "resolver/strict", "resolver/plain"},
-	{"pool", "resolver/balance", "resolver/dns", "resolver/eject", "resolver/health", "resolver/limit", "resolver/schema", "resolver/etcdserver"},
-	{"resolver/spec"},
+	{"pool/transport", "resolver/balance", "resolver/dns", "resolver/eject", "resolver/health", "resolver/limit", "resolver/schema", "resolver/etcdserver"},
+	{"pool", "pool/h2conn", "resolver/spec"},
+	{"pool/kitexconn"},
 	{"resolver/match", "resolver/cluster"},
 	{"resolver"},
-	{"handler/budget", "handler/tap", "handler/structmode/compress", "handler/structmode/reflection", "handler/structmode/rule", "handler/acceptor"},
+	{"handler/budget", "handler/stream", "handler/tap", "handler/structmode/compress", "handler/structmode/reflection", "handler/structmode/rule", "handler/acceptor"},
 	{"handler/transserver"},
 	{"handler/local", "handler/buffer"},
 	{"handler/frame"},
@@ -77,6 +78,15 @@ func TestLayers_ImportsPointOneWay(t *testing.T) {
 		}
 	}
 	require.Greater(t, seen, 10)
+}
+
+// The pool works with connections of any transport.
+func TestLayers_PoolDoesWithoutKitex(t *testing.T) {
+	t.Parallel()
+	out, err := exec.Command("go", "list", "-deps", module+"pool", module+"pool/transport").Output()
+	require.NoError(t, err)
+	require.Contains(t, string(out), module+"pool/policy\n")
+	require.NotContains(t, string(out), "github.com/cloudwego/")
 }
 
 // What a call goes through knows nothing of etcd.

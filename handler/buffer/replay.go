@@ -5,7 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/framegate/framegate/handler/budget"
-	"github.com/framegate/framegate/pool"
+	"github.com/framegate/framegate/handler/stream"
 )
 
 // MaxInline is how many bytes of a request are kept for another attempt unless the route says otherwise. A new stream takes
@@ -19,11 +19,11 @@ const MaxInline = 60 << 10
 type Replay struct {
 	committed atomic.Bool // there will be no further attempt; set once
 
-	mu       sync.Mutex   // guards the fields below; held by a writer while it waits for the flow-control window of the live stream
-	live     *pool.Stream // the stream of the live attempt
-	pieces   [][]byte     // the request so far, unless tooLong
-	bytes    int          // sum of the lengths of pieces
-	maxBytes int          // bound of bytes; set before the first write
+	mu       sync.Mutex      // guards the fields below; held by a writer while it waits for the flow-control window of the live stream
+	live     stream.Upstream // the stream of the live attempt
+	pieces   [][]byte        // the request so far, unless tooLong
+	bytes    int             // sum of the lengths of pieces
+	maxBytes int             // bound of bytes; set before the first write
 	room     budget.Keep
 	tooLong  bool      // the request is no longer kept: it is longer than maxBytes, has no room in the budget, or is not needed
 	ended    bool      // the request is complete
@@ -44,7 +44,7 @@ func (r *Replay) KeepUpTo(maxBytes int, b *budget.Budget) {
 }
 
 // Open sets the stream of the first attempt. It must be called before the first write.
-func (r *Replay) Open(up *pool.Stream) { r.live = up }
+func (r *Replay) Open(up stream.Upstream) { r.live = up }
 
 // Commit says that there will be no further attempt, and drops what is kept. It does not wait for a write that is under way.
 func (r *Replay) Commit() {
@@ -123,7 +123,7 @@ func (r *Replay) keepLocked(p []byte) {
 // Join makes up the live stream and sends it the request so far. It reports false if the request is no longer kept. A
 // request of more than MaxInline bytes may have to wait for the endpoint's window: it is sent in a goroutine, which defers
 // recoverPanic, while the caller goes on. The stream that was live before must have ended.
-func (r *Replay) Join(up *pool.Stream, recoverPanic func()) bool {
+func (r *Replay) Join(up stream.Upstream, recoverPanic func()) bool {
 	r.mu.Lock() // does not wait for long: the stream that was live has ended, so no writer waits for its window
 	if r.tooLong || r.committed.Load() {
 		r.mu.Unlock()
@@ -143,7 +143,7 @@ func (r *Replay) Join(up *pool.Stream, recoverPanic func()) bool {
 	return true
 }
 
-func (r *Replay) sendLocked(up *pool.Stream) {
+func (r *Replay) sendLocked(up stream.Upstream) {
 	for _, p := range r.pieces {
 		_ = up.Write(p) // fails only when the stream has ended, which the response direction sees, too
 	}

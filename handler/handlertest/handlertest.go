@@ -20,10 +20,12 @@ import (
 
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/acceptor"
+	"github.com/framegate/framegate/handler/stream"
 	"github.com/framegate/framegate/handler/transserver"
 	v1 "github.com/framegate/framegate/kitex_gen/grpc/health/v1"
 	healthsvc "github.com/framegate/framegate/kitex_gen/grpc/health/v1/health"
 	"github.com/framegate/framegate/pool"
+	"github.com/framegate/framegate/pool/kitexconn"
 	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/spec"
 )
@@ -54,9 +56,9 @@ func Start(t testing.TB, cfg handler.Config) (*handler.Proxy, *grpc.ClientConn) 
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	if cfg.Pool == nil {
-		pl := pool.New(pool.Config{}, cfg.Log)
+		pl := pool.New(pool.Config{}, kitexconn.Dialer{}, cfg.Log)
 		t.Cleanup(pl.Close)
-		cfg.Pool = pl.Default()
+		cfg.Pool = stream.From(pl.Default())
 	}
 	p := handler.New(cfg)
 	t.Cleanup(p.Close)

@@ -1,13 +1,12 @@
 package header
 
 import (
-	"context"
 	"strings"
 
-	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 
 	"github.com/framegate/framegate/handler/downstream"
+	"github.com/framegate/framegate/pool/transport"
 )
 
 // hopByHop reports whether a header concerns one connection only (RFC 9110 §7.6.1, RFC 9113 §8.2.2) or repeats what
@@ -60,21 +59,20 @@ func Authority(md metadata.MD) string {
 	return ""
 }
 
-// ForUpstream returns the context and the header for the stream to an endpoint. They carry the client's deadline, content
-// subtype, encodings and metadata. ForUpstream takes md over and changes it: the caller must not use it for anything else.
-//
-// Kitex would write a grpc-accept-encoding of its own if CallHdr.SendCompress were set, and drops grpc-encoding from
-// metadata. It looks for reserved names before it converts names to lower case, so the name "Grpc-Encoding" is not dropped,
-// and the endpoint gets grpc-encoding.
-func ForUpstream(ctx context.Context, d downstream.Stream, md metadata.MD, authority string) (context.Context, *grpc.CallHdr) {
-	hdr := &grpc.CallHdr{Host: authority, Method: d.Stream.Method(), ContentSubtype: d.Stream.ContentSubtype()}
+// Last returns the last value of a field in md, or "" if there is none.
+func Last(md metadata.MD, name string) string {
+	if v := md[name]; len(v) > 0 {
+		return v[len(v)-1]
+	}
+	return ""
+}
+
+// ForUpstream sets in hdr what a stream to an endpoint begins with, but for the content-type and the user-agent: the client's
+// method, encodings and metadata. It takes md over and changes it: the caller must not use it for anything else.
+func ForUpstream(hdr *transport.Header, d downstream.Stream, md metadata.MD, authority string) {
 	DropHopByHop(md)
 	if accept := d.Stream.SendCompress(); accept != "" {
 		md["grpc-accept-encoding"] = []string{accept}
 	}
-	ctx = metadata.NewOutgoingContext(ctx, md)
-	if encoding := d.Stream.RecvCompress(); encoding != "" {
-		ctx = metadata.AppendToOutgoingContext(ctx, "Grpc-Encoding", encoding)
-	}
-	return ctx, hdr
+	hdr.Authority, hdr.Method, hdr.Encoding, hdr.Metadata = authority, d.Stream.Method(), d.Stream.RecvCompress(), md
 }

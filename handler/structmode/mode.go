@@ -15,10 +15,11 @@ import (
 	"github.com/framegate/framegate/handler/budget"
 	"github.com/framegate/framegate/handler/frame"
 	"github.com/framegate/framegate/handler/local"
+	"github.com/framegate/framegate/handler/stream"
 	"github.com/framegate/framegate/handler/structmode/compress"
 	"github.com/framegate/framegate/handler/structmode/reflection"
 	"github.com/framegate/framegate/handler/structmode/rule"
-	"github.com/framegate/framegate/pool"
+	"github.com/framegate/framegate/pool/transport"
 	"github.com/framegate/framegate/resolver/cluster"
 )
 
@@ -30,7 +31,7 @@ type Config struct {
 	Log      *slog.Logger
 
 	// Open opens the stream on which the endpoint of a call's backend at an address is asked for its schema.
-	Open func(ctx context.Context, t *cluster.Target, address string, hdr *grpc.CallHdr) (*pool.Stream, error)
+	Open func(ctx context.Context, t *cluster.Target, address string, hdr *transport.Header) (stream.Upstream, error)
 }
 
 // Mode is what all calls in struct mode share: the filters, the schemas that endpoints gave, and the list of these calls. It

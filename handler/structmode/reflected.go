@@ -9,14 +9,14 @@ import (
 	"strings"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
-	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 
 	"github.com/framegate/framegate/handler/budget"
 	"github.com/framegate/framegate/handler/frame"
 	"github.com/framegate/framegate/handler/local"
+	"github.com/framegate/framegate/handler/stream"
 	"github.com/framegate/framegate/handler/structmode/reflection"
 	"github.com/framegate/framegate/handler/structmode/rule"
-	"github.com/framegate/framegate/pool"
+	"github.com/framegate/framegate/pool/transport"
 	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/health"
 	"github.com/framegate/framegate/resolver/schema"
@@ -73,12 +73,12 @@ func (m *Mode) askEndpoint(ctx context.Context, prog *program, target *cluster.T
 	defer room.free()
 	set, err := reflection.Fetch(ctx, func(ctx context.Context, method string) (reflection.Stream, error) {
 		host := cmp.Or(target.Authority, name, health.AuthorityOf(address))
-		up, err := m.cfg.Open(ctx, target, address, &grpc.CallHdr{Host: host, Method: method})
+		up, err := m.cfg.Open(ctx, target, address, &transport.Header{Authority: host, Method: method})
 		if err != nil {
 			return nil, err
 		}
 		s := &reflectionStream{up: up, room: room}
-		s.redirect = frame.Redirect{Src: up.Stream, Taker: s, MaxBytes: reflection.MaxBytes, Share: &room.receiving}
+		s.redirect = frame.Redirect{Src: up, Taker: s, MaxBytes: reflection.MaxBytes, Share: &room.receiving}
 		return s, nil
 	}, service)
 	if err != nil {
@@ -99,7 +99,7 @@ func (m *Mode) askEndpoint(ctx context.Context, prog *program, target *cluster.T
 // reflectionStream implements reflection.Stream over a stream to an endpoint. It is the Taker of its own Redirect, which
 // reads the endpoint's messages.
 type reflectionStream struct {
-	up       *pool.Stream
+	up       stream.Upstream
 	room     *answerRoom
 	redirect frame.Redirect
 	got      []byte // the last message, set by TakeMessage

@@ -7,17 +7,15 @@ import (
 	"strconv"
 
 	"github.com/cloudwego/kitex/pkg/utils"
-	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/framegate/framegate/pool/transport"
 )
 
-// HeadersTooLarge is the ResetCode of a stream that ended because a header block of the peer was too long. Like BareEnd, it
-// is not one of the error codes of HTTP/2.
-const HeadersTooLarge = http2.ErrCode(math.MaxUint32 - 1)
-
-// HeadersTooLargeMessage is the message of the status that Kitex's transport makes for such a stream, from tooLarge.
+// HeadersTooLargeMessage is the message of the status that Kitex's transport makes for a stream whose ResetCode is
+// transport.HeadersTooLarge, from tooLarge.
 const HeadersTooLargeMessage = `transport: malformed grpc-status: strconv.Atoi: parsing "headers too large": invalid syntax`
 
 // tooLarge are the fields that replace those of a block that is too long. For its malformed grpc-status Kitex ends the
@@ -32,7 +30,7 @@ const unknown = "2"
 // answers judges the header blocks of a peer. It changes those for which the transport would end the connection, or would
 // give the call another status than that of grpc-status:
 //
-//   - a block that is too long ends its stream with HeadersTooLarge;
+//   - a block that is too long ends its stream with transport.HeadersTooLarge;
 //   - a grpc-status or biz-status that is no int32 becomes the grpc-status UNKNOWN, because the transport's reader would
 //     panic on a larger number;
 //   - an interim answer, 1xx, is dropped (RFC 9110 §15.2), because the transport does not know it;
@@ -47,7 +45,7 @@ func (a answers) Judge(b *Block) Verdict {
 	}
 	c := a.c
 	if b.TooLong {
-		c.resets.add(b.Stream, HeadersTooLarge)
+		c.resets.add(b.Stream, transport.HeadersTooLarge)
 		b.Fields, b.EndStream = append(b.Fields[:0], tooLarge...), true
 		return Rewrite
 	}

@@ -16,6 +16,8 @@ import (
 	"github.com/cloudwego/kitex/pkg/gofunc"
 	"github.com/cloudwego/netpoll"
 	"golang.org/x/net/http2"
+
+	"github.com/framegate/framegate/pool/transport"
 )
 
 // Conn is one HTTP/2 client connection. Only the transport above it reads; the transport and the keepalive write.
@@ -64,7 +66,7 @@ type Conn struct {
 const maxBlockBytes = 16 << 20
 
 // New returns a Conn over nc, which it takes over. A stream with a header block of more than maxHeaderBytes ends; see
-// HeadersTooLarge. The transport must accept header blocks of maxHeaderBytes. changed, if not nil, is called by the
+// transport.HeadersTooLarge. The transport must accept header blocks of maxHeaderBytes. changed, if not nil, is called by the
 // goroutine that reads each time MaxStreams has changed; it must not block.
 func New(nc net.Conn, maxHeaderBytes uint32, changed func()) *Conn {
 	c := &Conn{
@@ -244,6 +246,6 @@ func (c *Conn) onPong(data [8]byte) {
 
 func (c *Conn) onCall() { c.calls.Add(1) }
 
-func (c *Conn) onBareEnd(stream uint32) { c.resets.add(stream, BareEnd) }
+func (c *Conn) onBareEnd(stream uint32) { c.resets.add(stream, transport.BareEnd) }
 
 func (c *Conn) onReset(stream uint32, code http2.ErrCode) { c.resets.add(stream, code) }

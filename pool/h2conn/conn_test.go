@@ -17,13 +17,15 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/http2"
+
+	"github.com/framegate/framegate/pool/transport"
 )
 
 func TestConn_MaxStreamsFollowsTheSettings(t *testing.T) {
 	nc, p := newPeer(t, nil)
 	changed := make(chan struct{}, 100)
 	c := New(nc, 64<<10, func() { changed <- struct{}{} })
-	transport(t, c)
+	transportOn(t, c)
 	waitSettings(t, c)
 	require.EqualValues(t, math.MaxUint32, c.MaxStreams(), "none is set")
 	hearsOfIt := func() {
@@ -234,7 +236,7 @@ func storm(t *testing.T, c *Conn, tr grpc.ClientTransport, change func(stop <-ch
 func TestReserve_NewStreamNeverWaitsWhenTheLimitFalls(t *testing.T) {
 	nc, p := newPeer(t, refusing(100))
 	c := New(nc, 64<<10, nil)
-	tr, _ := transport(t, c)
+	tr, _ := transportOn(t, c)
 	waitSettings(t, c)
 	storm(t, c, tr, func(<-chan struct{}) {
 		rnd := rand.New(rand.NewPCG(3, 3))
@@ -251,7 +253,7 @@ func TestReserve_NewStreamNeverWaitsWhenTheLimitFalls(t *testing.T) {
 func TestReserve_NewStreamNeverWaitsWhenTheLimitRisesAndFallsAtOnce(t *testing.T) {
 	nc, p := newPeer(t, refusing(1))
 	c := New(nc, 64<<10, nil)
-	tr, _ := transport(t, c)
+	tr, _ := transportOn(t, c)
 	waitSettings(t, c)
 	rise := frame(http2.FrameSettings, 0, 0, settingsPayload(maxStreams(1000)))
 	fall := frame(http2.FrameSettings, 0, 0, settingsPayload(maxStreams(1)))
@@ -270,7 +272,7 @@ func TestReserve_NewStreamNeverWaitsWhenTheLimitRisesAndFallsAtOnce(t *testing.T
 func TestReserve_SettingsAckFirst(t *testing.T) {
 	nc, p := newPeer(t, func(p *peer) { p.mute = true })
 	c := New(nc, 64<<10, nil)
-	tr, _ := transport(t, c)
+	tr, _ := transportOn(t, c)
 	p.writeRaw(append(frame(http2.FrameSettings, http2.FlagSettingsAck, 0, nil), frame(http2.FrameSettings, 0, 0, nil)...))
 	waitSettings(t, c)
 	o := &opener{c: c, tr: tr}
@@ -289,7 +291,7 @@ func TestReserve_SettingsAckFirst(t *testing.T) {
 func TestConn_PingNeverPartsAHeaderBlockOrAFrame(t *testing.T) {
 	nc, p := newPeer(t, nil)
 	c := New(nc, 64<<10, nil)
-	tr, lost := transport(t, c)
+	tr, lost := transportOn(t, c)
 	waitSettings(t, c)
 
 	rnd := rand.New(rand.NewPCG(4, 4))
@@ -350,7 +352,7 @@ func TestConn_PingNeverPartsAHeaderBlockOrAFrame(t *testing.T) {
 func TestConn_ResetCode(t *testing.T) {
 	nc, p := newPeer(t, nil)
 	c := New(nc, 64<<10, nil)
-	tr, _ := transport(t, c)
+	tr, _ := transportOn(t, c)
 	waitSettings(t, c)
 
 	t.Run("each of a burst", func(t *testing.T) { // a server that is stopped resets all it has
@@ -387,7 +389,7 @@ func TestConn_ResetCode(t *testing.T) {
 		require.Greater(t, c.pongs.Load(), pings)
 		code, ok := c.ResetCode(id)
 		require.True(t, ok)
-		require.Equal(t, BareEnd, code)
+		require.Equal(t, transport.BareEnd, code)
 	})
 
 }

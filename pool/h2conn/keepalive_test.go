@@ -53,7 +53,7 @@ func never(t *testing.T, what string, ended <-chan error, cond func() bool) {
 func TestKeepalive_ThreePingsThenPoliteUntilDataComes(t *testing.T) {
 	nc, p := newPeer(t, nil)
 	c := New(nc, 64<<10, nil)
-	tr, _ := transport(t, c)
+	tr, _ := transportOn(t, c)
 	waitSettings(t, c)
 	newStream(t, tr)
 	stream := <-p.headers
@@ -82,7 +82,7 @@ func TestKeepalive_NoPingWithoutStreamsOrTime(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			nc, p := newPeer(t, nil)
 			c := New(nc, 64<<10, nil)
-			transport(t, c)
+			transportOn(t, c)
 			waitSettings(t, c)
 			ended := keepalive(t, c, tc.k, func() int { return tc.streams })
 			never(t, "a ping", ended, func() bool { return p.pings.Load() > 0 })
@@ -93,7 +93,7 @@ func TestKeepalive_NoPingWithoutStreamsOrTime(t *testing.T) {
 func TestKeepalive_NoAnswerEndsTheConnection(t *testing.T) {
 	nc, p := newPeer(t, func(p *peer) { p.silent = true })
 	c := New(nc, 64<<10, nil)
-	transport(t, c)
+	transportOn(t, c)
 	waitSettings(t, c)
 	k := Keepalive{Time: 20 * time.Millisecond, Timeout: 100 * time.Millisecond}
 	start := time.Now()
@@ -109,7 +109,7 @@ func TestKeepalive_NoAnswerEndsTheConnection(t *testing.T) {
 func TestKeepalive_DataIsAnAnswer(t *testing.T) {
 	nc, p := newPeer(t, func(p *peer) { p.silent = true })
 	c := New(nc, 64<<10, nil)
-	tr, _ := transport(t, c)
+	tr, _ := transportOn(t, c)
 	waitSettings(t, c)
 	newStream(t, tr)
 	stream := <-p.headers
@@ -136,7 +136,7 @@ func TestKeepalive_EndsWithDone(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			nc, p := newPeer(t, func(p *peer) { p.silent = true })
 			c := New(nc, 64<<10, nil)
-			transport(t, c)
+			transportOn(t, c)
 			waitSettings(t, c)
 			done, result := make(chan struct{}), make(chan error, 1)
 			go func() { result <- c.RunKeepalive(done, k, oneStream) }()
@@ -265,7 +265,7 @@ func TestKeepalive_NeverTooManyPingsForGRPCGo(t *testing.T) {
 		require.NoError(t, err)
 		g := &gated{Conn: nc, arrived: make(chan struct{}, 1000)}
 		c := New(g, 64<<10, nil)
-		tr, lost := transport(t, c)
+		tr, lost := transportOn(t, c)
 		waitSettings(t, c)
 		_, err = newStream(t, tr).Header()
 		require.NoError(t, err)

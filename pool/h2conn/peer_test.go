@@ -174,9 +174,9 @@ func (w *sliceWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// transport puts a Kitex client transport on c, as package pool does, and returns it with a channel that is closed
+// transportOn puts a Kitex client transport on c, as package pool does, and returns it with a channel that is closed
 // when it has ended.
-func transport(t *testing.T, c *Conn) (grpc.ClientTransport, <-chan struct{}) {
+func transportOn(t *testing.T, c *Conn) (grpc.ClientTransport, <-chan struct{}) {
 	t.Helper()
 	lost := make(chan struct{})
 	tr, err := grpc.NewClientTransportWithConfig(t.Context(), c, grpc.ConnectOptions{

@@ -1,15 +1,10 @@
 package h2conn
 
 import (
-	"math"
 	"sync"
 
 	"golang.org/x/net/http2"
 )
-
-// BareEnd is the ResetCode of a stream that the peer ended with DATA and END_STREAM: that is valid HTTP/2, but without the
-// trailers that gRPC requires. It is not one of the error codes of HTTP/2.
-const BareEnd = http2.ErrCode(math.MaxUint32)
 
 // resets records how the peer ended its last streams. It is needed because Kitex turns a reset into a status that looks like
 // one that the server sent. A stream's place in last depends on its identifier, so that streams that are reset at the same
@@ -37,9 +32,9 @@ func (r *resets) add(stream uint32, code http2.ErrCode) {
 	}
 }
 
-// ResetCode returns the code of the RST_STREAM with which the peer ended a stream, or BareEnd or HeadersTooLarge. It returns
-// false if the stream has not ended like that, or if another stream with the same place in resets, one that is 1024 streams
-// later or a multiple of that, has ended so since.
+// ResetCode returns the code of the RST_STREAM with which the peer ended a stream, or transport.BareEnd or
+// transport.HeadersTooLarge. It returns false if the stream has not ended like that, or if another stream with the same place
+// in resets, one that is 1024 streams later or a multiple of that, has ended so since.
 func (c *Conn) ResetCode(stream uint32) (http2.ErrCode, bool) {
 	c.resets.mu.Lock()
 	defer c.resets.mu.Unlock()

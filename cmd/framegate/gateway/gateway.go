@@ -23,9 +23,11 @@ import (
 	"github.com/framegate/framegate/handler/acceptor"
 	"github.com/framegate/framegate/handler/budget"
 	"github.com/framegate/framegate/handler/downstream"
+	"github.com/framegate/framegate/handler/stream"
 	"github.com/framegate/framegate/handler/structmode"
 	"github.com/framegate/framegate/handler/tap"
 	"github.com/framegate/framegate/pool"
+	"github.com/framegate/framegate/pool/kitexconn"
 	"github.com/framegate/framegate/resolver"
 	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/dns"
@@ -73,7 +75,7 @@ func WithResolver(r *net.Resolver) Option { return func(o *options) { o.lookup =
 // Start validates cfg, starts everything and returns when every listener takes calls. The routes of a routes file are in
 // force by then; the routes in etcd come into force once etcd has answered. The caller ends the gateway with Shutdown.
 func Start(ctx context.Context, cfg *conf.Config, log *slog.Logger, opts ...Option) (*Gateway, error) {
-	if err := errors.Join(downstream.CheckLayout(), pool.CheckLayout()); err != nil {
+	if err := errors.Join(downstream.CheckLayout(), kitexconn.CheckLayout()); err != nil {
 		return nil, fmt.Errorf("this build does not fit its Kitex: %w", err)
 	}
 	if err := cfg.Validate(); err != nil {
@@ -104,7 +106,7 @@ func newGateway(cfg *conf.Config, log *slog.Logger, opts []Option) *Gateway {
 	g.sources = newSources(g.resolver, log)
 	g.upstream = newUpstream(cfg.Upstream, g.resolver, log)
 	g.proxy = handler.New(handler.Config{
-		Router: g.resolver, Ready: func() bool { return g.sources.notReady() == nil }, Pool: g.upstream.pool.Default(), PoolOf: g.upstream.openerOf, Log: log, MaxMessageBytes: cfg.Limits.MaxMessageBytes, MaxCalls: maxCalls(cfg),
+		Router: g.resolver, Ready: func() bool { return g.sources.notReady() == nil }, Pool: stream.From(g.upstream.pool.Default()), PoolOf: g.upstream.openerOf, Log: log, MaxMessageBytes: cfg.Limits.MaxMessageBytes, MaxCalls: maxCalls(cfg),
 		MaxHops: cfg.Limits.MaxHops, MaxDecodedBytes: cmp.Or(cfg.Limits.MaxDecodedBytes, budget.DefaultBytes()), Taps: taps, Filters: o.filters,
 	})
 	g.health = &health{resolver: g.resolver, sources: g.sources, upstream: g.upstream, drain: g.drain}

@@ -5,8 +5,9 @@ import (
 	"sync"
 
 	"github.com/framegate/framegate/admin"
-	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/stream"
 	"github.com/framegate/framegate/pool"
+	"github.com/framegate/framegate/pool/kitexconn"
 	"github.com/framegate/framegate/pool/policy"
 	"github.com/framegate/framegate/resolver"
 )
@@ -21,7 +22,7 @@ type upstream struct {
 // newUpstream returns an upstream with a pool of its own, which the caller closes. The pool tells r whether an endpoint can be
 // connected to, when that changes.
 func newUpstream(base policy.Policy, r *resolver.Resolver, log *slog.Logger) *upstream {
-	u := &upstream{pool: pool.New(base, log), base: base}
+	u := &upstream{pool: pool.New(base, kitexconn.Dialer{}, log), base: base}
 	u.pool.SetReach(func(address string, failure *pool.DialError) {
 		if failure == nil {
 			r.SetReachable(address, nil)
@@ -33,7 +34,7 @@ func newUpstream(base policy.Policy, r *resolver.Resolver, log *slog.Logger) *up
 }
 
 // openerOf is groupOf for handler.Config.PoolOf.
-func (u *upstream) openerOf(p *policy.Policy) handler.Opener { return u.groupOf(p) }
+func (u *upstream) openerOf(p *policy.Policy) stream.Opener { return stream.From(u.groupOf(p)) }
 
 // groupOf returns the group of connections for backends with a policy; nil means the policy of the configuration.
 func (u *upstream) groupOf(p *policy.Policy) *pool.Group {

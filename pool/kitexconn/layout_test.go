@@ -1,0 +1,9 @@
+package kitexconn
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestLayout_IsTheOneInUse(t *testing.T) { require.NoError(t, CheckLayout()) }
