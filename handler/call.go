@@ -10,10 +10,10 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 
-	"github.com/framegate/framegate/handler/downstream"
 	"github.com/framegate/framegate/handler/frame"
 	"github.com/framegate/framegate/handler/header"
 	"github.com/framegate/framegate/handler/local"
+	"github.com/framegate/framegate/handler/stream"
 	"github.com/framegate/framegate/handler/structmode"
 	"github.com/framegate/framegate/handler/tap"
 	"github.com/framegate/framegate/pool/transport"
@@ -29,7 +29,7 @@ import (
 type call struct {
 	proxy    *Proxy
 	entrance *entrance // counts the call; nil when it is no longer counted. Owned by the handler's goroutine
-	down     downstream.Stream
+	down     stream.Downstream
 	target   cluster.Target
 	ctx      context.Context  // of the client's stream (its deadline, metadata and cancellation), or a child of that
 	hdr      transport.Header // of the first attempt
@@ -82,7 +82,7 @@ type observation struct {
 }
 
 // newCall returns a call of a proxy, with room for an observation if there are observers.
-func newCall(p *Proxy, down downstream.Stream) *call {
+func newCall(p *Proxy, down stream.Downstream) *call {
 	hearing := *p.observers.Load()
 	if len(hearing) == 0 {
 		return new(call).init(p, down)
@@ -98,7 +98,7 @@ func newCall(p *Proxy, down downstream.Stream) *call {
 }
 
 // init sets the proxy and the client's stream of a new call.
-func (c *call) init(p *Proxy, down downstream.Stream) *call {
+func (c *call) init(p *Proxy, down stream.Downstream) *call {
 	c.proxy, c.down = p, down
 	c.upload.call, c.attempts.call = c, c
 	return c
@@ -139,7 +139,7 @@ func (c *call) begin() *local.Error {
 func (c *call) recoverPanic() {
 	if p := recover(); p != nil {
 		if c.ending.panicked.CompareAndSwap(false, true) {
-			c.proxy.log.Error("panic in a call", "method", c.down.Stream.Method(), "endpoint", c.attempts.endpoint(), "panic", p, "stack", string(debug.Stack()))
+			c.proxy.log.Error("panic in a call", "method", c.down.Method(), "endpoint", c.attempts.endpoint(), "panic", p, "stack", string(debug.Stack()))
 		}
 		c.fail(errPanic)
 		c.sendError(errPanic)
@@ -194,7 +194,7 @@ func (c *call) abort(e *local.Error) {
 func (c *call) sendError(e *local.Error) {
 	c.end(e.Code, e.Reason, func() {
 		c.ending.limit = e.Limit
-		c.down.EndLocal(e)
+		c.down.End(e.Status(), e.Trailer())
 	})
 }
 
@@ -218,8 +218,7 @@ func (c *call) sendHeaders(encoding string, md metadata.MD) error {
 		return frame.WriteError{Err: frame.ErrEnded}
 	}
 	c.progress.Moved()
-	c.down.Stream.SetSendCompress(encoding)
-	if err := c.down.Stream.SendHeader(md); err != nil {
+	if err := c.down.SendHeaders(encoding, md); err != nil {
 		return frame.WriteError{Err: err}
 	}
 	return nil
@@ -248,7 +247,7 @@ func (c *call) tapped(dst frame.Writer, d spec.Direction, encoding string) frame
 // ctxErr returns why the call's context has ended, or nil. It asks the client's stream first, because the call's context may
 // be a child of the stream's and is canceled a moment after reads and writes of the stream fail.
 func (c *call) ctxErr() error {
-	if err := c.down.Stream.Context().Err(); err != nil {
+	if err := c.down.Context().Err(); err != nil {
 		return err
 	}
 	return c.ctx.Err()
@@ -279,7 +278,7 @@ func (c *call) forwardResponse() error {
 		}
 	}
 	c.response = frame.Redirect{
-		Src: up, Dst: c.tapped(&c.down, spec.OnResponse, encoding), MaxBytes: c.proxy.maxMessageBytes.Load(), Progress: c.progress,
+		Src: up, Dst: c.tapped(c.down, spec.OnResponse, encoding), MaxBytes: c.proxy.maxMessageBytes.Load(), Progress: c.progress,
 	}
 	if c.transformer != nil {
 		c.transformer.TakeResponse(&c.response, encoding)
@@ -288,9 +287,9 @@ func (c *call) forwardResponse() error {
 }
 
 // headersCame sets what is known of a call when its headers have come.
-func (o *observation) headersCame(listener string, down downstream.Stream, md metadata.MD, authority string) {
+func (o *observation) headersCame(listener string, down stream.Downstream, md metadata.MD, authority string) {
 	r := &o.record
-	r.Start, r.Listener, r.Method, r.client = time.Now(), listener, down.Stream.Method(), down.Transport.RemoteAddr()
+	r.Start, r.Listener, r.Method, r.client = time.Now(), listener, down.Method(), down.RemoteAddr()
 	r.md, r.authority = md, authority
 }
 

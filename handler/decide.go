@@ -35,8 +35,8 @@ func (c *call) beginStructMode(seen metadata.MD) (metadata.MD, *local.Error) {
 func (c *call) decide(seen, md metadata.MD) *local.Error {
 	var e *local.Error
 	if c.transformer, e = c.proxy.structMode.Begin(structmode.Call{
-		Context: c.ctx, Target: &c.target, Method: c.down.Stream.Method(), Subtype: c.down.Stream.ContentSubtype(), Encoding: c.down.Stream.RecvCompress(),
-		Peer: peerOf(c.down.Transport), Metadata: seen, Transport: c.down.Transport, Evict: func() { c.abort(local.ErrNoRoom) },
+		Context: c.ctx, Target: &c.target, Method: c.down.Method(), Subtype: c.down.ContentSubtype(), Encoding: c.down.Encoding(),
+		Peer: addressText(c.down.RemoteAddr()), Metadata: seen, Conn: c.down.Conn(), Evict: func() { c.abort(local.ErrNoRoom) },
 	}); e != nil {
 		return e
 	}

@@ -6,13 +6,12 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 	"golang.org/x/net/http2/hpack"
 
-	"github.com/framegate/framegate/handler/downstream"
 	"github.com/framegate/framegate/handler/header"
 	"github.com/framegate/framegate/handler/local"
+	"github.com/framegate/framegate/handler/stream"
 	"github.com/framegate/framegate/handler/transserver"
 	"github.com/framegate/framegate/resolver/limit"
 	"github.com/framegate/framegate/resolver/spec"
@@ -85,37 +84,51 @@ func (p *Proxy) Entrance(listener string) EntranceStats {
 	return EntranceStats{Calls: e.calls.Active(), Refused: e.refused.Load()}
 }
 
-// Gate returns the transserver.Gate of the listener, which ends calls that are not to be served before they have a goroutine:
+// Gate ends calls of a listener that are not to be served before they have a goroutine:
 //
 //   - a call whose path names no method, because Kitex would answer some of those itself;
 //   - a call that is over MaxCalls;
 //   - a call on a connection whose handlers are as many as it may have streams, while struct mode still works on a message
 //     of a call that the client has left: for HTTP/2 that call has ended, so the bound on streams does not count it.
 //
-// The gate counts a call when it lets it in, so that calls that come at the same moment do not exceed the bound either. Gate
-// must be called before the listener takes calls, and every call that the gate lets in must reach the listener's Handler,
-// which takes it out of the count. builtinPackage is the pkg of BuiltinService: calls to it are not counted.
-func (p *Proxy) Gate(listener, builtinPackage string) func(tr grpc.ServerTransport, s *grpc.Stream, crowded bool) bool {
+// The gate counts a call when it lets it in, so that calls that come at the same moment do not exceed the bound either.
+type Gate struct {
+	proxy    *Proxy
+	entrance *entrance
+}
+
+// Gate returns the gate of the listener. It must be called before the listener takes calls, and every call that the gate lets
+// in must reach the listener's Serve, which takes it out of the count. builtinPackage is the protobuf package of framegate's
+// builtin services, whose calls are not counted; "" if there are none.
+func (p *Proxy) Gate(listener, builtinPackage string) *Gate {
 	e := p.entrance(listener)
 	e.gated = e.calls.Bounded()
 	if builtinPackage != "" {
 		e.builtin = "/" + builtinPackage + "."
 	}
-	return func(tr grpc.ServerTransport, s *grpc.Stream, crowded bool) (refused bool) {
-		down := downstream.Stream{Transport: tr, Stream: s}
-		switch {
-		case !spec.ValidMethod(s.Method()):
-			p.serve(e, down)
-		case crowded && p.structMode.Linger(tr):
-			e.refused.Add(1)
-			endOverloaded(down)
-		case !e.enteredByGate(s.Method()) || e.enter():
-			return false
-		default:
-			endOverloaded(down)
-		}
-		return true
+	return &Gate{p, e}
+}
+
+// Admits reports whether a call is let in. Refuse ends one that is not. conn is stream.Downstream.Conn of the call; crowded
+// says that its connection has as many calls whose handlers have not returned as it may have streams.
+func (g *Gate) Admits(method string, conn any, crowded bool) bool {
+	switch {
+	case !spec.ValidMethod(method):
+		return false
+	case crowded && g.proxy.structMode.Linger(conn):
+		g.entrance.refused.Add(1)
+		return false
 	}
+	return !g.entrance.enteredByGate(method) || g.entrance.enter()
+}
+
+// Refuse ends a call that is not let in.
+func (g *Gate) Refuse(down stream.Downstream) {
+	if !spec.ValidMethod(down.Method()) {
+		g.proxy.serve(g.entrance, down)
+		return
+	}
+	endOverloaded(down)
 }
 
 // Refuse returns the transserver.Refuse of the listener: it answers requests that are not gRPC, which Kitex would reset

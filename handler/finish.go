@@ -84,10 +84,7 @@ func (c *call) endWithUpstream(up stream.Upstream) {
 	md := up.Trailer()
 	c.dropUnforwarded(md)
 	c.handBack(st.Code(), "")
-	c.end(st.Code(), "", func() {
-		_ = c.down.Stream.SetTrailer(md) // fails only when the client's stream has ended
-		c.down.End(st)
-	})
+	c.end(st.Code(), "", func() { c.down.End(st, md) })
 }
 
 // tooLargeHeaders reports whether a stream has ended because the endpoint's headers or trailers were too large.

@@ -1,14 +1,15 @@
-// Package handler decides what happens to a call: it is the Kitex handler of unknown methods.
+// Package handler decides what happens to a call. It sees the client's and the endpoint's side of a call through the interfaces
+// of package stream, whatever the transport.
 //
-// Enter at Proxy.Handler; then entrance.go (counts the calls of a listener), call.go (a call: its two directions and its end),
+// Enter at Proxy.Serve; then entrance.go (counts the calls of a listener), call.go (a call: its two directions and its end),
 // upload.go (the request direction, and what is kept of it for further attempts), attempt.go (attempts at endpoints) and
 // finish.go (the result): a plain call needs no other file. retry.go makes further attempts one after the other, hedge.go makes
 // two at a time, and room.go waits for an endpoint that refuses the stream. timeouts.go ends calls that take too long.
 // decide.go begins struct mode, in which the first message of a call may decide where the call goes. entrance.go also answers
-// requests that are not gRPC, and builtin.go guards framegate's builtin services. status.go has the local errors, observer.go
+// requests that are not gRPC. status.go has the local errors, observer.go
 // and record.go report calls to observers, and tapsession.go shows messages.
 //
-// Packages below it: downstream (the client's stream), header (which metadata is forwarded), frame (copies frames), buffer
+// Packages below it: stream (the two sides of a call), kitexstream (a Kitex server's side of it), header (which metadata is forwarded), frame (copies frames), buffer
 // (keeps a request for further attempts), local (the statuses that framegate makes), structmode (decodes messages and
 // applies rules), budget (bounds the memory of messages) and tap (copies messages for framegate tap). accesslog and tracing
 // are observers. acceptor accepts connections, and transserver serves them with Kitex.
@@ -24,10 +25,8 @@ import (
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
-	"github.com/cloudwego/kitex/pkg/streaming"
 
 	"github.com/framegate/framegate/handler/budget"
-	"github.com/framegate/framegate/handler/downstream"
 	"github.com/framegate/framegate/handler/header"
 	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/handler/stream"
@@ -117,28 +116,21 @@ func (p *Proxy) SetObservers(all []Observer) {
 // SetMaxMessageBytes changes Config.MaxMessageBytes for the calls that begin from now on. It may be called at any time.
 func (p *Proxy) SetMaxMessageBytes(n int64) { p.maxMessageBytes.Store(n) }
 
-// Handler returns the handler for server.WithGRPCUnknownServiceHandler of the listener's Kitex server. The handler sends every
-// call its result itself, and so returns an error only for a stream that is not Kitex's.
-func (p *Proxy) Handler(listener string) func(context.Context, string, streaming.Stream) error {
+// Serve returns the function that takes a call of the listener from its first header to its end. It sends every call its
+// result itself. Call Serve once a listener, not once a call.
+func (p *Proxy) Serve(listener string) func(stream.Downstream) {
 	e := p.entrance(listener)
-	return func(_ context.Context, _ string, st streaming.Stream) error {
-		down, err := downstream.New(st)
-		if err != nil {
-			return err
-		}
-		p.serve(e, down)
-		return nil
-	}
+	return func(down stream.Downstream) { p.serve(e, down) }
 }
 
 // serve takes one call from its first header to its end.
-func (p *Proxy) serve(e *entrance, down downstream.Stream) {
-	md, _ := metadata.FromIncomingContext(down.Stream.Context())
+func (p *Proxy) serve(e *entrance, down stream.Downstream) {
+	md, method := down.Metadata(), down.Method()
 	authority := header.Authority(md)
 	c := newCall(p, down)
 	c.hdr.ContentType, c.hdr.UserAgent = header.Last(md, "content-type"), header.Last(md, "user-agent")
-	valid := spec.ValidMethod(down.Stream.Method()) // a path that names no method is not counted
-	if valid && (e.enteredByGate(down.Stream.Method()) || e.enter()) {
+	valid := spec.ValidMethod(method) // a path that names no method is not counted
+	if valid && (e.enteredByGate(method) || e.enter()) {
 		c.entrance = e
 	}
 	defer c.leave()
@@ -148,7 +140,7 @@ func (p *Proxy) serve(e *entrance, down downstream.Stream) {
 	}
 	defer c.recoverPanic()
 	if !valid {
-		c.endWithError(errBadPath(down.Stream.Method()))
+		c.endWithError(errBadPath(method))
 		return
 	}
 	if c.entrance == nil {
@@ -157,7 +149,7 @@ func (p *Proxy) serve(e *entrance, down downstream.Stream) {
 		return
 	}
 	defer c.attempts.endAll() // for a call that ends before run, which calls it too
-	req := spec.Request{Listener: e.listener, Method: down.Stream.Method(), Authority: authority, Header: spec.Header(md), Peer: down.Transport.RemoteAddr()}
+	req := spec.Request{Listener: e.listener, Method: method, Authority: authority, Header: spec.Header(md), Peer: down.RemoteAddr()}
 	if e := p.route(c, req); e != nil {
 		c.endWithError(e)
 		return
@@ -174,7 +166,7 @@ func (p *Proxy) serve(e *entrance, down downstream.Stream) {
 		c.endWithError(targetError(target, err))
 		return
 	}
-	c.ctx = down.Stream.Context()
+	c.ctx = down.Context()
 	if hasTimes(target) {
 		defer limitTime(c)()
 	}
@@ -214,9 +206,9 @@ func (p *Proxy) serve(e *entrance, down downstream.Stream) {
 	if c.transformer != nil {
 		c.transformer.AcceptKnown(md)
 	}
-	if c.tapping.taps = p.taps.Match(down.Stream.Method()); c.tapping.taps != nil {
+	if c.tapping.taps = p.taps.Match(method); c.tapping.taps != nil {
 		c.tapping.call = &tap.Call{
-			Target: *target, Method: down.Stream.Method(), Peer: peerOf(down.Transport), Subtype: down.Stream.ContentSubtype(), Metadata: structmode.MetadataOf(md),
+			Target: *target, Method: method, Peer: addressText(down.RemoteAddr()), Subtype: down.ContentSubtype(), Metadata: structmode.MetadataOf(md),
 		}
 	}
 	c.run()

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/framegate/framegate/handler/acceptor"
+	"github.com/framegate/framegate/handler/kitexstream"
 	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/handler/stream"
 	"github.com/framegate/framegate/handler/transserver"
@@ -73,7 +74,7 @@ func startProxy(t *testing.T, p *Proxy) *grpc.ClientConn {
 	require.NoError(t, err)
 	exit, done := make(chan error, 1), make(chan struct{})
 	svr := healthsvc.NewServer(&noHealth{}, append(transserver.Options(acceptor.New(acceptor.Config{}, transserver.New(transserver.Config{}))), server.WithListener(ln),
-		server.WithGRPCUnknownServiceHandler(p.Handler("main")),
+		server.WithGRPCUnknownServiceHandler(kitexstream.Handler(p.Serve("main"))),
 		server.WithExitWaitTime(time.Second), server.WithExitSignal(func() <-chan error { return exit }))...)
 	go func() {
 		defer close(done)

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
-	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 
 	"github.com/framegate/framegate/handler/local"
@@ -91,9 +90,7 @@ func (r *Record) RequestID() string { return r.Header("x-request-id") }
 // Peer returns the address that the client's connection comes from.
 func (r *Record) Peer() string { return addressText(r.client) }
 
-// peerOf returns the remote address of a connection, or "" if it has none.
-func peerOf(tr grpc.ServerTransport) string { return addressText(tr.RemoteAddr()) }
-
+// addressText returns an address as text, or "" for nil.
 func addressText(a net.Addr) string {
 	if a == nil {
 		return ""

@@ -7,11 +7,10 @@ import (
 	"time"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
-	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
 	"golang.org/x/net/http2"
 
-	"github.com/framegate/framegate/handler/downstream"
 	"github.com/framegate/framegate/handler/local"
+	"github.com/framegate/framegate/handler/stream"
 	"github.com/framegate/framegate/handler/transserver"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/pool/transport"
@@ -21,14 +20,11 @@ import (
 // The trailer and the status of endOverloaded, made once because refusing a call must cost little.
 var (
 	overloadedTrailer = errOverloaded.Trailer()
-	overloadedStatus  = status.New(errOverloaded.Code, errOverloaded.Error())
+	overloadedStatus  = errOverloaded.Status()
 )
 
 // endOverloaded ends a call with errOverloaded and its pushback.
-func endOverloaded(d downstream.Stream) {
-	_ = d.Stream.SetTrailer(overloadedTrailer) // which copies the map
-	d.End(overloadedStatus)
-}
+func endOverloaded(d stream.Downstream) { d.End(overloadedStatus, overloadedTrailer) }
 
 // Errors that end a call from outside its two directions.
 var (

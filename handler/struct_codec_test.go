@@ -16,6 +16,7 @@ import (
 
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/handlertest"
+	"github.com/framegate/framegate/handler/kitexstream"
 	"github.com/framegate/framegate/handler/structmode"
 	"github.com/framegate/framegate/handler/structmode/compress"
 	"github.com/framegate/framegate/resolver/cluster"
@@ -35,7 +36,7 @@ type rawShop struct {
 // startRawShop runs a Proxy for a route with those rules. cfg has no Router.
 func startRawShop(t testing.TB, rules string, cfg handler.Config) rawShop {
 	t.Helper()
-	handler.RegisterEncodings(nil)
+	kitexstream.RegisterEncodings(nil)
 	server := testbed.NewH2Server(t)
 	s, doc := orders(t), parseRoute(t, rules)
 	prog, err := structmode.CompileRoute(doc, s)

@@ -47,7 +47,7 @@ func routeTimedOut(c *call) bool {
 		return false
 	}
 	ours, _ := c.ctx.Deadline()
-	clients, ok := c.down.Stream.Context().Deadline()
+	clients, ok := c.down.Context().Deadline()
 	return !ok || ours.Before(clients)
 }
 

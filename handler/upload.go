@@ -31,7 +31,7 @@ const inlineBytes = buffer.MaxInline
 // prepare sets up reading of the request. It must be called before the first read, once there is a transformer or certainly
 // none.
 func (u *upload) prepare() {
-	u.frames = frame.Redirect{Src: u.call.down.Stream, MaxBytes: u.call.proxy.maxMessageBytes.Load(), Progress: u.call.progress}
+	u.frames = frame.Redirect{Src: u.call.down, MaxBytes: u.call.proxy.maxMessageBytes.Load(), Progress: u.call.progress}
 	if u.call.transformer != nil {
 		u.call.transformer.TakeRequest(&u.frames)
 	}
@@ -41,7 +41,7 @@ func (u *upload) prepare() {
 // start forwards the request: in the caller's goroutine if the client has half-closed and the request is no longer than
 // inlineBytes, else in a goroutine of its own.
 func (u *upload) start() {
-	u.frames.Dst = u.call.tapped((*requestWriter)(u), spec.OnRequest, u.call.down.Stream.RecvCompress())
+	u.frames.Dst = u.call.tapped((*requestWriter)(u), spec.OnRequest, u.call.down.Encoding())
 	if u.empty {
 		u.end(nil)
 		return

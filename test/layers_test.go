@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os/exec"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -26,7 +27,7 @@ var layers = [][]string{
 	{"handler/transserver"},
 	{"handler/local", "handler/buffer"},
 	{"handler/frame"},
-	{"handler/downstream", "handler/structmode"},
+	{"handler/kitexstream", "handler/structmode"},
 	{"handler/header"},
 	{"handler"},
 	{"resolver/etcdclient"},
@@ -54,6 +55,7 @@ func TestLayers_ImportsPointOneWay(t *testing.T) {
 	t.Parallel()
 	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", module+"...").Output()
 	require.NoError(t, err)
+	kitexTypes := regexp.MustCompile(`^github\.com/cloudwego/kitex/pkg/remote/trans/nphttp2(/grpc)?$`)
 	seen := 0
 	for dec := json.NewDecoder(strings.NewReader(string(out))); ; seen++ {
 		var pkg struct {
@@ -68,7 +70,11 @@ func TestLayers_ImportsPointOneWay(t *testing.T) {
 		from := strings.TrimPrefix(pkg.ImportPath, module)
 		level, root := layerOf(from)
 		require.NotEmpty(t, root, "%s is in no layer", from)
+		ofKitex := root == "handler/kitexstream" || root == "handler/transserver"
 		for _, imp := range pkg.Imports {
+			if strings.HasPrefix(from, "handler") && !ofKitex { // it sees streams of any transport
+				require.NotRegexp(t, kitexTypes, imp, "imported by %s", from)
+			}
 			to, ours := strings.CutPrefix(imp, module)
 			if !ours {
 				continue

@@ -20,6 +20,7 @@ import (
 
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/acceptor"
+	"github.com/framegate/framegate/handler/kitexstream"
 	"github.com/framegate/framegate/handler/stream"
 	"github.com/framegate/framegate/handler/transserver"
 	v1 "github.com/framegate/framegate/kitex_gen/grpc/health/v1"
@@ -66,8 +67,8 @@ func Start(t testing.TB, cfg handler.Config) (*handler.Proxy, *grpc.ClientConn) 
 	exit, done := make(chan error, 1), make(chan struct{})
 	conns := acceptor.New(acceptor.Config{}, transserver.New(transserver.Config{Refuse: p.Refuse(Listener)}))
 	svr := healthsvc.NewServer(&health{}, append(transserver.Options(conns), server.WithListener(ln),
-		server.WithGRPCUnknownServiceHandler(p.Handler(Listener)),
-		server.WithStreamOptions(server.WithStreamMiddleware(p.BuiltinService(Listener, "grpc.health.v1"))),
+		server.WithGRPCUnknownServiceHandler(kitexstream.Handler(p.Serve(Listener))),
+		server.WithStreamOptions(server.WithStreamMiddleware(kitexstream.BuiltinService(p.Serve(Listener), "grpc.health.v1"))),
 		server.WithExitWaitTime(time.Second), server.WithExitSignal(func() <-chan error { return exit }))...)
 	go func() {
 		defer close(done)

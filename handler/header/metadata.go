@@ -5,7 +5,7 @@ import (
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 
-	"github.com/framegate/framegate/handler/downstream"
+	"github.com/framegate/framegate/handler/stream"
 	"github.com/framegate/framegate/pool/transport"
 )
 
@@ -69,10 +69,10 @@ func Last(md metadata.MD, name string) string {
 
 // ForUpstream sets in hdr what a stream to an endpoint begins with, but for the content-type and the user-agent: the client's
 // method, encodings and metadata. It takes md over and changes it: the caller must not use it for anything else.
-func ForUpstream(hdr *transport.Header, d downstream.Stream, md metadata.MD, authority string) {
+func ForUpstream(hdr *transport.Header, d stream.Downstream, md metadata.MD, authority string) {
 	DropHopByHop(md)
-	if accept := d.Stream.SendCompress(); accept != "" {
+	if accept := d.AcceptEncoding(); accept != "" {
 		md["grpc-accept-encoding"] = []string{accept}
 	}
-	hdr.Authority, hdr.Method, hdr.Encoding, hdr.Metadata = authority, d.Stream.Method(), d.Stream.RecvCompress(), md
+	hdr.Authority, hdr.Method, hdr.Encoding, hdr.Metadata = authority, d.Method(), d.Encoding(), md
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
 
 	"github.com/framegate/framegate/handler/budget"
 	"github.com/framegate/framegate/resolver/plain"
@@ -87,6 +88,9 @@ func (e *Error) Trailer() metadata.MD {
 	}
 	return md
 }
+
+// Status returns the error's status.
+func (e *Error) Status() *status.Status { return status.New(e.Code, e.Error()) }
 
 // RoomError returns the local error for an error of package budget that says that it has no room for a message; whose names
 // the message in the error's text. Any other error is returned as it is.

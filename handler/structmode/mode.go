@@ -8,7 +8,6 @@ import (
 	"sync"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
-	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 	"google.golang.org/protobuf/types/dynamicpb"
 
@@ -55,21 +54,21 @@ func New(cfg Config) *Mode {
 // Close ends the goroutines that ask endpoints for schemas. Calls of routes with schema.reflection fail from now on.
 func (m *Mode) Close() { m.reflections.Close() }
 
-// Linger reports whether a message of a call on a connection is still being worked on although the client has left the call.
+// Linger reports whether a message of a call on a connection (stream.Downstream.Conn) is still being worked on although the client has left the call.
 // For HTTP/2 such a call has ended.
-func (m *Mode) Linger(tr grpc.ServerTransport) bool { return m.registry.linger(tr) }
+func (m *Mode) Linger(conn any) bool { return m.registry.linger(conn) }
 
 // Call describes a call to Mode.Begin.
 type Call struct {
-	Context   context.Context      // of the call
-	Target    *cluster.Target      // of a route in struct mode
-	Method    string               // /pkg.Service/Method
-	Subtype   string               // of the content-type
-	Encoding  string               // grpc-encoding of the request; empty for none
-	Peer      string               // the client's address
-	Metadata  metadata.MD          // of the request, as rules see it
-	Transport grpc.ServerTransport // of the client's connection
-	Evict     func()               // ends the call, because other calls need the memory of its messages; may be called by any goroutine
+	Context  context.Context // of the call
+	Target   *cluster.Target // of a route in struct mode
+	Method   string          // /pkg.Service/Method
+	Subtype  string          // of the content-type
+	Encoding string          // grpc-encoding of the request; empty for none
+	Peer     string          // the client's address
+	Metadata metadata.MD     // of the request, as rules see it
+	Conn     any             // stream.Downstream.Conn
+	Evict    func()          // ends the call, because other calls need the memory of its messages; may be called by any goroutine
 }
 
 // Begin returns the Transformer of a call in struct mode, which the caller closes when no goroutine works for the call any
@@ -105,7 +104,7 @@ func (m *Mode) Begin(c Call) (*Transformer, *local.Error) {
 	if rules == nil && filter.method == "" {
 		return nil, nil
 	}
-	t := &Transformer{mode: m, pass: prog.pass, ctx: c.Context, transport: c.Transport, evict: c.Evict}
+	t := &Transformer{mode: m, pass: prog.pass, ctx: c.Context, conn: c.Conn, evict: c.Evict}
 	t.call = rule.Call{
 		Method: method, Peer: c.Peer,
 		Metadata: sync.OnceValue(func() map[string]string { return MetadataOf(c.Metadata) }),

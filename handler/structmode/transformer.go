@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
-	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 
 	"github.com/framegate/framegate/handler/budget"
@@ -28,13 +27,13 @@ type Transformer struct {
 	request  direction
 	response direction
 
-	mode      *Mode
-	ctx       context.Context // of the call
-	transport grpc.ServerTransport
-	evict     func()
-	call      rule.Call
-	room      budget.Call
-	work      work
+	mode  *Mode
+	ctx   context.Context // of the call
+	conn  any             // the client's connection: stream.Downstream.Conn
+	evict func()
+	call  rule.Call
+	room  budget.Call
+	work  work
 
 	prev, next *Transformer // in the registry's list of its connection; guarded by the registry
 

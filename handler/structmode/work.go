@@ -4,8 +4,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
-
 	"github.com/framegate/framegate/handler/budget"
 )
 
@@ -64,20 +62,20 @@ func (t *Transformer) Over() bool { return t.work.over() }
 // registry lists the calls in struct mode, by the connection that they came on.
 type registry struct {
 	mu    sync.Mutex // guards first, and the prev and next of every Transformer
-	first map[grpc.ServerTransport]*Transformer
+	first map[any]*Transformer
 }
 
 func (l *registry) add(t *Transformer) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.first == nil {
-		l.first = map[grpc.ServerTransport]*Transformer{}
+		l.first = map[any]*Transformer{}
 	}
-	t.next = l.first[t.transport]
+	t.next = l.first[t.conn]
 	if t.next != nil {
 		t.next.prev = t
 	}
-	l.first[t.transport] = t
+	l.first[t.conn] = t
 }
 
 func (l *registry) remove(t *Transformer) {
@@ -87,9 +85,9 @@ func (l *registry) remove(t *Transformer) {
 	case t.prev != nil:
 		t.prev.next = t.next
 	case t.next != nil:
-		l.first[t.transport] = t.next
+		l.first[t.conn] = t.next
 	default:
-		delete(l.first, t.transport)
+		delete(l.first, t.conn)
 	}
 	if t.next != nil {
 		t.next.prev = t.prev
@@ -97,10 +95,10 @@ func (l *registry) remove(t *Transformer) {
 }
 
 // linger implements Mode.Linger.
-func (l *registry) linger(tr grpc.ServerTransport) bool {
+func (l *registry) linger(conn any) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for s := l.first[tr]; s != nil; s = s.next {
+	for s := l.first[conn]; s != nil; s = s.next {
 		if s.work.underWay() && s.ctx.Err() != nil {
 			return true
 		}

@@ -22,7 +22,7 @@ import (
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/acceptor"
 	"github.com/framegate/framegate/handler/budget"
-	"github.com/framegate/framegate/handler/downstream"
+	"github.com/framegate/framegate/handler/kitexstream"
 	"github.com/framegate/framegate/handler/stream"
 	"github.com/framegate/framegate/handler/structmode"
 	"github.com/framegate/framegate/handler/tap"
@@ -75,13 +75,13 @@ func WithResolver(r *net.Resolver) Option { return func(o *options) { o.lookup =
 // Start validates cfg, starts everything and returns when every listener takes calls. The routes of a routes file are in
 // force by then; the routes in etcd come into force once etcd has answered. The caller ends the gateway with Shutdown.
 func Start(ctx context.Context, cfg *conf.Config, log *slog.Logger, opts ...Option) (*Gateway, error) {
-	if err := errors.Join(downstream.CheckLayout(), kitexconn.CheckLayout()); err != nil {
+	if err := errors.Join(kitexstream.CheckLayout(), kitexconn.CheckLayout()); err != nil {
 		return nil, fmt.Errorf("this build does not fit its Kitex: %w", err)
 	}
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	handler.RegisterEncodings(cfg.Compression)
+	kitexstream.RegisterEncodings(cfg.Compression)
 	g := newGateway(cfg, log, opts)
 	if err := g.start(ctx); err != nil {
 		g.abandon(context.WithoutCancel(ctx))

@@ -14,6 +14,7 @@ import (
 
 	"github.com/framegate/framegate/conf"
 	"github.com/framegate/framegate/handler/acceptor"
+	"github.com/framegate/framegate/handler/kitexstream"
 	"github.com/framegate/framegate/handler/transserver"
 	healthsvc "github.com/framegate/framegate/kitex_gen/grpc/health/v1/health"
 )
@@ -53,7 +54,7 @@ func (ls *listeners) startServer(ctx context.Context, l conf.Listener) (*kitexSe
 	s.conns = acceptor.New(acceptor.Config{
 		MaxConnections: l.MaxConnections, ReusePort: l.ReusePort, ExitWait: ls.exitWait, Descriptors: ls.descriptors, Log: ls.log.With("listener", l.Name),
 	}, transserver.New(transserver.Config{
-		WriteTimeout: l.Keepalive.Time + l.Keepalive.Timeout, Gate: ls.proxy.Gate(l.Name, builtin), Refuse: ls.proxy.Refuse(l.Name),
+		WriteTimeout: l.Keepalive.Time + l.Keepalive.Timeout, Gate: kitexstream.GateOf(ls.proxy.Gate(l.Name, builtin)), Refuse: ls.proxy.Refuse(l.Name),
 	}))
 	if room := ls.descriptors.MaxConnections(); l.MaxConnections > room {
 		ls.log.Warn("the limit of open files leaves room for fewer connections than max_connections", "listener", l.Name, "max_connections", l.MaxConnections, "room", room)
@@ -61,8 +62,8 @@ func (ls *listeners) startServer(ctx context.Context, l conf.Listener) (*kitexSe
 	s.svr = healthsvc.NewServer(&listenerHealth{ls.health, l.Name}, append(transserver.Options(s.conns),
 		server.WithListener(ln),
 		server.WithServerBasicInfo(&rpcinfo.EndpointBasicInfo{ServiceName: "framegate"}),
-		server.WithGRPCUnknownServiceHandler(ls.proxy.Handler(l.Name)),
-		server.WithStreamOptions(server.WithStreamMiddleware(ls.proxy.BuiltinService(l.Name, builtin))),
+		server.WithGRPCUnknownServiceHandler(kitexstream.Handler(ls.proxy.Serve(l.Name))),
+		server.WithStreamOptions(server.WithStreamMiddleware(kitexstream.BuiltinService(ls.proxy.Serve(l.Name), builtin))),
 		server.WithMiddleware(plainAnswers),
 		server.WithGRPCMaxConcurrentStreams(l.MaxConcurrentStreams),
 		server.WithGRPCMaxHeaderListSize(l.MaxHeaderBytes),

@@ -1,4 +1,4 @@
-package handler
+package kitexstream
 
 import (
 	"context"
@@ -12,9 +12,9 @@ import (
 	"github.com/cloudwego/kitex/pkg/rpcinfo"
 	"github.com/cloudwego/kitex/pkg/streaming"
 
-	"github.com/framegate/framegate/handler/downstream"
 	"github.com/framegate/framegate/handler/frame"
 	"github.com/framegate/framegate/handler/local"
+	"github.com/framegate/framegate/handler/stream"
 	"github.com/framegate/framegate/handler/structmode/compress"
 	"github.com/framegate/framegate/resolver/spec"
 )
@@ -22,31 +22,31 @@ import (
 // maxBuiltinRequest bounds a message to framegate's builtin services, before and after decompression.
 const maxBuiltinRequest = 4 << 10
 
-// BuiltinService returns a stream middleware for the listener's Kitex server, whose builtin services are all of the package pkg. It
+// BuiltinService returns a stream middleware for a listener's Kitex server, whose builtin services are all of the package pkg. It
 // corrects three things that Kitex does:
 //
 //   - Kitex looks services up without their package, so that grpc.health.v1.Health would answer /my.shop.Health/Check. The
-//     middleware sends calls of other packages, and those whose path names no method, to the proxy. With pkg "" it sends all.
+//     middleware sends calls of other packages, and those whose path names no method, to serve. With pkg "" it sends all.
 //   - Kitex takes as much memory for a message as the client announces. The middleware bounds a message by maxBuiltinRequest.
 //   - Kitex adds a suffix to the message of an error. The middleware sends the error as the service returned it.
-func (p *Proxy) BuiltinService(listener, pkg string) sep.StreamMiddleware {
-	e := p.entrance(listener)
+func BuiltinService(serve func(stream.Downstream), pkg string) sep.StreamMiddleware {
 	return func(next sep.StreamEndpoint) sep.StreamEndpoint {
 		return func(ctx context.Context, st streaming.ServerStream) error {
 			getter, ok := st.(streaming.GRPCStreamGetter)
 			if !ok {
 				return next(ctx, st)
 			}
-			down, err := downstream.New(getter.GetGRPCStream())
+			down, err := streamOf(getter.GetGRPCStream())
 			if err != nil {
 				return err
 			}
-			if pkg == "" || rpcinfo.GetRPCInfo(ctx).Invocation().PackageName() != pkg || !spec.ValidMethod(down.Stream.Method()) {
-				p.serve(e, down)
+			if pkg == "" || rpcinfo.GetRPCInfo(ctx).Invocation().PackageName() != pkg || !spec.ValidMethod(down.Method()) {
+				serve(down)
 				return nil
 			}
 			if err := next(ctx, &builtinServerStream{st, builtinStream{getter.GetGRPCStream(), down}}); err != nil {
-				down.EndLocal(builtinError(err))
+				e := builtinError(err)
+				down.End(e.Status(), e.Trailer())
 			}
 			return nil
 		}
@@ -78,7 +78,7 @@ func (s *builtinServerStream) GetGRPCStream() streaming.Stream { return s.stream
 // builtinStream is the stream of a call to a builtin service. It bounds messages by maxBuiltinRequest.
 type builtinStream struct {
 	streaming.Stream
-	down downstream.Stream
+	down *Stream
 }
 
 // RecvMsg decodes the next message into m, which must be a generated message. It returns io.EOF at the end of the request.
@@ -87,7 +87,7 @@ func (s builtinStream) RecvMsg(m any) error {
 		return local.Errorf(codes.Internal, local.ReasonBadRequestFraming, "request: no message, want one")
 	}
 	var msg message
-	r := frame.Redirect{Src: s.down.Stream, Dst: &msg, MaxBytes: maxBuiltinRequest}
+	r := frame.Redirect{Src: s.down, Dst: &msg, MaxBytes: maxBuiltinRequest}
 	end, err := r.Step()
 	if end {
 		return io.EOF
@@ -100,9 +100,9 @@ func (s builtinStream) RecvMsg(m any) error {
 	}
 	payload := []byte(msg[frame.PrefixLen:])
 	if msg[0] == 1 {
-		codec, ok := compress.Get(s.down.Stream.RecvCompress())
+		codec, ok := compress.Get(s.down.Encoding())
 		if !ok {
-			return local.Errorf(codes.Unimplemented, local.ReasonBadRequestFraming, "request: grpc-encoding %q is not known", local.Printable(s.down.Stream.RecvCompress()))
+			return local.Errorf(codes.Unimplemented, local.ReasonBadRequestFraming, "request: grpc-encoding %q is not known", local.Printable(s.down.Encoding()))
 		}
 		if payload, err = codec.Decompress(payload, maxBuiltinRequest); err != nil {
 			return local.Errorf(codes.Internal, local.ReasonBadRequestFraming, "request: %v", err)

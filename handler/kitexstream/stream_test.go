@@ -1,4 +1,4 @@
-package downstream
+package kitexstream
 
 import (
 	"reflect"
@@ -14,7 +14,7 @@ func TestCheckLayout_AcceptsThisKitex(t *testing.T) {
 
 func TestCheckServerConn_RefusesAnyOtherLayout(t *testing.T) {
 	for name, typ := range map[string]reflect.Type{
-		"no pointer":   reflect.TypeFor[serverConnLayout](),
+		"no pointer":   reflect.TypeFor[Stream](),
 		"no struct":    reflect.TypeFor[*int](),
 		"a field more": reflect.TypeFor[*struct{ tr, s, more any }](),
 		"other names": reflect.TypeFor[*struct {
@@ -28,5 +28,5 @@ func TestCheckServerConn_RefusesAnyOtherLayout(t *testing.T) {
 	} {
 		require.Error(t, checkServerConn(typ), name)
 	}
-	require.NoError(t, checkServerConn(reflect.TypeFor[*serverConnLayout]()))
+	require.NoError(t, checkServerConn(reflect.TypeFor[*Stream]()))
 }
