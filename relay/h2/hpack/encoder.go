@@ -1,0 +1,118 @@
+package hpack
+
+// Encoder writes the header blocks of one connection.
+//
+// What the static table has is written as one byte. A small field that is used again within a short time goes into the table and
+// is one byte from then on, two if the table is long. All else is written as the literal that the field carries. Sensitive fields
+// and timeouts never go into the table. Nothing is Huffman coded: it would cost the peer more time than it saves.
+type Encoder struct {
+	table table
+	// slots finds the entries of the table: open addressing by hash. A slot has the position of an entry, of which there are 128 at
+	// most, plus one; 0 is empty.
+	slots []uint8
+	// seen remembers the hashes of fields that were written as literals of late, in sets of the newest first. Made with the first.
+	seen *[seenSets][seenWays]uint16
+
+	limit   uint32 // the size of table that the peer allows, at most ours
+	lowest  uint32 // the smallest limit since the last block
+	evicted bool   // in this block, to make room
+}
+
+const (
+	seenSets = 16
+	seenWays = 4
+)
+
+// NewEncoder makes the Encoder of a connection whose peer has not said how large its table is: 4096 bytes. More it never uses.
+func NewEncoder() *Encoder {
+	return &Encoder{table: table{max: defaultTableBytes}, limit: defaultTableBytes, lowest: defaultTableBytes}
+}
+
+// SetMaxTableSize takes the peer's SETTINGS_HEADER_TABLE_SIZE. The next block begins with the table size update that it demands
+// (RFC 7541 section 4.2), so call it before the settings are acknowledged and no block goes between.
+func (e *Encoder) SetMaxTableSize(n uint32) {
+	e.limit = min(n, defaultTableBytes)
+	e.lowest = min(e.lowest, e.limit)
+}
+
+// Append appends one complete header block with the fields to dst. Blocks must be sent in the order in which they were made.
+func (e *Encoder) Append(dst []byte, fields []*Field) []byte {
+	if e.limit != e.table.max || e.lowest < e.table.max {
+		dst = e.update(dst)
+	}
+	e.evicted = false
+	for _, f := range fields {
+		switch {
+		case f.static != 0:
+			dst = append(dst, indexed.bits|f.static)
+		case !f.indexable || e.table.max == 0:
+			dst = append(dst, f.literal...)
+		default:
+			dst = e.appendIndexable(dst, f)
+		}
+	}
+	return dst
+}
+
+func (e *Encoder) appendIndexable(dst []byte, f *Field) []byte {
+	if at, ok := e.find(f); ok {
+		i := firstDynamic + (e.table.next-1-at)&uint32(len(e.table.ring)-1)
+		return appendInteger(dst, indexed.bits, indexed.prefix, i)
+	}
+	if e.again(f.hash) && e.room(uint32(f.Size())) {
+		e.insert(f)
+		return f.appendIndexing(dst)
+	}
+	return append(dst, f.literal...)
+}
+
+// update writes the size of the table. A size that went down and came up again is written as 0 and the new one, which empties the
+// table: with the smallest size in between, Go's own decoder (golang.org/x/net/http2/hpack) takes the second for an error.
+func (e *Encoder) update(dst []byte) []byte {
+	if e.lowest < min(e.limit, e.table.max) {
+		e.shrink(0)
+		dst = appendInteger(dst, sizeUpdate.bits, sizeUpdate.prefix, 0)
+	}
+	e.shrink(e.limit)
+	e.table.max, e.lowest = e.limit, e.limit
+	return appendInteger(dst, sizeUpdate.bits, sizeUpdate.prefix, e.limit)
+}
+
+// again reports whether a field of that hash was asked for before, not long ago.
+func (e *Encoder) again(hash uint32) bool {
+	if e.seen == nil {
+		e.seen = new([seenSets][seenWays]uint16)
+	}
+	set := &e.seen[hash>>16%seenSets]
+	tag := uint16(hash) | 1 // never 0, which is no hash
+	for _, t := range set {
+		if t == tag {
+			return true
+		}
+	}
+	copy(set[1:], set[:seenWays-1])
+	set[0] = tag
+	return false
+}
+
+// room evicts for an entry of that size, for one entry in a block at most: where more fields are in use than the table can have,
+// each block would else put in what the next one drives out.
+func (e *Encoder) room(size uint32) bool {
+	if e.table.fits(size) {
+		return true
+	}
+	if e.evicted || size > e.table.max {
+		return false
+	}
+	e.evicted = true
+	e.shrink(e.table.max - size)
+	return true
+}
+
+// shrink evicts until at most size bytes are left.
+func (e *Encoder) shrink(size uint32) {
+	for e.table.size > size {
+		e.remove(e.table.oldest())
+		e.table.drop()
+	}
+}
