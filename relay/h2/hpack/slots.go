@@ -7,13 +7,14 @@ func (e *Encoder) home(hash uint32) uint32 { return hash & uint32(len(e.slots)-1
 
 func (e *Encoder) after(slot uint32) uint32 { return (slot + 1) & uint32(len(e.slots)-1) }
 
-// find returns the position of the field in the table.
+// find returns the position of the field, or of an equal one, in the table.
 func (e *Encoder) find(f *Field) (uint32, bool) {
 	if len(e.slots) == 0 {
 		return 0, false
 	}
 	for s := e.home(f.hash); e.slots[s] != 0; s = e.after(s) {
-		if at := uint32(e.slots[s]) - 1; e.table.ring[at] == f {
+		at := uint32(e.slots[s]) - 1
+		if g := e.table.ring[at]; g == f || g.hash == f.hash && g.Value == f.Value && g.Name == f.Name {
 			return at, true
 		}
 	}
