@@ -106,19 +106,6 @@ func enter(set *[ways]*Field, f *Field) {
 	set[at] = f
 }
 
-// len counts the fields that are kept.
-func (in *Interner) len() int {
-	n := 0
-	for i := range in.sets {
-		for _, f := range in.sets[i] {
-			if f != nil {
-				n++
-			}
-		}
-	}
-	return n
-}
-
 func hashOf(name, value []byte, sensitive bool) uint32 {
 	h := maphash.Bytes(seed, name)*0x9e3779b97f4a7c15 + maphash.Bytes(seed, value)
 	if sensitive {
