@@ -81,36 +81,7 @@ func BenchmarkEncoder(b *testing.B) {
 			}
 			b.ReportMetric(float64(total)/float64(i), "B/block")
 		})
-		b.Run(set.name+"_literals", func(b *testing.B) {
-			in := NewInterner(4096, 1024)
-			var fields [][]*Field
-			for _, s := range set.of(256) {
-				fields = append(fields, intern(in, s))
-			}
-			var dst []byte
-			total := 0
-			b.ReportAllocs()
-			i := 0
-			for b.Loop() {
-				dst = appendLiterals(dst[:0], fields[i&255])
-				total += len(dst)
-				i++
-			}
-			b.ReportMetric(float64(total)/float64(i), "B/block")
-		})
 	}
-}
-
-//go:noinline
-func appendLiterals(dst []byte, fields []*Field) []byte {
-	for _, f := range fields {
-		if f.static != 0 {
-			dst = append(dst, indexed.bits|f.static)
-		} else {
-			dst = append(dst, f.literal...)
-		}
-	}
-	return dst
 }
 
 // BenchmarkDecoder reads what the encoder of golang.org/x/net writes, which is that of grpc-go's client: every field goes into the
