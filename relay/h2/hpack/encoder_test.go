@@ -38,6 +38,8 @@ func TestEncoder_NeverIndexes(t *testing.T) {
 		"sensitive":              NewField("authorization", "secret", true),
 		"sensitive, as a static": NewField(":method", "GET", true),
 		"timeout":                NewField("grpc-timeout", "1S", false),
+		"a client's secret":      NewField("authorization", "secret", false),
+		"another":                NewField("cookie", "secret", false),
 		"long":                   NewField("a", strings.Repeat("v", maxIndexedBytes), false),
 	} {
 		e := NewEncoder()

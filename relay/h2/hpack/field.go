@@ -82,8 +82,19 @@ func makeField(name, value []byte, sensitive bool, nameIndex uint8) *Field {
 	f.binary = strings.HasSuffix(f.Name, "-bin") && f.Name[0] != ':'
 	f.Faults = faultsOf(f.Name, f.Value, f.Kind, f.binary)
 	// The timeout of a call is not that of the next.
-	f.indexable = !sensitive && f.Kind != GRPCTimeout && f.Size() <= maxIndexedBytes
+	f.indexable = !sensitive && f.Kind != GRPCTimeout && !isSecret(f.Name) && f.Size() <= maxIndexedBytes
 	return f
+}
+
+// isSecret reports whether the values of that name are secrets of one client. Clients whose calls share a connection could
+// otherwise find out each other's: what they guess right makes a block shorter (RFC 7541 section 7.1). set-cookie is none of them:
+// a client gets its own answers alone.
+func isSecret(name string) bool {
+	switch name {
+	case "authorization", "proxy-authorization", "cookie":
+		return true
+	}
+	return false
 }
 
 // appendIndexing writes the field so that the reader puts it into its table (RFC 7541 section 6.2.1). The literal has another
