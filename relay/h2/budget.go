@@ -1,0 +1,56 @@
+package h2
+
+import "time"
+
+// budget charges a peer for what costs this end more than it costs the peer; see Limits. Times are in nanoseconds, on the
+// caller's clock.
+type budget struct {
+	limits     *Limits
+	maxStreams int64
+
+	controls int64 // control frames that may still come
+	refilled int64 // when time was last added to controls
+
+	resets     int64 // rapid resets that may still come
+	resetsGrew int64 // when time was last added to resets
+}
+
+func newBudget(cfg *Config, now int64) budget {
+	return budget{
+		limits: &cfg.Limits, maxStreams: int64(cfg.MaxConcurrentStreams), controls: int64(cfg.Limits.ControlBurst), refilled: now,
+		resets: int64(cfg.Limits.ResetBurst), resetsGrew: now,
+	}
+}
+
+// saved is how many times ControlBurst a peer can save up.
+const saved = 10
+
+// earn adds n control frames to the budget.
+func (b *budget) earn(n int64) { b.controls = min(b.controls+n, saved*int64(b.limits.ControlBurst)) }
+
+// earnData adds what n bytes of DATA that were sent are worth: the peer may give its window back in small pieces, of the stream
+// and of the connection.
+func (b *budget) earnData(n int) { b.earn(4 + int64(n)/256) }
+
+// spend charges a control frame, and reports whether the budget allows it.
+func (b *budget) spend(now int64) bool {
+	if b.controls--; b.controls >= 0 {
+		return true
+	}
+	b.earn(int64(time.Duration(now-b.refilled).Seconds() * float64(b.limits.ControlPerSec)))
+	b.refilled = now
+	return b.controls >= 0
+}
+
+// opened counts a stream that the peer has opened.
+func (b *budget) opened() { b.resets = min(b.resets+1, int64(b.limits.ResetBurst)) }
+
+// reset charges a rapid reset, and reports whether the budget allows it.
+func (b *budget) reset(now int64) bool {
+	if b.resets -= 2; b.resets >= 0 {
+		return true
+	}
+	b.resets = min(b.resets+int64(time.Duration(now-b.resetsGrew).Seconds()*float64(b.maxStreams)), int64(b.limits.ResetBurst))
+	b.resetsGrew = now
+	return b.resets >= 0
+}

@@ -1,0 +1,149 @@
+package h2
+
+import "sync/atomic"
+
+// Budget bounds the DATA that waits in all queues of a process together. It is safe for concurrent use.
+type Budget struct {
+	max  int64
+	held atomic.Int64
+}
+
+// NewBudget returns a Budget of max bytes, at least MinBudget.
+func NewBudget(maxBytes int64) *Budget { return &Budget{max: max(maxBytes, MinBudget)} }
+
+// MinBudget is the least number of bytes that a Budget has.
+const MinBudget = 1 << 20
+
+// Held returns how many bytes wait now, by the size of the memory that they take.
+func (b *Budget) Held() int64 { return b.held.Load() }
+
+// Max returns the bound.
+func (b *Budget) Max() int64 { return b.max }
+
+// Full reports whether no further DATA is to be asked for. What the windows that peers have already been given allow is
+// taken all the same.
+func (b *Budget) Full() bool { return b.held.Load() >= b.max }
+
+// windowOf returns how large a flow-control window a peer is given in the place of full, a stream's window when memory is
+// plenty: that while less than half of the budget is in use, and then less and less.
+func (b *Budget) windowOf(full int32) int32 {
+	left := b.max - b.held.Load()
+	if left >= b.max/2 {
+		return full
+	}
+	return int32(max(int64(full)*2*max(left, 0)/b.max, int64(min(full, minWindow))))
+}
+
+// minWindow is the window that a stream is given when memory is short: enough to go on, in small steps.
+const minWindow = 4096
+
+// chunk is a piece of a queue: b[read:] is waiting.
+type chunk struct {
+	b    []byte
+	read int
+	next *chunk
+}
+
+// The sizes of chunks. A short message must not take the memory of a long one.
+var chunkSizes = [...]int{1 << 10, 4 << 10, 16 << 10}
+
+// maxFree bounds how many unused chunks of a size are kept.
+const maxFree = 256
+
+// Memory has the chunks of the queues of the connections that one goroutine works on at a time.
+type Memory struct {
+	budget *Budget
+	free   [len(chunkSizes)]*chunk
+	kept   [len(chunkSizes)]int
+}
+
+// NewMemory returns a Memory whose chunks count against budget while they are in use.
+func NewMemory(budget *Budget) *Memory { return &Memory{budget: budget} }
+
+// get returns a chunk for n bytes, or for a part of them.
+func (m *Memory) get(n int) *chunk {
+	class := 0
+	for class < len(chunkSizes)-1 && n > chunkSizes[class] {
+		class++
+	}
+	m.budget.held.Add(int64(chunkSizes[class]))
+	c := m.free[class]
+	if c == nil {
+		return &chunk{b: make([]byte, 0, chunkSizes[class])}
+	}
+	m.free[class], c.next = c.next, nil
+	m.kept[class]--
+	return c
+}
+
+func (m *Memory) put(c *chunk) {
+	m.budget.held.Add(-int64(cap(c.b)))
+	for class, size := range chunkSizes {
+		if cap(c.b) == size && m.kept[class] < maxFree {
+			c.b, c.read, c.next = c.b[:0], 0, m.free[class]
+			m.free[class] = c
+			m.kept[class]++
+		}
+	}
+}
+
+// Trim drops the chunks that are not in use.
+func (m *Memory) Trim() { m.free, m.kept = [len(chunkSizes)]*chunk{}, [len(chunkSizes)]int{} }
+
+// queue is DATA of one stream that waits for a window or for the socket. Its length is bounded by the window of whoever sends
+// the DATA, because credit is given back only for what has left the queue.
+type queue struct {
+	first, last *chunk
+	n           int // bytes
+}
+
+func (q *queue) add(m *Memory, p []byte) {
+	q.n += len(p)
+	for len(p) > 0 {
+		if q.last == nil || len(q.last.b) == cap(q.last.b) {
+			c := m.get(len(p))
+			if q.last == nil {
+				q.first = c
+			} else {
+				q.last.next = c
+			}
+			q.last = c
+		}
+		room := min(len(p), cap(q.last.b)-len(q.last.b))
+		q.last.b = append(q.last.b, p[:room]...)
+		p = p[room:]
+	}
+}
+
+// take moves up to n bytes from the queue to the end of b.
+func (q *queue) take(m *Memory, b []byte, n int) []byte {
+	n = min(n, q.n)
+	q.n -= n
+	for n > 0 {
+		c := q.first
+		k := min(n, len(c.b)-c.read)
+		b = append(b, c.b[c.read:c.read+k]...)
+		c.read += k
+		n -= k
+		if c.read == len(c.b) && (c != q.last || q.n == 0) {
+			q.first = c.next
+			if q.first == nil {
+				q.last = nil
+			}
+			m.put(c)
+		}
+	}
+	return b
+}
+
+// clear drops what waits and returns its length.
+func (q *queue) clear(m *Memory) int {
+	n := q.n
+	for c := q.first; c != nil; {
+		next := c.next
+		m.put(c)
+		c = next
+	}
+	*q = queue{}
+	return n
+}

@@ -1,0 +1,335 @@
+package h2
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/net/http2"
+
+	"github.com/framegate/framegate/relay/h2/hpack"
+)
+
+// block is a header block that is being received.
+type block struct {
+	stream uint32 // 0 outside of a block
+	end    bool   // the HEADERS frame had END_STREAM
+	loop   bool   // the HEADERS frame made the stream depend on itself
+	bytes  []byte
+	frames int
+	began  int64
+}
+
+// receiveHeaders takes a HEADERS frame (RFC 9113 §6.2).
+func (c *Conn) receiveHeaders(f *frame) {
+	if f.stream == 0 {
+		c.fail(http2.ErrCodeProtocol, BadProtocol, "HEADERS on stream 0")
+		return
+	}
+	p, ok := f.unpadded()
+	if !ok {
+		c.fail(http2.ErrCodeProtocol, BadProtocol, "HEADERS with more padding than payload")
+		return
+	}
+	loop := false
+	if f.has(flagPriority) {
+		if len(p) < 5 {
+			c.fail(http2.ErrCodeFrameSize, BadProtocol, "HEADERS too short for its priority")
+			return
+		}
+		loop, p = dependsOn(p) == f.stream, p[5:]
+	}
+	if !f.has(flagEndHeaders) {
+		c.block = block{stream: f.stream, end: f.has(flagEndStream), loop: loop, bytes: append(c.block.bytes[:0], p...), frames: 1, began: c.now}
+		return
+	}
+	c.receiveBlock(f.stream, p, f.has(flagEndStream), loop)
+}
+
+// receiveContinuation takes a CONTINUATION frame (RFC 9113 §6.10).
+func (c *Conn) receiveContinuation(f *frame) {
+	b := &c.block
+	if b.stream == 0 {
+		c.fail(http2.ErrCodeProtocol, BadProtocol, "CONTINUATION without HEADERS")
+		return
+	}
+	b.frames++
+	if b.frames > c.cfg.Limits.BlockFrames || len(b.bytes)+len(f.payload) > c.cfg.Limits.BlockBytes {
+		c.fail(http2.ErrCodeEnhanceYourCalm, HeadersTooLong, "a header block without an end")
+		return
+	}
+	b.bytes = append(b.bytes, f.payload...)
+	if !f.has(flagEndHeaders) {
+		return
+	}
+	stream := b.stream
+	b.stream = 0
+	c.receiveBlock(stream, b.bytes, b.end, b.loop)
+	if cap(b.bytes) > maxFrameLen {
+		b.bytes = nil
+	}
+}
+
+// receiveBlock takes a whole header block. It is decoded whatever becomes of the stream, because the HPACK table must stay in
+// step with the peer's (RFC 9113 §4.3).
+func (c *Conn) receiveBlock(id uint32, p []byte, end, loop bool) {
+	s := c.streams.get(id)
+	if s == nil && !c.admitsHeaders(id) {
+		return
+	}
+	fields, err := c.decoder.Decode(c.head.Fields[:0], p, c.cfg.MaxHeaderList)
+	c.head.Fields, c.head.End = fields, end
+	tooLarge := errors.Is(err, hpack.ErrListTooLarge)
+	switch {
+	case err != nil && !tooLarge:
+		c.fail(http2.ErrCodeCompression, BadCompression, err.Error())
+	case s != nil:
+		c.headOf(s, tooLarge, loop)
+	case c.server && id > c.lastID:
+		c.openPeers(id, tooLarge, loop)
+	default:
+		c.spend() // an answer, or trailers, of a stream that was reset
+	}
+}
+
+// admitsHeaders reports whether HEADERS may come on a stream that is not open, and fails the connection otherwise.
+func (c *Conn) admitsHeaders(id uint32) bool {
+	switch how := c.recent.get(id); {
+	case how == wasReset:
+		return true // they were under way
+	case how != unknown:
+		c.fail(http2.ErrCodeStreamClosed, BadProtocol, fmt.Sprintf("HEADERS on stream %d, which has ended", id)) // RFC 9113 §5.1
+		return false
+	case !c.server && id&1 == 1 && id <= c.lastID:
+		return true // it was reset long ago
+	case !c.server || id&1 == 0 || id <= c.lastID:
+		c.fail(http2.ErrCodeProtocol, BadProtocol, fmt.Sprintf("HEADERS on stream %d, which may not be opened any more", id)) // RFC 9113 §5.1.1
+		return false
+	}
+	return true
+}
+
+// openPeers opens a stream for a request.
+func (c *Conn) openPeers(id uint32, tooLarge, loop bool) {
+	c.lastID = id
+	c.budget.earn(2)
+	if c.leaving && id > c.leaveID {
+		return // RFC 9113 §6.8: the peer will try elsewhere
+	}
+	c.budget.opened()
+	if uint32(c.streams.n) >= c.cfg.MaxConcurrentStreams {
+		c.refuse(id)
+		return
+	}
+	s := c.events.Opened()
+	c.open(s, id)
+	s.opened = c.now
+	c.headOf(s, tooLarge, loop)
+}
+
+// refuse refuses a stream (RFC 9113 §5.1.2).
+func (c *Conn) refuse(id uint32) {
+	c.out = appendReset(c.out, id, http2.ErrCodeRefusedStream)
+	c.recent.add(id, wasReset)
+	c.wake()
+	c.chargeReset()
+}
+
+// open puts a stream into the table.
+func (c *Conn) open(s *Stream, id uint32) {
+	owner := s.Owner
+	*s = Stream{Owner: owner, conn: c, id: id, in: headers, out: headers, sendWindow: c.initialWindow, recvWindow: int32(c.cfg.StreamWindow), left: -1}
+	c.streams.put(s)
+}
+
+// Open opens a stream with a request. The caller has seen that there is room for it (MaxStreams, IDsLeft), that the peer has not
+// sent a GOAWAY, and that the connection has not failed. It is for clients.
+func (c *Conn) Open(s *Stream, fields []*hpack.Field, end bool) {
+	id := c.lastID + 2
+	if c.lastID == 0 {
+		id = 1
+	}
+	c.lastID = id
+	c.open(s, id)
+	s.WriteHeaders(fields, end)
+}
+
+// IDsLeft returns how many streams a client can still open, because identifiers are used once (RFC 9113 §5.1.1).
+func (c *Conn) IDsLeft() int { return int(maxWindow-c.lastID) / 2 }
+
+// headOf takes the header block in head for a stream that is open.
+func (c *Conn) headOf(s *Stream, tooLarge, loop bool) {
+	h := &c.head
+	kind := requestHead
+	switch {
+	case s.in == open:
+		kind = trailerHead
+	case !c.server:
+		kind = answerHead
+	}
+	if s.in == ended {
+		c.streamError(s, http2.ErrCodeStreamClosed, "HEADERS after END_STREAM")
+		return
+	}
+	if loop {
+		c.streamError(s, http2.ErrCodeProtocol, "a stream that depends on itself")
+		return
+	}
+	if tooLarge {
+		h.Fields = h.Fields[:0]
+		c.events.Head(s, nil)
+		return
+	}
+	if problem := h.check(kind); problem != "" {
+		c.streamError(s, http2.ErrCodeProtocol, problem)
+		return
+	}
+	if kind == trailerHead && !h.End {
+		c.streamError(s, http2.ErrCodeProtocol, "trailers without END_STREAM") // RFC 9113 §8.1
+		return
+	}
+	if kind == answerHead && h.Status < 200 {
+		if h.End || h.Status == 101 {
+			c.streamError(s, http2.ErrCodeProtocol, "an informational answer with END_STREAM, or 101")
+			return
+		}
+		c.spend()
+		c.events.Head(s, h)
+		return
+	}
+	if kind != trailerHead {
+		s.in, s.left = open, h.ContentLength
+	}
+	if h.End && !c.endReceived(s) {
+		return
+	}
+	c.events.Head(s, h)
+	c.doneIfEnded(s)
+}
+
+// endReceived notes END_STREAM. It reports false, and resets the stream, if content-length says that there should be more.
+func (c *Conn) endReceived(s *Stream) bool {
+	if s.left > 0 {
+		c.streamError(s, http2.ErrCodeProtocol, "less DATA than content-length says")
+		return false
+	}
+	s.in = ended
+	return true
+}
+
+// doneIfEnded is called when the owner has been told of END_STREAM, which it may have answered by ending or resetting the stream.
+func (c *Conn) doneIfEnded(s *Stream) {
+	if s.conn == c && s.in == ended && s.out == ended {
+		c.done(s)
+	}
+}
+
+// receiveData takes a DATA frame (RFC 9113 §6.1).
+func (c *Conn) receiveData(f *frame) {
+	n := int32(len(f.payload))
+	if f.stream == 0 {
+		c.fail(http2.ErrCodeProtocol, BadProtocol, "DATA on stream 0")
+		return
+	}
+	p, ok := f.unpadded()
+	if !ok {
+		c.fail(http2.ErrCodeProtocol, BadProtocol, "DATA with more padding than payload")
+		return
+	}
+	if c.recvWindow -= n; c.recvWindow < 0 {
+		c.fail(http2.ErrCodeFlowControl, BadFlowControl, "more DATA than the connection's window")
+		return
+	}
+	c.recvOwed += n
+	c.giveConnCredit()
+	s := c.streams.get(f.stream)
+	if s == nil {
+		c.dataOfNone(f.stream)
+		return
+	}
+	end := f.has(flagEndStream)
+	if len(p) == 0 && !end {
+		if !c.spend() {
+			return
+		}
+	} else {
+		c.budget.earn(1)
+	}
+	s.recvWindow -= n
+	switch {
+	case s.in == ended:
+		c.streamError(s, http2.ErrCodeStreamClosed, "DATA after END_STREAM")
+		return
+	case s.in == headers:
+		c.streamError(s, http2.ErrCodeProtocol, "DATA before HEADERS")
+		return
+	case s.recvWindow < 0:
+		c.streamError(s, http2.ErrCodeFlowControl, "more DATA than the stream's window")
+		return
+	case s.left >= 0 && int64(len(p)) > s.left:
+		c.streamError(s, http2.ErrCodeProtocol, "more DATA than content-length says")
+		return
+	}
+	if s.left >= 0 {
+		s.left -= int64(len(p))
+	}
+	if end && !c.endReceived(s) {
+		return
+	}
+	s.owed += n - int32(len(p)) // padding is consumed
+	c.events.Data(s, p, end)
+	if s.conn != c || s.id != f.stream { // the owner has reset it, and uses its memory for another
+		return
+	}
+	if end {
+		c.doneIfEnded(s)
+	} else if int(n) != len(p) && s.in != closed {
+		s.giveCredit()
+	}
+}
+
+// giveConnCredit raises the connection's window by what has come: only streams hold DATA, so that one that does not move
+// holds up no other. It waits while the memory for DATA is used up.
+func (c *Conn) giveConnCredit() {
+	if c.recvOwed < int32(c.cfg.ConnWindow/2) || c.memory.budget.Full() {
+		return
+	}
+	c.out = appendWindowUpdate(c.out, 0, uint32(c.recvOwed))
+	c.recvWindow += c.recvOwed
+	c.recvOwed = 0
+	c.wake()
+}
+
+// dataOfNone takes DATA of a stream that is not open.
+func (c *Conn) dataOfNone(id uint32) {
+	switch {
+	case c.isIdle(id):
+		c.fail(http2.ErrCodeProtocol, BadProtocol, fmt.Sprintf("DATA on stream %d, which was never opened", id)) // RFC 9113 §5.1
+	case c.recent.get(id) == wasEnded:
+		c.fail(http2.ErrCodeStreamClosed, BadProtocol, fmt.Sprintf("DATA on stream %d, which has ended", id))
+	case c.recent.get(id) == peerReset:
+		c.out = appendReset(c.out, id, http2.ErrCodeStreamClosed)
+		c.wake()
+		c.spend()
+	default:
+		c.spend() // it was under way when the stream was reset
+	}
+}
+
+// isIdle reports whether a stream was never opened.
+func (c *Conn) isIdle(id uint32) bool { return id&1 == 0 || id > c.lastID }
+
+// streamError resets a stream because of an error of the peer's.
+func (c *Conn) streamError(s *Stream, code http2.ErrCode, text string) {
+	s.Reset(code)
+	c.events.Reset(s, &Reset{Code: code, Text: text})
+	if c.server {
+		c.chargeReset()
+	}
+}
+
+// chargeReset charges the peer for a stream that it has opened for nothing.
+func (c *Conn) chargeReset() {
+	if !c.budget.reset(c.now) {
+		c.fail(http2.ErrCodeEnhanceYourCalm, TooManyResets, "too many streams were opened for nothing")
+	}
+}

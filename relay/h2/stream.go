@@ -1,0 +1,177 @@
+package h2
+
+import (
+	"golang.org/x/net/http2"
+
+	"github.com/framegate/framegate/relay/h2/hpack"
+)
+
+// Stream is one stream of a connection. Its memory is the owner's, who may use it again after Events.Done or Events.Reset.
+//
+//	           Opened, or Conn.Open
+//	                   |
+//	in:   open --------+------> ended, with the peer's END_STREAM
+//	out:  open --------+------> ended, with ours
+//	                   |
+//	      both ended: Events.Done; a reset of either side, or the connection's end: Events.Reset
+//
+// All methods want what the Conn's want: one goroutine at a time.
+type Stream struct {
+	Owner any // the owner's; the connection does not touch it
+
+	conn    *Conn
+	id      uint32
+	opened  int64 // when the peer opened it
+	in, out direction
+
+	sendWindow int32 // below 0 if the peer has shrunk it (RFC 9113 §6.9.2)
+	recvWindow int32 // DATA that the peer may send
+	owed       int32 // DATA that was consumed, and for which the peer has not been given credit yet
+	left       int64 // what content-length says is still to come; -1 for no content-length
+
+	queue    queue
+	trailers []*hpack.Field // to be sent behind the queue; nil for none
+	ending   bool           // END_STREAM is to be sent behind the queue
+
+	isReady    bool // it is in Conn.ready
+	prev, next *Stream
+}
+
+// direction is the state of one direction of a stream.
+type direction uint8
+
+const (
+	closed  direction = iota // there is no stream
+	headers                  // no HEADERS have come or were sent yet
+	open                     // DATA or trailers may follow
+	ended                    // END_STREAM has come or was sent
+)
+
+// ID returns the stream's identifier.
+func (s *Stream) ID() uint32 { return s.id }
+
+// Conn returns the stream's connection, or nil before it was opened.
+func (s *Stream) Conn() *Conn { return s.conn }
+
+// IsOpen reports whether the stream has neither ended in both directions nor been reset.
+func (s *Stream) IsOpen() bool { return s.in != closed }
+
+// PeerEnded reports whether the peer's direction has ended.
+func (s *Stream) PeerEnded() bool { return s.in == ended }
+
+// Answered reports whether headers were sent.
+func (s *Stream) Answered() bool { return s.out >= open }
+
+// Ended reports whether END_STREAM was sent, or is to be sent behind what is queued.
+func (s *Stream) Ended() bool { return s.out == ended || s.ending }
+
+// Queued returns how many bytes of DATA wait in the stream's queue.
+func (s *Stream) Queued() int { return s.queue.n }
+
+// WriteHeaders sends an answer's headers. end ends the direction. It is for streams that are open, before any DATA.
+func (s *Stream) WriteHeaders(fields []*hpack.Field, end bool) {
+	c := s.conn
+	c.writeBlock(s.id, fields, end)
+	s.out = open
+	if end {
+		c.endSent(s)
+	}
+}
+
+// WriteData sends p, as much of it at once as the windows and the socket take. The rest is copied into the stream's queue. It
+// returns how many bytes were not queued; Events.Sent tells of the others when they have left the queue. end ends the direction.
+func (s *Stream) WriteData(p []byte, end bool) (sent int) {
+	c := s.conn
+	if s.queue.n == 0 {
+		for len(p) > 0 && c.roomForData() {
+			n := min(len(p), maxFrameLen, int(max(s.sendWindow, 0)), int(min(max(c.sendWindow, 0), maxFrameLen)))
+			if n == 0 {
+				break
+			}
+			last := end && n == len(p)
+			c.out = append(appendHeader(c.out, n, http2.FrameData, endFlag(last), s.id), p[:n]...)
+			s.sendWindow -= int32(n)
+			c.sendWindow -= int64(n)
+			c.budget.earnData(n)
+			p, sent = p[n:], sent+n
+			if last {
+				c.endSent(s)
+				c.wake()
+				return sent
+			}
+		}
+		if sent > 0 {
+			c.wake()
+		}
+		if len(p) == 0 {
+			if end {
+				c.out = appendHeader(c.out, 0, http2.FrameData, flagEndStream, s.id)
+				c.endSent(s)
+				c.wake()
+			}
+			return sent
+		}
+	}
+	s.queue.add(c.memory, p)
+	s.ending = s.ending || end
+	c.readyIfSendable(s)
+	return sent
+}
+
+// WriteTrailers ends the direction with trailers, behind what is queued. fields are copied if they have to wait.
+func (s *Stream) WriteTrailers(fields []*hpack.Field) {
+	if s.queue.n > 0 {
+		s.trailers, s.ending = append([]*hpack.Field(nil), fields...), true
+		return
+	}
+	s.conn.writeBlock(s.id, fields, true)
+	s.conn.endSent(s)
+}
+
+// Consumed says that n bytes of DATA that came are no longer held, so that the peer may send as many more.
+func (s *Stream) Consumed(n int) {
+	if n == 0 || s.in == closed {
+		return
+	}
+	s.owed += int32(n)
+	s.giveCredit()
+}
+
+// giveCredit raises the peer's window, in steps that are worth a frame.
+func (s *Stream) giveCredit() {
+	c := s.conn
+	want := c.memory.budget.windowOf(int32(c.cfg.StreamWindow))
+	if s.in == ended || s.owed == 0 || s.recvWindow > want/2 {
+		return
+	}
+	n := min(s.owed, want-s.recvWindow)
+	s.owed -= n
+	s.recvWindow += n
+	c.out = appendWindowUpdate(c.out, s.id, uint32(n))
+	c.wake()
+}
+
+// Reset ends the stream, with RST_STREAM unless both directions have ended. There is no Events.Reset for it, and no
+// Events.Done. It does nothing for a stream that is not open.
+func (s *Stream) Reset(code http2.ErrCode) {
+	if s.in == closed {
+		return
+	}
+	c := s.conn
+	if s.in == ended && s.out == ended {
+		c.recent.add(s.id, wasEnded)
+		c.forget(s)
+		return
+	}
+	c.out = appendReset(c.out, s.id, code)
+	c.recent.add(s.id, wasReset)
+	c.forget(s)
+	c.wake()
+}
+
+func endFlag(end bool) byte {
+	if end {
+		return flagEndStream
+	}
+	return 0
+}

@@ -1,0 +1,84 @@
+package h2
+
+// table has the open streams of a connection by their identifiers. It is a hash table with open addressing, because a peer
+// chooses the identifiers and may leave as many out as it likes.
+type table struct {
+	slots []*Stream // a power of two, at most half full
+	n     int
+	seed  uint32
+}
+
+const minSlots = 8
+
+// home returns the slot where a stream belongs, before it is masked. seed keeps peers from choosing identifiers that meet.
+func (t *table) home(id uint32) int {
+	h := (id ^ t.seed) * 0x9E3779B1 // the golden ratio, as in Fibonacci hashing
+	return int(h ^ h>>16)
+}
+
+func (t *table) get(id uint32) *Stream {
+	mask := len(t.slots) - 1
+	if mask < 0 {
+		return nil
+	}
+	for i := t.home(id) & mask; ; i = (i + 1) & mask {
+		if s := t.slots[i]; s == nil || s.id == id {
+			return s
+		}
+	}
+}
+
+// put adds a stream whose identifier is not in the table.
+func (t *table) put(s *Stream) {
+	if 2*(t.n+1) > len(t.slots) {
+		old := t.slots
+		t.slots = make([]*Stream, max(minSlots, 2*len(old)))
+		for _, s := range old {
+			if s != nil {
+				t.place(s)
+			}
+		}
+	}
+	t.place(s)
+	t.n++
+}
+
+func (t *table) place(s *Stream) {
+	mask := len(t.slots) - 1
+	i := t.home(s.id) & mask
+	for t.slots[i] != nil {
+		i = (i + 1) & mask
+	}
+	t.slots[i] = s
+}
+
+// remove removes a stream that is in the table. The last one leaves an empty table without memory if it has grown.
+func (t *table) remove(s *Stream) {
+	mask := len(t.slots) - 1
+	i := t.home(s.id) & mask
+	for t.slots[i] != s {
+		i = (i + 1) & mask
+	}
+	t.n--
+	if t.n == 0 && len(t.slots) > minSlots {
+		t.slots = nil
+		return
+	}
+	for j := (i + 1) & mask; t.slots[j] != nil; j = (j + 1) & mask { // fill the gap with what was placed past it
+		if (j-t.home(t.slots[j].id))&mask >= (j-i)&mask {
+			t.slots[i], i = t.slots[j], j
+		}
+	}
+	t.slots[i] = nil
+}
+
+// all returns the streams in no order.
+func (t *table) all() []*Stream {
+	all := make([]*Stream, 0, t.n)
+	for _, s := range t.slots {
+		if s != nil {
+			all = append(all, s)
+		}
+	}
+	return all
+}
