@@ -18,7 +18,7 @@ const module = "github.com/framegate/framegate/"
 // of its own room, which is the longest path here that it is under.
 var layers = [][]string{
 	{"kitex_gen", "idl", "pool/dial", "pool/policy", "relay/h2/hpack", "resolver/strict", "resolver/plain"},
-	{"pool/transport", "resolver/balance", "resolver/dns", "resolver/eject", "resolver/health", "resolver/limit", "resolver/schema", "resolver/etcdserver"},
+	{"pool/transport", "relay/h2", "resolver/balance", "resolver/dns", "resolver/eject", "resolver/health", "resolver/limit", "resolver/schema", "resolver/etcdserver"},
 	{"pool", "pool/h2conn", "resolver/spec"},
 	{"pool/kitexconn"},
 	{"resolver/match", "resolver/cluster"},

@@ -72,9 +72,11 @@ func (c *Conn) receiveContinuation(f *frame) {
 // receiveBlock takes a whole header block. It is decoded whatever becomes of the stream, because the HPACK table must stay in
 // step with the peer's (RFC 9113 §4.3).
 func (c *Conn) receiveBlock(id uint32, p []byte, end, loop bool) {
-	s := c.streams.get(id)
-	if s == nil && !c.admitsHeaders(id) {
-		return
+	s, how := c.streams.get(id), unknown
+	if s == nil {
+		if how = c.outcomeOf(id); !c.admitsHeaders(id, how) {
+			return
+		}
 	}
 	fields, err := c.decoder.Decode(c.head.Fields[:0], p, c.cfg.MaxHeaderList)
 	c.head.Fields, c.head.End = fields, end
@@ -84,37 +86,54 @@ func (c *Conn) receiveBlock(id uint32, p []byte, end, loop bool) {
 		c.fail(http2.ErrCodeCompression, BadCompression, err.Error())
 	case s != nil:
 		c.headOf(s, tooLarge, loop)
-	case c.server && id > c.lastID:
+	case how == idle:
 		c.openPeers(id, tooLarge, loop)
 	default:
-		c.spend() // an answer, or trailers, of a stream that was reset
+		c.frameOfReset(id, how)
 	}
 }
 
+// outcomeOf returns what has become of a stream that is not open.
+func (c *Conn) outcomeOf(id uint32) outcome {
+	if c.isIdle(id) {
+		return idle
+	}
+	how := c.recent.get(id)
+	if how == unknown && (!c.server || c.leaving && id > c.leaveID) {
+		return wasReset // on a client: it leaves no stream out. On a server: it was opened too late
+	}
+	return how
+}
+
 // admitsHeaders reports whether HEADERS may come on a stream that is not open, and fails the connection otherwise.
-func (c *Conn) admitsHeaders(id uint32) bool {
-	switch how := c.recent.get(id); {
-	case how == wasReset:
-		return true // they were under way
-	case how != unknown:
+func (c *Conn) admitsHeaders(id uint32, how outcome) bool {
+	switch {
+	case how == wasEnded:
 		c.fail(http2.ErrCodeStreamClosed, BadProtocol, fmt.Sprintf("HEADERS on stream %d, which has ended", id)) // RFC 9113 §5.1
 		return false
-	case !c.server && id&1 == 1 && id <= c.lastID:
-		return true // it was reset long ago
-	case !c.server || id&1 == 0 || id <= c.lastID:
-		c.fail(http2.ErrCodeProtocol, BadProtocol, fmt.Sprintf("HEADERS on stream %d, which may not be opened any more", id)) // RFC 9113 §5.1.1
+	case how == unknown, how == idle && (!c.server || id&1 == 0):
+		c.fail(http2.ErrCodeProtocol, BadProtocol, fmt.Sprintf("HEADERS on stream %d, which the peer may not open", id)) // RFC 9113 §5.1.1
 		return false
 	}
 	return true
 }
 
+// frameOfReset takes HEADERS of a stream that either end has reset, and DATA that has no payload or that the peer has sent
+// after its RST_STREAM (RFC 9113 §5.1).
+func (c *Conn) frameOfReset(id uint32, how outcome) {
+	if c.spend() && how == peerReset {
+		c.out = appendReset(c.out, id, http2.ErrCodeStreamClosed)
+		c.wake()
+	}
+}
+
 // openPeers opens a stream for a request.
 func (c *Conn) openPeers(id uint32, tooLarge, loop bool) {
 	c.lastID = id
-	c.budget.earn(2)
-	if c.leaving && id > c.leaveID {
+	if c.leaving {
 		return // RFC 9113 §6.8: the peer will try elsewhere
 	}
+	c.budget.earn(2)
 	c.budget.opened()
 	if uint32(c.streams.n) >= c.cfg.MaxConcurrentStreams {
 		c.refuse(id)
@@ -243,7 +262,7 @@ func (c *Conn) receiveData(f *frame) {
 	c.giveConnCredit()
 	s := c.streams.get(f.stream)
 	if s == nil {
-		c.dataOfNone(f.stream)
+		c.dataOfNone(f.stream, len(p))
 		return
 	}
 	end := f.has(flagEndStream)
@@ -300,18 +319,17 @@ func (c *Conn) giveConnCredit() {
 }
 
 // dataOfNone takes DATA of a stream that is not open.
-func (c *Conn) dataOfNone(id uint32) {
-	switch {
-	case c.isIdle(id):
+func (c *Conn) dataOfNone(id uint32, n int) {
+	switch how := c.outcomeOf(id); {
+	case how == idle:
 		c.fail(http2.ErrCodeProtocol, BadProtocol, fmt.Sprintf("DATA on stream %d, which was never opened", id)) // RFC 9113 §5.1
-	case c.recent.get(id) == wasEnded:
+	case how == wasEnded, how == unknown:
 		c.fail(http2.ErrCodeStreamClosed, BadProtocol, fmt.Sprintf("DATA on stream %d, which has ended", id))
-	case c.recent.get(id) == peerReset:
-		c.out = appendReset(c.out, id, http2.ErrCodeStreamClosed)
-		c.wake()
-		c.spend()
+	case how == wasReset && n > 0:
+		// It was under way when the stream was reset, and costs this end less than DATA of an open stream. A stream of small
+		// messages has many frames under way, so it is not charged.
 	default:
-		c.spend() // it was under way when the stream was reset
+		c.frameOfReset(id, how)
 	}
 }
 

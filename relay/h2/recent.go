@@ -2,8 +2,12 @@ package h2
 
 // recentIDs remembers how the last streams of a connection ended, because frames for them may be under way (RFC 9113 §5.1).
 type recentIDs struct {
-	ids  []recentID // the newest before next; nil before the first
-	next int
+	ids  []recentID // a ring when it has manyRecent
+	next int        // the oldest
+
+	// forgotten is the highest stream that this end has reset and that ids no longer has: of a stream that is not higher, it is
+	// not known whether frames may still be under way.
+	forgotten uint32
 }
 
 type recentID struct {
@@ -15,9 +19,10 @@ type recentID struct {
 type outcome uint8
 
 const (
-	unknown   outcome = iota // it never was, or long ago
+	unknown   outcome = iota // it was left out, or has ended long ago
+	idle                     // it was never opened
 	wasEnded                 // both directions have ended
-	wasReset                 // this end has reset it
+	wasReset                 // this end has reset it, so that frames may have been under way
 	peerReset                // the peer has reset it
 )
 
@@ -29,6 +34,9 @@ func (r *recentIDs) add(id uint32, how outcome) {
 		r.ids = append(r.ids, recentID{id, how})
 		return
 	}
+	if old := r.ids[r.next]; old.how == wasReset {
+		r.forgotten = max(r.forgotten, old.id)
+	}
 	r.ids[r.next] = recentID{id, how}
 	r.next = (r.next + 1) % manyRecent
 }
@@ -38,6 +46,9 @@ func (r *recentIDs) get(id uint32) outcome {
 		if r.ids[i].id == id {
 			return r.ids[i].how
 		}
+	}
+	if id <= r.forgotten {
+		return wasReset
 	}
 	return unknown
 }

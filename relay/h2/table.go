@@ -1,5 +1,10 @@
 package h2
 
+import (
+	"cmp"
+	"slices"
+)
+
 // table has the open streams of a connection by their identifiers. It is a hash table with open addressing, because a peer
 // chooses the identifiers and may leave as many out as it likes.
 type table struct {
@@ -72,7 +77,7 @@ func (t *table) remove(s *Stream) {
 	t.slots[i] = nil
 }
 
-// all returns the streams in no order.
+// all returns the streams in the order of their identifiers.
 func (t *table) all() []*Stream {
 	all := make([]*Stream, 0, t.n)
 	for _, s := range t.slots {
@@ -80,5 +85,6 @@ func (t *table) all() []*Stream {
 			all = append(all, s)
 		}
 	}
+	slices.SortFunc(all, func(a, b *Stream) int { return cmp.Compare(a.id, b.id) })
 	return all
 }
