@@ -28,9 +28,9 @@ const saved = 10
 // earn adds n control frames to the budget.
 func (b *budget) earn(n int64) { b.controls = min(b.controls+n, saved*int64(b.limits.ControlBurst)) }
 
-// earnData adds what n bytes of DATA that were sent are worth: the peer may give its window back in small pieces, of the stream
-// and of the connection.
-func (b *budget) earnData(n int) { b.earn(4 + int64(n)/256) }
+// earnData adds what a DATA frame of n bytes that was sent is worth: the peer may give the windows of the stream and of the
+// connection back in pieces of 256 bytes.
+func (b *budget) earnData(n int) { b.earn(4 + int64(n)/128) }
 
 // spend charges a control frame, and reports whether the budget allows it.
 func (b *budget) spend(now int64) bool {

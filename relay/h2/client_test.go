@@ -95,12 +95,12 @@ func TestClient_MalformedAnswers(t *testing.T) {
 		all = append(all, exchange{name: name, before: opened(1), in: in, out: frames("RST_STREAM 1 PROTOCOL_ERROR"), events: []string{"reset 1 PROTOCOL_ERROR"}})
 	}
 	for name, in := range map[string][]byte{
-		"trailers without END_STREAM":   heads(0, 1, "grpc-status=0"),
-		"a second answer":               answer(0, 1),
-		":status in trailers":           answer(flagEndStream, 1),
-		"connection in trailers":        heads(flagEndStream, 1, "connection=close"),
-		"more DATA than content-length": data(0, 1, "abcd"),
-		"less DATA than content-length": data(flagEndStream, 1, "ab"),
+		"trailers without END_STREAM":                  heads(0, 1, "grpc-status=0"),
+		"a second answer":                              answer(0, 1),
+		":status in trailers":                          answer(flagEndStream, 1),
+		"connection in trailers":                       heads(flagEndStream, 1, "connection=close"),
+		"more DATA than content-length":                data(0, 1, "abcd"),
+		"less DATA than content-length":                data(flagEndStream, 1, "ab"),
 		"END_STREAM in trailers before content-length": heads(flagEndStream, 1, "grpc-status=0"),
 	} {
 		all = append(all, exchange{name: name, before: func(p *peer) { p.open(true); p.send(answer(0, 1, "content-length=3")) }, in: in,

@@ -103,7 +103,8 @@ type Conn struct {
 
 	// Of what is sent:
 	out                   []byte
-	written               int // bytes of out
+	written               int  // bytes of out
+	blockLost             bool // a header block was not written, because too much waits: the connection is to fail
 	awake                 bool
 	encoder               *hpack.Encoder
 	sendWindow            int64
@@ -118,6 +119,9 @@ const initialWindow = 65535
 
 // maxWindow is the largest window (RFC 9113 §6.9.1).
 const maxWindow = 1<<31 - 1
+
+// defaultTable is SETTINGS_HEADER_TABLE_SIZE before SETTINGS say otherwise (RFC 9113 §6.5.2).
+const defaultTable = 4096
 
 // noLimit is MaxStreams of a peer that names none (RFC 9113 §6.5.2).
 const noLimit = 1<<31 - 1
@@ -143,7 +147,7 @@ func NewClient(cfg *Config, events Events, memory *Memory, fields *hpack.Interne
 func newConn(cfg *Config, events Events, memory *Memory, fields *hpack.Interner, now int64) *Conn {
 	return &Conn{
 		awake: true, cfg: cfg, events: events, memory: memory, now: now, began: now, heard: now, budget: newBudget(cfg, now),
-		decoder: hpack.NewDecoder(fields, cfg.HeaderTable), encoder: hpack.NewEncoder(), streams: table{seed: rand.Uint32()},
+		decoder: hpack.NewDecoder(fields, max(cfg.HeaderTable, defaultTable)), encoder: hpack.NewEncoder(), streams: table{seed: rand.Uint64() | 1},
 		recvWindow: int32(cfg.ConnWindow), sendWindow: initialWindow, initialWindow: initialWindow, maxStreams: noLimit,
 	}
 }
@@ -151,7 +155,7 @@ func newConn(cfg *Config, events Events, memory *Memory, fields *hpack.Interner,
 // appendSettings sends our SETTINGS and raises the connection's window.
 func (c *Conn) appendSettings(own http2.Setting) {
 	settings := []http2.Setting{own, {ID: http2.SettingInitialWindowSize, Val: c.cfg.StreamWindow}, {ID: http2.SettingMaxHeaderListSize, Val: c.cfg.MaxHeaderList}}
-	if c.cfg.HeaderTable != 4096 {
+	if c.cfg.HeaderTable != defaultTable {
 		settings = append(settings, http2.Setting{ID: http2.SettingHeaderTableSize, Val: c.cfg.HeaderTable})
 	}
 	c.out = appendHeader(c.out, 6*len(settings), http2.FrameSettings, 0, 0)
@@ -170,16 +174,26 @@ func (c *Conn) Partial() []byte { return c.partial }
 // Receive takes bytes from the peer: Partial, and those that have come since. It keeps nothing of b. It does nothing when the
 // connection has ended.
 func (c *Conn) Receive(b []byte, now int64) {
-	c.now, c.heard = now, now
-	rest := c.take(b)
 	if c.state >= ending {
-		c.partial = nil
 		return
 	}
-	c.partial = append(c.partial[:0], rest...)
-	if len(c.out)-c.written > c.cfg.SendLimit+maxFrameLen+c.cfg.Limits.MaxUnsent {
-		c.fail(http2.ErrCodeEnhanceYourCalm, NotReading, "too many answers wait for a peer that does not read")
+	c.now, c.heard = now, now
+	if rest := c.take(b); c.state < ending {
+		c.partial = append(c.partial[:0], rest...)
+		c.failIfUnread()
 	}
+}
+
+// failIfUnread ends a connection whose peer leaves too much unread.
+func (c *Conn) failIfUnread() {
+	if c.blockLost || c.isUnread() {
+		c.fail(http2.ErrCodeEnhanceYourCalm, NotReading, "too much waits for a peer that does not read")
+	}
+}
+
+// isUnread reports whether more waits for the peer than DATA alone can be.
+func (c *Conn) isUnread() bool {
+	return len(c.out)-c.written > c.cfg.SendLimit+frameHeaderLen+maxFrameLen+c.cfg.Limits.MaxUnsent
 }
 
 // take handles the frames in b and returns what is no whole frame.
@@ -247,7 +261,8 @@ func (c *Conn) handle(f *frame) {
 	}
 }
 
-// Tick checks what must have happened by now. It is to be called about once a second.
+// Tick checks what must have happened by now, and gives credit that was kept back while memory was short. It is to be called
+// about once a second.
 func (c *Conn) Tick(now int64) {
 	c.now = now
 	late := func(since int64, limit int64) bool { return now-since > limit }
@@ -257,6 +272,9 @@ func (c *Conn) Tick(now int64) {
 		c.fail(http2.ErrCodeSettingsTimeout, HandshakeTooSlow, "preface and SETTINGS have not come in "+l.Handshake.String())
 	case c.block.stream != 0 && late(c.block.began, int64(l.HeaderBlock)):
 		c.fail(http2.ErrCodeEnhanceYourCalm, HeadersTooSlow, "a header block has not ended in "+l.HeaderBlock.String())
+	default:
+		c.failIfUnread()
+		c.giveConnCredit()
 	}
 }
 
@@ -265,18 +283,25 @@ func (c *Conn) fail(code http2.ErrCode, offence Offence, text string) {
 	if c.state >= ending {
 		return
 	}
-	c.state, c.failure = ending, &ConnError{Code: code, Offence: offence, Text: text}
-	last := c.lastID
-	if !c.server {
-		last = 0
-	}
-	c.out = appendGoAway(c.out, last, code, string(offence))
+	c.state, c.failure, c.partial = ending, &ConnError{Code: code, Offence: offence, Text: text}, nil
+	c.out = appendGoAway(c.out, c.lastServed(), code, string(offence))
 	c.endAll()
 	c.wake()
 }
 
+// lastServed returns the last stream that a GOAWAY names. A second GOAWAY must not name a higher one (RFC 9113 §6.8).
+func (c *Conn) lastServed() uint32 {
+	switch {
+	case !c.server:
+		return 0 // a server opens no streams
+	case c.leaving:
+		return c.leaveID
+	}
+	return c.lastID
+}
+
 // Close ends the connection without another word, because its socket has been closed or is about to be. why is for the
-// streams' Reset.
+// streams' Reset, and must not be nil. It does nothing the second time.
 func (c *Conn) Close(why *ConnError) {
 	if c.state == over {
 		return
@@ -284,7 +309,7 @@ func (c *Conn) Close(why *ConnError) {
 	if c.failure == nil {
 		c.failure = why
 	}
-	c.state = over
+	c.state, c.partial = over, nil
 	c.endAll()
 }
 
@@ -300,13 +325,6 @@ func (c *Conn) endAll() {
 
 // Failure returns why the connection is to be closed, once what is in Output has been written; nil if it goes on.
 func (c *Conn) Failure() *ConnError { return c.failure }
-
-// done takes a stream out of the table when both of its directions have ended.
-func (c *Conn) done(s *Stream) {
-	c.recent.add(s.id, wasEnded)
-	c.forget(s)
-	c.events.Done(s)
-}
 
 // forget takes a stream out of the connection.
 func (c *Conn) forget(s *Stream) {

@@ -40,8 +40,9 @@ func (c *Conn) receiveSettings(f *frame) {
 		return
 	}
 	if f.has(flagAck) {
-		if c.wantLen(f, 0) {
+		if c.wantLen(f, 0) && !c.acked {
 			c.acked = true
+			c.decoder.SetTableSize(c.cfg.HeaderTable)
 		}
 		return
 	}
@@ -50,7 +51,8 @@ func (c *Conn) receiveSettings(f *frame) {
 		return
 	}
 	for p := f.payload; len(p) > 0; p = p[6:] {
-		if !c.applySetting(http2.SettingID(binary.BigEndian.Uint16(p)), binary.BigEndian.Uint32(p[2:])) {
+		// Each one is charged: SETTINGS_INITIAL_WINDOW_SIZE changes all streams, and a frame has room for 2,730 of them.
+		if !c.spend() || !c.applySetting(http2.SettingID(binary.BigEndian.Uint16(p)), binary.BigEndian.Uint32(p[2:])) {
 			return
 		}
 	}
@@ -246,11 +248,7 @@ func (c *Conn) GoAway() {
 		return
 	}
 	c.leaving, c.leaveID = true, c.lastID
-	last := c.lastID
-	if !c.server {
-		last = 0
-	}
-	c.out = appendGoAway(c.out, last, http2.ErrCodeNo, "")
+	c.out = appendGoAway(c.out, c.lastServed(), http2.ErrCodeNo, "")
 	c.wake()
 }
 

@@ -107,4 +107,6 @@ func (p *peer) open(end bool) *Stream {
 
 func frames(list ...string) []string { return list }
 
-func fails(last, code, offence string) []string { return []string{"GOAWAY " + last + " " + code + " " + offence} }
+func fails(last, code, offence string) []string {
+	return []string{"GOAWAY " + last + " " + code + " " + offence}
+}

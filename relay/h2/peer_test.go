@@ -163,7 +163,9 @@ func (r *recorder) take() []string {
 	return log
 }
 
-func (r *recorder) note(format string, args ...any) { r.log = append(r.log, fmt.Sprintf(format, args...)) }
+func (r *recorder) note(format string, args ...any) {
+	r.log = append(r.log, fmt.Sprintf(format, args...))
+}
 
 func (r *recorder) Opened() *Stream { return &Stream{Owner: new(plan)} }
 

@@ -25,6 +25,9 @@ func cat(parts ...[]byte) (all []byte) {
 // times repeats b.
 func times(n int, b []byte) []byte { return []byte(strings.Repeat(string(b), n)) }
 
+// field is short for what many tests need.
+type field = hpack.Field
+
 func itoa(n uint32) string { return strconv.Itoa(int(n)) }
 
 // be returns the four bytes of a number.
@@ -77,3 +80,8 @@ func settings(list ...http2.Setting) []byte {
 func settingsAck() []byte { return raw(http2.FrameSettings, flagAck, 0) }
 
 func goAway(last uint32, code http2.ErrCode) []byte { return appendGoAway(nil, last, code, "bye") }
+
+// indexingField returns a field with a value of n bytes, at most 126, that goes into the HPACK table (RFC 7541 §6.2.1).
+func indexingField(name string, n int) []byte {
+	return cat([]byte{0x40, byte(len(name))}, []byte(name), []byte{byte(n)}, times(n, []byte("v")))
+}

@@ -175,54 +175,55 @@ func (c *Conn) Open(s *Stream, fields []*hpack.Field, end bool) {
 // IDsLeft returns how many streams a client can still open, because identifiers are used once (RFC 9113 §5.1.1).
 func (c *Conn) IDsLeft() int { return int(maxWindow-c.lastID) / 2 }
 
-// headOf takes the header block in head for a stream that is open.
+// headOf takes the header block in head for a stream that is open. tooLarge says that its fields are not all there, loop that the
+// HEADERS frame made the stream depend on itself.
 func (c *Conn) headOf(s *Stream, tooLarge, loop bool) {
-	h := &c.head
-	kind := requestHead
+	h, kind := &c.head, requestHead
 	switch {
 	case s.in == open:
 		kind = trailerHead
 	case !c.server:
 		kind = answerHead
 	}
-	if s.in == ended {
+	problem := ""
+	switch {
+	case s.in == ended:
 		c.streamError(s, http2.ErrCodeStreamClosed, "HEADERS after END_STREAM")
 		return
+	case loop:
+		problem = "a stream that depends on itself" // RFC 7540 §5.3.1
+	case kind == trailerHead && !h.End:
+		problem = "trailers without END_STREAM" // RFC 9113 §8.1
+	case tooLarge:
+		*h = Head{Fields: h.Fields[:0], End: h.End, ContentLength: -1}
+	default:
+		problem = h.check(kind)
 	}
-	if loop {
-		c.streamError(s, http2.ErrCodeProtocol, "a stream that depends on itself")
-		return
+	informational := kind == answerHead && h.Status >= 100 && h.Status < 200
+	if problem == "" && informational && (h.End || h.Status == 101) {
+		problem = "an informational answer with END_STREAM, or 101" // RFC 9113 §8.1 and §8.6
 	}
-	if tooLarge {
-		h.Fields = h.Fields[:0]
-		c.events.Head(s, nil)
-		return
-	}
-	if problem := h.check(kind); problem != "" {
+	switch {
+	case problem != "":
 		c.streamError(s, http2.ErrCodeProtocol, problem)
 		return
-	}
-	if kind == trailerHead && !h.End {
-		c.streamError(s, http2.ErrCodeProtocol, "trailers without END_STREAM") // RFC 9113 §8.1
-		return
-	}
-	if kind == answerHead && h.Status < 200 {
-		if h.End || h.Status == 101 {
-			c.streamError(s, http2.ErrCodeProtocol, "an informational answer with END_STREAM, or 101")
-			return
+	case informational:
+		if c.spend() {
+			c.events.Head(s, h)
 		}
-		c.spend()
-		c.events.Head(s, h)
 		return
-	}
-	if kind != trailerHead {
+	case kind != trailerHead:
 		s.in, s.left = open, h.ContentLength
 	}
 	if h.End && !c.endReceived(s) {
 		return
 	}
+	if tooLarge {
+		h = nil
+	}
+	id := s.id
 	c.events.Head(s, h)
-	c.doneIfEnded(s)
+	c.doneIfEnded(s, id)
 }
 
 // endReceived notes END_STREAM. It reports false, and resets the stream, if content-length says that there should be more.
@@ -235,10 +236,13 @@ func (c *Conn) endReceived(s *Stream) bool {
 	return true
 }
 
-// doneIfEnded is called when the owner has been told of END_STREAM, which it may have answered by ending or resetting the stream.
-func (c *Conn) doneIfEnded(s *Stream) {
-	if s.conn == c && s.in == ended && s.out == ended {
-		c.done(s)
+// doneIfEnded takes a stream out of the connection when both of its directions have ended. The owner may have reset it in the
+// call of Events before, and use its memory for another: that one has another connection or id.
+func (c *Conn) doneIfEnded(s *Stream, id uint32) {
+	if s.conn == c && s.id == id && s.in == ended && s.out == ended {
+		c.recent.add(id, wasEnded)
+		c.forget(s)
+		c.events.Done(s)
 	}
 }
 
@@ -294,16 +298,12 @@ func (c *Conn) receiveData(f *frame) {
 	if end && !c.endReceived(s) {
 		return
 	}
-	s.owed += n - int32(len(p)) // padding is consumed
-	c.events.Data(s, p, end)
-	if s.conn != c || s.id != f.stream { // the owner has reset it, and uses its memory for another
-		return
-	}
-	if end {
-		c.doneIfEnded(s)
-	} else if int(n) != len(p) && s.in != closed {
+	if padding := n - int32(len(p)); padding > 0 { // it is consumed
+		s.owed += padding
 		s.giveCredit()
 	}
+	c.events.Data(s, p, end)
+	c.doneIfEnded(s, f.stream)
 }
 
 // giveConnCredit raises the connection's window by what has come: only streams hold DATA, so that one that does not move

@@ -9,18 +9,18 @@ import (
 // Output returns the bytes that are to be written to the peer, which are valid until the next call of another method.
 func (c *Conn) Output() []byte { return c.out[c.written:] }
 
-// Wrote says that the first n bytes of Output were written. When all were, DATA that has waited for the socket follows: the
-// caller looks at Output again.
+// Wrote says that the first n bytes of Output were written. DATA that has waited for the socket follows when most of them were:
+// the caller looks at Output again.
 func (c *Conn) Wrote(n int) {
 	c.written += n
-	if c.written < len(c.out) {
-		if c.written > len(c.out)/2 {
-			c.out, c.written = c.out[:copy(c.out, c.out[c.written:])], 0
-		}
-		return
+	left := len(c.out) - c.written
+	if c.written > left {
+		copy(c.out, c.out[c.written:])
+		c.out, c.written = c.out[:left], 0
 	}
-	c.out, c.written = c.out[:0], 0
-	c.sendReady()
+	if left <= c.cfg.SendLimit/2 {
+		c.sendReady()
+	}
 }
 
 // Shrink gives back memory that the connection does not use at the moment, for one that is idle.
@@ -34,10 +34,12 @@ func (c *Conn) Shrink() {
 	if c.block.stream == 0 {
 		c.block.bytes = nil
 	}
+	c.head = Head{}
+	c.streams.shrink()
 }
 
 // roomForData reports whether DATA may be added to the output, or is to wait until the socket has taken what is there.
-func (c *Conn) roomForData() bool { return len(c.out)-c.written < c.cfg.SendLimit && c.state != ending }
+func (c *Conn) roomForData() bool { return len(c.out)-c.written < c.cfg.SendLimit && c.state < ending }
 
 // wake tells the owner that there is output.
 func (c *Conn) wake() {
@@ -50,8 +52,13 @@ func (c *Conn) wake() {
 // Flushed says that the owner has seen the last Wake, and will not look at Output again before the next.
 func (c *Conn) Flushed() { c.awake = false }
 
-// writeBlock sends a header block in as many frames as it needs.
+// writeBlock sends a header block in as many frames as it needs. It leaves the block out if too much waits already: as it is
+// called by the owner of a stream, the connection fails only with the next Receive or Tick.
 func (c *Conn) writeBlock(stream uint32, fields []*hpack.Field, end bool) {
+	if c.blockLost || c.isUnread() {
+		c.blockLost = true
+		return
+	}
 	at := len(c.out)
 	c.out = appendHeader(c.out, 0, http2.FrameHeaders, flagEndHeaders|endFlag(end), stream)
 	c.out = c.encoder.Append(c.out, fields)
@@ -81,12 +88,18 @@ func (c *Conn) splitBlock(at int, stream uint32) {
 	}
 }
 
+// beginData appends the header of a DATA frame, and takes the payload, which the caller appends, from the windows.
+func (c *Conn) beginData(s *Stream, n int, end bool) {
+	c.out = appendHeader(c.out, n, http2.FrameData, endFlag(end), s.id)
+	s.sendWindow -= int32(n)
+	c.sendWindow -= int64(n)
+	c.budget.earnData(n)
+}
+
 // endSent is called when END_STREAM was sent on s.
 func (c *Conn) endSent(s *Stream) {
 	s.out, s.ending = ended, false
-	if s.in == ended {
-		c.done(s)
-	}
+	c.doneIfEnded(s, s.id)
 }
 
 // readyIfSendable puts a stream with queued DATA into the list of those that only the connection's window or the socket holds
@@ -133,26 +146,20 @@ func (c *Conn) sendReady() {
 
 // sendQueued sends one DATA frame of a stream's queue, and the end of the direction if that comes next.
 func (c *Conn) sendQueued(s *Stream) {
-	n := int(min(int64(s.queue.n), maxFrameLen, int64(s.sendWindow), c.sendWindow))
-	end := s.ending && s.trailers == nil && n == s.queue.n
-	c.out = appendHeader(c.out, n, http2.FrameData, endFlag(end), s.id)
+	id, n := s.id, int(min(int64(s.queue.n), maxFrameLen, int64(s.sendWindow), c.sendWindow))
+	last := s.ending && n == s.queue.n
+	c.beginData(s, n, last && s.trailers == nil)
 	c.out = s.queue.take(c.memory, c.out, n)
-	s.sendWindow -= int32(n)
-	c.sendWindow -= int64(n)
-	c.budget.earnData(n)
 	c.wake()
 	if s.queue.n > 0 {
 		c.readyIfSendable(s)
 	}
-	c.events.Sent(s, n)
-	switch {
-	case s.in == closed || s.queue.n > 0: // the owner has reset it, or there is more
-	case end:
-		c.endSent(s)
-	case s.trailers != nil:
-		trailers := s.trailers
-		s.trailers = nil
-		c.writeBlock(s.id, trailers, true)
-		c.endSent(s)
+	if last {
+		if s.trailers != nil {
+			c.writeBlock(id, s.trailers, true)
+		}
+		s.out, s.ending, s.trailers = ended, false, nil
 	}
+	c.events.Sent(s, n)
+	c.doneIfEnded(s, id)
 }

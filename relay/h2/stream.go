@@ -68,60 +68,72 @@ func (s *Stream) Ended() bool { return s.out == ended || s.ending }
 // Queued returns how many bytes of DATA wait in the stream's queue.
 func (s *Stream) Queued() int { return s.queue.n }
 
-// WriteHeaders sends an answer's headers. end ends the direction. It is for streams that are open, before any DATA.
+// isWritable reports whether anything may follow what was sent.
+func (s *Stream) isWritable() bool {
+	return (s.out == headers || s.out == open) && !s.ending && s.conn.state < ending
+}
+
+// WriteHeaders sends an answer's headers, behind informational ones if there are any. end ends the direction, and is for the
+// last. It and the other methods that write do nothing once the stream or its direction has ended.
 func (s *Stream) WriteHeaders(fields []*hpack.Field, end bool) {
-	c := s.conn
-	c.writeBlock(s.id, fields, end)
+	if !s.isWritable() {
+		return
+	}
+	s.conn.writeBlock(s.id, fields, end)
 	s.out = open
 	if end {
-		c.endSent(s)
+		s.conn.endSent(s)
 	}
 }
 
-// WriteData sends p, as much of it at once as the windows and the socket take. The rest is copied into the stream's queue. It
-// returns how many bytes were not queued; Events.Sent tells of the others when they have left the queue. end ends the direction.
+// WriteData sends p, as much of it at once as the windows, the socket and other streams that wait for it allow. The rest is
+// copied into the stream's queue. It returns how many bytes were not queued; Events.Sent tells of the others when they have left
+// the queue. end ends the direction.
 func (s *Stream) WriteData(p []byte, end bool) (sent int) {
-	c := s.conn
+	if !s.isWritable() {
+		return len(p)
+	}
 	if s.queue.n == 0 {
-		for len(p) > 0 && c.roomForData() {
-			n := min(len(p), maxFrameLen, int(max(s.sendWindow, 0)), int(min(max(c.sendWindow, 0), maxFrameLen)))
-			if n == 0 {
-				break
-			}
-			last := end && n == len(p)
-			c.out = append(appendHeader(c.out, n, http2.FrameData, endFlag(last), s.id), p[:n]...)
-			s.sendWindow -= int32(n)
-			c.sendWindow -= int64(n)
-			c.budget.earnData(n)
-			p, sent = p[n:], sent+n
-			if last {
-				c.endSent(s)
-				c.wake()
-				return sent
-			}
-		}
-		if sent > 0 {
-			c.wake()
-		}
-		if len(p) == 0 {
-			if end {
-				c.out = appendHeader(c.out, 0, http2.FrameData, flagEndStream, s.id)
-				c.endSent(s)
-				c.wake()
-			}
+		if sent = s.writeNow(p, end); sent == len(p) {
 			return sent
 		}
 	}
-	s.queue.add(c.memory, p)
-	s.ending = s.ending || end
-	c.readyIfSendable(s)
+	s.queue.add(s.conn.memory, p[sent:])
+	s.ending = end
+	s.conn.readyIfSendable(s)
 	return sent
+}
+
+// writeNow sends what may be sent at once, and the end if that is all of p. It returns the number of bytes.
+func (s *Stream) writeNow(p []byte, end bool) (sent int) {
+	c := s.conn
+	for {
+		n := 0
+		if c.firstReady == nil && c.roomForData() {
+			n = int(max(0, min(int64(len(p)-sent), maxFrameLen, int64(s.sendWindow), c.sendWindow)))
+		}
+		last := end && sent+n == len(p)
+		if n == 0 && !last {
+			return sent
+		}
+		c.beginData(s, n, last)
+		c.out = append(c.out, p[sent:sent+n]...)
+		c.wake()
+		sent += n
+		if last {
+			c.endSent(s)
+			return sent
+		}
+	}
 }
 
 // WriteTrailers ends the direction with trailers, behind what is queued. fields are copied if they have to wait.
 func (s *Stream) WriteTrailers(fields []*hpack.Field) {
+	if !s.isWritable() {
+		return
+	}
 	if s.queue.n > 0 {
-		s.trailers, s.ending = append([]*hpack.Field(nil), fields...), true
+		s.trailers, s.ending = append([]*hpack.Field{}, fields...), true
 		return
 	}
 	s.conn.writeBlock(s.id, fields, true)
@@ -130,11 +142,12 @@ func (s *Stream) WriteTrailers(fields []*hpack.Field) {
 
 // Consumed says that n bytes of DATA that came are no longer held, so that the peer may send as many more.
 func (s *Stream) Consumed(n int) {
-	if n == 0 || s.in == closed {
+	if n == 0 || s.in == closed || s.conn.state >= ending {
 		return
 	}
 	s.owed += int32(n)
 	s.giveCredit()
+	s.conn.giveConnCredit()
 }
 
 // giveCredit raises the peer's window, in steps that are worth a frame.
@@ -158,15 +171,16 @@ func (s *Stream) Reset(code http2.ErrCode) {
 		return
 	}
 	c := s.conn
-	if s.in == ended && s.out == ended {
-		c.recent.add(s.id, wasEnded)
-		c.forget(s)
-		return
-	}
-	c.out = appendReset(c.out, s.id, code)
-	c.recent.add(s.id, wasReset)
+	bothEnded := s.in == ended && s.out == ended
 	c.forget(s)
-	c.wake()
+	switch {
+	case bothEnded:
+		c.recent.add(s.id, wasEnded)
+	case c.state < ending:
+		c.recent.add(s.id, wasReset)
+		c.out = appendReset(c.out, s.id, code)
+		c.wake()
+	}
 }
 
 func endFlag(end bool) byte {

@@ -10,16 +10,14 @@ import (
 type table struct {
 	slots []*Stream // a power of two, at most half full
 	n     int
-	seed  uint32
+	seed  uint64 // odd
 }
 
 const minSlots = 8
 
-// home returns the slot where a stream belongs, before it is masked. seed keeps peers from choosing identifiers that meet.
-func (t *table) home(id uint32) int {
-	h := (id ^ t.seed) * 0x9E3779B1 // the golden ratio, as in Fibonacci hashing
-	return int(h ^ h>>16)
-}
+// home returns the slot where a stream belongs, before it is masked. It is multiply-shift hashing: because the seed is random, a
+// peer cannot choose identifiers that belong to one slot.
+func (t *table) home(id uint32) int { return int(uint64(id) * t.seed >> 40) }
 
 func (t *table) get(id uint32) *Stream {
 	mask := len(t.slots) - 1
@@ -57,7 +55,7 @@ func (t *table) place(s *Stream) {
 	t.slots[i] = s
 }
 
-// remove removes a stream that is in the table. The last one leaves an empty table without memory if it has grown.
+// remove removes a stream that is in the table.
 func (t *table) remove(s *Stream) {
 	mask := len(t.slots) - 1
 	i := t.home(s.id) & mask
@@ -65,16 +63,19 @@ func (t *table) remove(s *Stream) {
 		i = (i + 1) & mask
 	}
 	t.n--
-	if t.n == 0 && len(t.slots) > minSlots {
-		t.slots = nil
-		return
-	}
 	for j := (i + 1) & mask; t.slots[j] != nil; j = (j + 1) & mask { // fill the gap with what was placed past it
 		if (j-t.home(t.slots[j].id))&mask >= (j-i)&mask {
 			t.slots[i], i = t.slots[j], j
 		}
 	}
 	t.slots[i] = nil
+}
+
+// shrink gives back the memory of an empty table.
+func (t *table) shrink() {
+	if t.n == 0 {
+		t.slots = nil
+	}
 }
 
 // all returns the streams in the order of their identifiers.
