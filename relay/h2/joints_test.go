@@ -1,0 +1,120 @@
+package h2
+
+import (
+	"strconv"
+
+	"golang.org/x/net/http2"
+)
+
+// events are what all nodes of a world do alike.
+type events struct{ w *world }
+
+func (e events) Opened() *Stream {
+	e.w.fail("a client was asked for a stream")
+	return nil
+}
+func (e events) Sent(*Stream, int)               { /* only the relay asks */ }
+func (e events) SettingsChanged()                { /* nobody asks */ }
+func (e events) GoingAway(http2.ErrCode, string) { e.w.fail("GOAWAY") }
+func (e events) Pong()                           { e.w.fail("PING ACK") }
+func (e events) Wake()                           { /* all are looked at all the time */ }
+func callOf(s *Stream) *journey                  { j, _ := s.Owner.(*journey); return j }
+func (e events) byPath(h *Head) *journey         { i, _ := strconv.Atoi(h.Path.Value[1:]); return e.w.calls[i] }
+
+// originEvents are the client's.
+type originEvents struct{ events }
+
+func (e *originEvents) Head(s *Stream, h *Head) {
+	j := callOf(s)
+	if h.Trailer {
+		j.end("origin", &j.down, true)
+		return
+	}
+	if j.headed {
+		e.w.fail("call %d: a second answer", j.key)
+	}
+	j.headed = true
+	if h.End {
+		j.end("origin", &j.down, false)
+	}
+}
+func (e *originEvents) Data(s *Stream, p []byte, end bool) {
+	j := callOf(s)
+	j.arrive("origin", &j.down, p, end)
+}
+func (e *originEvents) Done(s *Stream)            { callOf(s).closed(0, false) }
+func (e *originEvents) Reset(s *Stream, _ *Reset) { callOf(s).closed(0, true) }
+
+// frontEvents are those of the relay's server. They do what a relay does.
+type frontEvents struct{ events }
+
+func (e *frontEvents) Opened() *Stream { return &Stream{} }
+
+func (e *frontEvents) Head(s *Stream, h *Head) {
+	if h.Trailer {
+		callOf(s).c.WriteTrailers(h.Fields)
+		return
+	}
+	j := e.byPath(h)
+	s.Owner, j.b, j.c = j, s, &Stream{Owner: j}
+	e.w.back.conn.Open(j.c, h.Fields, h.End)
+}
+
+func (e *frontEvents) Data(s *Stream, p []byte, end bool) {
+	s.Consumed(callOf(s).c.WriteData(p, end))
+}
+func (e *frontEvents) Sent(s *Stream, n int) { callOf(s).c.Consumed(n) }
+func (e *frontEvents) Done(s *Stream)        { callOf(s).closed(1, false) }
+
+func (e *frontEvents) Reset(s *Stream, _ *Reset) {
+	j := callOf(s)
+	j.closed(1, true)
+	j.resetBy(2, j.c)
+}
+
+// backEvents are those of the relay's client.
+type backEvents struct{ events }
+
+func (e *backEvents) Head(s *Stream, h *Head) {
+	if h.Trailer {
+		callOf(s).b.WriteTrailers(h.Fields)
+		return
+	}
+	callOf(s).b.WriteHeaders(h.Fields, h.End)
+}
+
+func (e *backEvents) Data(s *Stream, p []byte, end bool) {
+	s.Consumed(callOf(s).b.WriteData(p, end))
+}
+func (e *backEvents) Sent(s *Stream, n int) { callOf(s).b.Consumed(n) }
+func (e *backEvents) Done(s *Stream)        { callOf(s).closed(2, false) }
+
+func (e *backEvents) Reset(s *Stream, _ *Reset) {
+	j := callOf(s)
+	j.closed(2, true)
+	j.resetBy(1, j.b)
+}
+
+// targetEvents are the server's.
+type targetEvents struct{ events }
+
+func (e *targetEvents) Opened() *Stream { return &Stream{} }
+
+func (e *targetEvents) Head(s *Stream, h *Head) {
+	if h.Trailer {
+		j := callOf(s)
+		j.end("target", &j.up, true)
+		return
+	}
+	j := e.byPath(h)
+	s.Owner, j.d = j, s
+	if h.End {
+		j.end("target", &j.up, false)
+	}
+}
+func (e *targetEvents) Data(s *Stream, p []byte, end bool) {
+	j := callOf(s)
+	j.arrive("target", &j.up, p, end)
+}
+func (e *targetEvents) Done(s *Stream)            { callOf(s).closed(3, false) }
+func (e *targetEvents) Reset(s *Stream, _ *Reset) { callOf(s).closed(3, true) }
