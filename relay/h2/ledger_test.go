@@ -10,16 +10,17 @@ import (
 // ledger knows what one end of a connection may send, from the bytes that go in and come out alone, which it reads with
 // golang.org/x/net/http2. A change of SETTINGS_INITIAL_WINDOW_SIZE counts from its acknowledgement on.
 type ledger struct {
-	in, out    wire
-	client     bool
-	initial    int64
-	pending    []int64 // initial windows whose SETTINGS have come, but are not acknowledged
-	conn       int64
-	streams    map[uint32]*account
-	maxStream  int64 // the most that a window may be: what the other end announces
-	maxConn    int64
-	data       int // DATA frames that came out
-	negative   int // DATA frames were impossible, because a window was below 0
+	in, out   wire
+	client    bool
+	late      bool // the peer sends frames of streams after it has reset them, each of which is answered with RST_STREAM
+	initial   int64
+	pending   []int64 // initial windows whose SETTINGS have come, but are not acknowledged
+	conn      int64
+	streams   map[uint32]*account
+	maxStream int64 // the most that a window may be: what the other end announces
+	maxConn   int64
+	data      int // DATA frames that came out
+	negative  int // DATA frames were impossible, because a window was below 0
 }
 
 // account is one stream in the ledger.
@@ -143,7 +144,7 @@ func (l *ledger) sent(b []byte) error {
 			a.ended = f.StreamEnded()
 		case *http2.RSTStreamFrame:
 			a := l.streams[h.StreamID]
-			if a == nil || a.reset {
+			if a == nil || a.reset && !l.late {
 				return fmt.Errorf("RST_STREAM on stream %d, which was not opened, or was reset", h.StreamID)
 			}
 			a.reset = true

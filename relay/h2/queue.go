@@ -125,7 +125,7 @@ func (q *queue) take(m *Memory, b []byte, n int) []byte {
 		b = append(b, c.b[c.read:c.read+k]...)
 		c.read += k
 		n -= k
-		if c.read == len(c.b) && (c != q.last || q.n == 0) {
+		if c.read == len(c.b) {
 			q.first = c.next
 			if q.first == nil {
 				q.last = nil
