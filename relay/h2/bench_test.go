@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"encoding/binary"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -187,8 +188,8 @@ func BenchmarkServer_Call(b *testing.B) {
 	id := uint32(1)
 	b.ReportAllocs()
 	for b.Loop() {
-		copy(call[5:], be(id))
-		copy(call[second+5:], be(id))
+		binary.BigEndian.PutUint32(call[5:], id)
+		binary.BigEndian.PutUint32(call[second+5:], id)
 		id += 2
 		p.conn.Receive(call, 0)
 		p.conn.Wrote(len(p.conn.Output()))

@@ -19,7 +19,7 @@ type Config struct {
 // Limits bound what a peer may do. They are far from what an honest peer of gRPC does.
 type Limits struct {
 	Handshake   time.Duration // until preface and SETTINGS have come, and until the peer has acknowledged ours
-	HeaderBlock time.Duration // from the first frame of a header block to its last
+	HeaderBlock time.Duration // from the beginning of a header block to its end
 
 	// A control frame (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, RST_STREAM, empty DATA, one of an unknown type, one for a stream
 	// that has ended) costs one of a connection's budget. HEADERS and DATA in either direction, and time, add to the budget.
@@ -41,7 +41,7 @@ type Limits struct {
 func (c Config) WithDefaults() Config {
 	def(&c.MaxConcurrentStreams, 1000)
 	def(&c.StreamWindow, 256<<10)
-	def(&c.ConnWindow, 4<<20)
+	def(&c.ConnWindow, max(4<<20, c.StreamWindow))
 	def(&c.MaxHeaderList, 64<<10)
 	def(&c.HeaderTable, 4096)
 	def(&c.SendLimit, 128<<10)

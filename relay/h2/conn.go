@@ -19,22 +19,26 @@ import (
 	"github.com/framegate/framegate/relay/h2/hpack"
 )
 
-// Events are what a connection tells its owner. They are called within Receive, Tick, Wrote and Close. An Events may call any
-// method of any Conn and Stream, but Receive.
+// Events are what a connection tells its owner. They are called within Receive, Tick, Wrote and Close, and Done and Wake within
+// the methods of Stream as well. An Events may call any method of any Conn and Stream but Receive, Tick and Wrote.
+//
+// A stream that the owner gets with Opened, or opens with Conn.Open, comes to its end in one of three ways: Done, Reset, or
+// the owner's own Stream.Reset. Nothing is told of it afterwards.
 type Events interface {
 	// Opened returns the memory of a stream that the peer opens, with its Owner set. Head follows. It is for servers.
 	Opened() *Stream
 
 	// Head gives a header block: of a request once; of an answer once for each informational answer (Head.Status under 200)
-	// and once for its headers; and of trailers once. h is nil for a block that is longer than MaxHeaderList: the owner then
-	// resets the stream, after an answer if there is to be one.
+	// and once for its headers; and of trailers once. h, which is valid until Head returns, is nil for a block that is longer
+	// than MaxHeaderList: the owner then resets the stream, after an answer if there is to be one, and until it does what
+	// follows the block is told as usual.
 	Head(s *Stream, h *Head)
 
 	// Data gives DATA, which is p's only until Data returns, and which the owner reports to Stream.Consumed when it no longer
 	// holds it. p is empty if only the end came.
 	Data(s *Stream, p []byte, end bool)
 
-	// Sent says that n bytes of the stream's queue were sent. They are not those that WriteData has returned.
+	// Sent says that n bytes have left the stream's queue. WriteData has not counted them.
 	Sent(s *Stream, n int)
 
 	// Done says that both directions of the stream have ended. The stream is the owner's again.
@@ -48,7 +52,7 @@ type Events interface {
 	// have come.
 	SettingsChanged()
 
-	// GoingAway says that the peer has sent a GOAWAY. Streams above its last one have got their Reset.
+	// GoingAway says that the peer has sent a GOAWAY. A client's streams above its last one have got their Reset before.
 	GoingAway(code http2.ErrCode, debug string)
 
 	// Pong says that the peer has answered a Ping.
@@ -84,8 +88,9 @@ type Conn struct {
 	// Of what is received:
 	preface  int    // bytes of the client preface that have come
 	settled  bool   // the peer's first SETTINGS have come
-	acked    bool   // the peer has acknowledged our SETTINGS
+	acked    bool   // the peer has acknowledged the SETTINGS of this end
 	partial  []byte // the beginning of a frame that is not complete
+	since    int64  // when partial was begun
 	block    block
 	head     Head
 	decoder  *hpack.Decoder
@@ -102,16 +107,16 @@ type Conn struct {
 	recvOwed   int32 // DATA that came, and for which it has no credit yet
 
 	// Of what is sent:
-	out                   []byte
-	written               int  // bytes of out
-	blockLost             bool // a header block was not written, because too much waits: the connection is to fail
-	awake                 bool
-	encoder               *hpack.Encoder
-	sendWindow            int64
-	initialWindow         int32 // of streams: the peer's SETTINGS_INITIAL_WINDOW_SIZE
-	maxStreams            uint32
-	firstReady, lastReady *Stream
-	pings                 int // that the peer has not answered
+	out           []byte
+	written       int  // bytes of out
+	blockLost     bool // a header block was not written, because too much waits: the connection is to fail
+	awake         bool
+	encoder       *hpack.Encoder
+	sendWindow    int64
+	initialWindow int32 // of streams: the peer's SETTINGS_INITIAL_WINDOW_SIZE
+	maxStreams    uint32
+	ready         readyList
+	pings         int // that the peer has not answered
 }
 
 // initialWindow is the window of every connection, and of streams before SETTINGS say otherwise (RFC 9113 §6.9.2).
@@ -179,6 +184,9 @@ func (c *Conn) Receive(b []byte, now int64) {
 	}
 	c.now, c.heard = now, now
 	if rest := c.take(b); c.state < ending {
+		if len(c.partial) == 0 || len(rest) < len(b) {
+			c.since = now
+		}
 		c.partial = append(c.partial[:0], rest...)
 		c.failIfUnread()
 	}
@@ -270,12 +278,18 @@ func (c *Conn) Tick(now int64) {
 	case c.state >= ending:
 	case (!c.settled || !c.acked) && late(c.began, int64(l.Handshake)):
 		c.fail(http2.ErrCodeSettingsTimeout, HandshakeTooSlow, "preface and SETTINGS have not come in "+l.Handshake.String())
-	case c.block.stream != 0 && late(c.block.began, int64(l.HeaderBlock)):
+	case c.block.stream != 0 && late(c.block.began, int64(l.HeaderBlock)),
+		c.beginsHeaders() && late(c.since, int64(l.HeaderBlock)):
 		c.fail(http2.ErrCodeEnhanceYourCalm, HeadersTooSlow, "a header block has not ended in "+l.HeaderBlock.String())
 	default:
 		c.failIfUnread()
 		c.giveConnCredit()
 	}
+}
+
+// beginsHeaders reports whether a HEADERS frame has come in part.
+func (c *Conn) beginsHeaders() bool {
+	return c.settled && len(c.partial) > 3 && http2.FrameType(c.partial[3]) == http2.FrameHeaders
 }
 
 // fail ends the connection with an error: a GOAWAY is sent, and nothing is received any more. All streams get their Reset.
@@ -328,7 +342,7 @@ func (c *Conn) Failure() *ConnError { return c.failure }
 
 // forget takes a stream out of the connection.
 func (c *Conn) forget(s *Stream) {
-	c.unready(s)
+	c.ready.remove(s)
 	c.streams.remove(s)
 	s.queue.clear(c.memory)
 	s.in, s.out, s.trailers, s.ending = closed, closed, nil, false

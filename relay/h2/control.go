@@ -108,9 +108,9 @@ func (c *Conn) setInitialWindow(v uint32) bool {
 		}
 		s.sendWindow = int32(window)
 		if s.sendWindow <= 0 {
-			c.unready(s)
+			c.ready.remove(s)
 		} else if s.queue.n > 0 {
-			c.readyIfSendable(s)
+			c.ready.push(s)
 		}
 	}
 	return true
@@ -149,7 +149,7 @@ func (c *Conn) receiveWindowUpdate(f *frame) {
 	default:
 		s.sendWindow += int32(n)
 		if s.queue.n > 0 {
-			c.readyIfSendable(s)
+			c.ready.push(s)
 			c.sendReady()
 		}
 	}
@@ -199,8 +199,11 @@ func (c *Conn) receivePing(f *frame) {
 	c.events.Pong()
 }
 
-// Ping sends a PING with that payload.
+// Ping sends a PING with that payload. Events.Pong tells of the answer.
 func (c *Conn) Ping(data [8]byte) {
+	if c.state >= ending {
+		return
+	}
 	c.pings++
 	c.out = appendPing(c.out, 0, data)
 	c.wake()

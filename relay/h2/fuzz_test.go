@@ -150,10 +150,10 @@ func (s *subject) open(end bool) {
 func (s *subject) act(st *Stream) {
 	l := s.lives[st]
 	switch s.acts.upTo(12) {
-	case 0:
-		st.WriteHeaders([]*field{fieldOK}, true)
-	case 1, 2:
-		st.WriteHeaders([]*field{fieldOK}, false)
+	case 0, 1, 2:
+		if !st.Answered() {
+			st.WriteHeaders([]*field{fieldOK}, s.acts.upTo(2) == 0)
+		}
 	case 3, 4:
 		if st.Answered() {
 			st.WriteData(make([]byte, s.acts.upTo(256)*100), false)

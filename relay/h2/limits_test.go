@@ -187,6 +187,37 @@ func TestLimits_HeaderBlockDeadline(t *testing.T) {
 	require.Equal(t, []string{"head 1", "reset 1 ENHANCE_YOUR_CALM conn"}, p.events.take())
 }
 
+// So has a HEADERS frame that comes byte by byte. DATA may take its time.
+func TestLimits_HeadersFrameDeadline(t *testing.T) {
+	t.Parallel()
+	slow := func(f []byte) *peer {
+		p := newServerPeer(t, Config{})
+		p.send(request(0, 1, "/"))
+		for i := range 20 {
+			p.now += time.Second
+			p.send(f[i : i+1])
+			p.conn.Tick(int64(p.now))
+		}
+		return p
+	}
+	require.Nil(t, slow(data(0, 1, "a message that takes 20 seconds")).conn.Failure())
+	why := slow(request(0, 3, "/a/path/that/takes/20/seconds")).conn.Failure()
+	require.NotNil(t, why)
+	require.Equal(t, HeadersTooSlow, why.Offence)
+
+	p := newServerPeer(t, Config{}) // each frame has its own time
+	for id := uint32(1); id < 100; id += 2 {
+		f := request(0, id, "/answer")
+		p.now += 4 * time.Second
+		p.send(f[:10])
+		p.now += 4 * time.Second
+		p.send(f[10:], raw(http2.FrameHeaders, flagEndHeaders, id+2)[:5])
+		p.conn.Tick(int64(p.now))
+		p.conn.partial = nil
+	}
+	require.Nil(t, p.conn.Failure())
+}
+
 // A block of references to one large entry of the table expands far over the limit, and costs its stream, not memory. The test
 // counts memory, so it is not parallel.
 func TestLimits_HPACKBomb(t *testing.T) {

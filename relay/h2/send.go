@@ -102,44 +102,10 @@ func (c *Conn) endSent(s *Stream) {
 	c.doneIfEnded(s, s.id)
 }
 
-// readyIfSendable puts a stream with queued DATA into the list of those that only the connection's window or the socket holds
-// up.
-func (c *Conn) readyIfSendable(s *Stream) {
-	if s.isReady || s.sendWindow <= 0 {
-		return
-	}
-	s.isReady = true
-	s.prev, s.next = c.lastReady, nil
-	if c.lastReady != nil {
-		c.lastReady.next = s
-	} else {
-		c.firstReady = s
-	}
-	c.lastReady = s
-}
-
-func (c *Conn) unready(s *Stream) {
-	if !s.isReady {
-		return
-	}
-	s.isReady = false
-	if s.prev != nil {
-		s.prev.next = s.next
-	} else {
-		c.firstReady = s.next
-	}
-	if s.next != nil {
-		s.next.prev = s.prev
-	} else {
-		c.lastReady = s.prev
-	}
-	s.prev, s.next = nil, nil
-}
-
 // sendReady sends queued DATA, a frame of each stream in turn, as far as windows and socket allow.
 func (c *Conn) sendReady() {
-	for s := c.firstReady; s != nil && c.sendWindow > 0 && c.roomForData(); s = c.firstReady {
-		c.unready(s)
+	for s := c.ready.first; s != nil && c.sendWindow > 0 && c.roomForData(); s = c.ready.first {
+		c.ready.remove(s)
 		c.sendQueued(s)
 	}
 }
@@ -152,7 +118,7 @@ func (c *Conn) sendQueued(s *Stream) {
 	c.out = s.queue.take(c.memory, c.out, n)
 	c.wake()
 	if s.queue.n > 0 {
-		c.readyIfSendable(s)
+		c.ready.push(s)
 	}
 	if last {
 		if s.trailers != nil {

@@ -15,9 +15,9 @@ import (
 //	                   |
 //	      both ended: Events.Done; a reset of either side, or the connection's end: Events.Reset
 //
-// All methods want what the Conn's want: one goroutine at a time.
+// A stream's methods are for the goroutine that its Conn's are for.
 type Stream struct {
-	Owner any // the owner's; the connection does not touch it
+	Owner any // for the owner's use; the connection leaves it alone
 
 	conn    *Conn
 	id      uint32
@@ -26,15 +26,15 @@ type Stream struct {
 
 	sendWindow int32 // below 0 if the peer has shrunk it (RFC 9113 §6.9.2)
 	recvWindow int32 // DATA that the peer may send
-	owed       int32 // DATA that was consumed, and for which the peer has not been given credit yet
+	owed       int32 // bytes of DATA that were consumed, and for which the peer has not been given credit yet
 	left       int64 // what content-length says is still to come; -1 for no content-length
 
 	queue    queue
 	trailers []*hpack.Field // to be sent behind the queue; nil for none
 	ending   bool           // END_STREAM is to be sent behind the queue
 
-	isReady    bool // it is in Conn.ready
-	prev, next *Stream
+	isReady    bool    // it is in Conn.ready
+	prev, next *Stream // in Conn.ready
 }
 
 // direction is the state of one direction of a stream.
@@ -73,8 +73,8 @@ func (s *Stream) isWritable() bool {
 	return (s.out == headers || s.out == open) && !s.ending && s.conn.state < ending
 }
 
-// WriteHeaders sends an answer's headers, behind informational ones if there are any. end ends the direction, and is for the
-// last. It and the other methods that write do nothing once the stream or its direction has ended.
+// WriteHeaders sends an answer's headers, behind informational ones if there are any, and before any DATA. end ends the
+// direction. It and the other methods that write do nothing once the stream or its direction has ended.
 func (s *Stream) WriteHeaders(fields []*hpack.Field, end bool) {
 	if !s.isWritable() {
 		return
@@ -100,7 +100,7 @@ func (s *Stream) WriteData(p []byte, end bool) (sent int) {
 	}
 	s.queue.add(s.conn.memory, p[sent:])
 	s.ending = end
-	s.conn.readyIfSendable(s)
+	s.conn.ready.push(s)
 	return sent
 }
 
@@ -109,7 +109,7 @@ func (s *Stream) writeNow(p []byte, end bool) (sent int) {
 	c := s.conn
 	for {
 		n := 0
-		if c.firstReady == nil && c.roomForData() {
+		if c.ready.first == nil && c.roomForData() {
 			n = int(max(0, min(int64(len(p)-sent), maxFrameLen, int64(s.sendWindow), c.sendWindow)))
 		}
 		last := end && sent+n == len(p)
@@ -140,7 +140,8 @@ func (s *Stream) WriteTrailers(fields []*hpack.Field) {
 	s.conn.endSent(s)
 }
 
-// Consumed says that n bytes of DATA that came are no longer held, so that the peer may send as many more.
+// Consumed says that the owner no longer holds n bytes of the DATA that came, so that the peer may send as many more. It does
+// nothing for a stream that is not open.
 func (s *Stream) Consumed(n int) {
 	if n == 0 || s.in == closed || s.conn.state >= ending {
 		return
@@ -150,7 +151,8 @@ func (s *Stream) Consumed(n int) {
 	s.conn.giveConnCredit()
 }
 
-// giveCredit raises the peer's window, in steps that are worth a frame.
+// giveCredit raises the window that the peer has when half of it is used, so that a WINDOW_UPDATE is worth its bytes. The window
+// is smaller while memory is short.
 func (s *Stream) giveCredit() {
 	c := s.conn
 	want := c.memory.budget.windowOf(int32(c.cfg.StreamWindow))
