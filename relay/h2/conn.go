@@ -4,8 +4,9 @@
 // hostile peer can cost.
 //
 // Enter at Conn.Receive; then receive.go (HEADERS and DATA), head.go (what makes a message malformed), control.go (the other
-// frames), stream.go (what the owner does with a stream), send.go (what waits for windows and for the socket), queue.go (the
-// memory of what waits) and budget.go (what a peer is charged for). hpack has the fields.
+// frames), stream.go (what the owner does with a stream), send.go (what waits for windows and for the socket), ready.go (the
+// order in which streams send), queue.go (the memory of what waits) and budget.go (what a peer is charged for). table.go has the
+// streams that are open, and recent.go those that have ended of late. hpack has the fields.
 //
 // Everything of a connection, and of all connections that share a Memory or an hpack.Interner, is for one goroutine at a time.
 package h2
@@ -76,47 +77,59 @@ const (
 
 // Conn is one end of a connection.
 type Conn struct {
-	cfg     *Config
-	events  Events
-	memory  *Memory
-	server  bool
+	cfg    *Config
+	events Events
+	memory *Memory
+	server bool
+	began  int64
+
 	state   connState
 	failure *ConnError // why it is ending or over
 	now     int64      // of the last Receive or Tick
-	began   int64
 
-	// Of what is received:
-	preface  int    // bytes of the client preface that have come
-	settled  bool   // the peer's first SETTINGS have come
-	acked    bool   // the peer has acknowledged the SETTINGS of this end
-	partial  []byte // the beginning of a frame that is not complete
-	since    int64  // when partial was begun
-	block    block
-	head     Head
-	decoder  *hpack.Decoder
-	budget   budget
-	heard    int64 // when the peer last sent something
-	streams  table
-	lastID   uint32 // the highest stream that the client has opened: the peer's on a server, ours on a client
-	recent   recentIDs
-	leaving  bool // a GOAWAY was sent: streams above leaveID are ignored
-	leaveID  uint32
-	peerGone bool // the peer has sent a GOAWAY
+	streams table
+	lastID  uint32    // the highest stream that the client has opened, which is the peer on a server, and this end on a client
+	recent  recentIDs // how the last streams ended
 
-	recvWindow int32 // DATA that the peer may send on the connection
-	recvOwed   int32 // DATA that came, and for which it has no credit yet
+	leaving  bool   // this end has sent a GOAWAY: streams above leaveID are ignored
+	leaveID  uint32 // the last stream that the GOAWAY names
+	peerGone bool   // the peer has sent a GOAWAY
 
-	// Of what is sent:
-	out           []byte
-	written       int  // bytes of out
-	blockLost     bool // a header block was not written, because too much waits: the connection is to fail
-	awake         bool
-	encoder       *hpack.Encoder
-	sendWindow    int64
-	initialWindow int32 // of streams: the peer's SETTINGS_INITIAL_WINDOW_SIZE
-	maxStreams    uint32
-	ready         readyList
-	pings         int // that the peer has not answered
+	inbound
+	outbound
+}
+
+// inbound is what a Conn knows of what it receives.
+type inbound struct {
+	preface int    // bytes of the client preface that have come
+	settled bool   // the peer's first SETTINGS have come
+	acked   bool   // the peer has acknowledged the SETTINGS of this end
+	partial []byte // the beginning of a frame that is not complete
+	since   int64  // when partial was begun
+	heard   int64  // when the peer last sent something
+
+	decoder *hpack.Decoder
+	block   block // that has begun and not ended
+	head    Head  // of the last block
+	budget  budget
+
+	recvWindow int32 // bytes of DATA that the peer may send on the connection
+	recvOwed   int32 // bytes of DATA that came, and for which it has no credit yet
+}
+
+// outbound is what a Conn knows of what it sends.
+type outbound struct {
+	out       []byte
+	written   int  // bytes of out that the socket has taken
+	awake     bool // Events.Wake was called since the last Flushed
+	encoder   *hpack.Encoder
+	blockLost bool // a header block was not written, because too much waits: the connection is to fail
+
+	sendWindow    int64     // bytes of DATA that this end may send on the connection
+	initialWindow int32     // of streams: the peer's SETTINGS_INITIAL_WINDOW_SIZE
+	maxStreams    uint32    // the peer's SETTINGS_MAX_CONCURRENT_STREAMS
+	ready         readyList // streams with DATA that may be sent as soon as there is room
+	pings         int       // that the peer has not answered
 }
 
 // initialWindow is the window of every connection, and of streams before SETTINGS say otherwise (RFC 9113 §6.9.2).
@@ -151,13 +164,16 @@ func NewClient(cfg *Config, events Events, memory *Memory, fields *hpack.Interne
 
 func newConn(cfg *Config, events Events, memory *Memory, fields *hpack.Interner, now int64) *Conn {
 	return &Conn{
-		awake: true, cfg: cfg, events: events, memory: memory, now: now, began: now, heard: now, budget: newBudget(cfg, now),
-		decoder: hpack.NewDecoder(fields, max(cfg.HeaderTable, defaultTable)), encoder: hpack.NewEncoder(), streams: table{seed: rand.Uint64() | 1},
-		recvWindow: int32(cfg.ConnWindow), sendWindow: initialWindow, initialWindow: initialWindow, maxStreams: noLimit,
+		cfg: cfg, events: events, memory: memory, began: now, now: now, streams: table{seed: rand.Uint64() | 1},
+		inbound: inbound{
+			heard: now, budget: newBudget(cfg, now), recvWindow: int32(cfg.ConnWindow),
+			decoder: hpack.NewDecoder(fields, max(cfg.HeaderTable, defaultTable)), // until the peer has acknowledged a smaller one
+		},
+		outbound: outbound{awake: true, encoder: hpack.NewEncoder(), sendWindow: initialWindow, initialWindow: initialWindow, maxStreams: noLimit},
 	}
 }
 
-// appendSettings sends our SETTINGS and raises the connection's window.
+// appendSettings sends the SETTINGS of this end and raises the connection's window.
 func (c *Conn) appendSettings(own http2.Setting) {
 	settings := []http2.Setting{own, {ID: http2.SettingInitialWindowSize, Val: c.cfg.StreamWindow}, {ID: http2.SettingMaxHeaderListSize, Val: c.cfg.MaxHeaderList}}
 	if c.cfg.HeaderTable != defaultTable {
