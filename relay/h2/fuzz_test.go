@@ -74,9 +74,7 @@ func (s *subject) receive(b []byte) {
 	}
 	all := append(append([]byte(nil), s.conn.Partial()...), b...)
 	s.conn.Receive(all, s.now)
-	for i := range all {
-		all[i] = 0xEE
-	}
+	spoil(all)
 	if failed && len(s.conn.Output()) != out {
 		s.t.Fatal("output after the end")
 	}

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// quiet takes what the Conn sends and notes, and returns how many bytes of DATA were sent. It parses nothing.
+// quiet takes what the Conn sends, and returns how many bytes of DATA were sent. It parses nothing.
 func (p *peer) quiet() (sent int) {
 	p.conn.Flushed()
 	for len(p.conn.Output()) > 0 {
@@ -20,7 +20,6 @@ func (p *peer) quiet() (sent int) {
 		}
 		p.conn.Wrote(len(p.conn.Output()))
 	}
-	p.events.log = p.events.log[:0]
 	return sent
 }
 
@@ -132,6 +131,7 @@ func TestHonest_Server(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := newServerPeer(t, Config{})
+			p.events.deaf = true
 			use(p)
 			p.quiet()
 			require.Nil(t, p.conn.Failure())
@@ -154,6 +154,7 @@ func (p *peer) reply(id uint32, n int) {
 func TestHonest_Client(t *testing.T) {
 	t.Parallel()
 	p := newClientPeer(t, Config{})
+	p.events.deaf = true
 	for i := range uint32(100_000) {
 		s := p.open(false)
 		s.WriteData([]byte("hello"), true)
@@ -169,7 +170,7 @@ func TestHonest_Client(t *testing.T) {
 			p.send(data(0, id, "hello"), heads(flagEndStream, id, "grpc-status=0"))
 		}
 		p.quiet()
-		require.Nil(t, p.conn.Failure(), "call %d", i)
 	}
+	require.Nil(t, p.conn.Failure())
 	require.Zero(t, p.conn.Streams())
 }

@@ -182,7 +182,7 @@ func TestModel_SlowReaderStallsNoOther(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, Config{}, 64<<20, &dice{rand.New(rand.NewPCG(1, 1)), 0})
 	for range 10 {
-		w.open(cargo{size: 5 << 20, trailers: true}, cargo{size: 5 << 20, trailers: true})
+		w.open(cargo{size: 1 << 20, trailers: true}, cargo{size: 1 << 20, trailers: true})
 	}
 	stuck := w.calls[:5]
 	for moved := 1; moved > 0; {

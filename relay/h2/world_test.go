@@ -120,11 +120,18 @@ func (n *node) read(limit int) (moved int) {
 	n.scratch = append(append(n.scratch[:0], n.conn.Partial()...), n.inbox[:k]...)
 	n.inbox = n.inbox[:copy(n.inbox, n.inbox[k:])]
 	n.conn.Receive(n.scratch, n.w.now)
-	for i := range n.scratch {
-		n.scratch[i] = 0xEE
-	}
+	spoil(n.scratch)
 	return k
 }
+
+// spoil overwrites memory that its receiver must not have kept.
+func spoil(b []byte) {
+	for len(b) > 0 {
+		b = b[copy(b, spoiled):]
+	}
+}
+
+var spoiled = bytes.Repeat([]byte{0xEE}, 4096)
 
 // inject makes the node at the other end believe that this one changes the initial window. It must be at most StreamWindow, and
 // that again in the end, because the Conn does not know.
