@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -31,7 +30,14 @@ var mib = func() []byte {
 	return b
 }()
 
-// A server echoes to golang.org/x/net/http2 as a client.
+// clearText is HTTP/2 without TLS for net/http.
+func clearText() *http.Protocols {
+	p := new(http.Protocols)
+	p.SetUnencryptedHTTP2(true)
+	return p
+}
+
+// A server echoes to net/http as a client.
 func TestInterop_NetClient(t *testing.T) {
 	t.Parallel()
 	ours, theirs := loopback(t)
@@ -50,8 +56,8 @@ func TestInterop_NetClient(t *testing.T) {
 	server := newSocket(new(sync.Mutex), ours, k, false)
 	defer server.close()
 
-	client, err := (&http2.Transport{AllowHTTP: true}).NewClientConn(theirs)
-	require.NoError(t, err)
+	client := &http.Transport{Protocols: clearText(), DialContext: func(context.Context, string, string) (net.Conn, error) { return theirs, nil }, MaxConnsPerHost: 1}
+	defer client.CloseIdleConnections()
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
@@ -75,23 +81,24 @@ func TestInterop_NetClient(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	require.NoError(t, client.Ping(t.Context()))
-	require.NoError(t, client.Close())
 }
 
-// A client speaks with golang.org/x/net/http2 as a server that echoes.
+// A client speaks with net/http as a server that echoes.
 func TestInterop_NetServer(t *testing.T) {
 	t.Parallel()
-	ours, theirs := loopback(t)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	server := &http.Server{Protocols: clearText(), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Trailer", "X-End")
+		n, _ := io.Copy(w, r.Body)
+		w.Header().Set("X-End", fmt.Sprint(n))
+	})}
 	var serving sync.WaitGroup
-	serving.Go(func() {
-		(&http2.Server{}).ServeConn(theirs, &http2.ServeConnOpts{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Trailer", "X-End")
-			n, _ := io.Copy(w, r.Body)
-			w.Header().Set("X-End", fmt.Sprint(n))
-		})})
-	})
+	serving.Go(func() { _ = server.Serve(ln) })
 	defer serving.Wait()
+	defer server.Close()
+	ours, err := net.Dial("tcp", ln.Addr().String())
+	require.NoError(t, err)
 
 	type result struct {
 		body    bytes.Buffer
