@@ -19,8 +19,6 @@ type ledger struct {
 	streams   map[uint32]*account
 	maxStream int64 // the most that a window may be: what the other end announces
 	maxConn   int64
-	data      int // DATA frames that came out
-	negative  int // DATA frames were impossible, because a window was below 0
 }
 
 // account is one stream in the ledger.
@@ -122,7 +120,6 @@ func (l *ledger) sent(b []byte) error {
 				l.acknowledge()
 			}
 		case *http2.DataFrame:
-			l.data++
 			a := l.streams[h.StreamID]
 			if a == nil || a.ended || a.reset {
 				return fmt.Errorf("DATA on stream %d, which is not open", h.StreamID)
@@ -161,9 +158,7 @@ func (l *ledger) acknowledge() {
 		return
 	}
 	for _, a := range l.streams {
-		if a.window += v - l.initial; a.window < 0 {
-			l.negative++
-		}
+		a.window += v - l.initial
 	}
 	l.initial = v
 }

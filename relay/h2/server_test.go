@@ -175,6 +175,7 @@ func TestServer_Frames(t *testing.T) {
 		{name: "PRIORITY of 4 bytes", before: open, in: raw(http2.FramePriority, 0, 1, 0, 0, 0, 0), out: frames("RST_STREAM 1 FRAME_SIZE_ERROR"), events: []string{"reset 1 FRAME_SIZE_ERROR"}},
 		{name: "PRIORITY of 6 bytes", before: open, in: raw(http2.FramePriority, 0, 1, 0, 0, 0, 0, 1, 2), out: frames("RST_STREAM 1 FRAME_SIZE_ERROR"), events: []string{"reset 1 FRAME_SIZE_ERROR"}},
 		{name: "PRIORITY of 4 bytes on idle", in: raw(http2.FramePriority, 0, 9, 0, 0, 0, 0), out: fails("0", "FRAME_SIZE_ERROR", "protocol")},
+		{name: "PRIORITY of 4 bytes on reset", before: first(request(0, 1, "/reset")), in: raw(http2.FramePriority, 0, 1, 0, 0, 0, 0), out: frames("RST_STREAM 1 FRAME_SIZE_ERROR")},
 		{name: "PRIORITY on itself", before: open, in: raw(http2.FramePriority, 0, 1, 0, 0, 0, 1, 1), out: frames("RST_STREAM 1 PROTOCOL_ERROR"), events: []string{"reset 1 PROTOCOL_ERROR"}},
 		{name: "PRIORITY of idle on itself", in: raw(http2.FramePriority, 0, 9, 0, 0, 0, 9, 1), out: fails("0", "PROTOCOL_ERROR", "protocol")},
 		{name: "HEADERS on itself", in: raw(http2.FrameHeaders, flagEndHeaders|flagPriority, 1, cat(be(1), []byte{1}, encode(":method=POST", ":scheme=http", ":path=/"))...),
