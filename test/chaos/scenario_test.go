@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/framegate/framegate/test/race"
 	"github.com/framegate/framegate/test/testbed"
 )
 
@@ -19,8 +20,9 @@ const (
 	settled = 2 * time.Second
 )
 
-// rate is how many unary calls a second a scenario makes. Several run side by side: see TestMain.
-const rate = 100
+// rate is how many unary calls a second a scenario makes. Several run side by side, see TestMain, and with the race detector a
+// call takes several times as long.
+var rate = race.Choose(100, 50)
 
 // inFlight is a load of which each of three servers has some three calls at any time.
 var inFlight = LoadConfig{Delay: 100 * time.Millisecond}
