@@ -19,15 +19,24 @@ type block struct {
 	began  int64
 }
 
-// receiveHeaders takes a HEADERS frame (RFC 9113 §6.2).
-func (c *Conn) receiveHeaders(f *frame) {
+// contentOf returns the payload of a DATA or HEADERS frame without its padding. It reports false, and fails the connection, if
+// the frame is on no stream or is malformed.
+func (c *Conn) contentOf(f *frame) ([]byte, bool) {
 	if f.stream == 0 {
-		c.fail(http2.ErrCodeProtocol, BadProtocol, "HEADERS on stream 0")
-		return
+		c.fail(http2.ErrCodeProtocol, BadProtocol, f.typ.String()+" on stream 0")
+		return nil, false
 	}
 	p, ok := f.unpadded()
 	if !ok {
-		c.fail(http2.ErrCodeProtocol, BadProtocol, "HEADERS with more padding than payload")
+		c.fail(http2.ErrCodeProtocol, BadProtocol, f.typ.String()+" with more padding than payload")
+	}
+	return p, ok
+}
+
+// receiveHeaders takes a HEADERS frame (RFC 9113 §6.2).
+func (c *Conn) receiveHeaders(f *frame) {
+	p, ok := c.contentOf(f)
+	if !ok {
 		return
 	}
 	loop := false
@@ -249,13 +258,8 @@ func (c *Conn) doneIfEnded(s *Stream, id uint32) {
 // receiveData takes a DATA frame (RFC 9113 §6.1).
 func (c *Conn) receiveData(f *frame) {
 	n := int32(len(f.payload))
-	if f.stream == 0 {
-		c.fail(http2.ErrCodeProtocol, BadProtocol, "DATA on stream 0")
-		return
-	}
-	p, ok := f.unpadded()
+	p, ok := c.contentOf(f)
 	if !ok {
-		c.fail(http2.ErrCodeProtocol, BadProtocol, "DATA with more padding than payload")
 		return
 	}
 	if c.recvWindow -= n; c.recvWindow < 0 {
