@@ -118,16 +118,7 @@ func TestStress_ServerGoesAwayAllTheTime(t *testing.T) {
 			}
 		})
 	}
-	done := make(chan struct{})
-	go func() {
-		wg.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-time.After(3 * patience):
-		t.Fatal("calls hang")
-	}
+	awaitCalls(t, &wg)
 	t.Logf("%d opens, %d failed, %d again, %d connections, %d times sent away", opens.Load(), failed.Load(), again.Load(), server.accepts.Load(), goneAway.Load())
 	require.Less(t, failed.Load(), opens.Load()/10, "GOAWAY is no reason to fail")
 	require.Greater(t, goneAway.Load(), int64(20))
@@ -347,16 +338,7 @@ func TestStress_WaitingCalls(t *testing.T) {
 			}
 		})
 	}
-	done := make(chan struct{})
-	go func() {
-		wg.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-time.After(3 * patience):
-		t.Fatal("calls hang")
-	}
+	awaitCalls(t, &wg)
 	t.Logf("%d streams, %d again, %d failed, %d canceled", got.Load(), again.Load(), failed.Load(), canceled.Load())
 	require.NotZero(t, got.Load())
 	require.NotZero(t, canceled.Load())
@@ -369,5 +351,20 @@ func TestStress_WaitingCalls(t *testing.T) {
 		require.Nil(t, e.queue.first)
 		require.Nil(t, e.dial.joined.first)
 		e.mu.Unlock()
+	}
+}
+
+// awaitCalls waits until all calls have ended.
+func awaitCalls(t *testing.T, wg *sync.WaitGroup) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		wg.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(3 * patience):
+		t.Fatal("calls hang")
 	}
 }
