@@ -316,3 +316,12 @@ func (o *observation) answerBegan() {
 		o.record.FirstByte = max(time.Since(o.record.Start), 1) // 0 means that the answer never began
 	}
 }
+
+// end tells the observers that the call has ended, which the record says all of.
+func (o *observation) end() {
+	for _, e := range o.enders {
+		if e != nil {
+			e.CallEnded(&o.record)
+		}
+	}
+}

@@ -151,7 +151,9 @@ func (p *Proxy) observeRefusal(listener string, r *transserver.Refusal, e *local
 	if len(hearing) == 0 {
 		return
 	}
-	rec := &Record{Start: time.Now(), Listener: listener, Code: e.Code, Reason: e.Reason, client: r.Client, md: metadata.MD{}}
+	o := observation{hearing: hearing}
+	rec := &o.record
+	*rec = Record{Start: time.Now(), Listener: listener, Code: e.Code, Reason: e.Reason, client: r.Client, md: metadata.MD{}}
 	for _, f := range r.Fields {
 		if f.Name == ":path" {
 			rec.Method = f.Value
@@ -161,14 +163,7 @@ func (p *Proxy) observeRefusal(listener string, r *transserver.Refusal, e *local
 		}
 	}
 	rec.authority = header.Authority(rec.md)
-	var enders [maxObservers]EndObserver
-	for i, o := range hearing {
-		enders[i] = o.CallStarted(rec)
-	}
+	o.start()
 	rec.Duration = time.Since(rec.Start)
-	for _, e := range enders {
-		if e != nil {
-			e.CallEnded(rec)
-		}
-	}
+	o.end()
 }

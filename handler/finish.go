@@ -138,9 +138,5 @@ func (c *call) observeEnd() {
 	c.ending.mu.Lock() // a timer that fires too late may still call abort
 	r.Code, r.Reason, r.Limit = c.ending.code, c.ending.reason, c.ending.limit
 	c.ending.mu.Unlock()
-	for _, e := range c.observation.enders {
-		if e != nil {
-			e.CallEnded(r)
-		}
-	}
+	c.observation.end()
 }

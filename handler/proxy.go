@@ -6,11 +6,11 @@
 // finish.go (the result): a plain call needs no other file. retry.go makes further attempts one after the other, hedge.go makes
 // two at a time, and room.go waits for an endpoint that refuses the stream. timeouts.go ends calls that take too long.
 // decide.go begins struct mode, in which the first message of a call may decide where the call goes. entrance.go also answers
-// requests that are not gRPC. status.go has the local errors, observer.go
-// and record.go report calls to observers, and tapsession.go shows messages.
+// requests that are not gRPC. status.go has the local errors, observer.go and record.go report calls to observers, and
+// tapsession.go shows messages.
 //
-// Packages below it: stream (the two sides of a call), kitexstream (a Kitex server's side of it), header (which metadata is forwarded), frame (copies frames), buffer
-// (keeps a request for further attempts), local (the statuses that framegate makes), structmode (decodes messages and
+// Packages below it: stream (the two sides of a call), kitexstream (a Kitex server's side of it), header (which metadata is
+// forwarded), frame (copies frames), buffer (keeps a request for further attempts), local (the statuses that framegate makes), structmode (decodes messages and
 // applies rules), budget (bounds the memory of messages) and tap (copies messages for framegate tap). accesslog and tracing
 // are observers. acceptor accepts connections, and transserver serves them with Kitex.
 package handler
