@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/http2"
 
+	"github.com/framegate/framegate/pool/kitexconn"
 	"github.com/framegate/framegate/pool/policy"
 	"github.com/framegate/framegate/pool/transport"
 )
@@ -216,6 +217,43 @@ func TestFull_SlotThatWasTakenBeforeTheLimitFellIsGivenBack(t *testing.T) {
 	end.settings(maxStreams(2)...)
 	limitIs(t, s.conn, 2)
 	require.NoError(t, receive(t, "an open", goOpen(t.Context(), p, server.addr, mustNotWait(t))).err)
+}
+
+// A call whose time is over just after its connection had no room for it says that its time is over.
+func TestFull_CallThatEndsAfterItsSlotWasRefused(t *testing.T) {
+	t.Parallel()
+	server := startServer(t, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	p := New(Config{ConnectTimeout: patience, IdleTimeout: -1}, refusingDialer{cancel}, discard)
+	t.Cleanup(p.Close)
+	_, err := p.Default().Open(ctx, server.addr, hdr, OpenOptions{}) // waits for the connection
+	require.ErrorIs(t, err, context.Canceled)
+	ctx, cancel = context.WithCancel(t.Context())
+	c, ok := p.Default().Take(server.addr, nil)
+	require.True(t, ok)
+	c.conn.tr.(*refusingConn).cancel = cancel
+	c.Release()
+	_, err = p.Default().Open(ctx, server.addr, hdr, OpenOptions{}) // finds the connection
+	require.ErrorIs(t, err, context.Canceled)
+	require.Zero(t, p.Stats().Streams)
+}
+
+// refusingDialer makes connections whose peers lower their limits, after which the call is cancelled.
+type refusingDialer struct{ cancel context.CancelFunc }
+
+func (d refusingDialer) Dial(ctx context.Context, addr string, p *policy.Policy, o transport.Owner) (transport.Conn, error) {
+	c, err := kitexconn.Dialer{}.Dial(ctx, addr, p, o)
+	return &refusingConn{c, d.cancel}, err
+}
+
+type refusingConn struct {
+	transport.Conn
+	cancel context.CancelFunc
+}
+
+func (c *refusingConn) Open(context.Context, *transport.Header) (transport.Stream, error) {
+	c.cancel()
+	return nil, transport.ErrOverLimit
 }
 
 // A call that gives up while it is being served passes the slot on.

@@ -20,17 +20,24 @@ import (
 func (g *Group) Open(ctx context.Context, addr string, hdr *transport.Header, opts OpenOptions) (transport.Stream, error) {
 	if slot, ok := g.Take(addr, opts.Avoid); ok {
 		s, err := slot.Open(ctx, hdr)
-		if err == nil || isFinal(ctx, err) {
+		if again, err := tryAgain(ctx, err); !again {
 			return s, err
 		}
 	}
 	return g.openLater(ctx, addr, hdr, opts)
 }
 
-// isFinal reports whether an error of transport.Conn.Open is one of Group.Open, too. After any other, Open tries another
-// connection.
-func isFinal(ctx context.Context, err error) bool {
-	return ctx.Err() != nil || errors.As(err, new(*transport.HeaderError))
+// tryAgain reports whether Open tries another connection after transport.Conn.Open has returned err, or else what Open
+// returns: ctx may have ended after a failure that was another one's.
+func tryAgain(ctx context.Context, err error) (bool, error) {
+	switch {
+	case err == nil || errors.As(err, new(*transport.HeaderError)):
+		return false, err
+	case ctx.Err() != nil:
+		return false, ctx.Err()
+	default:
+		return true, nil
+	}
 }
 
 // openLater waits for a slot and opens a stream.
@@ -59,7 +66,7 @@ func (g *Group) openLater(ctx context.Context, addr string, hdr *transport.Heade
 			return nil, a.err
 		}
 		s, err := a.slot.Open(ctx, hdr)
-		if err == nil || isFinal(ctx, err) {
+		if again, err := tryAgain(ctx, err); !again {
 			return s, err
 		}
 		w.Again(err)
