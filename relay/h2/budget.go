@@ -13,6 +13,10 @@ type budget struct {
 
 	resets     int64 // rapid resets that may still come
 	resetsGrew int64 // when time was last added to resets
+
+	pinged   bool  // a PING has come since HEADERS or DATA were last sent
+	lastPing int64 // when the last one came; set if pinged
+	strikes  int   // those that came sooner than MinPing after the one before
 }
 
 func newBudget(cfg *Config, now int64) budget {
@@ -28,9 +32,18 @@ const saved = 10
 // earn adds n control frames to the budget.
 func (b *budget) earn(n int64) { b.controls = min(b.controls+n, saved*int64(b.limits.ControlBurst)) }
 
-// earnData adds what a DATA frame of n bytes that was sent is worth: the peer may give the windows of the stream and of the
-// connection back in pieces of 256 bytes.
-func (b *budget) earnData(n int) { b.earn(4 + int64(n)/128) }
+// sentHeaders adds what a header block that was sent is worth, and forgives PINGs.
+func (b *budget) sentHeaders() {
+	b.pinged, b.strikes = false, 0
+	b.earn(2)
+}
+
+// sentData adds what a DATA frame of n bytes that was sent is worth, and forgives PINGs: the peer may give the windows of the stream
+// and of the connection back in pieces of 256 bytes.
+func (b *budget) sentData(n int) {
+	b.pinged, b.strikes = false, 0
+	b.earn(4 + int64(n)/128)
+}
 
 // spend charges a control frame, and reports whether the budget allows it.
 func (b *budget) spend(now int64) bool {
@@ -53,4 +66,16 @@ func (b *budget) reset(now int64) bool {
 	b.resets = min(b.resets+int64(time.Duration(now-b.resetsGrew).Seconds()*float64(b.maxStreams)), int64(b.limits.ResetBurst))
 	b.resetsGrew = now
 	return b.resets >= 0
+}
+
+// maxStrikes is how many PINGs may come too soon.
+const maxStrikes = 2
+
+// ping counts a PING, and reports whether Limits.MinPing allows it.
+func (b *budget) ping(now int64) bool {
+	if b.pinged && now-b.lastPing < int64(b.limits.MinPing) {
+		b.strikes++
+	}
+	b.pinged, b.lastPing = true, now
+	return b.strikes <= maxStrikes
 }

@@ -119,6 +119,7 @@ func TestClient_Frames(t *testing.T) {
 		{name: "PUSH_PROMISE", before: opened(1), in: raw(http2.FramePushPromise, flagEndHeaders, 1, 0, 0, 0, 2), out: fails("0", "PROTOCOL_ERROR", "protocol"), events: lost},
 		{name: "SETTINGS_ENABLE_PUSH 1", before: opened(1), in: settings(http2.Setting{ID: http2.SettingEnablePush, Val: 1}), out: fails("0", "PROTOCOL_ERROR", "protocol"), events: lost},
 		{name: "SETTINGS_ENABLE_PUSH 0", in: settings(http2.Setting{ID: http2.SettingEnablePush}), out: frames("SETTINGS ACK"), events: []string{"settings"}},
+		{name: "PING ACK that was not asked for", before: opened(1), in: raw(http2.FramePing, flagAck, 0, make([]byte, 8)...)},
 		{name: "HEADERS, then DATA", before: opened(1), in: cat(raw(http2.FrameHeaders, 0, 1, encode(":status=200")...), data(0, 1, "x")), out: fails("0", "PROTOCOL_ERROR", "protocol"), events: lost},
 		{name: "HEADERS and CONTINUATION", before: opened(1), in: cat(raw(http2.FrameHeaders, flagEndStream, 1), raw(http2.FrameContinuation, flagEndHeaders, 1, encode(":status=200")...)),
 			events: []string{"head 1 200 END", "done 1"}},

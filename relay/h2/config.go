@@ -26,6 +26,11 @@ type Limits struct {
 	ControlBurst  int // control frames at the start, and the most that a connection can save up is ten times that
 	ControlPerSec int // control frames a second
 
+	// MinPing is how far apart a client's PINGs are to be; 0 for no such rule. The third one that comes sooner than that after the
+	// one before, while neither HEADERS nor DATA were sent in between, ends the connection with "too_many_pings" (gRFC A8), at which
+	// a client of gRPC doubles its interval. It is for servers.
+	MinPing time.Duration
+
 	// A stream that the peer resets within RapidReset of its opening, or that an error of the peer's ends, costs two of a
 	// connection's budget, and each stream that is opened adds one. When the budget is used up, the peer gets
 	// MaxConcurrentStreams a second.
@@ -34,7 +39,7 @@ type Limits struct {
 
 	BlockBytes  int // of one header block as it is sent, which is read to its end although it is over MaxHeaderList, because the HPACK table must stay in step with the peer's
 	BlockFrames int // of one header block
-	MaxUnsent   int // bytes of control frames and headers that wait for a peer that does not read
+	MaxUnsent   int // bytes of control frames and headers that wait for a peer that does not read, see Conn.Unsent
 }
 
 // WithDefaults returns c with the defaults of the fields that are zero.

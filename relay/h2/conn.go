@@ -29,10 +29,10 @@ type Events interface {
 	// Opened returns the memory of a stream that the peer opens, with its Owner set. Head follows. It is for servers.
 	Opened() *Stream
 
-	// Head gives a header block: of a request once; of an answer once for each informational answer (Head.Status under 200)
-	// and once for its headers; and of trailers once. h, which is valid until Head returns, is nil for a block that is longer
-	// than MaxHeaderList: the owner then resets the stream, after an answer if there is to be one, and until it does what
-	// follows the block is told as usual.
+	// Head gives a header block: of a request once (see Head.Problem for one that is malformed); of an answer once for each
+	// informational answer (Head.Status under 200) and once for its headers; and of trailers once. h, which is valid until Head
+	// returns, is nil for a block that is longer than MaxHeaderList: the owner then resets the stream, after an answer if there is
+	// to be one, and until it does what follows the block is told as usual.
 	Head(s *Stream, h *Head)
 
 	// Data gives DATA, which is p's only until Data returns, and which the owner reports to Stream.Consumed when it no longer
@@ -106,7 +106,7 @@ type inbound struct {
 	acked   bool   // the peer has acknowledged the SETTINGS of this end
 	partial []byte // the beginning of a frame that is not complete
 	since   int64  // when partial was begun
-	heard   int64  // when the peer last sent something
+	heard   int64  // when the last frame of the peer was whole
 
 	decoder *hpack.Decoder
 	block   block // that has begun and not ended
@@ -188,6 +188,9 @@ func (c *Conn) appendSettings(own http2.Setting) {
 	}
 }
 
+// MaxPartial bounds the length of Partial.
+const MaxPartial = frameHeaderLen + maxFrameLen
+
 // Partial returns the beginning of a frame that came with an earlier Receive: the caller puts it before the bytes that come
 // next.
 func (c *Conn) Partial() []byte { return c.partial }
@@ -198,7 +201,7 @@ func (c *Conn) Receive(b []byte, now int64) {
 	if c.state >= ending {
 		return
 	}
-	c.now, c.heard = now, now
+	c.now = now
 	if rest := c.take(b); c.state < ending {
 		if len(c.partial) == 0 || len(rest) < len(b) {
 			c.since = now
@@ -217,7 +220,7 @@ func (c *Conn) failIfUnread() {
 
 // isUnread reports whether more waits for the peer than DATA alone can be.
 func (c *Conn) isUnread() bool {
-	return len(c.out)-c.written > c.cfg.SendLimit+frameHeaderLen+maxFrameLen+c.cfg.Limits.MaxUnsent
+	return c.Unsent() > c.cfg.SendLimit+frameHeaderLen+maxFrameLen+c.cfg.Limits.MaxUnsent
 }
 
 // take handles the frames in b and returns what is no whole frame.
@@ -243,6 +246,7 @@ func (c *Conn) take(b []byte) []byte {
 			break
 		}
 		f := parseFrame(b[:frameHeaderLen+n])
+		c.heard = c.now
 		c.handle(&f)
 		b = b[frameHeaderLen+n:]
 	}
@@ -373,5 +377,5 @@ func (c *Conn) MaxStreams() uint32 { return c.maxStreams }
 // Settled reports whether the peer's first SETTINGS have come.
 func (c *Conn) Settled() bool { return c.settled }
 
-// Heard returns when the peer last sent something.
+// Heard returns when the last frame of the peer was whole.
 func (c *Conn) Heard() int64 { return c.heard }

@@ -1,7 +1,11 @@
 package h2
 
 import (
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +22,26 @@ func TestErrors_Text(t *testing.T) {
 	require.EqualError(t, &Reset{Code: http2.ErrCodeCancel, Peer: true}, "stream reset by the peer: CANCEL")
 	require.EqualError(t, &Reset{Code: http2.ErrCodeProtocol, Text: "x"}, "stream reset: PROTOCOL_ERROR: x")
 	require.EqualError(t, &Reset{Conn: ours}, ours.Error())
+}
+
+// Offences has every constant of its type: metrics are made of it.
+func TestOffences(t *testing.T) {
+	t.Parallel()
+	file, err := parser.ParseFile(token.NewFileSet(), "errors.go", nil, 0)
+	require.NoError(t, err)
+	var want []Offence
+	ast.Inspect(file, func(n ast.Node) bool {
+		if spec, ok := n.(*ast.ValueSpec); ok && len(spec.Values) == 1 {
+			if v, ok := spec.Values[0].(*ast.BasicLit); ok {
+				text, err := strconv.Unquote(v.Value)
+				require.NoError(t, err)
+				want = append(want, Offence(text))
+			}
+		}
+		return true
+	})
+	require.NotEmpty(t, want)
+	require.Equal(t, want, Offences[:])
 }
 
 // Identifiers are used once, and there are 2^30 of a client's.
@@ -37,8 +61,11 @@ func TestClient_IDsLeft(t *testing.T) {
 func TestConn_Heard(t *testing.T) {
 	t.Parallel()
 	p := newServerPeer(t, Config{})
+	ping := raw(http2.FramePing, 0, 0, make([]byte, 8)...)
 	p.now = time.Second
-	p.send([]byte{0})
+	p.send(ping)
+	p.now = 2 * time.Second
+	p.send(ping[:1]) // no frame is whole yet
 	p.conn.Tick(int64(2 * time.Second))
 	require.EqualValues(t, time.Second, p.conn.Heard())
 }

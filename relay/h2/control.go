@@ -185,14 +185,18 @@ func (c *Conn) receivePing(f *frame) {
 		return
 	}
 	if !f.has(flagAck) {
-		if c.spend() {
+		switch {
+		case !c.spend():
+		case c.server && !c.budget.ping(c.now):
+			c.fail(http2.ErrCodeEnhanceYourCalm, TooManyPings, "a PING sooner than "+c.cfg.Limits.MinPing.String()+" after the one before")
+		default:
 			c.out = appendPing(c.out, flagAck, [8]byte(f.payload))
 			c.wake()
 		}
 		return
 	}
 	if c.pings == 0 {
-		c.fail(http2.ErrCodeProtocol, UnaskedPingAck, "PING ACK for no PING")
+		c.spend() // an answer to no PING is no error in RFC 9113, and worth nothing
 		return
 	}
 	c.pings--

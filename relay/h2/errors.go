@@ -10,19 +10,23 @@ import (
 // metrics and the debug data of a GOAWAY.
 type Offence string
 
-// The offences that end a connection. Except for the first three, an honest peer never comes near the bound.
+// The offences that end a connection. Except for the first three, and for TooManyPings of a client whose keepalive interval is set
+// too short, an honest peer never comes near the bound.
 const (
 	BadProtocol      Offence = "protocol"                // any rule of RFC 9113 that has no offence of its own
-	BadCompression   Offence = "compression"             // a header block that cannot be decoded (RFC 9113 §4.3)
-	BadFlowControl   Offence = "flow_control"            // more DATA than a window allows, or a window over 2^31-1
+	BadCompression   Offence = "bad_header_block"        // a header block that cannot be decoded (RFC 9113 §4.3)
+	BadFlowControl   Offence = "window_overflow"         // more DATA than a window allows, or a window over 2^31-1
 	TooManyResets    Offence = "too_many_resets"         // streams opened and reset at once (CVE-2023-44487), also by errors of the peer's making (CVE-2025-8671)
 	TooManyControls  Offence = "too_many_control_frames" // PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA and unknown frames (CVE-2019-9511 and others)
+	TooManyPings     Offence = "too_many_pings"          // see Limits.MinPing; clients of gRPC know these words
 	HeadersTooLong   Offence = "header_block_too_long"   // a header block without an end (CVE-2024-27316)
 	NotReading       Offence = "not_reading"             // answers that wait for a peer which does not read them
-	UnaskedPingAck   Offence = "unasked_ping_ack"        // a PING ACK for no PING
 	HandshakeTooSlow Offence = "handshake_timeout"       // no preface, no SETTINGS or no acknowledgement of ours in time (RFC 9113 §6.5.3)
 	HeadersTooSlow   Offence = "header_timeout"          // a header block that was begun and does not end
 )
+
+// Offences are all offences that end a connection.
+var Offences = [...]Offence{BadProtocol, BadCompression, BadFlowControl, TooManyResets, TooManyControls, TooManyPings, HeadersTooLong, NotReading, HandshakeTooSlow, HeadersTooSlow}
 
 // ConnError is why a connection has ended. It ends all its streams.
 type ConnError struct {

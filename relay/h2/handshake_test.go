@@ -74,7 +74,7 @@ func TestServer_Settings(t *testing.T) {
 		{name: "none", in: settings(), out: ack, events: changed},
 		{name: "an unknown one", in: one(0x7f00, 1<<32-1), out: ack, events: changed},
 		{name: "INITIAL_WINDOW_SIZE 2^31-1", in: one(http2.SettingInitialWindowSize, 1<<31-1), out: ack, events: changed},
-		{name: "INITIAL_WINDOW_SIZE 2^31", in: one(http2.SettingInitialWindowSize, 1<<31), out: fails("0", "FLOW_CONTROL_ERROR", "flow_control")},
+		{name: "INITIAL_WINDOW_SIZE 2^31", in: one(http2.SettingInitialWindowSize, 1<<31), out: fails("0", "FLOW_CONTROL_ERROR", "window_overflow")},
 		{name: "MAX_FRAME_SIZE 16383", in: one(http2.SettingMaxFrameSize, 16383), out: fails("0", "PROTOCOL_ERROR", "protocol")},
 		{name: "MAX_FRAME_SIZE 16384", in: one(http2.SettingMaxFrameSize, 16384), out: ack, events: changed},
 		{name: "MAX_FRAME_SIZE 2^24-1", in: one(http2.SettingMaxFrameSize, 1<<24-1), out: ack, events: changed},
@@ -86,7 +86,7 @@ func TestServer_Settings(t *testing.T) {
 		{name: "HEADER_TABLE_SIZE 2^32-1", in: one(http2.SettingHeaderTableSize, 1<<32-1), out: ack, events: changed},
 		{name: "a good one, then a bad one", in: settings(http2.Setting{ID: http2.SettingEnablePush}, http2.Setting{ID: http2.SettingMaxFrameSize}), out: fails("0", "PROTOCOL_ERROR", "protocol")},
 		{name: "a window over 2^31-1", before: first(request(0, 1, "/"), update(1, 1)), in: one(http2.SettingInitialWindowSize, 1<<31-1),
-			out: fails("1", "FLOW_CONTROL_ERROR", "flow_control"), events: []string{"reset 1 FLOW_CONTROL_ERROR conn"}},
+			out: fails("1", "FLOW_CONTROL_ERROR", "window_overflow"), events: []string{"reset 1 FLOW_CONTROL_ERROR conn"}},
 	})
 }
 
@@ -103,7 +103,7 @@ func TestServer_SmallHeaderTable(t *testing.T) {
 	require.Equal(t, []string{"head 5"}, p.events.take())
 	p.output()
 	p.send(raw(http2.FrameHeaders, flagEndHeaders, 7, 0x3f, 101-31))
-	require.Equal(t, fails("5", "COMPRESSION_ERROR", "compression"), p.output())
+	require.Equal(t, fails("5", "COMPRESSION_ERROR", "bad_header_block"), p.output())
 }
 
 // The table is the peer's: a shorter one is announced with the next block, before the SETTINGS are acknowledged.

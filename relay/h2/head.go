@@ -18,6 +18,11 @@ type Head struct {
 
 	End     bool // it ends the stream's direction
 	Trailer bool
+
+	// Problem is what makes a request malformed (RFC 9113 §8.1.1); empty for all others. Nothing but Fields and End is set then.
+	// The owner may answer the request, of which only what the windows and the socket take at once is sent, and may reset the
+	// stream. If it has not when Events.Head returns, the connection resets it with PROTOCOL_ERROR.
+	Problem string
 }
 
 // kind of head, which says which pseudo-header fields there must be.
@@ -31,7 +36,7 @@ const (
 
 // check sets what the fields say, and returns what makes the message malformed (RFC 9113 §8.1.1, §8.2, §8.3), or "".
 func (h *Head) check(kind headKind) string {
-	h.Method, h.Scheme, h.Authority, h.Path, h.Status, h.ContentLength, h.Trailer = nil, nil, nil, nil, 0, -1, kind == trailerHead
+	h.Method, h.Scheme, h.Authority, h.Path, h.Status, h.ContentLength, h.Trailer, h.Problem = nil, nil, nil, nil, 0, -1, kind == trailerHead, ""
 	regular := false
 	for _, f := range h.Fields {
 		if f.Faults&malformed != 0 {
@@ -39,7 +44,7 @@ func (h *Head) check(kind headKind) string {
 		}
 		if f.Kind.Pseudo() {
 			if regular {
-				return "pseudo-header field after a regular field"
+				return f.Name + " behind a regular field"
 			}
 			if problem := h.pseudo(f, kind); problem != "" {
 				return problem
@@ -58,7 +63,11 @@ func (h *Head) check(kind headKind) string {
 			h.ContentLength = int64(n)
 		}
 	}
-	return h.complete(kind)
+	problem := h.complete(kind)
+	if problem == "" && kind != trailerHead && h.End && h.ContentLength > 0 {
+		problem = "content-length without DATA"
+	}
+	return problem
 }
 
 // malformed are the faults of a field that make a message malformed.

@@ -45,7 +45,7 @@ func TestServer_HeaderListTooLongGoesOn(t *testing.T) {
 		{name: "with END_STREAM", in: raw(http2.FrameHeaders, flagEndHeaders|flagEndStream, 1, head...), events: []string{"head 1 too large"}},
 		{name: "then DATA", in: cat(raw(http2.FrameHeaders, flagEndHeaders, 1, head...), data(flagEndStream, 1, "xyz")), events: []string{"head 1 too large", `data 1 "xyz" END`}},
 		{name: "then trailers", in: cat(raw(http2.FrameHeaders, flagEndHeaders, 1, head...), heads(flagEndStream, 1, "x=y")), events: []string{"head 1 too large", "trailers 1 END"}},
-		{name: "on itself", in: raw(http2.FrameHeaders, flagEndHeaders|flagPriority, 1, cat(be(1), []byte{1}, head)...), out: frames("RST_STREAM 1 PROTOCOL_ERROR"), events: []string{"reset 1 PROTOCOL_ERROR"}},
+		{name: "on itself", in: raw(http2.FrameHeaders, flagEndHeaders|flagPriority, 1, cat(be(1), []byte{1}, head)...), out: frames("RST_STREAM 1 PROTOCOL_ERROR"), events: []string{"malformed 1", "reset 1 PROTOCOL_ERROR"}},
 		{name: "trailers that are too long", in: cat(request(0, 1, "/"), heads(flagEndStream, 1, longField)), events: []string{"head 1", "head 1 too large"}},
 		{name: "trailers that are too long and no end", in: cat(request(0, 1, "/"), heads(0, 1, longField)), out: frames("RST_STREAM 1 PROTOCOL_ERROR"), events: []string{"head 1", "reset 1 PROTOCOL_ERROR"}},
 		{name: "of a stream that was reset", before: first(request(0, 1, "/reset")), in: heads(flagEndStream, 1, longField)},

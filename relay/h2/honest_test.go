@@ -109,6 +109,13 @@ func TestHonest_Server(t *testing.T) {
 				p.send(heads(flagEndStream, id, "x=y"))
 			}
 		},
+		"an answer to each of 20,000 PINGs": func(p *peer) {
+			for range 20_000 {
+				p.conn.Ping([8]byte{})
+				p.send(raw(http2.FramePing, flagAck, 0, make([]byte, 8)...))
+				p.quiet()
+			}
+		},
 		"uploads": func(p *peer) {
 			p.send(request(0, 1, "/consume"))
 			chunk := data(0, 1, strings.Repeat("x", 16384))

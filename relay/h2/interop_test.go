@@ -53,7 +53,7 @@ func TestInterop_NetClient(t *testing.T) {
 		data: func(s *Stream, p []byte, end bool) { s.Consumed(s.WriteData(p, end)) },
 		sent: func(s *Stream, n int) { s.Consumed(n) },
 	}
-	server := newSocket(new(sync.Mutex), ours, k, false)
+	server := newSocket(new(sync.Mutex), ours, k, false, Config{})
 	defer server.close()
 
 	client := &http.Transport{Protocols: clearText(), DialContext: func(context.Context, string, string) (net.Conn, error) { return theirs, nil }, MaxConnsPerHost: 1}
@@ -107,7 +107,7 @@ func TestInterop_NetServer(t *testing.T) {
 		done    chan struct{}
 	}
 	k := &hooks{}
-	client := newSocket(new(sync.Mutex), ours, k, true)
+	client := newSocket(new(sync.Mutex), ours, k, true, Config{})
 	defer client.close()
 	client.mu.Lock()
 	k.head = func(s *Stream, h *Head) {
@@ -151,7 +151,7 @@ func joined(t *testing.T, toClient, toServer net.Conn) {
 	mu := new(sync.Mutex)
 	mu.Lock()
 	defer mu.Unlock()
-	a, b := newSocket(mu, toClient, front, false), newSocket(mu, toServer, back, true)
+	a, b := newSocket(mu, toClient, front, false, Config{}), newSocket(mu, toServer, back, true, Config{})
 	t.Cleanup(func() { a.close(); b.close() })
 	other := func(s *Stream) *Stream { return s.Owner.(*Stream) }
 	relay := func(s *Stream, p []byte, end bool) { s.Consumed(other(s).WriteData(p, end)) }

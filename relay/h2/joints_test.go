@@ -52,7 +52,11 @@ func (e *frontEvents) Opened() *Stream { return &Stream{} }
 
 func (e *frontEvents) Head(s *Stream, h *Head) {
 	if h.Trailer {
-		callOf(s).c.WriteTrailers(h.Fields)
+		if j := callOf(s); j.keeps() {
+			j.kept.trailers = append([]*field{}, h.Fields...)
+		} else {
+			j.c.WriteTrailers(h.Fields)
+		}
 		return
 	}
 	j := e.byPath(h)
@@ -61,7 +65,12 @@ func (e *frontEvents) Head(s *Stream, h *Head) {
 }
 
 func (e *frontEvents) Data(s *Stream, p []byte, end bool) {
-	s.Consumed(callOf(s).c.WriteData(p, end))
+	if j := callOf(s); j.keeps() {
+		j.kept.data.Add(e.w.front.memory, p)
+		j.kept.end = end
+	} else {
+		s.Consumed(j.c.WriteData(p, end))
+	}
 }
 func (e *frontEvents) Sent(s *Stream, n int) { callOf(s).c.Consumed(n) }
 func (e *frontEvents) Done(s *Stream)        { callOf(s).closed(1, false) }
@@ -118,3 +127,56 @@ func (e *targetEvents) Data(s *Stream, p []byte, end bool) {
 }
 func (e *targetEvents) Done(s *Stream)            { callOf(s).closed(3, false) }
 func (e *targetEvents) Reset(s *Stream, _ *Reset) { callOf(s).closed(3, true) }
+
+// kept is what the relay's server holds of a request, as for a reader of its own.
+type kept struct {
+	data     Pending
+	end      bool     // END_STREAM is behind it
+	trailers []*field // trailers are behind it; nil for none
+}
+
+// clear drops all, and returns how many bytes that were.
+func (k *kept) clear(m *Memory) int {
+	k.end, k.trailers = false, nil
+	return k.data.Clear(m)
+}
+
+// keeps reports whether the relay keeps what comes of the request, until forward is called.
+func (j *journey) keeps() bool { return j.key%3 == 1 && j.c.IsOpen() }
+
+// forward moves up to n bytes of what is kept to the target, and the end if that is all.
+func (j *journey) forward(n int) (moved int) {
+	k := &j.kept
+	p := make([]byte, min(n, k.data.Len()))
+	k.data.Read(j.w.front.memory, p)
+	last := k.data.Len() == 0
+	switch {
+	case last && k.trailers != nil:
+		j.b.Consumed(j.c.WriteData(p, false))
+		j.c.WriteTrailers(k.trailers)
+	case last && k.end || len(p) > 0:
+		j.b.Consumed(j.c.WriteData(p, last && k.end))
+	default:
+		return 0
+	}
+	if last {
+		k.clear(j.w.front.memory)
+	}
+	return len(p) + 1
+}
+
+// cutShort ends the answer with a status of the relay's own, as at a deadline.
+func (j *journey) cutShort() {
+	if j.b == nil || !j.b.IsOpen() || j.b.Ended() {
+		return
+	}
+	j.cut, j.reset = true, true
+	j.b.Consumed(j.kept.clear(j.w.front.memory) + j.c.Queued())
+	j.resetBy(2, j.c)
+	if j.b.Answered() {
+		j.b.DropQueue()
+		j.b.WriteTrailers(fieldList("grpc-status=4"))
+	} else {
+		j.b.WriteHeaders([]*field{fieldOK}, true)
+	}
+}

@@ -38,6 +38,9 @@ func TestLimits_HostilePeer(t *testing.T) {
 
 		// control frames
 		"PING":                    {nil, func(uint32) []byte { return raw(http2.FramePing, 0, 0, make([]byte, 8)...) }, calm(TooManyControls), 990, 1000, false},
+		"PING ACK, unasked":       {nil, func(uint32) []byte { return raw(http2.FramePing, flagAck, 0, make([]byte, 8)...) }, calm(TooManyControls), 990, 1000, false},
+		"PING ACK of a server":    {nil, func(uint32) []byte { return raw(http2.FramePing, flagAck, 0, make([]byte, 8)...) }, calm(TooManyControls), 990, 1002, true},
+		"20,000 PING ACKs":        {nil, func(uint32) []byte { return times(20_000, raw(http2.FramePing, flagAck, 0, make([]byte, 8)...)) }, calm(TooManyControls), 1, 1, false},
 		"SETTINGS":                {nil, func(uint32) []byte { return settings() }, calm(TooManyControls), 990, 1000, false},
 		"settings of a frame":     {nil, func(uint32) []byte { return settings(make([]http2.Setting, 9)...) }, calm(TooManyControls), 95, 100, false},
 		"SETTINGS ACK":            {nil, func(uint32) []byte { return settingsAck() }, calm(TooManyControls), 990, 1000, false},

@@ -27,7 +27,9 @@ func (w *world) step() {
 		j := pick()
 		j.produce(&j.a, &j.up, some())
 	case 4:
-		pick().answer()
+		j := pick()
+		j.answer()
+		j.forward(5000)
 	case 5, 6:
 		j := pick()
 		if j.answered {
@@ -75,6 +77,8 @@ func (w *world) rarely(c chooser, pick func() *journey) {
 		w.nodes[c.upTo(4)].memory.Trim()
 	case 4:
 		w.nodes[c.upTo(4)].conn.Shrink()
+	default:
+		pick().cutShort()
 	}
 }
 
@@ -107,7 +111,7 @@ func (w *world) finish() {
 			n.conn.Tick(w.now)
 		}
 		for _, j := range w.calls {
-			moved += j.produce(&j.a, &j.up, 50_000) + j.consume(j.d, &j.up, 1<<30) + j.consume(&j.a, &j.down, 1<<30)
+			moved += j.produce(&j.a, &j.up, 50_000) + j.consume(j.d, &j.up, 1<<30) + j.consume(&j.a, &j.down, 1<<30) + j.forward(50_000)
 			if j.answer(); j.answered {
 				moved += j.produce(j.d, &j.down, 50_000)
 			}
@@ -191,7 +195,7 @@ func TestModel_SlowReaderStallsNoOther(t *testing.T) {
 			moved += n.write(1<<20) + n.read(1<<20)
 		}
 		for i, j := range w.calls {
-			moved += j.produce(&j.a, &j.up, 50_000)
+			moved += j.produce(&j.a, &j.up, 50_000) + j.forward(50_000)
 			if j.answer(); j.answered {
 				moved += j.produce(j.d, &j.down, 50_000)
 			}

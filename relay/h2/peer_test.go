@@ -180,6 +180,8 @@ func (r *recorder) Head(s *Stream, h *Head) {
 	switch {
 	case h == nil:
 		r.note("head %d too large", s.ID())
+	case h.Problem != "":
+		r.note("malformed %d%s", s.ID(), endOf(h.End))
 	case h.Trailer:
 		r.note("trailers %d%s", s.ID(), endOf(h.End))
 	case h.Status != 0:

@@ -26,6 +26,10 @@ func (c *Conn) contentOf(f *frame) ([]byte, bool) {
 		c.fail(http2.ErrCodeProtocol, BadProtocol, f.typ.String()+" on stream 0")
 		return nil, false
 	}
+	if f.has(flagPadded) && len(f.payload) == 0 { // RFC 9113 §4.2
+		c.fail(http2.ErrCodeFrameSize, BadProtocol, f.typ.String()+" too short for its padding")
+		return nil, false
+	}
 	p, ok := f.unpadded()
 	if !ok {
 		c.fail(http2.ErrCodeProtocol, BadProtocol, f.typ.String()+" with more padding than payload")
@@ -169,8 +173,8 @@ func (c *Conn) open(s *Stream, id uint32) {
 	c.streams.put(s)
 }
 
-// Open opens a stream with a request. The caller has seen that there is room for it (MaxStreams, IDsLeft), that the peer has not
-// sent a GOAWAY, and that the connection has not failed. It is for clients.
+// Open opens a stream with a request. The caller has seen that there is room for it (MaxStreams, IDsLeft, Unsent), that the peer has
+// not sent a GOAWAY, and that the connection has not failed. It is for clients.
 func (c *Conn) Open(s *Stream, fields []*hpack.Field, end bool) {
 	id := c.lastID + 2
 	if c.lastID == 0 {
@@ -213,6 +217,9 @@ func (c *Conn) headOf(s *Stream, tooLarge, loop bool) {
 		problem = "an informational answer with END_STREAM, or 101" // RFC 9113 §8.1 and §8.6
 	}
 	switch {
+	case problem != "" && kind == requestHead:
+		c.malformedRequest(s, problem)
+		return
 	case problem != "":
 		c.streamError(s, http2.ErrCodeProtocol, problem)
 		return
@@ -233,6 +240,18 @@ func (c *Conn) headOf(s *Stream, tooLarge, loop bool) {
 	id := s.id
 	c.events.Head(s, h)
 	c.doneIfEnded(s, id)
+}
+
+// malformedRequest lets the owner answer a request that is malformed, and then resets its stream (RFC 9113 §8.1.1).
+func (c *Conn) malformedRequest(s *Stream, problem string) {
+	h, id := &c.head, s.id
+	*h = Head{Fields: h.Fields, End: h.End, ContentLength: -1, Problem: problem}
+	c.events.Head(s, h)
+	if s.conn == c && s.id == id && s.in != closed {
+		c.streamError(s, http2.ErrCodeProtocol, problem)
+		return
+	}
+	c.chargeReset()
 }
 
 // endReceived notes END_STREAM. It reports false, and resets the stream, if content-length says that there should be more.

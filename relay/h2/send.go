@@ -9,11 +9,17 @@ import (
 // Output returns the bytes that are to be written to the peer, which are valid until the next call of another method.
 func (c *Conn) Output() []byte { return c.out[c.written:] }
 
+// Unsent returns how many bytes wait for the socket. A connection fails when they are more than SendLimit and Limits.MaxUnsent allow,
+// for then its peer does not read. A client's header blocks would make them so as well, while a server is only slow to read. So a
+// client's owner opens no stream, and writes no trailers, while Unsent is over half of Limits.MaxUnsent. The other half is for control
+// frames, of which at most 200 bytes a stream wait.
+func (c *Conn) Unsent() int { return len(c.out) - c.written }
+
 // Wrote says that the first n bytes of Output were written. DATA that has waited for the socket follows when most of them were:
 // the caller looks at Output again.
 func (c *Conn) Wrote(n int) {
 	c.written += n
-	left := len(c.out) - c.written
+	left := c.Unsent()
 	if c.written > left {
 		copy(c.out, c.out[c.written:])
 		c.out, c.written = c.out[:left], 0
@@ -39,7 +45,7 @@ func (c *Conn) Shrink() {
 }
 
 // roomForData reports whether DATA may be added to the output, or is to wait until the socket has taken what is there.
-func (c *Conn) roomForData() bool { return len(c.out)-c.written < c.cfg.SendLimit && c.state < ending }
+func (c *Conn) roomForData() bool { return c.Unsent() < c.cfg.SendLimit && c.state < ending }
 
 // wake tells the owner that there is output.
 func (c *Conn) wake() {
@@ -68,7 +74,7 @@ func (c *Conn) writeBlock(stream uint32, fields []*hpack.Field, end bool) {
 		n = maxFrameLen
 	}
 	c.out[at], c.out[at+1], c.out[at+2] = byte(n>>16), byte(n>>8), byte(n)
-	c.budget.earn(2)
+	c.budget.sentHeaders()
 	c.wake()
 }
 
@@ -93,7 +99,7 @@ func (c *Conn) beginData(s *Stream, n int, end bool) {
 	c.out = appendHeader(c.out, n, http2.FrameData, endFlag(end), s.id)
 	s.sendWindow -= int32(n)
 	c.sendWindow -= int64(n)
-	c.budget.earnData(n)
+	c.budget.sentData(n)
 }
 
 // endSent is called when END_STREAM was sent on s.

@@ -61,18 +61,19 @@ func (k *hooks) Wake() {
 
 // socket moves the bytes of a Conn, in a goroutine that reads and one that writes.
 type socket struct {
-	mu   *sync.Mutex // guards everything of the Conn; sockets that are joined share it
-	nc   net.Conn
-	conn *Conn
-	more *sync.Cond // there is output, or the socket is closed
-	shut bool
-	wg   sync.WaitGroup
+	mu    *sync.Mutex // guards everything of the Conn; sockets that are joined share it
+	nc    net.Conn
+	began time.Time // 0 on the Conn's clock
+	conn  *Conn
+	more  *sync.Cond // there is output, or the socket is closed
+	shut  bool
+	wg    sync.WaitGroup
 }
 
-// listen returns a socket for the next connection to a listener's address. The Conn is made with it.
-func newSocket(mu *sync.Mutex, nc net.Conn, k *hooks, client bool) *socket {
-	cfg := Config{}.WithDefaults()
-	s := &socket{mu: mu, nc: nc, more: sync.NewCond(mu)}
+// newSocket returns a socket for nc, and a client's or a server's Conn with it.
+func newSocket(mu *sync.Mutex, nc net.Conn, k *hooks, client bool, cfg Config) *socket {
+	cfg = cfg.WithDefaults()
+	s := &socket{mu: mu, nc: nc, began: time.Now(), more: sync.NewCond(mu)}
 	k.wake = s.more.Signal
 	memory, fields := NewMemory(NewBudget(64<<20)), hpack.NewInterner(1024, 512)
 	if client {
@@ -100,12 +101,10 @@ func (s *socket) read() {
 			s.mu.Unlock()
 			return
 		}
-		s.conn.Receive(buf[:kept+n], int64(time.Since(began)))
+		s.conn.Receive(buf[:kept+n], int64(time.Since(s.began)))
 		s.mu.Unlock()
 	}
 }
-
-var began = time.Now()
 
 func (s *socket) write() {
 	s.mu.Lock()

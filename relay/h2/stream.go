@@ -140,6 +140,17 @@ func (s *Stream) WriteTrailers(fields []*hpack.Field) {
 	s.conn.endSent(s)
 }
 
+// DropQueue drops the DATA that waits, and the end behind it, because a status of the owner's own takes its place. Events.Sent
+// does not tell of it. It does nothing for a stream that is not open.
+func (s *Stream) DropQueue() {
+	if s.in == closed {
+		return
+	}
+	s.conn.ready.remove(s)
+	s.queue.clear(s.conn.memory)
+	s.trailers, s.ending = nil, false
+}
+
 // Consumed says that the owner no longer holds n bytes of the DATA that came, so that the peer may send as many more. It does
 // nothing for a stream that is not open.
 func (s *Stream) Consumed(n int) {
@@ -151,12 +162,13 @@ func (s *Stream) Consumed(n int) {
 	s.conn.giveConnCredit()
 }
 
-// giveCredit raises the window that the peer has when half of it is used, so that a WINDOW_UPDATE is worth its bytes. The window
-// is smaller while memory is short.
+// giveCredit raises the window that the peer has when half of it is used, by a quarter of the full window or by three times what is
+// left of it at least, so that WINDOW_UPDATEs are few, and a peer whose window is used up does not wait. The full window is smaller
+// while memory is short.
 func (s *Stream) giveCredit() {
 	c := s.conn
 	want := c.memory.budget.windowOf(int32(c.cfg.StreamWindow))
-	if s.in == ended || s.owed == 0 || s.recvWindow > want/2 {
+	if s.in == ended || s.owed == 0 || s.recvWindow > want/2 || s.owed < want/4 && s.owed/3 < s.recvWindow {
 		return
 	}
 	n := min(s.owed, want-s.recvWindow)

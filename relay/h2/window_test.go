@@ -26,7 +26,7 @@ func TestServer_Windows(t *testing.T) {
 		{name: "a stream's window of 2^31-1", before: open, in: update(1, 1<<31-1-65535)},
 		{name: "a stream's window of 2^31", before: open, in: update(1, 1<<31-65535), out: frames("RST_STREAM 1 FLOW_CONTROL_ERROR"), events: []string{"reset 1 FLOW_CONTROL_ERROR"}},
 		{name: "the connection's window of 2^31-1", in: update(0, 1<<31-1-65535)},
-		{name: "the connection's window of 2^31", in: update(0, 1<<31-65535), out: fails("0", "FLOW_CONTROL_ERROR", "flow_control")},
+		{name: "the connection's window of 2^31", in: update(0, 1<<31-65535), out: fails("0", "FLOW_CONTROL_ERROR", "window_overflow")},
 	})
 }
 
@@ -48,7 +48,7 @@ func TestServer_ConnWindow(t *testing.T) {
 	p.send(data(0, 1, strings.Repeat("x", 16383)))
 	require.Empty(t, p.output())
 	p.send(data(0, 1, "x"))
-	require.Equal(t, fails("1", "FLOW_CONTROL_ERROR", "flow_control"), p.output())
+	require.Equal(t, fails("1", "FLOW_CONTROL_ERROR", "window_overflow"), p.output())
 }
 
 // Credit that is kept back while memory is short must not be forgotten: nothing may come that reminds of it.
@@ -94,6 +94,29 @@ func TestStream_Consumed(t *testing.T) {
 	s.Reset(http2.ErrCodeCancel)
 	s.Consumed(1)
 	require.Equal(t, frames("RST_STREAM 1 CANCEL"), p.output())
+}
+
+// DATA that leaves in small pieces is not given back in as many: a server that is slow to read would be sent WINDOW_UPDATEs without
+// end. A peer without a window gets what there is, so that nothing stalls.
+func TestStream_ConsumedInSmallPieces(t *testing.T) {
+	t.Parallel()
+	for _, window := range []uint32{65535, 256 << 10, 1 << 20} {
+		p := newServerPeer(t, Config{StreamWindow: window, ConnWindow: 4 << 20})
+		p.send(request(0, 1, "/"))
+		for left := int(window); left > 0; left -= 16384 {
+			p.send(data(0, 1, strings.Repeat("x", min(left, 16384))))
+		}
+		p.output()
+		s, want := p.events.streams[1], []string{"WINDOW_UPDATE 1 1", "WINDOW_UPDATE 1 3", "WINDOW_UPDATE 1 12", "WINDOW_UPDATE 1 48"}
+		var got []string
+		for range window {
+			s.Consumed(1)
+			got = append(got, p.output()...)
+		}
+		require.Equal(t, want, got[:len(want)])
+		require.Less(t, len(got), 16)
+		require.Greater(t, s.recvWindow, int32(window/2))
+	}
 }
 
 // When memory is short, windows are small, but never 0.

@@ -13,8 +13,12 @@ const (
 	BadName
 	// UnknownPseudo begins with a colon but is no pseudo-header field of RFC 9113 section 8.3 or RFC 8441.
 	UnknownPseudo
-	// BadValue has NUL, CR or LF in it, or a space or tab at either end (RFC 9113 section 8.2.1).
+	// BadValue has NUL, CR or LF in it, or is the value of a pseudo-header field with a space or tab at either end (RFC 9113
+	// section 8.2.1).
 	BadValue
+	// PaddedValue is any other that has a space or tab at either end, which RFC 9113 section 8.2.1 forbids, and gRPC has: a grpc-message may end in
+	// a space, and metadata may have spaces at its ends (gRPC over HTTP/2, "Custom-Metadata").
+	PaddedValue
 	// ControlValue has another ASCII control character in its value: RFC 9110 section 5.5 forbids it, RFC 9113 section 8.2.1 does
 	// not demand that it be refused. A tab between other bytes is no fault.
 	ControlValue
@@ -26,7 +30,7 @@ const (
 )
 
 func faultsOf(name, value string, kind Kind, binary bool) Faults {
-	faults := nameFaults(name, kind) | valueFaults(value)
+	faults := nameFaults(name, kind) | valueFaults(value, kind)
 	if kind == TE && value != "trailers" {
 		faults |= BadTE
 	}
@@ -55,13 +59,15 @@ func nameFaults(name string, kind Kind) Faults {
 	return faults
 }
 
-func valueFaults(value string) Faults {
+func valueFaults(value string, kind Kind) Faults {
 	if value == "" {
 		return 0
 	}
 	var faults Faults
 	if blank(value[0]) || blank(value[len(value)-1]) {
-		faults = BadValue
+		if faults = PaddedValue; kind.Pseudo() {
+			faults = BadValue
+		}
 	}
 	for i := range len(value) {
 		if c := value[i]; bytesAre[c]&control != 0 {

@@ -1,0 +1,143 @@
+package h2
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/net/http2"
+)
+
+// dropped is a server's Conn whose connection window is used up by the first of three streams: 34,465 bytes of it wait for both
+// windows, and 100 of each other stream for the connection's.
+func dropped(t *testing.T) (p *peer, a, b, c *Stream) {
+	p = newServerPeer(t, Config{})
+	p.send(request(flagEndStream, 1, "/"), request(flagEndStream, 3, "/"), request(flagEndStream, 5, "/"))
+	a, b, c = p.events.streams[1], p.events.streams[3], p.events.streams[5]
+	for _, s := range []*Stream{a, b, c} {
+		s.WriteHeaders([]*field{fieldOK}, false)
+	}
+	require.Equal(t, 65535, a.WriteData(make([]byte, 100_000), false))
+	require.Equal(t, 0, b.WriteData(make([]byte, 100), false))
+	require.Equal(t, 0, c.WriteData(make([]byte, 100), false))
+	p.output()
+	p.events.take()
+	return p, a, b, c
+}
+
+// What waits is dropped, whether the stream's window or the connection's held it up, and a status takes its place. Its memory comes
+// back, the windows are as if it had not been written, and no other stream is disturbed.
+func TestStream_DropQueue(t *testing.T) {
+	t.Parallel()
+	p, a, b, c := dropped(t)
+	held := p.memory.budget.Held()
+	b.DropQueue()
+	require.Equal(t, [3]int{34465, 0, 100}, [3]int{a.Queued(), b.Queued(), c.Queued()})
+	require.EqualValues(t, held-1024, p.memory.budget.Held())
+	b.WriteTrailers(fieldList("grpc-status=13"))
+	a.DropQueue()
+	a.DropQueue() // nothing
+	require.EqualValues(t, 1024, p.memory.budget.Held(), "c's")
+	require.Equal(t, frames("HEADERS 3 grpc-status=13 END"), p.output())
+	require.Equal(t, []string{"done 3"}, p.events.take())
+
+	p.send(update(0, 150), update(1, 10)) // nothing is left of b's share
+	require.Equal(t, []string{"sent 5 100"}, p.events.take())
+	require.Equal(t, 10, a.WriteData(make([]byte, 20), false), "a's window")
+	p.send(update(1, 1000))
+	require.Equal(t, []string{"sent 1 10"}, p.events.take())
+	require.Equal(t, 30, a.WriteData(make([]byte, 40), true), "the connection's window")
+	a.DropQueue()
+	require.False(t, a.Ended(), "the end was behind the queue")
+	p.output()
+	a.WriteTrailers(fieldList("grpc-status=13"))
+	require.Equal(t, frames("HEADERS 1 grpc-status=13 END"), p.output())
+	require.Equal(t, 0, c.WriteData([]byte("hello"), true))
+	p.send(update(0, 5))
+	require.Equal(t, frames(`DATA 5 "hello" END`), p.output())
+	require.Equal(t, []string{"done 1", "sent 5 5", "done 5"}, p.events.take())
+	require.Zero(t, p.memory.budget.Held())
+}
+
+// Trailers that wait behind the queue are dropped with it.
+func TestStream_DropQueueWithTrailers(t *testing.T) {
+	t.Parallel()
+	p, a, _, _ := dropped(t)
+	a.WriteTrailers(fieldList("grpc-status=0"))
+	a.DropQueue()
+	require.Equal(t, 0, a.WriteData([]byte("why"), true))
+	p.send(update(0, 1000), update(1, 1000))
+	require.Equal(t, frames("DATA 3 100", "DATA 5 100", `DATA 1 "why" END`), p.output())
+	require.Equal(t, []string{"sent 3 100", "sent 5 100", "sent 1 3", "done 1"}, p.events.take())
+}
+
+// The streams that stay send in their order, whichever is dropped.
+func TestStream_DropQueueKeepsTheOrder(t *testing.T) {
+	t.Parallel()
+	for _, x := range []struct{ drop, first, second uint32 }{{1, 3, 5}, {3, 5, 1}, {5, 3, 1}} {
+		p, _, _, _ := dropped(t)
+		p.send(update(1, 100)) // so that it waits for the connection's window alone, behind the others
+		p.events.streams[x.drop].DropQueue()
+		p.send(update(0, 200))
+		require.Equal(t, []string{"sent " + itoa(x.first) + " 100", "sent " + itoa(x.second) + " 100"}, p.events.take(), "%d was dropped", x.drop)
+	}
+}
+
+// An owner may drop the queue in Sent, and end the stream.
+func TestStream_DropQueueInSent(t *testing.T) {
+	t.Parallel()
+	p, a, _, _ := dropped(t)
+	p.conn.events = &onSent{p.events, func(s *Stream) {
+		if s == a {
+			s.DropQueue()
+			s.WriteTrailers(fieldList("grpc-status=13"))
+		}
+	}}
+	p.send(update(0, 1000), update(1, 100))
+	require.Equal(t, []string{"sent 3 100", "sent 5 100", "sent 1 100", "done 1"}, p.events.take())
+	require.Zero(t, p.memory.budget.Held())
+}
+
+// A stream that is not open has no queue.
+func TestStream_DropQueueOfNone(t *testing.T) {
+	t.Parallel()
+	new(Stream).DropQueue()
+	p, a, _, _ := dropped(t)
+	a.Reset(http2.ErrCodeCancel)
+	held := p.memory.budget.Held()
+	a.DropQueue()
+	require.Equal(t, held, p.memory.budget.Held())
+	p.conn.Close(&ConnError{})
+	a.DropQueue()
+	require.Zero(t, p.memory.budget.Held())
+}
+
+// Pending gives back what was added, in pieces of any size, and all of its memory.
+func TestPending(t *testing.T) {
+	t.Parallel()
+	m := NewMemory(NewBudget(0))
+	var d Pending
+	var got []byte
+	piece := make([]byte, 7000)
+	for i, at := 0, 0; at < len(mib) || d.Len() > 0; i++ {
+		n := min([...]int{0, 1, 1024, 20_000, 5000}[i%5], len(mib)-at)
+		d.Add(m, mib[at:at+n])
+		at += n
+		want := min(d.Len(), i%len(piece))
+		k := d.Read(m, piece[:i%len(piece)])
+		require.Equal(t, want, k)
+		got = append(got, piece[:k]...)
+		require.Equal(t, at-len(got), d.Len())
+	}
+	require.True(t, bytes.Equal(mib, got))
+	require.Zero(t, d.Read(m, piece))
+	require.Zero(t, m.budget.Held())
+
+	d.Add(m, piece)
+	require.Equal(t, 3, d.Read(m, piece[:3]))
+	require.GreaterOrEqual(t, m.budget.Held(), int64(6997))
+	require.Equal(t, 6997, d.Clear(m))
+	require.Zero(t, d.Clear(m))
+	require.Zero(t, d.Len())
+	require.Zero(t, m.budget.Held())
+}
