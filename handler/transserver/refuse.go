@@ -9,6 +9,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/framegate/framegate/pool/h2conn"
+	"github.com/framegate/framegate/resolver/plain"
 )
 
 // Refusal describes a request that is not gRPC.
@@ -43,7 +44,7 @@ func (c *conn) refuse(b *h2conn.Block, fault Fault, detail string) {
 	field(":status", strconv.Itoa(a.Status))
 	field("content-type", "application/grpc")
 	field("grpc-status", strconv.Itoa(a.Code))
-	field("grpc-message", encodeMessage(a.Message))
+	field("grpc-message", plain.Percent(a.Message))
 	for _, f := range a.Fields {
 		field(f.Name, f.Value)
 	}
@@ -54,18 +55,4 @@ func (c *conn) refuse(b *h2conn.Block, fault Fault, detail string) {
 		p = h2conn.AppendReset(p, b.Stream, http2.ErrCodeNo) // RFC 9113 §8.1: the rest of the request is not wanted
 	}
 	c.send(p)
-}
-
-// encodeMessage encodes a grpc-message (gRPC over HTTP/2, "Responses").
-func encodeMessage(s string) string {
-	const hex = "0123456789ABCDEF"
-	var b []byte
-	for i := range len(s) {
-		if c := s[i]; c < ' ' || c > '~' || c == '%' {
-			b = append(b, '%', hex[c>>4], hex[c&0xf])
-		} else {
-			b = append(b, c)
-		}
-	}
-	return string(b)
 }

@@ -40,13 +40,6 @@ func FuzzFaultOf(f *testing.F) {
 	})
 }
 
-func TestEncodeMessage_IsAsGRPCWantsIt(t *testing.T) {
-	t.Parallel()
-	for s, want := range map[string]string{"": "", "plain ~": "plain ~", "100%": "100%25", "ä\n\x00": "%C3%A4%0A%00"} {
-		require.Equal(t, want, encodeMessage(s))
-	}
-}
-
 // Whether a block came before changes nothing in what becomes of a stream that the client must not open.
 func TestRequests_StreamsWithoutRightAreForTheTransport(t *testing.T) {
 	t.Parallel()

@@ -33,7 +33,8 @@ func (p *Plane) cutStuck(s *acceptor.Server, over <-chan struct{}) {
 		case <-tick.C:
 		}
 		s.Each(func(c acceptor.Conn) {
-			if c := c.(*conn); c.stuckFor() > stuckTicks {
+			// A data plane before this one has connections of its own.
+			if c, ok := c.(*conn); ok && c.stuckFor() > stuckTicks {
 				s.SentAway(c.RemoteAddr(), NotReading.Name)
 				c.Cut()
 			}
