@@ -25,6 +25,7 @@ type attempts struct {
 	beside  atomic.Pointer[string]  // address of the endpoint of a hedged call's other attempt; nil if there is none
 	up      atomic.Pointer[attempt] // current, once it is open
 	current *attempt                // the attempt whose answer is, so far, the call's; nil if there is none
+	before  *FailedAttempt          // how the first attempt ended, if a data plane has made it; nil from then on
 	last    *attempt                // the one picked last; attempt.earlier leads to those before it
 	first   attempt                 // the first attempt, here to save an allocation
 
@@ -87,16 +88,22 @@ type outcome struct {
 
 // pick chooses the endpoint of an attempt. If it succeeds, the attempt is closed no later than the call ends.
 func (at *attempts) pick(a *attempt) *local.Error {
-	var err error
-	if a.picked, err = at.call.target.Pick(); err != nil {
-		return targetError(&at.call.target, err)
+	picked, err := at.call.target.Pick()
+	if err != nil {
+		return TargetError(&at.call.target, err)
 	}
+	at.pickedAlready(a, picked)
+	return nil
+}
+
+// pickedAlready is pick for an endpoint that was chosen.
+func (at *attempts) pickedAlready(a *attempt, picked cluster.Attempt) {
+	a.picked = picked
 	for at.last != nil && at.last.closed.Load() {
 		at.last = at.last.earlier // closed attempts are dropped: a call that waits for room makes any number of them
 	}
 	a.earlier, at.last = at.last, a
 	at.addr.Store(&a.picked.Address)
-	return nil
 }
 
 // await waits until the headers of an answer have come, and makes further attempts for those that end without. It returns the
@@ -123,12 +130,32 @@ func (at *attempts) header() *transport.Header {
 	return at.retryHeader()
 }
 
+// place is where an attempt was made; the zero place is none.
+type place struct {
+	address string
+	conn    transport.Conn
+}
+
+// placeOf returns the place of an open attempt, or none for nil.
+func placeOf(up stream.Upstream) place {
+	if up == nil {
+		return place{}
+	}
+	return place{up.Address(), up.Conn()}
+}
+
 // openFirst opens the current attempt, or another one in its place if that fails and there may be another.
 func (at *attempts) openFirst() *local.Error {
+	var avoid place
 	for {
 		a := at.current
-		o, e := at.open(at.call.ctx, a, at.header(), nil)
-		if e == nil {
+		var o outcome
+		var e *local.Error
+		if at.before != nil {
+			o, e = at.madeBefore(a)
+			avoid = place{a.picked.Address, at.before.Conn}
+			at.before = nil
+		} else if o, e = at.open(at.call.ctx, a, at.header(), avoid); e == nil {
 			at.up.Store(a)
 			at.call.upload.replay.Open(a.Upstream)
 			return nil
@@ -140,18 +167,28 @@ func (at *attempts) openFirst() *local.Error {
 }
 
 // Errors that end attempts. Their texts reach no peer.
+// madeBefore ends the first attempt, which a data plane has made.
+func (at *attempts) madeBefore(a *attempt) (outcome, *local.Error) {
+	o := outcome{unprocessed: true, away: !at.before.Refused, full: at.before.Refused && at.waitsForRoom(), code: codes.Unavailable}
+	at.end(a, o.result())
+	if at.before.Refused {
+		return o, ResetError(http2.ErrCodeRefusedStream)
+	}
+	return o, UnprocessedError(a.picked.Address)
+}
+
 var (
 	errLost = errors.New("handler: another attempt was faster")
 	errLate = errors.New("handler: the attempt took too long")
 )
 
-// open opens the stream of an attempt that was picked. If avoid, which may be nil, is a stream to the same endpoint, open
-// prefers another connection than that of avoid. If it fails, the attempt is closed, the endpoint has seen nothing of it,
+// open opens the stream of an attempt that was picked. If avoid is at the same endpoint, open prefers another
+// connection than that of avoid. If it fails, the attempt is closed, the endpoint has seen nothing of it,
 // and the outcome says how it ended.
-func (at *attempts) open(ctx context.Context, a *attempt, hdr *transport.Header, avoid stream.Upstream) (outcome, *local.Error) {
+func (at *attempts) open(ctx context.Context, a *attempt, hdr *transport.Header, avoid place) (outcome, *local.Error) {
 	var options pool.OpenOptions
-	if avoid != nil && !a.waited && avoid.Address() == a.picked.Address {
-		options.Avoid = avoid.Conn()
+	if avoid.conn != nil && !a.waited && avoid.address == a.picked.Address {
+		options.Avoid = avoid.conn
 	}
 	if at.call.target.BoundsWaiting() {
 		options.Wait = func() (func(), bool) {
@@ -166,7 +203,7 @@ func (at *attempts) open(ctx context.Context, a *attempt, hdr *transport.Header,
 			a.cancel()
 		})
 	}
-	up, err := at.call.proxy.openerOf(&at.call.target).Open(ctx, a.picked.Address, hdr, options)
+	up, err := at.call.openerOf(&at.call.target).Open(ctx, a.picked.Address, hdr, options)
 	if err == nil {
 		a.Upstream = up
 		return outcome{}, nil
@@ -203,7 +240,7 @@ func (at *attempts) open(ctx context.Context, a *attempt, hdr *transport.Header,
 // overPending returns the local error of a call that may not wait for a connection, because as many calls as limits.pending
 // allows wait already.
 func (at *attempts) overPending() *local.Error {
-	return targetError(&at.call.target, &cluster.OverloadError{Limit: "limits.pending", RetryAfter: pendingHint})
+	return TargetError(&at.call.target, &cluster.OverloadError{Limit: "limits.pending", RetryAfter: pendingHint})
 }
 
 // pendingHint is the pushback of calls that are refused because connections are full, or too many calls wait for them.
@@ -230,7 +267,7 @@ func (at *attempts) outcome(a *attempt) (o outcome, ok bool) {
 		code: a.Status().Code(), pushback: a.TrailerValues(local.PushbackTrailer),
 	}
 	if code, isReset := a.ResetCode(); isReset {
-		o.code = resetError(code).Code
+		o.code = ResetError(code).Code
 	}
 	return o, true
 }

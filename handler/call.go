@@ -82,17 +82,21 @@ type observation struct {
 }
 
 // newCall returns a call of a proxy, with room for an observation if there are observers.
-func newCall(p *Proxy, down stream.Downstream) *call {
-	hearing := *p.observers.Load()
-	if len(hearing) == 0 {
+func newCall(p *Proxy, down stream.Downstream, begun *Begun) *call {
+	var o observation
+	if begun != nil {
+		o = begun.Observation.of
+	} else {
+		o.hearing = *p.observers.Load()
+	}
+	if len(o.hearing) == 0 {
 		return new(call).init(p, down)
 	}
 	both := &struct { // one allocation
 		call
 		observation
-	}{}
+	}{observation: o}
 	both.call.init(p, down)
-	both.hearing = hearing
 	both.call.observation = &both.observation
 	return &both.call
 }
@@ -288,9 +292,9 @@ func (c *call) forwardResponse() error {
 
 // headersCame sets what is known of a call when its headers have come.
 func (o *observation) headersCame(listener string, down stream.Downstream, md metadata.MD, authority string) {
-	r := &o.record
-	r.Start, r.Listener, r.Method, r.client = time.Now(), listener, down.Method(), down.RemoteAddr()
-	r.md, r.authority = md, authority
+	o.record = Record{
+		Start: time.Now(), Listener: listener, Method: down.Method(), client: down.RemoteAddr(), fields: spec.Header(md), authority: authority,
+	}
 }
 
 // resolved sets where the call goes.

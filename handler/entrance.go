@@ -125,7 +125,7 @@ func (g *Gate) Admits(method string, conn any, crowded bool) bool {
 // Refuse ends a call that is not let in.
 func (g *Gate) Refuse(down stream.Downstream) {
 	if !spec.ValidMethod(down.Method()) {
-		g.proxy.serve(g.entrance, down)
+		g.proxy.serve(g.entrance, down, nil)
 		return
 	}
 	endOverloaded(down)
@@ -151,18 +151,19 @@ func (p *Proxy) observeRefusal(listener string, r *transserver.Refusal, e *local
 	if len(hearing) == 0 {
 		return
 	}
+	fields := spec.Header{}
 	o := observation{hearing: hearing}
 	rec := &o.record
-	*rec = Record{Start: time.Now(), Listener: listener, Code: e.Code, Reason: e.Reason, client: r.Client, md: metadata.MD{}}
+	*rec = Record{Start: time.Now(), Listener: listener, Code: e.Code, Reason: e.Reason, client: r.Client, fields: fields}
 	for _, f := range r.Fields {
 		if f.Name == ":path" {
 			rec.Method = f.Value
 		}
 		if !strings.HasPrefix(f.Name, ":") || f.Name == ":authority" {
-			rec.md[f.Name] = append(rec.md[f.Name], f.Value)
+			fields[f.Name] = append(fields[f.Name], f.Value)
 		}
 	}
-	rec.authority = header.Authority(rec.md)
+	rec.authority = header.Authority(metadata.MD(fields))
 	o.start()
 	rec.Duration = time.Since(rec.Start)
 	o.end()

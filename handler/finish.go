@@ -51,14 +51,19 @@ func (c *call) brokenError(err error) *local.Error {
 	case errors.As(err, &conn):
 		return local.Errorf(codes.Unavailable, local.ReasonUpstreamReset, "the connection to %s broke: %s", c.attempts.endpoint(), conn.Reason)
 	case tooLargeHeaders(c.attempts.up.Load()):
-		return resetError(transport.HeadersTooLarge)
+		return ResetError(transport.HeadersTooLarge)
 	case c.attempts.up.Load().Unprocessed():
-		return local.Errorf(codes.Unavailable, local.ReasonUpstreamReset, "%s refused the call", c.attempts.endpoint())
+		return UnprocessedError(c.attempts.endpoint())
 	case errors.As(err, &st):
 		// The headers are not those of a gRPC answer. The code is the one that a gRPC client derives from them.
 		return local.Errorf(st.GRPCStatus().Code(), local.ReasonBadResponseFraming, "response of %s: %s", c.attempts.endpoint(), st.GRPCStatus().Message())
 	}
 	return local.Errorf(codes.Unavailable, local.ReasonUpstreamReset, "%s: %v", c.attempts.endpoint(), err)
+}
+
+// UnprocessedError returns the local error of a call whose stream the endpoint's GOAWAY has left out.
+func UnprocessedError(address string) *local.Error {
+	return local.Errorf(codes.Unavailable, local.ReasonUpstreamReset, "%s refused the call", address)
 }
 
 // endWithUpstream ends the call with the status and trailers of the endpoint, or with a local error if the endpoint reset the
@@ -67,7 +72,7 @@ func (c *call) endWithUpstream(up stream.Upstream) {
 	st := up.Status()
 	if st.Code() != codes.OK {
 		if code, ok := up.ResetCode(); ok {
-			e := resetError(code)
+			e := ResetError(code)
 			switch {
 			case code == http2.ErrCodeCancel && nearlyExpired(c.ctx):
 				e = local.ErrTimeout // the endpoint gave up for the same deadline

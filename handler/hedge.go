@@ -8,7 +8,6 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
 
 	"github.com/framegate/framegate/handler/local"
-	"github.com/framegate/framegate/handler/stream"
 	"github.com/framegate/framegate/resolver/cluster"
 )
 
@@ -69,7 +68,7 @@ func (at *attempts) hedged() *local.Error {
 		cancel() // fail ran before it could see cancelHedge
 	}
 	h := &hedge{ctx: ctx, answers: make(chan answer, maxHedged)}
-	at.openBeside(h, &at.first, nil)
+	at.openBeside(h, &at.first, place{})
 	at.call.upload.start()
 	timer := time.NewTimer(at.call.target.Hedge.Delay)
 	defer timer.Stop()
@@ -82,7 +81,7 @@ func (at *attempts) hedged() *local.Error {
 		case <-h.room:
 			at.endRoom(h, false)
 			if b := at.pickNext(&attempt{waited: true}, outcome{}); b != nil {
-				at.openBeside(h, b, nil)
+				at.openBeside(h, b, place{})
 			}
 		case <-timer.C:
 			at.beginSecond(h)
@@ -117,7 +116,7 @@ func (at *attempts) endRoom(h *hedge, over bool) {
 }
 
 // openBeside starts the goroutine that opens an attempt, sends it the request and waits for its answer. avoid is as for open.
-func (at *attempts) openBeside(h *hedge, a *attempt, avoid stream.Upstream) {
+func (at *attempts) openBeside(h *hedge, a *attempt, avoid place) {
 	h.waiting = append(h.waiting, a)
 	ctx, cancel := context.WithCancel(h.ctx)
 	hdr := at.header()
@@ -150,7 +149,7 @@ func (at *attempts) follow(h *hedge, a answer, timer *time.Timer) {
 			at.beside.Store(&h.waiting[0].picked.Address)
 		}
 		if b := at.pickNext(&attempt{}, a.outcome); b != nil {
-			at.openBeside(h, b, a.Upstream)
+			at.openBeside(h, b, placeOf(a.Upstream))
 		}
 		return
 	}
@@ -186,7 +185,7 @@ func (at *attempts) beginSecond(h *hedge) {
 	}
 	at.beside.Store(beside)
 	at.retries++
-	at.openBeside(h, a, nil)
+	at.openBeside(h, a, place{})
 }
 
 // settle makes winner the current attempt and cancels the others, which goroutines close.

@@ -120,22 +120,24 @@ func (p *Proxy) SetMaxMessageBytes(n int64) { p.maxMessageBytes.Store(n) }
 // result itself. Call Serve once a listener, not once a call.
 func (p *Proxy) Serve(listener string) func(stream.Downstream) {
 	e := p.entrance(listener)
-	return func(down stream.Downstream) { p.serve(e, down) }
+	return func(down stream.Downstream) { p.serve(e, down, nil) }
 }
 
-// serve takes one call from its first header to its end.
-func (p *Proxy) serve(e *entrance, down stream.Downstream) {
+// serve takes one call from its first header to its end. begun is nil, or what a data plane has done of that.
+func (p *Proxy) serve(e *entrance, down stream.Downstream, begun *Begun) {
 	md, method := down.Metadata(), down.Method()
 	authority := header.Authority(md)
-	c := newCall(p, down)
+	c := newCall(p, down, begun)
 	c.hdr.ContentType, c.hdr.UserAgent = header.Last(md, "content-type"), header.Last(md, "user-agent")
 	valid := spec.ValidMethod(method) // a path that names no method is not counted
-	if valid && (e.enteredByGate(method) || e.enter()) {
+	if valid && (begun != nil || e.enteredByGate(method) || e.enter()) {
 		c.entrance = e
 	}
 	defer c.leave()
 	if c.observation != nil {
-		c.observation.headersCame(e.listener, down, md, authority)
+		if begun == nil {
+			c.observation.headersCame(e.listener, down, md, authority)
+		}
 		defer c.observeEnd()
 	}
 	defer c.recoverPanic()
@@ -144,13 +146,15 @@ func (p *Proxy) serve(e *entrance, down stream.Downstream) {
 		return
 	}
 	if c.entrance == nil {
-		c.ending.limit = errOverloaded.Limit
-		c.end(errOverloaded.Code, errOverloaded.Reason, func() { endOverloaded(down) })
+		c.ending.limit = local.ErrOverloaded.Limit
+		c.end(local.ErrOverloaded.Code, local.ErrOverloaded.Reason, func() { endOverloaded(down) })
 		return
 	}
 	defer c.attempts.endAll() // for a call that ends before run, which calls it too
 	req := spec.Request{Listener: e.listener, Method: method, Authority: authority, Header: spec.Header(md), Peer: down.RemoteAddr()}
-	if e := p.route(c, req); e != nil {
+	if begun != nil && begun.Resolved {
+		c.target = begun.Target
+	} else if e := p.route(c, req); e != nil {
 		c.endWithError(e)
 		return
 	}
@@ -158,13 +162,15 @@ func (p *Proxy) serve(e *entrance, down stream.Downstream) {
 	if c.observation != nil {
 		c.observation.resolved(target)
 	}
-	if e := p.checkHops(md); e != nil {
+	if e := p.checkHops(md[header.Via]); e != nil {
 		c.endWithError(e)
 		return
 	}
-	if err := target.Admit(&req); err != nil {
-		c.endWithError(targetError(target, err))
-		return
+	if begun == nil || !begun.Admitted {
+		if err := target.Admit(&req); err != nil {
+			c.endWithError(TargetError(target, err))
+			return
+		}
 	}
 	c.ctx = down.Context()
 	if hasTimes(target) {
@@ -185,7 +191,13 @@ func (p *Proxy) serve(e *entrance, down stream.Downstream) {
 	} else {
 		c.upload.prepare()
 	}
-	unpicked := c.attempts.pick(&c.attempts.first)
+	var unpicked *local.Error
+	if begun != nil && begun.Picked {
+		c.attempts.pickedAlready(&c.attempts.first, begun.Attempt)
+		c.attempts.before = begun.Failed
+	} else {
+		unpicked = c.attempts.pick(&c.attempts.first)
+	}
 	if c.observation != nil {
 		c.observation.resolved(target)
 		c.observation.start()
@@ -198,7 +210,7 @@ func (p *Proxy) serve(e *entrance, down stream.Downstream) {
 	if md == nil {
 		md = metadata.MD{}
 	}
-	header.ForUpstream(&c.hdr, down, md, cmp.Or(target.Authority, authority, target.Name, health.AuthorityOf(target.Address)))
+	header.ForUpstream(&c.hdr, down, md, AuthorityFor(target, authority))
 	if p.maxHops > 0 {
 		header.AddVia(md)
 	}
@@ -214,13 +226,19 @@ func (p *Proxy) serve(e *entrance, down stream.Downstream) {
 	c.run()
 }
 
+// AuthorityFor returns the :authority of a call to the endpoint of its target: that of the route, or else the client's, or else
+// the endpoint's own.
+func AuthorityFor(t *cluster.Target, clients string) string {
+	return cmp.Or(t.Authority, clients, t.Name, health.AuthorityOf(t.Address))
+}
+
 // hasTimes reports whether the target's route has a timeout, an idle timeout or a maximum stream age.
 func hasTimes(t *cluster.Target) bool { return t.Timeout|t.IdleTimeout|t.MaxStreamAge != 0 }
 
 // checkHops returns the local error of a call that has passed too many framegates, because their routes lead to each other or
 // the route of one leads to itself: they would hand the call on for ever.
-func (p *Proxy) checkHops(md metadata.MD) *local.Error {
-	n := header.Hops(md)
+func (p *Proxy) checkHops(via []string) *local.Error {
+	n := header.Hops(via)
 	if p.maxHops == 0 || n <= p.maxHops {
 		return nil
 	}
@@ -248,6 +266,14 @@ func (p *Proxy) route(c *call, req spec.Request) *local.Error {
 	return local.Errorf(codes.Unimplemented, local.ReasonNoRoute, "no route matches %s", local.Printable(req.Method))
 }
 
+// openerOf returns the pool of the backend of a call's target.
+func (c *call) openerOf(t *cluster.Target) stream.Opener {
+	if d, ok := c.down.(stream.Opening); ok {
+		return d.Opener(t.Pool())
+	}
+	return c.proxy.openerOf(t)
+}
+
 // openerOf returns the pool of the target's backend.
 func (p *Proxy) openerOf(t *cluster.Target) stream.Opener {
 	if policy := t.Pool(); policy != nil && p.poolOf != nil {
@@ -273,13 +299,13 @@ func (p *Proxy) Decoding() budget.Stats {
 func (p *Proxy) Close() { p.structMode.Close() }
 
 // EndCalls ends every call under way with UNAVAILABLE "draining". The caller has stopped accepting calls before.
-func (p *Proxy) EndCalls() { p.calls.each(func(c *call) { c.abort(errDraining) }) }
+func (p *Proxy) EndCalls() { p.calls.each(func(c *call) { c.abort(local.ErrDraining) }) }
 
 // EndCallsAt ends every call under way at the endpoint with that address with UNAVAILABLE "draining".
 func (p *Proxy) EndCallsAt(address string) {
 	p.calls.each(func(c *call) {
 		if c.attempts.goesTo(address) {
-			c.abort(errEndpointLeft)
+			c.abort(local.ErrEndpointLeft)
 		}
 	})
 }

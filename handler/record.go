@@ -5,10 +5,10 @@ import (
 	"time"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
-	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 
 	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/handler/structmode"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 // Record describes one call. It belongs to the call: an observer copies what it keeps. Text from the client (Method, and
@@ -40,7 +40,7 @@ type Record struct {
 
 	Struct *structmode.Stats // of a call in struct mode; nil otherwise
 
-	md        metadata.MD // of the request
+	fields    spec.Fields // of the request; nil for none
 	authority string
 	client    net.Addr
 }
@@ -63,20 +63,25 @@ func (a Attempts) Further() int { return a.Transparent + a.Retries + a.Hedges }
 // that read the request return nothing.
 func (r *Record) Values() Record {
 	v := *r
-	v.md, v.authority, v.client = nil, "", nil
+	v.fields, v.authority, v.client = nil, "", nil
 	return v
 }
 
 // Header returns the first value of a header of the request, by its name in lower case; empty if there is none.
 func (r *Record) Header(name string) string {
-	if v := r.md[name]; len(v) > 0 {
+	if v := r.Headers(name); len(v) > 0 {
 		return v[0]
 	}
 	return ""
 }
 
 // Headers returns every value of a header of the request, by its name in lower case. The caller must not change them.
-func (r *Record) Headers(name string) []string { return r.md[name] }
+func (r *Record) Headers(name string) []string {
+	if r.fields == nil {
+		return nil
+	}
+	return r.fields.Values(name)
+}
 
 // Authority returns the request's :authority, or else its host (RFC 9113 §8.3.1).
 func (r *Record) Authority() string { return r.authority }

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/framegate/framegate/handler/local"
-	"github.com/framegate/framegate/handler/stream"
 	"github.com/framegate/framegate/pool/transport"
 	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/spec"
@@ -18,9 +17,9 @@ func (at *attempts) retry(a *attempt, o outcome) *attempt {
 	if o.late {
 		a.picked.Answered() // the time until the timeout counts as the endpoint's latency: an answer would have taken longer
 	}
-	var avoid stream.Upstream
+	var avoid place
 	if o.unprocessed || o.late {
-		avoid = a.Upstream
+		avoid = placeOf(a.Upstream)
 	}
 	for {
 		b := at.another(a, o)

@@ -23,7 +23,7 @@ type room struct {
 
 // waitsForRoom reports whether calls wait for a stream when all are taken: the pool's when_full.
 func (at *attempts) waitsForRoom() bool {
-	return at.call.proxy.openerOf(&at.call.target).Patience() > 0
+	return at.call.openerOf(&at.call.target).Patience() > 0
 }
 
 // mayAwaitRoom reports whether a call whose last attempt ended with outcome o waits for room and tries again. It does so
@@ -37,7 +37,7 @@ func (at *attempts) mayAwaitRoom(o outcome) bool {
 	}
 	now := time.Now()
 	if at.room.until.IsZero() {
-		at.room.until = now.Add(at.call.proxy.openerOf(&at.call.target).Patience())
+		at.room.until = now.Add(at.call.openerOf(&at.call.target).Patience())
 	}
 	return now.Before(at.room.until)
 }

@@ -19,30 +19,27 @@ import (
 
 // The trailer and the status of endOverloaded, made once because refusing a call must cost little.
 var (
-	overloadedTrailer = errOverloaded.Trailer()
-	overloadedStatus  = errOverloaded.Status()
+	overloadedTrailer = local.ErrOverloaded.Trailer()
+	overloadedStatus  = local.ErrOverloaded.Status()
 )
 
-// endOverloaded ends a call with errOverloaded and its pushback.
+// endOverloaded ends a call with local.ErrOverloaded and its pushback.
 func endOverloaded(d stream.Downstream) { d.End(overloadedStatus, overloadedTrailer) }
 
 // Errors that end a call from outside its two directions.
 var (
-	errDraining = local.Errorf(codes.Unavailable, local.ReasonDraining, "the server is shutting down")
 	errNotReady = local.Errorf(codes.Unavailable, local.ReasonNotReady, "the server has just started and does not know its routes yet")
 	errPanic    = local.Errorf(codes.Internal, local.ReasonInternal, "internal error")
 
-	errOverloaded   = &local.Error{Code: codes.ResourceExhausted, Reason: local.ReasonOverloaded, Message: "the listener has as many calls as it takes", Pushback: local.OverloadedHint, Limit: "max_calls"}
 	errIdle         = local.Errorf(codes.DeadlineExceeded, local.ReasonIdleTimeout, "no message for as long as the route allows")
 	errMaxStreamAge = local.Errorf(codes.Unavailable, local.ReasonMaxStreamAge, "the call has lasted as long as the route allows")
-	errEndpointLeft = local.Errorf(codes.Unavailable, local.ReasonDraining, "the endpoint has left")
 )
 
 // ErrManyWatches is the error of framegate's own health service for a Watch over limits.max_health_watches.
 var ErrManyWatches error = &local.Error{Code: codes.ResourceExhausted, Reason: local.ReasonOverloaded, Message: "there are as many health watches as there may be", Pushback: local.OverloadedHint, Limit: "max_health_watches"}
 
-// targetError returns the local error of a call that its target refuses for a limit, or has no endpoint for.
-func targetError(t *cluster.Target, err error) *local.Error {
+// TargetError returns the local error of a call that its target refuses for a limit, or has no endpoint for.
+func TargetError(t *cluster.Target, err error) *local.Error {
 	var over *cluster.OverloadError
 	if errors.As(err, &over) {
 		e := local.Errorf(codes.ResourceExhausted, local.ReasonOverloaded, "route %s is over %s", t.Route, over.Limit)
@@ -89,14 +86,14 @@ func openError(ctx context.Context, err error) *local.Error {
 		e.Limit, e.Pushback = "when_full", pendingHint
 		return e
 	case errors.Is(err, pool.ErrClosed):
-		return errDraining
+		return local.ErrDraining
 	}
 	return local.Errorf(codes.Unavailable, local.ReasonConnectFailed, "%v", err)
 }
 
-// resetError returns the local error for an endpoint's RST_STREAM, with the status code that a gRPC client derives from the
+// ResetError returns the local error for an endpoint's RST_STREAM, with the status code that a gRPC client derives from the
 // HTTP/2 code (gRPC over HTTP/2, "Errors").
-func resetError(code http2.ErrCode) *local.Error {
+func ResetError(code http2.ErrCode) *local.Error {
 	switch code {
 	case transport.BareEnd:
 		return local.Errorf(codes.Internal, local.ReasonBadResponseFraming, "response: the endpoint ended the stream without trailers")
@@ -120,11 +117,11 @@ func resetError(code http2.ErrCode) *local.Error {
 // expired reports whether ctx ended because its deadline passed.
 func expired(ctx context.Context) bool { return errors.Is(ctx.Err(), context.DeadlineExceeded) }
 
-// deadlineSkew is how much earlier than framegate's timer an endpoint's timer for the same deadline may fire.
-const deadlineSkew = 10 * time.Millisecond
+// DeadlineSkew is how much earlier than framegate's timer an endpoint's timer for the same deadline may fire.
+const DeadlineSkew = 10 * time.Millisecond
 
 // nearlyExpired reports whether the deadline of ctx has passed or is about to.
 func nearlyExpired(ctx context.Context) bool {
 	d, ok := ctx.Deadline()
-	return ok && time.Until(d) < deadlineSkew
+	return ok && time.Until(d) < DeadlineSkew
 }

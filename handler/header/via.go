@@ -8,22 +8,19 @@ import (
 
 // The via header, and framegate's entry in it: the version of HTTP and the pseudonym of every framegate (RFC 9110 §7.6.3).
 const (
-	viaField = "via"
+	Via      = "via"
 	viaName  = "framegate"
-	viaEntry = "2 " + viaName
+	ViaEntry = "2 " + viaName
 )
 
 // AddVia adds an entry for this framegate to the via header in md.
 func AddVia(md metadata.MD) {
-	via := md[viaField]
-	md[viaField] = append(via[:len(via):len(via)], viaEntry)
+	via := md[Via]
+	md[Via] = append(via[:len(via):len(via)], ViaEntry)
 }
 
-// Hops returns how many framegates a call has passed, by its via header.
-func Hops(md metadata.MD) int { return hopsIn(md[viaField]) }
-
-// hopsIn counts the entries of framegates in the values of a via header.
-func hopsIn(via []string) (n int) {
+// Hops returns how many framegates a call has passed, by the values of its via header.
+func Hops(via []string) (n int) {
 	for _, rest := range via {
 		for rest != "" {
 			var entry string

@@ -23,7 +23,7 @@ func TestHops_CountsFramegatesOnly(t *testing.T) {
 		"2 a\\, 2 framegate":                               1,
 		strings.Repeat("2 framegate,", 1000):               1000,
 	} {
-		require.Equal(t, want, hopsIn([]string{via}), "%q", via)
-		require.Equal(t, 2*want, hopsIn([]string{via, via}), "%q twice", via)
+		require.Equal(t, want, Hops([]string{via}), "%q", via)
+		require.Equal(t, 2*want, Hops([]string{via, via}), "%q twice", via)
 	}
 }

@@ -116,6 +116,15 @@ func Printable(s string) string {
 // ErrNoRoom ends a call when the budget of max_decoded_bytes has no room for its messages.
 var ErrNoRoom = &Error{codes.ResourceExhausted, ReasonOverloaded, "the messages of other calls take all memory that there is for them", OverloadedHint, "max_decoded_bytes"}
 
+// Errors of calls that end for what the process does.
+var (
+	ErrDraining     = Errorf(codes.Unavailable, ReasonDraining, "the server is shutting down")
+	ErrEndpointLeft = Errorf(codes.Unavailable, ReasonDraining, "the endpoint has left")
+)
+
+// ErrOverloaded ends a call that is over the listener's max_calls.
+var ErrOverloaded = &Error{codes.ResourceExhausted, ReasonOverloaded, "the listener has as many calls as it takes", OverloadedHint, "max_calls"}
+
 // ErrTimeout ends a call whose deadline has passed.
 var ErrTimeout = Errorf(codes.DeadlineExceeded, ReasonTimeout, "deadline exceeded")
 

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"github.com/framegate/framegate/pool"
+	"github.com/framegate/framegate/pool/policy"
 	"github.com/framegate/framegate/pool/transport"
 )
 
@@ -78,6 +79,12 @@ type Opener interface {
 
 	// Patience is how long a call without a deadline waits for a stream; 0 if calls do not wait for one.
 	Patience() time.Duration
+}
+
+// Opening is a Downstream whose calls go to endpoints on the connections of an Opener of its own.
+type Opening interface {
+	// Opener returns the Opener for backends with a policy; nil means the default policy.
+	Opener(p *policy.Policy) Opener
 }
 
 // From returns an Opener of streams on the connections of g, whose transport's streams must implement Upstream.

@@ -1,0 +1,137 @@
+package handler
+
+import (
+	"net"
+	"time"
+
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
+
+	"github.com/framegate/framegate/handler/local"
+	"github.com/framegate/framegate/handler/stream"
+	"github.com/framegate/framegate/pool/transport"
+	"github.com/framegate/framegate/resolver/cluster"
+	"github.com/framegate/framegate/resolver/spec"
+)
+
+// Relayed is what package relay asks of a Proxy about the calls of one listener.
+type Relayed struct {
+	proxy    *Proxy
+	entrance *entrance
+}
+
+// Relayed returns the Relayed of a listener.
+func (p *Proxy) Relayed(listener string) *Relayed { return &Relayed{p, p.entrance(listener)} }
+
+// Begun is what a data plane has done for a call before it gives it to the Proxy. The call counts in the listener's entrance.
+type Begun struct {
+	Target                     cluster.Target
+	Attempt                    cluster.Attempt
+	Resolved, Admitted, Picked bool           // Target is set, the call was admitted, Attempt is set
+	Failed                     *FailedAttempt // how Attempt ended; nil if it was not made
+	Observation                Observation
+}
+
+// FailedAttempt is an attempt that the endpoint certainly did not process (RFC 9113 §8.7).
+type FailedAttempt struct {
+	Refused bool           // the endpoint refused the stream; otherwise its GOAWAY left it out
+	Conn    transport.Conn // where it was made
+}
+
+// Serve takes a call that was begun to its end.
+func (r *Relayed) Serve(down stream.Downstream, b *Begun) { r.proxy.serve(r.entrance, down, b) }
+
+// Enter counts a call, or reports false if the listener has as many as it may. For each true the caller calls Leave once. conn is
+// stream.Downstream.Conn of the call; crowded says that its connection has more calls than it may have streams, because some
+// that have left it are still worked on.
+func (r *Relayed) Enter(conn any, crowded bool) bool {
+	if crowded && r.proxy.structMode.Linger(conn) {
+		r.entrance.refused.Add(1)
+		return false
+	}
+	return r.entrance.enter()
+}
+
+// Leave takes a call out of the count.
+func (r *Relayed) Leave() { r.entrance.leave() }
+
+// Resolve returns where a call goes, and false if no route matches.
+func (r *Relayed) Resolve(req spec.Request) (cluster.Target, bool) {
+	return r.proxy.router.Resolve(req)
+}
+
+// Plain reports whether a call needs nothing but to be relayed.
+func (r *Relayed) Plain(t *cluster.Target, method string) bool {
+	return t.Mode == spec.ModeFrame && t.Retry == nil && t.Hedge == nil && t.IdleTimeout|t.MaxStreamAge == 0 && r.proxy.taps.Match(method) == nil
+}
+
+// AddsVia reports whether forwarded calls get an entry in their via header.
+func (r *Relayed) AddsVia() bool { return r.proxy.maxHops > 0 }
+
+// CheckHops returns the local error of a call that has passed too many framegates, by the values of its via header, or nil.
+func (r *Relayed) CheckHops(via []string) *local.Error { return r.proxy.checkHops(via) }
+
+// MaxMessageBytes returns the bound of a message.
+func (r *Relayed) MaxMessageBytes() int64 { return r.proxy.maxMessageBytes.Load() }
+
+// Observation tells the observers of one relayed call. Its zero value observes nothing.
+type Observation struct {
+	of       observation
+	observed bool
+}
+
+// Observe begins the observation of a call, whose headers have come, if there are observers. fields must stay as they are until
+// End has returned.
+func (r *Relayed) Observe(o *Observation, method string, fields spec.Fields, authority string, client net.Addr) {
+	hearing := *r.proxy.observers.Load()
+	if o.observed = len(hearing) > 0; !o.observed {
+		return
+	}
+	o.of = observation{hearing: hearing, record: Record{
+		Start: time.Now(), Listener: r.entrance.listener, Method: method, client: client, fields: fields, authority: authority,
+	}}
+}
+
+// Resolved sets where the call goes.
+func (o *Observation) Resolved(t *cluster.Target) {
+	if o.observed {
+		o.of.resolved(t)
+	}
+}
+
+// Start tells the observers that the call starts: it has an endpoint, or certainly none.
+func (o *Observation) Start() {
+	if o.observed {
+		o.of.start()
+	}
+}
+
+// AnswerBegan notes the time of the answer's first headers.
+func (o *Observation) AnswerBegan() {
+	if o.observed {
+		o.of.answerBegan()
+	}
+}
+
+// Ended are the facts of a call that has ended.
+type Ended struct {
+	Code                            codes.Code
+	Reason                          local.Reason
+	Limit                           string
+	RequestMessages, RequestBytes   int64
+	ResponseMessages, ResponseBytes int64
+}
+
+// End tells the observers that the call has ended.
+func (o *Observation) End(e *Ended) {
+	if !o.observed {
+		return
+	}
+	o.observed = false
+	o.of.start()
+	r := &o.of.record
+	r.Duration = time.Since(r.Start)
+	r.Code, r.Reason, r.Limit = e.Code, e.Reason, e.Limit
+	r.RequestMessages, r.RequestBytes, r.ResponseMessages, r.ResponseBytes = e.RequestMessages, e.RequestBytes, e.ResponseMessages, e.ResponseBytes
+	o.of.end()
+	o.of = observation{}
+}
