@@ -30,6 +30,7 @@ var layers = [][]string{
 	{"handler/kitexstream", "handler/structmode"},
 	{"handler/header"},
 	{"handler"},
+	{"relay"},
 	{"resolver/etcdclient"},
 	{"resolver/etcdstore"},
 	{"resolver/etcdsource", "resolver/filesource"},

@@ -1,0 +1,243 @@
+package relay
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
+
+	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/header"
+	"github.com/framegate/framegate/handler/local"
+	"github.com/framegate/framegate/pool"
+	"github.com/framegate/framegate/relay/h2"
+	"github.com/framegate/framegate/relay/h2/hpack"
+	"github.com/framegate/framegate/resolver/spec"
+)
+
+// begin takes the request's headers: it decides whether the call is relayed, and opens the endpoint's stream. h is nil if they
+// are too long.
+func (c *call) begin(h *h2.Head) {
+	if h == nil {
+		c.observe()
+		c.fail(errTooLarge)
+		return
+	}
+	c.fields = append(c.fields[:0], h.Fields...)
+	c.method, c.sent = pathOf(h), h.End
+	if e := problem(h); e != nil {
+		c.malformed = true
+		c.observe()
+		c.fail(e)
+		return
+	}
+	if r := check(h); r != nil {
+		c.observe()
+		c.refuse(h, r)
+		return
+	}
+	if c.at.plane.isBuiltin(c.method) {
+		c.toKitex(h)
+		return
+	}
+	if c.entered = c.at.enter(); !c.entered {
+		c.fail(local.ErrOverloaded)
+		return
+	}
+	c.observe()
+	c.route(h)
+}
+
+// observe begins the observation of the call, from which end ends it.
+func (c *call) observe() {
+	c.at.plane.cfg.Calls.Observe(&c.observed, c.method, &c.fields, authorityOf(c.fields), c.at.peer)
+}
+
+// route decides where the call goes, and how.
+func (c *call) route(h *h2.Head) {
+	calls := c.at.plane.cfg.Calls
+	req := spec.Request{Listener: c.at.plane.cfg.Listener, Method: h.Path.Value, Authority: authorityOf(h.Fields), Header: &c.fields, Peer: c.at.peer}
+	var ok bool
+	if c.target, ok = calls.Resolve(req); !ok || !calls.Plain(&c.target, req.Method) {
+		c.general(handler.Begun{Observation: c.observed})
+		return
+	}
+	c.observed.Resolved(&c.target)
+	if via := c.fields.Values(header.Via); len(via) > 0 {
+		if e := calls.CheckHops(via); e != nil {
+			c.fail(e)
+			return
+		}
+	}
+	if err := c.target.Admit(&req); err != nil {
+		c.fail(handler.TargetError(&c.target, err))
+		return
+	}
+	c.request.maxBytes = calls.MaxMessageBytes()
+	c.response.maxBytes = c.request.maxBytes
+	var err error
+	if c.attempt, err = c.target.Pick(); err != nil {
+		c.fail(handler.TargetError(&c.target, err))
+		return
+	}
+	c.picked = true
+	c.observed.Resolved(&c.target)
+	if group := c.shard.groups.Of(c.target.Pool()); group != nil {
+		if slot, ok := group.Take(c.attempt.Address, nil); ok {
+			c.open(slot, h)
+			return
+		}
+	}
+	c.handOver(nil)
+}
+
+// toKitex relays the call to the Kitex server itself.
+func (c *call) toKitex(h *h2.Head) {
+	u, err := c.at.plane.builtinConn(c.shard)
+	if err != nil {
+		c.fail(local.Errorf(codes.Internal, local.ReasonInternal, "%v", err))
+		return
+	}
+	c.forward(u, h, c.timeout(h))
+}
+
+// open opens the endpoint's stream.
+func (c *call) open(slot pool.Slot, h *h2.Head) {
+	u := slot.Conn().(*upstreamConn)
+	if !u.takesStreams() || uint32(u.h2.Streams()) >= u.MaxStreams() {
+		slot.Release()
+		c.handOver(nil)
+		return
+	}
+	slot.Use()
+	c.observed.Start()
+	c.slot, c.held = slot, true
+	c.forward(u, h, c.timeout(h))
+	u.opened()
+}
+
+// forward sends the request's headers.
+func (c *call) forward(u *upstreamConn, h *h2.Head, timeout *hpack.Field) {
+	out := append(c.shard.scratch[:0], h.Method, h.Scheme, h.Path)
+	if h.Authority != nil && c.target.Authority == "" {
+		out = append(out, h.Authority)
+	} else {
+		out = append(out, c.shard.fields.Field(":authority", handler.AuthorityFor(&c.target, authorityOf(h.Fields)), false))
+	}
+	for _, f := range h.Fields {
+		switch {
+		case f.Kind.Pseudo(), f.Kind == hpack.Host, f.Kind == hpack.GRPCTimeout:
+		default:
+			out = append(out, f)
+		}
+	}
+	if timeout != nil {
+		out = append(out, timeout)
+	}
+	if c.picked && c.at.plane.cfg.Calls.AddsVia() {
+		out = append(out, fieldVia)
+	}
+	c.shard.scratch = out
+	c.to = u
+	u.h2.Open(&c.upstream, out, h.End)
+}
+
+// fieldVia is framegate's entry in the via header.
+var fieldVia = hpack.NewField(header.Via, header.ViaEntry, false)
+
+// problem returns the local error of a request that HTTP/2 does not allow, or nil.
+func problem(h *h2.Head) *local.Error {
+	if h.Problem == "" {
+		return nil
+	}
+	for _, f := range h.Fields {
+		if f.Kind == hpack.Path && !spec.ValidMethod(f.Value) {
+			return badPath(f.Value)
+		}
+	}
+	return badRequest(codes.Internal, "request: %s", h.Problem)
+}
+
+// pathOf returns the :path of a request, or "" if it has none.
+func pathOf(h *h2.Head) string {
+	for _, f := range h.Fields {
+		if f.Kind == hpack.Path {
+			return f.Value
+		}
+	}
+	return ""
+}
+
+// authorityOf returns the :authority of a request, or else its host (RFC 9113 §8.3.1), or "" if it has neither.
+func authorityOf(fields []*hpack.Field) string {
+	host := ""
+	for _, f := range fields {
+		switch {
+		case f.Kind == hpack.Authority:
+			return f.Value
+		case f.Kind == hpack.Host && host == "":
+			host = f.Value
+		}
+	}
+	return host
+}
+
+// timeout sets the call's deadline: the client's, or that of the route if it is earlier. It returns the grpc-timeout for the
+// endpoint, nil for none.
+func (c *call) timeout(h *h2.Head) *hpack.Field {
+	var field *hpack.Field
+	limit := c.target.Timeout
+	for _, f := range h.Fields {
+		if f.Kind == hpack.GRPCTimeout {
+			field = f
+			if d, _ := parseTimeout(f.Value); limit == 0 || d < limit { // check has seen that it is one
+				limit = max(d, 1)
+			}
+		}
+	}
+	if limit == 0 {
+		return nil
+	}
+	if field == nil || limit == c.target.Timeout {
+		field = hpack.NewField("grpc-timeout", formatTimeout(limit), false)
+	}
+	c.shard.timers.set(&c.deadline, c.began+int64(min(limit, maxWait)))
+	return field
+}
+
+// maxWait bounds the deadlines of calls.
+const maxWait = 10 * 365 * 24 * time.Hour
+
+// refuse answers a request that is no gRPC.
+func (c *call) refuse(h *h2.Head, r *refusal) {
+	if r.status == http.StatusOK {
+		c.fail(r.err)
+		return
+	}
+	c.ended.Code, c.ended.Reason = r.err.Code, r.err.Reason
+	c.refused = true
+	c.shard.timers.set(&c.deadline, c.shard.now+int64(refusedTime))
+	out := append(c.shard.scratch[:0], hpack.NewField(":status", strconv.Itoa(r.status), false))
+	if r.status != http.StatusMethodNotAllowed {
+		out = append(out, fieldGRPC)
+		c.shard.scratch = localFields(out, r.err, true)
+		c.client.WriteHeaders(c.shard.scratch, true)
+		return
+	}
+	// No client of gRPC, so a person is told as well. RFC 9110 §15.5.6: allow; §9.3.2: no content for HEAD.
+	out = append(out, hpack.NewField("allow", http.MethodPost, false), hpack.NewField("content-type", "text/plain; charset=utf-8", false))
+	c.shard.scratch = localFields(out, r.err, true)
+	head := h.Method.Value == http.MethodHead
+	c.client.WriteHeaders(c.shard.scratch, head)
+	if !head {
+		c.client.WriteData([]byte(r.err.Error()+"\n"), true)
+	}
+}
+
+// A client may send this much of a request that was refused for what it is, before its stream is reset: what it sends may still be
+// an error, and is answered as one.
+const (
+	maxRefused  = 64 << 10
+	refusedTime = 250 * time.Millisecond
+)

@@ -1,0 +1,351 @@
+package relay
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
+	"golang.org/x/net/http2"
+
+	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/frame"
+	"github.com/framegate/framegate/handler/local"
+	"github.com/framegate/framegate/pool"
+	"github.com/framegate/framegate/pool/transport"
+	"github.com/framegate/framegate/relay/h2"
+	"github.com/framegate/framegate/relay/h2/hpack"
+	"github.com/framegate/framegate/resolver/cluster"
+	"github.com/framegate/framegate/resolver/plain"
+)
+
+// call is one call that is relayed: the client's stream, and the stream to the endpoint.
+//
+//	client --- toEndpoint ---> upstream
+//	       <-- toClient ------
+//
+//	request -> relayed -> answered -> over, with the answer's trailers, a local error (fail), or the client's reset
+type call struct {
+	shard    *shard
+	client   h2.Stream
+	upstream h2.Stream
+	deadline timer
+
+	at      *clientConn // the client's connection; nil when the call is not in use
+	method  string      // the path of the request
+	began   int64
+	target  cluster.Target
+	attempt cluster.Attempt
+	picked  bool          // attempt.Done is to be called
+	to      *upstreamConn // where upstream is
+	slot    pool.Slot
+	held    bool // slot is to be released
+	entered bool // the listener counts the call
+
+	request, response framing
+	begun             bool // its headers have come
+	kept              kept
+	answered          bool // the answer's headers have come
+	sent              bool // the whole request was sent
+	refused           bool // it was no call of gRPC, and has its answer
+	malformed         bool // it was no request of HTTP/2
+	ended             handler.Ended
+	observed          handler.Observation
+	fields            fieldList // of the request, for observers; the slice is used again
+
+	down *downstream // of a call that package handler makes; nil for one that is relayed
+
+	prev, next *call // in shard.active, or next in shard.free
+}
+
+// end ends the call when the client's stream has ended, with c.code and c.reason.
+func (c *call) end() {
+	s := c.shard
+	c.upstream.Reset(http2.ErrCodeCancel)
+	c.releaseSlot()
+	c.kept.drop(s.memory)
+	s.timers.stop(&c.deadline)
+	if c.picked {
+		c.attempt.Done(c.result())
+	}
+	c.target.Release()
+	c.ended.RequestMessages, c.ended.RequestBytes = c.request.messages, c.request.bytes
+	c.ended.ResponseMessages, c.ended.ResponseBytes = c.response.messages, c.response.bytes
+	c.observed.End(&c.ended)
+	if c.entered {
+		c.at.plane.cfg.Calls.Leave()
+	}
+	c.at.calls.Add(-1)
+	s.recycle(c)
+}
+
+// late is called at the call's deadline.
+func (c *call) late() {
+	switch {
+	case c.refused:
+		c.leave()
+	case c.client.Ended(): // the client does not read its answer
+		c.client.Reset(http2.ErrCodeCancel)
+		c.end()
+	default:
+		c.fail(local.ErrTimeout)
+	}
+}
+
+// leave ends a call whose whole answer was sent, although the request has not ended: the rest of it is not wanted (RFC 9113
+// §8.1).
+func (c *call) leave() {
+	code := http2.ErrCodeNo
+	if c.malformed {
+		code = http2.ErrCodeProtocol // RFC 9113 §8.1.1
+	}
+	c.client.Reset(code)
+	c.end()
+}
+
+// releaseSlot gives back the place of the endpoint's stream, which has ended.
+func (c *call) releaseSlot() {
+	if c.held {
+		c.held = false
+		c.slot.Release()
+	}
+}
+
+// minSilence is how long an endpoint must have been silent before a deadline counts as its failure: a client may choose a
+// deadline that no endpoint can meet.
+const minSilence = time.Second
+
+// result returns what to report of the endpoint.
+func (c *call) result() cluster.Result {
+	switch c.ended.Reason {
+	case "":
+		if c.ended.Code == codes.Unavailable {
+			return cluster.Failed
+		}
+		return cluster.Succeeded
+	case local.ReasonUpstreamReset, local.ReasonBadResponseFraming:
+		return cluster.Failed
+	case local.ReasonTimeout:
+		if !c.answered && c.sent && time.Duration(c.shard.now-c.began) >= minSilence {
+			return cluster.Failed
+		}
+	}
+	return cluster.Unknown
+}
+
+// toEndpoint relays DATA of the request.
+func (c *call) toEndpoint(p []byte, end bool) {
+	if c.down != nil {
+		c.down.dataLocked(p, end)
+		return
+	}
+	if !c.upstream.IsOpen() { // it has ended, and so does the call soon, or there is none
+		c.client.Consumed(len(p))
+		if c.request.bytes += int64(len(p)); c.refused && c.request.bytes > maxRefused {
+			c.leave()
+		}
+		return
+	}
+	if c.picked {
+		c.kept.keep(c.shard.memory, p)
+	}
+	err := c.request.follow(p)
+	if err == nil && end {
+		err = c.request.end()
+	}
+	if err != nil {
+		c.fail(frame.LocalError(err, local.ReasonBadRequestFraming, "request"))
+		return
+	}
+	c.sent = end
+	c.sentToEndpoint(c.upstream.WriteData(p, end))
+}
+
+// sentToEndpoint says that n bytes of the request have left for the endpoint.
+func (c *call) sentToEndpoint(n int) {
+	c.kept.credits += n
+	c.client.Consumed(n)
+}
+
+// trailersToEndpoint relays trailers of the request, which gRPC has none of, but HTTP/2 does.
+func (c *call) trailersToEndpoint(h *h2.Head) {
+	if c.down != nil {
+		c.down.dataLocked(nil, true)
+	} else if c.upstream.IsOpen() {
+		if err := c.request.end(); err != nil {
+			c.fail(frame.LocalError(err, local.ReasonBadRequestFraming, "request"))
+			return
+		}
+		c.sent = true
+		if c.to.isBusy() {
+			c.upstream.WriteData(nil, true) // trailers are under no flow control, and no call is to end the connection of others
+		} else {
+			c.upstream.WriteTrailers(h.Fields)
+		}
+	}
+}
+
+// answer relays the answer's headers or trailers. h is nil if they are too long.
+func (c *call) answer(h *h2.Head) {
+	switch {
+	case h == nil:
+		c.fail(handler.ResetError(transport.HeadersTooLarge))
+		return
+	case h.Status > 0 && h.Status < 200: // RFC 9110 §15.2: gRPC has no use for it
+		return
+	}
+	if !h.Trailer {
+		if e := checkAnswer(h, c.attempt.Address); e != nil {
+			c.fail(e)
+			return
+		}
+		c.answered = true
+		c.kept.drop(c.shard.memory)
+		c.attempt.Answered()
+		c.attempt.Works()
+		c.observed.AnswerBegan()
+	} else if err := c.response.end(); err != nil {
+		if code, ok := statusOf(h.Fields); !ok || code == codes.OK {
+			c.fail(frame.LocalError(err, local.ReasonBadResponseFraming, "response"))
+			return
+		} // else the status says why the message was cut
+	}
+	out := c.shard.scratch[:0]
+	for _, f := range h.Fields {
+		if f.Kind != hpack.ContentLength {
+			out = append(out, f)
+		}
+	}
+	if h.End {
+		out = c.status(out)
+	}
+	c.shard.scratch = out
+	if h.Trailer {
+		c.client.WriteTrailers(out)
+	} else {
+		c.client.WriteHeaders(out, h.End)
+	}
+	c.endIfSent()
+}
+
+// status notes the status in the last fields of an answer. One that is none becomes UNKNOWN, as grpc-go has it: other clients
+// do not bear it.
+func (c *call) status(fields []*hpack.Field) []*hpack.Field {
+	code, ok := statusOf(fields)
+	c.ended.Code = code
+	if ok {
+		return fields
+	}
+	c.ended.Code = codes.Unknown
+	for i, f := range fields {
+		if f.Kind == hpack.GRPCStatus {
+			fields[i] = statusField(codes.Unknown)
+			return fields
+		}
+	}
+	return append(fields, statusField(codes.Unknown))
+}
+
+// toClient relays DATA of the answer.
+func (c *call) toClient(p []byte, end bool) {
+	err := c.response.follow(p)
+	switch {
+	case err != nil:
+		c.fail(frame.LocalError(err, local.ReasonBadResponseFraming, "response"))
+	case end:
+		c.client.WriteData(p, false) // nothing is to be given back to an endpoint that has ended
+		c.failBehind(handler.ResetError(transport.BareEnd))
+	default:
+		c.upstream.Consumed(c.client.WriteData(p, false))
+	}
+}
+
+// sentToClient says that n bytes of the answer's queue were sent.
+func (c *call) sentToClient(n int) {
+	if c.down != nil {
+		c.down.moved.Broadcast()
+		return
+	}
+	c.upstream.Consumed(n)
+	c.endIfSent()
+}
+
+// endIfSent ends the call when the whole answer was sent, although the request has not ended. If it has, Events.Done ends the
+// call.
+func (c *call) endIfSent() {
+	if c.at != nil && !c.refused && c.down == nil && c.client.IsOpen() && c.client.Ended() && c.client.Queued() == 0 && !c.client.PeerEnded() {
+		c.leave()
+	}
+}
+
+// upstreamReset is called when the endpoint's stream was reset.
+func (c *call) upstreamReset(r *h2.Reset) {
+	c.releaseSlot()
+	if r.Unprocessed && c.mayHandOver() {
+		c.handOver(&handler.FailedAttempt{Refused: r.Code == http2.ErrCodeRefusedStream, Conn: c.slot.Conn()})
+		return
+	}
+	c.fail(c.resetError(r))
+}
+
+// resetError returns the local error for the end of the endpoint's stream.
+func (c *call) resetError(r *h2.Reset) *local.Error {
+	switch {
+	case r.Conn != nil:
+		return local.Errorf(codes.Unavailable, local.ReasonUpstreamReset, "the connection to %s broke: %s", c.attempt.Address, r.Conn.Text)
+	case !r.Peer:
+		return local.Errorf(codes.Internal, local.ReasonBadResponseFraming, "response of %s: %s", c.attempt.Address, r.Text)
+	case r.Unprocessed && r.Code != http2.ErrCodeRefusedStream:
+		return handler.UnprocessedError(c.attempt.Address)
+	case r.Code == http2.ErrCodeCancel && c.deadline.at != 0 && c.deadline.at-c.shard.now < int64(handler.DeadlineSkew):
+		return local.ErrTimeout // the endpoint gave up for the same deadline
+	}
+	return handler.ResetError(codeOfReset(r))
+}
+
+// fail ends the call with a local error, unless the whole answer was sent. It takes the place of DATA that waits for the client.
+func (c *call) fail(e *local.Error) {
+	if c.at != nil && !c.client.Ended() {
+		c.client.DropQueue()
+	}
+	c.failBehind(e)
+}
+
+// failBehind is fail behind the DATA that waits.
+func (c *call) failBehind(e *local.Error) {
+	if c.at == nil || c.client.Ended() {
+		return
+	}
+	c.ended.Code, c.ended.Reason, c.ended.Limit = e.Code, e.Reason, e.Limit
+	c.upstream.Reset(http2.ErrCodeCancel)
+	c.releaseSlot()
+	c.shard.scratch = localFields(c.shard.scratch[:0], e, c.client.Answered())
+	if c.client.Answered() {
+		c.client.WriteTrailers(c.shard.scratch)
+	} else {
+		c.client.WriteHeaders(c.shard.scratch, true)
+	}
+	c.endIfSent()
+}
+
+// localFields appends the fields of a local error: trailers, or an answer of trailers only.
+func localFields(fields []*hpack.Field, e *local.Error, trailers bool) []*hpack.Field {
+	if !trailers {
+		fields = append(fields, fieldOK, fieldGRPC)
+	}
+	fields = append(fields, statusField(e.Code), hpack.NewField("grpc-message", plain.Percent(e.Error()), false))
+	for name, values := range e.Trailer() {
+		for _, v := range values {
+			fields = append(fields, hpack.NewField(name, v, false))
+		}
+	}
+	return fields
+}
+
+var (
+	fieldOK   = hpack.NewField(":status", "200", false)
+	fieldGRPC = hpack.NewField("content-type", "application/grpc", false)
+)
+
+func statusField(code codes.Code) *hpack.Field {
+	return hpack.NewField("grpc-status", strconv.FormatUint(uint64(code), 10), false)
+}

@@ -1,0 +1,151 @@
+package relay
+
+import (
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/acceptor"
+	"github.com/framegate/framegate/handler/local"
+	"github.com/framegate/framegate/handler/stream"
+	"github.com/framegate/framegate/pool"
+	"github.com/framegate/framegate/pool/policy"
+	"github.com/framegate/framegate/pool/transport"
+	"github.com/framegate/framegate/relay/h2"
+	"github.com/framegate/framegate/resolver/cluster"
+	"github.com/framegate/framegate/resolver/spec"
+)
+
+// Calls decides about calls.
+type Calls interface {
+	Enter(conn any, crowded bool) bool
+	Leave()
+	Resolve(req spec.Request) (cluster.Target, bool)
+	Plain(t *cluster.Target, method string) bool
+	CheckHops(via []string) *local.Error
+	AddsVia() bool
+	Serve(down stream.Downstream, b *handler.Begun)
+	Observe(o *handler.Observation, method string, fields spec.Fields, authority string, client net.Addr)
+	MaxMessageBytes() int64
+}
+
+// Shards are the parts of the relay of a process.
+type Shards struct {
+	all  []*shard
+	over chan struct{} // closed by Close
+}
+
+// Groups has the connections of a shard to endpoints.
+type Groups interface {
+	// Of returns the connections for backends with a policy; nil is the default policy. It returns nil if the shard has none of
+	// the connections that the policy allows: then the calls use those of another shard.
+	Of(p *policy.Policy) *pool.Group
+}
+
+// NewShards returns n Shards. groups is called for each, with its number, and returns the Groups of a pool whose connections d
+// makes; at least one shard must have connections of each policy. The caller closes the pools before it calls Close.
+func NewShards(n int, maxBuffered int64, groups func(i int, d transport.Dialer) Groups) *Shards {
+	budget := h2.NewBudget(maxBuffered)
+	s := &Shards{over: make(chan struct{})}
+	for i := range n {
+		one := newShard(budget)
+		one.groups = groups(i, dialer{one})
+		one.beside = append(one.beside, s.all...)
+		s.all = append(s.all, one)
+		one.wg.Go(func() { one.watch(s.over) })
+	}
+	return s
+}
+
+// Close ends all connections to endpoints, and waits for what runs. The Planes have ended before. It is called once.
+func (s *Shards) Close() {
+	close(s.over)
+	for _, one := range s.all {
+		one.close()
+	}
+}
+
+// EndCalls ends every relayed call under way with UNAVAILABLE "draining".
+func (s *Shards) EndCalls() {
+	for _, one := range s.all {
+		one.endCalls(local.ErrDraining, func(*call) bool { return true })
+	}
+}
+
+// EndCallsAt ends every relayed call under way at the endpoint with that address with UNAVAILABLE "draining".
+func (s *Shards) EndCallsAt(address string) {
+	for _, one := range s.all {
+		one.endCalls(local.ErrEndpointLeft, func(c *call) bool { return c.picked && c.attempt.Address == address })
+	}
+}
+
+// Config configures a Plane.
+type Config struct {
+	Listener string
+	Shards   *Shards
+	Calls    Calls
+	HTTP2    h2.Config
+
+	WriteTimeout time.Duration // how long a client may take nothing of what it is sent
+	Keepalive    Keepalive
+
+	Builtin string             // protobuf package of the services that the Kitex server has; empty for none
+	Kitex   acceptor.DataPlane // serves them
+}
+
+// Keepalive says how clients that say nothing are probed with PING.
+type Keepalive struct {
+	Time    time.Duration // without a word from the client; 0 means never
+	Timeout time.Duration // for the answer
+}
+
+// Plane is the relay of one listener: an acceptor.DataPlane.
+type Plane struct {
+	cfg  Config
+	next atomic.Uint32
+
+	mu      sync.Mutex // guards the fields below; taken with a shard's mu held
+	server  *acceptor.Server
+	builtin builtins
+}
+
+// New returns a Plane.
+func New(cfg Config) *Plane {
+	cfg.HTTP2 = cfg.HTTP2.WithDefaults()
+	prefix := ""
+	if cfg.Builtin != "" {
+		prefix = "/" + cfg.Builtin + "."
+	}
+	return &Plane{cfg: cfg, builtin: builtins{prefix, map[*shard]*upstreamConn{}}}
+}
+
+// Offences implements acceptor.DataPlane.
+func (p *Plane) Offences() []string {
+	names := make([]string, len(h2.Offences))
+	for i, o := range h2.Offences {
+		names[i] = string(o)
+	}
+	return names
+}
+
+// Conn implements acceptor.DataPlane.
+func (p *Plane) Conn(nc net.Conn, server *acceptor.Server) acceptor.Conn {
+	p.mu.Lock()
+	p.server = server
+	p.mu.Unlock()
+	s := p.cfg.Shards.all[int(p.next.Add(1))%len(p.cfg.Shards.all)]
+	k, err := newSocket(s, nc)
+	if err != nil {
+		panic(err)
+	}
+	c := &clientConn{socket: k, plane: p, server: server, peer: nc.RemoteAddr()}
+	k.owner, k.greeting = c, greet
+	s.lock()
+	defer s.unlock()
+	k.h2 = h2.NewServer(&p.cfg.HTTP2, c, s.memory, s.fields, s.now)
+	s.sockets[k] = struct{}{}
+	k.h2.Flushed() // nothing is sent before the greeting
+	return c
+}

@@ -1,0 +1,138 @@
+package relay
+
+import (
+	"sync"
+	"time"
+
+	"github.com/framegate/framegate/pool"
+	"github.com/framegate/framegate/pool/policy"
+	"github.com/framegate/framegate/relay/h2"
+	"github.com/framegate/framegate/relay/h2/hpack"
+)
+
+// shard is a part of the relay that one goroutine at a time works on: connections of clients, connections to endpoints, and the
+// calls between them. A call never leaves its shard, so no two shards' locks are ever held together. The pool's locks are taken
+// with mu held, and not the other way round.
+type shard struct {
+	wg     sync.WaitGroup // goroutines of its sockets
+	groups Groups         // connections to endpoints
+	beside []*shard       // others, of which one or more have connections of each policy that this one has none of
+
+	mu      sync.Mutex // guards everything below, and everything of its sockets, connections and calls; see lock
+	now     int64      // nanoseconds since began, set by lock
+	memory  *h2.Memory
+	fields  *hpack.Interner
+	dirty   []*socket // that have something to send
+	sockets map[*socket]struct{}
+	active  *call // under way, linked by next and prev
+	free    *call // not in use, linked by next
+	spare   int   // how many are free
+	timers  timers
+	input   []byte         // for reading from a socket
+	scratch []*hpack.Field // for the fields of a block that is being sent
+}
+
+// began is when the clock of the shards began.
+var began = time.Now()
+
+// readLen is how much is read from a socket at once.
+const readLen = 256 << 10
+
+// The bounds of a shard's shared header fields.
+const (
+	maxFields     = 8192
+	maxFieldValue = 512
+)
+
+func newShard(budget *h2.Budget) *shard {
+	s := &shard{input: make([]byte, readLen), memory: h2.NewMemory(budget), fields: hpack.NewInterner(maxFields, maxFieldValue), sockets: map[*socket]struct{}{}}
+	s.timers.init(s)
+	return s
+}
+
+// groupOf returns the connections for backends with a policy: the shard's own, or else those of another shard.
+func (s *shard) groupOf(p *policy.Policy) *pool.Group {
+	if g := s.groups.Of(p); g != nil {
+		return g
+	}
+	for _, other := range s.beside {
+		if g := other.groups.Of(p); g != nil {
+			return g
+		}
+	}
+	panic("relay: no shard has connections of a policy")
+}
+
+// tickEvery is how often a shard looks for what is late or idle.
+const tickEvery = time.Second
+
+// idleAfter is how long a connection is silent before its buffers are given back.
+const idleAfter = 5 * time.Second
+
+// watch looks for what is late until over is closed.
+func (s *shard) watch(over <-chan struct{}) {
+	ticker := time.NewTicker(tickEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-over:
+			return
+		case <-ticker.C:
+		}
+		s.lock()
+		for k := range s.sockets {
+			k.h2.Tick(s.now)
+			k.owner.tick(s.now)
+			k.giveUp(s.now)
+			if s.now-k.h2.Heard() > int64(idleAfter) {
+				k.h2.Shrink()
+			}
+		}
+		s.unlock()
+	}
+}
+
+// close ends all connections and waits for their goroutines.
+func (s *shard) close() {
+	s.lock()
+	for k := range s.sockets {
+		k.kill()
+	}
+	s.unlock()
+	s.wg.Wait()
+}
+
+// lock locks mu and sets the time.
+func (s *shard) lock() {
+	s.mu.Lock()
+	s.tick()
+}
+
+// tick sets the time. mu is held.
+func (s *shard) tick() { s.now = int64(time.Since(began)) }
+
+// unlock writes what there is to write, and unlocks mu.
+func (s *shard) unlock() {
+	s.timers.fire(s.now)
+	s.flush()
+	s.mu.Unlock()
+}
+
+// flush writes what connections have to send. Writing may make others have something to send.
+func (s *shard) flush() {
+	for i := 0; i < len(s.dirty); i++ {
+		k := s.dirty[i]
+		k.dirty = false
+		k.flush()
+	}
+	clear(s.dirty)
+	s.dirty = s.dirty[:0]
+}
+
+// mark puts a socket among those that have something to send.
+func (s *shard) mark(k *socket) {
+	if !k.dirty {
+		k.dirty = true
+		s.dirty = append(s.dirty, k)
+	}
+}
