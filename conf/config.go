@@ -14,6 +14,7 @@ import (
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/tracing"
 	"github.com/framegate/framegate/pool/policy"
+	"github.com/framegate/framegate/relay"
 	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/etcdclient"
 	"github.com/framegate/framegate/resolver/etcdserver"
@@ -32,6 +33,12 @@ const (
 const (
 	HealthBuiltin = "own"
 	HealthRouted  = "routed"
+)
+
+// What serves the connections of a listener: package relay, or Kitex's gRPC transport.
+const (
+	DataPlaneRelay = "relay"
+	DataPlaneKitex = "kitex"
 )
 
 // Config is the whole configuration. See framegate.yaml for what each key means.
@@ -56,6 +63,7 @@ type Listener struct {
 	Name                 string          `yaml:"name"`
 	Address              string          `yaml:"address"`
 	ReusePort            bool            `yaml:"reuse_port"`
+	DataPlane            string          `yaml:"data_plane"`      // DataPlaneRelay or DataPlaneKitex
 	Health               string          `yaml:"health"`          // HealthBuiltin or HealthRouted
 	MaxConnections       int             `yaml:"max_connections"` // 0 means no bound
 	MaxCalls             int             `yaml:"max_calls"`       // 0 means no bound
@@ -161,6 +169,8 @@ type Limits struct {
 	MaxHops         int   `yaml:"max_hops"`          // framegates that a call may have passed before this one; 0 means no bound, and no via header
 	MaxDecodedBytes int64 `yaml:"max_decoded_bytes"` // 0 means budget.DefaultBytes
 
+	MaxBufferedBytes int64 `yaml:"max_buffered_bytes"` // of DATA that waits for peers in the relay
+
 	MaxHealthWatches int `yaml:"max_health_watches"` // Watch streams of the builtin health service; 0 means no bound
 }
 
@@ -220,7 +230,7 @@ func Default() *Config {
 		},
 		Services:    Services{Allow: slices.Clone(cluster.DefaultAllow), KeepOnLoss: 5 * time.Minute},
 		Upstream:    policy.Default(),
-		Limits:      Limits{MaxMessageBytes: handler.DefaultMaxMessageBytes, MaxHops: handler.DefaultMaxHops, MaxHealthWatches: 10_000},
+		Limits:      Limits{MaxMessageBytes: handler.DefaultMaxMessageBytes, MaxHops: handler.DefaultMaxHops, MaxBufferedBytes: 256 << 20, MaxHealthWatches: 10_000},
 		Compression: []string{"br", "lz4"},
 		Register:    Register{Weight: 10},
 		Drain:       Drain{Timeout: 30 * time.Second, EndpointTimeout: 30 * time.Second},
@@ -235,6 +245,7 @@ func DefaultListener() Listener {
 	return Listener{
 		Name:                 "main",
 		Address:              "127.0.0.1:8888",
+		DataPlane:            defaultDataPlane(),
 		Health:               HealthBuiltin,
 		MaxConnections:       10_000,
 		MaxConcurrentStreams: 1024,
@@ -243,6 +254,13 @@ func DefaultListener() Listener {
 		ConnectionWindow:     1 << 20,
 		Keepalive:            ServerKeepalive{Time: 2 * time.Minute, Timeout: 20 * time.Second, MinPingInterval: 10 * time.Second},
 	}
+}
+
+func defaultDataPlane() string {
+	if relay.Supported {
+		return DataPlaneRelay
+	}
+	return DataPlaneKitex
 }
 
 // Redacted returns a copy without secrets, for display.

@@ -16,6 +16,7 @@ import (
 	"github.com/framegate/framegate/handler/accesslog"
 	"github.com/framegate/framegate/handler/budget"
 	"github.com/framegate/framegate/pool/policy"
+	"github.com/framegate/framegate/relay"
 	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/etcdstore"
 	"github.com/framegate/framegate/resolver/plain"
@@ -40,6 +41,7 @@ func (c *Config) Validate() error {
 	p.check(c.Limits.MaxHops >= 0 && c.Limits.MaxHops <= 100, "limits.max_hops: %d, want 0 (not counted) to 100", c.Limits.MaxHops)
 	p.check(c.Limits.MaxMessageBytes >= 0 && c.Limits.MaxMessageBytes <= 1<<32-1, "limits.max_message_bytes: %d, want 0 (no limit) to %d", c.Limits.MaxMessageBytes, int64(1<<32-1))
 	p.check(c.Limits.MaxDecodedBytes == 0 || c.Limits.MaxDecodedBytes >= budget.MinBytes, "limits.max_decoded_bytes: %d, want 0 (a quarter of the memory) or at least %d", c.Limits.MaxDecodedBytes, budget.MinBytes)
+	p.check(c.Limits.MaxBufferedBytes >= minBuffered, "limits.max_buffered_bytes: %d, want at least %d", c.Limits.MaxBufferedBytes, minBuffered)
 	p.check(c.Limits.MaxHealthWatches >= 0, "limits.max_health_watches: %d, want 0 (no bound) or more", c.Limits.MaxHealthWatches)
 	for i, name := range c.Compression {
 		p.check(encodingName.MatchString(name), "compression[%d]: %q, want the name of a grpc-encoding such as br", i, name)
@@ -85,6 +87,9 @@ func (p *problems) duration(key string, d, minimum time.Duration) {
 // within notes the errors that are joined in err, each of which begins with a key that is below the given one.
 func (p *problems) within(key string, err error) { *p = append(*p, strict.Within(key+".", err)...) }
 
+// minBuffered is the least limits.max_buffered_bytes.
+const minBuffered = 1 << 20
+
 var encodingName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,31}$`)
 
 func (c *Config) validateListeners(p *problems) {
@@ -101,6 +106,8 @@ func (c *Config) validateListeners(p *problems) {
 		names[l.Name], addresses[l.Address] = true, true
 		p.check(!l.ReusePort || !strings.HasSuffix(l.Address, ":0"), "%s.reuse_port: true with address %q, want a port that another process can be given too", key, plain.URL(l.Address))
 		p.check(!l.ReusePort || acceptor.CanReusePort, "%s.reuse_port: true, want false: this platform has no SO_REUSEPORT that framegate can use", key)
+		p.check(l.DataPlane == DataPlaneRelay || l.DataPlane == DataPlaneKitex, "%s.data_plane: %q, want relay or kitex", key, l.DataPlane)
+		p.check(l.DataPlane != DataPlaneRelay || relay.Supported, "%s.data_plane: relay, want kitex: this platform has no sockets that the relay can use", key)
 		p.check(l.Health == HealthBuiltin || l.Health == HealthRouted, "%s.health: %q, want own or routed", key, l.Health)
 		p.check(l.MaxConnections >= 0, "%s.max_connections: %d, want 0 (no bound) or more", key, l.MaxConnections)
 		p.check(l.MaxCalls >= 0, "%s.max_calls: %d, want 0 (no bound) or more", key, l.MaxCalls)

@@ -23,7 +23,6 @@ import (
 	"github.com/framegate/framegate/handler/acceptor"
 	"github.com/framegate/framegate/handler/budget"
 	"github.com/framegate/framegate/handler/kitexstream"
-	"github.com/framegate/framegate/handler/stream"
 	"github.com/framegate/framegate/handler/structmode"
 	"github.com/framegate/framegate/handler/tap"
 	"github.com/framegate/framegate/pool"
@@ -105,22 +104,23 @@ func newGateway(cfg *conf.Config, log *slog.Logger, opts []Option) *Gateway {
 	g.drain = &drainer{conf: g.conf, log: log, on: make(chan struct{})}
 	g.sources = newSources(g.resolver, log)
 	g.upstream = newUpstream(cfg.Upstream, g.resolver, log)
+	kitex := g.upstream.add(kitexconn.Dialer{}, whole)
 	g.proxy = handler.New(handler.Config{
-		Router: g.resolver, Ready: func() bool { return g.sources.notReady() == nil }, Pool: stream.From(g.upstream.pool.Default()), PoolOf: g.upstream.openerOf, Log: log, MaxMessageBytes: cfg.Limits.MaxMessageBytes, MaxCalls: maxCalls(cfg),
+		Router: g.resolver, Ready: func() bool { return g.sources.notReady() == nil }, Pool: kitex.opener(nil), PoolOf: kitex.opener, Log: log, MaxMessageBytes: cfg.Limits.MaxMessageBytes, MaxCalls: maxCalls(cfg),
 		MaxHops: cfg.Limits.MaxHops, MaxDecodedBytes: cmp.Or(cfg.Limits.MaxDecodedBytes, budget.DefaultBytes()), Taps: taps, Filters: o.filters,
 	})
 	g.health = &health{resolver: g.resolver, sources: g.sources, upstream: g.upstream, drain: g.drain}
 	g.health.watches.SetMax(cfg.Limits.MaxHealthWatches)
 	g.listeners = &listeners{
 		conf: g.conf, log: log, resolver: g.resolver, proxy: g.proxy, health: g.health,
-		descriptors: acceptor.NewDescriptors(acceptor.OpenFileLimit()), failed: make(chan error, 1),
+		descriptors: acceptor.NewDescriptors(acceptor.OpenFileLimit()), shards: g.upstream.shards(cfg.Limits.MaxBufferedBytes), failed: make(chan error, 1),
 	}
 	g.resolver.SetLog(log)
 	g.resolver.SetNames(dns.New(o.lookup, log))
 	g.resolver.SetBuiltinHealth(cfg.BuiltinHealth()...)
 	// Idle connections to an endpoint that leaves are closed at once, its calls are ended after the grace.
 	g.resolver.SetEndpointHooks(cluster.EndpointHooks{
-		Left: g.upstream.pool.Leave, Grace: cfg.Drain.EndpointTimeout, Over: g.proxy.EndCallsAt, Unused: g.upstream.forget,
+		Left: g.upstream.leave, Grace: cfg.Drain.EndpointTimeout, Over: g.endCallsAt, Unused: g.upstream.forget,
 	})
 	return g
 }
@@ -216,7 +216,7 @@ func (g *Gateway) stop(ctx context.Context) {
 	g.sources.stop()
 	g.proxy.Close()
 	g.resolver.Close()
-	g.upstream.pool.Close()
+	g.upstream.close()
 	g.listeners.close()
 	if err := g.observers.stop(ctx); err != nil {
 		g.log.Warn("the access log or the tracer did not end cleanly", "error", err)
@@ -243,6 +243,12 @@ func (g *Gateway) AdminAddr() string {
 // Addr returns the address on which the named listener takes calls, or "" if there is none of that name.
 func (g *Gateway) Addr(listener string) string { return g.listeners.addr(listener) }
 
+// endCallsAt ends every call under way at an endpoint.
+func (g *Gateway) endCallsAt(address string) {
+	g.proxy.EndCallsAt(address)
+	g.listeners.shards.EndCallsAt(address)
+}
+
 // EtcdEndpoints returns where the etcd that this gateway uses can be reached; none if it uses none.
 func (g *Gateway) EtcdEndpoints() []string { return g.sources.etcdEndpoints }
 
@@ -250,7 +256,7 @@ func (g *Gateway) EtcdEndpoints() []string { return g.sources.etcdEndpoints }
 func (g *Gateway) SourceStatus() resolver.SourceStatus { return g.sources.status() }
 
 // PoolStats counts the connections and streams to endpoints.
-func (g *Gateway) PoolStats() pool.Stats { return g.upstream.pool.Stats() }
+func (g *Gateway) PoolStats() pool.Stats { return g.upstream.stats() }
 
 // Ready returns why calls should not be sent here now, or nil if they should.
 func (g *Gateway) Ready() error { return g.health.notReady() }

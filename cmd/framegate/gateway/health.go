@@ -87,7 +87,7 @@ func (h *listenerHealth) serviceStatus(ctx context.Context, service string, befo
 	}
 	// A client that hears NOT_SERVING may send no calls, and without calls nobody would connect to an endpoint again that
 	// could not be connected to. So try those endpoints now.
-	now.Unreachable(func(p *policy.Policy, address string) { h.upstream.groupOf(p).Try(address) })
+	now.Unreachable(func(p *policy.Policy, address string) { h.upstream.try(p, address) })
 	return v1.HealthCheckResponse_NOT_SERVING, now
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/framegate/framegate/conf"
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/acceptor"
+	"github.com/framegate/framegate/relay"
 	"github.com/framegate/framegate/resolver"
 )
 
@@ -23,6 +24,7 @@ type listeners struct {
 	proxy       *handler.Proxy
 	health      *health
 	descriptors *acceptor.Descriptors
+	shards      *relay.Shards
 	failed      chan error // the error of the first listener that ended by itself; capacity 1
 
 	servers []*kitexServer // appended to by start
@@ -122,6 +124,7 @@ func (ls *listeners) stop(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		ls.proxy.EndCalls()
+		ls.shards.EndCalls()
 		select {
 		case <-stopped:
 			return
@@ -134,4 +137,5 @@ func (ls *listeners) stop(ctx context.Context) {
 func (ls *listeners) close() {
 	ls.wg.Wait()
 	ls.descriptors.Close()
+	ls.shards.Close()
 }

@@ -53,9 +53,7 @@ func (ls *listeners) startServer(ctx context.Context, l conf.Listener) (*kitexSe
 	s := &kitexServer{name: l.Name, addr: ln.Addr(), exit: make(chan error, 1), done: make(chan struct{})}
 	s.conns = acceptor.New(acceptor.Config{
 		MaxConnections: l.MaxConnections, ReusePort: l.ReusePort, ExitWait: ls.exitWait, Descriptors: ls.descriptors, Log: ls.log.With("listener", l.Name),
-	}, transserver.New(transserver.Config{
-		WriteTimeout: l.Keepalive.Time + l.Keepalive.Timeout, Gate: kitexstream.GateOf(ls.proxy.Gate(l.Name, builtin)), Refuse: ls.proxy.Refuse(l.Name),
-	}))
+	}, ls.dataPlane(l, builtin))
 	if room := ls.descriptors.MaxConnections(); l.MaxConnections > room {
 		ls.log.Warn("the limit of open files leaves room for fewer connections than max_connections", "listener", l.Name, "max_connections", l.MaxConnections, "room", room)
 	}

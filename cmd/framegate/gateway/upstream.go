@@ -2,59 +2,129 @@ package gateway
 
 import (
 	"log/slog"
+	"runtime"
 	"sync"
 
 	"github.com/framegate/framegate/admin"
 	"github.com/framegate/framegate/handler/stream"
 	"github.com/framegate/framegate/pool"
-	"github.com/framegate/framegate/pool/kitexconn"
 	"github.com/framegate/framegate/pool/policy"
+	"github.com/framegate/framegate/pool/transport"
+	"github.com/framegate/framegate/relay"
 	"github.com/framegate/framegate/resolver"
 )
 
-// upstream has the pool of connections to endpoints, and maps the connection policies of backends to the pool's groups.
+// upstream has the pools of connections to endpoints: one for Kitex's data plane, and one for each shard of the relay.
 type upstream struct {
-	pool   *pool.Pool
-	base   policy.Policy // for the keys that a backend's policy leaves out
-	groups sync.Map      // *policy.Policy -> *pool.Group; equal policies have one address
+	base  policy.Policy // for the keys that a backend's policy leaves out
+	log   *slog.Logger
+	reach reach
+	pools []*groups // appended to by add, before anything starts
 }
 
-// newUpstream returns an upstream with a pool of its own, which the caller closes. The pool tells r whether an endpoint can be
-// connected to, when that changes.
+// newUpstream returns an upstream without a pool. The pools tell r whether an endpoint can be connected to, when that changes.
 func newUpstream(base policy.Policy, r *resolver.Resolver, log *slog.Logger) *upstream {
-	u := &upstream{pool: pool.New(base, kitexconn.Dialer{}, log), base: base}
-	u.pool.SetReach(func(address string, failure *pool.DialError) {
-		if failure == nil {
-			r.SetReachable(address, nil)
-			return
-		}
-		r.SetReachable(address, failure.Err)
-	})
-	return u
+	return &upstream{base: base, log: log, reach: reach{resolver: r, connected: map[string]map[*groups]bool{}}}
 }
 
-// openerOf is groupOf for handler.Config.PoolOf.
-func (u *upstream) openerOf(p *policy.Policy) stream.Opener { return stream.From(u.groupOf(p)) }
-
-// groupOf returns the group of connections for backends with a policy; nil means the policy of the configuration.
-func (u *upstream) groupOf(p *policy.Policy) *pool.Group {
-	if p == nil {
-		return u.pool.Default()
+// add adds a pool, whose connections d makes, and which has share of the connections that policies allow. Upstream.close closes
+// it.
+func (u *upstream) add(d transport.Dialer, share share) *groups {
+	g := &groups{base: u.base, share: share}
+	part, ok := share.take(u.base)
+	if g.pool = pool.New(part, d, u.log); ok {
+		g.standard = g.pool.Default()
 	}
-	if g, ok := u.groups.Load(p); ok {
-		return g.(*pool.Group)
-	}
-	g := u.pool.Group(p.WithDefaultsFrom(u.base))
-	u.groups.Store(p, g)
+	g.pool.SetReach(func(address string, failure *pool.DialError) { u.reach.report(g, address, failure) })
+	u.pools = append(u.pools, g)
 	return g
 }
 
+// shards returns the shards of the relay, one for each processor that may be used, each with a pool of its own. The caller closes
+// them when the pools are closed.
+func (u *upstream) shards(maxBuffered int64) *relay.Shards {
+	n := runtime.GOMAXPROCS(0)
+	return relay.NewShards(n, maxBuffered, func(i int, d transport.Dialer) relay.Groups { return u.add(d, share{i, n}) })
+}
+
+// share is which part of the connections that a policy allows a pool has: part i of n.
+type share struct{ i, n int }
+
+// whole is all connections.
+var whole = share{0, 1}
+
+// take returns the policy of the share, and false if it has no connection.
+func (s share) take(p policy.Policy) (policy.Policy, bool) {
+	p.Connections.Min, p.Connections.Max = s.of(p.Connections.Min), s.of(p.Connections.Max)
+	return p, p.Connections.Max > 0
+}
+
+func (s share) of(n int) int { return (n + s.n - 1 - s.i) / s.n }
+
+// reach joins what the pools say of whether endpoints can be connected to.
+type reach struct {
+	resolver *resolver.Resolver
+
+	mu        sync.Mutex
+	connected map[string]map[*groups]bool // by address: the pools that could connect when they last tried
+}
+
+// report tells the resolver. An endpoint is unreachable when a pool cannot connect to it and no other could.
+func (r *reach) report(from *groups, address string, failure *pool.DialError) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	by := r.connected[address]
+	if failure == nil {
+		if by == nil {
+			by = map[*groups]bool{}
+			r.connected[address] = by
+		}
+		by[from] = true
+		r.resolver.SetReachable(address, nil)
+		return
+	}
+	delete(by, from)
+	if len(by) == 0 {
+		delete(r.connected, address)
+		r.resolver.SetReachable(address, failure.Err)
+	}
+}
+
+// groups maps the connection policies of backends to the groups of one pool.
+type groups struct {
+	pool     *pool.Pool
+	base     policy.Policy
+	share    share
+	standard *pool.Group // for base; nil without a share
+	of       sync.Map    // *policy.Policy -> *pool.Group, nil for one without a share; equal policies have one address
+}
+
+// Of returns the group of connections for backends with a policy; nil means the policy of the configuration. It returns nil if
+// the pool's share of them is none.
+func (g *groups) Of(p *policy.Policy) *pool.Group {
+	if p == nil {
+		return g.standard
+	}
+	if group, ok := g.of.Load(p); ok {
+		return group.(*pool.Group)
+	}
+	var group *pool.Group
+	if part, ok := g.share.take(p.WithDefaultsFrom(g.base)); ok {
+		group = g.pool.Group(part)
+	}
+	g.of.Store(p, group)
+	return group
+}
+
+// opener is Of for handler.Config.PoolOf.
+func (g *groups) opener(p *policy.Policy) stream.Opener { return stream.From(g.Of(p)) }
+
 // forget closes the connections of a policy that no route has any more, unless a policy that routes have uses the same group.
-func (u *upstream) forget(p *policy.Policy) {
-	gone, ok := u.groups.LoadAndDelete(p)
-	shared := !ok || gone == u.pool.Default()
-	u.groups.Range(func(_, g any) bool {
-		shared = shared || g == gone
+func (g *groups) forget(p *policy.Policy) {
+	gone, ok := g.of.LoadAndDelete(p)
+	shared := !ok || gone == (*pool.Group)(nil) || gone == g.standard
+	g.of.Range(func(_, group any) bool {
+		shared = shared || group == gone
 		return !shared
 	})
 	if !shared {
@@ -62,10 +132,65 @@ func (u *upstream) forget(p *policy.Policy) {
 	}
 }
 
+// forget calls groups.forget in every pool.
+func (u *upstream) forget(p *policy.Policy) {
+	for _, g := range u.pools {
+		g.forget(p)
+	}
+}
+
+// leave says that no further calls to an endpoint are expected; see pool.Group.Leave.
+func (u *upstream) leave(address string) {
+	for _, g := range u.pools {
+		g.pool.Leave(address)
+	}
+}
+
+// try starts a dial to an endpoint without connections, in the pool that has a connection of every policy.
+func (u *upstream) try(p *policy.Policy, address string) { u.pools[0].Of(p).Try(address) }
+
+// close closes all pools.
+func (u *upstream) close() {
+	for _, g := range u.pools {
+		g.pool.Close()
+	}
+}
+
+// stats returns the counts of all pools together.
+func (u *upstream) stats() (s pool.Stats) {
+	for _, e := range u.all() {
+		s.Endpoints++
+		s.Connections += e.Connections
+		s.Streams += e.Streams
+	}
+	return s
+}
+
+// all returns the counts of each endpoint, in all pools together.
+func (u *upstream) all() (list []pool.EndpointStats) {
+	place := map[string]int{} // index in list, by address
+	for _, g := range u.pools {
+		for _, e := range g.pool.Endpoints() {
+			i, ok := place[e.Address]
+			if !ok {
+				place[e.Address] = len(list)
+				list = append(list, e)
+				continue
+			}
+			list[i].Connections += e.Connections
+			list[i].Streams += e.Streams
+			if e.Failure != nil {
+				list[i].Failure = e.Failure
+			}
+		}
+	}
+	return list
+}
+
 // connections returns the open connections by endpoint, for the metrics.
 func (u *upstream) connections() map[string]int {
 	open := map[string]int{}
-	for _, e := range u.pool.Endpoints() {
+	for _, e := range u.all() {
 		open[e.Address] = e.Connections
 	}
 	return open
@@ -73,7 +198,7 @@ func (u *upstream) connections() map[string]int {
 
 // endpoints returns the connections and streams of each endpoint, for the admin server.
 func (u *upstream) endpoints() []admin.EndpointStatus {
-	open := u.pool.Endpoints()
+	open := u.all()
 	all := make([]admin.EndpointStatus, len(open))
 	for i, e := range open {
 		all[i] = admin.EndpointStatus{Address: e.Address, Connections: e.Connections, Streams: e.Streams}
