@@ -44,7 +44,7 @@ func attacks() []attack {
 	return []attack{
 		{name: "unasked PING ACK", again: func(fr *http2.Framer, _ uint32) {
 			_ = fr.WritePing(true, [8]byte{1, 6, 1, 8, 0, 3, 3, 9})
-		}, want: http2.ErrCodeProtocol},
+		}, want: map[bool]http2.ErrCode{true: http2.ErrCodeProtocol, false: calm}[onKitex()]},
 		{name: "CONTINUATION without end", begin: func(fr *http2.Framer) {
 			_ = fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{0x83}})
 		}, again: func(fr *http2.Framer, _ uint32) {

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 
+	"github.com/framegate/framegate/conf"
 	"github.com/framegate/framegate/test/testbed"
 )
 
@@ -21,6 +22,9 @@ func proxied(t testing.TB, backend string) string {
 	t.Helper()
 	return testbed.NewProxy(t, testbed.RouteTo(backend)).Addr
 }
+
+// onKitex reports whether the tests' framegates have Kitex's data plane.
+func onKitex() bool { return testbed.DataPlane() == conf.DataPlaneKitex }
 
 // eachPath runs f straight to the backend, which shows that the test itself is right, and then through framegate in both
 // modes. What f sends must be messages that struct mode can decode, such as text and pattern give.

@@ -53,7 +53,7 @@ func openSilently(t *testing.T, fr *http2.Framer, id uint32) {
 func TestSlow_ClientThatIsGoneWithoutAFinIsGivenUp(t *testing.T) {
 	const clients = 10
 	server := testbed.NewH2Server(t)
-	proxy := testbed.NewProxy(t, testbed.RouteTo(server.Addr), testbed.Admin(), shortKeepalive)
+	proxy := testbed.NewProxy(t, testbed.RouteTo(server.Addr), testbed.Admin(), shortKeepalive, oneUpstream)
 	other := rawPair{client: testbed.DialH2(t, proxy.Addr), server: server}
 	other.finish(t)
 	before := taken(t)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/net/http2"
 
 	"github.com/framegate/framegate/test/testbed"
 )
@@ -170,6 +171,29 @@ var hopByHop = testbed.NewFields(
 	"host", "elsewhere.example.com",
 )
 
+// hopByHopIsRefused checks that the relay takes a message with a connection-specific field for malformed (RFC 9113 §8.2.2).
+func hopByHopIsRefused(t *testing.T) {
+	p := newRawPair(t, proxied)
+	check := neighbours(t, p, 2)
+	for i := range len(hopByHop) - 1 { // the last is host
+		field := hopByHop[i]
+		o := p.client.OpenEnd(t, testbed.RequestFields(field.Name, field.Value)).Outcome()
+		wantLocal(t, o, 13, "bad_request")
+		require.Contains(t, o.Message(), field.Name)
+
+		cs, ss, _ := p.open(t, testbed.RequestFields())
+		ss.SendHeaders(testbed.ResponseFields(field.Name, field.Value))
+		o = cs.Outcome()
+		wantLocal(t, o, 13, "bad_response_framing")
+		require.Contains(t, o.Message(), field.Name)
+		code, _ := ss.AwaitReset()
+		require.Equal(t, http2.ErrCodeProtocol, code)
+	}
+	_, _, request := p.open(t, testbed.RequestFields("host", "elsewhere.example.com"))
+	wantNoHopByHop(t, request)
+	check()
+}
+
 func TestMetadata_HopByHopIsNotForwarded(t *testing.T) {
 	t.Parallel()
 	// What the test relies on: a raw peer sends such fields and a raw peer sees them.
@@ -178,6 +202,10 @@ func TestMetadata_HopByHopIsNotForwarded(t *testing.T) {
 		_, _, request := p.open(t, append(testbed.RequestFields(), hopByHop...))
 		wantFields(t, request, hopByHop)
 	})
+	if !onKitex() {
+		hopByHopIsRefused(t)
+		return
+	}
 	t.Run("request", func(t *testing.T) {
 		p := newRawPair(t, proxied)
 		_, _, request := p.open(t, append(testbed.RequestFields("x-kept", "1"), hopByHop...))

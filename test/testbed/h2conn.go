@@ -143,6 +143,35 @@ func (c *H2Conn) Write(f func(*http2.Framer) error) error {
 	return f(c.framer)
 }
 
+// WriteBytes writes bytes that a test has made, such as many frames at once. The peer has Patience to take them. Header blocks
+// among them must leave the HPACK table as it is, or be the last of the connection.
+func (c *H2Conn) WriteBytes(b []byte) error {
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	if err := c.nc.SetWriteDeadline(time.Now().Add(Patience)); err != nil {
+		return err
+	}
+	_, err := c.nc.Write(b)
+	_ = c.nc.SetWriteDeadline(time.Time{})
+	return err
+}
+
+// NewStream takes the next identifier of a client's connection for a stream whose HEADERS the test writes itself.
+func (c *H2Conn) NewStream(t testing.TB) *H2Stream {
+	t.Helper()
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	return c.newStreamLocked(t)
+}
+
+// newStreamLocked is NewStream with wmu held.
+func (c *H2Conn) newStreamLocked(t testing.TB) *H2Stream {
+	s := c.addStream(c.nextID)
+	s.t = t
+	c.nextID += 2
+	return s
+}
+
 // Open begins a stream with HEADERS.
 func (c *H2Conn) Open(t testing.TB, fields Fields) *H2Stream {
 	t.Helper()
@@ -159,9 +188,7 @@ func (c *H2Conn) open(t testing.TB, fields Fields, flags http2.Flags) *H2Stream 
 	t.Helper()
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
-	s := c.addStream(c.nextID)
-	s.t = t
-	c.nextID += 2
+	s := c.newStreamLocked(t)
 	if err := c.writeHeadersLocked(s.ID, fields, flags); err != nil {
 		t.Fatalf("stream %d: write HEADERS: %v", s.ID, err)
 	}
@@ -243,7 +270,7 @@ func (c *H2Conn) changedLocked() {
 }
 
 func (c *H2Conn) addStream(id uint32) *H2Stream {
-	s := &H2Stream{ID: id, conn: c}
+	s := &H2Stream{ID: id, conn: c, over: make(chan struct{})}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s.sendWindow = c.initialWindow

@@ -52,11 +52,16 @@ type H2Stream struct {
 	received   int // bytes of DATA, without padding
 	unreturned int // bytes received since the last WINDOW_UPDATE of the stream
 	sendWindow int64
+	heads      int           // see Seen
+	isReset    bool          // see Seen
+	isOver     bool          // over is closed
+	over       chan struct{} // see Over
 }
 
 func (s *H2Stream) addLocked(e Event) {
 	e.At = time.Now()
 	s.events = append(s.events, e)
+	s.seeLocked(e)
 }
 
 // Conn returns the connection of the stream.

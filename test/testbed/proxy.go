@@ -1,6 +1,7 @@
 package testbed
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -17,6 +18,11 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
+// DataPlane is the data plane that the tests' framegates have: that of the environment variable TEST_DATA_PLANE, or the default.
+func DataPlane() string {
+	return cmp.Or(os.Getenv("TEST_DATA_PLANE"), conf.DefaultListener().DataPlane)
+}
+
 // listener is the name of a Proxy's only listener.
 const listener = "main"
 
@@ -29,6 +35,11 @@ type Proxy struct {
 
 // ProxyOption changes the configuration that a Proxy starts with.
 type ProxyOption func(*conf.Config)
+
+// On serves the listener by a data plane of its own choice.
+func On(dataPlane string) ProxyOption {
+	return func(c *conf.Config) { c.Listeners[0].DataPlane = dataPlane }
+}
 
 // ConnectTimeout bounds connecting to an upstream.
 func ConnectTimeout(d time.Duration) ProxyOption {
@@ -93,8 +104,19 @@ func NewProxy(t testing.TB, routes string, options ...ProxyOption) *Proxy {
 // NewProxyWith is NewProxy with options that a binary which embeds framegate would give, such as filters.
 func NewProxyWith(t testing.TB, routes string, embedding []gateway.Option, options ...ProxyOption) *Proxy {
 	t.Helper()
+	return newProxy(t, logOutput(), routes, embedding, options)
+}
+
+// NewProxyLogging is NewProxy with a log that is written to w as well.
+func NewProxyLogging(t testing.TB, w io.Writer, routes string, options ...ProxyOption) *Proxy {
+	t.Helper()
+	return newProxy(t, io.MultiWriter(w, logOutput()), routes, nil, options)
+}
+
+func newProxy(t testing.TB, log io.Writer, routes string, embedding []gateway.Option, options []ProxyOption) *Proxy {
+	t.Helper()
 	cfg := conf.Default()
-	cfg.Listeners[0].Name, cfg.Listeners[0].Address = listener, "127.0.0.1:0"
+	cfg.Listeners[0].Name, cfg.Listeners[0].Address, cfg.Listeners[0].DataPlane = listener, "127.0.0.1:0", DataPlane()
 	cfg.Admin.Address = conf.None
 	cfg.Etcd.Endpoints, cfg.Etcd.Snapshot = []string{conf.None}, ""
 	if routes != "" {
@@ -106,7 +128,7 @@ func NewProxyWith(t testing.TB, routes string, embedding []gateway.Option, optio
 	for _, o := range options {
 		o(cfg)
 	}
-	g, err := gateway.Start(context.Background(), cfg, slog.New(slog.NewTextHandler(logOutput(), nil)), embedding...)
+	g, err := gateway.Start(context.Background(), cfg, slog.New(slog.NewTextHandler(log, nil)), embedding...)
 	if err != nil {
 		t.Fatalf("start framegate: %v", err)
 	}
