@@ -91,6 +91,13 @@ func (c *call) late() {
 	}
 }
 
+// nearlyLate reports whether the call's deadline has passed or is about to: the timers of client and endpoint for the same deadline
+// may be earlier than framegate's, by as long as the headers took to come.
+func (c *call) nearlyLate() bool {
+	left := c.deadline.at - c.shard.now
+	return c.deadline.at != 0 && left < max(int64(handler.DeadlineSkew), (c.deadline.at-c.began)/16)
+}
+
 // leave ends a call whose whole answer was sent, although the request has not ended: the rest of it is not wanted (RFC 9113
 // §8.1).
 func (c *call) leave() {
@@ -296,7 +303,7 @@ func (c *call) resetError(r *h2.Reset) *local.Error {
 		return local.Errorf(codes.Internal, local.ReasonBadResponseFraming, "response of %s: %s", c.attempt.Address, r.Text)
 	case r.Unprocessed && r.Code != http2.ErrCodeRefusedStream:
 		return handler.UnprocessedError(c.attempt.Address)
-	case r.Code == http2.ErrCodeCancel && c.deadline.at != 0 && c.deadline.at-c.shard.now < int64(handler.DeadlineSkew):
+	case r.Code == http2.ErrCodeCancel && c.nearlyLate():
 		return local.ErrTimeout // the endpoint gave up for the same deadline
 	}
 	return handler.ResetError(codeOfReset(r))

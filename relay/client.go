@@ -118,6 +118,9 @@ func (c *clientConn) Reset(s *h2.Stream, r *h2.Reset) {
 		return
 	}
 	k.ended.Code, k.ended.Reason = codes.Canceled, local.ReasonCanceled
+	if k.nearlyLate() { // the client's timer for the same deadline is the earlier one
+		k.ended.Code, k.ended.Reason = codes.DeadlineExceeded, local.ReasonTimeout
+	}
 	if r.Peer && r.Conn == nil {
 		k.upstream.Reset(r.Code)
 	}
