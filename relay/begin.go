@@ -94,7 +94,7 @@ func (c *call) route(h *h2.Head) {
 
 // toKitex relays the call to the Kitex server itself.
 func (c *call) toKitex(h *h2.Head) {
-	u, err := c.at.plane.builtinConn(c.shard)
+	u, err := c.at.builtinConn()
 	if err != nil {
 		c.fail(local.Errorf(codes.Internal, local.ReasonInternal, "%v", err))
 		return

@@ -6,25 +6,19 @@ import (
 	"github.com/framegate/framegate/relay/h2"
 )
 
-// builtins are the connections to the services that are registered on the Kitex server itself: pairs of sockets in this
-// process, one for each shard that needs one. At the other end is the Kitex data plane.
-type builtins struct {
-	prefix string // of the methods, such as /grpc.health.v1.; empty for none
-	conns  map[*shard]*upstreamConn
-}
-
 // isBuiltin reports whether the Kitex server has the method.
 func (p *Plane) isBuiltin(method string) bool {
-	return p.builtin.prefix != "" && strings.HasPrefix(method, p.builtin.prefix)
+	return p.builtins != "" && strings.HasPrefix(method, p.builtins)
 }
 
-// builtinConn returns the connection of a shard to the Kitex server. The shard's mu is held.
-func (p *Plane) builtinConn(s *shard) (*upstreamConn, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if u := p.builtin.conns[s]; u != nil {
-		return u, nil
+// builtinConn returns the connection to the Kitex server for the calls of a client: a pair of sockets in this process, at whose
+// other end is the Kitex data plane. Each client has one of its own, so that what it does to it is nobody else's loss. The
+// shard's mu is held.
+func (c *clientConn) builtinConn() (*upstreamConn, error) {
+	if c.builtin != nil && c.builtin.takesStreams() {
+		return c.builtin, nil
 	}
+	s := c.shard
 	ours, theirs, err := socketPair()
 	if err != nil {
 		return nil, err
@@ -40,9 +34,8 @@ func (p *Plane) builtinConn(s *shard) (*upstreamConn, error) {
 	s.sockets[k] = struct{}{}
 	s.mark(k)
 	s.wg.Go(k.serve)
-	conn := p.cfg.Kitex.Conn(theirs, p.server)
-	s.wg.Go(conn.Serve)
-	p.builtin.conns[s] = u
+	s.wg.Go(c.plane.cfg.Kitex.Conn(theirs, c.server).Serve)
+	c.builtin = u
 	return u, nil
 }
 

@@ -22,6 +22,8 @@ type clientConn struct {
 	peer   net.Addr
 	calls  atomic.Int32
 
+	builtin *upstreamConn // to the Kitex server; nil before the first call that needs it
+
 	pinged   int64 // when the PING was sent that has no answer; 0 for none
 	draining bool  // a PING follows the first GOAWAY
 }
@@ -168,6 +170,9 @@ func (c *clientConn) wrote() {}
 
 // ended implements owner.
 func (c *clientConn) ended(why *h2.ConnError) {
+	if c.builtin != nil {
+		c.builtin.kill()
+	}
 	if why.Offence != "" && !why.Peer {
 		c.server.SentAway(c.peer, string(why.Offence))
 	}

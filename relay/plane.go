@@ -2,7 +2,6 @@ package relay
 
 import (
 	"net"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -106,9 +105,7 @@ type Plane struct {
 	cfg  Config
 	next atomic.Uint32
 
-	mu      sync.Mutex // guards the fields below; taken with a shard's mu held
-	server  *acceptor.Server
-	builtin builtins
+	builtins string // prefix of the methods of the Kitex server, such as /grpc.health.v1.; empty for none
 }
 
 // New returns a Plane.
@@ -118,7 +115,7 @@ func New(cfg Config) *Plane {
 	if cfg.Builtin != "" {
 		prefix = "/" + cfg.Builtin + "."
 	}
-	return &Plane{cfg: cfg, builtin: builtins{prefix, map[*shard]*upstreamConn{}}}
+	return &Plane{cfg: cfg, builtins: prefix}
 }
 
 // Offences implements acceptor.DataPlane.
@@ -132,9 +129,6 @@ func (p *Plane) Offences() []string {
 
 // Conn implements acceptor.DataPlane.
 func (p *Plane) Conn(nc net.Conn, server *acceptor.Server) acceptor.Conn {
-	p.mu.Lock()
-	p.server = server
-	p.mu.Unlock()
 	s := p.cfg.Shards.all[int(p.next.Add(1))%len(p.cfg.Shards.all)]
 	k, err := newSocket(s, nc)
 	if err != nil {
