@@ -112,7 +112,27 @@ func floodAttacks(t *testing.T, w *world) {
 	for _, f := range append(controlFloods(), resetFloods(indexed, relayed)...) {
 		w.attack(t, f.name, func(t *testing.T) { f.run(t, w.proxy.Addr) })
 	}
-	w.attack(t, "health checks afterwards", func(t *testing.T) {
+	w.attack(t, "health checks that many reset", func(t *testing.T) {
+		const attackers = 8
+		health := resetFloods(indexed, relayed)[2]
+		for range attackers {
+			health.run(t, w.proxy.Addr)
+		}
+		for range 2 * shards {
+			wantHealthy(t, testbed.DialH2(t, w.proxy.Addr))
+		}
+	})
+	w.attack(t, "health watches of many", func(t *testing.T) {
+		const each = 600 // fewer than a client may have
+		watch, message := requests(to(watchMethod), false), testbed.Frame(nil)
+		for range 2 * shards {
+			c := testbed.DialH2(t, w.proxy.Addr)
+			var b []byte
+			for i := range uint32(each) {
+				b = append(append(b, watch(2*i+1)...), frame(http2.FrameData, endStream, 2*i+1, message...)...)
+			}
+			require.NoError(t, c.WriteBytes(b))
+		}
 		for range 2 * shards {
 			wantHealthy(t, testbed.DialH2(t, w.proxy.Addr))
 		}
@@ -122,8 +142,11 @@ func floodAttacks(t *testing.T, w *world) {
 	streamsOverTheLimit(t, w)
 }
 
-// healthMethod is of the service that framegate itself has.
-const healthMethod = "/grpc.health.v1.Health/Check"
+// The methods of the service that framegate itself has.
+const (
+	healthMethod = "/grpc.health.v1.Health/Check"
+	watchMethod  = "/grpc.health.v1.Health/Watch"
+)
 
 func wantHealthy(t *testing.T, c *testbed.H2Conn) {
 	t.Helper()
