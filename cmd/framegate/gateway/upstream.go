@@ -16,15 +16,15 @@ import (
 
 // upstream has the pools of connections to endpoints: one for Kitex's data plane, and one for each shard of the relay.
 type upstream struct {
-	base  policy.Policy // for the keys that a backend's policy leaves out
-	log   *slog.Logger
-	reach reach
-	pools []*groups // appended to by add, before anything starts
+	base     policy.Policy // for the keys that a backend's policy leaves out
+	log      *slog.Logger
+	resolver *resolver.Resolver
+	pools    []*groups // appended to by add, before anything starts
 }
 
 // newUpstream returns an upstream without a pool. The pools tell r whether an endpoint can be connected to, when that changes.
 func newUpstream(base policy.Policy, r *resolver.Resolver, log *slog.Logger) *upstream {
-	return &upstream{base: base, log: log, reach: reach{resolver: r, connected: map[string]map[*groups]bool{}}}
+	return &upstream{base: base, log: log, resolver: r}
 }
 
 // add adds a pool, whose connections d makes, and which has share of the connections that policies allow. Upstream.close closes
@@ -35,7 +35,13 @@ func (u *upstream) add(d transport.Dialer, share share) *groups {
 	if g.pool = pool.New(part, d, u.log); ok {
 		g.standard = g.pool.Default()
 	}
-	g.pool.SetReach(func(address string, failure *pool.DialError) { u.reach.report(g, address, failure) })
+	g.pool.SetReach(func(address string, failure *pool.DialError) { // the last of all pools to connect, or to fail, is right
+		if failure == nil {
+			u.resolver.SetReachable(address, nil)
+			return
+		}
+		u.resolver.SetReachable(address, failure.Err)
+	})
 	u.pools = append(u.pools, g)
 	return g
 }
@@ -60,35 +66,6 @@ func (s share) take(p policy.Policy) (policy.Policy, bool) {
 }
 
 func (s share) of(n int) int { return (n + s.n - 1 - s.i) / s.n }
-
-// reach joins what the pools say of whether endpoints can be connected to.
-type reach struct {
-	resolver *resolver.Resolver
-
-	mu        sync.Mutex
-	connected map[string]map[*groups]bool // by address: the pools that could connect when they last tried
-}
-
-// report tells the resolver. An endpoint is unreachable when a pool cannot connect to it and no other could.
-func (r *reach) report(from *groups, address string, failure *pool.DialError) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	by := r.connected[address]
-	if failure == nil {
-		if by == nil {
-			by = map[*groups]bool{}
-			r.connected[address] = by
-		}
-		by[from] = true
-		r.resolver.SetReachable(address, nil)
-		return
-	}
-	delete(by, from)
-	if len(by) == 0 {
-		delete(r.connected, address)
-		r.resolver.SetReachable(address, failure.Err)
-	}
-}
 
 // groups maps the connection policies of backends to the groups of one pool.
 type groups struct {
