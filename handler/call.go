@@ -84,10 +84,10 @@ type observation struct {
 // newCall returns a call of a proxy, with room for an observation if there are observers.
 func newCall(p *Proxy, down stream.Downstream, begun *Begun) *call {
 	var o observation
-	if begun != nil {
-		o = begun.Observation.of
-	} else {
+	if begun == nil {
 		o.hearing = *p.observers.Load()
+	} else if begun.Observation != nil {
+		o = begun.Observation.of
 	}
 	if len(o.hearing) == 0 {
 		return new(call).init(p, down)

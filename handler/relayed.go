@@ -28,7 +28,7 @@ type Begun struct {
 	Attempt                    cluster.Attempt
 	Resolved, Admitted, Picked bool           // Target is set, the call was admitted, Attempt is set
 	Failed                     *FailedAttempt // how Attempt ended; nil if it was not made
-	Observation                Observation
+	Observation                *Observation   // nil for none; the Proxy copies it
 }
 
 // FailedAttempt is an attempt that the endpoint certainly did not process (RFC 9113 §8.7).
@@ -73,41 +73,36 @@ func (r *Relayed) CheckHops(via []string) *local.Error { return r.proxy.checkHop
 // MaxMessageBytes returns the bound of a message.
 func (r *Relayed) MaxMessageBytes() int64 { return r.proxy.maxMessageBytes.Load() }
 
-// Observation tells the observers of one relayed call. Its zero value observes nothing.
-type Observation struct {
-	of       observation
-	observed bool
-}
+// Observation tells the observers of one relayed call. Nil and its zero value observe nothing.
+type Observation struct{ of observation }
 
-// Observe begins the observation of a call, whose headers have come, if there are observers. fields must stay as they are until
-// End has returned.
+// Observed reports whether there are observers.
+func (r *Relayed) Observed() bool { return len(*r.proxy.observers.Load()) > 0 }
+
+// Observe begins the observation of a call, whose headers have come. fields must stay as they are until End has returned.
 func (r *Relayed) Observe(o *Observation, method string, fields spec.Fields, authority string, client net.Addr) {
-	hearing := *r.proxy.observers.Load()
-	if o.observed = len(hearing) > 0; !o.observed {
-		return
-	}
-	o.of = observation{hearing: hearing, record: Record{
+	o.of = observation{hearing: *r.proxy.observers.Load(), record: Record{
 		Start: time.Now(), Listener: r.entrance.listener, Method: method, client: client, fields: fields, authority: authority,
 	}}
 }
 
 // Resolved sets where the call goes.
 func (o *Observation) Resolved(t *cluster.Target) {
-	if o.observed {
+	if o != nil {
 		o.of.resolved(t)
 	}
 }
 
 // Start tells the observers that the call starts: it has an endpoint, or certainly none.
 func (o *Observation) Start() {
-	if o.observed {
+	if o != nil {
 		o.of.start()
 	}
 }
 
 // AnswerBegan notes the time of the answer's first headers.
 func (o *Observation) AnswerBegan() {
-	if o.observed {
+	if o != nil {
 		o.of.answerBegan()
 	}
 }
@@ -123,10 +118,9 @@ type Ended struct {
 
 // End tells the observers that the call has ended.
 func (o *Observation) End(e *Ended) {
-	if !o.observed {
+	if o == nil || len(o.of.hearing) == 0 {
 		return
 	}
-	o.observed = false
 	o.of.start()
 	r := &o.of.record
 	r.Duration = time.Since(r.Start)

@@ -20,52 +20,59 @@ import (
 // are too long.
 func (c *call) begin(h *h2.Head) {
 	if h == nil {
-		c.observe()
+		c.observe(&request{})
 		c.fail(errTooLarge)
 		return
 	}
-	c.fields = append(c.fields[:0], h.Fields...)
-	c.method, c.sent = pathOf(h), h.End
-	if e := problem(h); e != nil {
+	c.fields = h.Fields
+	if !h.Stays {
+		c.own = append(c.own[:0], h.Fields...)
+		c.fields = c.own
+	}
+	r := c.at.plane.requestOf(c.shard, h)
+	c.method, c.sent = r.method, h.End
+	switch {
+	case r.problem != nil:
 		c.malformed = true
-		c.observe()
-		c.fail(e)
+		c.observe(r)
+		c.fail(r.problem)
 		return
-	}
-	if r := check(h); r != nil {
-		c.observe()
-		c.refuse(h, r)
+	case r.refusal != nil:
+		c.observe(r)
+		c.refuse(h, r.refusal)
 		return
-	}
-	if c.at.plane.isBuiltin(c.method) {
-		c.toKitex(h)
+	case r.builtin:
+		c.toKitex(h, r)
 		return
 	}
 	if c.entered = c.at.enter(); !c.entered {
 		c.fail(local.ErrOverloaded)
 		return
 	}
-	c.observe()
-	c.route(h)
+	c.observe(r)
+	c.route(h, r)
 }
 
 // observe begins the observation of the call, from which end ends it.
-func (c *call) observe() {
-	c.at.plane.cfg.Calls.Observe(&c.observed, c.method, &c.fields, authorityOf(c.fields), c.at.peer)
+func (c *call) observe(r *request) {
+	if calls := c.at.plane.cfg.Calls; calls.Observed() {
+		c.observed = c.shard.newObservation()
+		calls.Observe(c.observed, r.method, &c.fields, r.authority, c.at.peer)
+	}
 }
 
 // route decides where the call goes, and how.
-func (c *call) route(h *h2.Head) {
+func (c *call) route(h *h2.Head, r *request) {
 	calls := c.at.plane.cfg.Calls
-	req := spec.Request{Listener: c.at.plane.cfg.Listener, Method: h.Path.Value, Authority: authorityOf(h.Fields), Header: &c.fields, Peer: c.at.peer}
+	req := spec.Request{Listener: c.at.plane.cfg.Listener, Method: r.method, Authority: r.authority, Header: &c.fields, Peer: c.at.peer}
 	var ok bool
 	if c.target, ok = calls.Resolve(req); !ok || !calls.Plain(&c.target, req.Method) {
 		c.general(handler.Begun{Observation: c.observed})
 		return
 	}
 	c.observed.Resolved(&c.target)
-	if via := c.fields.Values(header.Via); len(via) > 0 {
-		if e := calls.CheckHops(via); e != nil {
+	if len(r.via) > 0 {
+		if e := calls.CheckHops(r.via); e != nil {
 			c.fail(e)
 			return
 		}
@@ -77,7 +84,7 @@ func (c *call) route(h *h2.Head) {
 	c.request.maxBytes = calls.MaxMessageBytes()
 	c.response.maxBytes = c.request.maxBytes
 	var err error
-	if c.attempt, err = c.target.Pick(); err != nil {
+	if c.attempt, err = c.target.PickAt(c.shard.clock()); err != nil {
 		c.fail(handler.TargetError(&c.target, err))
 		return
 	}
@@ -85,7 +92,7 @@ func (c *call) route(h *h2.Head) {
 	c.observed.Resolved(&c.target)
 	if group := c.shard.groups.Of(c.target.Pool()); group != nil {
 		if slot, ok := group.Take(c.attempt.Address, nil); ok {
-			c.open(slot, h)
+			c.open(slot, h, r)
 			return
 		}
 	}
@@ -93,17 +100,17 @@ func (c *call) route(h *h2.Head) {
 }
 
 // toKitex relays the call to the Kitex server itself.
-func (c *call) toKitex(h *h2.Head) {
+func (c *call) toKitex(h *h2.Head, r *request) {
 	u, err := c.at.builtinConn()
 	if err != nil {
 		c.fail(local.Errorf(codes.Internal, local.ReasonInternal, "%v", err))
 		return
 	}
-	c.forward(u, h, c.timeout(h))
+	c.forward(u, h, r)
 }
 
 // open opens the endpoint's stream.
-func (c *call) open(slot pool.Slot, h *h2.Head) {
+func (c *call) open(slot pool.Slot, h *h2.Head, r *request) {
 	u := slot.Conn().(*upstreamConn)
 	if !u.takesStreams() || uint32(u.h2.Streams()) >= u.MaxStreams() {
 		slot.Release()
@@ -113,26 +120,20 @@ func (c *call) open(slot pool.Slot, h *h2.Head) {
 	slot.Use()
 	c.observed.Start()
 	c.slot, c.held = slot, true
-	c.forward(u, h, c.timeout(h))
+	c.forward(u, h, r)
 	u.opened()
 }
 
 // forward sends the request's headers.
-func (c *call) forward(u *upstreamConn, h *h2.Head, timeout *hpack.Field) {
+func (c *call) forward(u *upstreamConn, h *h2.Head, r *request) {
 	out := append(c.shard.scratch[:0], h.Method, h.Scheme, h.Path)
 	if h.Authority != nil && c.target.Authority == "" {
 		out = append(out, h.Authority)
 	} else {
-		out = append(out, c.shard.fields.Field(":authority", handler.AuthorityFor(&c.target, authorityOf(h.Fields)), false))
+		out = append(out, c.shard.fields.Field(":authority", handler.AuthorityFor(&c.target, r.authority), false))
 	}
-	for _, f := range h.Fields {
-		switch {
-		case f.Kind.Pseudo(), f.Kind == hpack.Host, f.Kind == hpack.GRPCTimeout:
-		default:
-			out = append(out, f)
-		}
-	}
-	if timeout != nil {
+	out = append(out, r.forwarded...)
+	if timeout := c.timeout(r); timeout != nil {
 		out = append(out, timeout)
 	}
 	if c.picked && c.at.plane.cfg.Calls.AddsVia() {
@@ -185,22 +186,15 @@ func authorityOf(fields []*hpack.Field) string {
 
 // timeout sets the call's deadline: the client's, or that of the route if it is earlier. It returns the grpc-timeout for the
 // endpoint, nil for none.
-func (c *call) timeout(h *h2.Head) *hpack.Field {
-	var field *hpack.Field
-	limit := c.target.Timeout
-	for _, f := range h.Fields {
-		if f.Kind == hpack.GRPCTimeout {
-			field = f
-			if d, _ := parseTimeout(f.Value); limit == 0 || d < limit { // check has seen that it is one
-				limit = max(d, 1)
-			}
-		}
-	}
-	if limit == 0 {
-		return nil
-	}
-	if field == nil || limit == c.target.Timeout {
+func (c *call) timeout(r *request) *hpack.Field {
+	field, limit := r.timeout, c.target.Timeout
+	switch {
+	case field != nil && (limit == 0 || r.limit <= limit):
+		limit = r.limit
+	case limit > 0:
 		field = hpack.NewField("grpc-timeout", formatTimeout(limit), false)
+	default:
+		return nil
 	}
 	c.shard.timers.set(&c.deadline, c.began+int64(min(limit, maxWait)))
 	return field

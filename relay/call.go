@@ -29,32 +29,37 @@ type call struct {
 	client   h2.Stream
 	upstream h2.Stream
 	deadline timer
+	own      []*hpack.Field // for fields; the slice is used again
 
-	at      *clientConn // the client's connection; nil when the call is not in use
-	method  string      // the path of the request
-	began   int64
-	target  cluster.Target
-	attempt cluster.Attempt
-	picked  bool          // attempt.Done is to be called
-	to      *upstreamConn // where upstream is
-	slot    pool.Slot
-	held    bool // slot is to be released
-	entered bool // the listener counts the call
-
-	request, response framing
-	begun             bool // its headers have come
-	kept              kept
-	answered          bool // the answer's headers have come
-	sent              bool // the whole request was sent
-	refused           bool // it was no call of gRPC, and has its answer
-	malformed         bool // it was no request of HTTP/2
-	ended             handler.Ended
-	observed          handler.Observation
-	fields            fieldList // of the request, for observers; the slice is used again
-
-	down *downstream // of a call that package handler makes; nil for one that is relayed
-
+	callState
 	prev, next *call // in shard.active, or next in shard.free
+}
+
+// callState is what begins anew with each call.
+type callState struct {
+	at                *clientConn   // the client's connection; nil when the call is not in use
+	to                *upstreamConn // where upstream is
+	slot              pool.Slot
+	fields            fieldList // of the request, for observers and the handler
+	method            string    // the path of the request
+	began             int64
+	kept              kept
+	request, response framing
+	observed          *handler.Observation // nil for none
+	down              *downstream          // of a call that package handler makes; nil for one that is relayed
+
+	picked    bool // attempt.Done is to be called
+	held      bool // slot is to be released
+	entered   bool // the listener counts the call
+	begun     bool // its headers have come
+	answered  bool // the answer's headers have come
+	sent      bool // the whole request was sent
+	refused   bool // it was no call of gRPC, and has its answer
+	malformed bool // it was no request of HTTP/2
+
+	ended   handler.Ended
+	attempt cluster.Attempt
+	target  cluster.Target
 }
 
 // end ends the call when the client's stream has ended, with c.code and c.reason.
@@ -71,6 +76,7 @@ func (c *call) end() {
 	c.ended.RequestMessages, c.ended.RequestBytes = c.request.messages, c.request.bytes
 	c.ended.ResponseMessages, c.ended.ResponseBytes = c.response.messages, c.response.bytes
 	c.observed.End(&c.ended)
+	s.freeObservation(c.observed)
 	if c.entered {
 		c.at.plane.cfg.Calls.Leave()
 	}
@@ -200,9 +206,10 @@ func (c *call) answer(h *h2.Head) {
 	case h.Status > 0 && h.Status < 200: // RFC 9110 §15.2: gRPC has no use for it
 		return
 	}
+	a := c.shard.answerOf(h)
 	if !h.Trailer {
-		if e := checkAnswer(h, c.attempt.Address); e != nil {
-			c.fail(e)
+		if !a.isGRPC {
+			c.fail(notGRPC(h, c.attempt.Address))
 			return
 		}
 		c.answered = true
@@ -210,46 +217,19 @@ func (c *call) answer(h *h2.Head) {
 		c.attempt.Answered()
 		c.attempt.Works()
 		c.observed.AnswerBegan()
-	} else if err := c.response.end(); err != nil {
-		if code, ok := statusOf(h.Fields); !ok || code == codes.OK {
-			c.fail(frame.LocalError(err, local.ReasonBadResponseFraming, "response"))
-			return
-		} // else the status says why the message was cut
-	}
-	out := c.shard.scratch[:0]
-	for _, f := range h.Fields {
-		if f.Kind != hpack.ContentLength {
-			out = append(out, f)
-		}
+	} else if err := c.response.end(); err != nil && (a.code == codes.OK || a.noStatus) { // else the status says why the message was cut
+		c.fail(frame.LocalError(err, local.ReasonBadResponseFraming, "response"))
+		return
 	}
 	if h.End {
-		out = c.status(out)
+		c.ended.Code = a.code
 	}
-	c.shard.scratch = out
 	if h.Trailer {
-		c.client.WriteTrailers(out)
+		c.client.WriteTrailers(a.forwarded)
 	} else {
-		c.client.WriteHeaders(out, h.End)
+		c.client.WriteHeaders(a.forwarded, h.End)
 	}
 	c.endIfSent()
-}
-
-// status notes the status in the last fields of an answer. One that is none becomes UNKNOWN, as grpc-go has it: other clients
-// do not bear it.
-func (c *call) status(fields []*hpack.Field) []*hpack.Field {
-	code, ok := statusOf(fields)
-	c.ended.Code = code
-	if ok {
-		return fields
-	}
-	c.ended.Code = codes.Unknown
-	for i, f := range fields {
-		if f.Kind == hpack.GRPCStatus {
-			fields[i] = statusField(codes.Unknown)
-			return fields
-		}
-	}
-	return append(fields, statusField(codes.Unknown))
 }
 
 // toClient relays DATA of the answer.

@@ -1,6 +1,9 @@
 package relay
 
-import "github.com/framegate/framegate/handler/local"
+import (
+	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/local"
+)
 
 // maxSpare bounds the calls that a shard keeps for use again, and maxSpareFields the fields that each has room for.
 const (
@@ -38,14 +41,31 @@ func (s *shard) recycle(c *call) {
 	} else {
 		s.active = c.next
 	}
-	if s.spare == maxSpare || cap(c.fields) > maxSpareFields {
+	if s.spare == maxSpare || cap(c.own) > maxSpareFields {
 		c.at = nil
 		return
 	}
 	s.spare++
-	clear(c.fields)
-	*c = call{shard: s, client: c.client, upstream: c.upstream, deadline: timer{fire: c.deadline.fire}, fields: c.fields[:0], next: s.free}
-	s.free = c
+	clear(c.own)
+	c.own, c.callState = c.own[:0], callState{}
+	c.prev, c.next, s.free = nil, s.free, c
+}
+
+// newObservation returns an Observation for a call.
+func (s *shard) newObservation() *handler.Observation {
+	if n := len(s.observations); n > 0 {
+		o := s.observations[n-1]
+		s.observations = s.observations[:n-1]
+		return o
+	}
+	return new(handler.Observation)
+}
+
+// freeObservation takes back the Observation of a call that is over; nil for none.
+func (s *shard) freeObservation(o *handler.Observation) {
+	if o != nil && len(s.observations) < maxSpare {
+		s.observations = append(s.observations, o)
+	}
 }
 
 // endCalls ends the relayed calls of which which says so with a local error.

@@ -109,7 +109,8 @@ func (e *endpointStream) head(h *h2.Head) {
 	}
 	if !e.hasHead {
 		e.hasHead, e.trailersOnly = true, h.End
-		if problem := checkAnswer(h, e.conn.address); problem != nil {
+		if !hasGRPC(h.Fields) {
+			problem := notGRPC(h, e.conn.address)
 			e.notGRPC = status.New(problem.Code, problem.Message)
 		}
 		if !h.End {

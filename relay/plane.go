@@ -26,6 +26,7 @@ type Calls interface {
 	CheckHops(via []string) *local.Error
 	AddsVia() bool
 	Serve(down stream.Downstream, b *handler.Begun)
+	Observed() bool
 	Observe(o *handler.Observation, method string, fields spec.Fields, authority string, client net.Addr)
 	MaxMessageBytes() int64
 }

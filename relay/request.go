@@ -1,19 +1,66 @@
 package relay
 
 import (
-	"fmt"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
 
+	"github.com/framegate/framegate/handler/header"
 	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/relay/h2"
 	"github.com/framegate/framegate/relay/h2/hpack"
 	"github.com/framegate/framegate/resolver/spec"
 )
+
+// request is what the headers of a request say, apart from the call.
+type request struct {
+	method, authority string
+	problem           *local.Error // of a request that HTTP/2 does not allow; nil for others. Then nothing below is set
+	refusal           *refusal     // nil for a call of gRPC. Then nothing below is set
+	builtin           bool         // the Kitex server has the method
+	via               []string
+	timeout           *hpack.Field   // grpc-timeout; nil for none
+	limit             time.Duration  // that timeout says
+	forwarded         []*hpack.Field // what is forwarded whatever becomes of the call, behind :method, :scheme, :path and :authority
+}
+
+// requestOf returns what a request says. It is valid until the next requestOf, unless h stays.
+func (p *Plane) requestOf(s *shard, h *h2.Head) *request {
+	if r, ok := h.Memo.(*request); ok {
+		return r
+	}
+	r := &s.request
+	if h.Stays {
+		r = new(request)
+		h.Memo = r
+	}
+	*r = request{method: pathOf(h), authority: authorityOf(h.Fields), via: r.via[:0], forwarded: r.forwarded[:0]}
+	if r.problem = problem(h); r.problem != nil {
+		return r
+	}
+	if r.refusal = check(h); r.refusal != nil {
+		return r
+	}
+	r.builtin = p.isBuiltin(r.method)
+	for _, f := range h.Fields {
+		switch {
+		case f.Kind == hpack.GRPCTimeout:
+			if d, _ := parseTimeout(f.Value); r.timeout == nil || d < r.limit { // check has seen that it is one
+				r.timeout, r.limit = f, max(d, 1)
+			}
+		case f.Kind.Pseudo(), f.Kind == hpack.Host:
+		default:
+			if f.Name == header.Via {
+				r.via = append(r.via, f.Value)
+			}
+			r.forwarded = append(r.forwarded, f)
+		}
+	}
+	return r
+}
 
 // refusal is why a request is not forwarded, and the HTTP status to say so with.
 type refusal struct {
@@ -94,55 +141,3 @@ func quoted(s string) string {
 
 // errTooLarge ends a call whose headers are over the listener's max_header_bytes.
 var errTooLarge = local.Errorf(codes.ResourceExhausted, local.ReasonHeadersTooLarge, "request: the headers are longer than the listener's max_header_bytes")
-
-// codeOf returns the code that gRPC derives from the HTTP status of an answer that is not gRPC (grpc,
-// doc/http-grpc-status-mapping.md).
-func codeOf(status int) codes.Code {
-	switch status {
-	case http.StatusBadRequest:
-		return codes.Internal
-	case http.StatusUnauthorized:
-		return codes.Unauthenticated
-	case http.StatusForbidden:
-		return codes.PermissionDenied
-	case http.StatusNotFound:
-		return codes.Unimplemented
-	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return codes.Unavailable
-	}
-	return codes.Unknown
-}
-
-// checkAnswer returns the local error of an answer that is no gRPC, or nil. address is the endpoint's. The HTTP status of an answer
-// of gRPC does not count beside its grpc-status (grpc, doc/http-grpc-status-mapping.md).
-func checkAnswer(h *h2.Head, address string) *local.Error {
-	for _, f := range h.Fields {
-		if f.Kind == hpack.ContentType && isGRPC(f.Value) {
-			return nil
-		}
-	}
-	return local.Errorf(codeOf(h.Status), local.ReasonBadResponseFraming, "response of %s: HTTP status %d%s", address, h.Status, contentTypeOf(h))
-}
-
-func contentTypeOf(h *h2.Head) string {
-	for _, f := range h.Fields {
-		if f.Kind == hpack.ContentType {
-			return fmt.Sprintf(" with content-type %s, want application/grpc", quoted(f.Value))
-		}
-	}
-	return " without content-type, want application/grpc"
-}
-
-// statusOf returns the grpc-status of trailers, the last if there are several, or UNKNOWN and false if there is none that is a number
-// of a code (an int32, as grpc-go has it).
-func statusOf(fields []*hpack.Field) (code codes.Code, ok bool) {
-	for _, f := range slices.Backward(fields) {
-		if f.Kind == hpack.GRPCStatus {
-			if n, err := strconv.ParseInt(f.Value, 10, 32); err == nil && n >= 0 {
-				return codes.Code(n), true
-			}
-			break
-		}
-	}
-	return codes.Unknown, false
-}

@@ -107,7 +107,7 @@ func (k *socket) read(fd int) (again bool, err error) {
 	s := k.shard
 	s.lock() // before the read, so that the shard needs one buffer
 	defer s.unlock()
-	n, err := read(fd, s.input[h2.MaxPartial:]) // the beginning of a frame that came before goes before it
+	n, err := read(fd, s.input[inputStart:]) // the beginning of a frame that came before goes before it
 	switch {
 	case err == syscall.EINTR:
 		return true, nil
@@ -119,7 +119,7 @@ func (k *socket) read(fd int) (again bool, err error) {
 		return false, io.EOF
 	}
 	partial := k.h2.Partial()
-	b := s.input[h2.MaxPartial-len(partial) : h2.MaxPartial+n]
+	b := s.input[inputStart-len(partial) : inputStart+n]
 	copy(b, partial)
 	if k.greeting != nil {
 		if answer := k.greeting(b); answer != "" {

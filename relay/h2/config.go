@@ -49,7 +49,7 @@ func (c Config) WithDefaults() Config {
 	def(&c.ConnWindow, max(4<<20, c.StreamWindow))
 	def(&c.MaxHeaderList, 64<<10)
 	def(&c.HeaderTable, 4096)
-	def(&c.SendLimit, 128<<10)
+	def(&c.SendLimit, 256<<10)
 	l := &c.Limits
 	def(&l.Handshake, 10*time.Second)
 	def(&l.HeaderBlock, 10*time.Second)

@@ -5,8 +5,9 @@
 //
 // Enter at Conn.Receive; then receive.go (HEADERS and DATA), head.go (what makes a message malformed), control.go (the other
 // frames), stream.go (what the owner does with a stream), send.go (what waits for windows and for the socket), ready.go (the
-// order in which streams send), queue.go (the memory of what waits) and budget.go (what a peer is charged for). table.go has the
-// streams that are open, and recent.go those that have ended of late. hpack has the fields.
+// order in which streams send), queue.go (the memory of what waits) and budget.go (what a peer is charged for). heads.go has the
+// header blocks that come again and again, table.go the streams that are open, and recent.go those that have ended of late. hpack has
+// the fields.
 //
 // Everything of a connection, and of all connections that share a Memory or an hpack.Interner, is for one goroutine at a time.
 package h2
@@ -110,7 +111,8 @@ type inbound struct {
 
 	decoder *hpack.Decoder
 	block   block // that has begun and not ended
-	head    Head  // of the last block
+	head    Head  // of the last block that heads has not
+	heads   keptHeads
 	budget  budget
 
 	recvWindow int32 // bytes of DATA that the peer may send on the connection

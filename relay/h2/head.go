@@ -8,8 +8,8 @@ import (
 
 // Head is a header block that was received and checked: a request's headers, an answer's, or trailers.
 type Head struct {
-	// Fields are all fields in their order, pseudo-header fields first. The slice is valid until the callback returns; the
-	// fields are shared and stay.
+	// Fields are all fields in their order, pseudo-header fields first. The slice is valid until the callback returns, unless Stays;
+	// the fields are shared and stay.
 	Fields []*hpack.Field
 
 	Method, Scheme, Authority, Path *hpack.Field // of a request; nil for one that is missing
@@ -18,6 +18,11 @@ type Head struct {
 
 	End     bool // it ends the stream's direction
 	Trailer bool
+
+	// Stays says that the connection remembers the block: the Head stays as it is, and comes again with the next block that has the
+	// same bytes, and with the Memo that the owner has left in it.
+	Stays bool
+	Memo  any
 
 	// Problem is what makes a request malformed (RFC 9113 §8.1.1); empty for all others. Nothing but Fields and End is set then.
 	// The owner may answer the request, of which only what the windows and the socket take at once is sent, and may reset the
@@ -34,9 +39,9 @@ const (
 	trailerHead
 )
 
-// check sets what the fields say, and returns what makes the message malformed (RFC 9113 §8.1.1, §8.2, §8.3), or "".
+// check sets what the fields of a new Head say, and returns what makes the message malformed (RFC 9113 §8.1.1, §8.2, §8.3), or "".
 func (h *Head) check(kind headKind) string {
-	h.Method, h.Scheme, h.Authority, h.Path, h.Status, h.ContentLength, h.Trailer, h.Problem = nil, nil, nil, nil, 0, -1, kind == trailerHead, ""
+	h.Trailer = kind == trailerHead
 	regular := false
 	for _, f := range h.Fields {
 		if f.Faults&malformed != 0 {

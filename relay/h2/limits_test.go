@@ -117,7 +117,7 @@ func TestLimits_Refill(t *testing.T) {
 // A peer that does not read: neither answers to its own frames nor what others send it grow without bound.
 func TestLimits_PeerThatDoesNotRead(t *testing.T) {
 	t.Parallel()
-	const bound = 128<<10 + frameHeaderLen + maxFrameLen + 1<<20
+	bound := Config{}.WithDefaults().SendLimit + frameHeaderLen + maxFrameLen + 1<<20
 	long := fieldList("x=" + strings.Repeat("y", 60_000))
 	for name, x := range map[string]struct {
 		client bool

@@ -45,16 +45,17 @@ type chunk struct {
 }
 
 // The sizes of chunks. A short message must not take the memory of a long one.
-var chunkSizes = [...]int{1 << 10, 4 << 10, 16 << 10}
+var chunkSizes = [...]int{256, 1 << 10, 4 << 10, 16 << 10}
 
-// maxFree bounds how many unused chunks of a size are kept.
-const maxFree = 256
+// maxFree bounds how many unused chunks of each size are kept.
+var maxFree = [len(chunkSizes)]int{4096, 1024, 512, 256}
 
 // Memory has the chunks of the queues of the connections that one goroutine works on at a time.
 type Memory struct {
 	budget *Budget
 	free   [len(chunkSizes)]*chunk
-	kept   [len(chunkSizes)]int
+	kept   [len(chunkSizes)]int // how many are free
+	idle   [len(chunkSizes)]int // the least of kept since the last Trim
 }
 
 // NewMemory returns a Memory whose chunks count against budget while they are in use.
@@ -73,13 +74,14 @@ func (m *Memory) get(n int) *chunk {
 	}
 	m.free[class], c.next = c.next, nil
 	m.kept[class]--
+	m.idle[class] = min(m.idle[class], m.kept[class])
 	return c
 }
 
 func (m *Memory) put(c *chunk) {
 	m.budget.held.Add(-int64(cap(c.b)))
 	for class, size := range chunkSizes {
-		if cap(c.b) == size && m.kept[class] < maxFree {
+		if cap(c.b) == size && m.kept[class] < maxFree[class] {
 			c.b, c.read, c.next = c.b[:0], 0, m.free[class]
 			m.free[class] = c
 			m.kept[class]++
@@ -87,8 +89,16 @@ func (m *Memory) put(c *chunk) {
 	}
 }
 
-// Trim drops the chunks that are not in use.
-func (m *Memory) Trim() { m.free, m.kept = [len(chunkSizes)]*chunk{}, [len(chunkSizes)]int{} }
+// Trim drops the chunks that were not in use since the last Trim. It is to be called every few seconds.
+func (m *Memory) Trim() {
+	for class, n := range m.idle {
+		for range n {
+			m.free[class] = m.free[class].next
+		}
+		m.kept[class] -= n
+		m.idle[class] = m.kept[class]
+	}
+}
 
 // queue is DATA of one stream that waits for a window or for the socket. Its length is bounded by the window of whoever sends
 // the DATA, because credit is given back only for what has left the queue.

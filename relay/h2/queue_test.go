@@ -33,11 +33,11 @@ func TestStream_DropQueue(t *testing.T) {
 	held := p.memory.budget.Held()
 	b.DropQueue()
 	require.Equal(t, [3]int{34465, 0, 100}, [3]int{a.Queued(), b.Queued(), c.Queued()})
-	require.EqualValues(t, held-1024, p.memory.budget.Held())
+	require.EqualValues(t, held-256, p.memory.budget.Held())
 	b.WriteTrailers(fieldList("grpc-status=13"))
 	a.DropQueue()
 	a.DropQueue() // nothing
-	require.EqualValues(t, 1024, p.memory.budget.Held(), "c's")
+	require.EqualValues(t, 256, p.memory.budget.Held(), "c's")
 	require.Equal(t, frames("HEADERS 3 grpc-status=13 END"), p.output())
 	require.Equal(t, []string{"done 3"}, p.events.take())
 
@@ -140,4 +140,38 @@ func TestPending(t *testing.T) {
 	require.Zero(t, d.Clear(m))
 	require.Zero(t, d.Len())
 	require.Zero(t, m.budget.Held())
+}
+
+// Memory keeps what is in use again and again, and drops what was not since the last Trim.
+func TestMemory_Trim(t *testing.T) {
+	t.Parallel()
+	m := NewMemory(NewBudget(0))
+	var d Pending
+	d.Add(m, mib)
+	d.Clear(m)
+	free := func() (bytes int) {
+		for class := range m.free {
+			n := 0
+			for c := m.free[class]; c != nil; c = c.next {
+				n++
+			}
+			require.Equal(t, m.kept[class], n)
+			bytes += n * chunkSizes[class]
+		}
+		return bytes
+	}
+	all := free()
+	require.GreaterOrEqual(t, all, len(mib))
+	m.Trim()
+	require.Equal(t, all, free(), "it was in use")
+	d.Add(m, mib[:100<<10])
+	require.Equal(t, 100<<10, d.Clear(m))
+	m.Trim()
+	require.Less(t, free(), 150<<10)
+	require.GreaterOrEqual(t, free(), 100<<10)
+	m.Trim()
+	require.Zero(t, free())
+	d.Add(m, mib)
+	d.Clear(m)
+	require.Equal(t, all, free())
 }

@@ -91,20 +91,57 @@ func (c *Conn) receiveBlock(id uint32, p []byte, end, loop bool) {
 			return
 		}
 	}
-	fields, err := c.decoder.Decode(c.head.Fields[:0], p, c.cfg.MaxHeaderList)
-	c.head.Fields, c.head.End = fields, end
-	tooLarge := errors.Is(err, hpack.ErrListTooLarge)
+	kind := c.kindOf(s)
+	h, problem := c.heads.find(p, kind, end, c.decoder.Epoch()), ""
+	if h == nil {
+		var ok bool
+		if h, problem, ok = c.decode(p, kind, end); !ok {
+			return
+		}
+	}
 	switch {
-	case err != nil && !tooLarge:
-		c.fail(http2.ErrCodeCompression, BadCompression, err.Error())
 	case s != nil:
-		c.headOf(s, tooLarge, loop)
+		c.headOf(s, h, kind, problem, loop)
 	case how == idle:
-		c.openPeers(id, tooLarge, loop)
+		c.openPeers(id, h, problem, loop)
 	default:
 		c.frameOfReset(id, how)
 	}
 }
+
+// kindOf returns what a header block on a stream is; a nil stream is one that the peer opens.
+func (c *Conn) kindOf(s *Stream) headKind {
+	switch {
+	case s != nil && s.in == open:
+		return trailerHead
+	case !c.server:
+		return answerHead
+	}
+	return requestHead
+}
+
+// decode returns what a header block says, and what makes the message malformed: tooLong if it is longer than MaxHeaderList. It
+// reports false, and fails the connection, if the block cannot be read.
+func (c *Conn) decode(p []byte, kind headKind, end bool) (h *Head, problem string, ok bool) {
+	epoch := c.decoder.Epoch()
+	fields, err := c.decoder.Decode(c.head.Fields[:0], p, c.cfg.MaxHeaderList)
+	c.head = Head{Fields: fields, End: end, ContentLength: -1}
+	switch {
+	case errors.Is(err, hpack.ErrListTooLarge):
+		c.head.Fields = fields[:0]
+		return &c.head, tooLong, true
+	case err != nil:
+		c.fail(http2.ErrCodeCompression, BadCompression, err.Error())
+		return nil, "", false
+	}
+	if problem = c.head.check(kind); problem == "" && epoch == c.decoder.Epoch() {
+		return c.heads.add(p, kind, epoch, &c.head), "", true
+	}
+	return &c.head, problem, true
+}
+
+// tooLong is the problem of a block that is longer than MaxHeaderList.
+const tooLong = "too long"
 
 // outcomeOf returns what has become of a stream that is not open.
 func (c *Conn) outcomeOf(id uint32) outcome {
@@ -141,7 +178,7 @@ func (c *Conn) frameOfReset(id uint32, how outcome) {
 }
 
 // openPeers opens a stream for a request.
-func (c *Conn) openPeers(id uint32, tooLarge, loop bool) {
+func (c *Conn) openPeers(id uint32, h *Head, problem string, loop bool) {
 	c.lastID = id
 	if c.leaving {
 		return // RFC 9113 §6.8: the peer will try elsewhere
@@ -155,7 +192,7 @@ func (c *Conn) openPeers(id uint32, tooLarge, loop bool) {
 	s := c.events.Opened()
 	c.open(s, id)
 	s.opened = c.now
-	c.headOf(s, tooLarge, loop)
+	c.headOf(s, h, requestHead, problem, loop)
 }
 
 // refuse refuses a stream (RFC 9113 §5.1.2).
@@ -188,17 +225,9 @@ func (c *Conn) Open(s *Stream, fields []*hpack.Field, end bool) {
 // IDsLeft returns how many streams a client can still open, because identifiers are used once (RFC 9113 §5.1.1).
 func (c *Conn) IDsLeft() int { return int(maxWindow-c.lastID) / 2 }
 
-// headOf takes the header block in head for a stream that is open. tooLarge says that its fields are not all there, loop that the
-// HEADERS frame made the stream depend on itself.
-func (c *Conn) headOf(s *Stream, tooLarge, loop bool) {
-	h, kind := &c.head, requestHead
-	switch {
-	case s.in == open:
-		kind = trailerHead
-	case !c.server:
-		kind = answerHead
-	}
-	problem := ""
+// headOf takes a header block for a stream that is open. loop says that the HEADERS frame made the stream depend on itself.
+func (c *Conn) headOf(s *Stream, h *Head, kind headKind, problem string, loop bool) {
+	tooLarge := problem == tooLong
 	switch {
 	case s.in == ended:
 		c.streamError(s, http2.ErrCodeStreamClosed, "HEADERS after END_STREAM")
@@ -208,9 +237,7 @@ func (c *Conn) headOf(s *Stream, tooLarge, loop bool) {
 	case kind == trailerHead && !h.End:
 		problem = "trailers without END_STREAM" // RFC 9113 §8.1
 	case tooLarge:
-		*h = Head{Fields: h.Fields[:0], End: h.End, ContentLength: -1}
-	default:
-		problem = h.check(kind)
+		problem = ""
 	}
 	informational := kind == answerHead && h.Status >= 100 && h.Status < 200
 	if problem == "" && informational && (h.End || h.Status == 101) {
@@ -218,7 +245,7 @@ func (c *Conn) headOf(s *Stream, tooLarge, loop bool) {
 	}
 	switch {
 	case problem != "" && kind == requestHead:
-		c.malformedRequest(s, problem)
+		c.malformedRequest(s, h, problem)
 		return
 	case problem != "":
 		c.streamError(s, http2.ErrCodeProtocol, problem)
@@ -243,10 +270,9 @@ func (c *Conn) headOf(s *Stream, tooLarge, loop bool) {
 }
 
 // malformedRequest lets the owner answer a request that is malformed, and then resets its stream (RFC 9113 §8.1.1).
-func (c *Conn) malformedRequest(s *Stream, problem string) {
-	h, id := &c.head, s.id
-	*h = Head{Fields: h.Fields, End: h.End, ContentLength: -1, Problem: problem}
-	c.events.Head(s, h)
+func (c *Conn) malformedRequest(s *Stream, h *Head, problem string) {
+	id := s.id
+	c.events.Head(s, &Head{Fields: h.Fields, End: h.End, ContentLength: -1, Problem: problem})
 	if s.conn == c && s.id == id && s.in != closed {
 		c.streamError(s, http2.ErrCodeProtocol, problem)
 		return

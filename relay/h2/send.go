@@ -15,16 +15,16 @@ func (c *Conn) Output() []byte { return c.out[c.written:] }
 // frames, of which at most 200 bytes a stream wait.
 func (c *Conn) Unsent() int { return len(c.out) - c.written }
 
-// Wrote says that the first n bytes of Output were written. DATA that has waited for the socket follows when most of them were:
-// the caller looks at Output again.
+// Wrote says that the first n bytes of Output were written. DATA that has waited for the socket follows when all of them were: the
+// caller looks at Output again.
 func (c *Conn) Wrote(n int) {
 	c.written += n
 	left := c.Unsent()
-	if c.written > left {
+	if left == 0 || c.written > max(left, c.cfg.SendLimit) {
 		copy(c.out, c.out[c.written:])
 		c.out, c.written = c.out[:left], 0
 	}
-	if left <= c.cfg.SendLimit/2 {
+	if left == 0 {
 		c.sendReady()
 	}
 }
@@ -40,7 +40,7 @@ func (c *Conn) Shrink() {
 	if c.block.stream == 0 {
 		c.block.bytes = nil
 	}
-	c.head = Head{}
+	c.head, c.heads = Head{}, keptHeads{}
 	c.streams.shrink()
 }
 

@@ -158,7 +158,10 @@ func (t *Target) charge() error {
 // Pick chooses the endpoint of the call's next attempt: if possible one that the call was not sent to before, even if that
 // is an ejected one. The caller calls the Attempt's Done exactly once. The error is an *OverloadError of the backend's
 // limits, or ErrNoEndpoint. Pick does not block, and does not allocate unless it fails.
-func (t *Target) Pick() (Attempt, error) {
+func (t *Target) Pick() (Attempt, error) { return t.PickAt(time.Now()) }
+
+// PickAt is Pick for a caller that knows the time.
+func (t *Target) PickAt(now time.Time) (Attempt, error) {
 	if err := t.ChooseBackend(); err != nil {
 		return Attempt{}, err
 	}
@@ -166,7 +169,7 @@ func (t *Target) Pick() (Attempt, error) {
 		return Attempt{}, err
 	}
 	if t.backends == nil {
-		return Attempt{Address: t.Address, Began: time.Now()}, nil
+		return Attempt{Address: t.Address, Began: now}, nil
 	}
 	p := t.backend.picker
 	c := p.current.Load()
@@ -191,7 +194,7 @@ func (t *Target) Pick() (Attempt, error) {
 	host.Begin()
 	m := host.Owner.(*member)
 	t.Address, t.Name = host.Address(), m.name
-	return Attempt{Address: t.Address, Began: time.Now(), Again: again, picker: p, member: m}, nil
+	return Attempt{Address: t.Address, Began: now, Again: again, picker: p, member: m}, nil
 }
 
 // MayRetry reports whether the retry budget allows a further attempt now, and counts it if so. Each true needs one RetryEnd.

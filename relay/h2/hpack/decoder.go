@@ -14,7 +14,11 @@ type Decoder struct {
 	limit uint32 // what the peer may set table.max to
 	// lowest is the smallest limit since the last block, if the peer must come down to it with its next one; else noUpdate.
 	lowest uint32
+	epoch  uint64
 }
+
+// Epoch returns a number that changes whenever the bytes of a block may mean something else than before.
+func (d *Decoder) Epoch() uint64 { return d.epoch }
 
 // noUpdate is beyond what a table size can be: SETTINGS_HEADER_TABLE_SIZE of that value limits nothing.
 const noUpdate = 1<<32 - 1
@@ -32,6 +36,7 @@ func NewDecoder(in *Interner, tableSize uint32) *Decoder {
 // its next block must begin with a table size update (RFC 7541 section 4.2).
 func (d *Decoder) SetTableSize(n uint32) {
 	d.limit = n
+	d.epoch++
 	if n < d.table.max {
 		d.lowest = min(d.lowest, n)
 	}
@@ -146,6 +151,7 @@ func (d *Decoder) lookup(i uint32) *Field {
 // insert puts a field into the table, as RFC 7541 section 4.4 has it: one that is larger than the table empties it. f is nil if
 // the field has not been made yet.
 func (d *Decoder) insert(l literal, f *Field, size int64) {
+	d.epoch++
 	if size > int64(d.table.max) {
 		d.shrink(0)
 		return
@@ -184,6 +190,7 @@ func (d *Decoder) updates(b []byte) ([]byte, error) {
 		if size > d.limit || n == 0 && size > d.lowest {
 			return nil, errUpdateTooLarge
 		}
+		d.epoch++
 		d.lowest = noUpdate
 		d.table.max = size
 		d.shrink(size)

@@ -1,0 +1,74 @@
+package h2
+
+import (
+	"bytes"
+	"hash/maphash"
+	"slices"
+)
+
+// keptHeads are header blocks of late that came twice: a peer that makes the same call again and again sends the same bytes, which then
+// need not be decoded and checked again.
+type keptHeads struct {
+	kept [manyHeads]*keptHead
+	next int               // in kept, to be replaced
+	once [manyHeads]uint64 // hashes of the last blocks that were not kept
+	last int               // in once
+}
+
+const (
+	manyHeads   = 8
+	maxHeadLen  = 512 // bytes of a block that is kept
+	maxHeadList = 64  // fields of a block that is kept
+)
+
+// keptHead is a block, and what it says as long as the HPACK table is of the same epoch.
+type keptHead struct {
+	block []byte
+	hash  uint64
+	epoch uint64
+	head  Head
+}
+
+// headSeed keeps a peer from choosing blocks with the same hash.
+var headSeed = maphash.MakeSeed()
+
+// hashOfHead returns the hash of a block as that of a message of that kind.
+func hashOfHead(p []byte, kind headKind, end bool) uint64 {
+	h := maphash.Bytes(headSeed, p) ^ uint64(kind)<<1
+	if end {
+		h ^= 1
+	}
+	return h
+}
+
+// find returns what a block says, or nil if it is not kept.
+func (l *keptHeads) find(p []byte, kind headKind, end bool, epoch uint64) *Head {
+	if len(p) > maxHeadLen {
+		return nil
+	}
+	hash := hashOfHead(p, kind, end)
+	for _, k := range l.kept {
+		if k != nil && k.hash == hash && k.epoch == epoch && bytes.Equal(k.block, p) {
+			return &k.head
+		}
+	}
+	return nil
+}
+
+// add keeps what a block says if it is one of the last that find did not find. It returns h, or the Head that stays.
+func (l *keptHeads) add(p []byte, kind headKind, epoch uint64, h *Head) *Head {
+	if len(p) > maxHeadLen || len(h.Fields) > maxHeadList {
+		return h
+	}
+	hash := hashOfHead(p, kind, h.End)
+	if !slices.Contains(l.once[:], hash) {
+		l.last = (l.last + 1) % manyHeads
+		l.once[l.last] = hash
+		return h
+	}
+	k := &keptHead{block: bytes.Clone(p), hash: hash, epoch: epoch, head: *h}
+	k.head.Fields, k.head.Stays = slices.Clone(h.Fields), true
+	l.kept[l.next] = k
+	l.next = (l.next + 1) % manyHeads
+	return &k.head
+}
