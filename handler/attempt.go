@@ -166,9 +166,11 @@ func (at *attempts) openFirst() *local.Error {
 	}
 }
 
-// Errors that end attempts. Their texts reach no peer.
 // madeBefore ends the first attempt, which a data plane has made.
 func (at *attempts) madeBefore(a *attempt) (outcome, *local.Error) {
+	if at.before.Err != nil {
+		return at.notOpened(a, at.before.Err)
+	}
 	o := outcome{unprocessed: true, away: !at.before.Refused, full: at.before.Refused && at.waitsForRoom(), code: codes.Unavailable}
 	at.end(a, o.result())
 	if at.before.Refused {
@@ -177,6 +179,7 @@ func (at *attempts) madeBefore(a *attempt) (outcome, *local.Error) {
 	return o, UnprocessedError(a.picked.Address)
 }
 
+// Errors that end attempts. Their texts reach no peer.
 var (
 	errLost = errors.New("handler: another attempt was faster")
 	errLate = errors.New("handler: the attempt took too long")
@@ -208,6 +211,11 @@ func (at *attempts) open(ctx context.Context, a *attempt, hdr *transport.Header,
 		a.Upstream = up
 		return outcome{}, nil
 	}
+	return at.notOpened(a, err)
+}
+
+// notOpened ends an attempt whose stream could not be opened because of err.
+func (at *attempts) notOpened(a *attempt, err error) (outcome, *local.Error) {
 	o := outcome{late: a.late.Load(), code: codes.Unavailable}
 	e := openError(at.call.ctx, err)
 	result := cluster.Unknown
@@ -215,7 +223,7 @@ func (at *attempts) open(ctx context.Context, a *attempt, hdr *transport.Header,
 	switch {
 	case a.overPending:
 		o.barred = true
-		e = at.overPending()
+		e = PendingError(&at.call.target)
 	case o.late:
 		o.unprocessed, e = true, local.ErrTimeout
 		if errors.As(err, &dial) { // a wait for a stream on a full connection is no failure of the endpoint
@@ -237,10 +245,10 @@ func (at *attempts) open(ctx context.Context, a *attempt, hdr *transport.Header,
 	return o, e
 }
 
-// overPending returns the local error of a call that may not wait for a connection, because as many calls as limits.pending
+// PendingError returns the local error of a call that may not wait for a connection, because as many calls as limits.pending
 // allows wait already.
-func (at *attempts) overPending() *local.Error {
-	return TargetError(&at.call.target, &cluster.OverloadError{Limit: "limits.pending", RetryAfter: pendingHint})
+func PendingError(t *cluster.Target) *local.Error {
+	return TargetError(t, &cluster.OverloadError{Limit: "limits.pending", RetryAfter: pendingHint})
 }
 
 // pendingHint is the pushback of calls that are refused because connections are full, or too many calls wait for them.

@@ -33,8 +33,9 @@ type Begun struct {
 
 // FailedAttempt is an attempt that the endpoint certainly did not process (RFC 9113 §8.7).
 type FailedAttempt struct {
+	Err     error          // of pool.Group.Wait: there was no stream; nil if there was
 	Refused bool           // the endpoint refused the stream; otherwise its GOAWAY left it out
-	Conn    transport.Conn // where it was made
+	Conn    transport.Conn // where it was made; nil with Err
 }
 
 // Serve takes a call that was begun to its end.

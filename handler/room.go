@@ -46,7 +46,7 @@ func (at *attempts) mayAwaitRoom(o outcome) bool {
 // (limits.pending); leaveRoom ends the count. If no more calls may wait, it ends the call and returns false.
 func (at *attempts) enterRoom() (wait time.Duration, ok bool) {
 	if !at.call.target.Wait() {
-		at.call.fail(at.overPending())
+		at.call.fail(PendingError(&at.call.target))
 		return 0, false
 	}
 	wait = roomBackoff.Wait(at.room.asked + 1)

@@ -92,9 +92,14 @@ func (c *call) route(h *h2.Head, r *request) {
 	c.observed.Resolved(&c.target)
 	if group := c.shard.groups.Of(c.target.Pool()); group != nil {
 		if slot, ok := group.Take(c.attempt.Address, nil); ok {
-			c.open(slot, h, r)
-			return
+			if slot.Conn().(*upstreamConn).hasRoom() {
+				c.open(slot, h, r)
+				return
+			}
+			slot.Release()
 		}
+		c.wait(group, h, r)
+		return
 	}
 	c.handOver(nil)
 }
@@ -109,14 +114,9 @@ func (c *call) toKitex(h *h2.Head, r *request) {
 	c.forward(u, h, r)
 }
 
-// open opens the endpoint's stream.
+// open opens the endpoint's stream, for which there is room.
 func (c *call) open(slot pool.Slot, h *h2.Head, r *request) {
 	u := slot.Conn().(*upstreamConn)
-	if !u.takesStreams() || uint32(u.h2.Streams()) >= u.MaxStreams() {
-		slot.Release()
-		c.handOver(nil)
-		return
-	}
 	slot.Use()
 	c.observed.Start()
 	c.slot, c.held = slot, true
@@ -140,7 +140,7 @@ func (c *call) forward(u *upstreamConn, h *h2.Head, r *request) {
 		out = append(out, fieldVia)
 	}
 	c.shard.scratch = out
-	c.to = u
+	c.to, c.heard = u, u.h2.Heard()
 	u.h2.Open(&c.upstream, out, h.End)
 }
 
@@ -184,20 +184,35 @@ func authorityOf(fields []*hpack.Field) string {
 	return host
 }
 
-// timeout sets the call's deadline: the client's, or that of the route if it is earlier. It returns the grpc-timeout for the
-// endpoint, nil for none.
+// timeout sets the call's deadline, unless it is set already. It returns the grpc-timeout for the endpoint, nil for none.
 func (c *call) timeout(r *request) *hpack.Field {
-	field, limit := r.timeout, c.target.Timeout
-	switch {
-	case field != nil && (limit == 0 || r.limit <= limit):
-		limit = r.limit
-	case limit > 0:
-		field = hpack.NewField("grpc-timeout", formatTimeout(limit), false)
-	default:
+	if at := c.deadline.at; at != 0 {
+		return hpack.NewField("grpc-timeout", formatTimeout(time.Duration(at-c.shard.now)), false)
+	}
+	limit, field := c.limit(r)
+	if limit == 0 {
 		return nil
 	}
-	c.shard.timers.set(&c.deadline, c.began+int64(min(limit, maxWait)))
+	c.setDeadline(limit, field == nil)
+	if field == nil {
+		field = hpack.NewField("grpc-timeout", formatTimeout(limit), false)
+	}
 	return field
+}
+
+// limit returns how long the call may take, by the client or by the route, which of them is less, and the client's grpc-timeout if it
+// says that; 0 for no limit.
+func (c *call) limit(r *request) (time.Duration, *hpack.Field) {
+	if r.timeout != nil && (c.target.Timeout == 0 || r.limit <= c.target.Timeout) {
+		return min(r.limit, maxWait), r.timeout
+	}
+	return min(c.target.Timeout, maxWait), nil
+}
+
+// setDeadline sets the deadline of a call that has none: limit after its beginning, which is the route's or the client's.
+func (c *call) setDeadline(limit time.Duration, routes bool) {
+	c.routeLimit = routes
+	c.shard.timers.set(&c.deadline, c.began+int64(limit))
 }
 
 // maxWait bounds the deadlines of calls.

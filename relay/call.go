@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"context"
 	"strconv"
 	"time"
 
@@ -43,19 +44,23 @@ type callState struct {
 	fields            fieldList // of the request, for observers and the handler
 	method            string    // the path of the request
 	began             int64
+	heard             int64 // h2.Conn.Heard of to when the call was sent there
 	kept              kept
 	request, response framing
 	observed          *handler.Observation // nil for none
 	down              *downstream          // of a call that package handler makes; nil for one that is relayed
+	waiting           *waiting             // nil for a call that does not wait for a connection
 
-	picked    bool // attempt.Done is to be called
-	held      bool // slot is to be released
-	entered   bool // the listener counts the call
-	begun     bool // its headers have come
-	answered  bool // the answer's headers have come
-	sent      bool // the whole request was sent
-	refused   bool // it was no call of gRPC, and has its answer
-	malformed bool // it was no request of HTTP/2
+	picked     bool // attempt.Done is to be called
+	held       bool // slot is to be released
+	entered    bool // the listener counts the call
+	begun      bool // its headers have come
+	answered   bool // the answer's headers have come
+	sent       bool // the whole request was sent
+	refused    bool // it was no call of gRPC, and has its answer
+	malformed  bool // it was no request of HTTP/2
+	routeLimit bool // its deadline is that of the route
+	unreached  bool // it was late while it waited for an endpoint without a connection
 
 	ended   handler.Ended
 	attempt cluster.Attempt
@@ -65,6 +70,7 @@ type callState struct {
 // end ends the call when the client's stream has ended, with c.code and c.reason.
 func (c *call) end() {
 	s := c.shard
+	c.stopWaiting()
 	c.upstream.Reset(http2.ErrCodeCancel)
 	c.releaseSlot()
 	c.kept.drop(s.memory)
@@ -89,6 +95,9 @@ func (c *call) late() {
 	switch {
 	case c.refused:
 		c.leave()
+	case c.waiting != nil:
+		c.waiting.late = true
+		c.waiting.pool.Cancel(context.DeadlineExceeded)
 	case c.client.Ended(): // the client does not read its answer
 		c.client.Reset(http2.ErrCodeCancel)
 		c.end()
@@ -138,17 +147,31 @@ func (c *call) result() cluster.Result {
 	case local.ReasonUpstreamReset, local.ReasonBadResponseFraming:
 		return cluster.Failed
 	case local.ReasonTimeout:
-		if !c.answered && c.sent && time.Duration(c.shard.now-c.began) >= minSilence {
+		if c.isToBlame() {
 			return cluster.Failed
 		}
 	}
 	return cluster.Unknown
 }
 
+// isToBlame reports whether the endpoint is to blame for a call that has taken too long: it has the whole request, and has not
+// answered in the route's timeout, or has said nothing at all.
+func (c *call) isToBlame() bool {
+	silent := time.Duration(c.shard.now-c.began) >= minSilence
+	if c.to == nil {
+		return c.unreached && silent
+	}
+	return !c.answered && c.sent && (c.routeLimit || silent && c.to.h2.Heard() == c.heard)
+}
+
 // toEndpoint relays DATA of the request.
 func (c *call) toEndpoint(p []byte, end bool) {
 	if c.down != nil {
 		c.down.dataLocked(p, end)
+		return
+	}
+	if c.waiting != nil {
+		c.waiting.add(p, end)
 		return
 	}
 	if !c.upstream.IsOpen() { // it has ended, and so does the call soon, or there is none
@@ -181,9 +204,12 @@ func (c *call) sentToEndpoint(n int) {
 
 // trailersToEndpoint relays trailers of the request, which gRPC has none of, but HTTP/2 does.
 func (c *call) trailersToEndpoint(h *h2.Head) {
-	if c.down != nil {
+	switch {
+	case c.down != nil:
 		c.down.dataLocked(nil, true)
-	} else if c.upstream.IsOpen() {
+	case c.waiting != nil:
+		c.waiting.add(nil, true)
+	case c.upstream.IsOpen():
 		if err := c.request.end(); err != nil {
 			c.fail(frame.LocalError(err, local.ReasonBadRequestFraming, "request"))
 			return
@@ -303,6 +329,7 @@ func (c *call) failBehind(e *local.Error) {
 		return
 	}
 	c.ended.Code, c.ended.Reason, c.ended.Limit = e.Code, e.Reason, e.Limit
+	c.stopWaiting()
 	c.upstream.Reset(http2.ErrCodeCancel)
 	c.releaseSlot()
 	c.shard.scratch = localFields(c.shard.scratch[:0], e, c.client.Answered())

@@ -7,14 +7,15 @@
 //	                                                +--- call, downstream --- handler.Proxy --- endpointStream ---+ ("handled")
 //
 // A call is relayed if nothing but its frames is asked for: a route in frame mode without retry, hedge, idle_timeout and
-// max_stream_age, no tap, and a connection to the endpoint that has room. Every other call is handled: a goroutine of package
-// handler makes it, and sees the streams of both sides through the interfaces of package stream. A relayed call becomes a handled one
-// if the endpoint certainly has not processed it (REFUSED_STREAM, GOAWAY): its request so far is kept until the answer's headers
-// come, as far as a new stream takes it at once. Calls of framegate's builtin services go to the Kitex server over a pair of sockets.
+// max_stream_age, and no tap. It waits for a connection to its endpoint if there is none that has room. Every other call is handled:
+// a goroutine of package handler makes it, and sees the streams of both sides through the interfaces of package stream. A relayed
+// call becomes a handled one if the endpoint certainly has not processed it (no connection, REFUSED_STREAM, GOAWAY): its request so
+// far is kept until the answer's headers come, as far as a new stream takes it at once. Calls of framegate's builtin services go to
+// the Kitex server over a pair of sockets.
 //
 // Enter at Plane.Conn; then socket.go (reading, writing), shard.go (who works when), client.go and upstream.go (the two kinds of
-// connection), begin.go (a request's headers), call.go (what passes afterwards), handover.go, side.go, downstream.go and endpoint.go
-// (handled calls), timers.go.
+// connection), begin.go (a request's headers), waiting.go (until there is a connection), call.go (what passes afterwards),
+// handover.go, side.go, downstream.go and endpoint.go (handled calls), timers.go.
 //
 // # Who works when
 //

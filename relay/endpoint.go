@@ -89,6 +89,11 @@ func (u *upstreamConn) Open(ctx context.Context, hdr *transport.Header) (transpo
 // takesStreams reports whether the connection takes another stream. It may be about to end, and its pool not know yet.
 func (u *upstreamConn) takesStreams() bool { return !u.h2.IsLeaving() && !u.shut && u.h2.IDsLeft() > 0 }
 
+// hasRoom reports whether the connection takes another stream, and the endpoint allows one.
+func (u *upstreamConn) hasRoom() bool {
+	return u.takesStreams() && uint32(u.h2.Streams()) < u.MaxStreams()
+}
+
 var (
 	fieldPOST = hpack.NewField(":method", "POST", false)
 	fieldHTTP = hpack.NewField(":scheme", "http", false)

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/stream"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/pool/policy"
 	"github.com/framegate/framegate/relay/h2"
@@ -46,46 +47,67 @@ func newEngine(tb testing.TB, batch, size int, observers ...handler.Observer) *e
 	tb.Cleanup(func() { _ = ln.Close() })
 	go func() { // greets, and is silent for ever
 		if nc, err := ln.Accept(); err == nil {
-			f := http2.NewFramer(nc, nil)
-			_ = f.WriteSettings()
-			_ = f.WriteSettingsAck()
+			greetClient(nc)
 		}
 	}()
+	x := newEngineTo(tb, ln.Addr().String(), "", observers...)
+	x.batch = batch
+	x.connect(ln.Addr().String())
+	x.make(size)
+	return x
+}
 
+// greetClient greets as an HTTP/2 server.
+func greetClient(nc net.Conn) {
+	f := http2.NewFramer(nc, nil)
+	_ = f.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20})
+	_ = f.WriteWindowUpdate(0, 1<<30)
+	_ = f.WriteSettingsAck()
+}
+
+// newEngineTo returns an engine with a client, and without a connection to the endpoint at that address. keys are further keys of
+// its route.
+func newEngineTo(tb testing.TB, address, keys string, observers ...handler.Observer) *engine {
 	r := resolver.New()
-	route := routetest.MustRoute(tb, fmt.Sprintf("{name: all, match: [{method: \"*\"}], mode: frame, backends: [{endpoints: [{address: %q}]}]}", ln.Addr()))
+	route := routetest.MustRoute(tb, fmt.Sprintf("{name: all, match: [{method: \"*\"}], mode: frame, backends: [{endpoints: [{address: %q}]}]%s}", address, keys))
 	r.Apply("file", []*resolver.Route{{Route: route}})
 	log := slog.New(slog.DiscardHandler)
-	proxy := handler.New(handler.Config{Router: routerOf{r}, Log: log, MaxMessageBytes: handler.DefaultMaxMessageBytes, MaxHops: handler.DefaultMaxHops, Observers: observers})
-	tb.Cleanup(proxy.Close)
-
-	x := &engine{tb: tb, shard: newShard(h2.NewBudget(256 << 20)), batch: batch}
+	x := &engine{tb: tb, shard: newShard(h2.NewBudget(256 << 20))}
 	tb.Cleanup(x.shard.close)
 	pl := pool.New(pool.Config{}, dialer{x.shard}, log)
 	tb.Cleanup(pl.Close)
 	x.shard.groups = oneGroup{pl.Default()}
-	pl.Default().Try(ln.Addr().String())
-	require.Eventually(tb, func() bool {
-		slot, ok := pl.Default().Take(ln.Addr().String(), nil)
-		if ok {
-			x.endpoint = slot.Conn().(*upstreamConn)
-			slot.Release()
-		}
-		return ok
-	}, patience, patience/1000)
-
+	proxy := handler.New(handler.Config{
+		Router: routerOf{r}, Pool: stream.From(pl.Default()), Log: log, MaxMessageBytes: handler.DefaultMaxMessageBytes, MaxHops: handler.DefaultMaxHops, Observers: observers,
+	})
+	tb.Cleanup(proxy.Close)
 	plane := New(Config{Listener: "main", Shards: &Shards{all: []*shard{x.shard}}, Calls: proxy.Relayed("main")})
 	ours, theirs, err := socketPair()
 	require.NoError(tb, err)
 	tb.Cleanup(func() { _, _ = ours.Close(), theirs.Close() })
 	x.client = plane.Conn(ours, nil).(*clientConn)
 	x.shard.lock()
-	x.client.blocked, x.endpoint.blocked = true, true
-	x.client.greeting = nil
+	x.client.blocked, x.client.greeting = true, nil
 	x.shard.unlock()
 	x.receive(x.client.socket, []byte(http2.ClientPreface), rawFrame(http2.FrameSettings, 0, 0, nil), rawFrame(http2.FrameSettings, http2.FlagSettingsAck, 0, nil))
-	x.make(size)
 	return x
+}
+
+// connect waits for a connection to the endpoint, which is then as the client's.
+func (x *engine) connect(address string) {
+	group := x.shard.groups.Of(nil)
+	group.Try(address)
+	require.Eventually(x.tb, func() bool {
+		slot, ok := group.Take(address, nil)
+		if ok {
+			x.endpoint = slot.Conn().(*upstreamConn)
+			slot.Release()
+		}
+		return ok
+	}, patience, patience/1000)
+	x.shard.lock()
+	x.endpoint.blocked = true
+	x.shard.unlock()
 }
 
 type routerOf struct{ *resolver.Resolver }
@@ -144,13 +166,19 @@ func (x *engine) receive(on *socket, frames ...[]byte) {
 		on.h2.Receive(f, s.now)
 	}
 	s.unlock()
-	for _, k := range []*socket{x.client.socket, x.endpoint.socket} {
-		for out := k.h2.Output(); len(out) > 0; out = k.h2.Output() {
-			k.h2.Wrote(len(out))
-		}
-		if why := k.h2.Failure(); why != nil {
-			x.tb.Fatal(why)
-		}
+	x.drain(x.client.socket)
+	if x.endpoint != nil {
+		x.drain(x.endpoint.socket)
+	}
+}
+
+// drain takes what a connection has to send.
+func (x *engine) drain(k *socket) {
+	for out := k.h2.Output(); len(out) > 0; out = k.h2.Output() {
+		k.h2.Wrote(len(out))
+	}
+	if why := k.h2.Failure(); why != nil {
+		x.tb.Fatal(why)
 	}
 }
 

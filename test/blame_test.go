@@ -63,7 +63,20 @@ func TestBlame_ClientThatSendsNothingEjectsNobody(t *testing.T) {
 // Whoever has sent everything and hears nothing does blame it.
 func TestBlame_EndpointThatAnswersNothingIsEjected(t *testing.T) {
 	t.Parallel()
+	for name, warm := range map[string]int{"the first calls": 0, "calls on connections that others have used": 2} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			answersNothing(t, warm)
+		})
+	}
+}
+
+// answersNothing makes calls that are not answered, after some that are.
+func answersNothing(t *testing.T, warm int) {
 	u := two(t, "timeout: 300ms,", "")
+	for range warm {
+		u.good(t)
+	}
 	var calls []*testbed.H2Stream
 	for range 20 {
 		calls = append(calls, u.client.OpenEnd(t, testbed.RequestFields()))

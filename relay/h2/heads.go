@@ -2,9 +2,48 @@ package h2
 
 import (
 	"bytes"
+	"errors"
 	"hash/maphash"
 	"slices"
+
+	"github.com/framegate/framegate/relay/h2/hpack"
 )
+
+// kindOf returns what a header block on a stream is; a nil stream is one that the peer opens.
+func kindOf(s *Stream, server bool) headKind {
+	switch {
+	case s != nil && s.in == open:
+		return trailerHead
+	case !server:
+		return answerHead
+	}
+	return requestHead
+}
+
+// decode returns what a header block says, and what makes the message malformed: tooLong if it is longer than maxList. After an error
+// nothing more can be decoded.
+func (in *inbound) decode(p []byte, kind headKind, end bool, maxList uint32) (h *Head, problem string, err error) {
+	epoch := in.decoder.Epoch()
+	if h := in.heads.find(p, kind, end, epoch); h != nil {
+		return h, "", nil
+	}
+	fields, err := in.decoder.Decode(in.head.Fields[:0], p, maxList)
+	in.head = Head{Fields: fields, End: end, ContentLength: -1}
+	switch {
+	case errors.Is(err, hpack.ErrListTooLarge):
+		in.head.Fields = fields[:0]
+		return &in.head, tooLong, nil
+	case err != nil:
+		return nil, "", err
+	}
+	if problem = in.head.check(kind); problem == "" && epoch == in.decoder.Epoch() {
+		return in.heads.add(p, kind, epoch, &in.head), "", nil
+	}
+	return &in.head, problem, nil
+}
+
+// tooLong is the problem of a block that is longer than MaxHeaderList.
+const tooLong = "too long"
 
 // keptHeads are header blocks of late that came twice: a peer that makes the same call again and again sends the same bytes, which then
 // need not be decoded and checked again.

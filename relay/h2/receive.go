@@ -1,7 +1,6 @@
 package h2
 
 import (
-	"errors"
 	"fmt"
 
 	"golang.org/x/net/http2"
@@ -91,13 +90,11 @@ func (c *Conn) receiveBlock(id uint32, p []byte, end, loop bool) {
 			return
 		}
 	}
-	kind := c.kindOf(s)
-	h, problem := c.heads.find(p, kind, end, c.decoder.Epoch()), ""
-	if h == nil {
-		var ok bool
-		if h, problem, ok = c.decode(p, kind, end); !ok {
-			return
-		}
+	kind := kindOf(s, c.server)
+	h, problem, err := c.decode(p, kind, end, c.cfg.MaxHeaderList)
+	if err != nil {
+		c.fail(http2.ErrCodeCompression, BadCompression, err.Error())
+		return
 	}
 	switch {
 	case s != nil:
@@ -108,40 +105,6 @@ func (c *Conn) receiveBlock(id uint32, p []byte, end, loop bool) {
 		c.frameOfReset(id, how)
 	}
 }
-
-// kindOf returns what a header block on a stream is; a nil stream is one that the peer opens.
-func (c *Conn) kindOf(s *Stream) headKind {
-	switch {
-	case s != nil && s.in == open:
-		return trailerHead
-	case !c.server:
-		return answerHead
-	}
-	return requestHead
-}
-
-// decode returns what a header block says, and what makes the message malformed: tooLong if it is longer than MaxHeaderList. It
-// reports false, and fails the connection, if the block cannot be read.
-func (c *Conn) decode(p []byte, kind headKind, end bool) (h *Head, problem string, ok bool) {
-	epoch := c.decoder.Epoch()
-	fields, err := c.decoder.Decode(c.head.Fields[:0], p, c.cfg.MaxHeaderList)
-	c.head = Head{Fields: fields, End: end, ContentLength: -1}
-	switch {
-	case errors.Is(err, hpack.ErrListTooLarge):
-		c.head.Fields = fields[:0]
-		return &c.head, tooLong, true
-	case err != nil:
-		c.fail(http2.ErrCodeCompression, BadCompression, err.Error())
-		return nil, "", false
-	}
-	if problem = c.head.check(kind); problem == "" && epoch == c.decoder.Epoch() {
-		return c.heads.add(p, kind, epoch, &c.head), "", true
-	}
-	return &c.head, problem, true
-}
-
-// tooLong is the problem of a block that is longer than MaxHeaderList.
-const tooLong = "too long"
 
 // outcomeOf returns what has become of a stream that is not open.
 func (c *Conn) outcomeOf(id uint32) outcome {
