@@ -44,12 +44,20 @@ func (g oneGroup) Of(*policy.Policy) *pool.Group { return g.group }
 func newEngine(tb testing.TB, batch, size int, observers ...handler.Observer) *engine {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(tb, err)
-	tb.Cleanup(func() { _ = ln.Close() })
+	var peer net.Conn
+	accepted := make(chan struct{})
 	go func() { // greets, and is silent for ever
-		if nc, err := ln.Accept(); err == nil {
-			greetClient(nc)
+		defer close(accepted)
+		if peer, _ = ln.Accept(); peer != nil {
+			greetClient(peer)
 		}
 	}()
+	tb.Cleanup(func() {
+		_ = ln.Close()
+		if <-accepted; peer != nil {
+			_ = peer.Close()
+		}
+	})
 	x := newEngineTo(tb, ln.Addr().String(), "", observers...)
 	x.batch = batch
 	x.connect(ln.Addr().String())
@@ -166,13 +174,15 @@ func (x *engine) receive(on *socket, frames ...[]byte) {
 		on.h2.Receive(f, s.now)
 	}
 	s.unlock()
+	s.lock()
+	defer s.unlock()
 	x.drain(x.client.socket)
 	if x.endpoint != nil {
 		x.drain(x.endpoint.socket)
 	}
 }
 
-// drain takes what a connection has to send.
+// drain takes what a connection has to send. The shard's mu is held.
 func (x *engine) drain(k *socket) {
 	for out := k.h2.Output(); len(out) > 0; out = k.h2.Output() {
 		k.h2.Wrote(len(out))
