@@ -62,7 +62,7 @@ func (r *Relayed) Resolve(req spec.Request) (cluster.Target, bool) {
 
 // Plain reports whether a call needs nothing but to be relayed.
 func (r *Relayed) Plain(t *cluster.Target, method string) bool {
-	return t.Mode == spec.ModeFrame && t.Retry == nil && t.Hedge == nil && t.IdleTimeout|t.MaxStreamAge == 0 && r.proxy.taps.Match(method) == nil
+	return t.Mode == spec.ModeFrame && t.Retry == nil && t.Hedge == nil && r.proxy.taps.Match(method) == nil
 }
 
 // AddsVia reports whether forwarded calls get an entry in their via header.

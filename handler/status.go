@@ -31,8 +31,8 @@ var (
 	errNotReady = local.Errorf(codes.Unavailable, local.ReasonNotReady, "the server has just started and does not know its routes yet")
 	errPanic    = local.Errorf(codes.Internal, local.ReasonInternal, "internal error")
 
-	errIdle         = local.Errorf(codes.DeadlineExceeded, local.ReasonIdleTimeout, "no message for as long as the route allows")
-	errMaxStreamAge = local.Errorf(codes.Unavailable, local.ReasonMaxStreamAge, "the call has lasted as long as the route allows")
+	ErrIdle         = local.Errorf(codes.DeadlineExceeded, local.ReasonIdleTimeout, "no message for as long as the route allows")
+	ErrMaxStreamAge = local.Errorf(codes.Unavailable, local.ReasonMaxStreamAge, "the call has lasted as long as the route allows")
 )
 
 // ErrManyWatches is the error of framegate's own health service for a Watch over limits.max_health_watches.

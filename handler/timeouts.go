@@ -27,7 +27,7 @@ func limitTime(c *call) (stop func()) {
 		stops = append(stops, cancel, func() { unhook() })
 	}
 	if t.MaxStreamAge > 0 {
-		timer := time.AfterFunc(jittered(t.MaxStreamAge), func() { c.abort(errMaxStreamAge) })
+		timer := time.AfterFunc(Jittered(t.MaxStreamAge), func() { c.abort(ErrMaxStreamAge) })
 		stops = append(stops, func() { timer.Stop() })
 	}
 	if t.IdleTimeout > 0 {
@@ -51,8 +51,8 @@ func routeTimedOut(c *call) bool {
 	return !ok || ours.Before(clients)
 }
 
-// jittered returns d changed at random by up to a tenth, so that calls that began together do not end together.
-func jittered(d time.Duration) time.Duration {
+// Jittered returns d changed at random by up to a tenth, so that calls that began together do not end together.
+func Jittered(d time.Duration) time.Duration {
 	return d - d/10 + time.Duration(rand.Int64N(int64(d)/5+1))
 }
 
@@ -84,7 +84,7 @@ func (t *idleTimer) check() {
 	if n := t.progress.Count(); n != t.seen {
 		t.seen, t.idle = n, 0
 	} else if t.idle++; t.idle >= idleSteps {
-		t.call.abort(errIdle)
+		t.call.abort(ErrIdle)
 		return
 	}
 	if !t.stopped.Load() {

@@ -89,6 +89,9 @@ func (c *call) route(h *h2.Head, r *request) {
 		return
 	}
 	c.picked = true
+	if c.target.IdleTimeout|c.target.MaxStreamAge != 0 {
+		c.limitTimes()
+	}
 	c.observed.Resolved(&c.target)
 	if group := c.shard.groups.Of(c.target.Pool()); group != nil {
 		if slot, ok := group.Take(c.attempt.Address, nil); ok {

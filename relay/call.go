@@ -49,6 +49,8 @@ type callState struct {
 	request, response framing
 	observed          *handler.Observation // nil for none
 	down              *downstream          // of a call that package handler makes; nil for one that is relayed
+	times             *times               // nil for a route without max_stream_age and idle_timeout
+	forwarded         int64                // bytes of DATA both ways, and header blocks of the answer
 	waiting           *waiting             // nil for a call that does not wait for a connection
 
 	picked     bool // attempt.Done is to be called
@@ -75,6 +77,7 @@ func (c *call) end() {
 	c.releaseSlot()
 	c.kept.drop(s.memory)
 	s.timers.stop(&c.deadline)
+	c.stopTimes()
 	if c.picked {
 		c.attempt.Done(c.result())
 	}
@@ -98,12 +101,19 @@ func (c *call) late() {
 	case c.waiting != nil:
 		c.waiting.late = true
 		c.waiting.pool.Cancel(context.DeadlineExceeded)
-	case c.client.Ended(): // the client does not read its answer
+	default:
+		c.expire(local.ErrTimeout)
+	}
+}
+
+// expire ends a call whose time is over.
+func (c *call) expire(e *local.Error) {
+	if c.client.Ended() { // the client does not read its answer
 		c.client.Reset(http2.ErrCodeCancel)
 		c.end()
-	default:
-		c.fail(local.ErrTimeout)
+		return
 	}
+	c.fail(e)
 }
 
 // nearlyLate reports whether the call's deadline has passed or is about to: the timers of client and endpoint for the same deadline
@@ -198,6 +208,7 @@ func (c *call) toEndpoint(p []byte, end bool) {
 
 // sentToEndpoint says that n bytes of the request have left for the endpoint.
 func (c *call) sentToEndpoint(n int) {
+	c.forwarded += int64(n)
 	c.kept.credits += n
 	c.client.Consumed(n)
 }
@@ -247,6 +258,7 @@ func (c *call) answer(h *h2.Head) {
 		c.fail(frame.LocalError(err, local.ReasonBadResponseFraming, "response"))
 		return
 	}
+	c.forwarded++
 	if h.End {
 		c.ended.Code = a.code
 	}
@@ -268,7 +280,7 @@ func (c *call) toClient(p []byte, end bool) {
 		c.client.WriteData(p, false) // nothing is to be given back to an endpoint that has ended
 		c.failBehind(handler.ResetError(transport.BareEnd))
 	default:
-		c.upstream.Consumed(c.client.WriteData(p, false))
+		c.forwardedToClient(c.client.WriteData(p, false))
 	}
 }
 
@@ -278,8 +290,14 @@ func (c *call) sentToClient(n int) {
 		c.down.moved.Broadcast()
 		return
 	}
-	c.upstream.Consumed(n)
+	c.forwardedToClient(n)
 	c.endIfSent()
+}
+
+// forwardedToClient says that n bytes of the answer have left for the client.
+func (c *call) forwardedToClient(n int) {
+	c.forwarded += int64(n)
+	c.upstream.Consumed(n)
 }
 
 // endIfSent ends the call when the whole answer was sent, although the request has not ended. If it has, Events.Done ends the
@@ -330,6 +348,7 @@ func (c *call) failBehind(e *local.Error) {
 	}
 	c.ended.Code, c.ended.Reason, c.ended.Limit = e.Code, e.Reason, e.Limit
 	c.stopWaiting()
+	c.stopTimes()
 	c.upstream.Reset(http2.ErrCodeCancel)
 	c.releaseSlot()
 	c.shard.scratch = localFields(c.shard.scratch[:0], e, c.client.Answered())

@@ -25,12 +25,12 @@ type plane struct {
 }
 
 // The planes. The calls of handled are those that package relay gives to package handler: all of a route that needs more than
-// relaying, and those that wait for a connection.
+// relaying, and those whose first endpoint did not take them.
 var (
 	directly = plane{name: "direct", to: func(_ testing.TB, backend string) string { return backend }, asSent: asSent}
 	planes   = []plane{
 		{name: "relay", to: over(conf.DataPlaneRelay, ""), asSent: asSent},
-		{name: "handled", to: over(conf.DataPlaneRelay, "idle_timeout: 1h"), asSent: asSent, holdsParts: true},
+		{name: "handled", to: over(conf.DataPlaneRelay, "retry: {attempts: 2}"), asSent: asSent, holdsParts: true},
 		{name: "kitex", to: over(conf.DataPlaneKitex, ""), asSent: asSentByKitex, holdsParts: true},
 	}
 )

@@ -77,7 +77,7 @@ func newWorld(t *testing.T, routes ...route) *world {
 	}
 	for i, r := range append(routes, route{method: heldMethod, address: w.hole.address()}) {
 		add(fmt.Sprintf("relayed-%d", i), relayed.of(r.method), r.keys, r.address)
-		add(fmt.Sprintf("handled-%d", i), handled.of(r.method), r.keys, r.address, "idle_timeout: 1h") // which only package handler knows
+		add(fmt.Sprintf("handled-%d", i), handled.of(r.method), r.keys, r.address, "retry: {attempts: 2}") // which only package handler knows
 	}
 	add("honest", "*", "", w.backend.Address())
 	w.proxy = testbed.NewProxyLogging(t, &w.log, doc.String(), func(c *conf.Config) {
