@@ -32,6 +32,7 @@
 //
 // The peer's window of a stream is given back as its DATA moves on, so that a reader which is slow costs at most its stream's
 // window; that of a connection is given back on receipt, so that no stream holds up another. What all queues together hold is
-// bounded by a budget (limits.max_buffered_bytes): as it fills, windows shrink. Buffers for reading belong to the shards, not to
+// bounded by a budget (limits.max_buffered_bytes): as it fills, windows shrink, and calls whose DATA does not move are ended
+// (relief.go). Buffers for reading belong to the shards, not to
 // connections, and those for writing are given back after some seconds without traffic, so that an idle connection takes some 5 KiB.
 package relay

@@ -21,6 +21,7 @@ type shard struct {
 
 	mu           sync.Mutex // guards everything below, and everything of its sockets, connections and calls; see lock
 	now          int64      // nanoseconds since began, set by lock
+	budget       *h2.Budget // of all shards
 	memory       *h2.Memory
 	fields       *hpack.Interner
 	dirty        []*socket // that have something to send
@@ -53,7 +54,7 @@ const (
 )
 
 func newShard(budget *h2.Budget) *shard {
-	s := &shard{input: make([]byte, readLen), memory: h2.NewMemory(budget), fields: hpack.NewInterner(maxFields, maxFieldValue), sockets: map[*socket]struct{}{}}
+	s := &shard{input: make([]byte, readLen), budget: budget, memory: h2.NewMemory(budget), fields: hpack.NewInterner(maxFields, maxFieldValue), sockets: map[*socket]struct{}{}}
 	s.timers.init(s)
 	return s
 }
@@ -98,6 +99,7 @@ func (s *shard) watch(over <-chan struct{}) {
 				k.h2.Shrink()
 			}
 		}
+		s.relieve(s.budget)
 		if s.now-trimmed > int64(idleAfter) {
 			trimmed = s.now
 			s.memory.Trim()

@@ -19,6 +19,14 @@ type side struct {
 	ended    bool  // the peer's END_STREAM has come, and is behind received
 	err      error // why reads and writes fail; nil while the stream is open
 	over     bool  // writes fail: the peer wants nothing any more
+	stuck    bool  // nothing was read since isStuck was asked
+}
+
+// isStuck reports whether DATA waits for the reader, and nothing was read since isStuck was last asked. The shard's mu is held.
+func (s *side) isStuck() bool {
+	was := s.stuck
+	s.stuck = s.received.Len() > 0
+	return was && s.stuck
 }
 
 func (s *side) init(on *shard, stream *h2.Stream) {
@@ -54,6 +62,7 @@ func (s *side) read(p []byte) (n int, err error) {
 	defer s.shard.unlock()
 	for {
 		k := s.received.Read(s.shard.memory, p[n:])
+		s.stuck = s.stuck && k == 0
 		paid := min(k, s.credits)
 		s.credits -= paid
 		s.stream.Consumed(k - paid)

@@ -125,6 +125,9 @@ var (
 // ErrOverloaded ends a call that is over the listener's max_calls.
 var ErrOverloaded = &Error{codes.ResourceExhausted, ReasonOverloaded, "the listener has as many calls as it takes", OverloadedHint, "max_calls"}
 
+// ErrUnread ends a call whose peers do not read, while the memory for what waits for such peers is short.
+var ErrUnread = &Error{codes.ResourceExhausted, ReasonOverloaded, "too much waits for peers that read slowly, and what this call has sent does not move", OverloadedHint, "max_buffered_bytes"}
+
 // ErrTimeout ends a call whose deadline has passed.
 var ErrTimeout = Errorf(codes.DeadlineExceeded, ReasonTimeout, "deadline exceeded")
 

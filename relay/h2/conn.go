@@ -123,6 +123,7 @@ type inbound struct {
 type outbound struct {
 	out       []byte
 	written   int  // bytes of out that the socket has taken
+	counted   int  // bytes of out that Budget.Held counts
 	awake     bool // Events.Wake was called since the last Flushed
 	encoder   *hpack.Encoder
 	blockLost bool // a header block was not written, because too much waits: the connection is to fail
@@ -295,6 +296,7 @@ func (c *Conn) handle(f *frame) {
 // about once a second.
 func (c *Conn) Tick(now int64) {
 	c.now = now
+	c.count()
 	late := func(since int64, limit int64) bool { return now-since > limit }
 	switch l := &c.cfg.Limits; {
 	case c.state >= ending:
@@ -347,6 +349,7 @@ func (c *Conn) Close(why *ConnError) {
 	}
 	c.state, c.partial = over, nil
 	c.endAll()
+	c.count()
 }
 
 // endAll ends all streams with the connection.

@@ -168,6 +168,7 @@ func TestLimits_PeerThatDoesNotRead(t *testing.T) {
 			require.NotNil(t, p.conn.Failure())
 			require.Equal(t, NotReading, p.conn.Failure().Offence)
 			require.Zero(t, p.conn.Streams())
+			p.conn.Close(p.conn.Failure())
 			require.Zero(t, p.memory.budget.Held())
 			out := p.output()
 			require.Contains(t, out[len(out)-1], "GOAWAY")

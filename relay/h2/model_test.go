@@ -94,7 +94,8 @@ func (w *world) check() {
 	if short := w.budget.max + 2*int64(w.cfg.ConnWindow) + streams*slack; short < bound {
 		bound = short
 	}
-	if held := w.budget.Held(); held < 0 || held > bound {
+	inOutput := w.front.conn.counted + w.back.conn.counted
+	if held := w.budget.Held() - int64(inOutput); held < 0 || held > bound {
 		w.fail("the relay holds %d bytes for %d streams, over %d", held, streams, bound)
 	}
 }

@@ -2,7 +2,8 @@ package h2
 
 import "sync/atomic"
 
-// Budget bounds the DATA that waits in all queues of a process together. It is safe for concurrent use.
+// Budget bounds what waits in a process for all peers together: the DATA in queues, and what is ready for sockets that are full. It
+// is safe for concurrent use.
 type Budget struct {
 	max  int64
 	held atomic.Int64
@@ -24,13 +25,20 @@ func (b *Budget) Max() int64 { return b.max }
 // taken all the same.
 func (b *Budget) Full() bool { return b.held.Load() >= b.max }
 
+// IsShort reports whether so much waits that DATA which does not move is to be dropped, before it makes all others wait: three
+// quarters of the budget.
+func (b *Budget) IsShort() bool { return b.held.Load() >= b.max/4*3 }
+
+// IsPlenty reports whether less than half of the budget is in use.
+func (b *Budget) IsPlenty() bool { return b.held.Load() < b.max/2 }
+
 // windowOf returns how large a flow-control window a peer is given in the place of full, a stream's window when memory is
 // plenty: that while less than half of the budget is in use, and then less and less.
 func (b *Budget) windowOf(full int32) int32 {
-	left := b.max - b.held.Load()
-	if left >= b.max/2 {
+	if b.IsPlenty() {
 		return full
 	}
+	left := b.max - b.held.Load()
 	return int32(max(int64(full)*2*max(left, 0)/b.max, int64(min(full, minWindow))))
 }
 

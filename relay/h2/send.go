@@ -27,6 +27,19 @@ func (c *Conn) Wrote(n int) {
 	if left == 0 {
 		c.sendReady()
 	}
+	c.count()
+}
+
+// count counts what waits for a socket that was full as memory that is held.
+func (c *Conn) count() {
+	n := c.Unsent()
+	if c.state == over {
+		n = 0
+	}
+	if n != c.counted {
+		c.memory.budget.held.Add(int64(n - c.counted))
+		c.counted = n
+	}
 }
 
 // Shrink gives back memory that the connection does not use at the moment, for one that is idle.
@@ -122,6 +135,7 @@ func (c *Conn) sendQueued(s *Stream) {
 	last := s.ending && n == s.queue.n
 	c.beginData(s, n, last && s.trailers == nil)
 	c.out = s.queue.take(c.memory, c.out, n)
+	s.stuck = false
 	c.wake()
 	if s.queue.n > 0 {
 		c.ready.push(s)

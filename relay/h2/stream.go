@@ -34,6 +34,7 @@ type Stream struct {
 	ending   bool           // END_STREAM is to be sent behind the queue
 
 	isReady    bool    // it is in Conn.ready
+	stuck      bool    // nothing has left the queue since IsStuck was asked
 	prev, next *Stream // in Conn.ready
 }
 
@@ -67,6 +68,13 @@ func (s *Stream) Ended() bool { return s.out == ended || s.ending }
 
 // Queued returns how many bytes of DATA wait in the stream's queue.
 func (s *Stream) Queued() int { return s.queue.n }
+
+// IsStuck reports whether DATA waits in the queue, and none has left it since IsStuck was last asked.
+func (s *Stream) IsStuck() bool {
+	was := s.stuck
+	s.stuck = s.queue.n > 0
+	return was && s.stuck
+}
 
 // isWritable reports whether anything may follow what was sent.
 func (s *Stream) isWritable() bool {

@@ -1,0 +1,61 @@
+package relay
+
+import (
+	"cmp"
+	"slices"
+
+	"golang.org/x/net/http2"
+
+	"github.com/framegate/framegate/handler/local"
+	"github.com/framegate/framegate/relay/h2"
+)
+
+// relieve ends calls whose DATA does not move, those with the most of it first, while the memory for DATA that waits is short:
+// otherwise a few peers that do not read would make all others wait for credit. It is called at every tick, and ends only what has
+// not moved since the tick before.
+func (s *shard) relieve(budget *h2.Budget) {
+	if !budget.IsShort() {
+		return
+	}
+	var stuck []*call
+	for c := s.active; c != nil; c = c.next {
+		if c.isStuck() {
+			stuck = append(stuck, c)
+		}
+	}
+	slices.SortFunc(stuck, func(a, b *call) int { return cmp.Compare(b.waits(), a.waits()) })
+	for _, c := range stuck {
+		if budget.IsPlenty() {
+			return
+		}
+		c.drop() // ends no other call
+	}
+}
+
+// isStuck reports whether DATA of the call waits, and has not moved since isStuck was last asked.
+func (c *call) isStuck() bool {
+	client, upstream := c.client.IsStuck(), c.upstream.IsStuck()
+	if c.down != nil {
+		return c.down.isStuck() || client
+	}
+	return client || upstream
+}
+
+// waits returns how many bytes of DATA wait.
+func (c *call) waits() int {
+	n := c.client.Queued() + c.upstream.Queued()
+	if c.down != nil {
+		n += c.down.received.Len()
+	}
+	return n
+}
+
+// drop ends the call because its DATA does not move.
+func (c *call) drop() {
+	if c.down == nil {
+		c.expire(local.ErrUnread)
+		return
+	}
+	c.client.Reset(http2.ErrCodeEnhanceYourCalm)
+	c.down.reset(&h2.Reset{Code: http2.ErrCodeEnhanceYourCalm, Text: local.ErrUnread.Message})
+}
