@@ -89,9 +89,7 @@ func (c *call) route(h *h2.Head, r *request) {
 		return
 	}
 	c.picked = true
-	if c.target.IdleTimeout|c.target.MaxStreamAge != 0 {
-		c.limitTimes()
-	}
+	c.times = startTimes(c)
 	c.observed.Resolved(&c.target)
 	if group := c.shard.groups.Of(c.target.Pool()); group != nil {
 		if slot, ok := group.Take(c.attempt.Address, nil); ok {
@@ -101,7 +99,7 @@ func (c *call) route(h *h2.Head, r *request) {
 			}
 			slot.Release()
 		}
-		c.wait(group, h, r)
+		startWaiting(c, group, h, r)
 		return
 	}
 	c.handOver(nil)

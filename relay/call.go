@@ -72,12 +72,11 @@ type callState struct {
 // end ends the call when the client's stream has ended, with c.code and c.reason.
 func (c *call) end() {
 	s := c.shard
-	c.stopWaiting()
 	c.upstream.Reset(http2.ErrCodeCancel)
 	c.releaseSlot()
 	c.kept.drop(s.memory)
 	s.timers.stop(&c.deadline)
-	c.stopTimes()
+	c.stopAll()
 	if c.picked {
 		c.attempt.Done(c.result())
 	}
@@ -132,6 +131,13 @@ func (c *call) leave() {
 	}
 	c.client.Reset(code)
 	c.end()
+}
+
+// stopAll ends what the call waits for.
+func (c *call) stopAll() {
+	c.waiting.stop()
+	c.times.stop()
+	c.waiting, c.times = nil, nil
 }
 
 // releaseSlot gives back the place of the endpoint's stream, which has ended.
@@ -347,8 +353,7 @@ func (c *call) failBehind(e *local.Error) {
 		return
 	}
 	c.ended.Code, c.ended.Reason, c.ended.Limit = e.Code, e.Reason, e.Limit
-	c.stopWaiting()
-	c.stopTimes()
+	c.stopAll()
 	c.upstream.Reset(http2.ErrCodeCancel)
 	c.releaseSlot()
 	c.shard.scratch = localFields(c.shard.scratch[:0], e, c.client.Answered())

@@ -19,21 +19,21 @@ func (s *shard) relieve(budget *h2.Budget) {
 	}
 	var stuck []*call
 	for c := s.active; c != nil; c = c.next {
-		if c.isStuck() {
+		if isStuck(c) {
 			stuck = append(stuck, c)
 		}
 	}
-	slices.SortFunc(stuck, func(a, b *call) int { return cmp.Compare(b.waits(), a.waits()) })
+	slices.SortFunc(stuck, func(a, b *call) int { return cmp.Compare(waits(b), waits(a)) })
 	for _, c := range stuck {
 		if budget.IsPlenty() {
 			return
 		}
-		c.drop() // ends no other call
+		drop(c) // ends no other call
 	}
 }
 
-// isStuck reports whether DATA of the call waits, and has not moved since isStuck was last asked.
-func (c *call) isStuck() bool {
+// isStuck reports whether DATA of a call waits, and has not moved since isStuck was last asked.
+func isStuck(c *call) bool {
 	client, upstream := c.client.IsStuck(), c.upstream.IsStuck()
 	if c.down != nil {
 		return c.down.isStuck() || client
@@ -42,7 +42,7 @@ func (c *call) isStuck() bool {
 }
 
 // waits returns how many bytes of DATA wait.
-func (c *call) waits() int {
+func waits(c *call) int {
 	n := c.client.Queued() + c.upstream.Queued()
 	if c.down != nil {
 		n += c.down.received.Len()
@@ -50,8 +50,8 @@ func (c *call) waits() int {
 	return n
 }
 
-// drop ends the call because its DATA does not move.
-func (c *call) drop() {
+// drop ends a call because its DATA does not move.
+func drop(c *call) {
 	if c.down == nil {
 		c.expire(local.ErrUnread)
 		return

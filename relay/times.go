@@ -13,10 +13,12 @@ type times struct {
 // idleSteps is how often a call is looked at within its idle_timeout, which may be late by one step.
 const idleSteps = 8
 
-// limitTimes starts the times of a call whose route has any.
-func (c *call) limitTimes() {
+// startTimes starts the times of a call whose route has any, and returns nil for others.
+func startTimes(c *call) *times {
+	if c.target.IdleTimeout|c.target.MaxStreamAge == 0 {
+		return nil
+	}
 	t := &times{call: c, since: c.shard.now}
-	c.times = t
 	t.age.fire = func() { c.expire(handler.ErrMaxStreamAge) }
 	t.idle.fire = t.look
 	if d := c.target.MaxStreamAge; d > 0 {
@@ -25,6 +27,7 @@ func (c *call) limitTimes() {
 	if c.target.IdleTimeout > 0 {
 		t.lookLater()
 	}
+	return t
 }
 
 // lookLater sets the timer of the next look.
@@ -46,11 +49,10 @@ func (t *times) look() {
 	t.lookLater()
 }
 
-// stopTimes stops them.
-func (c *call) stopTimes() {
-	if t := c.times; t != nil {
-		c.times = nil
-		c.shard.timers.stop(&t.age)
-		c.shard.timers.stop(&t.idle)
+// stop stops them. t may be nil.
+func (t *times) stop() {
+	if t != nil {
+		t.call.shard.timers.stop(&t.age)
+		t.call.shard.timers.stop(&t.idle)
 	}
 }

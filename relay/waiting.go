@@ -25,8 +25,8 @@ type waiting struct {
 	overPending bool // limits.pending is reached
 }
 
-// wait makes the call wait for a slot in a group.
-func (c *call) wait(group *pool.Group, h *h2.Head, r *request) {
+// startWaiting makes a call wait for a slot in a group.
+func startWaiting(c *call, group *pool.Group, h *h2.Head, r *request) {
 	w := &waiting{call: c, head: *h, req: *r}
 	w.head.Fields, w.req.via = nil, nil // they were looked at
 	if !h.Stays {
@@ -108,11 +108,11 @@ func (w *waiting) replay(c *call) {
 	}
 }
 
-// stopWaiting ends the wait of a call that has ended otherwise.
-func (c *call) stopWaiting() {
-	if w := c.waiting; w != nil {
-		c.waiting, w.call = nil, nil
-		w.data.Clear(c.shard.memory)
+// stop ends the wait of a call that has ended otherwise. w may be nil.
+func (w *waiting) stop() {
+	if w != nil {
+		w.data.Clear(w.call.shard.memory)
+		w.call = nil
 		w.pool.Cancel(context.Canceled)
 	}
 }
