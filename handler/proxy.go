@@ -57,6 +57,7 @@ type Config struct {
 	Ready           func() bool // reports whether Router has its first routes; until then a call without a route ends with not_ready; nil means yes
 	Pool            stream.Opener
 	PoolOf          func(*policy.Policy) stream.Opener // returns the pool of backends with a policy of their own; nil means that Pool serves them too
+	OwnPoolOf       func(*policy.Policy) stream.Opener // returns the pool of streams of framegate's own, such as those that ask for a schema; nil means Pool and PoolOf
 	Log             *slog.Logger
 	MaxMessageBytes int64                     // of one message's payload, in struct mode also after decompression; 0 means no limit
 	MaxHops         int                       // framegates that a call may have passed; 0 sends no via header and counts none
@@ -74,6 +75,7 @@ type Proxy struct {
 	wasReady        atomic.Bool // ready was true once
 	pool            stream.Opener
 	poolOf          func(*policy.Policy) stream.Opener
+	ownPoolOf       func(*policy.Policy) stream.Opener
 	log             *slog.Logger
 	maxMessageBytes atomic.Int64
 	maxHops         int
@@ -91,7 +93,7 @@ type Proxy struct {
 // New returns a Proxy, which the caller closes after the last call. It panics if there are more observers than Config allows.
 func New(cfg Config) *Proxy {
 	p := &Proxy{
-		router: cfg.Router, pool: cfg.Pool, poolOf: cfg.PoolOf, log: cfg.Log, maxHops: cfg.MaxHops, taps: cfg.Taps,
+		router: cfg.Router, pool: cfg.Pool, poolOf: cfg.PoolOf, ownPoolOf: cfg.OwnPoolOf, log: cfg.Log, maxHops: cfg.MaxHops, taps: cfg.Taps,
 		ready: cfg.Ready, maxCalls: cfg.MaxCalls, entrances: map[string]*entrance{},
 	}
 	p.wasReady.Store(cfg.Ready == nil)
@@ -284,7 +286,11 @@ func (p *Proxy) openerOf(t *cluster.Target) stream.Opener {
 
 // openOf opens a stream of framegate's own, such as one that asks for a schema, to an endpoint of a call's backend.
 func (p *Proxy) openOf(ctx context.Context, t *cluster.Target, address string, hdr *transport.Header) (stream.Upstream, error) {
-	return p.openerOf(t).Open(ctx, address, hdr, pool.OpenOptions{})
+	own := p.ownPoolOf
+	if own == nil {
+		return p.openerOf(t).Open(ctx, address, hdr, pool.OpenOptions{})
+	}
+	return own(t.Pool()).Open(ctx, address, hdr, pool.OpenOptions{})
 }
 
 // Decoding returns how much of Config.MaxDecodedBytes is in use; the zero Stats if there is no bound.

@@ -104,16 +104,16 @@ func newGateway(cfg *conf.Config, log *slog.Logger, opts []Option) *Gateway {
 	g.drain = &drainer{conf: g.conf, log: log, on: make(chan struct{})}
 	g.sources = newSources(g.resolver, log)
 	g.upstream = newUpstream(cfg.Upstream, g.resolver, log)
-	kitex := g.upstream.add(kitexconn.Dialer{}, whole)
+	shards, kitex := g.upstream.start(cfg)
 	g.proxy = handler.New(handler.Config{
-		Router: g.resolver, Ready: func() bool { return g.sources.notReady() == nil }, Pool: kitex.opener(nil), PoolOf: kitex.opener, Log: log, MaxMessageBytes: cfg.Limits.MaxMessageBytes, MaxCalls: maxCalls(cfg),
-		MaxHops: cfg.Limits.MaxHops, MaxDecodedBytes: cmp.Or(cfg.Limits.MaxDecodedBytes, budget.DefaultBytes()), Taps: taps, Filters: o.filters,
+		Router: g.resolver, Ready: func() bool { return g.sources.notReady() == nil }, Pool: kitex(nil), PoolOf: kitex, OwnPoolOf: g.upstream.own().opener,
+		Log: log, MaxMessageBytes: cfg.Limits.MaxMessageBytes, MaxCalls: maxCalls(cfg), MaxHops: cfg.Limits.MaxHops, MaxDecodedBytes: cmp.Or(cfg.Limits.MaxDecodedBytes, budget.DefaultBytes()), Taps: taps, Filters: o.filters,
 	})
 	g.health = &health{resolver: g.resolver, sources: g.sources, upstream: g.upstream, drain: g.drain}
 	g.health.watches.SetMax(cfg.Limits.MaxHealthWatches)
 	g.listeners = &listeners{
 		conf: g.conf, log: log, resolver: g.resolver, proxy: g.proxy, health: g.health,
-		descriptors: acceptor.NewDescriptors(acceptor.OpenFileLimit()), shards: g.upstream.shards(cfg.Limits.MaxBufferedBytes), failed: make(chan error, 1),
+		descriptors: acceptor.NewDescriptors(acceptor.OpenFileLimit()), shards: shards, failed: make(chan error, 1),
 	}
 	g.resolver.SetLog(log)
 	g.resolver.SetNames(dns.New(o.lookup, log))

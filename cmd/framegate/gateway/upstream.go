@@ -3,11 +3,14 @@ package gateway
 import (
 	"log/slog"
 	"runtime"
+	"slices"
 	"sync"
 
 	"github.com/framegate/framegate/admin"
+	"github.com/framegate/framegate/conf"
 	"github.com/framegate/framegate/handler/stream"
 	"github.com/framegate/framegate/pool"
+	"github.com/framegate/framegate/pool/kitexconn"
 	"github.com/framegate/framegate/pool/policy"
 	"github.com/framegate/framegate/pool/transport"
 	"github.com/framegate/framegate/relay"
@@ -46,12 +49,26 @@ func (u *upstream) add(d transport.Dialer, share share) *groups {
 	return g
 }
 
-// shards returns the shards of the relay, one for each processor that may be used, each with a pool of its own. The caller closes
-// them when the pools are closed.
-func (u *upstream) shards(maxBuffered int64) *relay.Shards {
-	n := runtime.GOMAXPROCS(0)
-	return relay.NewShards(n, maxBuffered, func(i int, d transport.Dialer) relay.Groups { return u.add(d, share{i, n}) })
+// start adds the pools that the listeners need: one for each shard of the relay, of which there is one for each processor that may be
+// used, and one of Kitex's connections. It returns the shards, which the caller closes when the pools are closed, and the pools of
+// calls on listeners with Kitex's data plane. A data plane that no listener has gets no pool.
+func (u *upstream) start(cfg *conf.Config) (shards *relay.Shards, kitex func(*policy.Policy) stream.Opener) {
+	has := func(plane string) bool {
+		return slices.ContainsFunc(cfg.Listeners, func(l conf.Listener) bool { return l.DataPlane == plane })
+	}
+	n := 0
+	if has(conf.DataPlaneRelay) {
+		n = runtime.GOMAXPROCS(0)
+	}
+	shards = relay.NewShards(n, cfg.Limits.MaxBufferedBytes, func(i int, d transport.Dialer) relay.Groups { return u.add(d, share{i, n}) })
+	if has(conf.DataPlaneKitex) {
+		return shards, u.add(kitexconn.Dialer{}, whole).opener
+	}
+	return shards, u.own().opener // not used
 }
+
+// own is the pool of framegate's own streams and probes, which has a connection of every policy.
+func (u *upstream) own() *groups { return u.pools[0] }
 
 // share is which part of the connections that a policy allows a pool has: part i of n.
 type share struct{ i, n int }
@@ -123,8 +140,8 @@ func (u *upstream) leave(address string) {
 	}
 }
 
-// try starts a dial to an endpoint without connections, in the pool that has a connection of every policy.
-func (u *upstream) try(p *policy.Policy, address string) { u.pools[0].Of(p).Try(address) }
+// try starts a dial to an endpoint without connections.
+func (u *upstream) try(p *policy.Policy, address string) { u.own().Of(p).Try(address) }
 
 // close closes all pools.
 func (u *upstream) close() {
