@@ -25,6 +25,7 @@ type downstream struct {
 	call   *call
 	ctx    context.Context
 	cancel context.CancelFunc
+	unhook func() bool // spares a goroutine when ctx ends with the call
 
 	// Of the request; set once.
 	method, contentType, encoding, acceptEncoding string
@@ -71,14 +72,14 @@ func (d *downstream) Conn() any { return d.call.at }
 // RequestEnded implements stream.Downstream.
 func (d *downstream) RequestEnded() bool {
 	d.shard.lock()
-	defer d.shard.unlock()
+	defer d.shard.unlockSoon()
 	return d.ended
 }
 
 // RequestEmpty implements stream.Downstream.
 func (d *downstream) RequestEmpty() bool {
 	d.shard.lock()
-	defer d.shard.unlock()
+	defer d.shard.unlockSoon()
 	return d.ended && d.received.Len() == 0
 }
 
@@ -94,7 +95,7 @@ func (d *downstream) Write(p []byte) error { return d.write(p, false) }
 // SendHeaders implements stream.Downstream.
 func (d *downstream) SendHeaders(encoding string, md metadata.MD) error {
 	d.shard.lock()
-	defer d.shard.unlock()
+	defer d.shard.unlockSoon()
 	if d.err != nil {
 		return d.err
 	}
@@ -127,11 +128,12 @@ func without(md metadata.MD, names ...string) metadata.MD {
 // End implements stream.Downstream.
 func (d *downstream) End(st *status.Status, trailer metadata.MD) {
 	d.shard.lock()
-	defer d.shard.unlock()
+	defer d.shard.unlockSoon()
 	if d.over {
 		return
 	}
 	d.over = true
+	d.unhook()
 	d.cancel()
 	if !d.stream.IsOpen() {
 		return

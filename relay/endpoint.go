@@ -48,7 +48,7 @@ var _ stream.Upstream = (*endpointStream)(nil)
 func (u *upstreamConn) Open(ctx context.Context, hdr *transport.Header) (transport.Stream, error) {
 	s := u.shard
 	s.lock()
-	defer s.unlock()
+	defer s.unlockSoon()
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
@@ -236,7 +236,7 @@ func (e *endpointStream) Close() {
 	e.Reset(io.ErrClosedPipe)
 	e.shard.lock()
 	e.memory.Reset(http2.ErrCodeCancel) // of a request that had not ended when the answer had
-	e.shard.unlock()
+	e.shard.unlockSoon()
 	e.conn.pooled.Release()
 }
 
@@ -261,7 +261,7 @@ func (e *endpointStream) Read(p []byte) (int, error) {
 func (e *endpointStream) Header() (metadata.MD, error) {
 	<-e.headed
 	e.shard.lock()
-	defer e.shard.unlock()
+	defer e.shard.unlockSoon()
 	switch {
 	case e.notGRPC != nil:
 		return nil, e.notGRPC.Err()
@@ -311,14 +311,14 @@ func (e *endpointStream) Unprocessed() bool {
 // Silent implements stream.Upstream.
 func (e *endpointStream) Silent() bool {
 	e.shard.lock()
-	defer e.shard.unlock()
+	defer e.shard.unlockSoon()
 	return e.conn.h2.Heard() == e.heard
 }
 
 // Reset implements stream.Upstream.
 func (e *endpointStream) Reset(err error) {
 	e.shard.lock()
-	defer e.shard.unlock()
+	defer e.shard.unlockSoon()
 	select {
 	case <-e.done:
 		return

@@ -101,7 +101,7 @@ func (d *downstream) begin(until int64) {
 		d.ctx, d.cancel = context.WithDeadline(context.Background(), began.Add(time.Duration(until)))
 	}
 	d.until = until
-	context.AfterFunc(d.ctx, func() {
+	d.unhook = context.AfterFunc(d.ctx, func() {
 		d.shard.lock()
 		defer d.shard.unlock()
 		d.failLocked(d.ctx.Err())
@@ -110,9 +110,10 @@ func (d *downstream) begin(until int64) {
 
 // finish is called when the handler has returned.
 func (d *downstream) finish() {
+	d.unhook()
 	d.cancel()
 	d.shard.lock()
-	defer d.shard.unlock()
+	defer d.shard.unlockSoon()
 	c := d.call
 	c.down = nil
 	switch {

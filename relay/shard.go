@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"runtime"
 	"sync"
 	"time"
 
@@ -25,6 +26,7 @@ type shard struct {
 	memory       *h2.Memory
 	fields       *hpack.Interner
 	dirty        []*socket // that have something to send
+	flushing     bool      // flushSoon's goroutine runs
 	sockets      map[*socket]struct{}
 	active       *call                  // under way, linked by next and prev
 	free         *call                  // not in use, linked by next
@@ -135,6 +137,27 @@ func (s *shard) unlock() {
 	s.timers.fire(s.now)
 	s.flush()
 	s.mu.Unlock()
+}
+
+// unlockSoon is unlock for the goroutines of handled calls, of which many may run at a time, each with little to write: one write
+// is for all that are ready to run.
+func (s *shard) unlockSoon() {
+	s.flushSoon()
+	s.mu.Unlock()
+}
+
+// flushSoon sees that what there is to write is written as soon as the goroutines that are ready to run have run.
+func (s *shard) flushSoon() {
+	if len(s.dirty) == 0 || s.flushing {
+		return
+	}
+	s.flushing = true
+	s.wg.Go(func() {
+		runtime.Gosched()
+		s.lock()
+		defer s.unlock()
+		s.flushing = false
+	})
 }
 
 // flush writes what connections have to send. Writing may make others have something to send.

@@ -33,9 +33,9 @@ func (s *side) init(on *shard, stream *h2.Stream) {
 	s.shard, s.stream, s.moved.L = on, stream, &on.mu
 }
 
-// waitLocked waits until something has changed. What was written so far is sent first.
+// waitLocked waits until something has changed. What was written so far is sent meanwhile.
 func (s *side) waitLocked() {
-	s.shard.flush()
+	s.shard.flushSoon()
 	s.moved.Wait()
 	s.shard.tick()
 }
@@ -59,7 +59,7 @@ func (s *side) failLocked(err error) {
 // read fills p with DATA or fails: with io.EOF if the direction has ended, with io.ErrUnexpectedEOF if it has within p.
 func (s *side) read(p []byte) (n int, err error) {
 	s.shard.lock()
-	defer s.shard.unlock()
+	defer s.shard.unlockSoon()
 	for {
 		k := s.received.Read(s.shard.memory, p[n:])
 		s.stuck = s.stuck && k == 0
@@ -83,7 +83,7 @@ func (s *side) read(p []byte) (n int, err error) {
 // write sends p, and waits until what was written before has left the stream's queue: so no more than p waits there.
 func (s *side) write(p []byte, end bool) error {
 	s.shard.lock()
-	defer s.shard.unlock()
+	defer s.shard.unlockSoon()
 	for s.err == nil && !s.over && s.stream.Queued() > 0 {
 		s.waitLocked()
 	}
