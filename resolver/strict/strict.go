@@ -290,22 +290,28 @@ func (t kind) String() string {
 // fieldsOf returns the types of a struct's fields by their yaml keys.
 func fieldsOf(t reflect.Type) map[string]reflect.Type {
 	m := map[string]reflect.Type{}
-	for i := range t.NumField() {
-		f := t.Field(i)
-		if name := tagName(f); name != "" {
-			m[name] = f.Type
-		}
-	}
+	eachField(t, func(key string, f reflect.StructField) { m[key] = f.Type })
 	return m
 }
 
-func (t fieldNames) String() string {
-	var names []string
+// eachField calls f with each field that has a yaml key, also of structs that are inline.
+func eachField(t reflect.Type, do func(key string, f reflect.StructField)) {
 	for i := range t.NumField() {
-		if name := tagName(t.Field(i)); name != "" {
-			names = append(names, name)
+		f := t.Field(i)
+		if f.Tag.Get("yaml") == Inline {
+			eachField(f.Type, do)
+		} else if name := tagName(f); name != "" {
+			do(name, f)
 		}
 	}
+}
+
+// Inline is the yaml tag of a struct whose keys are those of the struct that it is in.
+const Inline = ",inline"
+
+func (t fieldNames) String() string {
+	var names []string
+	eachField(t.Type, func(key string, _ reflect.StructField) { names = append(names, key) })
 	return strings.Join(names, ", ")
 }
 

@@ -32,6 +32,18 @@ func TestDecode_FillsWhatIsNamedAndKeepsTheRest(t *testing.T) {
 	require.Len(t, o.Parts, 1)
 }
 
+// Keys of a struct that is inline are those of the struct that it is in.
+func TestDecode_Inline(t *testing.T) {
+	type whole struct {
+		inner `yaml:",inline"`
+		Name  string `yaml:"name"`
+	}
+	w := whole{inner: inner{Wait: time.Second}}
+	require.NoError(t, Decode([]byte("weight: 3\nname: a"), &w))
+	require.Equal(t, whole{inner{3, time.Second}, "a"}, w)
+	require.ErrorContains(t, Decode([]byte("weihgt: 3\nwait: 5"), &w), "line 1: weihgt: unknown key, want one of: weight, wait, name\nline 2: wait: \"5\", want a duration")
+}
+
 func TestDecode_NamesKeyValueAndWhatWasWanted(t *testing.T) {
 	for doc, want := range map[string]string{
 		"nmae: x":                  "line 1: nmae: unknown key, want one of: name, tags, parts, on",
