@@ -5,7 +5,7 @@
 // close a connection that has got the same descriptor since (netpoll v0.7.2), and which accepts Thrift beside gRPC.
 //
 // Enter at Acceptor; then Server.BootstrapServer in server.go, drain.go (shutdown), reuseport.go (hands the port over to
-// another process), descriptors.go (the limit of open files) and counts.go.
+// another process), descriptors.go (the limit of open files), counts.go and offences.go.
 package acceptor
 
 import (
@@ -72,10 +72,7 @@ func New(cfg Config, plane DataPlane) *Acceptor {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	a := &Acceptor{cfg: cfg, plane: plane, serving: make(chan struct{})}
-	a.counts.away = map[string]*atomic.Int64{}
-	for _, offence := range plane.Offences() {
-		a.counts.away[offence] = new(atomic.Int64)
-	}
+	a.counts.away = NewOffences("client", plane.Offences(), cfg.Log)
 	a.SetMaxConnections(cfg.MaxConnections)
 	return a
 }

@@ -8,11 +8,10 @@ import (
 
 // counts are the counts of an Acceptor.
 type counts struct {
-	open     atomic.Int64             // connections
-	refused  atomic.Int64             // connections
-	away     map[string]*atomic.Int64 // connections whose client was sent away, by offence; the map stays as it is
-	refusals noise                    // log lines about refused connections
-	offences noise                    // log lines about offences
+	open     atomic.Int64 // connections
+	refused  atomic.Int64 // connections
+	away     *Offences    // of clients
+	refusals noise        // log lines about refused connections
 }
 
 // Stats are the counts of an Acceptor.
@@ -24,11 +23,7 @@ type Stats struct {
 
 // Stats returns the counts of the acceptor.
 func (a *Acceptor) Stats() Stats {
-	st := Stats{Connections: int(a.counts.open.Load()), Refused: a.counts.refused.Load(), SentAway: make(map[string]int64, len(a.counts.away))}
-	for offence, n := range a.counts.away {
-		st.SentAway[offence] = n.Load()
-	}
-	return st
+	return Stats{Connections: int(a.counts.open.Load()), Refused: a.counts.refused.Load(), SentAway: a.counts.away.Counts()}
 }
 
 // noise limits the log lines about an event that may come often to one a second.

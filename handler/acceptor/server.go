@@ -144,10 +144,7 @@ func (s *Server) refuse(nc net.Conn, why string) {
 
 // SentAway counts and logs a client whose connection is ended for an offence, one of the data plane's Offences.
 func (s *Server) SentAway(client net.Addr, offence string) {
-	s.counts.away[offence].Add(1)
-	if n, ok := s.counts.offences.note(); ok {
-		s.cfg.Log.Warn("client sent away", "client", client.String(), "reason", offence, "clients_since_last_line", n)
-	}
+	s.counts.away.Note(client.String(), offence)
 }
 
 // forget removes a connection that has ended.
