@@ -90,6 +90,12 @@ func TestMetrics_OfListenersAndDraining(t *testing.T) {
 	require.EqualValues(t, 1, scrapeOf(t, m).value("framegate_draining"))
 }
 
+func TestMetrics_OfEndpointsThatWereSentAway(t *testing.T) {
+	s := scrapeOf(t, NewMetrics(MetricsConfig{SentAway: func() map[string]int64 { return map[string]int64{"ping_flood": 3, "protocol": 0} }}))
+	require.EqualValues(t, 3, s.value("framegate_upstream_sent_away_total", "reason", "ping_flood"))
+	require.Zero(t, s.value("framegate_upstream_sent_away_total", "reason", "protocol"))
+}
+
 func TestMetrics_MemoryOfMessages(t *testing.T) {
 	s := scrapeOf(t, NewMetrics(MetricsConfig{Decoding: func() budget.Stats { return budget.Stats{Bytes: 100, Used: 60, Waiting: 2} }}))
 	for name, want := range map[string]float64{"framegate_decoded_bytes": 60, "framegate_decoded_bytes_limit": 100, "framegate_decoded_waiting": 2} {
@@ -106,6 +112,7 @@ func TestMetrics_HaveHelpAndNamesAsPrometheusWantsThem(t *testing.T) {
 		Config: func() ConfigStats { return ConfigStats{} }, AccessLogDropped: func() int64 { return 0 },
 		Draining: func() bool { return false }, HealthWatches: func() (int, int64) { return 0, 0 },
 		Listeners: func() []ListenerStats { return []ListenerStats{{Name: "main", SentAway: map[string]int64{"r": 1}}} },
+		SentAway:  func() map[string]int64 { return map[string]int64{"r": 1} },
 		Loads:     func() []cluster.RouteLoad { return []cluster.RouteLoad{{Route: "r", Budget: true}} },
 		Decoding:  func() budget.Stats { return budget.Stats{} },
 		Lookups:   func() (answered, absent, failed uint64) { return 1, 0, 0 },

@@ -21,6 +21,7 @@ import (
 type MetricsConfig struct {
 	Routes           func() map[string]RouteNames // the routes in force, by name; the series of other routes are dropped. nil drops none
 	Connections      func() map[string]int        // open connections by endpoint
+	SentAway         func() map[string]int64      // connections ended because the endpoint broke the bounds of HTTP/2, by reason, since the start
 	Clusters         func() ([]cluster.State, []cluster.EndpointState)
 	Loads            func() []cluster.RouteLoad
 	Config           func() ConfigStats
@@ -116,6 +117,7 @@ type gauges struct{ cfg MetricsConfig }
 
 var (
 	connectionsDesc = prometheus.NewDesc("framegate_upstream_connections", "Open connections to endpoints.", []string{"endpoint"}, nil)
+	endpointsAway   = prometheus.NewDesc("framegate_upstream_sent_away_total", "Connections to endpoints that were ended because the endpoint broke the bounds of HTTP/2.", []string{"reason"}, nil)
 	retriesDesc     = prometheus.NewDesc("framegate_retries_active", "Further attempts of calls that wait for an answer, of routes that retry or hedge.", []string{"route"}, nil)
 	revisionDesc    = prometheus.NewDesc("framegate_config_revision", "Revision of etcd whose routes and services are in force.", nil, nil)
 	ageDesc         = prometheus.NewDesc("framegate_config_age_seconds", "Time since the configuration was last known to be up to date; absent if it never was.", nil, nil)
@@ -143,7 +145,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{connectionsDesc, retriesDesc, revisionDesc, ageDesc, staleDesc, rejectedDesc, rejectionsDesc, keptDesc, everKeptDesc, watchesDesc, watchesRefused, snapshotAge, snapshotFailed, logDroppedDesc, lookupsDesc, drainingDesc, connsDesc, callsDesc, connsRefused, callsRefused, sentAwayDesc, decodedDesc, decodedMaxDesc, decodedWaitDesc} {
+	for _, d := range []*prometheus.Desc{connectionsDesc, endpointsAway, retriesDesc, revisionDesc, ageDesc, staleDesc, rejectedDesc, rejectionsDesc, keptDesc, everKeptDesc, watchesDesc, watchesRefused, snapshotAge, snapshotFailed, logDroppedDesc, lookupsDesc, drainingDesc, connsDesc, callsDesc, connsRefused, callsRefused, sentAwayDesc, decodedDesc, decodedMaxDesc, decodedWaitDesc} {
 		ch <- d
 	}
 }
@@ -159,6 +161,11 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 		}
 		for endpoint, n := range open {
 			collect(ch, connectionsDesc, prometheus.GaugeValue, float64(n), endpoint)
+		}
+	}
+	if g.cfg.SentAway != nil {
+		for reason, n := range g.cfg.SentAway() {
+			collect(ch, endpointsAway, prometheus.CounterValue, float64(n), reason)
 		}
 	}
 	if g.cfg.Loads != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/framegate/framegate/handler/tracing"
 	"github.com/framegate/framegate/pool/policy"
 	"github.com/framegate/framegate/relay"
+	"github.com/framegate/framegate/relay/h2"
 	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/etcdclient"
 	"github.com/framegate/framegate/resolver/etcdserver"
@@ -43,19 +44,25 @@ const (
 
 // Config is the whole configuration. See framegate.yaml for what each key means.
 type Config struct {
-	Listeners   []Listener    `yaml:"listeners"`
-	Admin       Admin         `yaml:"admin"`
-	Routes      Routes        `yaml:"routes"`
-	Etcd        Etcd          `yaml:"etcd"`
-	Services    Services      `yaml:"services"`
-	Upstream    policy.Policy `yaml:"upstream"` // for the keys that a backend's own policy leaves out
-	Limits      Limits        `yaml:"limits"`
-	Compression []string      `yaml:"compression"`
-	Register    Register      `yaml:"register"`
-	Drain       Drain         `yaml:"drain"`
-	Log         Log           `yaml:"log"`
-	AccessLog   AccessLog     `yaml:"access_log"`
-	Tracing     Tracing       `yaml:"tracing"`
+	Listeners   []Listener `yaml:"listeners"`
+	Admin       Admin      `yaml:"admin"`
+	Routes      Routes     `yaml:"routes"`
+	Etcd        Etcd       `yaml:"etcd"`
+	Services    Services   `yaml:"services"`
+	Upstream    Upstream   `yaml:"upstream"`
+	Limits      Limits     `yaml:"limits"`
+	Compression []string   `yaml:"compression"`
+	Register    Register   `yaml:"register"`
+	Drain       Drain      `yaml:"drain"`
+	Log         Log        `yaml:"log"`
+	AccessLog   AccessLog  `yaml:"access_log"`
+	Tracing     Tracing    `yaml:"tracing"`
+}
+
+// Upstream says how endpoints are connected to.
+type Upstream struct {
+	policy.Policy `yaml:",inline"` // for the keys that a backend's own policy leaves out
+	PeerLimits    h2.Limits        `yaml:"peer_limits"` // of endpoints, on connections of the relay
 }
 
 // Listener is one address that clients connect to.
@@ -72,6 +79,7 @@ type Listener struct {
 	StreamWindow         uint32          `yaml:"stream_window"`
 	ConnectionWindow     uint32          `yaml:"connection_window"`
 	Keepalive            ServerKeepalive `yaml:"keepalive"`
+	PeerLimits           h2.ClientLimits `yaml:"peer_limits"` // of clients, with DataPlaneRelay
 }
 
 // ServerKeepalive says how idle clients are probed with HTTP/2 PING, and how often they may send PING.
@@ -229,7 +237,7 @@ func Default() *Config {
 			Embedded:      EmbeddedEtcd{Dir: "./framegate-data", Address: "127.0.0.1:2379"},
 		},
 		Services:    Services{Allow: slices.Clone(cluster.DefaultAllow), KeepOnLoss: 5 * time.Minute},
-		Upstream:    policy.Default(),
+		Upstream:    defaultUpstream(),
 		Limits:      Limits{MaxMessageBytes: handler.DefaultMaxMessageBytes, MaxHops: handler.DefaultMaxHops, MaxBufferedBytes: 256 << 20, MaxHealthWatches: 10_000},
 		Compression: []string{"br", "lz4"},
 		Register:    Register{Weight: 10},
@@ -253,7 +261,14 @@ func DefaultListener() Listener {
 		StreamWindow:         256 << 10,
 		ConnectionWindow:     1 << 20,
 		Keepalive:            ServerKeepalive{Time: 2 * time.Minute, Timeout: 20 * time.Second, MinPingInterval: 10 * time.Second},
+		PeerLimits:           h2.ClientLimits{Limits: h2.DefaultLimits()},
 	}
+}
+
+func defaultUpstream() Upstream {
+	u := Upstream{Policy: policy.Default(), PeerLimits: h2.DefaultLimits()}
+	u.PeerLimits.HandshakeTimeout = 0 // it follows from connect_timeout
+	return u
 }
 
 func defaultDataPlane() string {

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/framegate/framegate/pool/policy"
 )
 
 func TestParse_FileWithEveryKeyEqualsDefaults(t *testing.T) {
@@ -40,6 +42,53 @@ func TestParse_ListenerTakesDefaultsForWhatItLeavesOut(t *testing.T) {
 	want.Name, want.Address = "edge", "127.0.0.1:1"
 	require.Equal(t, want, c.Listeners[0])
 	require.Equal(t, uint32(70000), c.Listeners[1].StreamWindow)
+}
+
+func TestParse_PeerLimitsTakeDefaultsForWhatTheyLeaveOut(t *testing.T) {
+	c, err := Parse([]byte(`
+listeners: [{name: edge, address: "127.0.0.1:1", peer_limits: {ping: {burst: 7}, handshake_timeout: 3s}}]
+upstream: {when_full: wait, peer_limits: {rapid_resets: {within: 1s}}}
+`))
+	require.NoError(t, err)
+	require.NoError(t, c.Validate())
+	clients, endpoints := DefaultListener().PeerLimits, Default().Upstream.PeerLimits
+	clients.Ping.Burst, clients.HandshakeTimeout, endpoints.RapidResets.Within = 7, 3*time.Second, time.Second
+	require.Equal(t, clients, c.Listeners[0].PeerLimits)
+	require.Equal(t, endpoints, c.Upstream.PeerLimits)
+	require.Equal(t, policy.WhenFullWait, c.Upstream.WhenFull)
+}
+
+// Each limit has bounds, on both sides, and a mistake names the key, the value and what was wanted.
+func TestValidate_PeerLimits(t *testing.T) {
+	numbers := []string{"header_block_bytes", "continuation_frames", "unread_bytes"}
+	for _, kind := range []string{"rapid_resets", "provoked_resets", "ping", "settings", "empty_data", "window_update", "priority", "unknown_frames", "other_frames"} {
+		numbers = append(numbers, kind+".burst", kind+".per_second")
+	}
+	times := []string{"handshake_timeout", "header_timeout", "rapid_resets.within", "write_timeout"}
+	check := func(key, value, want string) {
+		doc := strings.ReplaceAll(key, ".", ": {") + ": " + value + strings.Repeat("}", strings.Count(key, "."))
+		for _, side := range []struct{ doc, key string }{
+			{`listeners: [{name: a, address: "127.0.0.1:1", peer_limits: {%s}}]`, "listeners[0].peer_limits."}, {"upstream: {peer_limits: {%s}}", "upstream.peer_limits."},
+		} {
+			c, err := Parse([]byte(fmt.Sprintf(side.doc, doc)))
+			if key == "refused_streams.burst" && side.key == "upstream.peer_limits." { // an endpoint opens no streams
+				require.ErrorContains(t, err, "upstream.peer_limits.refused_streams: unknown key, want one of: handshake_timeout,")
+				continue
+			}
+			require.NoError(t, err)
+			require.ErrorContains(t, c.Validate(), side.key+key+": "+value+", want "+want)
+		}
+	}
+	for _, key := range numbers {
+		check(key, "-1", "")
+		check(key, "1073741825", "")
+	}
+	for _, key := range times {
+		check(key, "1ns", "1ms to 1h0m0s, or 0s (the default)")
+		check(key, "1h0m1s", "1ms to 1h0m0s, or 0s (the default)")
+	}
+	check("refused_streams.burst", "-1", "1 to 1048576, or 0 (the default)")
+	check("header_block_bytes", "65535", "max_header_bytes (65536) to 1073741824, or 0 (the default)")
 }
 
 func TestLoad_NamesFileKeyAndValue(t *testing.T) {
@@ -191,8 +240,7 @@ func TestValidate_EveryDurationHasBounds(t *testing.T) {
 			}
 		case v.Kind() == reflect.Struct:
 			for i := range v.NumField() {
-				key, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("yaml"), ",")
-				walk(v.Field(i), strings.TrimPrefix(path+"."+key, "."))
+				walk(v.Field(i), keyBelow(path, v.Type().Field(i)))
 			}
 		case v.Type() == reflect.TypeFor[time.Duration]():
 			before := v.Int()

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"gopkg.in/yaml.v3"
+
+	"github.com/framegate/framegate/resolver/strict"
 )
 
 // changeable lists the keys that may change while a framegate runs. README.md and framegate.yaml document them; a test
@@ -128,10 +130,7 @@ func (d differences) take(key string, dst, src, shown, shownSrc reflect.Value) {
 	switch {
 	case dst.Kind() == reflect.Struct:
 		for i := range dst.NumField() {
-			below, _, _ := strings.Cut(dst.Type().Field(i).Tag.Get("yaml"), ",")
-			if key != "" {
-				below = key + "." + below
-			}
+			below := keyBelow(key, dst.Type().Field(i))
 			d.take(below, dst.Field(i), src.Field(i), shown.Field(i), shownSrc.Field(i))
 		}
 	case dst.Kind() == reflect.Slice && dst.Type().Elem().Kind() == reflect.Struct && dst.Len() == src.Len():
@@ -144,6 +143,15 @@ func (d differences) take(key string, dst, src, shown, shownSrc reflect.Value) {
 			dst.Set(src)
 		}
 	}
+}
+
+// keyBelow returns the key of a field of the struct that is at key: key itself for a struct that is inline.
+func keyBelow(key string, f reflect.StructField) string {
+	if f.Tag.Get("yaml") == strict.Inline {
+		return key
+	}
+	name, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+	return strings.TrimPrefix(key+"."+name, ".")
 }
 
 // same reports whether two values of one type are equal. Empty and nil lists are equal, and so are empty and nil maps.

@@ -38,6 +38,7 @@ func (c *Config) Validate() error {
 	c.validateEtcd(&p)
 	c.validateServices(&p)
 	p.within("upstream", c.Upstream.Validate())
+	p.within("upstream.peer_limits", c.Upstream.PeerLimits.Validate(c.Upstream.MaxHeaderBytes))
 	p.check(c.Limits.MaxHops >= 0 && c.Limits.MaxHops <= 100, "limits.max_hops: %d, want 0 (not counted) to 100", c.Limits.MaxHops)
 	p.check(c.Limits.MaxMessageBytes >= 0 && c.Limits.MaxMessageBytes <= 1<<32-1, "limits.max_message_bytes: %d, want 0 (no limit) to %d", c.Limits.MaxMessageBytes, int64(1<<32-1))
 	p.check(c.Limits.MaxDecodedBytes == 0 || c.Limits.MaxDecodedBytes >= budget.MinBytes, "limits.max_decoded_bytes: %d, want 0 (a quarter of the memory) or at least %d", c.Limits.MaxDecodedBytes, budget.MinBytes)
@@ -118,6 +119,7 @@ func (c *Config) validateListeners(p *problems) {
 		p.duration(key+".keepalive.time", l.Keepalive.Time, minKeepalive)
 		p.duration(key+".keepalive.timeout", l.Keepalive.Timeout, minKeepalive)
 		p.duration(key+".keepalive.min_ping_interval", l.Keepalive.MinPingInterval, minTimeout)
+		p.within(key+".peer_limits", l.PeerLimits.Validate(l.MaxHeaderBytes))
 	}
 }
 

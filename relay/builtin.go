@@ -27,9 +27,9 @@ func (c *clientConn) builtinConn() (*upstreamConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &upstreamConn{socket: k, address: "kitex", pooled: unpooled{}, settled: make(chan *h2.ConnError, 1)}
-	k.owner = u
 	cfg := h2.Config{}.WithDefaults()
+	u := &upstreamConn{socket: k, address: "kitex", pooled: unpooled{}, limits: &cfg.Limits, settled: make(chan *h2.ConnError, 1)}
+	k.owner = u
 	k.h2 = h2.NewClient(&cfg, u, s.memory, s.fields, s.now)
 	s.sockets[k] = struct{}{}
 	s.mark(k)

@@ -150,14 +150,12 @@ func (c *clientConn) Wake() { c.shard.mark(c.socket) }
 // tick implements owner. It ends a connection whose client takes nothing of what it is sent, or does not answer a PING.
 func (c *clientConn) tick(now int64) {
 	cfg := &c.plane.cfg
-	patience := cfg.WriteTimeout
+	patience := cfg.HTTP2.Limits.WriteTimeout
 	if c.shard.budget.IsShort() {
 		patience = min(patience, shortWriteTimeout)
 	}
 	switch {
-	case c.blocked && now-c.moved > int64(patience):
-		c.h2.Close(&h2.ConnError{Code: http2.ErrCodeEnhanceYourCalm, Offence: h2.NotReading, Text: "nothing was read in " + patience.String()})
-		c.kill()
+	case c.tooSlow(now, patience):
 	case c.pinged != 0 && now-c.pinged > int64(cfg.Keepalive.Timeout):
 		c.h2.Close(&h2.ConnError{Code: http2.ErrCodeNo, Text: "no answer to a keepalive ping in " + cfg.Keepalive.Timeout.String()})
 		c.kill()

@@ -1,11 +1,16 @@
 package relay
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"time"
 
+	"golang.org/x/net/http2"
+
+	"github.com/framegate/framegate/handler/acceptor"
 	"github.com/framegate/framegate/pool/dial"
 	"github.com/framegate/framegate/pool/policy"
 	"github.com/framegate/framegate/pool/transport"
@@ -13,7 +18,11 @@ import (
 )
 
 // dialer makes the connections of a shard to endpoints: it is a transport.Dialer.
-type dialer struct{ shard *shard }
+type dialer struct {
+	shard    *shard
+	limits   h2.Limits
+	offences *acceptor.Offences // of endpoints; nil if nobody counts them
+}
 
 // tcpKeepAlive detects a peer that is gone from the network, also while there are no calls.
 var tcpKeepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}
@@ -32,12 +41,11 @@ func (d dialer) Dial(ctx context.Context, address string, p *policy.Policy, o tr
 		_ = nc.Close()
 		return nil, err
 	}
-	u := &upstreamConn{socket: k, address: address, pooled: o, keepalive: keepalive{policy: p.Keepalive}, settled: make(chan *h2.ConnError, 1)}
+	cfg := d.config(p)
+	u := &upstreamConn{
+		socket: k, address: address, pooled: o, keepalive: keepalive{policy: p.Keepalive}, limits: &cfg.Limits, offences: d.offences, settled: make(chan *h2.ConnError, 1),
+	}
 	k.owner = u
-	cfg := h2.Config{
-		StreamWindow: p.StreamWindow, ConnWindow: p.ConnectionWindow, MaxHeaderList: p.MaxHeaderBytes,
-		Limits: h2.Limits{Handshake: p.ConnectTimeout, BlockBytes: 32 * int(min(p.MaxHeaderBytes, 1<<20))},
-	}.WithDefaults()
 	s.lock()
 	k.h2 = h2.NewClient(&cfg, u, s.memory, s.fields, s.now)
 	s.sockets[k] = struct{}{}
@@ -51,10 +59,25 @@ func (d dialer) Dial(ctx context.Context, address string, p *policy.Policy, o tr
 		}
 		return u, nil
 	case <-dialCtx.Done():
-		u.CloseNow(context.Cause(dialCtx))
 		if ctx.Err() != nil {
+			u.CloseNow(context.Cause(dialCtx))
 			return nil, ctx.Err()
 		}
-		return nil, fmt.Errorf("no HTTP/2 SETTINGS in %s", p.ConnectTimeout)
+		text := fmt.Sprintf("no HTTP/2 SETTINGS in %s", p.ConnectTimeout)
+		u.closeFor(&h2.ConnError{Code: http2.ErrCodeSettingsTimeout, Offence: h2.HandshakeTooSlow, Text: text})
+		return nil, errors.New(text)
 	}
+}
+
+// config returns what a connection of that policy announces and allows.
+func (d dialer) config(p *policy.Policy) h2.Config {
+	c := h2.Config{StreamWindow: p.StreamWindow, ConnWindow: p.ConnectionWindow, MaxHeaderList: p.MaxHeaderBytes, Limits: d.limits}
+	l := &c.Limits
+	l.HandshakeTimeout = cmp.Or(l.HandshakeTimeout, max(h2.DefaultLimits().HandshakeTimeout, p.ConnectTimeout))
+	l.HeaderBlockBytes = cmp.Or(l.HeaderBlockBytes, 32*int(min(p.MaxHeaderBytes, 1<<20)))
+	l.HeaderBlockBytes = max(l.HeaderBlockBytes, int(p.MaxHeaderBytes)) // a route's policy may allow longer headers
+	if p.Keepalive.Time > 0 {
+		l.WriteTimeout = cmp.Or(l.WriteTimeout, p.Keepalive.Time+p.Keepalive.Timeout)
+	}
+	return c.WithDefaults()
 }

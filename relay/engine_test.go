@@ -82,7 +82,7 @@ func newEngineTo(tb testing.TB, address, keys string, observers ...handler.Obser
 	log := slog.New(slog.DiscardHandler)
 	x := &engine{tb: tb, shard: newShard(h2.NewBudget(256 << 20))}
 	tb.Cleanup(x.shard.close)
-	pl := pool.New(pool.Config{}, dialer{x.shard}, log)
+	pl := pool.New(pool.Config{}, dialer{shard: x.shard}, log)
 	tb.Cleanup(pl.Close)
 	x.shard.groups = oneGroup{pl.Default()}
 	proxy := handler.New(handler.Config{

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"log/slog"
 	"net"
 	"sync/atomic"
 	"time"
@@ -33,8 +34,9 @@ type Calls interface {
 
 // Shards are the parts of the relay of a process.
 type Shards struct {
-	all  []*shard
-	over chan struct{} // closed by Close
+	all      []*shard
+	offences *acceptor.Offences // of endpoints
+	over     chan struct{}      // closed by Close
 }
 
 // Groups has the connections of a shard to endpoints.
@@ -44,14 +46,25 @@ type Groups interface {
 	Of(p *policy.Policy) *pool.Group
 }
 
-// NewShards returns n Shards. groups is called for each, with its number, and returns the Groups of a pool whose connections d
-// makes; at least one shard must have connections of each policy. The caller closes the pools before it calls Close.
-func NewShards(n int, maxBuffered int64, groups func(i int, d transport.Dialer) Groups) *Shards {
-	budget := h2.NewBudget(maxBuffered)
-	s := &Shards{over: make(chan struct{})}
-	for i := range n {
+// ShardsConfig configures Shards.
+type ShardsConfig struct {
+	Shards      int       // how many there are
+	MaxBuffered int64     // bytes of DATA that wait in all of them
+	Endpoints   h2.Limits // of connections to endpoints
+	Log         *slog.Logger
+
+	// Groups is called for each shard, with its number, and returns the Groups of a pool whose connections d makes; at least one
+	// shard must have connections of each policy.
+	Groups func(i int, d transport.Dialer) Groups
+}
+
+// NewShards returns Shards. The caller closes the pools of the Groups before it calls Close.
+func NewShards(cfg ShardsConfig) *Shards {
+	budget := h2.NewBudget(cfg.MaxBuffered)
+	s := &Shards{offences: acceptor.NewOffences("endpoint", h2.OffenceNames(), cfg.Log), over: make(chan struct{})}
+	for i := range cfg.Shards {
 		one := newShard(budget)
-		one.groups = groups(i, dialer{one})
+		one.groups = cfg.Groups(i, dialer{shard: one, limits: cfg.Endpoints, offences: s.offences})
 		one.beside = append(one.beside, s.all...)
 		s.all = append(s.all, one)
 		one.wg.Go(func() { one.watch(s.over) })
@@ -66,6 +79,9 @@ func (s *Shards) Close() {
 		one.close()
 	}
 }
+
+// SentAway returns how many connections to endpoints were ended for what the endpoint did, by reason, since the start.
+func (s *Shards) SentAway() map[string]int64 { return s.offences.Counts() }
 
 // EndCalls ends every relayed call under way with UNAVAILABLE "draining".
 func (s *Shards) EndCalls() {
@@ -88,8 +104,7 @@ type Config struct {
 	Calls    Calls
 	HTTP2    h2.Config
 
-	WriteTimeout time.Duration // how long a client may take nothing of what it is sent
-	Keepalive    Keepalive
+	Keepalive Keepalive
 
 	Builtin string             // protobuf package of the services that the Kitex server has; empty for none
 	Kitex   acceptor.DataPlane // serves them
@@ -120,13 +135,7 @@ func New(cfg Config) *Plane {
 }
 
 // Offences implements acceptor.DataPlane.
-func (p *Plane) Offences() []string {
-	names := make([]string, len(h2.Offences))
-	for i, o := range h2.Offences {
-		names[i] = string(o)
-	}
-	return names
-}
+func (p *Plane) Offences() []string { return h2.OffenceNames() }
 
 // Conn implements acceptor.DataPlane.
 func (p *Plane) Conn(nc net.Conn, server *acceptor.Server) acceptor.Conn {

@@ -262,6 +262,16 @@ func (k *socket) waitWritable() {
 	s.mark(k)
 }
 
+// tooSlow ends the connection of a peer that takes nothing of what it is sent, and reports whether it is one.
+func (k *socket) tooSlow(now int64, timeout time.Duration) bool {
+	if !k.blocked || now-k.moved <= int64(timeout) {
+		return false
+	}
+	k.h2.Close(&h2.ConnError{Code: http2.ErrCodeEnhanceYourCalm, Offence: h2.WriteTooSlow, Text: "nothing was read in " + timeout.String()})
+	k.kill()
+	return true
+}
+
 // giveUp closes the socket of a connection that has failed, and whose peer does not read why.
 func (k *socket) giveUp(now int64) {
 	if k.h2.Failure() != nil && k.blocked && now-k.moved > int64(lingering) {

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/net/http2"
 
+	"github.com/framegate/framegate/handler/acceptor"
 	"github.com/framegate/framegate/pool/policy"
 	"github.com/framegate/framegate/pool/transport"
 	"github.com/framegate/framegate/relay/h2"
@@ -20,6 +21,8 @@ type upstreamConn struct {
 	address    string
 	pooled     transport.Owner
 	keepalive  keepalive
+	limits     *h2.Limits
+	offences   *acceptor.Offences // counts what the endpoint does; nil if nobody does
 	settled    chan *h2.ConnError // gets nil, or why there is no connection; capacity 1
 	isSettled  bool               // settled got nil
 	maxStreams atomic.Uint32      // of the peer
@@ -32,16 +35,14 @@ var _ transport.Conn = (*upstreamConn)(nil)
 // being opened at that moment.
 const wornIDs = 1 << 16
 
-// busyBytes is how much may wait for an endpoint that reads slowly before its connection gets no more calls for a while: at
-// h2.Limits.MaxUnsent it would fail. Headers and trailers are under no flow control.
-const busyBytes = 512 << 10
+// isBusy reports whether so much waits for an endpoint that reads slowly that its connection gets no more calls for a while: it would
+// fail. Headers and trailers are under no flow control.
+func (u *upstreamConn) isBusy() bool { return u.h2.IsBusy() }
 
-// isBusy reports whether so much waits for the endpoint.
-func (u *upstreamConn) isBusy() bool { return u.h2.Unsent() > busyBytes }
-
-// opened is called when a stream was opened: it notes that the connection is busy, and retires it when its stream identifiers run
-// out.
+// opened is called when a stream was opened: it notes when, and that the connection is busy, and retires it when its stream
+// identifiers run out.
 func (u *upstreamConn) opened() {
+	u.h2.OpenedAt(u.shard.now)
 	if u.isBusy() {
 		u.busy.Store(true)
 	}
@@ -52,7 +53,7 @@ func (u *upstreamConn) opened() {
 
 // wrote implements owner: it notes that the connection is busy no longer.
 func (u *upstreamConn) wrote() {
-	if u.busy.Load() && u.h2.Unsent() < busyBytes/2 {
+	if u.busy.Load() && u.h2.IsBusyNoMore() {
 		u.busy.Store(false)
 		u.pooled.LimitChanged()
 	}
@@ -130,6 +131,9 @@ func (u *upstreamConn) Wake() { u.shard.mark(u.socket) }
 
 // ended implements owner.
 func (u *upstreamConn) ended(why *h2.ConnError) {
+	if why.Offence != "" && !why.Peer && u.offences != nil {
+		u.offences.Note(u.address, string(why.Offence))
+	}
 	if !u.isSettled {
 		u.settled <- why
 		return
@@ -167,10 +171,15 @@ func (u *upstreamConn) Close() {
 
 // CloseNow implements transport.Conn. It may be called with the shard's mu held, so another goroutine does it.
 func (u *upstreamConn) CloseNow(err error) {
+	u.closeFor(&h2.ConnError{Code: http2.ErrCodeCancel, Text: err.Error()})
+}
+
+// closeFor is CloseNow with the reason.
+func (u *upstreamConn) closeFor(why *h2.ConnError) {
 	u.shard.wg.Go(func() {
 		u.shard.lock()
 		defer u.shard.unlock()
-		u.h2.Close(&h2.ConnError{Code: http2.ErrCodeCancel, Text: err.Error()})
+		u.h2.Close(why)
 		u.kill()
 	})
 }
@@ -181,10 +190,12 @@ type keepalive struct {
 	sent   int64 // when the PING was sent that has no answer; 0 for none
 }
 
-// tick implements owner. It sends a PING if it is time for one, and closes the connection of an endpoint that has not answered one.
+// tick implements owner. It sends a PING if it is time for one, and closes the connection of an endpoint that has not answered one,
+// or takes nothing of what it is sent.
 func (u *upstreamConn) tick(now int64) {
 	k := &u.keepalive
 	switch {
+	case u.tooSlow(now, u.limits.WriteTimeout):
 	case k.policy.Time <= 0:
 	case k.sent != 0 && now-k.sent > int64(k.policy.Timeout):
 		u.h2.Close(&h2.ConnError{Code: http2.ErrCodeNo, Text: "no answer to a keepalive ping in " + k.policy.Timeout.String()})

@@ -170,7 +170,7 @@ func TestSlow_ReaderThatOnlySendsIsCutOff(t *testing.T) {
 		ss.AwaitReset()
 	}
 	require.Less(t, time.Since(begin), cutWithin+testbed.Patience) // it may have taken its time to fill all that lies between
-	require.Contains(t, scraped(t, proxy), fmt.Sprintf(`framegate_listener_sent_away_total{listener="main",reason="not_reading"} %d`, clients))
+	require.Contains(t, scraped(t, proxy), fmt.Sprintf(`framegate_listener_sent_away_total{listener="main",reason="write_timeout"} %d`, clients))
 	other.finish(t)
 }
 

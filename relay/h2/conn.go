@@ -5,7 +5,7 @@
 //
 // Enter at Conn.Receive; then receive.go (HEADERS and DATA), head.go (what makes a message malformed), control.go (the other
 // frames), stream.go (what the owner does with a stream), send.go (what waits for windows and for the socket), ready.go (the
-// order in which streams send), queue.go (the memory of what waits) and budget.go (what a peer is charged for). heads.go has the
+// order in which streams send), queue.go (the memory of what waits), limits.go and budget.go (what a peer is charged for). heads.go has the
 // header blocks that come again and again, table.go the streams that are open, and recent.go those that have ended of late. hpack has
 // the fields.
 //
@@ -223,7 +223,7 @@ func (c *Conn) failIfUnread() {
 
 // isUnread reports whether more waits for the peer than DATA alone can be.
 func (c *Conn) isUnread() bool {
-	return c.Unsent() > c.cfg.SendLimit+frameHeaderLen+maxFrameLen+c.cfg.Limits.MaxUnsent
+	return c.Unsent() > c.cfg.SendLimit+frameHeaderLen+maxFrameLen+c.cfg.Limits.UnreadBytes
 }
 
 // take handles the frames in b and returns what is no whole frame.
@@ -288,7 +288,7 @@ func (c *Conn) handle(f *frame) {
 	case http2.FramePushPromise:
 		c.fail(http2.ErrCodeProtocol, BadProtocol, "PUSH_PROMISE, though it is off")
 	default:
-		c.spend() // RFC 9113 §4.1: unknown types are ignored
+		c.spend(unknownFrames) // RFC 9113 §4.1: unknown types are ignored
 	}
 }
 
@@ -300,11 +300,11 @@ func (c *Conn) Tick(now int64) {
 	late := func(since int64, limit int64) bool { return now-since > limit }
 	switch l := &c.cfg.Limits; {
 	case c.state >= ending:
-	case (!c.settled || !c.acked) && late(c.began, int64(l.Handshake)):
-		c.fail(http2.ErrCodeSettingsTimeout, HandshakeTooSlow, "preface and SETTINGS have not come in "+l.Handshake.String())
-	case c.block.stream != 0 && late(c.block.began, int64(l.HeaderBlock)),
-		c.beginsHeaders() && late(c.since, int64(l.HeaderBlock)):
-		c.fail(http2.ErrCodeEnhanceYourCalm, HeadersTooSlow, "a header block has not ended in "+l.HeaderBlock.String())
+	case (!c.settled || !c.acked) && late(c.began, int64(l.HandshakeTimeout)):
+		c.fail(http2.ErrCodeSettingsTimeout, HandshakeTooSlow, "preface and SETTINGS have not come in "+l.HandshakeTimeout.String())
+	case c.block.stream != 0 && late(c.block.began, int64(l.HeaderTimeout)),
+		c.beginsHeaders() && late(c.since, int64(l.HeaderTimeout)):
+		c.fail(http2.ErrCodeEnhanceYourCalm, HeadersTooSlow, "a header block has not ended in "+l.HeaderTimeout.String())
 	default:
 		c.failIfUnread()
 		c.giveConnCredit()

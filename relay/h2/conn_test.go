@@ -116,7 +116,7 @@ func TestConn_Shrink(t *testing.T) {
 // An owner that closes the connection in the Reset of a stream gets no second end of it.
 func TestConn_ClosedInReset(t *testing.T) {
 	t.Parallel()
-	p := newServerPeer(t, Config{Limits: Limits{ResetBurst: 1}})
+	p := newServerPeer(t, Config{Limits: Limits{ProvokedResets: Rate{Burst: 1}}})
 	p.conn.events = &onReset{p.events, func() { p.conn.Close(&ConnError{}) }}
 	p.send(request(0, 1, "/"), update(1, 0), request(0, 3, "/"))
 	require.Equal(t, []string{"head 1", "reset 1 PROTOCOL_ERROR"}, p.events.take())

@@ -7,12 +7,12 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// spend charges a control frame, and reports whether the connection goes on.
-func (c *Conn) spend() bool {
-	if c.budget.spend(c.now) {
+// spend charges one of a kind, and reports whether the connection goes on.
+func (c *Conn) spend(k kind) bool {
+	if c.budget.spend(k, c.now) {
 		return true
 	}
-	c.fail(http2.ErrCodeEnhanceYourCalm, TooManyControls, "too many control frames")
+	c.fail(http2.ErrCodeEnhanceYourCalm, floods[k], "over the limit of the connection: "+string(floods[k]))
 	return false
 }
 
@@ -36,7 +36,7 @@ func (c *Conn) wantConn(f *frame) bool {
 
 // receiveSettings takes a SETTINGS frame (RFC 9113 §6.5).
 func (c *Conn) receiveSettings(f *frame) {
-	if !c.wantConn(f) || !c.spend() {
+	if !c.wantConn(f) || !c.spend(settingsFrames) {
 		return
 	}
 	if f.has(flagAck) {
@@ -52,7 +52,7 @@ func (c *Conn) receiveSettings(f *frame) {
 	}
 	for p := f.payload; len(p) > 0; p = p[6:] {
 		// Each one is charged: SETTINGS_INITIAL_WINDOW_SIZE changes all streams, and a frame has room for 2,730 of them.
-		if !c.spend() || !c.applySetting(http2.SettingID(binary.BigEndian.Uint16(p)), binary.BigEndian.Uint32(p[2:])) {
+		if !c.spend(settingsFrames) || !c.applySetting(http2.SettingID(binary.BigEndian.Uint16(p)), binary.BigEndian.Uint32(p[2:])) {
 			return
 		}
 	}
@@ -118,7 +118,7 @@ func (c *Conn) setInitialWindow(v uint32) bool {
 
 // receiveWindowUpdate takes a WINDOW_UPDATE frame (RFC 9113 §6.9).
 func (c *Conn) receiveWindowUpdate(f *frame) {
-	if !c.wantLen(f, 4) || !c.spend() {
+	if !c.wantLen(f, 4) || !c.spend(windowUpdates) {
 		return
 	}
 	n := int64(binary.BigEndian.Uint32(f.payload) & maxWindow)
@@ -157,7 +157,7 @@ func (c *Conn) receiveWindowUpdate(f *frame) {
 
 // receiveReset takes a RST_STREAM frame (RFC 9113 §6.4).
 func (c *Conn) receiveReset(f *frame) {
-	if !c.wantLen(f, 4) || !c.spend() {
+	if !c.wantLen(f, 4) || !c.spend(otherFrames) {
 		return
 	}
 	if f.stream == 0 || c.isIdle(f.stream) {
@@ -170,12 +170,13 @@ func (c *Conn) receiveReset(f *frame) {
 	}
 	r := Reset{Code: http2.ErrCode(binary.BigEndian.Uint32(f.payload)), Peer: true}
 	r.Unprocessed = !c.server && r.Code == http2.ErrCodeRefusedStream && s.in == headers
-	young := c.now-s.opened < int64(c.cfg.Limits.RapidReset)
+	// A server that has answered may reset a stream whose request goes on (RFC 9113 §8.1).
+	rapid := (c.server || s.in != ended) && c.now-s.opened < int64(c.cfg.Limits.RapidResets.Within)
 	c.recent.add(s.id, peerReset)
 	c.forget(s)
 	c.events.Reset(s, &r)
-	if c.server && young {
-		c.chargeReset()
+	if rapid {
+		c.spend(rapidResets)
 	}
 }
 
@@ -186,9 +187,9 @@ func (c *Conn) receivePing(f *frame) {
 	}
 	if !f.has(flagAck) {
 		switch {
-		case !c.spend():
+		case !c.spend(pings):
 		case c.server && !c.budget.ping(c.now):
-			c.fail(http2.ErrCodeEnhanceYourCalm, TooManyPings, "a PING sooner than "+c.cfg.Limits.MinPing.String()+" after the one before")
+			c.fail(http2.ErrCodeEnhanceYourCalm, TooManyPings, "a PING sooner than "+c.cfg.MinPing.String()+" after the one before")
 		default:
 			c.out = appendPing(c.out, flagAck, [8]byte(f.payload))
 			c.wake()
@@ -196,7 +197,7 @@ func (c *Conn) receivePing(f *frame) {
 		return
 	}
 	if c.pings == 0 {
-		c.spend() // an answer to no PING is no error in RFC 9113, and worth nothing
+		c.spend(pings) // an answer to no PING is no error in RFC 9113, and worth nothing
 		return
 	}
 	c.pings--
@@ -215,7 +216,7 @@ func (c *Conn) Ping(data [8]byte) {
 
 // receiveGoAway takes a GOAWAY frame (RFC 9113 §6.8).
 func (c *Conn) receiveGoAway(f *frame) {
-	if !c.wantConn(f) || !c.spend() {
+	if !c.wantConn(f) || !c.spend(otherFrames) {
 		return
 	}
 	if len(f.payload) < 8 {
@@ -265,7 +266,7 @@ func (c *Conn) receivePriority(f *frame) {
 		c.fail(http2.ErrCodeProtocol, BadProtocol, "PRIORITY on stream 0")
 		return
 	}
-	if !c.spend() {
+	if !c.spend(priorities) {
 		return
 	}
 	problem := http2.ErrCodeNo

@@ -86,7 +86,7 @@ func TestLimits_MalformedRequests(t *testing.T) {
 				p.output()
 			}
 			require.NotNil(t, p.conn.Failure())
-			require.Equal(t, [2]any{http2.ErrCodeEnhanceYourCalm, TooManyResets}, [2]any{p.conn.Failure().Code, p.conn.Failure().Offence})
+			require.Equal(t, [2]any{http2.ErrCodeEnhanceYourCalm, TooManyProvokedResets}, [2]any{p.conn.Failure().Code, p.conn.Failure().Offence})
 			require.Equal(t, 1100, n, "1,100 are saved up, and each costs two and gives one back")
 		})
 	}

@@ -99,7 +99,7 @@ func TestServer_MinPing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := newServerPeer(t, Config{Limits: Limits{MinPing: x.limit}})
+			p := newServerPeer(t, Config{MinPing: x.limit})
 			x.do(p)
 			if !x.fails {
 				require.Nil(t, p.conn.Failure())
@@ -114,7 +114,7 @@ func TestServer_MinPing(t *testing.T) {
 // The debug data is what clients of gRPC look for, and the last PING has no answer.
 func TestServer_TooManyPings(t *testing.T) {
 	t.Parallel()
-	p := newServerPeer(t, Config{Limits: Limits{MinPing: time.Second}})
+	p := newServerPeer(t, Config{MinPing: time.Second})
 	p.send(times(4, raw(http2.FramePing, 0, 0, []byte("abcdefgh")...)))
 	ack := `PING "abcdefgh" ACK`
 	require.Equal(t, frames(ack, ack, ack, "GOAWAY 0 ENHANCE_YOUR_CALM too_many_pings"), p.output())
@@ -123,7 +123,7 @@ func TestServer_TooManyPings(t *testing.T) {
 // A server may send PINGs as it likes: it has its own limits.
 func TestClient_MinPing(t *testing.T) {
 	t.Parallel()
-	p := newClientPeer(t, Config{Limits: Limits{MinPing: time.Hour}})
+	p := newClientPeer(t, Config{MinPing: time.Hour})
 	p.send(times(900, raw(http2.FramePing, 0, 0, make([]byte, 8)...)))
 	require.Nil(t, p.conn.Failure())
 }
@@ -145,7 +145,7 @@ func (e *eager) dial(minPing time.Duration) net.Conn {
 		head: func(s *Stream, _ *Head) {
 			s.WriteHeaders(fieldList(":status=200", "content-type=application/grpc"), false)
 		}}
-	e.servers = append(e.servers, newSocket(&e.mu, ours, k, false, Config{Limits: Limits{MinPing: minPing}}))
+	e.servers = append(e.servers, newSocket(&e.mu, ours, k, false, Config{MinPing: minPing}))
 	return theirs
 }
 

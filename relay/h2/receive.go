@@ -14,7 +14,7 @@ type block struct {
 	end    bool   // the HEADERS frame had END_STREAM
 	loop   bool   // the HEADERS frame made the stream depend on itself
 	bytes  []byte
-	frames int
+	frames int // CONTINUATION
 	began  int64
 }
 
@@ -51,7 +51,7 @@ func (c *Conn) receiveHeaders(f *frame) {
 		loop, p = dependsOn(p) == f.stream, p[5:]
 	}
 	if !f.has(flagEndHeaders) {
-		c.block = block{stream: f.stream, end: f.has(flagEndStream), loop: loop, bytes: append(c.block.bytes[:0], p...), frames: 1, began: c.now}
+		c.block = block{stream: f.stream, end: f.has(flagEndStream), loop: loop, bytes: append(c.block.bytes[:0], p...), began: c.now}
 		return
 	}
 	c.receiveBlock(f.stream, p, f.has(flagEndStream), loop)
@@ -65,8 +65,12 @@ func (c *Conn) receiveContinuation(f *frame) {
 		return
 	}
 	b.frames++
-	if b.frames > c.cfg.Limits.BlockFrames || len(b.bytes)+len(f.payload) > c.cfg.Limits.BlockBytes {
-		c.fail(http2.ErrCodeEnhanceYourCalm, HeadersTooLong, "a header block without an end")
+	switch l := &c.cfg.Limits; {
+	case b.frames > l.ContinuationFrames:
+		c.fail(http2.ErrCodeEnhanceYourCalm, TooManyContinuations, fmt.Sprintf("a header block of more than %d CONTINUATION frames", l.ContinuationFrames))
+		return
+	case len(b.bytes)+len(f.payload) > l.HeaderBlockBytes:
+		c.fail(http2.ErrCodeEnhanceYourCalm, HeadersTooLong, fmt.Sprintf("a header block of more than %d bytes", l.HeaderBlockBytes))
 		return
 	}
 	b.bytes = append(b.bytes, f.payload...)
@@ -102,7 +106,7 @@ func (c *Conn) receiveBlock(id uint32, p []byte, end, loop bool) {
 	case how == idle:
 		c.openPeers(id, h, problem, loop)
 	default:
-		c.frameOfReset(id, how)
+		c.frameOfReset(id, how, otherFrames)
 	}
 }
 
@@ -133,8 +137,8 @@ func (c *Conn) admitsHeaders(id uint32, how outcome) bool {
 
 // frameOfReset takes HEADERS of a stream that either end has reset, and DATA that has no payload or that the peer has sent
 // after its RST_STREAM (RFC 9113 §5.1).
-func (c *Conn) frameOfReset(id uint32, how outcome) {
-	if c.spend() && how == peerReset {
+func (c *Conn) frameOfReset(id uint32, how outcome, k kind) {
+	if c.spend(k) && how == peerReset {
 		c.out = appendReset(c.out, id, http2.ErrCodeStreamClosed)
 		c.wake()
 	}
@@ -147,14 +151,13 @@ func (c *Conn) openPeers(id uint32, h *Head, problem string, loop bool) {
 		return // RFC 9113 §6.8: the peer will try elsewhere
 	}
 	c.budget.earn(2)
-	c.budget.opened()
+	c.budget.opened++
 	if uint32(c.streams.n) >= c.cfg.MaxConcurrentStreams {
 		c.refuse(id)
 		return
 	}
 	s := c.events.Opened()
 	c.open(s, id)
-	s.opened = c.now
 	c.headOf(s, h, requestHead, problem, loop)
 }
 
@@ -163,13 +166,13 @@ func (c *Conn) refuse(id uint32) {
 	c.out = appendReset(c.out, id, http2.ErrCodeRefusedStream)
 	c.recent.add(id, wasReset)
 	c.wake()
-	c.chargeReset()
+	c.spend(refusedStreams)
 }
 
 // open puts a stream into the table.
 func (c *Conn) open(s *Stream, id uint32) {
 	owner := s.Owner
-	*s = Stream{Owner: owner, conn: c, id: id, in: headers, out: headers, sendWindow: c.initialWindow, recvWindow: int32(c.cfg.StreamWindow), left: -1}
+	*s = Stream{Owner: owner, conn: c, id: id, in: headers, out: headers, sendWindow: c.initialWindow, recvWindow: int32(c.cfg.StreamWindow), left: -1, opened: c.now}
 	c.streams.put(s)
 }
 
@@ -181,8 +184,16 @@ func (c *Conn) Open(s *Stream, fields []*hpack.Field, end bool) {
 		id = 1
 	}
 	c.lastID = id
+	c.budget.opened++
 	c.open(s, id)
 	s.WriteHeaders(fields, end)
+}
+
+// OpenedAt says when the last stream was opened, for the time may have gone on since the last Receive or Tick. It is for clients.
+func (c *Conn) OpenedAt(now int64) {
+	if s := c.streams.get(c.lastID); s != nil {
+		s.opened = now
+	}
 }
 
 // IDsLeft returns how many streams a client can still open, because identifiers are used once (RFC 9113 §5.1.1).
@@ -214,7 +225,7 @@ func (c *Conn) headOf(s *Stream, h *Head, kind headKind, problem string, loop bo
 		c.streamError(s, http2.ErrCodeProtocol, problem)
 		return
 	case informational:
-		if c.spend() {
+		if c.spend(otherFrames) {
 			c.events.Head(s, h)
 		}
 		return
@@ -240,7 +251,7 @@ func (c *Conn) malformedRequest(s *Stream, h *Head, problem string) {
 		c.streamError(s, http2.ErrCodeProtocol, problem)
 		return
 	}
-	c.chargeReset()
+	c.spend(provokedResets)
 }
 
 // endReceived notes END_STREAM. It reports false, and resets the stream, if content-length says that there should be more.
@@ -283,7 +294,7 @@ func (c *Conn) receiveData(f *frame) {
 	}
 	end := f.has(flagEndStream)
 	if len(p) == 0 && !end {
-		if !c.spend() {
+		if !c.spend(emptyData) {
 			return
 		}
 	} else {
@@ -340,8 +351,10 @@ func (c *Conn) dataOfNone(id uint32, n int) {
 	case how == wasReset && n > 0:
 		// It was under way when the stream was reset, and costs this end less than DATA of an open stream. A stream of small
 		// messages has many frames under way, so it is not charged.
+	case n > 0:
+		c.frameOfReset(id, how, otherFrames)
 	default:
-		c.frameOfReset(id, how)
+		c.frameOfReset(id, how, emptyData)
 	}
 }
 
@@ -352,14 +365,5 @@ func (c *Conn) isIdle(id uint32) bool { return id&1 == 0 || id > c.lastID }
 func (c *Conn) streamError(s *Stream, code http2.ErrCode, text string) {
 	s.Reset(code)
 	c.events.Reset(s, &Reset{Code: code, Text: text})
-	if c.server {
-		c.chargeReset()
-	}
-}
-
-// chargeReset charges the peer for a stream that it has opened for nothing.
-func (c *Conn) chargeReset() {
-	if !c.budget.reset(c.now) {
-		c.fail(http2.ErrCodeEnhanceYourCalm, TooManyResets, "too many streams were opened for nothing")
-	}
+	c.spend(provokedResets)
 }

@@ -9,11 +9,18 @@ import (
 // Output returns the bytes that are to be written to the peer, which are valid until the next call of another method.
 func (c *Conn) Output() []byte { return c.out[c.written:] }
 
-// Unsent returns how many bytes wait for the socket. A connection fails when they are more than SendLimit and Limits.MaxUnsent allow,
+// Unsent returns how many bytes wait for the socket. A connection fails when they are more than SendLimit and Limits.UnreadBytes allow,
 // for then its peer does not read. A client's header blocks would make them so as well, while a server is only slow to read. So a
-// client's owner opens no stream, and writes no trailers, while Unsent is over half of Limits.MaxUnsent. The other half is for control
-// frames, of which at most 200 bytes a stream wait.
+// client's owner opens no stream, and writes no trailers, while the connection IsBusy.
 func (c *Conn) Unsent() int { return len(c.out) - c.written }
+
+// IsBusy reports whether so much waits for the peer that only control frames have room, of which at most 200 bytes a stream wait.
+func (c *Conn) IsBusy() bool { return c.Unsent() > c.busyBytes() }
+
+// IsBusyNoMore reports whether so little waits that it takes a while until the connection IsBusy again.
+func (c *Conn) IsBusyNoMore() bool { return c.Unsent() < c.busyBytes()/2 }
+
+func (c *Conn) busyBytes() int { return c.cfg.SendLimit + c.cfg.Limits.UnreadBytes/4 }
 
 // Wrote says that the first n bytes of Output were written. DATA that has waited for the socket follows when all of them were: the
 // caller looks at Output again.

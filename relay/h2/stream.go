@@ -21,7 +21,7 @@ type Stream struct {
 
 	conn    *Conn
 	id      uint32
-	opened  int64 // when the peer opened it
+	opened  int64 // when it was opened
 	in, out direction
 
 	sendWindow int32 // below 0 if the peer has shrunk it (RFC 9113 §6.9.2)

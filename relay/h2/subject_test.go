@@ -40,7 +40,7 @@ func (s *subject) end(l *life) {
 
 func newSubject(t testing.TB, client bool, acts []byte) *subject {
 	cfg := Config{MaxConcurrentStreams: 20, StreamWindow: 65535, ConnWindow: 100_000, MaxHeaderList: 2000, SendLimit: 20_000,
-		Limits: Limits{MinPing: time.Duration(len(acts)%2) * time.Millisecond}}.WithDefaults()
+		MinPing: time.Duration(len(acts)%2) * time.Millisecond}.WithDefaults()
 	s := &subject{t: t, acts: &tape{acts}, lives: map[*Stream]*life{}, memory: NewMemory(&Budget{max: 100_000})}
 	s.ledger = newLedger(client, &cfg)
 	s.ledger.maxStream, s.ledger.maxConn = maxWindow, maxWindow
@@ -85,7 +85,7 @@ func (s *subject) look() {
 		}
 	}
 	s.scanned = len(out)
-	if cfg := s.conn.cfg; len(out) > cfg.SendLimit+2*frameHeaderLen+2*maxFrameLen+cfg.Limits.MaxUnsent+1<<17 {
+	if cfg := s.conn.cfg; len(out) > cfg.SendLimit+2*frameHeaderLen+2*maxFrameLen+cfg.Limits.UnreadBytes+1<<17 {
 		s.t.Fatalf("%d bytes of output", len(out))
 	}
 	if held := s.memory.budget.Held(); held > 1<<22 {

@@ -32,7 +32,6 @@ func TestClient_ServerIsSlowToRead(t *testing.T) {
 	p.send(settings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: maxStreams}), update(0, 1<<30))
 	p.output()
 	p.events.deaf = true
-	limits := p.conn.cfg.Limits
 	long := append(fieldList(":method=POST", ":scheme=http", ":path=/", ":authority=a"), fieldList("x="+strings.Repeat("y", 60_000))...)
 	short, refused, most := long[:4], 0, 0
 	slow := func(read int) { // the server reads a little, and time goes on
@@ -46,7 +45,7 @@ func TestClient_ServerIsSlowToRead(t *testing.T) {
 		require.Nil(t, p.conn.Failure())
 	}
 	open := func(fields []*field) (s *Stream) {
-		if p.conn.Streams() == maxStreams || p.conn.Unsent() > limits.MaxUnsent/2 {
+		if p.conn.Streams() == maxStreams || p.conn.IsBusy() {
 			refused++
 			return nil
 		}
@@ -74,7 +73,7 @@ func TestClient_ServerIsSlowToRead(t *testing.T) {
 		open(short)
 		slow(1 << 20)
 	}
-	for open(long); p.conn.Unsent() <= limits.MaxUnsent/2; open(long) {
+	for open(long); !p.conn.IsBusy(); open(long) {
 		for _, s := range p.conn.streams.all()[:1] {
 			s.Reset(http2.ErrCodeCancel)
 		}

@@ -89,7 +89,7 @@ func (n *node) scan() {
 	if why := n.conn.Failure(); why != nil {
 		n.w.fail("%s has failed: %v", n.name, why)
 	}
-	if len(n.conn.Output()) > n.conn.cfg.SendLimit+frameHeaderLen+maxFrameLen+n.conn.cfg.Limits.MaxUnsent {
+	if len(n.conn.Output()) > n.conn.cfg.SendLimit+frameHeaderLen+maxFrameLen+n.conn.cfg.Limits.UnreadBytes {
 		n.w.fail("%s has %d bytes of output", n.name, len(n.conn.Output()))
 	}
 }

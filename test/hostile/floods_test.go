@@ -24,11 +24,12 @@ type flood struct {
 	offence string // the debug data of the GOAWAY
 }
 
+// The debug data of GOAWAYs.
 const (
 	pings    = "too_many_pings"
 	controls = "too_many_control_frames"
 	resets   = "too_many_resets"
-	headers  = "header_block_too_long"
+	provoked = "too_many_provoked_resets"
 )
 
 // controlFloods are floods of frames that are no calls.
@@ -41,27 +42,27 @@ func controlFloods() []flood {
 	const many, few = 20_000, 20
 	return []flood{
 		{"PING", idle, nil, same(frame(http2.FramePing, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8)), many, 3, pings},
-		{"PING ACKs that answer nothing", idle, nil, same(ack(0, 0, 0, 0, 0, 0, 0, 0)), many, few, controls},
-		{"PING ACKs with the payload of Kitex's own PING", idle, nil, same(ack(1, 6, 1, 8, 0, 3, 3, 9)), many, few, controls},
-		{"empty SETTINGS", idle, nil, same(frame(http2.FrameSettings, 0, 0)), many, few, controls},
-		{"SETTINGS", open, nil, func(i uint32) []byte { return settings(http2.SettingInitialWindowSize, i%65536) }, many, few, controls},
-		{"parameters of SETTINGS", open, nil, same(frame(http2.FrameSettings, 0, 0, slices.Repeat([]byte{0, 4, 0, 0, 0xff, 0xff}, maxFrame/6)...)), 8, 0, controls},
-		{"SETTINGS ACKs", idle, nil, same(frame(http2.FrameSettings, http2.FlagSettingsAck, 0)), many, few, controls},
-		{"empty DATA", open, nil, same(frame(http2.FrameData, 0, 1)), 100_000, few, controls},
-		{"DATA of nothing but padding", open, nil, same(frame(http2.FrameData, padded, 1, 1, 0)), many, few, controls},
-		{"PRIORITY", idle, nil, func(i uint32) []byte { return frame(http2.FramePriority, 0, 2*i+1, 0, 0, 0, 0, 16) }, many, few, controls},
-		{"PRIORITY of an open stream", open, nil, same(frame(http2.FramePriority, 0, 1, 0, 0, 0, 0, 16)), many, few, controls},
-		{"frames of an unknown type", idle, nil, func(i uint32) []byte { return frame(http2.FrameType(10+i%200), 0xff, i) }, many, few, controls},
+		{"PING ACKs that answer nothing", idle, nil, same(ack(0, 0, 0, 0, 0, 0, 0, 0)), many, few, "ping_flood"},
+		{"PING ACKs with the payload of Kitex's own PING", idle, nil, same(ack(1, 6, 1, 8, 0, 3, 3, 9)), many, few, "ping_flood"},
+		{"empty SETTINGS", idle, nil, same(frame(http2.FrameSettings, 0, 0)), many, few, "settings_flood"},
+		{"SETTINGS", open, nil, func(i uint32) []byte { return settings(http2.SettingInitialWindowSize, i%65536) }, many, few, "settings_flood"},
+		{"parameters of SETTINGS", open, nil, same(frame(http2.FrameSettings, 0, 0, slices.Repeat([]byte{0, 4, 0, 0, 0xff, 0xff}, maxFrame/6)...)), 8, 0, "settings_flood"},
+		{"SETTINGS ACKs", idle, nil, same(frame(http2.FrameSettings, http2.FlagSettingsAck, 0)), many, few, "settings_flood"},
+		{"empty DATA", open, nil, same(frame(http2.FrameData, 0, 1)), 100_000, few, "empty_data_flood"},
+		{"DATA of nothing but padding", open, nil, same(frame(http2.FrameData, padded, 1, 1, 0)), many, few, "empty_data_flood"},
+		{"PRIORITY", idle, nil, func(i uint32) []byte { return frame(http2.FramePriority, 0, 2*i+1, 0, 0, 0, 0, 16) }, many, few, "priority_flood"},
+		{"PRIORITY of an open stream", open, nil, same(frame(http2.FramePriority, 0, 1, 0, 0, 0, 0, 16)), many, few, "priority_flood"},
+		{"frames of an unknown type", idle, nil, func(i uint32) []byte { return frame(http2.FrameType(10+i%200), 0xff, i) }, many, few, "unknown_frame_flood"},
 		{"GOAWAY", idle, nil, same(frame(http2.FrameGoAway, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)), many, 1, controls},
-		{"WINDOW_UPDATE of the connection", idle, nil, same(windowUpdate(0, 1)), many, few, controls},
-		{"WINDOW_UPDATE of a stream", open, nil, same(windowUpdate(1, 1)), many, few, controls},
-		{"WINDOW_UPDATE of a stream that has ended", ended, nil, same(windowUpdate(1, 1)), many, few, controls},
+		{"WINDOW_UPDATE of the connection", idle, nil, same(windowUpdate(0, 1)), many, few, "window_update_flood"},
+		{"WINDOW_UPDATE of a stream", open, nil, same(windowUpdate(1, 1)), many, few, "window_update_flood"},
+		{"WINDOW_UPDATE of a stream that has ended", ended, nil, same(windowUpdate(1, 1)), many, few, "window_update_flood"},
 		{"RST_STREAM of a stream that has ended", ended, nil, same(gone), many, few, controls},
 		{"RST_STREAM of one stream", reset, nil, same(gone), many, few, controls},
 		{"HEADERS of a stream that was reset", reset, nil, same(frame(http2.FrameHeaders, endHeaders|endStream, 1, 0x83)), many, few, controls},
 		{"DATA of a stream that was reset", reset, nil, same(frame(http2.FrameData, 0, 1, 'x')), many, few, controls},
-		{"CONTINUATION without end", idle, half, same(frame(http2.FrameContinuation, 0, 1, field...)), 1700, 0, headers},
-		{"empty CONTINUATION", idle, half, same(frame(http2.FrameContinuation, 0, 1)), 100_000, 0, headers},
+		{"CONTINUATION without end", idle, half, same(frame(http2.FrameContinuation, 0, 1, field...)), 1700, 0, "header_block_too_long"},
+		{"empty CONTINUATION", idle, half, same(frame(http2.FrameContinuation, 0, 1)), 100_000, 0, "too_many_continuations"},
 	}
 }
 

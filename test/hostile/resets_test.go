@@ -61,7 +61,7 @@ func resetAttacks(t *testing.T, w *world, way way) {
 		})
 	}
 	for _, m := range madeResets(indexed, way) {
-		f := flood{"made resets: " + m.name, idle, nil, func(i uint32) []byte { return m.call(2*i + 1) }, many, 0, resets}
+		f := flood{"made resets: " + m.name, idle, nil, func(i uint32) []byte { return m.call(2*i + 1) }, many, 0, provoked}
 		w.attack(t, f.name, func(t *testing.T) { f.run(t, w.proxy.Addr) })
 	}
 }

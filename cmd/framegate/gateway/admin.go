@@ -94,6 +94,7 @@ func (g *Gateway) metricsConfig() admin.MetricsConfig {
 	return admin.MetricsConfig{
 		Routes:        func() map[string]admin.RouteNames { return routeNames(g.resolver.Routes()) },
 		Connections:   g.upstream.connections,
+		SentAway:      g.listeners.shards.SentAway,
 		Clusters:      g.sources.clusters,
 		Lookups:       g.resolver.Lookups,
 		Loads:         g.resolver.Loads,

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"cmp"
-	"time"
 
 	"github.com/framegate/framegate/conf"
 	"github.com/framegate/framegate/handler/acceptor"
@@ -19,6 +18,9 @@ const maxHeaderBlock = 1 << 20
 // server has; empty for none.
 func (ls *listeners) dataPlane(l conf.Listener, builtin string) acceptor.DataPlane {
 	writeTimeout := l.Keepalive.Time + l.Keepalive.Timeout
+	limits := l.PeerLimits.Limits
+	limits.HeaderBlockBytes = cmp.Or(limits.HeaderBlockBytes, max(maxHeaderBlock, 4*int(l.MaxHeaderBytes)))
+	limits.WriteTimeout = cmp.Or(limits.WriteTimeout, writeTimeout)
 	kitex := transserver.New(transserver.Config{
 		WriteTimeout: writeTimeout, Gate: kitexstream.GateOf(ls.proxy.Gate(l.Name, builtin)), Refuse: ls.proxy.Refuse(l.Name),
 	})
@@ -29,9 +31,8 @@ func (ls *listeners) dataPlane(l conf.Listener, builtin string) acceptor.DataPla
 		Listener: l.Name, Shards: ls.shards, Calls: ls.proxy.Relayed(l.Name), Builtin: builtin, Kitex: kitex,
 		HTTP2: h2.Config{
 			MaxConcurrentStreams: l.MaxConcurrentStreams, StreamWindow: l.StreamWindow, ConnWindow: l.ConnectionWindow, MaxHeaderList: l.MaxHeaderBytes,
-			Limits: h2.Limits{BlockBytes: max(maxHeaderBlock, 4*int(l.MaxHeaderBytes)), MinPing: l.Keepalive.MinPingInterval},
+			MinPing: l.Keepalive.MinPingInterval, RefusedStreams: l.PeerLimits.RefusedStreams, Limits: limits,
 		},
-		WriteTimeout: cmp.Or(writeTimeout, 3*time.Minute),
-		Keepalive:    relay.Keepalive{Time: l.Keepalive.Time, Timeout: l.Keepalive.Timeout},
+		Keepalive: relay.Keepalive{Time: l.Keepalive.Time, Timeout: l.Keepalive.Timeout},
 	})
 }

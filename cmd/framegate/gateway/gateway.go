@@ -103,7 +103,7 @@ func newGateway(cfg *conf.Config, log *slog.Logger, opts []Option) *Gateway {
 	g.cfg.Store(cfg)
 	g.drain = &drainer{conf: g.conf, log: log, on: make(chan struct{})}
 	g.sources = newSources(g.resolver, log)
-	g.upstream = newUpstream(cfg.Upstream, g.resolver, log)
+	g.upstream = newUpstream(cfg.Upstream.Policy, g.resolver, log)
 	shards, kitex := g.upstream.start(cfg)
 	g.proxy = handler.New(handler.Config{
 		Router: g.resolver, Ready: func() bool { return g.sources.notReady() == nil }, Pool: kitex(nil), PoolOf: kitex, OwnPoolOf: g.upstream.own().opener,

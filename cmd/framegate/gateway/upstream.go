@@ -60,7 +60,10 @@ func (u *upstream) start(cfg *conf.Config) (shards *relay.Shards, kitex func(*po
 	if has(conf.DataPlaneRelay) {
 		n = runtime.GOMAXPROCS(0)
 	}
-	shards = relay.NewShards(n, cfg.Limits.MaxBufferedBytes, func(i int, d transport.Dialer) relay.Groups { return u.add(d, share{i, n}) })
+	shards = relay.NewShards(relay.ShardsConfig{
+		Shards: n, MaxBuffered: cfg.Limits.MaxBufferedBytes, Endpoints: cfg.Upstream.PeerLimits, Log: u.log,
+		Groups: func(i int, d transport.Dialer) relay.Groups { return u.add(d, share{i, n}) },
+	})
 	if has(conf.DataPlaneKitex) {
 		return shards, u.add(kitexconn.Dialer{}, whole).opener
 	}
