@@ -52,6 +52,9 @@ func (r *Relayed) Enter(conn any, crowded bool) bool {
 	return r.entrance.enter()
 }
 
+// Refused counts a call that was refused because its connection has max_concurrent_streams.
+func (r *Relayed) Refused() { r.entrance.refused.Add(1) }
+
 // Leave takes a call out of the count.
 func (r *Relayed) Leave() { r.entrance.leave() }
 

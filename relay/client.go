@@ -83,6 +83,9 @@ func (c *clientConn) Opened() *h2.Stream {
 	return &c.shard.newCall(c).client
 }
 
+// Refused implements h2.Events.
+func (c *clientConn) Refused() { c.plane.cfg.Calls.Refused() }
+
 // Head implements h2.Events.
 func (c *clientConn) Head(s *h2.Stream, h *h2.Head) {
 	k := s.Owner.(*call)

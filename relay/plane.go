@@ -21,6 +21,7 @@ import (
 // Calls decides about calls.
 type Calls interface {
 	Enter(conn any, crowded bool) bool
+	Refused()
 	Leave()
 	Resolve(req spec.Request) (cluster.Target, bool)
 	Plain(t *cluster.Target, method string) bool

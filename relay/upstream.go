@@ -62,6 +62,9 @@ func (u *upstreamConn) wrote() {
 // Opened implements h2.Events. A server opens no streams.
 func (u *upstreamConn) Opened() *h2.Stream { return nil }
 
+// Refused implements h2.Events.
+func (u *upstreamConn) Refused() {}
+
 // Head implements h2.Events.
 func (u *upstreamConn) Head(s *h2.Stream, h *h2.Head) {
 	if c, ok := s.Owner.(*call); ok {

@@ -59,6 +59,17 @@ func TestPeerLimits_StreamsOfClients(t *testing.T) {
 	}
 }
 
+// A call over max_concurrent_streams is refused, and counted as one that was.
+func TestPeerLimits_RefusedStreamsAreCounted(t *testing.T) {
+	t.Parallel()
+	p, proxy := limitedPair(t, func(c *conf.Config) { c.Listeners[0].MaxConcurrentStreams = 1 })
+	cs, ss, _ := p.open(t, testbed.RequestFields())
+	code, _ := p.client.Open(t, testbed.RequestFields()).AwaitReset()
+	require.Equal(t, http2.ErrCodeRefusedStream, code)
+	require.Contains(t, scraped(t, proxy), `framegate_listener_refused_calls_total{listener="main"} 1`+"\n")
+	p.complete(t, cs, ss)
+}
+
 // PINGs that come sooner than keepalive.min_ping_interval, and more than ping allows.
 func TestPeerLimits_PingsOfClients(t *testing.T) {
 	t.Parallel()

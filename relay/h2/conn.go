@@ -30,6 +30,9 @@ type Events interface {
 	// Opened returns the memory of a stream that the peer opens, with its Owner set. Head follows. It is for servers.
 	Opened() *Stream
 
+	// Refused says that the peer has opened a stream over MaxConcurrentStreams, which was refused. It is for servers.
+	Refused()
+
 	// Head gives a header block: of a request once (see Head.Problem for one that is malformed); of an answer once for each
 	// informational answer (Head.Status under 200) and once for its headers; and of trailers once. h, which is valid until Head
 	// returns, is nil for a block that is longer than MaxHeaderList: the owner then resets the stream, after an answer if there is

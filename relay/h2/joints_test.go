@@ -14,6 +14,7 @@ func (e events) Opened() *Stream {
 	return nil
 }
 func (e events) Sent(*Stream, int)               { /* only the relay asks */ }
+func (e events) Refused()                        { e.w.fail("a stream was refused") }
 func (e events) SettingsChanged()                { /* nobody asks */ }
 func (e events) GoingAway(http2.ErrCode, string) { e.w.fail("GOAWAY") }
 func (e events) Pong()                           { e.w.fail("PING ACK") }

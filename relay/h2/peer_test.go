@@ -245,6 +245,8 @@ func (r *recorder) Reset(s *Stream, why *Reset) {
 	r.note("%s", text)
 }
 
+func (r *recorder) Refused() {}
+
 func (r *recorder) SettingsChanged() { r.note("settings") }
 
 func (r *recorder) GoingAway(code http2.ErrCode, debug string) { r.note("goaway %s %q", code, debug) }

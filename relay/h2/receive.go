@@ -166,6 +166,7 @@ func (c *Conn) refuse(id uint32) {
 	c.out = appendReset(c.out, id, http2.ErrCodeRefusedStream)
 	c.recent.add(id, wasReset)
 	c.wake()
+	c.events.Refused()
 	c.spend(refusedStreams)
 }
 

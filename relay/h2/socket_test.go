@@ -47,6 +47,8 @@ func (k *hooks) Reset(s *Stream, r *Reset) {
 	}
 }
 
+func (k *hooks) Refused() {}
+
 func (k *hooks) SettingsChanged() {}
 
 func (k *hooks) GoingAway(http2.ErrCode, string) {}

@@ -243,6 +243,9 @@ func (s *subject) Reset(st *Stream, _ *Reset) {
 	}
 }
 
+// Refused implements Events.
+func (s *subject) Refused() {}
+
 // SettingsChanged implements Events.
 func (s *subject) SettingsChanged() {}
 
