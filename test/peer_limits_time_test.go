@@ -35,6 +35,21 @@ func newDeaf(t *testing.T, nc net.Conn) deaf {
 	return deaf{tcp}
 }
 
+// awaitCall reads what an endpoint gets until the headers of a call have come.
+func (d deaf) awaitCall(t *testing.T) {
+	t.Helper()
+	_, err := io.CopyN(io.Discard, d, int64(len(http2.ClientPreface)))
+	require.NoError(t, err)
+	fr := http2.NewFramer(io.Discard, d)
+	for {
+		f, err := fr.ReadFrame()
+		require.NoError(t, err)
+		if _, ok := f.(*http2.HeadersFrame); ok {
+			return
+		}
+	}
+}
+
 // deafEndpoint returns the address of an endpoint and the first connection to it, when there is one.
 func deafEndpoint(t *testing.T) (addr string, accepted <-chan net.Conn) {
 	t.Helper()
@@ -124,6 +139,7 @@ func TestPeerLimits_EndpointThatDoesNotRead(t *testing.T) {
 			d := newDeaf(t, testbed.Await(t, accepted, "a connection at the endpoint"))
 			_, err := d.Write(endpointGreeting)
 			require.NoError(t, err)
+			d.awaitCall(t)
 			d.ask()
 			wantLocal(t, cs.Outcome(), 14, "upstream_reset")
 			wantCounted(t, proxy, endpointsAway(reason))

@@ -170,8 +170,8 @@ func (c *Conn) receiveReset(f *frame) {
 	}
 	r := Reset{Code: http2.ErrCode(binary.BigEndian.Uint32(f.payload)), Peer: true}
 	r.Unprocessed = !c.server && r.Code == http2.ErrCodeRefusedStream && s.in == headers
-	// A server that has answered may reset a stream whose request goes on (RFC 9113 §8.1).
-	rapid := (c.server || s.in != ended) && c.now-s.opened < int64(c.cfg.Limits.RapidResets.Within)
+	// A server that has answered may reset a stream whose request goes on (RFC 9113 §8.1), and one that is full refuses streams.
+	rapid := (c.server || s.in != ended && !r.Unprocessed) && c.now-s.opened < int64(c.cfg.Limits.RapidResets.Within)
 	c.recent.add(s.id, peerReset)
 	c.forget(s)
 	c.events.Reset(s, &r)
