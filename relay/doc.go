@@ -33,6 +33,38 @@
 // The peer's window of a stream is given back as its DATA moves on, so that a reader which is slow costs at most its stream's
 // window; that of a connection is given back on receipt, so that no stream holds up another. What all queues together hold is
 // bounded by a budget (limits.max_buffered_bytes): as it fills, windows shrink, and calls whose DATA does not move are ended
-// (relief.go). Buffers for reading belong to the shards, not to
-// connections, and those for writing are given back after some seconds without traffic, so that an idle connection takes some 5 KiB.
+// (relief.go). Buffers for reading belong to the shards, not to connections, and those for writing are given back after some seconds
+// without traffic, so that an idle connection takes some 5 KiB.
+//
+// # Speed
+//
+// What a call costs is mostly the system's calls, so that one of them is for as many frames as there are: all that a read brings is
+// worked through before anything is written, and a connection's frames leave in one write. Measured in one run with one processor,
+// HTTP/2 clients with 400 calls under way have 12 calls a read, clients of grpc-go with 64 under way 3; the price of a call is 4.4 and
+// 15 us. What keeps the rest small:
+//
+//   - No goroutine, no allocation: calls are used again (shard.free), and so are the chunks of queues (h2.Memory), which are dropped
+//     when nothing needs them any more. TestCalls_Allocate and TestData_Allocate hold that. With fewer spare chunks than calls under
+//     way, the heap grew from 10 to 50 MB, and a call cost 1 us more.
+//   - A header block that comes again, as those of most calls do, is recognised by its bytes (h2: heads.go). What follows from it was
+//     worked out the second time: its fields, whether it is a call of gRPC, what is forwarded. With grpc-timeout in it, it differs from
+//     call to call; then the fields alone are shared (hpack.Interner).
+//   - A call is 1 KiB, of which little is written. It was 1.5 KiB with the record for observers in it, which calls without observers
+//     do not have now.
+//   - The kernel copies what it reads to a place at a whole cache line: at an odd one it took two and a half times as long (27 % of the
+//     CPU of a stream of 64 KiB messages, now 9 %).
+//   - DATA is copied once, from the read buffer to the other connection's output. The output takes as much as a read brings (256 KiB):
+//     with 128 KiB half of it went through the queues. What waits in queues follows when the output is written whole, so that nothing
+//     is moved within it. Both together took a tenth off the price of a megabyte.
+//   - read and write are raw system calls, since the sockets never block: telling Go's scheduler of each cost a third of a call.
+//   - Calls that package handler makes share writes as well: the first that has something to write yields, and writes what all have
+//     written meanwhile (shard.flushSoon). Struct mode took 6 writes a call without it, and 0.15 with it.
+//
+// What was tried and is not here: an epoll of our own (no faster than Go's poller with raw reads); a short read taken for an empty
+// socket (saves one read in two, and misses the end of a connection that comes with its last bytes); reads of 64 KiB (a quarter slower
+// for streams) and of 512 KiB (no faster); an encoder that compresses with Huffman's code (the peer pays more than it saves).
+//
+// The profile of unary calls of h2load shows 30 % in the kernel (of which half is the writes, a quarter the wake-ups), 21 % in h2, 19 %
+// in relay, 10 % in hpack, 4 % in Go's scheduler; of grpc-go's clients, which come in small batches, 57 %, 12 %, 10 %, 3 % and 8 %; of
+// streams of 64 KiB messages 87 % in the kernel, and 8 % in the one copy.
 package relay
