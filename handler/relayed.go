@@ -58,9 +58,10 @@ func (r *Relayed) Refused() { r.entrance.refused.Add(1) }
 // Leave takes a call out of the count.
 func (r *Relayed) Leave() { r.entrance.leave() }
 
-// Resolve returns where a call goes, and false if no route matches.
-func (r *Relayed) Resolve(req spec.Request) (cluster.Target, bool) {
-	return r.proxy.router.Resolve(req)
+// Resolve sets where a call goes, and returns false if no route matches.
+func (r *Relayed) Resolve(t *cluster.Target, req spec.Request) (ok bool) {
+	*t, ok = r.proxy.router.Resolve(req)
+	return ok
 }
 
 // Plain reports whether a call needs nothing but to be relayed.

@@ -65,8 +65,7 @@ func (c *call) observe(r *request) {
 func (c *call) route(h *h2.Head, r *request) {
 	calls := c.at.plane.cfg.Calls
 	req := spec.Request{Listener: c.at.plane.cfg.Listener, Method: r.method, Authority: r.authority, Header: &c.fields, Peer: c.at.peer}
-	var ok bool
-	if c.target, ok = calls.Resolve(req); !ok || !calls.Plain(&c.target, req.Method) {
+	if !calls.Resolve(&c.target, req) || !calls.Plain(&c.target, req.Method) {
 		c.general(handler.Begun{Observation: c.observed})
 		return
 	}

@@ -34,6 +34,8 @@ type call struct {
 
 	callState
 	prev, next *call // in shard.active, or next in shard.free
+
+	small smallRequest // of kept
 }
 
 // callState is what begins anew with each call.
@@ -198,7 +200,7 @@ func (c *call) toEndpoint(p []byte, end bool) {
 		return
 	}
 	if c.picked {
-		c.kept.keep(c.shard.memory, p)
+		c.keep(p)
 	}
 	err := c.request.follow(p)
 	if err == nil && end {

@@ -16,25 +16,41 @@ import (
 // kept is the request of a relayed call so far, until the answer's headers have come: the endpoint may refuse the call, and then
 // package handler makes another attempt.
 type kept struct {
-	data    h2.Pending
-	over    bool // there is more than may be kept, or it is no longer needed
-	credits int  // bytes of the request that the client may send again: they have left for the endpoint
+	small   int        // bytes of the call's smallRequest: a short request takes no chunk
+	data    h2.Pending // or else all of it
+	over    bool       // there is more than may be kept, or it is no longer needed
+	credits int        // bytes of the request that the client may send again: they have left for the endpoint
 }
 
+// smallRequest has the bytes of a short request.
+type smallRequest [240]byte
+
 // keep notes DATA of the request.
-func (k *kept) keep(m *h2.Memory, p []byte) {
+func (c *call) keep(p []byte) {
+	k, m := &c.kept, c.shard.memory
 	switch {
 	case k.over:
-	case k.data.Len()+len(p) > buffer.MaxInline:
+	case k.data.Len() == 0 && k.small+len(p) <= len(c.small):
+		k.small += copy(c.small[k.small:], p)
+	case k.small+k.data.Len()+len(p) > buffer.MaxInline:
 		k.drop(m)
 	default:
+		c.spill()
 		k.data.Add(m, p)
+	}
+}
+
+// spill makes all that is kept be in data.
+func (c *call) spill() {
+	if k := &c.kept; k.small > 0 {
+		k.data.Add(c.shard.memory, c.small[:k.small])
+		k.small = 0
 	}
 }
 
 // drop says that the request is no longer needed.
 func (k *kept) drop(m *h2.Memory) {
-	k.over = true
+	k.over, k.small = true, 0
 	k.data.Clear(m)
 }
 
@@ -55,6 +71,7 @@ func (c *call) handOver(failed *handler.FailedAttempt) {
 func (c *call) general(begun handler.Begun) {
 	d := &downstream{call: c, method: c.method, empty: c.sent && c.request.bytes == 0}
 	d.init(c.shard, &c.client)
+	c.spill()
 	d.ended, d.received, d.credits = c.sent, c.kept.data, c.kept.credits
 	until := c.deadline.at // the earlier of the route's and the client's
 	for _, f := range c.fields {

@@ -23,7 +23,7 @@ type Calls interface {
 	Enter(conn any, crowded bool) bool
 	Refused()
 	Leave()
-	Resolve(req spec.Request) (cluster.Target, bool)
+	Resolve(t *cluster.Target, req spec.Request) bool
 	Plain(t *cluster.Target, method string) bool
 	CheckHops(via []string) *local.Error
 	AddsVia() bool
