@@ -203,6 +203,14 @@ type Log struct {
 	Format string `yaml:"format"`
 }
 
+// MaxHeaderBytes returns the largest max_header_bytes of the listeners.
+func (c *Config) MaxHeaderBytes() (n uint32) {
+	for _, l := range c.Listeners {
+		n = max(n, l.MaxHeaderBytes)
+	}
+	return n
+}
+
 // ListenerNames returns the names of the listeners.
 func (c *Config) ListenerNames() []string {
 	names := make([]string, len(c.Listeners))

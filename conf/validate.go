@@ -17,6 +17,7 @@ import (
 	"github.com/framegate/framegate/handler/budget"
 	"github.com/framegate/framegate/pool/policy"
 	"github.com/framegate/framegate/relay"
+	"github.com/framegate/framegate/relay/h2"
 	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/etcdstore"
 	"github.com/framegate/framegate/resolver/plain"
@@ -39,6 +40,9 @@ func (c *Config) Validate() error {
 	c.validateServices(&p)
 	p.within("upstream", c.Upstream.Validate())
 	p.within("upstream.peer_limits", c.Upstream.PeerLimits.Validate(c.Upstream.MaxHeaderBytes))
+	least := h2.LeastUnread(c.MaxHeaderBytes())
+	unread := c.Upstream.PeerLimits.UnreadBytes
+	p.check(unread == 0 || unread >= least, "upstream.peer_limits.unread_bytes: %d, want at least %d: twice the max_header_bytes of listeners, whose calls are sent there", unread, least)
 	p.check(c.Limits.MaxHops >= 0 && c.Limits.MaxHops <= 100, "limits.max_hops: %d, want 0 (not counted) to 100", c.Limits.MaxHops)
 	p.check(c.Limits.MaxMessageBytes >= 0 && c.Limits.MaxMessageBytes <= 1<<32-1, "limits.max_message_bytes: %d, want 0 (no limit) to %d", c.Limits.MaxMessageBytes, int64(1<<32-1))
 	p.check(c.Limits.MaxDecodedBytes == 0 || c.Limits.MaxDecodedBytes >= budget.MinBytes, "limits.max_decoded_bytes: %d, want 0 (a quarter of the memory) or at least %d", c.Limits.MaxDecodedBytes, budget.MinBytes)

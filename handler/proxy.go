@@ -178,6 +178,9 @@ func (p *Proxy) serve(e *entrance, down stream.Downstream, begun *Begun) {
 	if hasTimes(target) {
 		defer limitTime(c)()
 	}
+	if d, ok := down.(stream.Abortable); ok {
+		d.SetAbort(c.abort)
+	}
 	p.calls.add(c)
 	defer p.calls.remove(c)
 	if target.Mode == spec.ModeStruct {

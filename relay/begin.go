@@ -96,7 +96,7 @@ func (c *call) route(h *h2.Head, r *request) {
 				c.open(slot, h, r)
 				return
 			}
-			slot.Release()
+			slot.Conn().(*upstreamConn).release(slot)
 		}
 		startWaiting(c, group, h, r)
 		return
@@ -140,7 +140,7 @@ func (c *call) forward(u *upstreamConn, h *h2.Head, r *request) {
 		out = append(out, fieldVia)
 	}
 	c.shard.scratch = out
-	c.to, c.heard = u, u.h2.Heard()
+	c.to, c.opened, c.heard = u, c.shard.now, u.h2.Heard()
 	u.h2.Open(&c.upstream, out, h.End)
 }
 

@@ -46,6 +46,7 @@ type callState struct {
 	fields            fieldList // of the request, for observers and the handler
 	method            string    // the path of the request
 	began             int64
+	opened            int64 // when the call was sent to the endpoint
 	heard             int64 // h2.Conn.Heard of to when the call was sent there
 	kept              kept
 	request, response framing
@@ -175,11 +176,12 @@ func (c *call) result() cluster.Result {
 // isToBlame reports whether the endpoint is to blame for a call that has taken too long: it has the whole request, and has not
 // answered in the route's timeout, or has said nothing at all.
 func (c *call) isToBlame() bool {
-	silent := time.Duration(c.shard.now-c.began) >= minSilence
 	if c.to == nil {
-		return c.unreached && silent
+		return c.unreached && time.Duration(c.shard.now-c.began) >= minSilence
 	}
-	return !c.answered && c.sent && (c.routeLimit || silent && c.to.h2.Heard() == c.heard)
+	had := time.Duration(c.shard.now - c.opened) // the rest it has waited for a connection
+	silent := had >= minSilence && c.to.h2.Heard() == c.heard
+	return !c.answered && c.sent && (c.routeLimit && had >= c.target.Timeout/2 || silent)
 }
 
 // toEndpoint relays DATA of the request.

@@ -177,6 +177,9 @@ var keepalivePing = [8]byte{'k', 'e', 'e', 'p'}
 // wrote implements owner.
 func (c *clientConn) wrote() {}
 
+// failed implements owner.
+func (c *clientConn) failed() {}
+
 // ended implements owner.
 func (c *clientConn) ended(why *h2.ConnError) {
 	if c.builtin != nil {

@@ -59,6 +59,9 @@ func (d dialer) Dial(ctx context.Context, address string, p *policy.Policy, o tr
 		}
 		return u, nil
 	case <-dialCtx.Done():
+		if !u.abandon() {
+			return u, nil // it was settled just now; if its pool has ended, it closes the connection
+		}
 		if ctx.Err() != nil {
 			u.CloseNow(context.Cause(dialCtx))
 			return nil, ctx.Err()

@@ -32,6 +32,8 @@ type downstream struct {
 	md                                            metadata.MD
 	empty                                         bool // it ended with its headers
 
+	abort func(*local.Error) // ends the call from another goroutine; nil before the handler has begun; guarded by the shard's mu
+
 	until int64 // the deadline, on the shards' clock; 0 for none
 
 	over bool // End was called; guarded by the shard's mu
@@ -41,6 +43,13 @@ var _ stream.Downstream = (*downstream)(nil)
 
 // Opener implements stream.Opening: the endpoint's stream is of the client's shard, if that has connections.
 func (d *downstream) Opener(p *policy.Policy) stream.Opener { return stream.From(d.shard.groupOf(p)) }
+
+// SetAbort implements stream.Abortable.
+func (d *downstream) SetAbort(abort func(*local.Error)) {
+	d.shard.lock()
+	defer d.shard.unlockSoon()
+	d.abort = abort
+}
 
 // Context implements stream.Downstream.
 func (d *downstream) Context() context.Context { return d.ctx }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"github.com/framegate/framegate/handler/stream"
+	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/pool/transport"
 	"github.com/framegate/framegate/relay/h2"
 	"github.com/framegate/framegate/relay/h2/hpack"
@@ -79,6 +80,7 @@ func (u *upstreamConn) Open(ctx context.Context, hdr *transport.Header) (transpo
 		fields = append(fields, hpack.NewField("grpc-timeout", formatTimeout(time.Until(deadline)), false))
 	}
 	s.scratch = appendMetadata(fields, s.fields, without(hdr.Metadata, "content-type", "user-agent", "te", "grpc-timeout", "grpc-encoding"))
+	s.handled[e] = struct{}{}
 	e.heard = u.h2.Heard()
 	u.h2.Open(&e.memory, s.scratch, false)
 	u.opened()
@@ -92,6 +94,15 @@ func (u *upstreamConn) takesStreams() bool { return !u.h2.IsLeaving() && !u.shut
 // hasRoom reports whether the connection takes another stream, and the endpoint allows one.
 func (u *upstreamConn) hasRoom() bool {
 	return u.takesStreams() && uint32(u.h2.Streams()) < u.MaxStreams()
+}
+
+// release gives back a slot for which there is no room. A connection that takes no streams any more is retired: its pool may not know
+// yet, and would give the slot again.
+func (u *upstreamConn) release(slot pool.Slot) {
+	if !u.takesStreams() {
+		u.pooled.Retire()
+	}
+	slot.Release()
 }
 
 var (
@@ -236,6 +247,8 @@ func (e *endpointStream) Close() {
 	e.Reset(io.ErrClosedPipe)
 	e.shard.lock()
 	e.memory.Reset(http2.ErrCodeCancel) // of a request that had not ended when the answer had
+	e.received.Clear(e.shard.memory)    // nobody reads it any more
+	delete(e.shard.handled, e)
 	e.shard.unlockSoon()
 	e.conn.pooled.Release()
 }

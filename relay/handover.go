@@ -133,6 +133,7 @@ func (d *downstream) finish() {
 	defer d.shard.unlockSoon()
 	c := d.call
 	c.down = nil
+	d.received.Clear(d.shard.memory)
 	switch {
 	case !c.client.IsOpen():
 		c.end()

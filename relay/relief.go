@@ -19,6 +19,9 @@ func (s *shard) relieve(budget *h2.Budget) {
 	}
 	var stuck []*call
 	for c := s.active; c != nil; c = c.next {
+		if c.kept.data.Len() > 0 {
+			c.kept.drop(s.memory) // the call is not tried again
+		}
 		if isStuck(c) {
 			stuck = append(stuck, c)
 		}
@@ -30,6 +33,12 @@ func (s *shard) relieve(budget *h2.Budget) {
 		}
 		drop(c) // ends no other call
 	}
+	for e := range s.handled { // their calls end with them
+		if e.memory.IsStuck() && !budget.IsPlenty() {
+			e.memory.Reset(http2.ErrCodeCancel)
+			e.endLocked(local.ErrUnread.Status(), local.ErrUnread)
+		}
+	}
 }
 
 // isStuck reports whether DATA of a call waits, and has not moved since isStuck was last asked.
@@ -38,12 +47,15 @@ func isStuck(c *call) bool {
 	if c.down != nil {
 		return c.down.isStuck() || client
 	}
-	return client || upstream
+	return client || upstream || c.waiting.isStuck()
 }
 
 // waits returns how many bytes of DATA wait.
 func waits(c *call) int {
 	n := c.client.Queued() + c.upstream.Queued()
+	if c.waiting != nil {
+		n += c.waiting.data.Len()
+	}
 	if c.down != nil {
 		n += c.down.received.Len()
 	}
@@ -56,6 +68,7 @@ func drop(c *call) {
 		c.expire(local.ErrUnread)
 		return
 	}
-	c.client.Reset(http2.ErrCodeEnhanceYourCalm)
-	c.down.reset(&h2.Reset{Code: http2.ErrCodeEnhanceYourCalm, Text: local.ErrUnread.Message})
+	if abort := c.down.abort; abort != nil {
+		c.shard.wg.Go(func() { abort(local.ErrUnread) }) // which locks the shard
+	}
 }

@@ -28,10 +28,11 @@ type shard struct {
 	dirty        []*socket // that have something to send
 	flushing     bool      // flushSoon's goroutine runs
 	sockets      map[*socket]struct{}
-	active       *call                  // under way, linked by next and prev
-	free         *call                  // not in use, linked by next
-	spare        int                    // how many are free
-	observations []*handler.Observation // not in use
+	active       *call                        // under way, linked by next and prev
+	handled      map[*endpointStream]struct{} // open
+	free         *call                        // not in use, linked by next
+	spare        int                          // how many are free
+	observations []*handler.Observation       // not in use
 	timers       timers
 	input        []byte         // for reading from a socket
 	request      request        // see Plane.requestOf
@@ -56,7 +57,7 @@ const (
 )
 
 func newShard(budget *h2.Budget) *shard {
-	s := &shard{input: make([]byte, readLen), budget: budget, memory: h2.NewMemory(budget), fields: hpack.NewInterner(maxFields, maxFieldValue), sockets: map[*socket]struct{}{}}
+	s := &shard{input: make([]byte, readLen), budget: budget, memory: h2.NewMemory(budget), fields: hpack.NewInterner(maxFields, maxFieldValue), sockets: map[*socket]struct{}{}, handled: map[*endpointStream]struct{}{}}
 	s.timers.init(s)
 	return s
 }

@@ -42,7 +42,9 @@ func (s *side) waitLocked() {
 
 // dataLocked takes DATA.
 func (s *side) dataLocked(p []byte, end bool) {
-	s.received.Add(s.shard.memory, p)
+	if s.err == nil { // else nobody reads it
+		s.received.Add(s.shard.memory, p)
+	}
 	s.ended = s.ended || end
 	s.moved.Broadcast()
 }

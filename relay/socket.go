@@ -35,6 +35,8 @@ type socket struct {
 	moved   int64 // when the peer last took bytes while blocked, or else when it began to be
 	shut    bool  // nothing is written any more
 
+	failedAt int64 // when giveUp first saw that the connection has failed; 0 before
+
 	// Of the write under way; here so that write needs no closure.
 	out   []byte
 	n     int
@@ -46,6 +48,7 @@ type socket struct {
 type owner interface {
 	tick(now int64)           // about once a second, with the shard's mu held
 	wrote()                   // after bytes have left for the peer, with the shard's mu held
+	failed()                  // the connection has failed, and is about to end, with the shard's mu held; maybe more than once
 	ended(why *h2.ConnError)  // with the shard's mu held
 	closed(why *h2.ConnError) // behind ended, when the socket is closed; the last thing of its goroutine
 }
@@ -274,13 +277,18 @@ func (k *socket) tooSlow(now int64, timeout time.Duration) bool {
 
 // giveUp closes the socket of a connection that has failed, and whose peer does not read why.
 func (k *socket) giveUp(now int64) {
-	if k.h2.Failure() != nil && k.blocked && now-k.moved > int64(lingering) {
+	switch {
+	case k.h2.Failure() == nil || !k.blocked:
+	case k.failedAt == 0:
+		k.failedAt = now
+	case now-k.failedAt >= int64(lingering):
 		k.kill()
 	}
 }
 
 // failed is called when the connection has failed, and its GOAWAY is written or cannot be: serve is to return.
 func (k *socket) failed() {
+	k.owner.failed()
 	if !k.blocked {
 		_ = k.nc.SetReadDeadline(time.Unix(1, 0)) // wakes serve, unless it is what runs
 	}

@@ -25,6 +25,7 @@ type upstreamConn struct {
 	offences   *acceptor.Offences // counts what the endpoint does; nil if nobody does
 	settled    chan *h2.ConnError // gets nil, or why there is no connection; capacity 1
 	isSettled  bool               // settled got nil
+	abandoned  bool               // it is never settled: whoever made it has given up
 	maxStreams atomic.Uint32      // of the peer
 	busy       atomic.Bool        // it gets no further streams, because the endpoint is slow to read
 }
@@ -115,10 +116,12 @@ func (u *upstreamConn) SettingsChanged() {
 		limit = math.MaxUint32
 	}
 	changed := u.maxStreams.Swap(limit) != limit
-	if !u.isSettled {
+	switch {
+	case u.abandoned:
+	case !u.isSettled:
 		u.isSettled = true
 		u.settled <- nil
-	} else if changed {
+	case changed:
 		u.pooled.LimitChanged()
 	}
 }
@@ -131,6 +134,21 @@ func (u *upstreamConn) Pong() { u.keepalive.sent = 0 }
 
 // Wake implements h2.Events.
 func (u *upstreamConn) Wake() { u.shard.mark(u.socket) }
+
+// abandon gives the connection up before it is settled, or reports false if it is.
+func (u *upstreamConn) abandon() bool {
+	u.shard.lock()
+	defer u.shard.unlock()
+	u.abandoned = !u.isSettled
+	return u.abandoned
+}
+
+// failed implements owner.
+func (u *upstreamConn) failed() {
+	if u.isSettled {
+		u.pooled.Retire()
+	}
+}
 
 // ended implements owner.
 func (u *upstreamConn) ended(why *h2.ConnError) {

@@ -21,6 +21,7 @@ type waiting struct {
 
 	data        h2.Pending
 	ended       bool // the end of the request is behind data
+	stuck       bool // data was there when isStuck was asked
 	late        bool // the call's deadline has passed
 	overPending bool // limits.pending is reached
 }
@@ -60,9 +61,12 @@ var errNoRoom = errors.New("the connection takes no stream any more")
 // answered is called with the slot, or with the error of pool.Group.Wait. The shard's mu is held.
 func (w *waiting) answered(slot pool.Slot, err error) {
 	c := w.call
-	if err == nil && (c == nil || !slot.Conn().(*upstreamConn).hasRoom()) {
-		slot.Release()
-		if c != nil {
+	if err == nil {
+		switch u := slot.Conn().(*upstreamConn); {
+		case c == nil || w.late:
+			slot.Release()
+		case !u.hasRoom():
+			u.release(slot)
 			w.pool.Again(errNoRoom)
 			return
 		}
@@ -73,7 +77,7 @@ func (w *waiting) answered(slot pool.Slot, err error) {
 	}
 	c.waiting = nil
 	switch {
-	case err == nil:
+	case err == nil && !w.late:
 		c.open(slot, &w.head, &w.req)
 		w.replay(c)
 		return
@@ -88,6 +92,16 @@ func (w *waiting) answered(slot pool.Slot, err error) {
 		return
 	}
 	w.data.Clear(c.shard.memory)
+}
+
+// isStuck reports whether DATA waits, and did when isStuck was last asked. w may be nil.
+func (w *waiting) isStuck() bool {
+	if w == nil || w.data.Len() == 0 {
+		return false
+	}
+	was := w.stuck
+	w.stuck = true
+	return was
 }
 
 // add takes DATA of the request.

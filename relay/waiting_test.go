@@ -5,6 +5,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/http2"
@@ -15,6 +16,7 @@ import (
 // slowEndpoint is an HTTP/2 server that greets when it is told to, and tells of the frames that it gets afterwards, without their payload.
 type slowEndpoint struct {
 	address string
+	wake    func() // makes it greet
 	greet   chan struct{}
 	frames  chan http2.FrameHeader
 }
@@ -23,8 +25,9 @@ func newSlowEndpoint(t *testing.T) *slowEndpoint {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	e := &slowEndpoint{address: ln.Addr().String(), greet: make(chan struct{}), frames: make(chan http2.FrameHeader, 1000)}
+	e.wake = sync.OnceFunc(func() { close(e.greet) })
 	var running sync.WaitGroup
-	t.Cleanup(func() { _ = ln.Close(); running.Wait() })
+	t.Cleanup(func() { _ = ln.Close(); e.wake(); running.Wait() })
 	running.Go(func() {
 		nc, err := ln.Accept()
 		if err != nil {
@@ -75,11 +78,17 @@ func TestWaiting_CallsAreRelayedOnceThereIsAConnection(t *testing.T) {
 		rawFrame(http2.FrameData, http2.FlagDataEndStream, 5, nil))
 	x.receive(x.client.socket, rawFrame(http2.FrameHeaders, http2.FlagHeadersEndHeaders, 7, block), rawFrame(http2.FrameData, 0, 7, grpcMessage(10)),
 		rawFrame(http2.FrameRSTStream, 0, 7, []byte{0, 0, 0, 8})) // nothing of it is seen
-	close(e.greet)
+	e.wake()
 
 	bytes, ended := map[uint32]int{}, map[uint32]bool{}
 	for bytes[1]+bytes[3]+bytes[5] < 6*16005+15 || len(ended) < 2 {
-		switch f := <-e.frames; f.Type {
+		var f http2.FrameHeader
+		select {
+		case f = <-e.frames:
+		case <-time.After(patience):
+			t.Fatalf("after %s: %v bytes, %v ended", patience, bytes, ended)
+		}
+		switch f.Type {
 		case http2.FrameData, http2.FrameHeaders:
 			if f.Type == http2.FrameData {
 				bytes[f.StreamID] += int(f.Length)

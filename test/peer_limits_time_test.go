@@ -109,7 +109,7 @@ var (
 
 // unread are the limits of a peer that does not read, and the reasons.
 var unread = map[string]func(l *h2.Limits){
-	"not_reading":   func(l *h2.Limits) { l.Settings, l.UnreadBytes = unlimited, 64<<10 },
+	"not_reading":   func(l *h2.Limits) { l.Settings, l.UnreadBytes = unlimited, 128<<10 },
 	"write_timeout": func(l *h2.Limits) { l.Settings, l.UnreadBytes, l.WriteTimeout = unlimited, 1<<30, time.Millisecond },
 }
 
@@ -180,7 +180,7 @@ func TestPeerLimits_HandshakeOfEndpoints(t *testing.T) {
 	}{
 		"no SETTINGS":                    {nil, short, "connect_failed"},
 		"no SETTINGS in connect_timeout": {nil, func(c *conf.Config) { c.Upstream.ConnectTimeout = 50 * time.Millisecond }, "connect_failed"},
-		"no acknowledgement":             {settings, short, "upstream_reset"},
+		"no acknowledgement":             {settings, func(c *conf.Config) { c.Upstream.PeerLimits.HandshakeTimeout = time.Second }, "upstream_reset"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -58,7 +58,6 @@ func DefaultLimits() Limits {
 	return Limits{
 		HandshakeTimeout: 10 * time.Second, HeaderTimeout: 10 * time.Second, RapidResets: Resets{Within: 10 * time.Millisecond},
 		Ping: frames, Settings: frames, EmptyData: frames, WindowUpdate: frames, Priority: frames, UnknownFrames: frames, OtherFrames: frames,
-		UnreadBytes: 1 << 20,
 	}
 }
 
@@ -81,14 +80,14 @@ func (l Limits) withDefaults(c *Config) Limits {
 	l.Priority.withDefaults(d.Priority)
 	l.UnknownFrames.withDefaults(d.UnknownFrames)
 	l.OtherFrames.withDefaults(d.OtherFrames)
-	def(&l.UnreadBytes, d.UnreadBytes)
+	def(&l.UnreadBytes, max(1<<20, LeastUnread(c.MaxHeaderList)))
 	def(&l.WriteTimeout, 3*time.Minute)
 	return l
 }
 
 // streams is the default of rates of streams.
 func (c *Config) streams() Rate {
-	n := int(min(c.MaxConcurrentStreams, 1<<20))
+	n := int(min(max(c.MaxConcurrentStreams, 1000), 1<<20))
 	return Rate{Burst: n + 100, PerSecond: n}
 }
 
@@ -103,8 +102,13 @@ const (
 	maxLimitTime  = time.Hour
 	maxLimitCount = 1 << 20
 	maxLimitBytes = 1 << 30
-	minUnread     = 64 << 10 // room for the control frames that an honest peer which is slow to read causes
 )
+
+// LeastUnread returns the least of Limits.UnreadBytes: header lists of that length must not make a peer that is slow to read one that
+// does not, nor must the control frames that it causes meanwhile.
+func LeastUnread(maxHeaderList uint32) int {
+	return int(min(2*uint64(max(maxHeaderList, 64<<10)), maxLimitBytes))
+}
 
 // Validate returns every mistake, each of which begins with its key. maxHeaderList is Config.MaxHeaderList.
 func (l *Limits) Validate(maxHeaderList uint32) error {
@@ -135,7 +139,7 @@ func (l *Limits) problems(maxHeaderList uint32) (p problems) {
 	p.rate("priority", l.Priority)
 	p.rate("unknown_frames", l.UnknownFrames)
 	p.rate("other_frames", l.OtherFrames)
-	p.number("unread_bytes", l.UnreadBytes, minUnread, maxLimitBytes)
+	p.number("unread_bytes", l.UnreadBytes, LeastUnread(maxHeaderList), maxLimitBytes)
 	p.duration("write_timeout", l.WriteTimeout)
 	return p
 }

@@ -10,23 +10,23 @@ import (
 func TestLimits_Validate(t *testing.T) {
 	t.Parallel()
 	for want, l := range map[string]ClientLimits{
-		"handshake_timeout: -1s, want 1ms to 1h0m0s, or 0s (the default)":                                                                {Limits: Limits{HandshakeTimeout: -time.Second}},
-		"header_timeout: 2h0m0s, want 1ms to 1h0m0s, or 0s (the default)":                                                                {Limits: Limits{HeaderTimeout: 2 * time.Hour}},
-		"header_block_bytes: 4095, want max_header_bytes (4096) to 1073741824, or 0 (the default)":                                       {Limits: Limits{HeaderBlockBytes: 4095}},
-		"header_block_bytes: 1073741825, want max_header_bytes (4096) to 1073741824, or 0 (the default)":                                 {Limits: Limits{HeaderBlockBytes: 1<<30 + 1}},
-		"continuation_frames: -1, want 1 to 1048576, or 0 (the default)":                                                                 {Limits: Limits{ContinuationFrames: -1}},
-		"rapid_resets.within: 1ns, want 1ms to 1h0m0s, or 0s (the default)":                                                              {Limits: Limits{RapidResets: Resets{Within: 1}}},
-		"rapid_resets.burst: 1048577, want 1 to 1048576, or 0 (the default)":                                                             {Limits: Limits{RapidResets: Resets{Burst: 1<<20 + 1}}},
-		"provoked_resets.per_second: -1, want 1 to 1048576, or 0 (the default)":                                                          {Limits: Limits{ProvokedResets: Rate{PerSecond: -1}}},
-		"refused_streams.burst: -1, want 1 to 1048576, or 0 (the default)":                                                               {RefusedStreams: Rate{Burst: -1}},
-		"ping.burst: -1, want 1 to 1048576, or 0 (the default)\nping.per_second: -2, want 1 to 1048576, or 0 (the default)":              {Limits: Limits{Ping: Rate{-1, -2}}},
-		"settings.burst: -1, want 1 to 1048576, or 0 (the default)":                                                                      {Limits: Limits{Settings: Rate{Burst: -1}}},
-		"empty_data.burst: -1, want 1 to 1048576, or 0 (the default)":                                                                    {Limits: Limits{EmptyData: Rate{Burst: -1}}},
-		"window_update.burst: -1, want 1 to 1048576, or 0 (the default)":                                                                 {Limits: Limits{WindowUpdate: Rate{Burst: -1}}},
-		"priority.burst: -1, want 1 to 1048576, or 0 (the default)":                                                                      {Limits: Limits{Priority: Rate{Burst: -1}}},
-		"unknown_frames.burst: -1, want 1 to 1048576, or 0 (the default)":                                                                {Limits: Limits{UnknownFrames: Rate{Burst: -1}}},
-		"other_frames.burst: -1, want 1 to 1048576, or 0 (the default)":                                                                  {Limits: Limits{OtherFrames: Rate{Burst: -1}}},
-		"unread_bytes: 65535, want 65536 to 1073741824, or 0 (the default)\nwrite_timeout: 1ns, want 1ms to 1h0m0s, or 0s (the default)": {Limits: Limits{UnreadBytes: 65535, WriteTimeout: 1}},
+		"handshake_timeout: -1s, want 1ms to 1h0m0s, or 0s (the default)":                                                                  {Limits: Limits{HandshakeTimeout: -time.Second}},
+		"header_timeout: 2h0m0s, want 1ms to 1h0m0s, or 0s (the default)":                                                                  {Limits: Limits{HeaderTimeout: 2 * time.Hour}},
+		"header_block_bytes: 4095, want max_header_bytes (4096) to 1073741824, or 0 (the default)":                                         {Limits: Limits{HeaderBlockBytes: 4095}},
+		"header_block_bytes: 1073741825, want max_header_bytes (4096) to 1073741824, or 0 (the default)":                                   {Limits: Limits{HeaderBlockBytes: 1<<30 + 1}},
+		"continuation_frames: -1, want 1 to 1048576, or 0 (the default)":                                                                   {Limits: Limits{ContinuationFrames: -1}},
+		"rapid_resets.within: 1ns, want 1ms to 1h0m0s, or 0s (the default)":                                                                {Limits: Limits{RapidResets: Resets{Within: 1}}},
+		"rapid_resets.burst: 1048577, want 1 to 1048576, or 0 (the default)":                                                               {Limits: Limits{RapidResets: Resets{Burst: 1<<20 + 1}}},
+		"provoked_resets.per_second: -1, want 1 to 1048576, or 0 (the default)":                                                            {Limits: Limits{ProvokedResets: Rate{PerSecond: -1}}},
+		"refused_streams.burst: -1, want 1 to 1048576, or 0 (the default)":                                                                 {RefusedStreams: Rate{Burst: -1}},
+		"ping.burst: -1, want 1 to 1048576, or 0 (the default)\nping.per_second: -2, want 1 to 1048576, or 0 (the default)":                {Limits: Limits{Ping: Rate{-1, -2}}},
+		"settings.burst: -1, want 1 to 1048576, or 0 (the default)":                                                                        {Limits: Limits{Settings: Rate{Burst: -1}}},
+		"empty_data.burst: -1, want 1 to 1048576, or 0 (the default)":                                                                      {Limits: Limits{EmptyData: Rate{Burst: -1}}},
+		"window_update.burst: -1, want 1 to 1048576, or 0 (the default)":                                                                   {Limits: Limits{WindowUpdate: Rate{Burst: -1}}},
+		"priority.burst: -1, want 1 to 1048576, or 0 (the default)":                                                                        {Limits: Limits{Priority: Rate{Burst: -1}}},
+		"unknown_frames.burst: -1, want 1 to 1048576, or 0 (the default)":                                                                  {Limits: Limits{UnknownFrames: Rate{Burst: -1}}},
+		"other_frames.burst: -1, want 1 to 1048576, or 0 (the default)":                                                                    {Limits: Limits{OtherFrames: Rate{Burst: -1}}},
+		"unread_bytes: 131071, want 131072 to 1073741824, or 0 (the default)\nwrite_timeout: 1ns, want 1ms to 1h0m0s, or 0s (the default)": {Limits: Limits{UnreadBytes: 131071, WriteTimeout: 1}},
 	} {
 		require.EqualError(t, l.Validate(4096), want)
 	}
@@ -34,7 +34,7 @@ func TestLimits_Validate(t *testing.T) {
 	least := Rate{1, 1}
 	all := Limits{
 		HandshakeTimeout: time.Millisecond, HeaderTimeout: time.Hour, HeaderBlockBytes: 4096, ContinuationFrames: 1, RapidResets: Resets{time.Hour, 1, 1}, ProvokedResets: least,
-		Ping: least, Settings: least, EmptyData: least, WindowUpdate: least, Priority: least, UnknownFrames: least, OtherFrames: least, UnreadBytes: 64 << 10, WriteTimeout: time.Hour,
+		Ping: least, Settings: least, EmptyData: least, WindowUpdate: least, Priority: least, UnknownFrames: least, OtherFrames: least, UnreadBytes: 128 << 10, WriteTimeout: time.Hour,
 	}
 	require.NoError(t, all.Validate(4096))
 	require.Equal(t, all, Config{Limits: all}.WithDefaults().Limits, "what is set stays")
@@ -43,10 +43,16 @@ func TestLimits_Validate(t *testing.T) {
 // The defaults of what follows from other fields of a Config.
 func TestLimits_Defaults(t *testing.T) {
 	t.Parallel()
-	l := Config{MaxConcurrentStreams: 50, MaxHeaderList: 4096}.WithDefaults()
-	require.Equal(t, Rate{150, 50}, l.RefusedStreams)
-	require.Equal(t, Rate{150, 50}, l.Limits.ProvokedResets)
-	require.Equal(t, Resets{10 * time.Millisecond, 150, 50}, l.Limits.RapidResets)
+	for streams, want := range map[uint32]Rate{50: {1100, 1000}, 5000: {5100, 5000}} { // a client of few streams may make as many calls
+		l := Config{MaxConcurrentStreams: streams}.WithDefaults()
+		require.Equal(t, want, l.RefusedStreams)
+		require.Equal(t, want, l.Limits.ProvokedResets)
+		require.Equal(t, Resets{10 * time.Millisecond, want.Burst, want.PerSecond}, l.Limits.RapidResets)
+	}
+	for list, want := range map[uint32]int{4096: 1 << 20, 1 << 20: 2 << 20} {
+		require.Equal(t, want, Config{MaxHeaderList: list}.WithDefaults().Limits.UnreadBytes)
+	}
+	l := Config{MaxHeaderList: 4096}.WithDefaults()
 	require.Equal(t, []int{16384, 19}, []int{l.Limits.HeaderBlockBytes, l.Limits.ContinuationFrames})
 	require.Equal(t, Rate{1000, 7}, Config{Limits: Limits{Ping: Rate{PerSecond: 7}}}.WithDefaults().Limits.Ping)
 }

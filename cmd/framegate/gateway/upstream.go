@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"log/slog"
 	"runtime"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"github.com/framegate/framegate/pool/policy"
 	"github.com/framegate/framegate/pool/transport"
 	"github.com/framegate/framegate/relay"
+	"github.com/framegate/framegate/relay/h2"
 	"github.com/framegate/framegate/resolver"
 )
 
@@ -60,8 +62,10 @@ func (u *upstream) start(cfg *conf.Config) (shards *relay.Shards, kitex func(*po
 	if has(conf.DataPlaneRelay) {
 		n = runtime.GOMAXPROCS(0)
 	}
+	limits := cfg.Upstream.PeerLimits
+	limits.UnreadBytes = cmp.Or(limits.UnreadBytes, max(1<<20, h2.LeastUnread(cfg.MaxHeaderBytes())))
 	shards = relay.NewShards(relay.ShardsConfig{
-		Shards: n, MaxBuffered: cfg.Limits.MaxBufferedBytes, Endpoints: cfg.Upstream.PeerLimits, Log: u.log,
+		Shards: n, MaxBuffered: cfg.Limits.MaxBufferedBytes, Endpoints: limits, Log: u.log,
 		Groups: func(i int, d transport.Dialer) relay.Groups { return u.add(d, share{i, n}) },
 	})
 	if has(conf.DataPlaneKitex) {
