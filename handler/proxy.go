@@ -178,7 +178,7 @@ func (p *Proxy) serve(e *entrance, down stream.Downstream, begun *Begun) {
 	if hasTimes(target) {
 		defer limitTime(c)()
 	}
-	if d, ok := down.(stream.Abortable); ok {
+	if d, ok := down.(Abortable); ok {
 		d.SetAbort(c.abort)
 	}
 	p.calls.add(c)

@@ -31,6 +31,13 @@ type Begun struct {
 	Observation                *Observation   // nil for none; the Proxy copies it
 }
 
+// Abortable is a Downstream that may end its call from another goroutine.
+type Abortable interface {
+	// SetAbort gives it what ends the call with a local error, unless it has ended. It may be called until the call has been
+	// served, and not with a lock held that a method of Downstream takes.
+	SetAbort(abort func(*local.Error))
+}
+
 // FailedAttempt is an attempt that the endpoint certainly did not process (RFC 9113 §8.7).
 type FailedAttempt struct {
 	Err     error          // of pool.Group.Wait: there was no stream; nil if there was

@@ -357,7 +357,8 @@ func (c *call) failBehind(e *local.Error) {
 		return
 	}
 	c.ended.Code, c.ended.Reason, c.ended.Limit = e.Code, e.Reason, e.Limit
-	c.stopAll()
+	c.waiting.stop()
+	c.waiting = nil
 	c.upstream.Reset(http2.ErrCodeCancel)
 	c.releaseSlot()
 	c.shard.scratch = localFields(c.shard.scratch[:0], e, c.client.Answered())

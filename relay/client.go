@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"net"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/net/http2"
 
@@ -153,12 +152,8 @@ func (c *clientConn) Wake() { c.shard.mark(c.socket) }
 // tick implements owner. It ends a connection whose client takes nothing of what it is sent, or does not answer a PING.
 func (c *clientConn) tick(now int64) {
 	cfg := &c.plane.cfg
-	patience := cfg.HTTP2.Limits.WriteTimeout
-	if c.shard.budget.IsShort() {
-		patience = min(patience, shortWriteTimeout)
-	}
 	switch {
-	case c.tooSlow(now, patience):
+	case c.tooSlow(now, cfg.HTTP2.Limits.WriteTimeout):
 	case c.pinged != 0 && now-c.pinged > int64(cfg.Keepalive.Timeout):
 		c.h2.Close(&h2.ConnError{Code: http2.ErrCodeNo, Text: "no answer to a keepalive ping in " + cfg.Keepalive.Timeout.String()})
 		c.kill()
@@ -167,9 +162,6 @@ func (c *clientConn) tick(now int64) {
 		c.h2.Ping(keepalivePing)
 	}
 }
-
-// shortWriteTimeout is the most that WriteTimeout is while the memory for what waits is short.
-const shortWriteTimeout = 2 * time.Second
 
 // keepalivePing is the payload of the PINGs that find clients which are gone.
 var keepalivePing = [8]byte{'k', 'e', 'e', 'p'}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"strings"
+	"time"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
@@ -30,9 +31,10 @@ type downstream struct {
 	// Of the request; set once.
 	method, contentType, encoding, acceptEncoding string
 	md                                            metadata.MD
-	empty                                         bool // it ended with its headers
 
 	abort func(*local.Error) // ends the call from another goroutine; nil before the handler has begun; guarded by the shard's mu
+
+	idle, age time.Duration // the route's idle_timeout and max_stream_age; 0 for none
 
 	until int64 // the deadline, on the shards' clock; 0 for none
 
@@ -44,7 +46,7 @@ var _ stream.Downstream = (*downstream)(nil)
 // Opener implements stream.Opening: the endpoint's stream is of the client's shard, if that has connections.
 func (d *downstream) Opener(p *policy.Policy) stream.Opener { return stream.From(d.shard.groupOf(p)) }
 
-// SetAbort implements stream.Abortable.
+// SetAbort implements handler.Abortable.
 func (d *downstream) SetAbort(abort func(*local.Error)) {
 	d.shard.lock()
 	defer d.shard.unlockSoon()

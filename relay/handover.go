@@ -69,7 +69,7 @@ func (c *call) handOver(failed *handler.FailedAttempt) {
 
 // general gives the call to package handler.
 func (c *call) general(begun handler.Begun) {
-	d := &downstream{call: c, method: c.method, empty: c.sent && c.request.bytes == 0}
+	d := &downstream{call: c, method: c.method, idle: c.target.IdleTimeout, age: c.target.MaxStreamAge}
 	d.init(c.shard, &c.client)
 	c.spill()
 	d.ended, d.received, d.credits = c.sent, c.kept.data, c.kept.credits
@@ -125,6 +125,23 @@ func (d *downstream) begin(until int64) {
 	})
 }
 
+// lastUntil returns how long the client may take to read what is left of its answer; 0 for no bound.
+func (d *downstream) lastUntil() int64 {
+	at := d.until
+	earlier := func(t int64) {
+		if at == 0 || t < at {
+			at = t
+		}
+	}
+	if d.age > 0 {
+		earlier(d.call.began + int64(min(d.age, maxWait)))
+	}
+	if d.idle > 0 {
+		earlier(d.shard.now + int64(min(d.idle, maxWait)))
+	}
+	return at
+}
+
 // finish is called when the handler has returned.
 func (d *downstream) finish() {
 	d.unhook()
@@ -138,8 +155,8 @@ func (d *downstream) finish() {
 	case !c.client.IsOpen():
 		c.end()
 	case c.client.Ended() && c.client.Queued() > 0:
-		if d.until != 0 {
-			c.shard.timers.set(&c.deadline, d.until)
+		if at := d.lastUntil(); at != 0 {
+			c.shard.timers.set(&c.deadline, at)
 		}
 	default:
 		c.client.Reset(http2.ErrCodeNo) // RFC 9113 §8.1: the rest of the request is not wanted

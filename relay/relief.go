@@ -10,19 +10,25 @@ import (
 	"github.com/framegate/framegate/relay/h2"
 )
 
-// relieve ends calls whose DATA does not move, those with the most of it first, while the memory for DATA that waits is short:
-// otherwise a few peers that do not read would make all others wait for credit. It is called at every tick, and ends only what has
-// not moved since the tick before.
+// relieve ends calls whose DATA does not move, while the memory for DATA that waits is short: otherwise a few peers that do not read
+// would make all others wait for credit. It is called at every tick. The longer memory is short, the less a call must hold to be
+// ended, so that those that hold most go first, on whichever shard they are.
 func (s *shard) relieve(budget *h2.Budget) {
 	if !budget.IsShort() {
+		s.short = 0
 		return
+	}
+	s.short++
+	least := 0
+	if n := s.short - h2.StuckAsks - 1; n < len(reliefSteps) {
+		least = reliefSteps[max(n, 0)]
 	}
 	var stuck []*call
 	for c := s.active; c != nil; c = c.next {
 		if c.kept.data.Len() > 0 {
 			c.kept.drop(s.memory) // the call is not tried again
 		}
-		if isStuck(c) {
+		if isStuck(c) && waits(c) >= least {
 			stuck = append(stuck, c)
 		}
 	}
@@ -34,20 +40,20 @@ func (s *shard) relieve(budget *h2.Budget) {
 		drop(c) // ends no other call
 	}
 	for e := range s.handled { // their calls end with them
-		if e.memory.IsStuck() && !budget.IsPlenty() {
+		if e.memory.IsStuck() && e.memory.Queued() >= least && !budget.IsPlenty() {
 			e.memory.Reset(http2.ErrCodeCancel)
 			e.endLocked(local.ErrUnread.Status(), local.ErrUnread)
 		}
 	}
 }
 
-// isStuck reports whether DATA of a call waits, and has not moved since isStuck was last asked.
+// reliefSteps are how many bytes a call must hold to be ended, in the ticks after the first calls are known to be stuck.
+var reliefSteps = [...]int{64 << 10, 16 << 10}
+
+// isStuck reports whether DATA of a call waits, and has not moved for some ticks.
 func isStuck(c *call) bool {
-	client, upstream := c.client.IsStuck(), c.upstream.IsStuck()
-	if c.down != nil {
-		return c.down.isStuck() || client
-	}
-	return client || upstream || c.waiting.isStuck()
+	client, upstream, waiting := c.client.IsStuck(), c.upstream.IsStuck(), c.waiting.isStuck() // all are to be asked
+	return client || upstream || waiting || c.down != nil && c.down.isStuck()
 }
 
 // waits returns how many bytes of DATA wait.

@@ -29,6 +29,7 @@ type shard struct {
 	flushing     bool      // flushSoon's goroutine runs
 	sockets      map[*socket]struct{}
 	active       *call                        // under way, linked by next and prev
+	short        int                          // ticks in which memory was short, up to now
 	handled      map[*endpointStream]struct{} // open
 	free         *call                        // not in use, linked by next
 	spare        int                          // how many are free

@@ -19,14 +19,17 @@ type side struct {
 	ended    bool  // the peer's END_STREAM has come, and is behind received
 	err      error // why reads and writes fail; nil while the stream is open
 	over     bool  // writes fail: the peer wants nothing any more
-	stuck    bool  // nothing was read since isStuck was asked
+	stuck    int   // how often isStuck was asked since something was read
 }
 
-// isStuck reports whether DATA waits for the reader, and nothing was read since isStuck was last asked. The shard's mu is held.
+// isStuck is as h2.Stream.IsStuck for the DATA that waits for the reader. The shard's mu is held.
 func (s *side) isStuck() bool {
-	was := s.stuck
-	s.stuck = s.received.Len() > 0
-	return was && s.stuck
+	if s.received.Len() == 0 {
+		s.stuck = 0
+		return false
+	}
+	s.stuck++
+	return s.stuck > h2.StuckAsks
 }
 
 func (s *side) init(on *shard, stream *h2.Stream) {
@@ -64,7 +67,9 @@ func (s *side) read(p []byte) (n int, err error) {
 	defer s.shard.unlockSoon()
 	for {
 		k := s.received.Read(s.shard.memory, p[n:])
-		s.stuck = s.stuck && k == 0
+		if k > 0 {
+			s.stuck = 0
+		}
 		paid := min(k, s.credits)
 		s.credits -= paid
 		s.stream.Consumed(k - paid)

@@ -265,8 +265,15 @@ func (k *socket) waitWritable() {
 	s.mark(k)
 }
 
+// shortWriteTimeout bounds write_timeout while the memory for what waits is short. The kernel says that a socket takes bytes when a
+// third of its buffer is free, which a reader of 300 KB a second has made in some 5 s.
+const shortWriteTimeout = 8 * time.Second
+
 // tooSlow ends the connection of a peer that takes nothing of what it is sent, and reports whether it is one.
 func (k *socket) tooSlow(now int64, timeout time.Duration) bool {
+	if k.shard.budget.IsShort() {
+		timeout = min(timeout, shortWriteTimeout)
+	}
 	if !k.blocked || now-k.moved <= int64(timeout) {
 		return false
 	}

@@ -21,7 +21,7 @@ type waiting struct {
 
 	data        h2.Pending
 	ended       bool // the end of the request is behind data
-	stuck       bool // data was there when isStuck was asked
+	stuck       int  // how often isStuck was asked while there was data
 	late        bool // the call's deadline has passed
 	overPending bool // limits.pending is reached
 }
@@ -94,14 +94,13 @@ func (w *waiting) answered(slot pool.Slot, err error) {
 	w.data.Clear(c.shard.memory)
 }
 
-// isStuck reports whether DATA waits, and did when isStuck was last asked. w may be nil.
+// isStuck is as h2.Stream.IsStuck for the DATA of the call, which never moves. w may be nil.
 func (w *waiting) isStuck() bool {
 	if w == nil || w.data.Len() == 0 {
 		return false
 	}
-	was := w.stuck
-	w.stuck = true
-	return was
+	w.stuck++
+	return w.stuck > h2.StuckAsks
 }
 
 // add takes DATA of the request.

@@ -9,7 +9,6 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
 	"golang.org/x/net/http2"
 
-	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/pool/policy"
 	"github.com/framegate/framegate/pool/transport"
@@ -86,13 +85,6 @@ type Opener interface {
 type Opening interface {
 	// Opener returns the Opener for backends with a policy; nil means the default policy.
 	Opener(p *policy.Policy) Opener
-}
-
-// Abortable is a Downstream that may end its call from another goroutine.
-type Abortable interface {
-	// SetAbort gives it what ends the call with a local error, unless it has ended. It may be called until the call has been
-	// served, and not with a lock held that a method of Downstream takes.
-	SetAbort(abort func(*local.Error))
 }
 
 // From returns an Opener of streams on the connections of g, whose transport's streams must implement Upstream.
