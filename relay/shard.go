@@ -148,8 +148,19 @@ func (s *shard) unlockSoon() {
 	s.mu.Unlock()
 }
 
-// flushSoon sees that what there is to write is written as soon as the goroutines that are ready to run have run.
+// soonBytes is how much may be ready for a socket before it is written at once: a connection with much to write is taken for one whose
+// peer does not read.
+const soonBytes = 64 << 10
+
+// flushSoon sees that what there is to write is written as soon as the goroutines that are ready to run have run, or at once if it is
+// much.
 func (s *shard) flushSoon() {
+	for _, k := range s.dirty {
+		if k.h2.Unsent() > soonBytes {
+			s.flush()
+			return
+		}
+	}
 	if len(s.dirty) == 0 || s.flushing {
 		return
 	}
