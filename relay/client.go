@@ -163,7 +163,7 @@ func (c *clientConn) tick(now int64) {
 	}
 }
 
-// keepalivePing is the payload of the PINGs that find clients which are gone.
+// keepalivePing is the payload of the PINGs that find peers which are gone.
 var keepalivePing = [8]byte{'k', 'e', 'e', 'p'}
 
 // wrote implements owner.

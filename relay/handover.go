@@ -100,8 +100,7 @@ func (c *call) general(begun handler.Begun) {
 	d.begin(until)
 	// The handler has it all from now on.
 	c.shard.timers.stop(&c.deadline)
-	c.times.stop()
-	c.times = nil
+	c.stopAll()
 	c.entered, c.picked, c.target, c.observed, c.kept, c.request = false, false, cluster.Target{}, nil, kept{}, framing{}
 	c.down = d
 	c.shard.wg.Go(func() {

@@ -52,8 +52,8 @@ var reliefSteps = [...]int{64 << 10, 16 << 10}
 
 // isStuck reports whether DATA of a call waits, and has not moved for some ticks.
 func isStuck(c *call) bool {
-	client, upstream, waiting := c.client.IsStuck(), c.upstream.IsStuck(), c.waiting.isStuck() // all are to be asked
-	return client || upstream || waiting || c.down != nil && c.down.isStuck()
+	client, upstream := c.client.IsStuck(), c.upstream.IsStuck() // both are to be asked
+	return client || upstream || c.waiting != nil && c.waiting.data.IsStuck() || c.down != nil && c.down.received.IsStuck()
 }
 
 // waits returns how many bytes of DATA wait.

@@ -19,17 +19,6 @@ type side struct {
 	ended    bool  // the peer's END_STREAM has come, and is behind received
 	err      error // why reads and writes fail; nil while the stream is open
 	over     bool  // writes fail: the peer wants nothing any more
-	stuck    int   // how often isStuck was asked since something was read
-}
-
-// isStuck is as h2.Stream.IsStuck for the DATA that waits for the reader. The shard's mu is held.
-func (s *side) isStuck() bool {
-	if s.received.Len() == 0 {
-		s.stuck = 0
-		return false
-	}
-	s.stuck++
-	return s.stuck > h2.StuckAsks
 }
 
 func (s *side) init(on *shard, stream *h2.Stream) {
@@ -67,9 +56,6 @@ func (s *side) read(p []byte) (n int, err error) {
 	defer s.shard.unlockSoon()
 	for {
 		k := s.received.Read(s.shard.memory, p[n:])
-		if k > 0 {
-			s.stuck = 0
-		}
 		paid := min(k, s.credits)
 		s.credits -= paid
 		s.stream.Consumed(k - paid)

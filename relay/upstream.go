@@ -223,6 +223,6 @@ func (u *upstreamConn) tick(now int64) {
 		u.kill()
 	case k.sent == 0 && u.h2.Streams() > 0 && now-u.h2.Heard() > int64(k.policy.Time):
 		k.sent = now
-		u.h2.Ping([8]byte{'k', 'e', 'e', 'p'})
+		u.h2.Ping(keepalivePing)
 	}
 }

@@ -21,7 +21,6 @@ type waiting struct {
 
 	data        h2.Pending
 	ended       bool // the end of the request is behind data
-	stuck       int  // how often isStuck was asked while there was data
 	late        bool // the call's deadline has passed
 	overPending bool // limits.pending is reached
 }
@@ -92,15 +91,6 @@ func (w *waiting) answered(slot pool.Slot, err error) {
 		return
 	}
 	w.data.Clear(c.shard.memory)
-}
-
-// isStuck is as h2.Stream.IsStuck for the DATA of the call, which never moves. w may be nil.
-func (w *waiting) isStuck() bool {
-	if w == nil || w.data.Len() == 0 {
-		return false
-	}
-	w.stuck++
-	return w.stuck > h2.StuckAsks
 }
 
 // add takes DATA of the request.

@@ -17,5 +17,8 @@ func (d *Pending) Read(m *Memory, p []byte) int {
 // Len returns how many bytes there are.
 func (d *Pending) Len() int { return d.queue.n }
 
+// IsStuck is as Stream.IsStuck.
+func (d *Pending) IsStuck() bool { return d.queue.isStuck() }
+
 // Clear drops all bytes, and returns how many there were.
 func (d *Pending) Clear(m *Memory) int { return d.queue.clear(m) }

@@ -113,6 +113,21 @@ func (m *Memory) Trim() {
 type queue struct {
 	first, last *chunk
 	n           int // bytes
+	asked       int // how often isStuck was asked since something has left
+}
+
+// StuckAsks is after how many asks without a move between them a queue is stuck. Asked once a second, a reader of 32 KiB a second or
+// more, which gives credit by half a window of 64 KiB, never is.
+const StuckAsks = 3
+
+// isStuck reports whether something waits, and nothing has left in the last StuckAsks times that isStuck was asked.
+func (q *queue) isStuck() bool {
+	if q.n == 0 {
+		q.asked = 0
+		return false
+	}
+	q.asked++
+	return q.asked > StuckAsks
 }
 
 func (q *queue) add(m *Memory, p []byte) {
@@ -137,6 +152,9 @@ func (q *queue) add(m *Memory, p []byte) {
 func (q *queue) take(m *Memory, b []byte, n int) []byte {
 	n = min(n, q.n)
 	q.n -= n
+	if n > 0 {
+		q.asked = 0
+	}
 	for n > 0 {
 		c := q.first
 		k := min(n, len(c.b)-c.read)

@@ -142,7 +142,6 @@ func (c *Conn) sendQueued(s *Stream) {
 	last := s.ending && n == s.queue.n
 	c.beginData(s, n, last && s.trailers == nil)
 	c.out = s.queue.take(c.memory, c.out, n)
-	s.stuck = 0
 	c.wake()
 	if s.queue.n > 0 {
 		c.ready.push(s)

@@ -34,7 +34,6 @@ type Stream struct {
 	ending   bool           // END_STREAM is to be sent behind the queue
 
 	isReady    bool    // it is in Conn.ready
-	stuck      uint8   // how often IsStuck was asked since something has left the queue
 	prev, next *Stream // in Conn.ready
 }
 
@@ -70,18 +69,7 @@ func (s *Stream) Ended() bool { return s.out == ended || s.ending }
 func (s *Stream) Queued() int { return s.queue.n }
 
 // IsStuck reports whether DATA waits in the queue, and none has left it in the last StuckAsks times that IsStuck was asked.
-func (s *Stream) IsStuck() bool {
-	if s.queue.n == 0 {
-		s.stuck = 0
-		return false
-	}
-	s.stuck = min(s.stuck+1, StuckAsks+1)
-	return s.stuck > StuckAsks
-}
-
-// StuckAsks is after how many asks without a move between them a queue is stuck. Asked once a second, a reader of 32 KiB a second or
-// more, which gives credit by half a window of 64 KiB, never is.
-const StuckAsks = 3
+func (s *Stream) IsStuck() bool { return s.queue.isStuck() }
 
 // isWritable reports whether anything may follow what was sent.
 func (s *Stream) isWritable() bool {
