@@ -2,7 +2,6 @@ package relay
 
 import (
 	"context"
-	"strconv"
 	"time"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
@@ -16,7 +15,6 @@ import (
 	"github.com/framegate/framegate/relay/h2"
 	"github.com/framegate/framegate/relay/h2/hpack"
 	"github.com/framegate/framegate/resolver/cluster"
-	"github.com/framegate/framegate/resolver/plain"
 )
 
 // call is one call that is relayed: the client's stream, and the stream to the endpoint.
@@ -35,7 +33,8 @@ type call struct {
 	callState
 	prev, next *call // in shard.active, or next in shard.free
 
-	small smallRequest // of kept
+	unsent place        // where in the gRPC frames of the answer the DATA begins that waits for the client, if any does
+	small  smallRequest // of kept
 }
 
 // callState is what begins anew with each call.
@@ -66,6 +65,7 @@ type callState struct {
 	malformed  bool // it was no request of HTTP/2
 	routeLimit bool // its deadline is that of the route
 	unreached  bool // it was late while it waited for an endpoint without a connection
+	lingers    bool // it has failed, but the message within which it did is still sent to the client
 
 	ended   handler.Ended
 	attempt cluster.Attempt
@@ -100,22 +100,15 @@ func (c *call) late() {
 	switch {
 	case c.refused:
 		c.leave()
+	case c.lingers:
+		c.client.EndNow()
+		c.endIfSent()
 	case c.waiting != nil:
 		c.waiting.late = true
 		c.waiting.pool.Cancel(context.DeadlineExceeded)
 	default:
 		c.expire(local.ErrTimeout)
 	}
-}
-
-// expire ends a call whose time is over.
-func (c *call) expire(e *local.Error) {
-	if c.client.Ended() { // the client does not read its answer
-		c.client.Reset(http2.ErrCodeCancel)
-		c.end()
-		return
-	}
-	c.fail(e)
 }
 
 // nearlyLate reports whether the call's deadline has passed or is about to: the timers of client and endpoint for the same deadline
@@ -282,25 +275,37 @@ func (c *call) answer(h *h2.Head) {
 
 // toClient relays DATA of the answer.
 func (c *call) toClient(p []byte, end bool) {
+	from := c.response.place
 	err := c.response.follow(p)
 	switch {
 	case err != nil:
 		c.fail(frame.LocalError(err, local.ReasonBadResponseFraming, "response"))
 	case end:
-		c.client.WriteData(p, false) // nothing is to be given back to an endpoint that has ended
+		c.writeAnswer(from, p) // nothing is to be given back to an endpoint that has ended
 		c.failBehind(handler.ResetError(transport.BareEnd))
 	default:
-		c.forwardedToClient(c.client.WriteData(p, false))
+		c.forwardedToClient(c.writeAnswer(from, p))
 	}
 }
 
-// sentToClient says that n bytes of the answer's queue were sent.
-func (c *call) sentToClient(n int) {
+// writeAnswer writes DATA of the answer, which begins at a place of its gRPC frames. It returns how many bytes do not wait.
+func (c *call) writeAnswer(from place, p []byte) (sent int) {
+	waited := c.client.Queued() > 0
+	if sent = c.client.WriteData(p, false); sent < len(p) && !waited {
+		from.skip(p[:sent])
+		c.unsent = from
+	}
+	return sent
+}
+
+// sentToClient says that p, of the answer's queue, was sent.
+func (c *call) sentToClient(p []byte) {
+	c.unsent.skip(p)
 	if c.down != nil {
 		c.down.moved.Broadcast()
 		return
 	}
-	c.forwardedToClient(n)
+	c.forwardedToClient(len(p))
 	c.endIfSent()
 }
 
@@ -341,54 +346,4 @@ func (c *call) resetError(r *h2.Reset) *local.Error {
 		return local.ErrTimeout // the endpoint gave up for the same deadline
 	}
 	return handler.ResetError(codeOfReset(r))
-}
-
-// fail ends the call with a local error, unless the whole answer was sent. It takes the place of DATA that waits for the client.
-func (c *call) fail(e *local.Error) {
-	if c.at != nil && !c.client.Ended() {
-		c.client.DropQueue()
-	}
-	c.failBehind(e)
-}
-
-// failBehind is fail behind the DATA that waits.
-func (c *call) failBehind(e *local.Error) {
-	if c.at == nil || c.client.Ended() {
-		return
-	}
-	c.ended.Code, c.ended.Reason, c.ended.Limit = e.Code, e.Reason, e.Limit
-	c.waiting.stop()
-	c.waiting = nil
-	c.upstream.Reset(http2.ErrCodeCancel)
-	c.releaseSlot()
-	c.shard.scratch = localFields(c.shard.scratch[:0], e, c.client.Answered())
-	if c.client.Answered() {
-		c.client.WriteTrailers(c.shard.scratch)
-	} else {
-		c.client.WriteHeaders(c.shard.scratch, true)
-	}
-	c.endIfSent()
-}
-
-// localFields appends the fields of a local error: trailers, or an answer of trailers only.
-func localFields(fields []*hpack.Field, e *local.Error, trailers bool) []*hpack.Field {
-	if !trailers {
-		fields = append(fields, fieldOK, fieldGRPC)
-	}
-	fields = append(fields, statusField(e.Code), hpack.NewField("grpc-message", plain.Percent(e.Error()), false))
-	for name, values := range e.Trailer() {
-		for _, v := range values {
-			fields = append(fields, hpack.NewField(name, v, false))
-		}
-	}
-	return fields
-}
-
-var (
-	fieldOK   = hpack.NewField(":status", "200", false)
-	fieldGRPC = hpack.NewField("content-type", "application/grpc", false)
-)
-
-func statusField(code codes.Code) *hpack.Field {
-	return hpack.NewField("grpc-status", strconv.FormatUint(uint64(code), 10), false)
 }

@@ -106,7 +106,7 @@ func (c *clientConn) Head(s *h2.Stream, h *h2.Head) {
 func (c *clientConn) Data(s *h2.Stream, p []byte, end bool) { s.Owner.(*call).toEndpoint(p, end) }
 
 // Sent implements h2.Events.
-func (c *clientConn) Sent(s *h2.Stream, n int) { s.Owner.(*call).sentToClient(n) }
+func (c *clientConn) Sent(s *h2.Stream, p []byte) { s.Owner.(*call).sentToClient(p) }
 
 // Done implements h2.Events.
 func (c *clientConn) Done(s *h2.Stream) {

@@ -6,15 +6,16 @@
 //	                                                +--- call ------------+    frame by frame ("relayed")
 //	                                                +--- call, downstream --- handler.Proxy --- endpointStream ---+ ("handled")
 //
-// A call is relayed if nothing but its frames is asked for: a route in frame mode without retry and hedge, and no tap. It waits for a connection to its endpoint if there is none that has room. Every other call is handled:
-// a goroutine of package handler makes it, and sees the streams of both sides through the interfaces of package stream. A relayed
-// call becomes a handled one if the endpoint certainly has not processed it (no connection, REFUSED_STREAM, GOAWAY): its request so
-// far is kept until the answer's headers come, as far as a new stream takes it at once. Calls of framegate's builtin services go to
-// the Kitex server over a pair of sockets.
+// A call is relayed if nothing but its frames is asked for: a route in frame mode without retry and hedge, and no tap. It waits for a
+// connection to its endpoint if there is none that has room. Every other call is handled: a goroutine of package handler makes it, and
+// sees the streams of both sides through the interfaces of package stream. A relayed call becomes a handled one if the endpoint
+// certainly has not processed it (no connection, REFUSED_STREAM, GOAWAY): its request so far is kept until the answer's headers come,
+// as far as a new stream takes it at once. Calls of framegate's builtin services go to the Kitex server over a pair of sockets.
 //
 // Enter at Plane.Conn; then socket.go (reading, writing), shard.go (who works when), client.go and upstream.go (the two kinds of
-// connection), begin.go (a request's headers), waiting.go (until there is a connection), call.go (what passes afterwards),
-// handover.go, side.go, downstream.go and endpoint.go (handled calls), timers.go, times.go (max_stream_age and idle_timeout).
+// connection), begin.go (a request's headers), waiting.go (until there is a connection), call.go (what passes afterwards), failure.go
+// (how a call ends with an error of framegate's own), handover.go, side.go, downstream.go and endpoint.go (handled calls), timers.go,
+// times.go (max_stream_age and idle_timeout).
 //
 // # Who works when
 //

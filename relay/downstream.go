@@ -38,7 +38,11 @@ type downstream struct {
 
 	until int64 // the deadline, on the shards' clock; 0 for none
 
-	over bool // End was called; guarded by the shard's mu
+	// Guarded by the shard's mu.
+	over    bool   // End was called
+	unread  bool   // End is called because nobody reads
+	lingers bool   // End has left a part of a message, and a status behind it
+	writing []byte // what Write waits to write; it follows what waits in the stream's queue
 }
 
 var _ stream.Downstream = (*downstream)(nil)
@@ -101,7 +105,18 @@ func (d *downstream) Read(p []byte) (int, error) { return d.read(p) }
 func (d *downstream) Piece(n int) []byte { return make([]byte, n) }
 
 // Write implements stream.Downstream.
-func (d *downstream) Write(p []byte) error { return d.write(p, false) }
+func (d *downstream) Write(p []byte) error {
+	d.shard.lock()
+	defer d.shard.unlockSoon()
+	d.writing = p
+	err := d.writableLocked()
+	if d.writing = nil; err == nil {
+		from := d.call.response.place
+		d.call.response.skip(p)
+		d.call.writeAnswer(from, p)
+	}
+	return err
+}
 
 // SendHeaders implements stream.Downstream.
 func (d *downstream) SendHeaders(encoding string, md metadata.MD) error {
@@ -150,8 +165,9 @@ func (d *downstream) End(st *status.Status, trailer metadata.MD) {
 		return
 	}
 	defer d.failLocked(frame.ErrEnded)
-	if len(trailer[local.ReasonTrailer]) > 0 {
-		d.stream.DropQueue() // the error takes the place of what the client has not read
+	if len(trailer[local.ReasonTrailer]) > 0 { // the error takes the place of what the client has not read
+		d.call.dropAnswer(d.unread)
+		d.lingers = d.stream.Queued() > 0
 	}
 	s := d.shard
 	out := s.scratch[:0]

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -50,5 +51,22 @@ func TestFraming_NamesWhatIsWrong(t *testing.T) {
 		f := framing{maxBytes: c.max}
 		require.Equal(t, c.want, f.follow(c.p), name)
 		require.Equal(t, c.end, f.end(), name)
+	}
+}
+
+// A message that has begun ends where its bytes do, however they come; one that does not end in what there is has no rest.
+func TestPlace_Rest(t *testing.T) {
+	all := slices.Concat(message(0, 300), message(1, 0), message(0, 7))
+	boundaries := []int{0, 305, 310, 322}
+	for at := range len(all) + 1 {
+		for have := at; have <= len(all); have++ {
+			want := 0
+			if i, _ := slices.BinarySearch(boundaries, at); boundaries[i] <= have {
+				want = boundaries[i] - at
+			}
+			var p place
+			p.skip(all[:at])
+			require.Equal(t, want, p.rest(slices.Chunk(all[at:have], 1+rand.IntN(9))), "from %d to %d", at, have)
+		}
 	}
 }

@@ -153,6 +153,8 @@ func (d *downstream) finish() {
 	switch {
 	case !c.client.IsOpen():
 		c.end()
+	case d.lingers && c.client.Queued() > 0:
+		c.linger()
 	case c.client.Ended() && c.client.Queued() > 0:
 		if at := d.lastUntil(); at != 0 {
 			c.shard.timers.set(&c.deadline, at)

@@ -75,6 +75,7 @@ func drop(c *call) {
 		return
 	}
 	if abort := c.down.abort; abort != nil {
+		c.down.unread = true
 		c.shard.wg.Go(func() { abort(local.ErrUnread) }) // which locks the shard
 	}
 }

@@ -77,15 +77,20 @@ func (s *side) read(p []byte) (n int, err error) {
 func (s *side) write(p []byte, end bool) error {
 	s.shard.lock()
 	defer s.shard.unlockSoon()
+	err := s.writableLocked()
+	if err == nil {
+		s.stream.WriteData(p, end)
+	}
+	return err
+}
+
+// writableLocked waits until nothing waits in the stream's queue.
+func (s *side) writableLocked() error {
 	for s.err == nil && !s.over && s.stream.Queued() > 0 {
 		s.waitLocked()
 	}
-	switch {
-	case s.err != nil:
-		return s.err
-	case s.over:
+	if s.err == nil && s.over {
 		return io.ErrClosedPipe
 	}
-	s.stream.WriteData(p, end)
-	return nil
+	return s.err
 }

@@ -85,9 +85,9 @@ func (u *upstreamConn) Data(s *h2.Stream, p []byte, end bool) {
 }
 
 // Sent implements h2.Events.
-func (u *upstreamConn) Sent(s *h2.Stream, n int) {
+func (u *upstreamConn) Sent(s *h2.Stream, p []byte) {
 	if c, ok := s.Owner.(*call); ok {
-		c.sentToEndpoint(n)
+		c.sentToEndpoint(len(p))
 		return
 	}
 	s.Owner.(*endpointStream).moved.Broadcast()

@@ -43,8 +43,8 @@ type Events interface {
 	// holds it. p is empty if only the end came.
 	Data(s *Stream, p []byte, end bool)
 
-	// Sent says that n bytes have left the stream's queue. WriteData has not counted them.
-	Sent(s *Stream, n int)
+	// Sent gives the DATA that has left the stream's queue, which WriteData has not counted. p is valid until Sent returns.
+	Sent(s *Stream, p []byte)
 
 	// Done says that both directions of the stream have ended. The stream is the owner's again.
 	Done(s *Stream)

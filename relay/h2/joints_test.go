@@ -13,7 +13,7 @@ func (e events) Opened() *Stream {
 	e.w.fail("a client was asked for a stream")
 	return nil
 }
-func (e events) Sent(*Stream, int)               { /* only the relay asks */ }
+func (e events) Sent(*Stream, []byte)            { /* only the relay asks */ }
 func (e events) Refused()                        { e.w.fail("a stream was refused") }
 func (e events) SettingsChanged()                { /* nobody asks */ }
 func (e events) GoingAway(http2.ErrCode, string) { e.w.fail("GOAWAY") }
@@ -73,8 +73,8 @@ func (e *frontEvents) Data(s *Stream, p []byte, end bool) {
 		s.Consumed(j.c.WriteData(p, end))
 	}
 }
-func (e *frontEvents) Sent(s *Stream, n int) { callOf(s).c.Consumed(n) }
-func (e *frontEvents) Done(s *Stream)        { callOf(s).closed(1, false) }
+func (e *frontEvents) Sent(s *Stream, p []byte) { callOf(s).c.Consumed(len(p)) }
+func (e *frontEvents) Done(s *Stream)           { callOf(s).closed(1, false) }
 
 func (e *frontEvents) Reset(s *Stream, _ *Reset) {
 	j := callOf(s)
@@ -96,8 +96,8 @@ func (e *backEvents) Head(s *Stream, h *Head) {
 func (e *backEvents) Data(s *Stream, p []byte, end bool) {
 	s.Consumed(callOf(s).b.WriteData(p, end))
 }
-func (e *backEvents) Sent(s *Stream, n int) { callOf(s).b.Consumed(n) }
-func (e *backEvents) Done(s *Stream)        { callOf(s).closed(2, false) }
+func (e *backEvents) Sent(s *Stream, p []byte) { callOf(s).b.Consumed(len(p)) }
+func (e *backEvents) Done(s *Stream)           { callOf(s).closed(2, false) }
 
 func (e *backEvents) Reset(s *Stream, _ *Reset) {
 	j := callOf(s)
@@ -175,7 +175,7 @@ func (j *journey) cutShort() {
 	j.b.Consumed(j.kept.clear(j.w.front.memory) + j.c.Queued())
 	j.resetBy(2, j.c)
 	if j.b.Answered() {
-		j.b.DropQueue()
+		j.b.CutQueue(0)
 		j.b.WriteTrailers(fieldList("grpc-status=4"))
 	} else {
 		j.b.WriteHeaders([]*field{fieldOK}, true)

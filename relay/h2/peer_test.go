@@ -220,7 +220,7 @@ func (r *recorder) Data(s *Stream, p []byte, end bool) {
 	}
 }
 
-func (r *recorder) Sent(s *Stream, n int) { r.note("sent %d %d", s.ID(), n) }
+func (r *recorder) Sent(s *Stream, p []byte) { r.note("sent %d %d", s.ID(), len(p)) }
 
 func (r *recorder) Done(s *Stream) {
 	delete(r.streams, s.ID())

@@ -1,6 +1,9 @@
 package h2
 
-import "sync/atomic"
+import (
+	"iter"
+	"sync/atomic"
+)
 
 // Budget bounds what waits in a process for all peers together: the DATA in queues, and what is ready for sockets that are full. It
 // is safe for concurrent use.
@@ -170,6 +173,33 @@ func (q *queue) take(m *Memory, b []byte, n int) []byte {
 		}
 	}
 	return b
+}
+
+// all gives what waits, in pieces that are valid until the queue changes.
+func (q *queue) all() iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		for c := q.first; c != nil && yield(c.b[c.read:]); c = c.next {
+		}
+	}
+}
+
+// cut drops what waits but for the first n bytes.
+func (q *queue) cut(m *Memory, n int) {
+	if n <= 0 {
+		q.clear(m)
+		return
+	}
+	q.n = min(q.n, n)
+	for c := q.first; c != nil; c = c.next {
+		if have := len(c.b) - c.read; n > have {
+			n -= have
+			continue
+		}
+		c.b = c.b[:c.read+n]
+		rest := queue{first: c.next}
+		rest.clear(m)
+		c.next, q.last = nil, c
+	}
 }
 
 // clear drops what waits and returns its length.

@@ -2,6 +2,7 @@ package h2
 
 import (
 	"bytes"
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -27,16 +28,16 @@ func dropped(t *testing.T) (p *peer, a, b, c *Stream) {
 
 // What waits is dropped, whether the stream's window or the connection's held it up, and a status takes its place. Its memory comes
 // back, the windows are as if it had not been written, and no other stream is disturbed.
-func TestStream_DropQueue(t *testing.T) {
+func TestStream_CutQueue(t *testing.T) {
 	t.Parallel()
 	p, a, b, c := dropped(t)
 	held := p.memory.budget.Held()
-	b.DropQueue()
+	b.CutQueue(0)
 	require.Equal(t, [3]int{34465, 0, 100}, [3]int{a.Queued(), b.Queued(), c.Queued()})
 	require.EqualValues(t, held-256, p.memory.budget.Held())
 	b.WriteTrailers(fieldList("grpc-status=13"))
-	a.DropQueue()
-	a.DropQueue() // nothing
+	a.CutQueue(0)
+	a.CutQueue(0) // nothing
 	require.EqualValues(t, 256, p.memory.budget.Held(), "c's")
 	require.Equal(t, frames("HEADERS 3 grpc-status=13 END"), p.output())
 	require.Equal(t, []string{"done 3"}, p.events.take())
@@ -47,7 +48,7 @@ func TestStream_DropQueue(t *testing.T) {
 	p.send(update(1, 1000))
 	require.Equal(t, []string{"sent 1 10"}, p.events.take())
 	require.Equal(t, 30, a.WriteData(make([]byte, 40), true), "the connection's window")
-	a.DropQueue()
+	a.CutQueue(0)
 	require.False(t, a.Ended(), "the end was behind the queue")
 	p.output()
 	a.WriteTrailers(fieldList("grpc-status=13"))
@@ -59,12 +60,60 @@ func TestStream_DropQueue(t *testing.T) {
 	require.Zero(t, p.memory.budget.Held())
 }
 
+// The first bytes of what waits stay, and go in their turn; the rest's memory comes back.
+func TestStream_CutQueueKeepsTheFirstBytes(t *testing.T) {
+	t.Parallel()
+	for _, keep := range []int{1, 16383, 16384, 16385, 32768, 34464, 34465, 40000} {
+		p, a, b, c := dropped(t)
+		a.CutQueue(keep)
+		kept := min(keep, 34465)
+		require.Equal(t, kept, a.Queued())
+		n := 0
+		for part := range a.Queue() {
+			n += len(part)
+		}
+		require.Equal(t, kept, n)
+		require.LessOrEqual(t, p.memory.budget.Held(), int64(2*256+(kept+16383)/16384*16384))
+		b.CutQueue(0)
+		c.CutQueue(0)
+		a.WriteData([]byte("more"), false)
+		a.WriteTrailers(fieldList("grpc-status=4"))
+		p.send(update(1, 100_000), update(0, 100_000))
+		sent, at := 0, 0
+		for _, e := range p.events.take() {
+			if _, err := fmt.Sscanf(e, "sent 1 %d", &at); err == nil {
+				sent += at
+			}
+		}
+		require.Equal(t, kept+4, sent)
+		got := p.output()
+		require.Equal(t, frames("HEADERS 1 grpc-status=4 END"), got[len(got)-1:])
+		require.Zero(t, p.memory.budget.Held())
+	}
+}
+
+// Trailers that wait go at once if they are told to, and what they wait for is dropped.
+func TestStream_EndNow(t *testing.T) {
+	t.Parallel()
+	p, a, b, _ := dropped(t)
+	a.EndNow() // there are none
+	require.Equal(t, 34465, a.Queued())
+	a.WriteTrailers(fieldList("grpc-status=4"))
+	a.EndNow()
+	a.EndNow()
+	b.WriteData([]byte("the end"), true)
+	b.EndNow()
+	require.Equal(t, 107, b.Queued(), "there are no trailers")
+	require.Equal(t, frames("HEADERS 1 grpc-status=4 END"), p.output())
+	require.Equal(t, []string{"done 1"}, p.events.take())
+}
+
 // Trailers that wait behind the queue are dropped with it.
-func TestStream_DropQueueWithTrailers(t *testing.T) {
+func TestStream_CutQueueWithTrailers(t *testing.T) {
 	t.Parallel()
 	p, a, _, _ := dropped(t)
 	a.WriteTrailers(fieldList("grpc-status=0"))
-	a.DropQueue()
+	a.CutQueue(0)
 	require.Equal(t, 0, a.WriteData([]byte("why"), true))
 	p.send(update(0, 1000), update(1, 1000))
 	require.Equal(t, frames("DATA 3 100", "DATA 5 100", `DATA 1 "why" END`), p.output())
@@ -72,24 +121,24 @@ func TestStream_DropQueueWithTrailers(t *testing.T) {
 }
 
 // The streams that stay send in their order, whichever is dropped.
-func TestStream_DropQueueKeepsTheOrder(t *testing.T) {
+func TestStream_CutQueueKeepsTheOrder(t *testing.T) {
 	t.Parallel()
 	for _, x := range []struct{ drop, first, second uint32 }{{1, 3, 5}, {3, 5, 1}, {5, 3, 1}} {
 		p, _, _, _ := dropped(t)
 		p.send(update(1, 100)) // so that it waits for the connection's window alone, behind the others
-		p.events.streams[x.drop].DropQueue()
+		p.events.streams[x.drop].CutQueue(0)
 		p.send(update(0, 200))
 		require.Equal(t, []string{"sent " + itoa(x.first) + " 100", "sent " + itoa(x.second) + " 100"}, p.events.take(), "%d was dropped", x.drop)
 	}
 }
 
 // An owner may drop the queue in Sent, and end the stream.
-func TestStream_DropQueueInSent(t *testing.T) {
+func TestStream_CutQueueInSent(t *testing.T) {
 	t.Parallel()
 	p, a, _, _ := dropped(t)
 	p.conn.events = &onSent{p.events, func(s *Stream) {
 		if s == a {
-			s.DropQueue()
+			s.CutQueue(0)
 			s.WriteTrailers(fieldList("grpc-status=13"))
 		}
 	}}
@@ -99,16 +148,16 @@ func TestStream_DropQueueInSent(t *testing.T) {
 }
 
 // A stream that is not open has no queue.
-func TestStream_DropQueueOfNone(t *testing.T) {
+func TestStream_CutQueueOfNone(t *testing.T) {
 	t.Parallel()
-	new(Stream).DropQueue()
+	new(Stream).CutQueue(0)
 	p, a, _, _ := dropped(t)
 	a.Reset(http2.ErrCodeCancel)
 	held := p.memory.budget.Held()
-	a.DropQueue()
+	a.CutQueue(0)
 	require.Equal(t, held, p.memory.budget.Held())
 	p.conn.Close(&ConnError{})
-	a.DropQueue()
+	a.CutQueue(0)
 	require.Zero(t, p.memory.budget.Held())
 }
 

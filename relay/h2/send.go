@@ -142,6 +142,7 @@ func (c *Conn) sendQueued(s *Stream) {
 	last := s.ending && n == s.queue.n
 	c.beginData(s, n, last && s.trailers == nil)
 	c.out = s.queue.take(c.memory, c.out, n)
+	sent := c.out[len(c.out)-n:]
 	c.wake()
 	if s.queue.n > 0 {
 		c.ready.push(s)
@@ -152,6 +153,6 @@ func (c *Conn) sendQueued(s *Stream) {
 		}
 		s.out, s.ending, s.trailers = ended, false, nil
 	}
-	c.events.Sent(s, n)
+	c.events.Sent(s, sent)
 	c.doneIfEnded(s, id)
 }

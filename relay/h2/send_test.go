@@ -143,8 +143,8 @@ type onSent struct {
 	do func(s *Stream)
 }
 
-func (o *onSent) Sent(s *Stream, n int) {
-	o.recorder.Sent(s, n)
+func (o *onSent) Sent(s *Stream, p []byte) {
+	o.recorder.Sent(s, p)
 	o.do(s)
 }
 

@@ -29,9 +29,9 @@ func (k *hooks) Head(s *Stream, h *Head) { k.head(s, h) }
 
 func (k *hooks) Data(s *Stream, p []byte, end bool) { k.data(s, p, end) }
 
-func (k *hooks) Sent(s *Stream, n int) {
+func (k *hooks) Sent(s *Stream, p []byte) {
 	if k.sent != nil {
-		k.sent(s, n)
+		k.sent(s, len(p))
 	}
 }
 

@@ -1,6 +1,8 @@
 package h2
 
 import (
+	"iter"
+
 	"golang.org/x/net/http2"
 
 	"github.com/framegate/framegate/relay/h2/hpack"
@@ -143,15 +145,27 @@ func (s *Stream) WriteTrailers(fields []*hpack.Field) {
 	s.conn.endSent(s)
 }
 
-// DropQueue drops the DATA that waits, and the end behind it, because a status of the owner's own takes its place. Events.Sent
-// does not tell of it. It does nothing for a stream that is not open.
-func (s *Stream) DropQueue() {
+// Queue gives the DATA that waits, in pieces that are valid until another method is called.
+func (s *Stream) Queue() iter.Seq[[]byte] { return s.queue.all() }
+
+// CutQueue drops the DATA that waits but for its first n bytes, and the end behind it, because a status of the owner's own takes its
+// place. Events.Sent does not tell of what was dropped. It does nothing for a stream that is not open.
+func (s *Stream) CutQueue(n int) {
 	if s.in == closed {
 		return
 	}
-	s.conn.ready.remove(s)
-	s.queue.clear(s.conn.memory)
+	if s.queue.cut(s.conn.memory, n); s.queue.n == 0 {
+		s.conn.ready.remove(s)
+	}
 	s.trailers, s.ending = nil, false
+}
+
+// EndNow sends the trailers that wait behind the queue at once, and drops the DATA that waits. It does nothing if no trailers wait.
+func (s *Stream) EndNow() {
+	if trailers := s.trailers; trailers != nil {
+		s.CutQueue(0)
+		s.WriteTrailers(trailers)
+	}
 }
 
 // Consumed says that the owner no longer holds n bytes of the DATA that came, so that the peer may send as many more. It does

@@ -169,8 +169,12 @@ func (s *subject) act(st *Stream) {
 			s.end(l)
 		}
 	case 10:
-		st.DropQueue()
-		if st.Queued() != 0 {
+		st.CutQueue(s.acts.upTo(3) * 10_000)
+		if left := st.Queued(); st.Ended() || left > 20_000 {
+			s.t.Fatalf("stream %d: %d bytes are queued, ended: %t", st.ID(), left, st.Ended())
+		}
+	case 12:
+		if st.EndNow(); st.Queued() > 0 && st.Ended() && st.trailers != nil {
 			s.t.Fatalf("stream %d: %d bytes are queued", st.ID(), st.Queued())
 		}
 	case 11:
@@ -212,10 +216,10 @@ func (s *subject) Data(st *Stream, p []byte, end bool) {
 }
 
 // Sent implements Events.
-func (s *subject) Sent(st *Stream, n int) {
+func (s *subject) Sent(st *Stream, p []byte) {
 	s.life(st)
-	if n <= 0 {
-		s.t.Fatalf("stream %d: %d bytes were sent", st.ID(), n)
+	if len(p) == 0 {
+		s.t.Fatalf("stream %d: no bytes were sent", st.ID())
 	}
 	if s.depth++; s.depth < 5 { // writing more may send more
 		s.act(st)

@@ -1,0 +1,113 @@
+package relay
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
+	"golang.org/x/net/http2"
+
+	"github.com/framegate/framegate/handler/local"
+	"github.com/framegate/framegate/relay/h2/hpack"
+	"github.com/framegate/framegate/resolver/plain"
+)
+
+// expire ends a call whose time is over.
+func (c *call) expire(e *local.Error) {
+	if c.client.Ended() { // the client does not read its answer
+		c.client.Reset(http2.ErrCodeCancel)
+		c.end()
+		return
+	}
+	c.fail(e)
+}
+
+// fail ends the call with a local error, unless the whole answer was sent. It takes the place of DATA that waits for the client.
+func (c *call) fail(e *local.Error) {
+	if c.at == nil || c.client.Ended() {
+		return
+	}
+	c.dropAnswer(e == local.ErrUnread)
+	c.failBehind(e)
+	if c.at != nil && c.client.Queued() > 0 {
+		c.linger()
+	}
+}
+
+// dropAnswer drops what waits for the client, but for the rest of a message of which it has a part: clients do not see the status that
+// follows half a message (grpc-go says INTERNAL, "unexpected EOF"). all drops that as well.
+func (c *call) dropAnswer(all bool) {
+	if all {
+		c.client.CutQueue(0)
+		return
+	}
+	waits := func(yield func([]byte) bool) {
+		for p := range c.client.Queue() {
+			if !yield(p) {
+				return
+			}
+		}
+		if c.down != nil {
+			yield(c.down.writing)
+		}
+	}
+	n := c.unsent.rest(waits)
+	if more := n - c.client.Queued(); more > 0 {
+		c.client.WriteData(c.down.writing[:more], false)
+	}
+	c.client.CutQueue(n)
+}
+
+// lingerTime is how long the client of a call that has failed may take to read the message within which it did.
+const lingerTime = 2 * time.Second
+
+// linger ends the call in any case after lingerTime.
+func (c *call) linger() {
+	c.lingers = true
+	c.times.stop()
+	c.times = nil
+	c.shard.timers.stop(&c.deadline)
+	c.shard.timers.set(&c.deadline, c.shard.now+int64(lingerTime))
+}
+
+// failBehind is fail behind the DATA that waits.
+func (c *call) failBehind(e *local.Error) {
+	if c.at == nil || c.client.Ended() {
+		return
+	}
+	c.ended.Code, c.ended.Reason, c.ended.Limit = e.Code, e.Reason, e.Limit
+	c.waiting.stop()
+	c.waiting = nil
+	c.upstream.Reset(http2.ErrCodeCancel)
+	c.releaseSlot()
+	c.shard.scratch = localFields(c.shard.scratch[:0], e, c.client.Answered())
+	if c.client.Answered() {
+		c.client.WriteTrailers(c.shard.scratch)
+	} else {
+		c.client.WriteHeaders(c.shard.scratch, true)
+	}
+	c.endIfSent()
+}
+
+// localFields appends the fields of a local error: trailers, or an answer of trailers only.
+func localFields(fields []*hpack.Field, e *local.Error, trailers bool) []*hpack.Field {
+	if !trailers {
+		fields = append(fields, fieldOK, fieldGRPC)
+	}
+	fields = append(fields, statusField(e.Code), hpack.NewField("grpc-message", plain.Percent(e.Error()), false))
+	for name, values := range e.Trailer() {
+		for _, v := range values {
+			fields = append(fields, hpack.NewField(name, v, false))
+		}
+	}
+	return fields
+}
+
+var (
+	fieldOK   = hpack.NewField(":status", "200", false)
+	fieldGRPC = hpack.NewField("content-type", "application/grpc", false)
+)
+
+func statusField(code codes.Code) *hpack.Field {
+	return hpack.NewField("grpc-status", strconv.FormatUint(uint64(code), 10), false)
+}

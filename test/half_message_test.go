@@ -1,0 +1,83 @@
+package test
+
+import (
+	"encoding/binary"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/net/http2"
+
+	"github.com/framegate/framegate/conf"
+	"github.com/framegate/framegate/test/testbed"
+)
+
+const (
+	halfWindow = 65535    // that a client has given if it says nothing of it (RFC 9113 §6.9.2)
+	halfLen    = 40 << 10 // of each message, prefix included: the window ends within the second
+)
+
+// serveHalf starts a framegate in front of an endpoint that sends messages until it is told to end, and says so then. keys are further
+// keys of the route.
+func serveHalf(t *testing.T, keys string) (proxy *testbed.Proxy, ended chan struct{}) {
+	ended = make(chan struct{}, 2)
+	server := testbed.ServeH2(t, func(st *testbed.H2Stream) func() {
+		return func() {
+			err := st.TryHeaders(testbed.ResponseFields())
+			for err == nil {
+				err = st.TrySend(testbed.Frame(make([]byte, halfLen-5)))
+			}
+			ended <- struct{}{}
+		}
+	})
+	return testbed.NewProxy(t, testbed.RouteWith(server.Addr, keys), testbed.On(conf.DataPlaneRelay)), ended
+}
+
+// credit lets the other side send n more bytes.
+func credit(t *testing.T, cs *testbed.H2Stream, n uint32) {
+	t.Helper()
+	for _, id := range []uint32{0, cs.ID} {
+		b := append([]byte{0, 0, 4, byte(http2.FrameWindowUpdate)}, make([]byte, 9)...)
+		binary.BigEndian.PutUint32(b[5:], id)
+		binary.BigEndian.PutUint32(b[9:], n)
+		require.NoError(t, cs.Conn().WriteBytes(b))
+	}
+}
+
+// A status of framegate's own, for which DATA that waits for the client is dropped, comes behind a whole message if the client goes on to
+// read. Otherwise it comes all the same.
+func TestHalfMessage_IsEndedBeforeALocalStatus(t *testing.T) {
+	t.Parallel()
+	for path, keys := range map[string]string{"relayed": "", "handled": "\n  retry: {attempts: 2}"} {
+		for reason, code := range map[string]int{"timeout": 4, "idle_timeout": 4, "max_stream_age": 14} {
+			t.Run(path+"/"+reason, func(t *testing.T) {
+				t.Parallel()
+				proxy, ended := serveHalf(t, reason+": 500ms"+keys)
+				reader, sleeper := testbed.DialH2(t, proxy.Addr, testbed.HoldWindows()), testbed.DialH2(t, proxy.Addr, testbed.HoldWindows())
+				reads, sleeps := reader.OpenEnd(t, testbed.RequestFields()), sleeper.OpenEnd(t, testbed.RequestFields())
+				reads.AwaitBytes(halfWindow)
+				sleeps.AwaitBytes(halfWindow)
+				for range 2 {
+					select {
+					case <-ended:
+					case <-time.After(testbed.Patience):
+						t.Fatal("the call goes on")
+					}
+				}
+
+				credit(t, reads, 1<<20)
+				reads.ReadHeaders()
+				for range 2 {
+					m, err := reads.ReadMessage()
+					require.NoError(t, err)
+					require.Len(t, m.Payload, halfLen-5)
+				}
+				_, err := reads.ReadMessage()
+				require.Equal(t, io.EOF, err, "nothing but the rest of the message was kept")
+				wantLocal(t, reads.Outcome(), code, reason)
+				wantLocal(t, sleeps.Outcome(), code, reason)
+			})
+		}
+	}
+}
