@@ -88,7 +88,7 @@ type outcome struct {
 
 // pick chooses the endpoint of an attempt. If it succeeds, the attempt is closed no later than the call ends.
 func (at *attempts) pick(a *attempt) *local.Error {
-	picked, err := at.call.target.Pick()
+	picked, err := at.call.target.Pick(time.Now())
 	if err != nil {
 		return TargetError(&at.call.target, err)
 	}
@@ -312,7 +312,7 @@ func (at *attempts) end(a *attempt, r cluster.Result) {
 	if a.cancel != nil {
 		a.cancel()
 	}
-	a.picked.Done(r)
+	a.picked.Done(r, time.Now())
 	at.endBudgeted(a)
 }
 

@@ -272,7 +272,7 @@ func (c *call) forwardResponse() error {
 			return frame.ReadError{Err: err}
 		}
 		if c.observation != nil {
-			c.observation.answerBegan()
+			c.observation.answerBegan(time.Now())
 		}
 		c.attempts.answered = true
 		a.picked.Works()
@@ -315,9 +315,9 @@ func (o *observation) start() {
 }
 
 // answerBegan sets Record.FirstByte, once.
-func (o *observation) answerBegan() {
+func (o *observation) answerBegan(at time.Time) {
 	if o.record.FirstByte == 0 {
-		o.record.FirstByte = max(time.Since(o.record.Start), 1) // 0 means that the answer never began
+		o.record.FirstByte = max(at.Sub(o.record.Start), 1) // 0 means that the answer never began
 	}
 }
 

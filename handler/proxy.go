@@ -22,6 +22,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
@@ -169,7 +170,7 @@ func (p *Proxy) serve(e *entrance, down stream.Downstream, begun *Begun) {
 		return
 	}
 	if begun == nil || !begun.Admitted {
-		if err := target.Admit(&req); err != nil {
+		if err := target.Admit(&req, time.Now()); err != nil {
 			c.endWithError(TargetError(target, err))
 			return
 		}

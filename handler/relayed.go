@@ -91,11 +91,11 @@ type Observation struct{ of observation }
 // Observed reports whether there are observers.
 func (r *Relayed) Observed() bool { return len(*r.proxy.observers.Load()) > 0 }
 
-// Observe begins the observation of a call, whose headers have come. fields must stay as they are until End has returned.
-func (r *Relayed) Observe(o *Observation, method string, fields spec.Fields, authority string, client net.Addr) {
-	o.of = observation{hearing: *r.proxy.observers.Load(), record: Record{
-		Start: time.Now(), Listener: r.entrance.listener, Method: method, client: client, fields: fields, authority: authority,
-	}}
+// Observe begins the observation of a call, whose headers came at start, by an Observation that is in no other use. fields must stay as they are until End has returned.
+func (r *Relayed) Observe(o *Observation, start time.Time, method string, fields spec.Fields, authority string, client net.Addr) {
+	o.of.hearing = *r.proxy.observers.Load()
+	c := &o.of.record
+	c.Start, c.Listener, c.Method, c.client, c.fields, c.authority = start, r.entrance.listener, method, client, fields, authority
 }
 
 // Resolved sets where the call goes.
@@ -113,9 +113,9 @@ func (o *Observation) Start() {
 }
 
 // AnswerBegan notes the time of the answer's first headers.
-func (o *Observation) AnswerBegan() {
+func (o *Observation) AnswerBegan(at time.Time) {
 	if o != nil {
-		o.of.answerBegan()
+		o.of.answerBegan(at)
 	}
 }
 
@@ -128,14 +128,14 @@ type Ended struct {
 	ResponseMessages, ResponseBytes int64
 }
 
-// End tells the observers that the call has ended.
-func (o *Observation) End(e *Ended) {
+// End tells the observers that the call has ended now. The Observation may be used for another call afterwards.
+func (o *Observation) End(e *Ended, now time.Time) {
 	if o == nil || len(o.of.hearing) == 0 {
 		return
 	}
 	o.of.start()
 	r := &o.of.record
-	r.Duration = time.Since(r.Start)
+	r.Duration = now.Sub(r.Start)
 	r.Code, r.Reason, r.Limit = e.Code, e.Reason, e.Limit
 	r.RequestMessages, r.RequestBytes, r.ResponseMessages, r.ResponseBytes = e.RequestMessages, e.RequestBytes, e.ResponseMessages, e.ResponseBytes
 	o.of.end()

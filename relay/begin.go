@@ -57,7 +57,7 @@ func (c *call) begin(h *h2.Head) {
 func (c *call) observe(r *request) {
 	if calls := c.at.plane.cfg.Calls; calls.Observed() {
 		c.observed = c.shard.newObservation()
-		calls.Observe(c.observed, r.method, &c.fields, r.authority, c.at.peer)
+		calls.Observe(c.observed, c.shard.clock(), r.method, &c.fields, r.authority, c.at.peer)
 	}
 }
 
@@ -76,14 +76,15 @@ func (c *call) route(h *h2.Head, r *request) {
 			return
 		}
 	}
-	if err := c.target.Admit(&req); err != nil {
+	now := c.shard.clock()
+	if err := c.target.Admit(&req, now); err != nil {
 		c.fail(handler.TargetError(&c.target, err))
 		return
 	}
 	c.request.maxBytes = calls.MaxMessageBytes()
 	c.response.maxBytes = c.request.maxBytes
 	var err error
-	if c.attempt, err = c.target.PickAt(c.shard.clock()); err != nil {
+	if c.attempt, err = c.target.Pick(now); err != nil {
 		c.fail(handler.TargetError(&c.target, err))
 		return
 	}

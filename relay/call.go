@@ -81,12 +81,12 @@ func (c *call) end() {
 	s.timers.stop(&c.deadline)
 	c.stopAll()
 	if c.picked {
-		c.attempt.Done(c.result())
+		c.attempt.Done(c.result(), s.clock())
 	}
 	c.target.Release()
 	c.ended.RequestMessages, c.ended.RequestBytes = c.request.messages, c.request.bytes
 	c.ended.ResponseMessages, c.ended.ResponseBytes = c.response.messages, c.response.bytes
-	c.observed.End(&c.ended)
+	c.observed.End(&c.ended, s.clock())
 	s.freeObservation(c.observed)
 	if c.entered {
 		c.at.plane.cfg.Calls.Leave()
@@ -256,7 +256,7 @@ func (c *call) answer(h *h2.Head) {
 		c.kept.drop(c.shard.memory)
 		c.attempt.Answered()
 		c.attempt.Works()
-		c.observed.AnswerBegan()
+		c.observed.AnswerBegan(c.shard.clock())
 	} else if err := c.response.end(); err != nil && (a.code == codes.OK || a.noStatus) { // else the status says why the message was cut
 		c.fail(frame.LocalError(err, local.ReasonBadResponseFraming, "response"))
 		return

@@ -29,7 +29,7 @@ type Calls interface {
 	AddsVia() bool
 	Serve(down stream.Downstream, b *handler.Begun)
 	Observed() bool
-	Observe(o *handler.Observation, method string, fields spec.Fields, authority string, client net.Addr)
+	Observe(o *handler.Observation, start time.Time, method string, fields spec.Fields, authority string, client net.Addr)
 	MaxMessageBytes() int64
 }
 

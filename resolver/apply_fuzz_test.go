@@ -2,6 +2,7 @@ package resolver
 
 import (
 	"testing"
+	"time"
 
 	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/spec"
@@ -37,10 +38,10 @@ backends:
 		r.Apply("file", bound(routes...))
 		req := spec.Request{Method: "/a.b/c", Authority: "h:1", Header: spec.Header{"x-a": {"v"}}}
 		if target, ok := r.Resolve(req); ok {
-			if target.Admit(&req) == nil {
-				if a, err := target.Pick(); err == nil {
+			if target.Admit(&req, time.Now()) == nil {
+				if a, err := target.Pick(time.Now()); err == nil {
 					a.Answered()
-					a.Done(cluster.Failed)
+					a.Done(cluster.Failed, time.Now())
 				}
 			}
 			target.Release()

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -81,7 +82,7 @@ func TestResolve_WithoutUsableEndpointKeepsTheRoute(t *testing.T) {
 	target, ok := r.Resolve(spec.Request{Listener: "main", Method: "/s/m"})
 	require.True(t, ok)
 	require.Equal(t, "off", target.Route)
-	_, err := target.Pick()
+	_, err := target.Pick(time.Now())
 	require.ErrorIs(t, err, cluster.ErrNoEndpoint)
 }
 

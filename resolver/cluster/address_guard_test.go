@@ -141,7 +141,7 @@ func TestAddressGuard_RefusedEndpointsGetNoCalls(t *testing.T) {
 
 	r.SetInstances("s", []spec.Instance{{Address: "127.0.0.1:8888", Weight: 10}})
 	target, _ := r.Resolve(registered)
-	_, err = target.Pick()
+	_, err = target.Pick(time.Now())
 	require.ErrorIs(t, err, ErrNoEndpoint, "also with panic_percent 100")
 	target.Release()
 	require.Equal(t, 3, log.Count("instance refused"), "what stays as it is, is told once")

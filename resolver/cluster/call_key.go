@@ -23,10 +23,10 @@ func hashOf(k spec.CallKey, req *spec.Request) uint64 {
 }
 
 // allowOf takes a token from the bucket of a call's key. Calls without a value share one bucket. It does not allocate.
-func allowOf(k spec.CallKey, b *limit.Buckets, req *spec.Request) (ok bool, retryAfter time.Duration) {
+func allowOf(k spec.CallKey, b *limit.Buckets, req *spec.Request, now time.Time) (ok bool, retryAfter time.Duration) {
 	text, ip := k.Of(req)
 	if ip != nil {
-		return b.Allow(string(ip))
+		return b.Allow(string(ip), now)
 	}
-	return b.Allow(text)
+	return b.Allow(text, now)
 }

@@ -32,10 +32,10 @@ func fail(t testing.TB, r *router, address string, n int) {
 		require.Less(t, tries, 100_000, "%s gets no calls", address)
 		target, a := begin(t, r, anyCall)
 		if a.Address == address {
-			a.Done(Failed)
+			a.Done(Failed, time.Now())
 			n--
 		} else {
-			a.Done(Succeeded)
+			a.Done(Succeeded, time.Now())
 		}
 		target.Release()
 	}
@@ -174,9 +174,9 @@ func TestEjection_AReturningEndpointGetsFewCallsUntilItAnswers(t *testing.T) {
 			target, a := begin(t, r, anyCall)
 			if a.Address == "a:1" {
 				got++
-				a.Done(Unknown) // says nothing either way
+				a.Done(Unknown, time.Now()) // says nothing either way
 			} else {
-				a.Done(Succeeded)
+				a.Done(Succeeded, time.Now())
 			}
 			target.Release()
 		}
@@ -228,7 +228,7 @@ func TestEjection_SurvivesChangesOfSomethingElse(t *testing.T) {
 		r.Update("file", []*spec.Route{old}, []*spec.Route{next})
 		require.NotZero(t, calls(t, r, anyCall, 1000)["a:1"], "other settings begin anew")
 		require.Equal(t, uint64(1), r.Clusters()[0].Ejections, "but counters do not")
-		open.Done(Unknown)
+		open.Done(Unknown, time.Now())
 	})
 }
 
@@ -243,7 +243,7 @@ func TestEjection_EndsWithTheRoute(t *testing.T) {
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		require.True(t, open.member.ejected(), "no timer has brought it back")
-		open.Done(Succeeded)
+		open.Done(Succeeded, time.Now())
 	})
 }
 
@@ -308,7 +308,7 @@ func TestPanic_NeverWithZeroPercent(t *testing.T) {
 	r := routed(t, `{name: r, match: [{method: "*"}], backends: [{panic_percent: 0, ejection: {max_percent: 100}, endpoints: [{address: "a:1"}]}]}`)
 	fail(t, r, "a:1", 5)
 	target, _ := r.Resolve(anyCall)
-	_, err := target.Pick()
+	_, err := target.Pick(time.Now())
 	require.ErrorIs(t, err, ErrNoEndpoint)
 }
 
@@ -369,11 +369,11 @@ backends:
 				default:
 				}
 				target, _ := r.Resolve(anyCall)
-				if target.Admit(&anyCall) == nil {
+				if target.Admit(&anyCall, time.Now()) == nil {
 					for range 2 {
-						if a, err := target.Pick(); err == nil {
+						if a, err := target.Pick(time.Now()); err == nil {
 							a.Answered()
-							a.Done(Result(i % 3))
+							a.Done(Result(i%3), time.Now())
 						}
 						if target.MayRetry() {
 							target.RetryEnd()
@@ -468,7 +468,7 @@ func TestEjection_SurvivesAPutThatChangesWhatIsSaidOfAService(t *testing.T) {
 	require.False(t, endpoint(t, r, "a:1").Usable)
 	require.Equal(t, 1, endpoint(t, r, a.Address).Active)
 	require.Len(t, r.Set.byKey, 1)
-	a.Done(Succeeded)
+	a.Done(Succeeded, time.Now())
 	target.Release()
 	require.Zero(t, endpoint(t, r, a.Address).Active)
 
@@ -535,7 +535,7 @@ func TestEjection_TrialEndsWithTheBeginningOfAnAnswer(t *testing.T) {
 		for range 200 {
 			target, a := begin(t, r, anyCall)
 			a.Works()
-			a.Done(Unknown)
+			a.Done(Unknown, time.Now())
 			target.Release()
 		}
 		require.False(t, endpoint(t, r, "a:1").Trial)

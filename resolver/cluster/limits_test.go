@@ -25,12 +25,12 @@ func refusal(t *testing.T, r *router, req spec.Request) (*Target, error) {
 	t.Helper()
 	target, ok := r.Resolve(req)
 	require.True(t, ok)
-	if err := target.Admit(&req); err != nil {
+	if err := target.Admit(&req, time.Now()); err != nil {
 		return &target, err
 	}
-	a, err := target.Pick()
+	a, err := target.Pick(time.Now())
 	if err == nil {
-		a.Done(Succeeded)
+		a.Done(Succeeded, time.Now())
 	}
 	return &target, err
 }
@@ -219,11 +219,11 @@ func TestLimits_BackendIsChargedOncePerCall(t *testing.T) {
 	for range 2 {
 		target, a := begin(t, r, anyCall)
 		for range 5 { // further attempts of the same call
-			again, err := target.Pick()
+			again, err := target.Pick(time.Now())
 			require.NoError(t, err)
-			again.Done(Unknown)
+			again.Done(Unknown, time.Now())
 		}
-		a.Done(Unknown)
+		a.Done(Unknown, time.Now())
 		target.Release()
 	}
 	for _, st := range r.limits {
@@ -239,7 +239,7 @@ func TestBudget_BoundsFurtherAttemptsAndSurvivesAPut(t *testing.T) {
 	var open []*Target
 	for range 4 {
 		target, a := begin(t, r, anyCall)
-		a.Done(Unknown)
+		a.Done(Unknown, time.Now())
 		open = append(open, target)
 	}
 	require.True(t, open[0].MayRetry())

@@ -45,9 +45,9 @@ func gets(t testing.TB, r *router, want ...string) {
 		got = map[string]int{}
 		for range 20 * (len(want) + 1) {
 			target, _ := r.Resolve(anyCall)
-			if a, err := target.Pick(); err == nil {
+			if a, err := target.Pick(time.Now()); err == nil {
 				got[a.Address]++
-				a.Done(Unknown)
+				a.Done(Unknown, time.Now())
 			}
 			target.Release()
 		}
@@ -124,7 +124,7 @@ func TestNames_AreFollowed(t *testing.T) {
 	require.Contains(t, gone.Reason, "no such host")
 	require.Equal(t, []string{"a.svc:1 unresolved: " + gone.Reason}, r.explain(anyCall))
 	target, _ := r.Resolve(anyCall)
-	_, err := target.Pick()
+	_, err := target.Pick(time.Now())
 	require.ErrorIs(t, err, ErrNoEndpoint)
 	target.Release()
 	s.Set("a.svc", "127.0.0.4")

@@ -57,14 +57,14 @@ func (e *OverloadError) Error() string { return "over " + e.Limit }
 // overloadHint is RetryAfter for a limit without a rate, which cannot tell when there will be room.
 const overloadHint = 100 * time.Millisecond
 
-// Admit counts the call against the limits of its route, or returns an *OverloadError. In either case the caller calls
+// Admit counts the call, which has come now, against the limits of its route, or returns an *OverloadError. In either case the caller calls
 // Release. It does not allocate unless it refuses.
-func (t *Target) Admit(req *spec.Request) error {
+func (t *Target) Admit(req *spec.Request, now time.Time) error {
 	if t.backends == nil {
 		return nil
 	}
 	limits := t.backends.limits
-	if err := limits.route.admit("limits", req); err != nil {
+	if err := limits.route.admit("limits", req, now); err != nil {
 		return err
 	}
 	t.admitted = true
@@ -144,11 +144,11 @@ func (t *Target) Probe() (address, name string, err error) {
 }
 
 // charge counts the call against the limits of its backend, once.
-func (t *Target) charge() error {
+func (t *Target) charge(now time.Time) error {
 	if t.backends == nil || t.charged {
 		return nil
 	}
-	if err := t.backend.limits.admit("backends.limits", nil); err != nil {
+	if err := t.backend.limits.admit("backends.limits", nil, now); err != nil {
 		return err
 	}
 	t.charged = true
@@ -158,14 +158,11 @@ func (t *Target) charge() error {
 // Pick chooses the endpoint of the call's next attempt: if possible one that the call was not sent to before, even if that
 // is an ejected one. The caller calls the Attempt's Done exactly once. The error is an *OverloadError of the backend's
 // limits, or ErrNoEndpoint. Pick does not block, and does not allocate unless it fails.
-func (t *Target) Pick() (Attempt, error) { return t.PickAt(time.Now()) }
-
-// PickAt is Pick for a caller that knows the time.
-func (t *Target) PickAt(now time.Time) (Attempt, error) {
+func (t *Target) Pick(now time.Time) (Attempt, error) {
 	if err := t.ChooseBackend(); err != nil {
 		return Attempt{}, err
 	}
-	if err := t.charge(); err != nil {
+	if err := t.charge(now); err != nil {
 		return Attempt{}, err
 	}
 	if t.backends == nil {
@@ -238,16 +235,16 @@ func (t *Target) WaitEnd() {
 
 // admit counts a call, or returns an *OverloadError. If the error is nil the caller releases l.concurrent. key is the path of
 // the limits in the route's document.
-func (l *limits) admit(key string, req *spec.Request) error {
+func (l *limits) admit(key string, req *spec.Request, now time.Time) error {
 	if !l.concurrent.Acquire() {
 		return &OverloadError{key + ".concurrent", overloadHint}
 	}
 	if r := l.rate.Load(); r != nil {
 		ok, after := true, time.Duration(0)
 		if r.buckets != nil {
-			ok, after = allowOf(r.per, r.buckets, req)
+			ok, after = allowOf(r.per, r.buckets, req, now)
 		} else {
-			ok, after = r.whole.Allow()
+			ok, after = r.whole.Allow(now)
 		}
 		if !ok {
 			l.concurrent.Release()
@@ -292,8 +289,8 @@ func (a *Attempt) Works() {
 	}
 }
 
-// Done ends the attempt. It is called exactly once.
-func (a *Attempt) Done(r Result) {
+// Done ends the attempt now. It is called exactly once.
+func (a *Attempt) Done(r Result, now time.Time) {
 	if a.picker == nil {
 		return
 	}
@@ -302,7 +299,7 @@ func (a *Attempt) Done(r Result) {
 		return
 	}
 	if m := a.member.ejection.Load(); m != nil {
-		m.Report(r == Failed)
+		m.Report(r == Failed, now)
 	}
 	if r == Succeeded {
 		a.Works()

@@ -51,14 +51,14 @@ func benchRequest() spec.Request {
 // part of what the carrier has of the call.
 func wholeCall(r *router, target *Target, req *spec.Request) bool {
 	*target, _ = r.Resolve(*req)
-	if target.Admit(req) != nil {
+	if target.Admit(req, time.Now()) != nil {
 		target.Release()
 		return false
 	}
-	a, err := target.Pick()
+	a, err := target.Pick(time.Now())
 	if err == nil {
 		a.Answered()
-		a.Done(Succeeded)
+		a.Done(Succeeded, time.Now())
 	}
 	target.Release()
 	return err == nil
@@ -91,11 +91,11 @@ func BenchmarkTarget_Pick(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				target.attempts = 0
-				a, err := target.Pick()
+				a, err := target.Pick(time.Now())
 				if err != nil {
 					b.Fatal(err)
 				}
-				a.Done(Succeeded)
+				a.Done(Succeeded, time.Now())
 			}
 		})
 	}
@@ -142,7 +142,7 @@ func TestGroup_AThousandEjectionsTakeNoSecond(t *testing.T) {
 		for _, m := range c.members {
 			for range 5 {
 				if e := m.ejection.Load(); e != nil {
-					e.Report(true)
+					e.Report(true, time.Now())
 				}
 			}
 		}

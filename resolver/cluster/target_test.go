@@ -35,8 +35,8 @@ func begin(t testing.TB, r *router, req spec.Request) (*Target, Attempt) {
 	t.Helper()
 	target, ok := r.Resolve(req)
 	require.True(t, ok)
-	require.NoError(t, target.Admit(&req))
-	a, err := target.Pick()
+	require.NoError(t, target.Admit(&req, time.Now()))
+	a, err := target.Pick(time.Now())
 	require.NoError(t, err)
 	return &target, a
 }
@@ -46,7 +46,7 @@ func call(t testing.TB, r *router, req spec.Request, result Result) string {
 	t.Helper()
 	target, a := begin(t, r, req)
 	a.Answered()
-	a.Done(result)
+	a.Done(result, time.Now())
 	target.Release()
 	return a.Address
 }
@@ -128,7 +128,7 @@ func TestTarget_PeakEWMAAvoidsTheSlow(t *testing.T) {
 		}
 		a.Began = a.Began.Add(-latency) // as if it had taken that long
 		a.Answered()
-		a.Done(Succeeded)
+		a.Done(Succeeded, time.Now())
 		target.Release()
 		got[a.Address]++
 	}
@@ -201,17 +201,17 @@ func TestTarget_PickSkipsWhatWasTriedWhileAnotherIsUsable(t *testing.T) {
 			for range 50 {
 				target, a := begin(t, r, anyCall)
 				seen := map[string]bool{a.Address: true}
-				a.Done(Unknown)
+				a.Done(Unknown, time.Now())
 				for range n - 1 {
-					a, err := target.Pick()
+					a, err := target.Pick(time.Now())
 					require.NoError(t, err)
 					require.False(t, seen[a.Address], "%s was tried", a.Address)
 					seen[a.Address] = true
-					a.Done(Unknown)
+					a.Done(Unknown, time.Now())
 				}
-				again, err := target.Pick()
+				again, err := target.Pick(time.Now())
 				require.NoError(t, err, "with all tried, one of them")
-				again.Done(Unknown)
+				again.Done(Unknown, time.Now())
 				target.Release()
 			}
 		})
@@ -234,12 +234,12 @@ backends:
 
 func TestTarget_MadeByHandHasOneEndpointAndNoLimits(t *testing.T) {
 	target := Target{Address: "a:1"}
-	require.NoError(t, target.Admit(&anyCall))
-	a, err := target.Pick()
+	require.NoError(t, target.Admit(&anyCall, time.Now()))
+	a, err := target.Pick(time.Now())
 	require.NoError(t, err)
 	require.Equal(t, "a:1", a.Address)
 	a.Answered()
-	a.Done(Failed)
+	a.Done(Failed, time.Now())
 	require.True(t, target.MayRetry())
 	target.RetryEnd()
 	require.False(t, target.BoundsWaiting())
@@ -247,7 +247,7 @@ func TestTarget_MadeByHandHasOneEndpointAndNoLimits(t *testing.T) {
 	target.WaitEnd()
 	require.Nil(t, target.Pool())
 	target.Release()
-	_, err = (&Target{}).Pick()
+	_, err = (&Target{}).Pick(time.Now())
 	require.ErrorIs(t, err, ErrNoEndpoint)
 }
 
@@ -274,19 +274,19 @@ func TestTarget_PickPrefersAnEjectedEndpointToOneThatFailedThisCall(t *testing.T
 	target, first := begin(t, r, anyCall)
 	got := map[string]bool{first.Address: true}
 	for range 2 {
-		a, err := target.Pick()
+		a, err := target.Pick(time.Now())
 		require.NoError(t, err)
 		require.False(t, a.Again)
 		got[a.Address] = true
-		a.Done(Unknown)
+		a.Done(Unknown, time.Now())
 	}
 	require.Equal(t, map[string]bool{"a:1": true, "a:2": true, "a:3": true}, got)
-	a, err := target.Pick()
+	a, err := target.Pick(time.Now())
 	require.NoError(t, err)
 	require.True(t, a.Again, "all were tried")
 	require.NotEqual(t, "a:3", a.Address)
-	a.Done(Unknown)
-	first.Done(Unknown)
+	a.Done(Unknown, time.Now())
+	first.Done(Unknown, time.Now())
 	target.Release()
 }
 

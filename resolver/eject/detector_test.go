@@ -40,13 +40,13 @@ func addresses(n int) (list []string) {
 
 func (w *watched) fail(address string, times int) {
 	for range times {
-		w.Member(address).Report(true)
+		w.Member(address).Report(true, time.Now())
 	}
 }
 
 func (w *watched) succeed(address string, times int) {
 	for range times {
-		w.Member(address).Report(false)
+		w.Member(address).Report(false, time.Now())
 	}
 }
 
@@ -242,7 +242,7 @@ func TestDetector_MembersThatStayKeepTheirStateAndOthersAreForgotten(t *testing.
 		require.Zero(t, a1.Until())
 		before := w.changes.Load()
 		for range 10 {
-			a1.Report(true)
+			a1.Report(true, time.Now())
 		}
 		require.False(t, a1.Ejected())
 		w.requireCounts(t, 3, 0)
@@ -301,7 +301,7 @@ func TestDetector_HoldsTheShareUnderContention(t *testing.T) {
 		for g := range 8 {
 			wg.Go(func() {
 				for i := range 3000 {
-					w.Member(fmt.Sprint("a", (i*7+g)%members)).Report(i%5 != g%5)
+					w.Member(fmt.Sprint("a", (i*7+g)%members)).Report(i%5 != g%5, time.Now())
 					w.mu.Lock()
 					if n := len(w.out(members)); n > most || n != w.Detector.out {
 						over.Add(1)
@@ -328,8 +328,8 @@ func TestReport_ASuccessAllocatesNothing(t *testing.T) {
 	for _, cfg := range []Config{{}, {FailurePercent: 50}} {
 		m := watch(t, cfg, 2).Member("a0")
 		require.Zero(t, testing.AllocsPerRun(1000, func() {
-			m.Report(false)
-			m.Report(true)
+			m.Report(false, time.Now())
+			m.Report(true, time.Now())
 			_ = m.Ejected()
 		}))
 	}
@@ -344,7 +344,7 @@ func BenchmarkReport(b *testing.B) {
 			b.ReportAllocs()
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
-					m.Report(false)
+					m.Report(false, time.Now())
 				}
 			})
 		})
@@ -353,7 +353,7 @@ func BenchmarkReport(b *testing.B) {
 			b.ReportAllocs()
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
-					m.Report(true)
+					m.Report(true, time.Now())
 				}
 			})
 		})

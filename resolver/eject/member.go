@@ -43,46 +43,46 @@ type Member struct {
 // Address returns the address of the endpoint.
 func (m *Member) Address() string { return m.address }
 
-// Report counts the result of one call. It does nothing for a member that is ejected or forgotten, whose calls began before
+// Report counts the result of one call, which has ended now. It does nothing for a member that is ejected or forgotten, whose calls began before
 // or had no other endpoint to go to. It does not allocate. While nothing fails, a success costs two atomic loads, and with
-// FailurePercent a look at the clock and an atomic add too.
+// FailurePercent an atomic add too.
 //
 // Report may call the function changed of New.
-func (m *Member) Report(failed bool) {
+func (m *Member) Report(failed bool, now time.Time) {
 	switch s := m.load(); {
 	case s == ejected || s == forgotten:
 	case failed:
-		m.fail(s)
+		m.fail(s, now)
 	default:
-		m.succeed(s)
+		m.succeed(s, now)
 	}
 }
 
-func (m *Member) succeed(s state) {
+func (m *Member) succeed(s state, now time.Time) {
 	if m.streak.Load() != 0 {
 		m.streak.Store(0)
 	}
 	if d := m.detector; d.cfg.FailurePercent > 0 {
-		m.window.add(d.slot(), callGood)
+		m.window.add(d.slot(now), callGood)
 	}
-	if s == held && !m.tooMany() {
+	if s == held && !m.tooMany(now) {
 		m.detector.look(m)
 	}
 }
 
-func (m *Member) fail(s state) {
+func (m *Member) fail(s state, now time.Time) {
 	m.streak.Add(1)
 	if d := m.detector; d.cfg.FailurePercent > 0 {
-		m.window.add(d.slot(), callFailed)
+		m.window.add(d.slot(now), callFailed)
 	}
-	if !m.tooMany() || s == held && m.detector.full.Load() {
+	if !m.tooMany(now) || s == held && m.detector.full.Load() {
 		return // so that, while everything fails, each member takes the lock only once, when it becomes held
 	}
 	m.detector.look(m)
 }
 
-// tooMany reports whether the calls of the member have failed so often that it is to be ejected.
-func (m *Member) tooMany() bool {
+// tooMany reports whether the calls of the member have failed so often by now that it is to be ejected.
+func (m *Member) tooMany(now time.Time) bool {
 	d := m.detector
 	if n := d.cfg.ConsecutiveFailures; n > 0 && m.streak.Load() >= int64(n) {
 		return true
@@ -90,7 +90,7 @@ func (m *Member) tooMany() bool {
 	if d.cfg.FailurePercent == 0 {
 		return false
 	}
-	calls, failures := m.window.sum(d.slot())
+	calls, failures := m.window.sum(d.slot(now))
 	return calls >= int64(d.cfg.MinCalls) && failures*100 >= calls*int64(d.cfg.FailurePercent)
 }
 

@@ -34,9 +34,9 @@ func firstCall(t *testing.T, r *resolver.Resolver, name string) (string, error) 
 		return ok
 	})
 	defer target.Release()
-	a, err := target.Pick()
+	a, err := target.Pick(time.Now())
 	if err == nil {
-		a.Done(cluster.Unknown)
+		a.Done(cluster.Unknown, time.Now())
 	}
 	return a.Address, err
 }

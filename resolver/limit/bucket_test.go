@@ -11,9 +11,9 @@ import (
 )
 
 // drain takes tokens until there is none and returns how many there were.
-func drain(allow func() (bool, time.Duration)) (n int) {
+func drain(allow func(time.Time) (bool, time.Duration)) (n int) {
 	for {
-		ok, _ := allow()
+		ok, _ := allow(time.Now())
 		if !ok {
 			return n
 		}
@@ -42,21 +42,21 @@ func TestBucket_SaysWhenATokenWillBeThere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := NewBucket(Rate{PerSecond: 4, Burst: 2})
 		drain(b.Allow)
-		ok, after := b.Allow()
+		ok, after := b.Allow(time.Now())
 		require.False(t, ok)
 		require.Equal(t, 250*time.Millisecond, after)
 		time.Sleep(100 * time.Millisecond)
-		ok, after = b.Allow()
+		ok, after = b.Allow(time.Now())
 		require.False(t, ok, "what was refused took nothing")
 		require.Equal(t, 150*time.Millisecond, after)
 		time.Sleep(after - time.Nanosecond)
-		ok, _ = b.Allow()
+		ok, _ = b.Allow(time.Now())
 		require.False(t, ok)
 		time.Sleep(time.Nanosecond)
-		ok, after = b.Allow()
+		ok, after = b.Allow(time.Now())
 		require.True(t, ok)
 		require.Zero(t, after)
-		ok, _ = b.Allow()
+		ok, _ = b.Allow(time.Now())
 		require.False(t, ok, "it was one token")
 	})
 }
@@ -67,10 +67,10 @@ func TestBucket_LongRunKeepsTheRate(t *testing.T) {
 			b := NewBucket(Rate{PerSecond: perSecond, Burst: 1})
 			begin, n := time.Now(), 0
 			for ; n < 2000; n++ {
-				ok, after := b.Allow()
+				ok, after := b.Allow(time.Now())
 				if !ok {
 					time.Sleep(after)
-					ok, _ = b.Allow()
+					ok, _ = b.Allow(time.Now())
 				}
 				require.True(t, ok)
 			}
@@ -98,7 +98,7 @@ func BenchmarkBucket(b *testing.B) {
 			b.ReportAllocs()
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
-					bucket.Allow()
+					bucket.Allow(time.Now())
 				}
 			})
 		})

@@ -73,22 +73,22 @@ func NewBuckets(r Rate, maxKeys int) *Buckets {
 	return b
 }
 
-// Allow takes a token from the key's bucket. If there is none, ok is false, and retryAfter is how long it takes until
+// Allow takes a token from the key's bucket at a time, which is about now. If there is none, ok is false, and retryAfter is how long it takes until
 // there is one. It keeps nothing of key.
-func (b *Buckets) Allow(key string) (ok bool, retryAfter time.Duration) {
+func (b *Buckets) Allow(key string, now time.Time) (ok bool, retryAfter time.Duration) {
 	hash := maphash.String(b.seed, key)
 	s := &b.shards[hash&uint64(len(b.shards)-1)]
-	now := int64(time.Since(b.start))
+	at := int64(now.Sub(b.start))
 	s.mu.Lock()
 	i, known := s.index[hash]
 	if !known {
-		if i, known = b.newcomerLocked(s, hash, now); !known {
+		if i, known = b.newcomerLocked(s, hash, at); !known {
 			s.mu.Unlock()
-			return b.overflow.Allow()
+			return b.overflow.Allow(now)
 		}
 	}
 	k := &s.list[i]
-	k.full, retryAfter = b.pace.take(k.full, now)
+	k.full, retryAfter = b.pace.take(k.full, at)
 	s.mu.Unlock()
 	return retryAfter == 0, retryAfter
 }

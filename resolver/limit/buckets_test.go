@@ -14,7 +14,7 @@ import (
 )
 
 func allowed(b *Buckets, key string) bool {
-	ok, _ := b.Allow(key)
+	ok, _ := b.Allow(key, time.Now())
 	return ok
 }
 
@@ -47,9 +47,9 @@ func TestBuckets_EachKeyHasItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := NewBuckets(Rate{PerSecond: 2, Burst: 3}, 100)
 		for _, key := range []string{"a", "b", ""} {
-			require.Equal(t, 3, drain(func() (bool, time.Duration) { return b.Allow(key) }), key)
+			require.Equal(t, 3, drain(func(now time.Time) (bool, time.Duration) { return b.Allow(key, now) }), key)
 		}
-		ok, after := b.Allow("a")
+		ok, after := b.Allow("a", time.Now())
 		require.False(t, ok)
 		require.Equal(t, 500*time.Millisecond, after)
 		time.Sleep(after)
@@ -63,11 +63,11 @@ func TestBuckets_AFloodOfKeysResetsNoKnownKeyAndGetsABoundedShare(t *testing.T) 
 	for _, maxKeys := range []int{1, 3, 200, 1000} {
 		synctest.Test(t, func(t *testing.T) {
 			b := NewBuckets(Rate{PerSecond: 1, Burst: 5}, maxKeys)
-			require.Equal(t, 5, drain(func() (bool, time.Duration) { return b.Allow("known") }))
+			require.Equal(t, 5, drain(func(now time.Time) (bool, time.Duration) { return b.Allow("known", now) }))
 			require.Equal(t, maxKeys-1+5, flood(b, "x", 20*maxKeys), "a call of each new key that has a bucket, and one burst for all others")
 			require.False(t, allowed(b, "known"))
 			require.Equal(t, maxKeys, b.Len())
-			ok, after := b.Allow("yet another")
+			ok, after := b.Allow("yet another", time.Now())
 			require.False(t, ok)
 			require.Equal(t, time.Second, after, "of the bucket that all others share")
 			time.Sleep(900 * time.Millisecond)
@@ -127,7 +127,7 @@ func TestBuckets_AKeyInUseOutlivesAFlood(t *testing.T) {
 			for j := range 3 {
 				time.Sleep(keepFull / 3)
 				for k := range 3 * maxKeys {
-					drain(func() (bool, time.Duration) { return b.Allow(fmt.Sprint(i, j, k)) })
+					drain(func(now time.Time) (bool, time.Duration) { return b.Allow(fmt.Sprint(i, j, k), now) })
 				}
 				drain(b.overflow.Allow)
 			}
@@ -141,7 +141,7 @@ func TestBuckets_ANewcomerFindsAFullBucketBehindEmptyOnes(t *testing.T) {
 		const maxKeys = 60
 		b := NewBuckets(Rate{PerSecond: 1, Burst: 50}, maxKeys)
 		for i := range 40 {
-			drain(func() (bool, time.Duration) { return b.Allow(fmt.Sprintf("empty-%d", i)) })
+			drain(func(now time.Time) (bool, time.Duration) { return b.Allow(fmt.Sprintf("empty-%d", i), now) })
 		}
 		flood(b, "once", 20)
 		time.Sleep(time.Second + keepFull) // those have been full for long enough, and the forty are not
@@ -163,7 +163,7 @@ func TestBuckets_KeepsNoKeys(t *testing.T) {
 	runtime.GC()
 	runtime.ReadMemStats(&before)
 	for i := range 4000 {
-		b.Allow(strings.Repeat("k", 10_000) + fmt.Sprint(i))
+		b.Allow(strings.Repeat("k", 10_000)+fmt.Sprint(i), time.Now())
 	}
 	runtime.GC()
 	runtime.ReadMemStats(&after)
@@ -202,8 +202,8 @@ func TestBuckets_AKnownKeyAllocatesNothing(t *testing.T) {
 	b := NewBuckets(Rate{PerSecond: 1}, 100)
 	flood(b, "x", 1000)
 	require.Zero(t, testing.AllocsPerRun(1000, func() {
-		b.Allow("x-1")
-		b.Allow("x-999") // of the shared bucket
+		b.Allow("x-1", time.Now())
+		b.Allow("x-999", time.Now()) // of the shared bucket
 	}))
 }
 
@@ -216,12 +216,12 @@ func BenchmarkBuckets(b *testing.B) {
 		b.Run(fmt.Sprintf("known=%d", n), func(b *testing.B) {
 			buckets := NewBuckets(Rate{PerSecond: 1000}, 0)
 			for _, k := range keys[:n] {
-				buckets.Allow(k)
+				buckets.Allow(k, time.Now())
 			}
 			b.ReportAllocs()
 			b.RunParallel(func(pb *testing.PB) {
 				for i := 0; pb.Next(); i++ {
-					buckets.Allow(keys[i%n])
+					buckets.Allow(keys[i%n], time.Now())
 				}
 			})
 		})
@@ -230,7 +230,7 @@ func BenchmarkBuckets(b *testing.B) {
 		buckets := NewBuckets(Rate{PerSecond: MaxPerSecond}, 5000)
 		b.ReportAllocs()
 		for i := 0; b.Loop(); i++ {
-			buckets.Allow(keys[i%len(keys)])
+			buckets.Allow(keys[i%len(keys)], time.Now())
 		}
 	})
 }

@@ -3,6 +3,7 @@ package limit
 import (
 	"math"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -21,7 +22,7 @@ func TestRate_ValidateNamesKeyValueAndBound(t *testing.T) {
 	} {
 		require.EqualError(t, r.Validate(), want)
 		_ = NewBuckets(r, 1) // does not panic
-		ok, _ := NewBucket(r).Allow()
+		ok, _ := NewBucket(r).Allow(time.Now())
 		require.True(t, ok, "%+v: a bucket always has one token", r)
 	}
 	require.NoError(t, Rate{PerSecond: MinPerSecond, Burst: MaxBurst}.Validate())
