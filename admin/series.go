@@ -107,6 +107,9 @@ func (s *series) retryTraffic() *retryTraffic {
 // shards is the number of maps that the series are spread over, so that a new series copies a small map only.
 const shards = 64
 
+// recents is the length of seriesSet.recent.
+const recents = 64
+
 // seriesSet holds all series. A look-up takes no lock: the maps are never changed, but replaced by changed copies.
 type seriesSet struct {
 	calls       *prometheus.CounterVec
@@ -119,8 +122,9 @@ type seriesSet struct {
 	structs     structCounters
 	retries     retryCounters
 
-	seed maphash.Seed
-	maps [shards]atomic.Pointer[map[seriesKey]*series]
+	seed   maphash.Seed
+	maps   [shards]atomic.Pointer[map[seriesKey]*series]
+	recent [recents]atomic.Pointer[series] // the series of late calls, by recentOf; each spares calls the look-up in maps
 
 	mu       sync.Mutex // guards traffics, and is held to replace a map
 	traffics map[[2]string]*traffic
@@ -160,9 +164,18 @@ func (set *seriesSet) shard(k seriesKey) *atomic.Pointer[map[seriesKey]*series] 
 
 // start returns the series of a call that starts, and counts the call as active. CallEnded takes it off again.
 func (set *seriesSet) start(r *handler.Record) *series {
-	for {
-		s := set.of(r)
+	k := seriesKey{r.Route, r.Backend, r.Pattern}
+	recent := set.recentOf(&k)
+	if s := recent.Load(); s != nil && s.key == k {
 		if s.active.Add(1) > 0 {
+			return s
+		}
+		s.active.Add(-1)
+	}
+	for {
+		s := set.of(k)
+		if s.active.Add(1) > 0 {
+			recent.Store(s)
 			return s
 		}
 		s.active.Add(-1)
@@ -171,9 +184,19 @@ func (set *seriesSet) start(r *handler.Record) *series {
 	}
 }
 
-// of returns the series of a call, which it makes if there is none.
-func (set *seriesSet) of(r *handler.Record) *series {
-	k := seriesKey{r.Route, r.Backend, r.Pattern}
+// recentOf returns where the series with a key is if one of the last calls had it.
+func (set *seriesSet) recentOf(k *seriesKey) *atomic.Pointer[series] {
+	h := len(k.route) + 3*len(k.pattern) + 5*len(k.backend)
+	for _, s := range [...]string{k.route, k.pattern, k.backend} {
+		if n := len(s); n > 0 {
+			h = 31*h + int(s[n-1]) + 7*int(s[n/2])
+		}
+	}
+	return &set.recent[uint(h)%recents]
+}
+
+// of returns the series with a key, which it makes if there is none.
+func (set *seriesSet) of(k seriesKey) *series {
 	shard := set.shard(k)
 	if s := (*shard.Load())[k]; s != nil {
 		return s

@@ -75,10 +75,8 @@ type tapping struct {
 
 // observation is what a call keeps for its observers. It is owned by the handler's goroutine.
 type observation struct {
-	record  Record
-	hearing []Observer // the proxy's observers when the call began
-	enders  [maxObservers]EndObserver
-	started bool
+	record Record
+	Observation
 }
 
 // newCall returns a call of a proxy, with room for an observation if there are observers.
@@ -87,7 +85,7 @@ func newCall(p *Proxy, down stream.Downstream, begun *Begun) *call {
 	if begun == nil {
 		o.hearing = *p.observers.Load()
 	} else if begun.Observation != nil {
-		o = begun.Observation.of
+		o = observation{*begun.Record, *begun.Observation}
 	}
 	if len(o.hearing) == 0 {
 		return new(call).init(p, down)
@@ -272,7 +270,7 @@ func (c *call) forwardResponse() error {
 			return frame.ReadError{Err: err}
 		}
 		if c.observation != nil {
-			c.observation.answerBegan(time.Now())
+			c.observation.answerBegan()
 		}
 		c.attempts.answered = true
 		a.picked.Works()
@@ -304,28 +302,14 @@ func (o *observation) resolved(t *cluster.Target) {
 }
 
 // start tells the observers that the call starts.
-func (o *observation) start() {
-	if o.started {
-		return
-	}
-	o.started = true
-	for i, observer := range o.hearing {
-		o.enders[i] = observer.CallStarted(&o.record)
-	}
-}
+func (o *observation) start() { o.Start(&o.record) }
 
 // answerBegan sets Record.FirstByte, once.
-func (o *observation) answerBegan(at time.Time) {
+func (o *observation) answerBegan() {
 	if o.record.FirstByte == 0 {
-		o.record.FirstByte = max(at.Sub(o.record.Start), 1) // 0 means that the answer never began
+		o.record.FirstByte = max(time.Since(o.record.Start), 1) // 0 means that the answer never began
 	}
 }
 
 // end tells the observers that the call has ended, which the record says all of.
-func (o *observation) end() {
-	for _, e := range o.enders {
-		if e != nil {
-			e.CallEnded(&o.record)
-		}
-	}
-}
+func (o *observation) end() { o.End(&o.record) }

@@ -152,7 +152,7 @@ func (p *Proxy) observeRefusal(listener string, r *transserver.Refusal, e *local
 		return
 	}
 	fields := spec.Header{}
-	o := observation{hearing: hearing}
+	o := observation{Observation: Observation{hearing: hearing}}
 	rec := &o.record
 	*rec = Record{Start: time.Now(), Listener: listener, Code: e.Code, Reason: e.Reason, client: r.Client, fields: fields}
 	for _, f := range r.Fields {

@@ -84,7 +84,7 @@ func (c *call) endWithUpstream(up stream.Upstream) {
 		}
 	}
 	if c.observation != nil {
-		c.observation.answerBegan(time.Now()) // for an answer of trailers only
+		c.observation.answerBegan() // for an answer of trailers only
 	}
 	md := up.Trailer()
 	c.dropUnforwarded(md)

@@ -4,8 +4,6 @@ import (
 	"net"
 	"time"
 
-	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
-
 	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/handler/stream"
 	"github.com/framegate/framegate/pool/transport"
@@ -28,7 +26,8 @@ type Begun struct {
 	Attempt                    cluster.Attempt
 	Resolved, Admitted, Picked bool           // Target is set, the call was admitted, Attempt is set
 	Failed                     *FailedAttempt // how Attempt ended; nil if it was not made
-	Observation                *Observation   // nil for none; the Proxy copies it
+	Observation                *Observation   // nil for none
+	Record                     *Record        // with Observation
 }
 
 // Abortable is a Downstream that may end its call from another goroutine.
@@ -85,59 +84,26 @@ func (r *Relayed) CheckHops(via []string) *local.Error { return r.proxy.checkHop
 // MaxMessageBytes returns the bound of a message.
 func (r *Relayed) MaxMessageBytes() int64 { return r.proxy.maxMessageBytes.Load() }
 
-// Observation tells the observers of one relayed call. Nil and its zero value observe nothing.
-type Observation struct{ of observation }
-
-// Observed reports whether there are observers.
-func (r *Relayed) Observed() bool { return len(*r.proxy.observers.Load()) > 0 }
-
-// Observe begins the observation of a call, whose headers came at start, by an Observation that is in no other use. fields must stay as they are until End has returned.
-func (r *Relayed) Observe(o *Observation, start time.Time, method string, fields spec.Fields, authority string, client net.Addr) {
-	o.of.hearing = *r.proxy.observers.Load()
-	c := &o.of.record
-	c.Start, c.Listener, c.Method, c.client, c.fields, c.authority = start, r.entrance.listener, method, client, fields, authority
+// Observe makes an Observation, which must be zero, tell the observers, and reports whether there are any.
+func (r *Relayed) Observe(o *Observation) bool {
+	o.hearing = *r.proxy.observers.Load()
+	return len(o.hearing) > 0
 }
 
-// Resolved sets where the call goes.
-func (o *Observation) Resolved(t *cluster.Target) {
-	if o != nil {
-		o.of.resolved(t)
+// Facts are what a Record says of a relayed call from its start.
+type Facts struct {
+	Start             time.Time
+	Method, Authority string
+	Fields            spec.Fields // must stay as they are while the Record is in use
+	Client            net.Addr
+	Target            *cluster.Target
+}
+
+// Describe sets rec to what it says of a call that has not ended.
+func (r *Relayed) Describe(rec *Record, f *Facts) {
+	*rec = Record{
+		Start: f.Start, Listener: r.entrance.listener, Method: f.Method,
+		Pattern: f.Target.Pattern, Route: f.Target.Route, Backend: f.Target.Backend, Endpoint: f.Target.Address,
+		client: f.Client, fields: f.Fields, authority: f.Authority,
 	}
-}
-
-// Start tells the observers that the call starts: it has an endpoint, or certainly none.
-func (o *Observation) Start() {
-	if o != nil {
-		o.of.start()
-	}
-}
-
-// AnswerBegan notes the time of the answer's first headers.
-func (o *Observation) AnswerBegan(at time.Time) {
-	if o != nil {
-		o.of.answerBegan(at)
-	}
-}
-
-// Ended are the facts of a call that has ended.
-type Ended struct {
-	Code                            codes.Code
-	Reason                          local.Reason
-	Limit                           string
-	RequestMessages, RequestBytes   int64
-	ResponseMessages, ResponseBytes int64
-}
-
-// End tells the observers that the call has ended now. The Observation may be used for another call afterwards.
-func (o *Observation) End(e *Ended, now time.Time) {
-	if o == nil || len(o.of.hearing) == 0 {
-		return
-	}
-	o.of.start()
-	r := &o.of.record
-	r.Duration = now.Sub(r.Start)
-	r.Code, r.Reason, r.Limit = e.Code, e.Reason, e.Limit
-	r.RequestMessages, r.RequestBytes, r.ResponseMessages, r.ResponseBytes = e.RequestMessages, e.RequestBytes, e.ResponseMessages, e.ResponseBytes
-	o.of.end()
-	o.of = observation{}
 }

@@ -20,7 +20,7 @@ import (
 // are too long.
 func (c *call) begin(h *h2.Head) {
 	if h == nil {
-		c.observe(&request{})
+		c.observe()
 		c.fail(errTooLarge)
 		return
 	}
@@ -30,15 +30,15 @@ func (c *call) begin(h *h2.Head) {
 		c.fields = c.own
 	}
 	r := c.at.plane.requestOf(c.shard, h)
-	c.method, c.sent = r.method, h.End
+	c.method, c.authority, c.sent = r.method, r.authority, h.End
 	switch {
 	case r.problem != nil:
 		c.malformed = true
-		c.observe(r)
+		c.observe()
 		c.fail(r.problem)
 		return
 	case r.refusal != nil:
-		c.observe(r)
+		c.observe()
 		c.refuse(h, r.refusal)
 		return
 	case r.builtin:
@@ -49,16 +49,8 @@ func (c *call) begin(h *h2.Head) {
 		c.fail(local.ErrOverloaded)
 		return
 	}
-	c.observe(r)
+	c.observe()
 	c.route(h, r)
-}
-
-// observe begins the observation of the call, from which end ends it.
-func (c *call) observe(r *request) {
-	if calls := c.at.plane.cfg.Calls; calls.Observed() {
-		c.observed = c.shard.newObservation()
-		calls.Observe(c.observed, c.shard.clock(), r.method, &c.fields, r.authority, c.at.peer)
-	}
 }
 
 // route decides where the call goes, and how.
@@ -66,10 +58,9 @@ func (c *call) route(h *h2.Head, r *request) {
 	calls := c.at.plane.cfg.Calls
 	req := spec.Request{Listener: c.at.plane.cfg.Listener, Method: r.method, Authority: r.authority, Header: &c.fields, Peer: c.at.peer}
 	if !calls.Resolve(&c.target, req) || !calls.Plain(&c.target, req.Method) {
-		c.general(handler.Begun{Observation: c.observed})
+		c.general(handler.Begun{})
 		return
 	}
-	c.observed.Resolved(&c.target)
 	if len(r.via) > 0 {
 		if e := calls.CheckHops(r.via); e != nil {
 			c.fail(e)
@@ -90,7 +81,6 @@ func (c *call) route(h *h2.Head, r *request) {
 	}
 	c.picked = true
 	c.times = startTimes(c)
-	c.observed.Resolved(&c.target)
 	if group := c.shard.groups.Of(c.target.Pool()); group != nil {
 		if slot, ok := group.Take(c.attempt.Address, nil); ok {
 			if slot.Conn().(*upstreamConn).hasRoom() {
@@ -119,7 +109,7 @@ func (c *call) toKitex(h *h2.Head, r *request) {
 func (c *call) open(slot pool.Slot, h *h2.Head, r *request) {
 	u := slot.Conn().(*upstreamConn)
 	slot.Use()
-	c.observed.Start()
+	c.observeStart()
 	c.slot, c.held = slot, true
 	c.forward(u, h, r)
 	u.opened()
@@ -225,7 +215,7 @@ func (c *call) refuse(h *h2.Head, r *refusal) {
 		c.fail(r.err)
 		return
 	}
-	c.ended.Code, c.ended.Reason = r.err.Code, r.err.Reason
+	c.ended.code, c.ended.reason = r.err.Code, r.err.Reason
 	c.refused = true
 	c.shard.timers.set(&c.deadline, c.shard.now+int64(refusedTime))
 	out := append(c.shard.scratch[:0], hpack.NewField(":status", strconv.Itoa(r.status), false))

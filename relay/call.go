@@ -33,8 +33,9 @@ type call struct {
 	callState
 	prev, next *call // in shard.active, or next in shard.free
 
-	unsent place        // where in the gRPC frames of the answer the DATA begins that waits for the client, if any does
-	small  smallRequest // of kept
+	observation handler.Observation // zero if there are no observers, and for a call that package handler makes
+	unsent      place               // where in the gRPC frames of the answer the DATA begins that waits for the client, if any does
+	small       smallRequest        // of kept
 }
 
 // callState is what begins anew with each call.
@@ -49,11 +50,13 @@ type callState struct {
 	heard             int64 // h2.Conn.Heard of to when the call was sent there
 	kept              kept
 	request, response framing
-	observed          *handler.Observation // nil for none
-	down              *downstream          // of a call that package handler makes; nil for one that is relayed
-	times             *times               // nil for a route without max_stream_age and idle_timeout
-	forwarded         int64                // bytes of DATA both ways, and header blocks of the answer
-	waiting           *waiting             // nil for a call that does not wait for a connection
+	authority         string      // for observers
+	observed          bool        // there are observers
+	headed            int64       // when the answer's headers came; 0 if they have not
+	down              *downstream // of a call that package handler makes; nil for one that is relayed
+	times             *times      // nil for a route without max_stream_age and idle_timeout
+	forwarded         int64       // bytes of DATA both ways, and header blocks of the answer
+	waiting           *waiting    // nil for a call that does not wait for a connection
 
 	picked     bool // attempt.Done is to be called
 	held       bool // slot is to be released
@@ -67,7 +70,7 @@ type callState struct {
 	unreached  bool // it was late while it waited for an endpoint without a connection
 	lingers    bool // it has failed, but the message within which it did is still sent to the client
 
-	ended   handler.Ended
+	ended   ended
 	attempt cluster.Attempt
 	target  cluster.Target
 }
@@ -84,10 +87,7 @@ func (c *call) end() {
 		c.attempt.Done(c.result(), s.clock())
 	}
 	c.target.Release()
-	c.ended.RequestMessages, c.ended.RequestBytes = c.request.messages, c.request.bytes
-	c.ended.ResponseMessages, c.ended.ResponseBytes = c.response.messages, c.response.bytes
-	c.observed.End(&c.ended, s.clock())
-	s.freeObservation(c.observed)
+	c.observeEnd()
 	if c.entered {
 		c.at.plane.cfg.Calls.Leave()
 	}
@@ -150,9 +150,9 @@ const minSilence = time.Second
 
 // result returns what to report of the endpoint.
 func (c *call) result() cluster.Result {
-	switch c.ended.Reason {
+	switch c.ended.reason {
 	case "":
-		if c.ended.Code == codes.Unavailable {
+		if c.ended.code == codes.Unavailable {
 			return cluster.Failed
 		}
 		return cluster.Succeeded
@@ -256,14 +256,14 @@ func (c *call) answer(h *h2.Head) {
 		c.kept.drop(c.shard.memory)
 		c.attempt.Answered()
 		c.attempt.Works()
-		c.observed.AnswerBegan(c.shard.clock())
+		c.headed = c.shard.now
 	} else if err := c.response.end(); err != nil && (a.code == codes.OK || a.noStatus) { // else the status says why the message was cut
 		c.fail(frame.LocalError(err, local.ReasonBadResponseFraming, "response"))
 		return
 	}
 	c.forwarded++
 	if h.End {
-		c.ended.Code = a.code
+		c.ended.code = a.code
 	}
 	if h.Trailer {
 		c.client.WriteTrailers(a.forwarded)

@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/local"
 )
 
@@ -49,23 +48,6 @@ func (s *shard) recycle(c *call) {
 	clear(c.own)
 	c.own, c.callState = c.own[:0], callState{}
 	c.prev, c.next, s.free = nil, s.free, c
-}
-
-// newObservation returns an Observation for a call.
-func (s *shard) newObservation() *handler.Observation {
-	if n := len(s.observations); n > 0 {
-		o := s.observations[n-1]
-		s.observations = s.observations[:n-1]
-		return o
-	}
-	return new(handler.Observation)
-}
-
-// freeObservation takes back the Observation of a call that is over; nil for none.
-func (s *shard) freeObservation(o *handler.Observation) {
-	if o != nil && len(s.observations) < maxSpare {
-		s.observations = append(s.observations, o)
-	}
 }
 
 // endCalls ends the relayed calls of which which says so with a local error.

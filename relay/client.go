@@ -122,9 +122,9 @@ func (c *clientConn) Reset(s *h2.Stream, r *h2.Reset) {
 		k.down.reset(r)
 		return
 	}
-	k.ended.Code, k.ended.Reason = codes.Canceled, local.ReasonCanceled
+	k.ended.code, k.ended.reason = codes.Canceled, local.ReasonCanceled
 	if k.nearlyLate() { // the client's timer for the same deadline is the earlier one
-		k.ended.Code, k.ended.Reason = codes.DeadlineExceeded, local.ReasonTimeout
+		k.ended.code, k.ended.reason = codes.DeadlineExceeded, local.ReasonTimeout
 	}
 	if r.Peer && r.Conn == nil {
 		k.upstream.Reset(r.Code)

@@ -75,7 +75,7 @@ func (c *call) failBehind(e *local.Error) {
 	if c.at == nil || c.client.Ended() {
 		return
 	}
-	c.ended.Code, c.ended.Reason, c.ended.Limit = e.Code, e.Reason, e.Limit
+	c.ended.code, c.ended.reason, c.ended.limit = e.Code, e.Reason, e.Limit
 	c.waiting.stop()
 	c.waiting = nil
 	c.upstream.Reset(http2.ErrCodeCancel)

@@ -63,12 +63,17 @@ func (c *call) mayHandOver() bool {
 // another one.
 func (c *call) handOver(failed *handler.FailedAttempt) {
 	c.general(handler.Begun{
-		Target: c.target, Attempt: c.attempt, Resolved: true, Admitted: true, Picked: true, Failed: failed, Observation: c.observed,
+		Target: c.target, Attempt: c.attempt, Resolved: true, Admitted: true, Picked: true, Failed: failed,
 	})
 }
 
 // general gives the call to package handler.
 func (c *call) general(begun handler.Begun) {
+	if c.observed {
+		o, r := c.observation, *c.record()
+		begun.Observation, begun.Record = &o, &r
+		c.observation = handler.Observation{}
+	}
 	d := &downstream{call: c, method: c.method, idle: c.target.IdleTimeout, age: c.target.MaxStreamAge}
 	d.init(c.shard, &c.client)
 	c.spill()
@@ -101,7 +106,7 @@ func (c *call) general(begun handler.Begun) {
 	// The handler has it all from now on.
 	c.shard.timers.stop(&c.deadline)
 	c.stopAll()
-	c.entered, c.picked, c.target, c.observed, c.kept, c.request = false, false, cluster.Target{}, nil, kept{}, framing{}
+	c.entered, c.picked, c.target, c.observed, c.kept, c.request = false, false, cluster.Target{}, false, kept{}, framing{}
 	c.down = d
 	c.shard.wg.Go(func() {
 		defer d.finish()

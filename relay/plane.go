@@ -28,8 +28,8 @@ type Calls interface {
 	CheckHops(via []string) *local.Error
 	AddsVia() bool
 	Serve(down stream.Downstream, b *handler.Begun)
-	Observed() bool
-	Observe(o *handler.Observation, start time.Time, method string, fields spec.Fields, authority string, client net.Addr)
+	Observe(o *handler.Observation) bool
+	Describe(rec *handler.Record, f *handler.Facts)
 	MaxMessageBytes() int64
 }
 

@@ -20,25 +20,25 @@ type shard struct {
 	groups Groups         // connections to endpoints
 	beside []*shard       // others, of which one or more have connections of each policy that this one has none of
 
-	mu           sync.Mutex // guards everything below, and everything of its sockets, connections and calls; see lock
-	now          int64      // nanoseconds since began, set by lock
-	budget       *h2.Budget // of all shards
-	memory       *h2.Memory
-	fields       *hpack.Interner
-	dirty        []*socket // that have something to send
-	flushing     bool      // flushSoon's goroutine runs
-	sockets      map[*socket]struct{}
-	active       *call                        // under way, linked by next and prev
-	short        int                          // ticks in which memory was short, up to now
-	handled      map[*endpointStream]struct{} // open
-	free         *call                        // not in use, linked by next
-	spare        int                          // how many are free
-	observations []*handler.Observation       // not in use
-	timers       timers
-	input        []byte         // for reading from a socket
-	request      request        // see Plane.requestOf
-	answer       answer         // see answerOf
-	scratch      []*hpack.Field // for the fields of a block that is being sent
+	mu       sync.Mutex // guards everything below, and everything of its sockets, connections and calls; see lock
+	now      int64      // nanoseconds since began, set by lock
+	budget   *h2.Budget // of all shards
+	memory   *h2.Memory
+	fields   *hpack.Interner
+	dirty    []*socket // that have something to send
+	flushing bool      // flushSoon's goroutine runs
+	sockets  map[*socket]struct{}
+	active   *call                        // under way, linked by next and prev
+	short    int                          // ticks in which memory was short, up to now
+	handled  map[*endpointStream]struct{} // open
+	free     *call                        // not in use, linked by next
+	spare    int                          // how many are free
+	record   handler.Record               // see call.record
+	timers   timers
+	input    []byte         // for reading from a socket
+	request  request        // see Plane.requestOf
+	answer   answer         // see answerOf
+	scratch  []*hpack.Field // for the fields of a block that is being sent
 }
 
 // began is when the clock of the shards began.

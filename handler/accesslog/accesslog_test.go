@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -111,6 +112,38 @@ func TestLog_SaysHowManyAttemptsThereWereIfMoreThanOne(t *testing.T) {
 	lines := out.lines(t)
 	require.NotContains(t, lines[0], "attempts")
 	require.Equal(t, []any{4.0, "127.0.0.1:2"}, []any{lines[1]["attempts"], lines[1]["endpoint"]})
+}
+
+// counted is a sink that counts writes.
+type counted struct {
+	sink
+	writes atomic.Int64
+}
+
+func (c *counted) Write(p []byte) (int, error) {
+	c.writes.Add(1)
+	return c.sink.Write(p)
+}
+
+// Lines of a tenth of a second are written together, and no line waits longer, whether others follow or not.
+func TestLog_LinesShareWrites(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out counted
+		l := New(&out, Config{Sample: 1})
+		for range 200 {
+			l.CallEnded(ok())
+			time.Sleep(5 * time.Millisecond)
+		}
+		time.Sleep(flushInterval)
+		synctest.Wait()
+		require.Len(t, out.lines(t), 200)
+		require.LessOrEqual(t, out.writes.Load(), int64(11))
+		l.CallEnded(ok())
+		time.Sleep(flushInterval)
+		synctest.Wait()
+		require.Len(t, out.lines(t), 201)
+		require.NoError(t, l.Close())
+	})
 }
 
 // What a client sends is in the line, and nothing of it that a terminal acts on.
@@ -245,13 +278,13 @@ func TestWriter_GoesOnWhereAFailedWriteEnded(t *testing.T) {
 	out := &brittle{broken: true}
 	var w writer
 	w.init(out)
-	require.NoError(t, w.add(newEntry(ok())))
+	w.add(newEntry(ok()))
 	lost, err := w.flush()
 	require.EqualValues(t, 1, lost)
 	require.EqualError(t, err, "no space left on device")
 	out.broken = false
 	for range 3 {
-		require.NoError(t, w.add(newEntry(ok())))
+		w.add(newEntry(ok()))
 	}
 	lost, err = w.flush()
 	require.Zero(t, lost)

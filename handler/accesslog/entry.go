@@ -1,36 +1,65 @@
 package accesslog
 
 import (
-	"context"
-	"log/slog"
 	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/local"
 )
 
 // maxText bounds each text from a client in a line, in bytes.
 const maxText = 256
 
-// entry is the copy of a call's Record that is kept until its line is written.
+// entry is what the line of a call says.
 type entry struct {
-	end time.Time
-	handler.Record
-	authority, peer, userAgent, requestID string
+	Time             time.Time    `json:"time"` // of the call's end
+	Listener         string       `json:"listener"`
+	Method           string       `json:"method"`
+	Route            string       `json:"route"`
+	Backend          string       `json:"backend"`
+	Endpoint         string       `json:"endpoint"`
+	Code             string       `json:"code"`
+	Reason           local.Reason `json:"reason"`
+	Duration         float64      `json:"duration_ms"`
+	FirstByte        float64      `json:"first_byte_ms"`
+	RequestMessages  int64        `json:"request_messages"`
+	RequestBytes     int64        `json:"request_bytes"`
+	ResponseMessages int64        `json:"response_messages"`
+	ResponseBytes    int64        `json:"response_bytes"`
+	Authority        string       `json:"authority"`
+	Peer             string       `json:"peer"`
+	UserAgent        string       `json:"user_agent"`
+	RequestID        string       `json:"request_id"`
+	Attempts         int          `json:"attempts,omitempty"` // if there was more than one
 }
 
 func newEntry(r *handler.Record) *entry {
 	e := &entry{
-		end:       r.Start.Add(r.Duration),
-		Record:    r.Values(),
-		authority: bounded(r.Authority()),
-		peer:      bounded(r.Peer()),
-		userAgent: bounded(r.UserAgent()),
-		requestID: bounded(r.RequestID()),
+		Time:             r.Start.Add(r.Duration),
+		Listener:         r.Listener,
+		Method:           bounded(r.Method),
+		Route:            r.Route,
+		Backend:          r.Backend,
+		Endpoint:         r.Endpoint,
+		Code:             codeName(r),
+		Reason:           r.Reason,
+		Duration:         milliseconds(r.Duration),
+		FirstByte:        milliseconds(r.FirstByte),
+		RequestMessages:  r.RequestMessages,
+		RequestBytes:     r.RequestBytes,
+		ResponseMessages: r.ResponseMessages,
+		ResponseBytes:    r.ResponseBytes,
+		Authority:        bounded(r.Authority()),
+		Peer:             bounded(r.Peer()),
+		UserAgent:        bounded(r.UserAgent()),
+		RequestID:        bounded(r.RequestID()),
 	}
-	e.Method = bounded(e.Method)
+	if n := r.Attempts.Further(); n > 0 {
+		e.Attempts = n + 1
+	}
 	return e
 }
 
@@ -46,49 +75,13 @@ func bounded(s string) string {
 	return strings.Clone(s[:n]) + "..."
 }
 
-// log writes the line of the call.
-func (e *entry) log(h slog.Handler) error {
-	line := slog.NewRecord(e.end, slog.LevelInfo, "", 0)
-	line.AddAttrs(
-		slog.String("listener", e.Listener),
-		slog.String("method", e.Method),
-		slog.String("route", e.Route),
-		slog.String("backend", e.Backend),
-		slog.String("endpoint", e.Endpoint),
-		slog.String("code", codeName(e)),
-		slog.String("reason", string(e.Reason)),
-		slog.Float64("duration_ms", milliseconds(e.Duration)),
-		slog.Float64("first_byte_ms", milliseconds(e.FirstByte)),
-		slog.Int64("request_messages", e.RequestMessages),
-		slog.Int64("request_bytes", e.RequestBytes),
-		slog.Int64("response_messages", e.ResponseMessages),
-		slog.Int64("response_bytes", e.ResponseBytes),
-		slog.String("authority", e.authority),
-		slog.String("peer", e.peer),
-		slog.String("user_agent", e.userAgent),
-		slog.String("request_id", e.requestID),
-	)
-	if n := e.Attempts.Further(); n > 0 {
-		line.AddAttrs(slog.Int("attempts", n+1))
-	}
-	return h.Handle(context.Background(), line)
-}
-
 // codeName returns gRPC's name of the call's code, or the number of a code that gRPC does not define.
-func codeName(e *entry) string {
-	if name := handler.CodeName(e.Code); name != handler.OtherCode {
+func codeName(r *handler.Record) string {
+	if name := handler.CodeName(r.Code); name != handler.OtherCode {
 		return name
 	}
-	return strconv.FormatUint(uint64(e.Code), 10)
+	return strconv.FormatUint(uint64(r.Code), 10)
 }
 
 // milliseconds returns d in milliseconds, rounded down to microseconds.
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-
-// withoutLevel removes slog's level and message from a line, which has neither.
-func withoutLevel(groups []string, a slog.Attr) slog.Attr {
-	if len(groups) == 0 && (a.Key == slog.LevelKey || a.Key == slog.MessageKey) {
-		return slog.Attr{}
-	}
-	return a
-}

@@ -2,6 +2,7 @@ package accesslog
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -25,7 +26,7 @@ const (
 // writer formats entries as lines and writes the lines in batches.
 type writer struct {
 	dst    io.Writer
-	format slog.Handler // writes to batch
+	format *json.Encoder // writes to batch
 	batch  bytes.Buffer
 	lines  int64 // number of lines in batch
 	broken bool  // a write failed within a line, so that the next batch begins on a new line
@@ -33,20 +34,18 @@ type writer struct {
 
 func (w *writer) init(dst io.Writer) {
 	w.dst = dst
-	w.format = slog.NewJSONHandler(&w.batch, &slog.HandlerOptions{ReplaceAttr: withoutLevel})
+	w.format = json.NewEncoder(&w.batch)
+	w.format.SetEscapeHTML(false)
 }
 
 // add adds the line of e to the batch.
-func (w *writer) add(e *entry) error {
+func (w *writer) add(e *entry) {
 	w.lines++
 	before := w.batch.Len()
-	if err := e.log(w.format); err != nil {
-		return err
-	}
+	_ = w.format.Encode(e)                       // to memory: every entry can be encoded
 	line := plain.JSON(w.batch.Bytes()[before:]) // usually the same bytes
 	w.batch.Truncate(before)
 	w.batch.Write(line)
-	return nil
 }
 
 // flush writes the batch. It returns how many of its lines were not written whole, and why.
@@ -84,7 +83,7 @@ func (l *Log) run() {
 	for {
 		select {
 		case e := <-l.queue:
-			l.add(e)
+			l.writer.add(e)
 			if l.writer.batch.Len() >= batchBytes {
 				l.flush()
 				soon = nil
@@ -111,7 +110,7 @@ func (l *Log) writeWaiting() {
 	for {
 		select {
 		case e := <-l.queue:
-			l.add(e)
+			l.writer.add(e)
 			if l.writer.batch.Len() < batchBytes {
 				continue
 			}
@@ -134,13 +133,6 @@ func (l *Log) lose(lines int64, err error) {
 		l.losses.err = err
 	}
 	l.losses.report(l.log, l.dropped.Add(lines))
-}
-
-func (l *Log) add(e *entry) {
-	if err := l.writer.add(e); err != nil { // a value that JSON cannot represent: writing to the buffer never fails
-		l.lose(1, err)
-		l.writer.lines--
-	}
 }
 
 // Close writes the calls that wait, and ends the log: later calls are not logged. It waits at most 5 s for a slow writer, then
