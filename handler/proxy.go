@@ -41,9 +41,11 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// Router chooses where a call goes. Resolve answers from memory: it does not block. It returns false if no route matches.
+// Router chooses where a call goes.
 type Router interface {
-	Resolve(req spec.Request) (cluster.Target, bool)
+	// Resolve sets t, which is zero, to where a call goes. It answers from memory: it does not block. It returns false if no route
+	// matches.
+	Resolve(t *cluster.Target, req spec.Request) bool
 }
 
 // DefaultMaxMessageBytes is the default bound of one message's payload.
@@ -256,8 +258,7 @@ func (p *Proxy) checkHops(via []string) *local.Error {
 // route sets the call's target, or returns the local error that says why there is none.
 func (p *Proxy) route(c *call, req spec.Request) *local.Error {
 	ready := p.wasReady.Load() // read before Resolve: if it is true, Resolve has the first routes
-	var ok bool
-	if c.target, ok = p.router.Resolve(req); ok {
+	if p.router.Resolve(&c.target, req) {
 		return nil
 	}
 	if !ready {
@@ -265,7 +266,7 @@ func (p *Proxy) route(c *call, req spec.Request) *local.Error {
 			return errNotReady
 		}
 		p.wasReady.Store(true)
-		if c.target, ok = p.router.Resolve(req); ok { // the routes came meanwhile
+		if p.router.Resolve(&c.target, req) { // the routes came meanwhile
 			return nil
 		}
 	}

@@ -100,7 +100,10 @@ func invoke(t *testing.T, cc *grpc.ClientConn, method string) (reply []byte, tra
 // routerFunc is a Router.
 type routerFunc func(method string) (cluster.Target, bool)
 
-func (f routerFunc) Resolve(req spec.Request) (cluster.Target, bool) { return f(req.Method) }
+func (f routerFunc) Resolve(t *cluster.Target, req spec.Request) (ok bool) {
+	*t, ok = f(req.Method)
+	return ok
+}
 
 // panickingPool panics on /panic/Open, and on /panic/Write makes the call's own goroutines panic.
 type panickingPool struct{ stream.Opener }

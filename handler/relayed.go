@@ -64,10 +64,9 @@ func (r *Relayed) Refused() { r.entrance.refused.Add(1) }
 // Leave takes a call out of the count.
 func (r *Relayed) Leave() { r.entrance.leave() }
 
-// Resolve sets where a call goes, and returns false if no route matches.
-func (r *Relayed) Resolve(t *cluster.Target, req spec.Request) (ok bool) {
-	*t, ok = r.proxy.router.Resolve(req)
-	return ok
+// Resolve is Router.Resolve.
+func (r *Relayed) Resolve(t *cluster.Target, req spec.Request) bool {
+	return r.proxy.router.Resolve(t, req)
 }
 
 // Plain reports whether a call needs nothing but to be relayed.
@@ -93,17 +92,16 @@ func (r *Relayed) Observe(o *Observation) bool {
 // Facts are what a Record says of a relayed call from its start.
 type Facts struct {
 	Start             time.Time
+	Listener          string
 	Method, Authority string
 	Fields            spec.Fields // must stay as they are while the Record is in use
 	Client            net.Addr
 	Target            *cluster.Target
 }
 
-// Describe sets rec to what it says of a call that has not ended.
-func (r *Relayed) Describe(rec *Record, f *Facts) {
-	*rec = Record{
-		Start: f.Start, Listener: r.entrance.listener, Method: f.Method,
-		Pattern: f.Target.Pattern, Route: f.Target.Route, Backend: f.Target.Backend, Endpoint: f.Target.Address,
-		client: f.Client, fields: f.Fields, authority: f.Authority,
-	}
+// Describe sets what is known of a call at its start, and leaves the rest.
+func (r *Record) Describe(f *Facts) {
+	r.Start, r.Listener, r.Method = f.Start, f.Listener, f.Method
+	r.Pattern, r.Route, r.Backend, r.Endpoint = f.Target.Pattern, f.Target.Route, f.Target.Backend, f.Target.Address
+	r.client, r.fields, r.authority = f.Client, f.Fields, f.Authority
 }

@@ -5,15 +5,30 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/framegate/framegate/admin"
+	"github.com/framegate/framegate/handler"
 )
 
 // A call that is relayed allocates nothing but a grpc-timeout of its own, and a DATA frame nothing at all.
 func TestCalls_Allocate(t *testing.T) {
-	x := newEngine(t, 10, 100)
-	for range 100 { // what is kept is there then
-		x.calls()
+	for name, observers := range observed {
+		t.Run(name, func(t *testing.T) {
+			x := newEngine(t, 10, 100, observers()...)
+			for range 100 { // what is kept is there then
+				x.calls()
+			}
+			require.Zero(t, testing.AllocsPerRun(100, x.calls))
+		})
 	}
-	require.Zero(t, testing.AllocsPerRun(100, x.calls))
+}
+
+// observed are the observers of calls.
+var observed = map[string]func() []handler.Observer{
+	"unobserved": func() []handler.Observer { return nil },
+	"metrics": func() []handler.Observer {
+		return []handler.Observer{admin.NewMetrics(admin.MetricsConfig{})}
+	},
 }
 
 // DATA that is relayed allocates nothing, in neither direction.
@@ -39,14 +54,16 @@ func BenchmarkData(b *testing.B) {
 
 // BenchmarkCalls is what the calls cost in user space: no socket is read or written.
 func BenchmarkCalls(b *testing.B) {
-	for _, batch := range []int{1, 100} {
-		b.Run(fmt.Sprintf("batch=%d", batch), func(b *testing.B) {
-			x := newEngine(b, batch, 100)
-			b.ReportAllocs()
-			for b.Loop() {
-				x.calls()
-			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*batch), "ns/call")
-		})
+	for name, observers := range observed {
+		for _, batch := range []int{1, 100} {
+			b.Run(fmt.Sprintf("%s/batch=%d", name, batch), func(b *testing.B) {
+				x := newEngine(b, batch, 100, observers()...)
+				b.ReportAllocs()
+				for b.Loop() {
+					x.calls()
+				}
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*batch), "ns/call")
+			})
+		}
 	}
 }

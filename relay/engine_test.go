@@ -120,7 +120,9 @@ func (x *engine) connect(address string) {
 
 type routerOf struct{ *resolver.Resolver }
 
-func (r routerOf) Resolve(req spec.Request) (cluster.Target, bool) { return r.Resolver.Resolve(req) }
+func (r routerOf) Resolve(t *cluster.Target, req spec.Request) bool {
+	return r.Resolver.Resolve(t, req)
+}
 
 func rawFrame(typ http2.FrameType, flags http2.Flags, stream uint32, payload []byte) []byte {
 	b := []byte{byte(len(payload) >> 16), byte(len(payload) >> 8), byte(len(payload)), byte(typ), byte(flags)}

@@ -42,14 +42,16 @@ func (c *call) observeEnd() {
 	r.ResponseMessages, r.ResponseBytes = c.response.messages, c.response.bytes
 	c.observation.End(r)
 	c.observation = handler.Observation{}
+	r.Code, r.Reason, r.Limit, r.Duration, r.FirstByte = codes.OK, "", "", 0, 0 // not known at the next call's start
+	r.RequestMessages, r.RequestBytes, r.ResponseMessages, r.ResponseBytes = 0, 0, 0, 0
 }
 
 // record returns what is known of the call at its start. It is the shard's only one, so that it is in the processor's caches, which do not
 // hold one of each call that is under way.
 func (c *call) record() *handler.Record {
 	r := &c.shard.record
-	c.at.plane.cfg.Calls.Describe(r, &handler.Facts{
-		Start: began.Add(time.Duration(c.began)), Method: c.method, Authority: c.authority, Fields: &c.fields, Client: c.at.peer, Target: &c.target,
+	r.Describe(&handler.Facts{
+		Start: began.Add(time.Duration(c.began)), Listener: c.at.plane.cfg.Listener, Method: c.method, Authority: c.authority, Fields: &c.fields, Client: c.at.peer, Target: &c.target,
 	})
 	return r
 }

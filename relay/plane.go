@@ -29,7 +29,6 @@ type Calls interface {
 	AddsVia() bool
 	Serve(down stream.Downstream, b *handler.Begun)
 	Observe(o *handler.Observation) bool
-	Describe(rec *handler.Record, f *handler.Facts)
 	MaxMessageBytes() int64
 }
 

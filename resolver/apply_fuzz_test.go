@@ -37,7 +37,7 @@ backends:
 		defer r.Close()
 		r.Apply("file", bound(routes...))
 		req := spec.Request{Method: "/a.b/c", Authority: "h:1", Header: spec.Header{"x-a": {"v"}}}
-		if target, ok := r.Resolve(req); ok {
+		if target, ok := resolve(r, req); ok {
 			if target.Admit(&req, time.Now()) == nil {
 				if a, err := target.Pick(time.Now()); err == nil {
 					a.Answered()

@@ -39,21 +39,20 @@ func New(listeners ...string) *Resolver {
 // the first route is applied.
 func (r *Resolver) SetBuiltinHealth(listeners ...string) { r.builtinHealth = listeners }
 
-// Resolve returns the target of a call, and false if no route matches. It neither blocks nor, except in regular
-// expressions, allocates.
-func (r *Resolver) Resolve(req spec.Request) (t cluster.Target, ok bool) {
+// Resolve sets t, which is zero, to the target of a call. It returns false if no route matches. It neither blocks nor, except in
+// regular expressions, allocates.
+func (r *Resolver) Resolve(t *cluster.Target, req spec.Request) bool {
 	e, pattern := r.current.Load().Lookup(&req)
 	if e != nil {
-		e.With.Aim(&t, pattern, &req)
+		e.With.Aim(t, pattern, &req)
 	}
-	return t, e != nil
+	return e != nil
 }
 
 // Preview is Resolve for people: the target has an Address that the call could get, which is empty if no endpoint may be
 // used. It counts nothing.
-func (r *Resolver) Preview(req spec.Request) (cluster.Target, bool) {
-	t, ok := r.Resolve(req)
-	if ok {
+func (r *Resolver) Preview(req spec.Request) (t cluster.Target, ok bool) {
+	if ok = r.Resolve(&t, req); ok {
 		t.Address, t.Name, _ = t.Probe()
 	}
 	return t, ok

@@ -14,6 +14,12 @@ import (
 	"github.com/framegate/framegate/test/routetest"
 )
 
+// resolve returns the target of a call.
+func resolve(r *Resolver, req spec.Request) (t cluster.Target, ok bool) {
+	ok = r.Resolve(&t, req)
+	return t, ok
+}
+
 func TestResolve_PrefersPriorityThenSpecificityThenName(t *testing.T) {
 	r := New()
 	r.Apply("file", bound(
@@ -44,12 +50,12 @@ func TestResolve_PrefersPriorityThenSpecificityThenName(t *testing.T) {
 		{"main", "/x.S/M", "urgent-pkg"},
 		{"main", "/y.S/M", "any"},
 	} {
-		got, ok := r.Resolve(spec.Request{Listener: c.listener, Method: c.method})
+		got, ok := resolve(r, spec.Request{Listener: c.listener, Method: c.method})
 		require.True(t, ok, c.method)
 		require.Equal(t, c.want, got.Route, "%s on %s", c.method, c.listener)
 	}
 	r.Apply("file", nil)
-	_, ok := r.Resolve(spec.Request{Listener: "main", Method: "/a.b.S/M"})
+	_, ok := resolve(r, spec.Request{Listener: "main", Method: "/a.b.S/M"})
 	require.False(t, ok)
 }
 
@@ -79,7 +85,7 @@ backends:
 func TestResolve_WithoutUsableEndpointKeepsTheRoute(t *testing.T) {
 	r := New()
 	r.Apply("file", bound(routetest.MustRoute(t, `{name: off, match: [{method: "*"}], backends: [{weight: 0, endpoints: [{address: "a:1"}]}]}`)))
-	target, ok := r.Resolve(spec.Request{Listener: "main", Method: "/s/m"})
+	target, ok := resolve(r, spec.Request{Listener: "main", Method: "/s/m"})
 	require.True(t, ok)
 	require.Equal(t, "off", target.Route)
 	_, err := target.Pick(time.Now())
@@ -90,7 +96,7 @@ func TestResolve_RegexesAreNotTriedOnLongValues(t *testing.T) {
 	r := New()
 	r.Apply("file", bound(routetest.MustRoute(t, `{name: a, match: [{method: "*", headers: [{name: x-a, regex: "a+"}]}], backends: [{endpoints: [{address: "h:1"}]}]}`)))
 	for length, want := range map[int]bool{1: true, match.MaxRegexValue: true, match.MaxRegexValue + 1: false} {
-		_, ok := r.Resolve(spec.Request{Method: "/a/b", Header: spec.Header{"x-a": {strings.Repeat("a", length)}}})
+		_, ok := resolve(r, spec.Request{Method: "/a/b", Header: spec.Header{"x-a": {strings.Repeat("a", length)}}})
 		require.Equal(t, want, ok, length)
 	}
 }
@@ -101,7 +107,7 @@ func TestResolve_KnowsItsListenersOnly(t *testing.T) {
 		routetest.Route("other", "/a.S/M", 1, "other", "else"), routetest.Route("edge", "/a.S/M", 0, "edge"), routetest.Route("all", "*", 0),
 	))
 	for listener, want := range map[string]string{"main": "all", "edge": "edge"} {
-		got, _ := r.Resolve(spec.Request{Listener: listener, Method: "/a.S/M"})
+		got, _ := resolve(r, spec.Request{Listener: listener, Method: "/a.S/M"})
 		require.Equal(t, want, got.Route)
 	}
 }
@@ -170,7 +176,7 @@ func BenchmarkResolve(b *testing.B) {
 			r.Apply("file", bound(routes...))
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, ok := r.Resolve(spec.Request{Listener: "main", Method: "/pkg0.Service/Method"}); !ok {
+				if _, ok := resolve(r, spec.Request{Listener: "main", Method: "/pkg0.Service/Method"}); !ok {
 					b.Fatal("no route")
 				}
 			}
@@ -199,9 +205,9 @@ backends: [{service: s}, {endpoints: [{address: "a:1"}, {address: "a:2"}]}]`, i,
 		{Method: "/i.S/M", Authority: "none", Header: spec.Header{"x-tenant": {"t9"}}},
 	} {
 		req.Listener = "edge"
-		_, ok := r.Resolve(req)
+		_, ok := resolve(r, req)
 		require.Equal(t, req.Method != "/x/y", ok, req)
-		require.Zero(t, testing.AllocsPerRun(100, func() { r.Resolve(req) }), req)
+		require.Zero(t, testing.AllocsPerRun(100, func() { resolve(r, req) }), req)
 	}
 }
 
@@ -224,7 +230,7 @@ backends: [{endpoints: [{address: "a:1"}]}]`, i, i, i)))
 			b.Run(fmt.Sprintf("%s/routes=%d", name, n), func(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {
-					if _, ok := r.Resolve(req); !ok {
+					if _, ok := resolve(r, req); !ok {
 						b.Fatal("no route")
 					}
 				}
@@ -297,7 +303,7 @@ backends:
 	addresses := func() map[string]string {
 		got := map[string]string{}
 		for _, name := range []string{"main", "canary", "resting", "found"} {
-			to, _ := r.Resolve(spec.Request{Method: "/shop.Shop/Add"})
+			to, _ := resolve(r, spec.Request{Method: "/shop.Shop/Add"})
 			to.UseBackend(name)
 			require.Equal(t, name, to.Backend)
 			require.Equal(t, "shop.example", to.Authority, "all else stays")
@@ -317,7 +323,7 @@ backends:
 func TestTarget_ToABackendThatTheRouteHasNotChangesNothing(t *testing.T) {
 	r := New()
 	r.Apply("file", bound(routetest.Route("echo", "/a.S/M", 0)))
-	target, _ := r.Resolve(spec.Request{Method: "/a.S/M"})
+	target, _ := resolve(r, spec.Request{Method: "/a.S/M"})
 	target.UseBackend("unknown")
 	address, _, err := target.Probe()
 	require.NoError(t, err)

@@ -38,7 +38,10 @@ const Listener = "main"
 type RouterFunc func(method string) (cluster.Target, bool)
 
 // Resolve implements handler.Router.
-func (f RouterFunc) Resolve(req spec.Request) (cluster.Target, bool) { return f(req.Method) }
+func (f RouterFunc) Resolve(t *cluster.Target, req spec.Request) (ok bool) {
+	*t, ok = f(req.Method)
+	return ok
+}
 
 // To returns a router that sends every call to a target.
 func To(t cluster.Target) RouterFunc { return func(string) (cluster.Target, bool) { return t, true } }

@@ -32,8 +32,8 @@ type Target struct {
 	backends *Backends     // nil for a Target that Aim did not fill
 	backend  *routeBackend // once one was chosen
 	key      uint64        // for consistent_hash
-	tried    [maxTried]*balance.Host
-	attempts int // how many of tried are set
+	first    *balance.Host   // of the first attempt
+	tried    []*balance.Host // of all attempts, once there are two
 
 	admitted, charged bool // the call counts against the limits of the route, and of the backend
 	budget            *budget
@@ -157,7 +157,7 @@ func (t *Target) charge(now time.Time) error {
 
 // Pick chooses the endpoint of the call's next attempt: if possible one that the call was not sent to before, even if that
 // is an ejected one. The caller calls the Attempt's Done exactly once. The error is an *OverloadError of the backend's
-// limits, or ErrNoEndpoint. Pick does not block, and does not allocate unless it fails.
+// limits, or ErrNoEndpoint. Pick does not block. The first one does not allocate unless it fails.
 func (t *Target) Pick(now time.Time) (Attempt, error) {
 	if err := t.ChooseBackend(); err != nil {
 		return Attempt{}, err
@@ -170,7 +170,10 @@ func (t *Target) Pick(now time.Time) (Attempt, error) {
 	}
 	p := t.backend.picker
 	c := p.current.Load()
-	tried := t.tried[:t.attempts]
+	if t.first != nil && t.tried == nil {
+		t.tried = append(make([]*balance.Host, 0, 4), t.first)
+	}
+	tried := t.tried
 	host := c.Pick(t.key, tried)
 	again := slices.Contains(tried, host)
 	if again {
@@ -181,9 +184,11 @@ func (t *Target) Pick(now time.Time) (Attempt, error) {
 	if host == nil {
 		return Attempt{}, ErrNoEndpoint
 	}
-	if t.attempts < len(t.tried) {
-		t.tried[t.attempts] = host
-		t.attempts++
+	switch {
+	case t.first == nil:
+		t.first = host
+	case len(tried) < maxTried:
+		t.tried = append(tried, host)
 	}
 	if c.panic {
 		p.cluster.panics.Add(1)

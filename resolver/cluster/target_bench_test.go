@@ -90,7 +90,7 @@ func BenchmarkTarget_Pick(b *testing.B) {
 			require.NoError(b, target.ChooseBackend())
 			b.ReportAllocs()
 			for b.Loop() {
-				target.attempts = 0
+				target.first, target.tried = nil, nil
 				a, err := target.Pick(time.Now())
 				if err != nil {
 					b.Fatal(err)

@@ -91,7 +91,9 @@ func (d *Detector) Close() {
 
 // slot returns the number of the part of Config.Window that a time is in, for window.add. The numbers begin so high that a window's
 // empty slots, which have the number 0, are too old to count.
-func (d *Detector) slot(at time.Time) uint64 { return uint64(max(at.Sub(d.start), 0)/(d.cfg.Window/slots)) + slots }
+func (d *Detector) slot(at time.Time) uint64 {
+	return uint64(max(at.Sub(d.start), 0)/(d.cfg.Window/slots)) + slots
+}
 
 // look decides on a member that has failed too often, or that is held and has not any more.
 func (d *Detector) look(m *Member) {

@@ -30,7 +30,7 @@ func firstCall(t *testing.T, r *resolver.Resolver, name string) (string, error) 
 	t.Helper()
 	var target cluster.Target
 	etcdtest.Eventually(t, etcdtest.Soon, name, func() (ok bool) {
-		target, ok = r.Resolve(spec.Request{Method: "/a.S/" + name})
+		target, ok = resolvertest.Resolve(r, spec.Request{Method: "/a.S/" + name})
 		return ok
 	})
 	defer target.Release()
@@ -61,7 +61,7 @@ func TestWaitingRoutes_HoldUpNoOther(t *testing.T) {
 	<-s.Ready()
 	store := etcdstore.NewRoutes(resolvertest.EtcdClient(t, place.Endpoint), place.Prefix, nil)
 	takes := func(name string) bool {
-		_, ok := r.Resolve(spec.Request{Method: "/a.S/" + name})
+		_, ok := resolvertest.Resolve(r, spec.Request{Method: "/a.S/" + name})
 		return ok
 	}
 

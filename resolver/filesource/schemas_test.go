@@ -281,7 +281,7 @@ func TestFileSchemas_RoutesShareASchemaAndAreRefusedTogether(t *testing.T) {
 	t.Parallel()
 	two := fileRoutes("{files: [shop.proto]}", "a") + "- {name: y, match: [{method: /y.Y/*}], mode: struct, schema: {files: [./shop.proto]}, backends: [{endpoints: [{address: \"h:1\"}]}]}\n"
 	d := newSchemaDir(t, map[string]string{"routes.yaml": two, "shop.proto": routetest.ShopProto("a")}).run()
-	y, _ := d.r.Resolve(spec.Request{Method: "/y.Y/M"})
+	y, _ := resolvertest.Resolve(d.r, spec.Request{Method: "/y.Y/M"})
 	require.Same(t, resolvertest.ProgramOf(d.r, "x").Schema, y.Program.(*routetest.TestProgram).Schema)
 	d.write("shop.proto", "broken")
 	d.refused(1)

@@ -15,10 +15,16 @@ import (
 	"github.com/framegate/framegate/test/routetest"
 )
 
+// Resolve returns the target of a call, and false if no route matches.
+func Resolve(r *resolver.Resolver, req spec.Request) (t cluster.Target, ok bool) {
+	ok = r.Resolve(&t, req)
+	return t, ok
+}
+
 // Resolves returns a condition: calls of the method get the route of that name.
 func Resolves(r *resolver.Resolver, method, route string) func() bool {
 	return func() bool {
-		target, _ := r.Resolve(spec.Request{Listener: "main", Method: method})
+		target, _ := Resolve(r, spec.Request{Listener: "main", Method: method})
 		return target.Route == route
 	}
 }
