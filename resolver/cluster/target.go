@@ -29,9 +29,9 @@ type Target struct {
 	Hedge   *spec.Hedge // nil for none
 	Program any         // of a route in struct mode or with a schema; see resolver.Route
 
-	backends *Backends     // nil for a Target that Aim did not fill
-	backend  *routeBackend // once one was chosen
-	key      uint64        // for consistent_hash
+	backends *Backends       // nil for a Target that Aim did not fill
+	backend  *routeBackend   // once one was chosen
+	key      uint64          // for consistent_hash
 	first    *balance.Host   // of the first attempt
 	tried    []*balance.Host // of all attempts, once there are two
 
