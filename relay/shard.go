@@ -22,6 +22,7 @@ type shard struct {
 
 	mu       sync.Mutex // guards everything below, and everything of its sockets, connections and calls; see lock
 	now      int64      // nanoseconds since began, set by lock
+	clock    time.Time  // the same
 	budget   *h2.Budget // of all shards
 	memory   *h2.Memory
 	fields   *hpack.Interner
@@ -129,10 +130,10 @@ func (s *shard) lock() {
 }
 
 // tick sets the time. mu is held.
-func (s *shard) tick() { s.now = int64(time.Since(began)) }
-
-// clock returns the time that tick has set.
-func (s *shard) clock() time.Time { return began.Add(time.Duration(s.now)) }
+func (s *shard) tick() {
+	d := time.Since(began)
+	s.now, s.clock = int64(d), began.Add(d)
+}
 
 // unlock writes what there is to write, and unlocks mu.
 func (s *shard) unlock() {

@@ -2,8 +2,9 @@ package h2
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
-	"hash/maphash"
+	"math/bits"
 	"slices"
 
 	"github.com/framegate/framegate/relay/h2/hpack"
@@ -68,14 +69,19 @@ type keptHead struct {
 	head  Head
 }
 
-// headSeed keeps a peer from choosing blocks with the same hash.
-var headSeed = maphash.MakeSeed()
-
-// hashOfHead returns the hash of a block as that of a message of that kind.
+// hashOfHead returns the hash of a block as that of a message of that kind. A peer may choose blocks with the same hash: it then has
+// fewer of its own kept.
 func hashOfHead(p []byte, kind headKind, end bool) uint64 {
-	h := maphash.Bytes(headSeed, p) ^ uint64(kind)<<1
+	const odd = 0x9e3779b97f4a7c15
+	h := uint64(len(p))<<8 | uint64(kind)<<1
 	if end {
-		h ^= 1
+		h |= 1
+	}
+	for ; len(p) >= 8; p = p[8:] {
+		h = bits.RotateLeft64((h^binary.LittleEndian.Uint64(p))*odd, 29)
+	}
+	for _, b := range p {
+		h = (h ^ uint64(b)) * odd
 	}
 	return h
 }

@@ -61,6 +61,7 @@ func (c *Conn) Shrink() {
 		c.block.bytes = nil
 	}
 	c.head, c.heads = Head{}, keptHeads{}
+	c.encoder.Shrink()
 	c.streams.shrink()
 }
 

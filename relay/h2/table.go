@@ -10,7 +10,8 @@ import (
 type table struct {
 	slots []*Stream // a power of two, at most half full
 	n     int
-	seed  uint64 // odd
+	seed  uint64  // odd
+	last  *Stream // that get has found: frames of one stream come in a row; nil for none
 }
 
 const minSlots = 8
@@ -20,12 +21,16 @@ const minSlots = 8
 func (t *table) home(id uint32) int { return int(uint64(id) * t.seed >> 40) }
 
 func (t *table) get(id uint32) *Stream {
+	if t.last != nil && t.last.id == id {
+		return t.last
+	}
 	mask := len(t.slots) - 1
 	if mask < 0 {
 		return nil
 	}
 	for i := t.home(id) & mask; ; i = (i + 1) & mask {
 		if s := t.slots[i]; s == nil || s.id == id {
+			t.last = s
 			return s
 		}
 	}
@@ -44,6 +49,7 @@ func (t *table) put(s *Stream) {
 	}
 	t.place(s)
 	t.n++
+	t.last = s
 }
 
 func (t *table) place(s *Stream) {
@@ -63,6 +69,9 @@ func (t *table) remove(s *Stream) {
 		i = (i + 1) & mask
 	}
 	t.n--
+	if t.last == s {
+		t.last = nil
+	}
 	for j := (i + 1) & mask; t.slots[j] != nil; j = (j + 1) & mask { // fill the gap with what was placed past it
 		if (j-t.home(t.slots[j].id))&mask >= (j-i)&mask {
 			t.slots[i], i = t.slots[j], j

@@ -13,6 +13,9 @@ type Encoder struct {
 	// seen remembers the hashes of fields that were written as literals of late, in sets of the newest first. Made with the first.
 	seen *[seenSets][seenWays]uint16
 
+	epoch  uint32        // counts what enters and leaves the table
+	recent *recentBlocks // made with the first block that only the tables have
+
 	limit  uint32 // the size of table that the peer allows, at most ours
 	lowest uint32 // the smallest limit since the last block
 	wait   uint8  // blocks until an entry may be driven out again
@@ -47,16 +50,36 @@ func (e *Encoder) Append(dst []byte, fields []*Field) []byte {
 	if e.wait > 0 {
 		e.wait--
 	}
+	if e.recent != nil {
+		if block := e.recent.find(fields, e.epoch); block != nil {
+			return append(dst, block...)
+		}
+	}
+	at := len(dst)
+	dst, literals := e.appendFields(dst, fields)
+	if block := dst[at:]; literals == 0 && len(fields) <= maxRecent && len(block) <= maxRecentLen {
+		if e.recent == nil {
+			e.recent = new(recentBlocks)
+		}
+		e.recent.add(fields, block, e.epoch)
+	}
+	return dst
+}
+
+// appendFields appends the fields, and returns how many of them are literals.
+func (e *Encoder) appendFields(dst []byte, fields []*Field) (_ []byte, literals int) {
 	for _, f := range fields {
 		switch {
 		case f.static != 0:
 			dst = append(dst, indexed.bits|f.static)
 		case !f.indexable || e.table.max == 0:
 			dst = append(dst, f.literal...)
+			literals++
 		default:
 			at, found := e.find(f)
 			if !found {
 				dst = e.appendNew(dst, f)
+				literals++
 				continue
 			}
 			i := firstDynamic + (e.table.next-1-at)&uint32(len(e.table.ring)-1)
@@ -67,8 +90,11 @@ func (e *Encoder) Append(dst []byte, fields []*Field) []byte {
 			}
 		}
 	}
-	return dst
+	return dst, literals
 }
+
+// Shrink gives back memory that an idle connection does not need.
+func (e *Encoder) Shrink() { e.recent = nil }
 
 // appendNew writes a field that the table does not have, and puts it there if it is used again.
 func (e *Encoder) appendNew(dst []byte, f *Field) []byte {
@@ -126,5 +152,6 @@ func (e *Encoder) shrink(size uint32) {
 	for e.table.size > size {
 		e.remove(e.table.oldest())
 		e.table.drop()
+		e.epoch++
 	}
 }

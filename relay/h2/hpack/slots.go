@@ -24,6 +24,7 @@ func (e *Encoder) find(f *Field) (uint32, bool) {
 // insert puts the field, for which there must be room, into the table.
 func (e *Encoder) insert(f *Field) {
 	at := e.table.add(f)
+	e.epoch++
 	if len(e.slots) == 2*len(e.table.ring) {
 		e.point(f, at)
 		return
