@@ -67,7 +67,7 @@ func (c *call) route(h *h2.Head, r *request) {
 			return
 		}
 	}
-	now := c.shard.clock
+	now := c.shard.clock()
 	if err := c.target.Admit(&req, now); err != nil {
 		c.fail(handler.TargetError(&c.target, err))
 		return

@@ -84,7 +84,7 @@ func (c *call) end() {
 	s.timers.stop(&c.deadline)
 	c.stopAll()
 	if c.picked {
-		c.attempt.Done(c.result(), s.clock)
+		c.attempt.Done(c.result(), s.clock())
 	}
 	c.target.Release()
 	c.observeEnd()

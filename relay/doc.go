@@ -41,8 +41,8 @@
 //
 // What a call costs is mostly the system's calls, so that one of them is for as many frames as there are: all that a read brings is
 // worked through before anything is written, and a connection's frames leave in one write. With one processor, HTTP/2 clients with 400
-// calls under way have 12 calls a read, and a call costs 4.3 us; clients of grpc-go with 64 under way have 3, and 15 us (HAProxy, in the
-// same run: 19.5 and 28). What keeps the rest small:
+// calls under way have 12 calls a read, and a call costs 4.5 us; clients of grpc-go with 64 under way have 3, and 15 us (HAProxy, in the
+// same run: 22 and 30). What keeps the rest small:
 //
 //   - No goroutine, no allocation: calls are used again (shard.free), and so are the chunks of queues (h2.Memory), which are dropped
 //     when nothing needs them any more. TestCalls_Allocate and TestData_Allocate hold that. With fewer spare chunks than calls under
@@ -52,6 +52,11 @@
 //     call to call; then the fields alone are shared (hpack.Interner). This and a smaller call took a third off what a call costs in
 //     user space.
 //   - A short request is kept for another attempt within the call (smallRequest), not in a chunk: a fifth less in user space.
+//   - The block of a list of fields that comes again is copied (hpack: recent.go), the stream of the last frame is found without a search,
+//     and the time is asked for once a batch: another tenth off.
+//   - Observers (metrics, access log) and limits took a third of what a call costs, now a tenth or less: they share the batch's time, a
+//     shard has one record for all its calls, which stays in the processor's caches (observe.go), metrics find the series of late calls
+//     without a hash, and the lines of the access log that come within a tenth of a second are one write.
 //   - The kernel copies what it reads to a place at a whole cache line: at an odd one it took two and a half times as long (27 % of the
 //     CPU of a stream of 64 KiB messages, now 9 %).
 //   - DATA is copied once, from the read buffer to the other connection's output. The output takes as much as a read brings (256 KiB):
@@ -59,7 +64,8 @@
 //     is moved within it. Both together took a tenth off the price of a megabyte.
 //   - read and write are raw system calls, since the sockets never block: telling Go's scheduler of each cost a third of a call.
 //   - Calls that package handler makes share writes as well: the first that has something to write yields, and writes what all have
-//     written meanwhile (shard.flushSoon). Struct mode took 6 writes a call without it, and 0.15 with it.
+//     written meanwhile (shard.flushSoon). Struct mode took 6 writes a call without it, and 0.15 with it. Their goroutines are used again
+//     (workers.go), because one that is new grows its stack several times: a tenth of a call in struct mode.
 //
 // What was tried and is not here: an epoll of our own (no faster than Go's poller with raw reads); reads of 64 KiB (a quarter slower
 // for streams) and of 512 KiB (no faster). What was not: TCP_INQ, which would save the read that finds nothing, one in two, but says

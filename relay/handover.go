@@ -108,7 +108,7 @@ func (c *call) general(begun handler.Begun) {
 	c.stopAll()
 	c.entered, c.picked, c.target, c.observed, c.kept, c.request = false, false, cluster.Target{}, false, kept{}, framing{}
 	c.down = d
-	c.shard.wg.Go(func() {
+	c.shard.do(func() {
 		defer d.finish()
 		c.at.plane.cfg.Calls.Serve(d, &begun)
 	})

@@ -22,7 +22,8 @@ type shard struct {
 
 	mu       sync.Mutex // guards everything below, and everything of its sockets, connections and calls; see lock
 	now      int64      // nanoseconds since began, set by lock
-	clock    time.Time  // the same
+	clockAt  time.Time  // of clock
+	clockOf  int64      // now when clockAt was set
 	budget   *h2.Budget // of all shards
 	memory   *h2.Memory
 	fields   *hpack.Interner
@@ -35,6 +36,7 @@ type shard struct {
 	free     *call                        // not in use, linked by next
 	spare    int                          // how many are free
 	record   handler.Record               // see call.record
+	workers  workers
 	timers   timers
 	input    []byte         // for reading from a socket
 	request  request        // see Plane.requestOf
@@ -105,6 +107,7 @@ func (s *shard) watch(over <-chan struct{}) {
 			}
 		}
 		s.relieve(s.budget)
+		s.workers.trim()
 		if s.now-trimmed > int64(idleAfter) {
 			trimmed = s.now
 			s.memory.Trim()
@@ -119,6 +122,7 @@ func (s *shard) close() {
 	for k := range s.sockets {
 		k.kill()
 	}
+	s.workers.close()
 	s.unlock()
 	s.wg.Wait()
 }
@@ -130,9 +134,14 @@ func (s *shard) lock() {
 }
 
 // tick sets the time. mu is held.
-func (s *shard) tick() {
-	d := time.Since(began)
-	s.now, s.clock = int64(d), began.Add(d)
+func (s *shard) tick() { s.now = int64(time.Since(began)) }
+
+// clock returns the time that tick has set.
+func (s *shard) clock() time.Time {
+	if s.clockOf != s.now {
+		s.clockOf, s.clockAt = s.now, began.Add(time.Duration(s.now))
+	}
+	return s.clockAt
 }
 
 // unlock writes what there is to write, and unlocks mu.
@@ -166,7 +175,7 @@ func (s *shard) flushSoon() {
 		return
 	}
 	s.flushing = true
-	s.wg.Go(func() {
+	s.do(func() {
 		runtime.Gosched()
 		s.lock()
 		defer s.unlock()
