@@ -175,7 +175,7 @@ func (j *journey) cutShort() {
 	j.b.Consumed(j.kept.clear(j.w.front.memory) + j.c.Queued())
 	j.resetBy(2, j.c)
 	if j.b.Answered() {
-		j.b.CutQueue(0)
+		j.b.CutQueue(j.w.choice.upTo(j.b.Queued() + 1))
 		j.b.WriteTrailers(fieldList("grpc-status=4"))
 	} else {
 		j.b.WriteHeaders([]*field{fieldOK}, true)
