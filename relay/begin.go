@@ -20,7 +20,7 @@ import (
 // are too long.
 func (c *call) begin(h *h2.Head) {
 	if h == nil {
-		c.observe()
+		c.observed.begin(c)
 		c.fail(errTooLarge)
 		return
 	}
@@ -34,11 +34,11 @@ func (c *call) begin(h *h2.Head) {
 	switch {
 	case r.problem != nil:
 		c.malformed = true
-		c.observe()
+		c.observed.begin(c)
 		c.fail(r.problem)
 		return
 	case r.refusal != nil:
-		c.observe()
+		c.observed.begin(c)
 		c.refuse(h, r.refusal)
 		return
 	case r.builtin:
@@ -49,7 +49,7 @@ func (c *call) begin(h *h2.Head) {
 		c.fail(local.ErrOverloaded)
 		return
 	}
-	c.observe()
+	c.observed.begin(c)
 	c.route(h, r)
 }
 
@@ -109,7 +109,7 @@ func (c *call) toKitex(h *h2.Head, r *request) {
 func (c *call) open(slot pool.Slot, h *h2.Head, r *request) {
 	u := slot.Conn().(*upstreamConn)
 	slot.Use()
-	c.observeStart()
+	c.observed.start(c)
 	c.slot, c.held = slot, true
 	c.forward(u, h, r)
 	u.opened()

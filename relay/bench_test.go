@@ -12,7 +12,7 @@ import (
 
 // A call that is relayed allocates nothing but a grpc-timeout of its own, and a DATA frame nothing at all.
 func TestCalls_Allocate(t *testing.T) {
-	for name, observers := range observed {
+	for name, observers := range observing {
 		t.Run(name, func(t *testing.T) {
 			x := newEngine(t, 10, 100, observers()...)
 			for range 100 { // what is kept is there then
@@ -23,8 +23,8 @@ func TestCalls_Allocate(t *testing.T) {
 	}
 }
 
-// observed are the observers of calls.
-var observed = map[string]func() []handler.Observer{
+// observing are the observers of calls.
+var observing = map[string]func() []handler.Observer{
 	"unobserved": func() []handler.Observer { return nil },
 	"metrics": func() []handler.Observer {
 		return []handler.Observer{admin.NewMetrics(admin.MetricsConfig{})}
@@ -54,7 +54,7 @@ func BenchmarkData(b *testing.B) {
 
 // BenchmarkCalls is what the calls cost in user space: no socket is read or written.
 func BenchmarkCalls(b *testing.B) {
-	for name, observers := range observed {
+	for name, observers := range observing {
 		for _, batch := range []int{1, 100} {
 			b.Run(fmt.Sprintf("%s/batch=%d", name, batch), func(b *testing.B) {
 				x := newEngine(b, batch, 100, observers()...)

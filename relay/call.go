@@ -33,9 +33,9 @@ type call struct {
 	callState
 	prev, next *call // in shard.active, or next in shard.free
 
-	observation handler.Observation // zero if there are no observers, and for a call that package handler makes
-	unsent      place               // where in the gRPC frames of the answer the DATA begins that waits for the client, if any does
-	small       smallRequest        // of kept
+	observed observed     // nothing for a call that package handler makes
+	unsent   place        // where in the gRPC frames of the answer the DATA begins that waits for the client, if any does
+	small    smallRequest // of kept
 }
 
 // callState is what begins anew with each call.
@@ -51,8 +51,6 @@ type callState struct {
 	kept              kept
 	request, response framing
 	authority         string      // for observers
-	observed          bool        // there are observers
-	headed            int64       // when the answer's headers came; 0 if they have not
 	down              *downstream // of a call that package handler makes; nil for one that is relayed
 	times             *times      // nil for a route without max_stream_age and idle_timeout
 	forwarded         int64       // bytes of DATA both ways, and header blocks of the answer
@@ -87,7 +85,7 @@ func (c *call) end() {
 		c.attempt.Done(c.result(), s.clock())
 	}
 	c.target.Release()
-	c.observeEnd()
+	c.observed.end(c)
 	if c.entered {
 		c.at.plane.cfg.Calls.Leave()
 	}
@@ -256,7 +254,7 @@ func (c *call) answer(h *h2.Head) {
 		c.kept.drop(c.shard.memory)
 		c.attempt.Answered()
 		c.attempt.Works()
-		c.headed = c.shard.now
+		c.observed.headed = c.shard.now
 	} else if err := c.response.end(); err != nil && (a.code == codes.OK || a.noStatus) { // else the status says why the message was cut
 		c.fail(frame.LocalError(err, local.ReasonBadResponseFraming, "response"))
 		return

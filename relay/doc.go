@@ -55,7 +55,7 @@
 //   - The block of a list of fields that comes again is copied (hpack: recent.go), the stream of the last frame is found without a search,
 //     and the time is asked for once a batch: another tenth off.
 //   - Observers (metrics, access log) and limits took a third of what a call costs, now a tenth or less: they share the batch's time, a
-//     shard has one record for all its calls, which stays in the processor's caches (observe.go), metrics find the series of late calls
+//     shard has one record for all its calls, which stays in the processor's caches (observed.go), metrics find the series of late calls
 //     without a hash, and the lines of the access log that come within a tenth of a second are one write.
 //   - The kernel copies what it reads to a place at a whole cache line: at an odd one it took two and a half times as long (27 % of the
 //     CPU of a stream of 64 KiB messages, now 9 %).

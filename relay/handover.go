@@ -69,11 +69,7 @@ func (c *call) handOver(failed *handler.FailedAttempt) {
 
 // general gives the call to package handler.
 func (c *call) general(begun handler.Begun) {
-	if c.observed {
-		o, r := c.observation, *c.record()
-		begun.Observation, begun.Record = &o, &r
-		c.observation = handler.Observation{}
-	}
+	c.observed.handOver(c, &begun)
 	d := &downstream{call: c, method: c.method, idle: c.target.IdleTimeout, age: c.target.MaxStreamAge}
 	d.init(c.shard, &c.client)
 	c.spill()
@@ -106,9 +102,9 @@ func (c *call) general(begun handler.Begun) {
 	// The handler has it all from now on.
 	c.shard.timers.stop(&c.deadline)
 	c.stopAll()
-	c.entered, c.picked, c.target, c.observed, c.kept, c.request = false, false, cluster.Target{}, false, kept{}, framing{}
+	c.entered, c.picked, c.target, c.kept, c.request = false, false, cluster.Target{}, kept{}, framing{}
 	c.down = d
-	c.shard.do(func() {
+	c.shard.workers.do(func() {
 		defer d.finish()
 		c.at.plane.cfg.Calls.Serve(d, &begun)
 	})

@@ -35,7 +35,7 @@ type shard struct {
 	handled  map[*endpointStream]struct{} // open
 	free     *call                        // not in use, linked by next
 	spare    int                          // how many are free
-	record   handler.Record               // see call.record
+	record   handler.Record               // see recordOf
 	workers  workers
 	timers   timers
 	input    []byte         // for reading from a socket
@@ -62,6 +62,7 @@ const (
 
 func newShard(budget *h2.Budget) *shard {
 	s := &shard{input: make([]byte, readLen), budget: budget, memory: h2.NewMemory(budget), fields: hpack.NewInterner(maxFields, maxFieldValue), sockets: map[*socket]struct{}{}, handled: map[*endpointStream]struct{}{}}
+	s.workers.shard = s
 	s.timers.init(s)
 	return s
 }
@@ -175,7 +176,7 @@ func (s *shard) flushSoon() {
 		return
 	}
 	s.flushing = true
-	s.do(func() {
+	s.workers.do(func() {
 		runtime.Gosched()
 		s.lock()
 		defer s.unlock()

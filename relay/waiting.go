@@ -33,7 +33,7 @@ func startWaiting(c *call, group *pool.Group, h *h2.Head, r *request) {
 		w.req.forwarded = append([]*hpack.Field(nil), r.forwarded...)
 	}
 	c.waiting = w
-	c.observeStart()
+	c.observed.start(c)
 	if limit, field := c.limit(r); limit > 0 {
 		c.setDeadline(limit, field == nil)
 	}

@@ -3,36 +3,38 @@ package relay
 // workers are the goroutines of a shard that make calls for package handler. They are used again, because a new goroutine grows its stack
 // several times in a call. All is guarded by the shard's mu.
 type workers struct {
+	shard *shard
+
 	idle []chan func() // of those that wait for work, each with room for one
 	rest int           // the least of len(idle) since the last trim
 	over bool          // the shard is closed
 }
 
 // do runs f in a goroutine. mu is held.
-func (s *shard) do(f func()) {
-	if n := len(s.workers.idle); n > 0 {
-		s.workers.idle[n-1] <- f
-		s.workers.idle = s.workers.idle[:n-1]
-		s.workers.rest = min(s.workers.rest, n-1)
+func (w *workers) do(f func()) {
+	if n := len(w.idle); n > 0 {
+		w.idle[n-1] <- f
+		w.idle = w.idle[:n-1]
+		w.rest = min(w.rest, n-1)
 		return
 	}
-	s.wg.Go(func() {
+	w.shard.wg.Go(func() {
 		next := make(chan func(), 1)
-		for f := f; f != nil; f = s.await(next) {
+		for f := f; f != nil; f = w.await(next) {
 			f()
 		}
 	})
 }
 
 // await waits for a worker's next work. It returns nil if the worker is to end.
-func (s *shard) await(next chan func()) func() {
-	s.mu.Lock()
-	if s.workers.over {
-		s.mu.Unlock()
+func (w *workers) await(next chan func()) func() {
+	w.shard.mu.Lock()
+	if w.over {
+		w.shard.mu.Unlock()
 		return nil
 	}
-	s.workers.idle = append(s.workers.idle, next)
-	s.mu.Unlock()
+	w.idle = append(w.idle, next)
+	w.shard.mu.Unlock()
 	return <-next
 }
 

@@ -29,7 +29,7 @@ func TestWorkers(t *testing.T) {
 		s.lock()
 		for range n {
 			done.Add(1)
-			s.do(func() {
+			s.workers.do(func() {
 				defer done.Done()
 				all.Done()
 				all.Wait()
@@ -57,7 +57,7 @@ func TestWorkers(t *testing.T) {
 	ended := make(chan struct{})
 	release := make(chan struct{})
 	s.lock()
-	s.do(func() { <-release })
+	s.workers.do(func() { <-release })
 	s.unlock()
 	go func() {
 		s.close()
