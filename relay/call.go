@@ -66,6 +66,7 @@ type callState struct {
 	malformed  bool // it was no request of HTTP/2
 	routeLimit bool // its deadline is that of the route
 	unreached  bool // it was late while it waited for an endpoint without a connection
+	settled    bool // see settle
 	lingers    bool // it has failed, but the message within which it did is still sent to the client
 
 	ended   ended
@@ -81,16 +82,25 @@ func (c *call) end() {
 	c.kept.drop(s.memory)
 	s.timers.stop(&c.deadline)
 	c.stopAll()
+	c.settle()
+	c.at.calls.Add(-1)
+	s.recycle(c)
+}
+
+// settle ends the call for all but its client, once: it gives back what the call holds, and reports how it went.
+func (c *call) settle() {
+	if c.settled {
+		return
+	}
+	c.settled = true
 	if c.picked {
-		c.attempt.Done(c.result(), s.clock())
+		c.attempt.Done(c.result(), c.shard.clock())
 	}
 	c.target.Release()
 	c.observed.end(c)
 	if c.entered {
 		c.at.plane.cfg.Calls.Leave()
 	}
-	c.at.calls.Add(-1)
-	s.recycle(c)
 }
 
 // late is called at the call's deadline.
@@ -99,8 +109,7 @@ func (c *call) late() {
 	case c.refused:
 		c.leave()
 	case c.lingers:
-		c.client.EndNow()
-		c.endIfSent()
+		c.endNow()
 	case c.waiting != nil:
 		c.waiting.late = true
 		c.waiting.pool.Cancel(context.DeadlineExceeded)

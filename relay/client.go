@@ -122,6 +122,10 @@ func (c *clientConn) Reset(s *h2.Stream, r *h2.Reset) {
 		k.down.reset(r)
 		return
 	}
+	if k.lingers { // it has ended before
+		k.end()
+		return
+	}
 	k.ended.code, k.ended.reason = codes.Canceled, local.ReasonCanceled
 	if k.nearlyLate() { // the client's timer for the same deadline is the earlier one
 		k.ended.code, k.ended.reason = codes.DeadlineExceeded, local.ReasonTimeout

@@ -165,6 +165,10 @@ func (d *downstream) End(st *status.Status, trailer metadata.MD) {
 		return
 	}
 	defer d.failLocked(frame.ErrEnded)
+	if d.stream.Ended() { // call.fail was the first
+		d.lingers = d.stream.Queued() > 0
+		return
+	}
 	if len(trailer[local.ReasonTrailer]) > 0 { // the error takes the place of what the client has not read
 		d.call.dropAnswer(d.unread)
 		d.lingers = d.stream.Queued() > 0

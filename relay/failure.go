@@ -14,7 +14,11 @@ import (
 
 // expire ends a call whose time is over.
 func (c *call) expire(e *local.Error) {
-	if c.client.Ended() { // the client does not read its answer
+	switch {
+	case c.lingers:
+		c.endNow()
+		return
+	case c.client.Ended(): // the client does not read its answer
 		c.client.Reset(http2.ErrCodeCancel)
 		c.end()
 		return
@@ -29,7 +33,7 @@ func (c *call) fail(e *local.Error) {
 	}
 	c.dropAnswer(e == local.ErrUnread)
 	c.failBehind(e)
-	if c.at != nil && c.client.Queued() > 0 {
+	if c.at != nil && c.down == nil && c.client.Queued() > 0 {
 		c.linger()
 	}
 }
@@ -61,13 +65,20 @@ func (c *call) dropAnswer(all bool) {
 // lingerTime is how long the client of a call that has failed may take to read the message within which it did.
 const lingerTime = 2 * time.Second
 
-// linger ends the call in any case after lingerTime.
+// linger ends the call in any case after lingerTime. For all but its client it has ended.
 func (c *call) linger() {
 	c.lingers = true
+	c.settle()
 	c.times.stop()
 	c.times = nil
 	c.shard.timers.stop(&c.deadline)
 	c.shard.timers.set(&c.deadline, c.shard.now+int64(lingerTime))
+}
+
+// endNow ends a call that lingers.
+func (c *call) endNow() {
+	c.client.EndNow()
+	c.endIfSent()
 }
 
 // failBehind is fail behind the DATA that waits.

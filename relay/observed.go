@@ -68,7 +68,7 @@ func (o *observed) end(c *call) {
 func recordOf(c *call) *handler.Record {
 	r := &c.shard.record
 	r.Describe(&handler.Facts{
-		Start: began.Add(time.Duration(c.began)), Listener: c.at.plane.cfg.Listener, Method: c.method, Authority: c.authority, Fields: &c.fields, Client: c.at.peer, Target: &c.target,
+		Start: c.shard.zero.Add(time.Duration(c.began)), Listener: c.at.plane.cfg.Listener, Method: c.method, Authority: c.authority, Fields: &c.fields, Client: c.at.peer, Target: &c.target,
 	})
 	return r
 }

@@ -24,6 +24,7 @@ type shard struct {
 	now      int64      // nanoseconds since began, set by lock
 	clockAt  time.Time  // of clock
 	clockOf  int64      // now when clockAt was set
+	zero     time.Time  // now's zero by the wall clock of the last tick
 	budget   *h2.Budget // of all shards
 	memory   *h2.Memory
 	fields   *hpack.Interner
@@ -63,6 +64,7 @@ const (
 func newShard(budget *h2.Budget) *shard {
 	s := &shard{input: make([]byte, readLen), budget: budget, memory: h2.NewMemory(budget), fields: hpack.NewInterner(maxFields, maxFieldValue), sockets: map[*socket]struct{}{}, handled: map[*endpointStream]struct{}{}}
 	s.workers.shard = s
+	s.setZero()
 	s.timers.init(s)
 	return s
 }
@@ -109,6 +111,7 @@ func (s *shard) watch(over <-chan struct{}) {
 		}
 		s.relieve(s.budget)
 		s.workers.trim()
+		s.setZero()
 		if s.now-trimmed > int64(idleAfter) {
 			trimmed = s.now
 			s.memory.Trim()
@@ -143,6 +146,12 @@ func (s *shard) clock() time.Time {
 		s.clockOf, s.clockAt = s.now, began.Add(time.Duration(s.now))
 	}
 	return s.clockAt
+}
+
+// setZero sets the time of now's zero by the wall clock, which may have been set since the start.
+func (s *shard) setZero() {
+	t := time.Now()
+	s.zero = t.Add(-t.Sub(began))
 }
 
 // unlock writes what there is to write, and unlocks mu.

@@ -33,8 +33,9 @@ func (w *timers) init(s *shard) {
 	w.alarm.Stop()
 }
 
-// set sets a timer, which must not be set, to a time.
+// set sets a timer to a time, whether it is set or not.
 func (w *timers) set(t *timer, at int64) {
+	w.stop(t)
 	w.n++
 	t.at = max(at, 1)
 	slot := &w.slots[t.at/slotTime%manySlots]

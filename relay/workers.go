@@ -1,6 +1,8 @@
 package relay
 
-// workers are the goroutines of a shard that make calls for package handler. They are used again, because a new goroutine grows its stack
+import "slices"
+
+// workers are the goroutines of a shard in which package handler makes calls, and that write for it. They are used again, because a new goroutine grows its stack
 // several times in a call. All is guarded by the shard's mu.
 type workers struct {
 	shard *shard
@@ -48,6 +50,7 @@ func (w *workers) trim() {
 func (w *workers) close() {
 	w.over = true
 	w.end(len(w.idle))
+	w.rest = 0
 }
 
 // end ends the n workers that have waited for the longest time.
@@ -55,5 +58,5 @@ func (w *workers) end(n int) {
 	for _, next := range w.idle[:n] {
 		close(next)
 	}
-	w.idle = append(w.idle[:0], w.idle[n:]...)
+	w.idle = slices.Delete(w.idle, 0, n)
 }

@@ -3,6 +3,7 @@ package test
 import (
 	"encoding/binary"
 	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -79,5 +80,26 @@ func TestHalfMessage_IsEndedBeforeALocalStatus(t *testing.T) {
 				wantLocal(t, sleeps.Outcome(), code, reason)
 			})
 		}
+	}
+}
+
+// The first status of framegate's own stands, while the client reads what comes before it.
+func TestHalfMessage_NoLaterErrorTakesTheFirstOnesPlace(t *testing.T) {
+	t.Parallel()
+	for path, keys := range map[string]string{"relayed": "", "handled": "retry: {attempts: 2}"} {
+		t.Run(path, func(t *testing.T) {
+			t.Parallel()
+			proxy, ended := serveHalf(t, keys)
+			cs := testbed.DialH2(t, proxy.Addr, testbed.HoldWindows()).Open(t, testbed.RequestFields())
+			cs.AwaitBytes(halfWindow)
+			cs.SendTrailers(testbed.RequestFields("x-long", strings.Repeat("v", 80<<10))[len(testbed.RequestFields()):])
+			select {
+			case <-ended:
+			case <-time.After(testbed.Patience):
+				t.Fatal("the call goes on")
+			}
+			credit(t, cs, 1<<20)
+			wantLocal(t, cs.Outcome(), 8, "headers_too_large")
+		})
 	}
 }

@@ -11,7 +11,8 @@ import (
 )
 
 // Target is where a call goes: its route, and what the route does with calls. The data plane asks it to Admit the call, to
-// Pick an endpoint for each attempt, and to Release the call. It belongs to one call and is used by one goroutine at a time;
+// Pick an endpoint for each attempt, and to Release the call. It belongs to one call and is used by one goroutine at a time; of copies, one
+// may Pick;
 // later versions of the route do not change it. A Target that Aim did not fill has the one endpoint Address and no limits.
 type Target struct {
 	Route     string    // name of the route

@@ -18,7 +18,7 @@ func NewBucket(r Rate) *Bucket { return &Bucket{pace: r.pace(), start: time.Now(
 // Allow takes a token at a time, which is about now. If there is none, ok is false, and retryAfter is how long it takes until there is one, which another
 // call may take first.
 func (b *Bucket) Allow(now time.Time) (ok bool, retryAfter time.Duration) {
-	at := int64(now.Sub(b.start))
+	at := max(int64(now.Sub(b.start)), 0)
 	for {
 		full := b.full.Load()
 		next, wait := b.pace.take(full, at)

@@ -78,7 +78,7 @@ func NewBuckets(r Rate, maxKeys int) *Buckets {
 func (b *Buckets) Allow(key string, now time.Time) (ok bool, retryAfter time.Duration) {
 	hash := maphash.String(b.seed, key)
 	s := &b.shards[hash&uint64(len(b.shards)-1)]
-	at := int64(now.Sub(b.start))
+	at := max(int64(now.Sub(b.start)), 0)
 	s.mu.Lock()
 	i, known := s.index[hash]
 	if !known {

@@ -13,7 +13,7 @@ type Encoder struct {
 	// seen remembers the hashes of fields that were written as literals of late, in sets of the newest first. Made with the first.
 	seen *[seenSets][seenWays]uint16
 
-	epoch  uint32        // counts what enters and leaves the table
+	epoch  uint64        // counts what enters and leaves the table
 	recent *recentBlocks // made with the first block that only the tables have
 
 	limit  uint32 // the size of table that the peer allows, at most ours

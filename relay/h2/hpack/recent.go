@@ -18,11 +18,11 @@ const (
 type recentBlock struct {
 	fields []*Field
 	bytes  []byte
-	epoch  uint32 // Encoder.epoch when it was made
+	epoch  uint64 // Encoder.epoch when it was made
 }
 
 // find returns the block of a list, or nil.
-func (r *recentBlocks) find(fields []*Field, epoch uint32) []byte {
+func (r *recentBlocks) find(fields []*Field, epoch uint64) []byte {
 	for i := range r.blocks {
 		if b := &r.blocks[i]; b.epoch == epoch && slices.Equal(b.fields, fields) {
 			return b.bytes
@@ -32,7 +32,7 @@ func (r *recentBlocks) find(fields []*Field, epoch uint32) []byte {
 }
 
 // add keeps a block.
-func (r *recentBlocks) add(fields []*Field, block []byte, epoch uint32) {
+func (r *recentBlocks) add(fields []*Field, block []byte, epoch uint64) {
 	b := &r.blocks[r.next]
 	r.next = (r.next + 1) % manyRecent
 	b.fields, b.bytes, b.epoch = append(b.fields[:0], fields...), append(b.bytes[:0], block...), epoch
