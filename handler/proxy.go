@@ -10,9 +10,9 @@
 // tapsession.go shows messages.
 //
 // Packages below it: stream (the two sides of a call), kitexstream (a Kitex server's side of it), header (which metadata is
-// forwarded), frame (copies frames), buffer (keeps a request for further attempts), local (the statuses that framegate makes), structmode (decodes messages and
-// applies rules), budget (bounds the memory of messages) and tap (copies messages for framegate tap). accesslog and tracing
-// are observers. acceptor accepts connections, and transserver serves them with Kitex.
+// forwarded), frame (copies frames), buffer (keeps a request for further attempts), local (the statuses that framegate makes), structmode
+// (decodes messages and applies rules), budget (bounds the memory of messages) and tap (copies messages for framegate tap). accesslog and
+// tracing are observers. acceptor accepts connections, and transserver serves them with Kitex.
 package handler
 
 import (

@@ -11,8 +11,9 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// Record describes one call. It is valid until the method of an observer that gets it returns: the observer copies what it keeps. Text from the client (Method, and
-// what the methods of Record return) may be as long as the listener's max_header_bytes allows and may hold any bytes.
+// Record describes one call. It is valid until the method of an observer that gets it returns: the observer copies what it keeps. Text
+// from the client (Method, and what the methods of Record return) may be as long as the listener's max_header_bytes allows and may hold
+// any bytes.
 type Record struct {
 	// Known when the call starts.
 	Start    time.Time // when the call's headers had come

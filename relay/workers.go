@@ -2,8 +2,8 @@ package relay
 
 import "slices"
 
-// workers are the goroutines of a shard in which package handler makes calls, and that write for it. They are used again, because a new goroutine grows its stack
-// several times in a call. All is guarded by the shard's mu.
+// workers are the goroutines of a shard in which package handler makes calls, and that write for it. They are used again, because a new
+// goroutine grows its stack several times in a call. All is guarded by the shard's mu.
 type workers struct {
 	shard *shard
 

@@ -43,8 +43,8 @@ type Member struct {
 // Address returns the address of the endpoint.
 func (m *Member) Address() string { return m.address }
 
-// Report counts the result of one call, which has ended now. It does nothing for a member that is ejected or forgotten, whose calls began before
-// or had no other endpoint to go to. It does not allocate. While nothing fails, a success costs two atomic loads, and with
+// Report counts the result of one call, which has ended now. It does nothing for a member that is ejected or forgotten, whose calls began
+// before or had no other endpoint to go to. It does not allocate. While nothing fails, a success costs two atomic loads, and with
 // FailurePercent an atomic add too.
 //
 // Report may call the function changed of New.

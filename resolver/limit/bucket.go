@@ -15,8 +15,8 @@ type Bucket struct {
 // NewBucket returns a full Bucket. Values of r that are out of bounds are replaced by the nearest bound; see Rate.Validate.
 func NewBucket(r Rate) *Bucket { return &Bucket{pace: r.pace(), start: time.Now()} }
 
-// Allow takes a token at a time, which is about now. If there is none, ok is false, and retryAfter is how long it takes until there is one, which another
-// call may take first.
+// Allow takes a token at a time, which is about now. If there is none, ok is false, and retryAfter is how long it takes until there is
+// one, which another call may take first.
 func (b *Bucket) Allow(now time.Time) (ok bool, retryAfter time.Duration) {
 	at := max(int64(now.Sub(b.start)), 0)
 	for {

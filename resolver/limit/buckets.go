@@ -73,8 +73,8 @@ func NewBuckets(r Rate, maxKeys int) *Buckets {
 	return b
 }
 
-// Allow takes a token from the key's bucket at a time, which is about now. If there is none, ok is false, and retryAfter is how long it takes until
-// there is one. It keeps nothing of key.
+// Allow takes a token from the key's bucket at a time, which is about now. If there is none, ok is false, and retryAfter is how long it
+// takes until there is one. It keeps nothing of key.
 func (b *Buckets) Allow(key string, now time.Time) (ok bool, retryAfter time.Duration) {
 	hash := maphash.String(b.seed, key)
 	s := &b.shards[hash&uint64(len(b.shards)-1)]
