@@ -54,6 +54,7 @@ type callState struct {
 	down              *downstream // of a call that package handler makes; nil for one that is relayed
 	times             *times      // nil for a route without max_stream_age and idle_timeout
 	forwarded         int64       // bytes of DATA both ways, and header blocks of the answer
+	ignored           int         // bytes of the request that came when nobody wanted them any more
 	waiting           *waiting    // nil for a call that does not wait for a connection
 
 	picked     bool // attempt.Done is to be called
@@ -196,7 +197,7 @@ func (c *call) toEndpoint(p []byte, end bool) {
 	}
 	if !c.upstream.IsOpen() { // it has ended, and so does the call soon, or there is none
 		c.client.Consumed(len(p))
-		if c.request.bytes += int64(len(p)); c.refused && c.request.bytes > maxRefused {
+		if c.ignored += len(p); c.refused && c.ignored > maxRefused {
 			c.leave()
 		}
 		return

@@ -213,8 +213,11 @@ func (e *endpointStream) endsBareLocked(unprocessed bool) {
 // errLeftOut says that the peer's GOAWAY left the stream out.
 var errLeftOut = errors.New("relay: the endpoint's GOAWAY left the stream out")
 
-// endLocked ends the stream. Reads and writes fail with err; if it is nil, reads end behind what was received.
+// endLocked ends the stream, unless it has ended. Reads and writes fail with err; if it is nil, reads end behind what was received.
 func (e *endpointStream) endLocked(st *status.Status, err error) {
+	if e.status != nil { // its answer has ended
+		return
+	}
 	e.status, e.ended = st, true
 	if err != nil {
 		e.failLocked(err)

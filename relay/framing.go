@@ -17,9 +17,9 @@ type framing struct {
 	bytes    int64 // of DATA
 }
 
-// follow takes the next bytes. The error is frame.ErrBadFlag or frame.ErrTooLarge; then none of p is to be forwarded.
+// follow takes the next bytes. The error is frame.ErrBadFlag or frame.ErrTooLarge; then none of p is to be forwarded, nor counted.
 func (f *framing) follow(p []byte) error {
-	f.bytes += int64(len(p))
+	size, messages := int64(len(p)), f.messages
 	for len(p) > 0 {
 		n, begins := f.step(p)
 		p = p[n:]
@@ -27,12 +27,13 @@ func (f *framing) follow(p []byte) error {
 		case (begins || f.have > 0) && f.prefix[0] > 1:
 			return frame.ErrBadFlag
 		case begins:
-			f.messages++
+			messages++
 			if f.maxBytes > 0 && f.left > f.maxBytes {
 				return frame.ErrTooLarge
 			}
 		}
 	}
+	f.messages, f.bytes = messages, f.bytes+size
 	return nil
 }
 

@@ -50,6 +50,9 @@ func TestFraming_NamesWhatIsWrong(t *testing.T) {
 	} {
 		f := framing{maxBytes: c.max}
 		require.Equal(t, c.want, f.follow(c.p), name)
+		if c.want != nil {
+			require.Zero(t, f.messages+f.bytes, name)
+		}
 		require.Equal(t, c.end, f.end(), name)
 	}
 }

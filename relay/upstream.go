@@ -186,6 +186,7 @@ func (u *upstreamConn) Close() {
 		u.shard.lock()
 		defer u.shard.unlock()
 		u.h2.GoAway()
+		u.flush()
 		u.kill()
 	})
 }
