@@ -15,19 +15,14 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/handlertest"
 	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/handler/structmode/compress"
 	"github.com/framegate/framegate/test/testbed"
 )
 
-// ends is an Observer that passes on every call's end.
-type ends chan handler.Record
-
-func (e ends) CallStarted(*handler.Record) handler.EndObserver { return e }
-func (e ends) CallEnded(r *handler.Record)                     { e <- r.Values() }
-
-func observed() (ends, handler.Config) {
-	e := make(ends, 1024)
+func observed() (handlertest.Ends, handler.Config) {
+	e := make(handlertest.Ends, 1024)
 	return e, handler.Config{MaxMessageBytes: 64 << 20, Observers: []handler.Observer{e}}
 }
 

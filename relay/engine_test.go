@@ -138,8 +138,7 @@ func fieldsOf(pairs ...string) (all []*hpack.Field) {
 
 // make makes the bytes of a batch.
 func (x *engine) make(size int) {
-	body := append([]byte{0, 0, 0, 0, 0}, make([]byte, size)...)
-	binary.BigEndian.PutUint32(body[1:], uint32(size))
+	body := message(0, size)
 	request := fieldsOf(":method", "POST", ":scheme", "http", ":path", "/echo.Echo/Unary", ":authority", "127.0.0.1:8888",
 		"content-type", "application/grpc", "te", "trailers", "user-agent", "grpc-go/1.85.0")
 	answer := fieldsOf(":status", "200", "content-type", "application/grpc")
@@ -220,8 +219,7 @@ func (x *engine) open() {
 	x.receive(x.client.socket, rawFrame(http2.FrameHeaders, http2.FlagHeadersEndHeaders, id, hpack.NewEncoder().Append(nil, fieldsOf(":method", "POST", ":scheme", "http",
 		":path", "/echo.Echo/Chat", ":authority", "127.0.0.1:8888", "content-type", "application/grpc", "te", "trailers"))))
 	x.receive(x.endpoint.socket, rawFrame(http2.FrameHeaders, http2.FlagHeadersEndHeaders, id, hpack.NewEncoder().Append(nil, fieldsOf(":status", "200", "content-type", "application/grpc"))))
-	body := make([]byte, 16384)
-	binary.BigEndian.PutUint32(body[1:], uint32(len(body)-5))
+	body := message(0, 16384-5)
 	credit := binary.BigEndian.AppendUint32(nil, uint32(len(body)))
 	x.exchange = append(rawFrame(http2.FrameData, 0, id, body), rawFrame(http2.FrameWindowUpdate, 0, id, credit)...)
 	x.exchange = append(x.exchange, rawFrame(http2.FrameWindowUpdate, 0, 0, credit)...)

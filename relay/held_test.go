@@ -40,7 +40,7 @@ func TestHeld_EndpointStreamThatIsNotRead(t *testing.T) {
 	id := e.memory.ID()
 	enc := hpack.NewEncoder()
 	x.receive(x.endpoint.socket, rawFrame(http2.FrameHeaders, http2.FlagHeadersEndHeaders, id, enc.Append(nil, fieldsOf(":status", "200", "content-type", "application/grpc"))),
-		rawFrame(http2.FrameData, 0, id, grpcMessage(10000)),
+		rawFrame(http2.FrameData, 0, id, message(0, 10000)),
 		rawFrame(http2.FrameHeaders, http2.FlagHeadersEndHeaders|http2.FlagHeadersEndStream, id, enc.Append(nil, fieldsOf("grpc-status", "0"))))
 	require.Greater(t, heldOf(x.shard), before)
 	x.endpoint.pooled = slotless{x.endpoint.pooled}
@@ -73,7 +73,7 @@ func TestHeld_RequestOfACallThatHasEnded(t *testing.T) {
 	id := 2*x.lastRequest - 1
 	x.receive(x.client.socket, rawFrame(http2.FrameHeaders, http2.FlagHeadersEndHeaders, id, requestBlock()))
 	<-c.ended
-	x.receive(x.client.socket, rawFrame(http2.FrameData, 0, id, grpcMessage(10000)))
+	x.receive(x.client.socket, rawFrame(http2.FrameData, 0, id, message(0, 10000)))
 	close(c.goOn)
 	require.Eventually(t, func() bool {
 		x.shard.lock()
@@ -137,7 +137,7 @@ func TestRelief_CallsThatWaitForAConnection(t *testing.T) {
 	x := newEngineTo(t, e.address, "")
 	x.receive(x.client.socket, rawFrame(http2.FrameHeaders, http2.FlagHeadersEndHeaders, 1, requestBlock("grpc-timeout", "1H")))
 	for range 12 {
-		x.receive(x.client.socket, rawFrame(http2.FrameData, 0, 1, grpcMessage(16000)))
+		x.receive(x.client.socket, rawFrame(http2.FrameData, 0, 1, message(0, 16000)))
 	}
 	require.Greater(t, heldOf(x.shard), int64(12*16000))
 	short := h2.NewBudget(1 << 20)

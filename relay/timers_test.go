@@ -261,3 +261,20 @@ func TestTimers_AlarmWakesAnIdleShard(t *testing.T) {
 		}
 	}
 }
+
+// Whoever sets a timer that is set moves it.
+func TestTimers_SetMovesTheTimer(t *testing.T) {
+	x := newEngine(t, 1, 100)
+	s := x.shard
+	fired := 0
+	k := &timer{fire: func() { fired++ }}
+	s.lock()
+	defer s.unlock()
+	before := s.timers.n
+	s.timers.set(k, s.now+int64(time.Hour))
+	s.timers.set(k, s.now+2*slotTime)
+	require.Equal(t, before+1, s.timers.n)
+	s.timers.fire(s.now + 4*slotTime)
+	require.Equal(t, 1, fired)
+	require.Equal(t, before, s.timers.n)
+}

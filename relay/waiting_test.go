@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"encoding/binary"
 	"net"
 	"sync"
 	"testing"
@@ -57,12 +56,6 @@ func requestBlock(more ...string) []byte {
 		"content-type", "application/grpc", "te", "trailers"}, more...)...))
 }
 
-func grpcMessage(n int) []byte {
-	b := make([]byte, 5+n)
-	binary.BigEndian.PutUint32(b[1:], uint32(n))
-	return b
-}
-
 // A call that comes before there is a connection waits for it, and is relayed then like others: a stream that lasts does not cost a
 // goroutine for all of its life because it was the first.
 func TestWaiting_CallsAreRelayedOnceThereIsAConnection(t *testing.T) {
@@ -71,12 +64,12 @@ func TestWaiting_CallsAreRelayedOnceThereIsAConnection(t *testing.T) {
 	block := requestBlock()
 	x.receive(x.client.socket, rawFrame(http2.FrameHeaders, http2.FlagHeadersEndHeaders, 1, block))
 	for range 6 { // more than package handler would keep for another attempt
-		x.receive(x.client.socket, rawFrame(http2.FrameData, 0, 1, grpcMessage(16000)))
+		x.receive(x.client.socket, rawFrame(http2.FrameData, 0, 1, message(0, 16000)))
 	}
 	x.receive(x.client.socket, rawFrame(http2.FrameHeaders, http2.FlagHeadersEndHeaders|http2.FlagHeadersEndStream, 3, block))
-	x.receive(x.client.socket, rawFrame(http2.FrameHeaders, http2.FlagHeadersEndHeaders, 5, block), rawFrame(http2.FrameData, 0, 5, grpcMessage(10)),
+	x.receive(x.client.socket, rawFrame(http2.FrameHeaders, http2.FlagHeadersEndHeaders, 5, block), rawFrame(http2.FrameData, 0, 5, message(0, 10)),
 		rawFrame(http2.FrameData, http2.FlagDataEndStream, 5, nil))
-	x.receive(x.client.socket, rawFrame(http2.FrameHeaders, http2.FlagHeadersEndHeaders, 7, block), rawFrame(http2.FrameData, 0, 7, grpcMessage(10)),
+	x.receive(x.client.socket, rawFrame(http2.FrameHeaders, http2.FlagHeadersEndHeaders, 7, block), rawFrame(http2.FrameData, 0, 7, message(0, 10)),
 		rawFrame(http2.FrameRSTStream, 0, 7, []byte{0, 0, 0, 8})) // nothing of it is seen
 	e.wake()
 

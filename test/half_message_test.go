@@ -1,7 +1,7 @@
 package test
 
 import (
-	"encoding/binary"
+	"errors"
 	"io"
 	"strings"
 	"testing"
@@ -38,11 +38,20 @@ func serveHalf(t *testing.T, keys string) (proxy *testbed.Proxy, ended chan stru
 // credit lets the other side send n more bytes.
 func credit(t *testing.T, cs *testbed.H2Stream, n uint32) {
 	t.Helper()
-	for _, id := range []uint32{0, cs.ID} {
-		b := append([]byte{0, 0, 4, byte(http2.FrameWindowUpdate)}, make([]byte, 9)...)
-		binary.BigEndian.PutUint32(b[5:], id)
-		binary.BigEndian.PutUint32(b[9:], n)
-		require.NoError(t, cs.Conn().WriteBytes(b))
+	require.NoError(t, cs.Conn().Write(func(fr *http2.Framer) error {
+		return errors.Join(fr.WriteWindowUpdate(0, n), fr.WriteWindowUpdate(cs.ID, n))
+	}))
+}
+
+// awaitHalf waits until as many calls have ended at the endpoint of serveHalf.
+func awaitHalf(t *testing.T, ended <-chan struct{}, calls int) {
+	t.Helper()
+	for range calls {
+		select {
+		case <-ended:
+		case <-time.After(testbed.Patience):
+			t.Fatal("the call goes on")
+		}
 	}
 }
 
@@ -59,13 +68,7 @@ func TestHalfMessage_IsEndedBeforeALocalStatus(t *testing.T) {
 				reads, sleeps := reader.OpenEnd(t, testbed.RequestFields()), sleeper.OpenEnd(t, testbed.RequestFields())
 				reads.AwaitBytes(halfWindow)
 				sleeps.AwaitBytes(halfWindow)
-				for range 2 {
-					select {
-					case <-ended:
-					case <-time.After(testbed.Patience):
-						t.Fatal("the call goes on")
-					}
-				}
+				awaitHalf(t, ended, 2)
 
 				credit(t, reads, 1<<20)
 				reads.ReadHeaders()
@@ -93,11 +96,7 @@ func TestHalfMessage_NoLaterErrorTakesTheFirstOnesPlace(t *testing.T) {
 			cs := testbed.DialH2(t, proxy.Addr, testbed.HoldWindows()).Open(t, testbed.RequestFields())
 			cs.AwaitBytes(halfWindow)
 			cs.SendTrailers(testbed.RequestFields("x-long", strings.Repeat("v", 80<<10))[len(testbed.RequestFields()):])
-			select {
-			case <-ended:
-			case <-time.After(testbed.Patience):
-				t.Fatal("the call goes on")
-			}
+			awaitHalf(t, ended, 1)
 			credit(t, cs, 1<<20)
 			wantLocal(t, cs.Outcome(), 8, "headers_too_large")
 		})

@@ -136,7 +136,7 @@ func TestUnread_SocketsThatNobodyReads(t *testing.T) {
 		require.NoError(t, nc.(*net.TCPConn).SetReadBuffer(64<<10))
 		a := &asleep{nc, make(chan struct{}), make(chan struct{})}
 		hog := testbed.NewH2Client(t, a, testbed.Settings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 30}))
-		require.NoError(t, hog.WriteBytes([]byte{0, 0, 4, byte(http2.FrameWindowUpdate), 0, 0, 0, 0, 0, 0x40, 0, 0, 0}))
+		require.NoError(t, hog.Write(func(fr *http2.Framer) error { return fr.WriteWindowUpdate(0, 1<<30) }))
 		close(a.sleeps)
 		unread = append(unread, hog.OpenEnd(t, testbed.RequestFields()))
 		wake = append(wake, func() { close(a.woken) })

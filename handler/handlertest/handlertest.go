@@ -154,3 +154,12 @@ func (*health) Check(context.Context, *v1.HealthCheckRequest) (*v1.HealthCheckRe
 	return &v1.HealthCheckResponse{Status: v1.HealthCheckResponse_SERVING}, nil
 }
 func (*health) Watch(*v1.HealthCheckRequest, v1.Health_WatchServer) error { return nil }
+
+// Ends is an Observer that passes on every call's end, as soon as somebody takes it.
+type Ends chan handler.Record
+
+// CallStarted implements handler.Observer.
+func (e Ends) CallStarted(*handler.Record) handler.EndObserver { return e }
+
+// CallEnded implements handler.EndObserver.
+func (e Ends) CallEnded(r *handler.Record) { e <- r.Values() }
