@@ -295,12 +295,6 @@ func (o *observation) headersCame(listener string, down stream.Downstream, md me
 	}
 }
 
-// resolved sets where the call goes.
-func (o *observation) resolved(t *cluster.Target) {
-	r := &o.record
-	r.Pattern, r.Route, r.Backend, r.Endpoint = t.Pattern, t.Route, t.Backend, t.Address
-}
-
 // start tells the observers that the call starts.
 func (o *observation) start() { o.Start(&o.record) }
 

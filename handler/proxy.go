@@ -165,7 +165,7 @@ func (p *Proxy) serve(e *entrance, down stream.Downstream, begun *Begun) {
 	}
 	target := &c.target
 	if c.observation != nil {
-		c.observation.resolved(target)
+		c.observation.record.resolved(target)
 	}
 	if e := p.checkHops(md[header.Via]); e != nil {
 		c.endWithError(e)
@@ -207,7 +207,7 @@ func (p *Proxy) serve(e *entrance, down stream.Downstream, begun *Begun) {
 		unpicked = c.attempts.pick(&c.attempts.first)
 	}
 	if c.observation != nil {
-		c.observation.resolved(target)
+		c.observation.record.resolved(target)
 		c.observation.start()
 	}
 	if unpicked != nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/handler/structmode"
+	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/spec"
 )
 
@@ -59,6 +60,11 @@ type Attempts struct {
 
 // Further returns how many attempts there were beyond the first.
 func (a Attempts) Further() int { return a.Transparent + a.Retries + a.Hedges }
+
+// resolved sets where the call goes.
+func (r *Record) resolved(t *cluster.Target) {
+	r.Pattern, r.Route, r.Backend, r.Endpoint = t.Pattern, t.Route, t.Backend, t.Address
+}
 
 // Values returns a copy that an observer may keep. It refers to nothing of the request, so that Header and the other methods
 // that read the request return nothing.

@@ -99,9 +99,8 @@ type Facts struct {
 	Target            *cluster.Target
 }
 
-// Describe sets what is known of a call at its start, and leaves the rest.
+// Describe makes r that of a call of which no more is known than at its start.
 func (r *Record) Describe(f *Facts) {
-	r.Start, r.Listener, r.Method = f.Start, f.Listener, f.Method
-	r.Pattern, r.Route, r.Backend, r.Endpoint = f.Target.Pattern, f.Target.Route, f.Target.Backend, f.Target.Address
-	r.client, r.fields, r.authority = f.Client, f.Fields, f.Authority
+	*r = Record{Start: f.Start, Listener: f.Listener, Method: f.Method, client: f.Client, fields: f.Fields, authority: f.Authority}
+	r.resolved(f.Target)
 }

@@ -109,8 +109,6 @@ func (c *call) late() {
 	switch {
 	case c.refused:
 		c.leave()
-	case c.lingers:
-		c.endNow()
 	case c.waiting != nil:
 		c.waiting.late = true
 		c.waiting.pool.Cancel(context.DeadlineExceeded)

@@ -1,8 +1,6 @@
 package relay
 
-import (
-	"github.com/framegate/framegate/handler/local"
-)
+import "github.com/framegate/framegate/handler/local"
 
 // maxSpare bounds the calls that a shard keeps for use again, and maxSpareFields the fields that each has room for.
 const (

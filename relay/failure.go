@@ -16,14 +16,14 @@ import (
 func (c *call) expire(e *local.Error) {
 	switch {
 	case c.lingers:
-		c.endNow()
-		return
+		c.client.EndNow()
+		c.endIfSent()
 	case c.client.Ended(): // the client does not read its answer
 		c.client.Reset(http2.ErrCodeCancel)
 		c.end()
-		return
+	default:
+		c.fail(e)
 	}
-	c.fail(e)
 }
 
 // fail ends the call with a local error, unless the whole answer was sent. It takes the place of DATA that waits for the client.
@@ -69,16 +69,8 @@ const lingerTime = 2 * time.Second
 func (c *call) linger() {
 	c.lingers = true
 	c.settle()
-	c.times.stop()
-	c.times = nil
-	c.shard.timers.stop(&c.deadline)
+	c.stopAll()
 	c.shard.timers.set(&c.deadline, c.shard.now+int64(lingerTime))
-}
-
-// endNow ends a call that lingers.
-func (c *call) endNow() {
-	c.client.EndNow()
-	c.endIfSent()
 }
 
 // failBehind is fail behind the DATA that waits.

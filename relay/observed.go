@@ -59,8 +59,6 @@ func (o *observed) end(c *call) {
 	r.ResponseMessages, r.ResponseBytes = c.response.messages, c.response.bytes
 	o.by.End(r)
 	*o = observed{}
-	r.Code, r.Reason, r.Limit, r.Duration, r.FirstByte = codes.OK, "", "", 0, 0 // not known at the next call's start
-	r.RequestMessages, r.RequestBytes, r.ResponseMessages, r.ResponseBytes = 0, 0, 0, 0
 }
 
 // recordOf returns what is known of a call at its start. It is the shard's only record, so that it is in the processor's caches, which do
@@ -68,7 +66,8 @@ func (o *observed) end(c *call) {
 func recordOf(c *call) *handler.Record {
 	r := &c.shard.record
 	r.Describe(&handler.Facts{
-		Start: c.shard.zero.Add(time.Duration(c.began)), Listener: c.at.plane.cfg.Listener, Method: c.method, Authority: c.authority, Fields: &c.fields, Client: c.at.peer, Target: &c.target,
+		Start: c.shard.zero.Add(time.Duration(c.began)), Listener: c.at.plane.cfg.Listener, Method: c.method, Authority: c.authority,
+		Fields: &c.fields, Client: c.at.peer, Target: &c.target,
 	})
 	return r
 }

@@ -79,15 +79,12 @@ func (l *Log) run() {
 	}
 	tick := time.NewTicker(followInterval)
 	defer tick.Stop()
-	var soon <-chan time.Time // when the batch is to be written; nil while it is empty
+	var soon <-chan time.Time // when the batch is to be written; nil while it is certainly empty
 	for {
 		select {
 		case e := <-l.queue:
-			l.writer.add(e)
-			if l.writer.batch.Len() >= batchBytes {
-				l.flush()
-				soon = nil
-			} else if soon == nil {
+			l.add(e)
+			if soon == nil {
 				soon = time.After(flushInterval)
 			}
 		case <-soon:
@@ -110,14 +107,18 @@ func (l *Log) writeWaiting() {
 	for {
 		select {
 		case e := <-l.queue:
-			l.writer.add(e)
-			if l.writer.batch.Len() < batchBytes {
-				continue
-			}
+			l.add(e)
 		default:
 			l.flush()
 			return
 		}
+	}
+}
+
+// add adds the line of e to the batch, and writes the batch if it is full.
+func (l *Log) add(e *entry) {
+	l.writer.add(e)
+	if l.writer.batch.Len() >= batchBytes {
 		l.flush()
 	}
 }

@@ -11,8 +11,7 @@ import (
 )
 
 // Target is where a call goes: its route, and what the route does with calls. The data plane asks it to Admit the call, to
-// Pick an endpoint for each attempt, and to Release the call. It belongs to one call and is used by one goroutine at a time; of copies, one
-// may Pick;
+// Pick an endpoint for each attempt, and to Release the call. It belongs to one call and is used by one goroutine at a time;
 // later versions of the route do not change it. A Target that Aim did not fill has the one endpoint Address and no limits.
 type Target struct {
 	Route     string    // name of the route
@@ -30,11 +29,11 @@ type Target struct {
 	Hedge   *spec.Hedge // nil for none
 	Program any         // of a route in struct mode or with a schema; see resolver.Route
 
-	backends *Backends       // nil for a Target that Aim did not fill
-	backend  *routeBackend   // once one was chosen
-	key      uint64          // for consistent_hash
-	first    *balance.Host   // of the first attempt
-	tried    []*balance.Host // of all attempts, once there are two
+	backends *Backends     // nil for a Target that Aim did not fill
+	backend  *routeBackend // once one was chosen
+	key      uint64        // for consistent_hash
+	tried    [maxTried]*balance.Host
+	attempts int // how many of tried are set
 
 	admitted, charged bool // the call counts against the limits of the route, and of the backend
 	budget            *budget
@@ -58,8 +57,8 @@ func (e *OverloadError) Error() string { return "over " + e.Limit }
 // overloadHint is RetryAfter for a limit without a rate, which cannot tell when there will be room.
 const overloadHint = 100 * time.Millisecond
 
-// Admit counts the call, which has come now, against the limits of its route, or returns an *OverloadError. In either case the caller calls
-// Release. It does not allocate unless it refuses.
+// Admit counts the call, which has come now, against the limits of its route, or returns an *OverloadError. In either case the
+// caller calls Release. It does not allocate unless it refuses.
 func (t *Target) Admit(req *spec.Request, now time.Time) error {
 	if t.backends == nil {
 		return nil
@@ -158,7 +157,7 @@ func (t *Target) charge(now time.Time) error {
 
 // Pick chooses the endpoint of the call's next attempt: if possible one that the call was not sent to before, even if that
 // is an ejected one. The caller calls the Attempt's Done exactly once. The error is an *OverloadError of the backend's
-// limits, or ErrNoEndpoint. Pick does not block. The first one does not allocate unless it fails.
+// limits, or ErrNoEndpoint. Pick does not block, and does not allocate unless it fails.
 func (t *Target) Pick(now time.Time) (Attempt, error) {
 	if err := t.ChooseBackend(); err != nil {
 		return Attempt{}, err
@@ -171,10 +170,7 @@ func (t *Target) Pick(now time.Time) (Attempt, error) {
 	}
 	p := t.backend.picker
 	c := p.current.Load()
-	if t.first != nil && t.tried == nil {
-		t.tried = append(make([]*balance.Host, 0, 4), t.first)
-	}
-	tried := t.tried
+	tried := t.tried[:t.attempts]
 	host := c.Pick(t.key, tried)
 	again := slices.Contains(tried, host)
 	if again {
@@ -185,11 +181,9 @@ func (t *Target) Pick(now time.Time) (Attempt, error) {
 	if host == nil {
 		return Attempt{}, ErrNoEndpoint
 	}
-	switch {
-	case t.first == nil:
-		t.first = host
-	case len(tried) < maxTried:
-		t.tried = append(tried, host)
+	if t.attempts < len(t.tried) {
+		t.tried[t.attempts] = host
+		t.attempts++
 	}
 	if c.panic {
 		p.cluster.panics.Add(1)

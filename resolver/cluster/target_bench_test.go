@@ -90,7 +90,7 @@ func BenchmarkTarget_Pick(b *testing.B) {
 			require.NoError(b, target.ChooseBackend())
 			b.ReportAllocs()
 			for b.Loop() {
-				target.first, target.tried = nil, nil
+				target.attempts = 0
 				a, err := target.Pick(time.Now())
 				if err != nil {
 					b.Fatal(err)
