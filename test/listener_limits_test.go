@@ -57,8 +57,7 @@ func TestLimits_ConnectionOverTheBoundIsClosedAtOnce(t *testing.T) {
 	for _, p := range clients {
 		p.finish(t) // nothing else suffers
 	}
-	require.Contains(t, scraped(t, proxy), `framegate_listener_refused_connections_total{listener="main"} 10`)
-	require.Contains(t, scraped(t, proxy), `framegate_listener_connections{listener="main"} 3`)
+	wantMetrics(t, proxy, `framegate_listener_refused_connections_total{listener="main"} 10`, `framegate_listener_connections{listener="main"} 3`)
 
 	clients[0].client.Close() // makes room
 	testbed.Poll(t, func() error {
@@ -108,9 +107,9 @@ func TestLimits_CallOverTheBoundIsRefusedAtOnce(t *testing.T) {
 	require.Less(t, took[0], atOnce)
 	t.Logf("refused after %s (median), %s (longest)", took[len(took)/2], took[len(took)-1])
 	require.Equal(t, most, proxy.UpstreamStreams(), "no upstream is touched")
-	metrics := scraped(t, proxy)
-	require.Contains(t, metrics, fmt.Sprintf(`framegate_listener_refused_calls_total{listener="main"} %d`, refused))
-	require.Contains(t, metrics, fmt.Sprintf(`framegate_listener_calls{listener="main"} %d`, most))
+	wantMetrics(t, proxy,
+		fmt.Sprintf(`framegate_listener_refused_calls_total{listener="main"} %d`, refused),
+		fmt.Sprintf(`framegate_listener_calls{listener="main"} %d`, most))
 
 	// A probe must tell whether this server lives, however busy it is.
 	require.NoError(t, healthy(t, proxy.Addr))
@@ -158,9 +157,8 @@ func TestLimits_BurstOfCallsGetsNoMoreThanTheBound(t *testing.T) {
 		}
 	}
 	require.Equal(t, most, proxy.UpstreamStreams())
-	metrics := scraped(t, proxy)
-	require.Contains(t, metrics, fmt.Sprintf(`framegate_listener_refused_calls_total{listener="main"} %d`, burst-most))
-	require.NotContains(t, metrics, "framegate_overloaded_total")
+	wantMetrics(t, proxy, fmt.Sprintf(`framegate_listener_refused_calls_total{listener="main"} %d`, burst-most))
+	require.NotContains(t, scraped(t, proxy), "framegate_overloaded_total")
 }
 
 // What is counted when it comes in is counted off when it ends, whatever became of it meanwhile and whoever ended it.
@@ -204,12 +202,7 @@ func TestLimits_OddCallsAreNotCountedForEver(t *testing.T) {
 				client.Open(t, odd)
 				client.Close()
 			}
-			testbed.Poll(t, func() error {
-				if metrics := scraped(t, proxy); !strings.Contains(metrics, `framegate_listener_calls{listener="main"} 0`+"\n") {
-					return fmt.Errorf("calls are still counted:\n%s", regexp.MustCompile(`framegate_listener_calls\{.*`).FindString(metrics))
-				}
-				return nil
-			})
+			wantMetrics(t, proxy, `framegate_listener_calls{listener="main"} 0`)
 			require.NoError(t, healthy(t, proxy.Addr))
 		})
 	}
@@ -219,6 +212,21 @@ func TestLimits_OddCallsAreNotCountedForEver(t *testing.T) {
 func scraped(t *testing.T, proxy *testbed.Proxy) string {
 	t.Helper()
 	return answerOfAdmin(t, http.MethodGet, proxy.Admin()+"/metrics", "", http.StatusOK)
+}
+
+// wantMetrics waits until the metrics have the lines: what ends a call or a connection may be seen before it is counted.
+func wantMetrics(t *testing.T, proxy *testbed.Proxy, lines ...string) {
+	t.Helper()
+	testbed.Poll(t, func() error {
+		metrics := "\n" + scraped(t, proxy)
+		for _, line := range lines {
+			if !strings.Contains(metrics, "\n"+line+"\n") {
+				name, _, _ := strings.Cut(line, "{")
+				return fmt.Errorf("no %s, but\n%s", line, strings.Join(regexp.MustCompile(`(?m)^`+name+`.*`).FindAllString(metrics, -1), "\n"))
+			}
+		}
+		return nil
+	})
 }
 
 // healthy asks for the health of a server on a connection of its own.

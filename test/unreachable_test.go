@@ -21,19 +21,10 @@ func TestMetrics_EndpointThatCannotBeConnectedTo(t *testing.T) {
 		proxy := testbed.NewProxy(t, testbed.RouteTo(address), testbed.Admin())
 		state := func(want string) {
 			t.Helper()
-			testbed.Poll(t, func() error {
-				metrics := scraped(t, proxy)
-				for _, s := range []string{"usable", "unreachable"} {
-					n := 0
-					if s == want {
-						n = 1
-					}
-					if line := fmt.Sprintf("\nframegate_endpoints{backend=\"\",route=\"all\",service=\"\",state=%q,tags=\"\"} %d\n", s, n); !strings.Contains(metrics, line) {
-						return fmt.Errorf("not in the metrics: %s", line)
-					}
-				}
-				return nil
-			})
+			counts := map[string]int{want: 1}
+			for _, s := range []string{"usable", "unreachable"} {
+				wantMetrics(t, proxy, fmt.Sprintf(`framegate_endpoints{backend="",route="all",service="",state=%q,tags=""} %d`, s, counts[s]))
+			}
 		}
 		state("usable") // nobody has asked
 		cc := testbed.DialGRPC(t, proxy.Addr)
