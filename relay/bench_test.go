@@ -52,6 +52,20 @@ func BenchmarkData(b *testing.B) {
 	}
 }
 
+// BenchmarkRefused is what a call over the listener's max_calls costs in user space.
+func BenchmarkRefused(b *testing.B) {
+	for _, batch := range []int{1, 100} {
+		b.Run(fmt.Sprintf("batch=%d", batch), func(b *testing.B) {
+			x := newFullEngine(b, batch)
+			b.ReportAllocs()
+			for b.Loop() {
+				x.refused()
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*batch), "ns/call")
+		})
+	}
+}
+
 // BenchmarkCalls is what the calls cost in user space: no socket is read or written.
 func BenchmarkCalls(b *testing.B) {
 	for name, observers := range observing {

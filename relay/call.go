@@ -321,12 +321,17 @@ func (c *call) forwardedToClient(n int) {
 	c.upstream.Consumed(n)
 }
 
-// endIfSent ends the call when the whole answer was sent, although the request has not ended. If it has, Events.Done ends the
-// call.
+// endIfSent ends the call when the whole answer was sent, although the request has not ended, unless its end is in what was read. If
+// it has ended, Events.Done ends the call.
 func (c *call) endIfSent() {
-	if c.at != nil && !c.refused && c.down == nil && c.client.IsOpen() && c.client.Ended() && c.client.Queued() == 0 && !c.client.PeerEnded() {
-		c.leave()
+	if c.isSent() && !c.client.PeerEnded() {
+		c.shard.early = append(c.shard.early, c)
 	}
+}
+
+// isSent reports whether the whole answer was sent, and the call is to end.
+func (c *call) isSent() bool {
+	return c.at != nil && !c.refused && c.down == nil && c.client.IsOpen() && c.client.Ended() && c.client.Queued() == 0
 }
 
 // upstreamReset is called when the endpoint's stream was reset.

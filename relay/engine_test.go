@@ -28,6 +28,7 @@ type engine struct {
 	shard    *shard
 	client   *clientConn
 	endpoint *upstreamConn
+	proxy    *handler.Proxy
 	batch    int
 
 	requests, answers     []byte
@@ -89,6 +90,7 @@ func newEngineTo(tb testing.TB, address, keys string, observers ...handler.Obser
 		Router: routerOf{r}, Pool: stream.From(pl.Default()), Log: log, MaxMessageBytes: handler.DefaultMaxMessageBytes, MaxHops: handler.DefaultMaxHops, Observers: observers,
 	})
 	tb.Cleanup(proxy.Close)
+	x.proxy = proxy
 	plane := New(Config{Listener: "main", Shards: &Shards{all: []*shard{x.shard}}, Calls: proxy.Relayed("main")})
 	ours, theirs, err := socketPair()
 	require.NoError(tb, err)
@@ -195,6 +197,25 @@ func (x *engine) drain(k *socket) {
 
 // calls makes a batch of calls.
 func (x *engine) calls() {
+	x.nextBatch()
+	x.receive(x.client.socket, x.requests)
+	x.receive(x.endpoint.socket, x.answers)
+	if n := x.client.h2.Streams() + x.endpoint.h2.Streams(); n > 0 {
+		x.tb.Fatalf("%d streams are left", n)
+	}
+}
+
+// refused makes a batch of calls that do not reach the endpoint, where one is open.
+func (x *engine) refused() {
+	x.nextBatch()
+	x.receive(x.client.socket, x.requests)
+	if n := x.client.h2.Streams() + x.endpoint.h2.Streams(); n > 2 {
+		x.tb.Fatalf("%d streams are left", n)
+	}
+}
+
+// nextBatch puts the next stream identifiers into the bytes of a batch.
+func (x *engine) nextBatch() {
 	for i := range x.batch {
 		id := 2*(x.lastRequest+uint32(i)) + 1
 		for _, at := range x.requestIDs[2*i : 2*i+2] {
@@ -205,11 +226,6 @@ func (x *engine) calls() {
 		}
 	}
 	x.lastRequest += uint32(x.batch)
-	x.receive(x.client.socket, x.requests)
-	x.receive(x.endpoint.socket, x.answers)
-	if n := x.client.h2.Streams() + x.endpoint.h2.Streams(); n > 0 {
-		x.tb.Fatalf("%d streams are left", n)
-	}
 }
 
 // open begins a call that sends and gets 16 KiB with each data.

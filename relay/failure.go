@@ -83,25 +83,40 @@ func (c *call) failBehind(e *local.Error) {
 	c.waiting = nil
 	c.upstream.Reset(http2.ErrCodeCancel)
 	c.releaseSlot()
-	c.shard.scratch = localFields(c.shard.scratch[:0], e, c.client.Answered())
-	if c.client.Answered() {
-		c.client.WriteTrailers(c.shard.scratch)
+	if fields := c.shard.localFields(e); c.client.Answered() {
+		c.client.WriteTrailers(fields[localHeaders:])
 	} else {
-		c.client.WriteHeaders(c.shard.scratch, true)
+		c.client.WriteHeaders(fields, true)
 	}
 	c.endIfSent()
 }
 
-// localFields appends the fields of a local error: trailers, or an answer of trailers only.
-func localFields(fields []*hpack.Field, e *local.Error, trailers bool) []*hpack.Field {
-	if !trailers {
-		fields = append(fields, fieldOK, fieldGRPC)
+// localHeaders is how many of the fields of a local error come before those of its trailers.
+const localHeaders = 2
+
+// The bounds of the local errors whose fields a shard keeps: the same few come again and again, most of all when there is no time to
+// lose.
+const (
+	maxLocal        = 128
+	maxLocalMessage = 512
+)
+
+// localFields returns the fields of a local error, as an answer of trailers only.
+func (s *shard) localFields(e *local.Error) []*hpack.Field {
+	if fields, ok := s.local[*e]; ok {
+		return fields
 	}
-	fields = append(fields, statusField(e.Code), hpack.NewField("grpc-message", plain.Percent(e.Error()), false))
+	fields := []*hpack.Field{fieldOK, fieldGRPC, statusField(e.Code), hpack.NewField("grpc-message", plain.Percent(e.Error()), false)}
 	for name, values := range e.Trailer() {
 		for _, v := range values {
 			fields = append(fields, hpack.NewField(name, v, false))
 		}
+	}
+	if len(e.Message) <= maxLocalMessage {
+		if len(s.local) == maxLocal {
+			clear(s.local)
+		}
+		s.local[*e] = fields
 	}
 	return fields
 }

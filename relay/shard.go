@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/pool/policy"
 	"github.com/framegate/framegate/relay/h2"
@@ -39,10 +40,12 @@ type shard struct {
 	record   handler.Record               // see recordOf
 	workers  workers
 	timers   timers
-	input    []byte         // for reading from a socket
-	request  request        // see Plane.requestOf
-	answer   answer         // see answerOf
-	scratch  []*hpack.Field // for the fields of a block that is being sent
+	input    []byte                         // for reading from a socket
+	request  request                        // see Plane.requestOf
+	answer   answer                         // see answerOf
+	scratch  []*hpack.Field                 // for the fields of a block that is being sent
+	local    map[local.Error][]*hpack.Field // see localFields
+	early    []*call                        // whose whole answer was sent before the end of the request
 }
 
 // began is when the clock of the shards began.
@@ -62,7 +65,8 @@ const (
 )
 
 func newShard(budget *h2.Budget) *shard {
-	s := &shard{input: make([]byte, readLen), budget: budget, memory: h2.NewMemory(budget), fields: hpack.NewInterner(maxFields, maxFieldValue), sockets: map[*socket]struct{}{}, handled: map[*endpointStream]struct{}{}}
+	s := &shard{input: make([]byte, readLen), budget: budget, memory: h2.NewMemory(budget), fields: hpack.NewInterner(maxFields, maxFieldValue), sockets: map[*socket]struct{}{}, handled: map[*endpointStream]struct{}{},
+		local: map[local.Error][]*hpack.Field{}}
 	s.workers.shard = s
 	s.setZero()
 	s.timers.init(s)
@@ -195,13 +199,27 @@ func (s *shard) flushSoon() {
 
 // flush writes what connections have to send. Writing may make others have something to send.
 func (s *shard) flush() {
-	for i := 0; i < len(s.dirty); i++ {
+	for i := 0; ; i++ {
+		if s.leaveEarly(); i == len(s.dirty) {
+			break
+		}
 		k := s.dirty[i]
 		k.dirty = false
 		k.flush()
 	}
 	clear(s.dirty)
 	s.dirty = s.dirty[:0]
+}
+
+// leaveEarly ends the calls that were answered before their requests have ended.
+func (s *shard) leaveEarly() {
+	for _, c := range s.early {
+		if c.isSent() && !c.client.PeerEnded() {
+			c.leave()
+		}
+	}
+	clear(s.early)
+	s.early = s.early[:0]
 }
 
 // mark puts a socket among those that have something to send.

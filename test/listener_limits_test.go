@@ -161,6 +161,59 @@ func TestLimits_BurstOfCallsGetsNoMoreThanTheBound(t *testing.T) {
 	require.NotContains(t, scraped(t, proxy), "framegate_overloaded_total")
 }
 
+// A refused call whose request ends in the same breath, as that of a unary call does, is not reset as well; one whose request goes on
+// is (RFC 9113 §8.1).
+func TestLimits_RefusedCallIsResetIfItsRequestGoesOn(t *testing.T) {
+	t.Parallel()
+	server := testbed.NewH2Server(t)
+	proxy := testbed.NewProxy(t, testbed.RouteTo(server.Addr), testbed.On(conf.DataPlaneRelay), onListener(func(l *conf.Listener) { l.MaxCalls = 1 }))
+	p := rawPair{client: testbed.DialH2(t, proxy.Addr), server: server}
+	p.open(t, testbed.RequestFields())
+	nc, err := net.Dial("tcp", proxy.Addr)
+	require.NoError(t, err)
+	defer nc.Close()
+	require.NoError(t, nc.SetDeadline(time.Now().Add(testbed.Patience)))
+	const calls = 10
+	var b bytes.Buffer
+	b.WriteString(http2.ClientPreface)
+	fr := http2.NewFramer(&b, nc)
+	require.NoError(t, fr.WriteSettings())
+	want := map[uint32]bool{}
+	for i := range calls {
+		id := uint32(2*i + 1)
+		require.NoError(t, fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, EndHeaders: true, BlockFragment: testbed.HeaderBlock(testbed.RequestFields())}))
+		if i%3 > 0 {
+			require.NoError(t, fr.WriteData(id, i%3 == 1, testbed.Frame([]byte("message"))))
+		}
+		if i%3 != 1 {
+			want[id] = true
+		}
+	}
+	_, err = nc.Write(b.Bytes())
+	require.NoError(t, err)
+	b.Reset()
+	require.NoError(t, fr.WritePing(false, [8]byte{}))
+	reset := map[uint32]bool{}
+	for ended := 0; ; {
+		f, err := fr.ReadFrame()
+		require.NoError(t, err)
+		switch f := f.(type) {
+		case *http2.HeadersFrame:
+			require.True(t, f.StreamEnded())
+			if ended++; ended == calls {
+				_, err := nc.Write(b.Bytes())
+				require.NoError(t, err)
+			}
+		case *http2.RSTStreamFrame:
+			require.Equal(t, http2.ErrCodeNo, f.ErrCode)
+			reset[f.StreamID] = true
+		case *http2.PingFrame:
+			require.Equal(t, want, reset)
+			return
+		}
+	}
+}
+
 // What is counted when it comes in is counted off when it ends, whatever became of it meanwhile and whoever ended it.
 func TestLimits_OddCallsAreNotCountedForEver(t *testing.T) {
 	t.Parallel()

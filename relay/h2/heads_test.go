@@ -103,6 +103,21 @@ func TestHeads_TheTableChangesBetween(t *testing.T) {
 	require.Equal(t, http2.ErrCodeCompression, p.conn.Failure().Code)
 }
 
+// A size update that leaves the table as it was does not change what the bytes mean.
+func TestHeads_SizeUpdateThatChangesNothing(t *testing.T) {
+	t.Parallel()
+	p := newHeadPeer(t, Config{})
+	block := cat([]byte{0x20}, encode(":method=POST", ":scheme=http", ":path=/a/A"))
+	for round := range 5 { // the first empties the table
+		p.seen = func(h *Head) { require.Equal(t, round > 1, h.Stays); require.Equal(t, "/a/A", h.Path.Value) }
+		p.request(0, block)
+	}
+	p.seen = func(h *Head) { require.False(t, h.Stays) }
+	p.request(0, cat([]byte{0x3f, 0x45}, encode(":method=POST", ":scheme=http", ":path=/a/A"))) // 100 bytes
+	p.seen = func(h *Head) { require.False(t, h.Stays, "the table was emptied") }
+	p.request(0, block)
+}
+
 // A table that the peer must make smaller, and has not, is an error whatever came before.
 func TestHeads_ASmallerTableIsDemanded(t *testing.T) {
 	t.Parallel()

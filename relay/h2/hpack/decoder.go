@@ -190,7 +190,9 @@ func (d *Decoder) updates(b []byte) ([]byte, error) {
 		if size > d.limit || n == 0 && size > d.lowest {
 			return nil, errUpdateTooLarge
 		}
-		d.epoch++
+		if size != d.table.max {
+			d.epoch++
+		}
 		d.lowest = noUpdate
 		d.table.max = size
 		d.shrink(size)
