@@ -58,6 +58,9 @@ func (r *Relayed) Enter(conn any, crowded bool) bool {
 	return r.entrance.enter()
 }
 
+// Room returns how many calls more the listener takes; math.MaxInt if it has no bound.
+func (r *Relayed) Room() int { return r.entrance.calls.Room() }
+
 // Refused counts a call that was refused because its connection has max_concurrent_streams.
 func (r *Relayed) Refused() { r.entrance.refused.Add(1) }
 

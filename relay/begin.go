@@ -46,6 +46,7 @@ func (c *call) begin(h *h2.Head) {
 		return
 	}
 	if c.entered = c.at.enter(); !c.entered {
+		c.at.excess = c.shard.now
 		c.fail(local.ErrOverloaded)
 		return
 	}
@@ -220,13 +221,13 @@ func (c *call) refuse(h *h2.Head, r *refusal) {
 	c.shard.timers.set(&c.deadline, c.shard.now+int64(refusedTime))
 	out := append(c.shard.scratch[:0], hpack.NewField(":status", strconv.Itoa(r.status), false))
 	if r.status != http.StatusMethodNotAllowed {
-		c.shard.scratch = append(out, c.shard.localFields(r.err)[1:]...)
+		c.shard.scratch = append(out, c.shard.local.fields(r.err)[1:]...)
 		c.client.WriteHeaders(c.shard.scratch, true)
 		return
 	}
 	// No client of gRPC, so a person is told as well. RFC 9110 §15.5.6: allow; §9.3.2: no content for HEAD.
 	out = append(out, hpack.NewField("allow", http.MethodPost, false), hpack.NewField("content-type", "text/plain; charset=utf-8", false))
-	c.shard.scratch = append(out, c.shard.localFields(r.err)[localHeaders:]...)
+	c.shard.scratch = append(out, c.shard.local.fields(r.err)[localHeaders:]...)
 	head := h.Method.Value == http.MethodHead
 	c.client.WriteHeaders(c.shard.scratch, head)
 	if !head {

@@ -325,6 +325,9 @@ func (c *call) forwardedToClient(n int) {
 // it has ended, Events.Done ends the call.
 func (c *call) endIfSent() {
 	if c.isSent() && !c.client.PeerEnded() {
+		c.settle()
+		c.shard.timers.stop(&c.deadline)
+		c.stopAll()
 		c.shard.early = append(c.shard.early, c)
 	}
 }

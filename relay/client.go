@@ -24,6 +24,7 @@ type clientConn struct {
 
 	builtin *upstreamConn // to the Kitex server; nil before the first call that needs it
 
+	excess   int64 // when the listener last had no room for a call; 0 for never
 	pinged   int64 // when the PING was sent that has no answer; 0 for none
 	draining bool  // a PING follows the first GOAWAY
 }
@@ -122,7 +123,7 @@ func (c *clientConn) Reset(s *h2.Stream, r *h2.Reset) {
 		k.down.reset(r)
 		return
 	}
-	if k.lingers { // it has ended before
+	if k.settled { // it has ended before
 		k.end()
 		return
 	}

@@ -49,6 +49,7 @@ func (d dialer) Dial(ctx context.Context, address string, p *policy.Policy, o tr
 	s.lock()
 	k.h2 = h2.NewClient(&cfg, u, s.memory, s.fields, s.now)
 	s.sockets[k] = struct{}{}
+	s.endpoints.add(k)
 	s.mark(k)
 	s.unlock()
 	s.wg.Go(k.serve)

@@ -28,6 +28,7 @@ type engine struct {
 	shard    *shard
 	client   *clientConn
 	endpoint *upstreamConn
+	peer     net.Conn // the endpoint's end of it
 	proxy    *handler.Proxy
 	batch    int
 
@@ -62,6 +63,8 @@ func newEngine(tb testing.TB, batch, size int, observers ...handler.Observer) *e
 	x := newEngineTo(tb, ln.Addr().String(), "", observers...)
 	x.batch = batch
 	x.connect(ln.Addr().String())
+	<-accepted
+	x.peer = peer
 	x.make(size)
 	return x
 }

@@ -1,15 +1,11 @@
 package relay
 
 import (
-	"strconv"
 	"time"
 
-	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
 	"golang.org/x/net/http2"
 
 	"github.com/framegate/framegate/handler/local"
-	"github.com/framegate/framegate/relay/h2/hpack"
-	"github.com/framegate/framegate/resolver/plain"
 )
 
 // expire ends a call whose time is over.
@@ -83,49 +79,10 @@ func (c *call) failBehind(e *local.Error) {
 	c.waiting = nil
 	c.upstream.Reset(http2.ErrCodeCancel)
 	c.releaseSlot()
-	if fields := c.shard.localFields(e); c.client.Answered() {
+	if fields := c.shard.local.fields(e); c.client.Answered() {
 		c.client.WriteTrailers(fields[localHeaders:])
 	} else {
 		c.client.WriteHeaders(fields, true)
 	}
 	c.endIfSent()
-}
-
-// localHeaders is how many of the fields of a local error come before those of its trailers.
-const localHeaders = 2
-
-// The bounds of the local errors whose fields a shard keeps: the same few come again and again, most of all when there is no time to
-// lose.
-const (
-	maxLocal        = 128
-	maxLocalMessage = 512
-)
-
-// localFields returns the fields of a local error, as an answer of trailers only.
-func (s *shard) localFields(e *local.Error) []*hpack.Field {
-	if fields, ok := s.local[*e]; ok {
-		return fields
-	}
-	fields := []*hpack.Field{fieldOK, fieldGRPC, statusField(e.Code), hpack.NewField("grpc-message", plain.Percent(e.Error()), false)}
-	for name, values := range e.Trailer() {
-		for _, v := range values {
-			fields = append(fields, hpack.NewField(name, v, false))
-		}
-	}
-	if len(e.Message) <= maxLocalMessage {
-		if len(s.local) == maxLocal {
-			clear(s.local)
-		}
-		s.local[*e] = fields
-	}
-	return fields
-}
-
-var (
-	fieldOK   = hpack.NewField(":status", "200", false)
-	fieldGRPC = hpack.NewField("content-type", "application/grpc", false)
-)
-
-func statusField(code codes.Code) *hpack.Field {
-	return hpack.NewField("grpc-status", strconv.FormatUint(uint64(code), 10), false)
 }

@@ -21,6 +21,7 @@ import (
 // Calls decides about calls.
 type Calls interface {
 	Enter(conn any, crowded bool) bool
+	Room() int
 	Refused()
 	Leave()
 	Resolve(t *cluster.Target, req spec.Request) bool

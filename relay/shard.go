@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/framegate/framegate/handler"
-	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/pool/policy"
 	"github.com/framegate/framegate/relay/h2"
@@ -21,38 +20,39 @@ type shard struct {
 	groups Groups         // connections to endpoints
 	beside []*shard       // others, of which one or more have connections of each policy that this one has none of
 
-	mu       sync.Mutex // guards everything below, and everything of its sockets, connections and calls; see lock
-	now      int64      // nanoseconds since began, set by lock
-	clockAt  time.Time  // of clock
-	clockOf  int64      // now when clockAt was set
-	zero     time.Time  // now's zero by the wall clock of the last tick
-	budget   *h2.Budget // of all shards
-	memory   *h2.Memory
-	fields   *hpack.Interner
-	dirty    []*socket // that have something to send
-	flushing bool      // flushSoon's goroutine runs
-	sockets  map[*socket]struct{}
-	active   *call                        // under way, linked by next and prev
-	short    int                          // ticks in which memory was short, up to now
-	handled  map[*endpointStream]struct{} // open
-	free     *call                        // not in use, linked by next
-	spare    int                          // how many are free
-	record   handler.Record               // see recordOf
-	workers  workers
-	timers   timers
-	input    []byte                         // for reading from a socket
-	request  request                        // see Plane.requestOf
-	answer   answer                         // see answerOf
-	scratch  []*hpack.Field                 // for the fields of a block that is being sent
-	local    map[local.Error][]*hpack.Field // see localFields
-	early    []*call                        // whose whole answer was sent before the end of the request
+	mu        sync.Mutex // guards everything below, and everything of its sockets, connections and calls; see lock
+	now       int64      // nanoseconds since began, set by lock
+	clockAt   time.Time  // of clock
+	clockOf   int64      // now when clockAt was set
+	zero      time.Time  // now's zero by the wall clock of the last tick
+	budget    *h2.Budget // of all shards
+	memory    *h2.Memory
+	fields    *hpack.Interner
+	dirty     []*socket // that have something to send
+	flushing  bool      // flushSoon's goroutine runs
+	sockets   map[*socket]struct{}
+	endpoints endpoints
+	active    *call                        // under way, linked by next and prev
+	short     int                          // ticks in which memory was short, up to now
+	handled   map[*endpointStream]struct{} // open
+	free      *call                        // not in use, linked by next
+	spare     int                          // how many are free
+	record    handler.Record               // see recordOf
+	workers   workers
+	timers    timers
+	input     []byte         // for reading from a socket
+	request   request        // see Plane.requestOf
+	answer    answer         // see answerOf
+	scratch   []*hpack.Field // for the fields of a block that is being sent
+	local     localErrors
+	early     []*call // whose whole answer was sent before the end of the request
 }
 
 // began is when the clock of the shards began.
 var began = time.Now()
 
-// readLen is how much is read from a socket at once.
-const readLen = 256 << 10
+// inputLen is the length of shard.input.
+const inputLen = 256 << 10
 
 // inputStart is where in shard.input what is read begins: behind room for the beginning of a frame, and at a whole cache line, because
 // the kernel copies to other places at less than half the speed.
@@ -65,8 +65,8 @@ const (
 )
 
 func newShard(budget *h2.Budget) *shard {
-	s := &shard{input: make([]byte, readLen), budget: budget, memory: h2.NewMemory(budget), fields: hpack.NewInterner(maxFields, maxFieldValue), sockets: map[*socket]struct{}{}, handled: map[*endpointStream]struct{}{},
-		local: map[local.Error][]*hpack.Field{}}
+	s := &shard{input: make([]byte, inputLen), budget: budget, memory: h2.NewMemory(budget), fields: hpack.NewInterner(maxFields, maxFieldValue), sockets: map[*socket]struct{}{}, handled: map[*endpointStream]struct{}{},
+		local: localErrors{}}
 	s.workers.shard = s
 	s.setZero()
 	s.timers.init(s)

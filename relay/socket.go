@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -42,10 +43,13 @@ type socket struct {
 	n     int
 	err   error
 	write func(fd uintptr) bool
+
+	readNow func(fd uintptr) // reads, if nothing else does
 }
 
 // owner is told of the end of a socket's connection.
 type owner interface {
+	portion() int             // how much is to be read at once, maxPortion at most; with the shard's mu held
 	tick(now int64)           // about once a second, with the shard's mu held
 	wrote()                   // after bytes have left for the peer, with the shard's mu held
 	failed()                  // the connection has failed, and is about to end, with the shard's mu held; maybe more than once
@@ -68,6 +72,7 @@ func newSocket(s *shard, nc net.Conn) (*socket, error) {
 		k.n, k.err = write(int(fd), k.out)
 		return true
 	}
+	k.readNow = func(fd uintptr) { _, _ = k.readLocked(int(fd), maxPortion) } // serve sees the error as well
 	return k, nil
 }
 
@@ -78,12 +83,12 @@ func (k *socket) serve() {
 	var cause error
 	err := k.raw.Read(func(fd uintptr) bool {
 		for {
-			again, err := k.read(int(fd))
+			n, err := k.read(int(fd))
 			if err != nil {
 				cause = err
 				return true
 			}
-			if !again {
+			if n == 0 {
 				return false
 			}
 		}
@@ -105,21 +110,32 @@ var errOtherProtocol = errors.New("relay: a client of another protocol")
 // errFailed says that the connection has failed, and the peer is to read why.
 var errFailed = errors.New("relay: the connection has failed")
 
-// read reads once. It returns false if there is nothing to read now.
-func (k *socket) read(fd int) (again bool, err error) {
+// read reads a portion, and returns how much that was; 0 without an error if there is nothing now.
+func (k *socket) read(fd int) (n int, err error) {
 	s := k.shard
 	s.lock() // before the read, so that the shard needs one buffer
-	defer s.unlock()
-	n, err := read(fd, s.input[inputStart:]) // the beginning of a frame that came before goes before it
+	portion := k.owner.portion()
+	n, err = k.readLocked(fd, portion)
+	s.unlock()
+	if n == portion {
+		runtime.Gosched() // there is more, and it is the turn of others that are ready
+	}
+	return n, err
+}
+
+// readLocked is read of a portion.
+func (k *socket) readLocked(fd, portion int) (n int, err error) {
+	s := k.shard
+	for n, err = 0, syscall.EINTR; err == syscall.EINTR; {
+		n, err = read(fd, s.input[inputStart:inputStart+portion]) // the beginning of a frame that came before goes before it
+	}
 	switch {
-	case err == syscall.EINTR:
-		return true, nil
 	case err == syscall.EAGAIN:
-		return false, nil
+		return 0, nil
 	case err != nil:
-		return false, err
+		return 0, err
 	case n == 0:
-		return false, io.EOF
+		return 0, io.EOF
 	}
 	partial := k.h2.Partial()
 	b := s.input[inputStart-len(partial) : inputStart+n]
@@ -127,7 +143,7 @@ func (k *socket) read(fd int) (again bool, err error) {
 	if k.greeting != nil {
 		if answer := k.greeting(b); answer != "" {
 			_, _ = write(fd, []byte(answer))
-			return false, errOtherProtocol
+			return n, errOtherProtocol
 		}
 		if len(b) >= greetingLen {
 			k.greeting = nil
@@ -136,9 +152,9 @@ func (k *socket) read(fd int) (again bool, err error) {
 	}
 	k.h2.Receive(b, s.now)
 	if k.h2.Failure() != nil || k.shut {
-		return false, errFailed
+		return n, errFailed
 	}
-	return true, nil
+	return n, nil
 }
 
 // greetingLen is how many bytes show whether a client speaks HTTP/2.
@@ -179,6 +195,7 @@ func (k *socket) end(cause error) (why *h2.ConnError, lingers bool) {
 	k.h2.Close(why)
 	k.owner.ended(why)
 	delete(s.sockets, k)
+	s.endpoints.remove(k)
 	return why, lingers
 }
 

@@ -60,6 +60,9 @@ func (u *upstreamConn) wrote() {
 	}
 }
 
+// portion implements owner.
+func (u *upstreamConn) portion() int { return maxPortion }
+
 // Opened implements h2.Events. A server opens no streams.
 func (u *upstreamConn) Opened() *h2.Stream { return nil }
 

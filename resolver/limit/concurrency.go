@@ -1,6 +1,9 @@
 package limit
 
-import "sync/atomic"
+import (
+	"math"
+	"sync/atomic"
+)
 
 // Concurrency counts the calls under way, and bounds them. The zero value has no bound. It must not be copied.
 type Concurrency struct {
@@ -33,6 +36,15 @@ func (c *Concurrency) Acquire() bool {
 			return true
 		}
 	}
+}
+
+// Room returns how many calls more the bound allows; math.MaxInt without one.
+func (c *Concurrency) Room() int {
+	bound := c.bound.Load()
+	if bound == 0 {
+		return math.MaxInt
+	}
+	return int(max(0, bound-c.active.Load()))
 }
 
 // Release ends a call that Acquire has counted.

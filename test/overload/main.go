@@ -74,7 +74,7 @@ func run() error {
 
 // search raises the rate until many calls are refused, and returns the result with the most good calls.
 func search(addr string) (best result, err error) {
-	for rate := 10_000.0; rate <= 320_000; rate *= 1.2 {
+	for rate := 10_000.0; rate <= 600_000; rate *= 1.2 {
 		r, err := hold(addr, rate)
 		if err != nil {
 			return result{}, err
@@ -86,7 +86,7 @@ func search(addr string) (best result, err error) {
 			return best, nil
 		}
 	}
-	return result{}, errors.New("the processor is not the bound: 320,000 calls a second are not too many")
+	return result{}, errors.New("the processor is not the bound: 600,000 calls a second are not too many")
 }
 
 func percentile(sorted []time.Duration, p int) time.Duration {

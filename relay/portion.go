@@ -1,0 +1,28 @@
+package relay
+
+import "time"
+
+// maxPortion is how much is read from a socket at once.
+const maxPortion = inputLen - inputStart
+
+// A client of which a call was refused lately, because the listener had as many as it takes, is read in smaller portions: of minCall
+// bytes for each call that there is room for, but minPortion at least.
+const (
+	minCall    = 64
+	minPortion = 4 << 10
+	lately     = time.Second
+)
+
+// portion implements owner. What is read of a client at once are up to thousands of calls. If they are too many, the answers that have
+// come are taken first, which makes room, and the rest stays in the socket: else calls would be refused for which there is room as soon
+// as anybody looks, and the more time refusals take, the fewer calls are answered.
+func (c *clientConn) portion() int {
+	if c.excess == 0 || c.shard.now-c.excess > int64(lately) {
+		return maxPortion
+	}
+	calls := c.plane.cfg.Calls
+	if calls.Room() < maxPortion/minCall {
+		c.shard.endpoints.take()
+	}
+	return min(max(min(calls.Room(), maxPortion/minCall)*minCall, minPortion), maxPortion)
+}
