@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -16,8 +18,8 @@ import (
 
 // result is the result of one rate.
 type result struct {
-	offered, good, refused float64         // calls a second
-	refusals               []time.Duration // from when a call was due until it was refused; sorted
+	due, sent, good, refused float64         // calls a second
+	refusals                 []time.Duration // from when a call was due until it was refused; sorted
 }
 
 // client is one connection, and the calls on it.
@@ -34,9 +36,13 @@ type client struct {
 	counting bool
 }
 
-func dial(addr string) (*client, error) {
+// dial connects. Nothing is written after until.
+func dial(addr string, until time.Time) (*client, error) {
 	nc, err := net.Dial("tcp", addr)
 	if err != nil {
+		return nil, err
+	}
+	if err := nc.SetWriteDeadline(until); err != nil {
 		return nil, err
 	}
 	c := &client{nc: nc}
@@ -67,14 +73,14 @@ func (c *client) read() error {
 			return fmt.Errorf("GOAWAY: %q", payload)
 		}
 		if ack := h.ack(payload); ack != nil {
-			if err := c.write(ack); err != nil {
+			if err := c.write(ack); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 				return err
 			}
 		}
 		if h.kind == http2.FrameData {
 			answered[h.stream] = true
 			if untold += h.length; untold > 32<<10 {
-				if err := c.write(appendFrame(nil, http2.FrameWindowUpdate, 0, 0, binary.BigEndian.AppendUint32(nil, uint32(untold)))); err != nil {
+				if err := c.write(appendFrame(nil, http2.FrameWindowUpdate, 0, 0, binary.BigEndian.AppendUint32(nil, uint32(untold)))); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 					return err
 				}
 				untold = 0
@@ -110,16 +116,27 @@ func (c *client) open(b []byte, due time.Time, fields, body []byte) []byte {
 	return appendFrame(b, http2.FrameData, http2.FlagDataEndStream, stream, body)
 }
 
-// hold makes calls at a rate for step, on new connections, and counts those that end after settle.
+// count sets whether calls are counted.
+func count(clients []*client, on bool) {
+	for _, c := range clients {
+		c.mu.Lock()
+		c.counting = on
+		c.mu.Unlock()
+	}
+}
+
+// hold makes calls at a rate for step, on new connections, and counts those that end after settle. What a connection does not take
+// until then is not sent.
 func hold(addr string, perSecond float64) (result, error) {
 	fields := block(":method", "POST", ":scheme", "http", ":path", "/overload.Echo/Unary", ":authority", "x", "content-type", "application/grpc", "te", "trailers")
 	body := message()
+	begun := time.Now()
 	var clients []*client
 	var readers sync.WaitGroup
 	failed := make(chan error, connections)
 	defer readers.Wait()
 	for range connections {
-		c, err := dial(addr)
+		c, err := dial(addr, begun.Add(step))
 		if err != nil {
 			return result{}, err
 		}
@@ -131,46 +148,45 @@ func hold(addr string, perSecond float64) (result, error) {
 			}
 		})
 	}
-	begun := time.Now()
-	sent, counted := 0, 0
-	var from time.Time // when counting began
+	var sent, settled atomic.Int64
+	timer := time.AfterFunc(time.Until(begun.Add(settle)), func() {
+		settled.Store(sent.Load())
+		count(clients, true)
+	})
+	defer timer.Stop()
 	for turn := 0; ; turn++ {
 		now := time.Since(begun)
-		if from.IsZero() && now > settle {
-			from, counted = time.Now(), sent
-			for _, c := range clients {
-				c.mu.Lock()
-				c.counting = true
-				c.mu.Unlock()
-			}
-		}
-		due := int(min(now, step).Seconds() * perSecond)
-		if now >= step && (sent == due || now > 2*step) { // all is sent, or the peer does not read
+		if now >= step {
 			break
 		}
-		if now < step && float64(due-sent) < perSecond/2000 { // write the calls of some half a millisecond at a time
+		due := int64(now.Seconds() * perSecond)
+		if float64(due-sent.Load()) < perSecond/2000 { // write the calls of some half a millisecond at a time
 			time.Sleep(200 * time.Microsecond) // paces the load
 			continue
 		}
 		c := clients[turn%connections]
 		var b []byte
-		for ; sent < due && len(b) < 60<<10; sent++ {
-			b = c.open(b, begun.Add(time.Duration(float64(sent)/perSecond*float64(time.Second))), fields, body)
+		n := sent.Load()
+		for ; n < due && len(b) < 60<<10; n++ {
+			b = c.open(b, begun.Add(time.Duration(float64(n)/perSecond*float64(time.Second))), fields, body)
 		}
-		if err := c.write(b); err != nil {
+		if err := c.write(b); errors.Is(err, os.ErrDeadlineExceeded) {
+			break
+		} else if err != nil {
 			return result{}, err
 		}
+		sent.Store(n)
 		select {
 		case err := <-failed:
 			return result{}, err
 		default:
 		}
 	}
-	took := (step - from.Sub(begun)).Seconds()
-	r := result{offered: float64(sent-counted) / took}
+	count(clients, false)
+	took := (step - settle).Seconds()
+	r := result{due: perSecond, sent: float64(sent.Load()-settled.Load()) / took}
 	for _, c := range clients {
 		c.mu.Lock()
-		c.counting = false
 		r.good += float64(c.good) / took
 		r.refused += float64(c.refused) / took
 		r.refusals = append(r.refusals, c.refusals...)

@@ -16,7 +16,7 @@ func TestHold_CountsCallsThatAreAnswered(t *testing.T) {
 	go func() { served <- serve(ln) }()
 	got, err := hold(ln.Addr().String(), 2000)
 	require.NoError(t, err)
-	require.InEpsilon(t, 2000, got.offered, 0.1)
+	require.InEpsilon(t, 2000, got.sent, 0.1)
 	require.InEpsilon(t, 2000, got.good, 0.1)
 	require.Zero(t, got.refused)
 	require.NoError(t, ln.Close())

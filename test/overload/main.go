@@ -3,7 +3,7 @@
 //
 // Its backend and its load write frames that are encoded beforehand, and of most frames read only the header, so that one
 // processor is enough for both while framegate has another to itself. The load is an open loop: a call is made when it is
-// due, whether the calls before it have ended or not. Enter here; then load.go and backend.go; frames.go is the HTTP/2 of
+// due, whether the calls before it have ended or not, as far as the connections take it. Enter here; then load.go and backend.go; frames.go is the HTTP/2 of
 // both (RFC 9113).
 package main
 
@@ -24,8 +24,8 @@ const (
 	// step is how long one rate is held, of which settle is not counted.
 	step   = 1800 * time.Millisecond
 	settle = 600 * time.Millisecond
-	// tooMany is the share of refused calls at which search stops raising the rate.
-	tooMany = 0.25
+	// enough is the share of good calls below which search stops raising the rate.
+	enough = 0.75
 )
 
 func main() {
@@ -61,8 +61,8 @@ func run() error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(os.Stderr, "carries %6.0f/s; of %6.0f/s %6.0f/s good, %6.0f/s refused in %s (median), %s (p99), %s (longest)\n", carried.good,
-			twice.offered, twice.good, twice.refused, percentile(twice.refusals, 50), percentile(twice.refusals, 99), percentile(twice.refusals, 100))
+		fmt.Fprintf(os.Stderr, "carries %6.0f/s; of %6.0f/s %6.0f/s sent, %6.0f/s good, %6.0f/s refused in %s (median), %s (p99), %s (longest)\n", carried.good,
+			twice.due, twice.sent, twice.good, twice.refused, percentile(twice.refusals, 50), percentile(twice.refusals, 99), percentile(twice.refusals, 100))
 		capacity, goodput = append(capacity, carried.good), append(goodput, twice.good)
 		share = append(share, 100*twice.good/carried.good)
 		refused = append(refused, float64(percentile(twice.refusals, 99).Milliseconds()))
@@ -72,7 +72,7 @@ func run() error {
 	return nil
 }
 
-// search raises the rate until many calls are refused, and returns the result with the most good calls.
+// search raises the rate until many calls are refused or late, and returns the result with the most good calls.
 func search(addr string) (best result, err error) {
 	for rate := 10_000.0; rate <= 600_000; rate *= 1.2 {
 		r, err := hold(addr, rate)
@@ -82,7 +82,7 @@ func search(addr string) (best result, err error) {
 		if r.good > best.good {
 			best = r
 		}
-		if r.refused > tooMany*r.offered || r.good < best.good/2 {
+		if r.good < enough*r.due {
 			return best, nil
 		}
 	}
