@@ -33,7 +33,6 @@ func (c *call) begin(h *h2.Head) {
 	c.method, c.authority, c.sent = r.method, r.authority, h.End
 	switch {
 	case r.problem != nil:
-		c.malformed = true
 		c.observed.begin(c)
 		c.fail(r.problem)
 		return

@@ -64,7 +64,6 @@ type callState struct {
 	answered   bool // the answer's headers have come
 	sent       bool // the whole request was sent
 	refused    bool // it was no call of gRPC, and has its answer
-	malformed  bool // it was no request of HTTP/2
 	routeLimit bool // its deadline is that of the route
 	unreached  bool // it was late while it waited for an endpoint without a connection
 	settled    bool // see settle
@@ -127,11 +126,7 @@ func (c *call) nearlyLate() bool {
 // leave ends a call whose whole answer was sent, although the request has not ended: the rest of it is not wanted (RFC 9113
 // §8.1).
 func (c *call) leave() {
-	code := http2.ErrCodeNo
-	if c.malformed {
-		code = http2.ErrCodeProtocol // RFC 9113 §8.1.1
-	}
-	c.client.Reset(code)
+	c.client.Reset(http2.ErrCodeNo)
 	c.end()
 }
 
@@ -324,7 +319,7 @@ func (c *call) forwardedToClient(n int) {
 // endIfSent ends the call when the whole answer was sent, although the request has not ended, unless its end is in what was read. If
 // it has ended, Events.Done ends the call.
 func (c *call) endIfSent() {
-	if c.isSent() && !c.client.PeerEnded() {
+	if c.isSent() {
 		c.settle()
 		c.shard.timers.stop(&c.deadline)
 		c.stopAll()

@@ -24,7 +24,8 @@ type clientConn struct {
 
 	builtin *upstreamConn // to the Kitex server; nil before the first call that needs it
 
-	excess   int64 // when the listener last had no room for a call; 0 for never
+	excess   int64 // when a call was last refused because there were too many; 0 for long ago
+	fresh    int   // calls that the last read has brought
 	pinged   int64 // when the PING was sent that has no answer; 0 for none
 	draining bool  // a PING follows the first GOAWAY
 }
@@ -80,6 +81,7 @@ func (c *clientConn) Cut() {
 // Opened implements h2.Events.
 func (c *clientConn) Opened() *h2.Stream {
 	c.calls.Add(1)
+	c.fresh++
 	return &c.shard.newCall(c).client
 }
 

@@ -13,9 +13,9 @@
 // as far as a new stream takes it at once. Calls of framegate's builtin services go to the Kitex server over a pair of sockets.
 //
 // Enter at Plane.Conn; then socket.go (reading, writing), shard.go (who works when), client.go and upstream.go (the two kinds of
-// connection), begin.go (a request's headers), portion.go (too many calls), waiting.go (until there is a connection), call.go (what passes afterwards), failure.go
-// (how a call ends with an error of framegate's own), handover.go, side.go, downstream.go and endpoint.go (handled calls), timers.go,
-// times.go (max_stream_age and idle_timeout).
+// connection), begin.go (a request's headers), portion.go and endpoints.go (too many calls), waiting.go (until there is a connection),
+// call.go (what passes afterwards), failure.go and localerrors.go (how a call ends with an error of framegate's own), handover.go,
+// side.go, downstream.go and endpoint.go (handled calls), timers.go, times.go (max_stream_age and idle_timeout).
 //
 // # Who works when
 //

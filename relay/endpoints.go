@@ -11,7 +11,7 @@ type endpoints struct {
 // maxAsked is how many endpoints take asks.
 const maxAsked = 8
 
-// take reads what endpoints have sent, of some of them, each in turn.
+// take reads once what endpoints have sent, of maxAsked of them, each in turn. Nothing of shard.input is in use.
 func (e *endpoints) take() {
 	for range min(len(e.all), maxAsked) {
 		e.next = (e.next + 1) % len(e.all)

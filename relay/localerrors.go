@@ -22,7 +22,7 @@ const (
 	maxLocalMessage = 512
 )
 
-// fields returns the fields of a local error, as an answer of trailers only.
+// fields returns the fields of a local error, as an answer of trailers only. The caller leaves the slice as it is.
 func (l localErrors) fields(e *local.Error) []*hpack.Field {
 	if fields, ok := l[*e]; ok {
 		return fields

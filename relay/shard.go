@@ -211,10 +211,11 @@ func (s *shard) flush() {
 	s.dirty = s.dirty[:0]
 }
 
-// leaveEarly ends the calls that were answered before their requests have ended.
+// leaveEarly ends the calls that were answered before their requests have ended. One of them may have ended since, with the rest of what
+// was read, and be in use again for another call, which may have been answered early as well.
 func (s *shard) leaveEarly() {
 	for _, c := range s.early {
-		if c.isSent() && !c.client.PeerEnded() {
+		if c.isSent() {
 			c.leave()
 		}
 	}

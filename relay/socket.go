@@ -33,6 +33,7 @@ type socket struct {
 
 	dirty   bool  // in shard.dirty
 	blocked bool  // waitWritable runs
+	last    int   // how much the last read brought
 	moved   int64 // when the peer last took bytes while blocked, or else when it began to be
 	shut    bool  // nothing is written any more
 
@@ -44,12 +45,15 @@ type socket struct {
 	err   error
 	write func(fd uintptr) bool
 
-	readNow func(fd uintptr) // reads, if nothing else does
+	readNow func(fd uintptr) // reads once; the shard's mu is held
+	readErr error            // of readNow
 }
 
-// owner is told of the end of a socket's connection.
+// owner is whose connection it is.
 type owner interface {
-	portion() int             // how much is to be read at once, maxPortion at most; with the shard's mu held
+	// portion is called before each read, with the shard's mu held. It returns how much is to be read, maxPortion at most; last is how
+	// much the last read has brought. It may make other sockets read.
+	portion(last int) int
 	tick(now int64)           // about once a second, with the shard's mu held
 	wrote()                   // after bytes have left for the peer, with the shard's mu held
 	failed()                  // the connection has failed, and is about to end, with the shard's mu held; maybe more than once
@@ -72,7 +76,11 @@ func newSocket(s *shard, nc net.Conn) (*socket, error) {
 		k.n, k.err = write(int(fd), k.out)
 		return true
 	}
-	k.readNow = func(fd uintptr) { _, _ = k.readLocked(int(fd), maxPortion) } // serve sees the error as well
+	k.readNow = func(fd uintptr) {
+		if _, err := k.readLocked(int(fd), maxPortion); err != nil { // serve sees the end as well, but maybe not why
+			k.readErr = err
+		}
+	}
 	return k, nil
 }
 
@@ -114,8 +122,9 @@ var errFailed = errors.New("relay: the connection has failed")
 func (k *socket) read(fd int) (n int, err error) {
 	s := k.shard
 	s.lock() // before the read, so that the shard needs one buffer
-	portion := k.owner.portion()
+	portion := k.owner.portion(k.last)
 	n, err = k.readLocked(fd, portion)
+	k.last = n
 	s.unlock()
 	if n == portion {
 		runtime.Gosched() // there is more, and it is the turn of others that are ready
@@ -181,6 +190,9 @@ func (k *socket) end(cause error) (why *h2.ConnError, lingers bool) {
 	s := k.shard
 	s.lock()
 	defer s.unlock()
+	if k.readErr != nil && errors.Is(cause, io.EOF) {
+		cause = k.readErr
+	}
 	why = k.h2.Failure()
 	lingers = (why != nil || errors.Is(cause, errOtherProtocol)) && !k.shut
 	if why == nil {

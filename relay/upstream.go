@@ -61,7 +61,7 @@ func (u *upstreamConn) wrote() {
 }
 
 // portion implements owner.
-func (u *upstreamConn) portion() int { return maxPortion }
+func (u *upstreamConn) portion(int) int { return maxPortion }
 
 // Opened implements h2.Events. A server opens no streams.
 func (u *upstreamConn) Opened() *h2.Stream { return nil }

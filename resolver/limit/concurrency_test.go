@@ -1,6 +1,7 @@
 package limit
 
 import (
+	"math"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -101,4 +102,17 @@ func BenchmarkConcurrency(b *testing.B) {
 			}
 		}
 	})
+}
+
+// The room is what the bound leaves, and nothing if it was lowered beneath the calls that are under way.
+func TestConcurrency_Room(t *testing.T) {
+	var c Concurrency
+	require.Equal(t, math.MaxInt, c.Room())
+	for range 3 {
+		require.True(t, c.Acquire())
+	}
+	for bound, want := range map[int]int{10: 7, 3: 0, 1: 0, 0: math.MaxInt} {
+		c.SetMax(bound)
+		require.Equal(t, want, c.Room(), "bound %d", bound)
+	}
 }

@@ -42,11 +42,12 @@ func dial(addr string, until time.Time) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := nc.SetWriteDeadline(until); err != nil {
+	c := &client{nc: nc}
+	if err := errors.Join(nc.SetWriteDeadline(until), c.write(append([]byte(http2.ClientPreface), greeting()...))); err != nil {
+		_ = nc.Close()
 		return nil, err
 	}
-	c := &client{nc: nc}
-	return c, c.write(append([]byte(http2.ClientPreface), greeting()...))
+	return c, nil
 }
 
 func (c *client) write(b []byte) error {

@@ -3,8 +3,8 @@
 //
 // Its backend and its load write frames that are encoded beforehand, and of most frames read only the header, so that one
 // processor is enough for both while framegate has another to itself. The load is an open loop: a call is made when it is
-// due, whether the calls before it have ended or not, as far as the connections take it. Enter here; then load.go and backend.go; frames.go is the HTTP/2 of
-// both (RFC 9113).
+// due, whether the calls before it have ended or not, as far as the connections take it. Enter here; then load.go and
+// backend.go; frames.go is the HTTP/2 of both (RFC 9113).
 package main
 
 import (
