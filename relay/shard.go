@@ -2,6 +2,7 @@ package relay
 
 import (
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -165,6 +166,17 @@ func (s *shard) unlock() {
 	s.mu.Unlock()
 }
 
+// unlockBehind is unlock for the goroutine of a socket that was read: others that are ready have their turn, and one write is for what
+// all of them have read.
+func (s *shard) unlockBehind() {
+	s.timers.fire(s.now)
+	s.mu.Unlock()
+	runtime.Gosched()
+	s.mu.Lock()
+	s.flush()
+	s.mu.Unlock()
+}
+
 // unlockSoon is unlock for the goroutines of handled calls, of which many may run at a time, each with little to write: one write
 // is for all that are ready to run.
 func (s *shard) unlockSoon() {
@@ -173,19 +185,25 @@ func (s *shard) unlockSoon() {
 }
 
 // soonBytes is how much may be ready for a socket before it is written at once: a connection with much to write is taken for one whose
-// peer does not read.
-const soonBytes = 64 << 10
+// peer does not read. soonSockets is how many sockets may have something to send.
+const (
+	soonBytes   = 64 << 10
+	soonSockets = 16
+)
+
+// hasMuch reports whether there is so much to write that it does not wait for more.
+func (s *shard) hasMuch() bool {
+	return len(s.dirty) > soonSockets || slices.ContainsFunc(s.dirty, func(k *socket) bool { return k.h2.Unsent() > soonBytes })
+}
 
 // flushSoon sees that what there is to write is written as soon as the goroutines that are ready to run have run, or at once if it is
 // much.
 func (s *shard) flushSoon() {
-	for _, k := range s.dirty {
-		if k.h2.Unsent() > soonBytes {
-			s.flush()
-			return
-		}
-	}
-	if len(s.dirty) == 0 || s.flushing {
+	switch {
+	case s.hasMuch():
+		s.flush()
+		return
+	case len(s.dirty) == 0 || s.flushing:
 		return
 	}
 	s.flushing = true

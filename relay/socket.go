@@ -125,12 +125,21 @@ func (k *socket) read(fd int) (n int, err error) {
 	portion := k.owner.portion(k.last)
 	n, err = k.readLocked(fd, portion)
 	k.last = n
-	s.unlock()
-	if n == portion {
-		runtime.Gosched() // there is more, and it is the turn of others that are ready
+	switch {
+	case n == portion: // there is more, and it is the turn of others that are ready
+		s.unlock()
+		runtime.Gosched()
+	case 0 < n && n < littleBytes && !s.hasMuch():
+		s.unlockBehind()
+	default:
+		s.unlock()
 	}
 	return n, err
 }
+
+// littleBytes is how much a read brings at most for what it makes to be written with what others make: it is for calls, not for the DATA
+// of streams, whose peers wait for it.
+const littleBytes = 8 << 10
 
 // readLocked is read of a portion.
 func (k *socket) readLocked(fd, portion int) (n int, err error) {
