@@ -69,7 +69,8 @@
 //     is moved within it. Both together took a tenth off the price of a megabyte.
 //   - read and write are raw system calls, since the sockets never block: telling Go's scheduler of each cost a third of a call.
 //   - Sockets that are ready at the same time share writes: whoever has read a little lets the others read before it writes what all of
-//     that has made (shard.unlockBehind). With 64 calls of grpc-go under way it saved an eighth.
+//     that has made (shard.unlockBehind). With 64 calls of grpc-go under way it saved an eighth; with two processors, where a
+//     goroutine that yields wakes the other one, it cost a half, and is not done.
 //   - Calls that package handler makes share writes as well: the first that has something to write yields, and writes what all have
 //     written meanwhile (shard.flushSoon). Struct mode took 6 writes a call without it, and 0.15 with it. Their goroutines are used again
 //     (workers.go), because one that is new grows its stack several times: a tenth of a call in struct mode.

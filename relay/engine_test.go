@@ -85,6 +85,7 @@ func newEngineTo(tb testing.TB, address, keys string, observers ...handler.Obser
 	r.Apply("file", []*resolver.Route{{Route: route}})
 	log := slog.New(slog.DiscardHandler)
 	x := &engine{tb: tb, shard: newShard(h2.NewBudget(256 << 20))}
+	x.shard.alone = true
 	tb.Cleanup(x.shard.close)
 	pl := pool.New(pool.Config{}, dialer{shard: x.shard}, log)
 	tb.Cleanup(pl.Close)

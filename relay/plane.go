@@ -65,6 +65,7 @@ func NewShards(cfg ShardsConfig) *Shards {
 	s := &Shards{offences: acceptor.NewOffences("endpoint", h2.OffenceNames(), cfg.Log), over: make(chan struct{})}
 	for i := range cfg.Shards {
 		one := newShard(budget)
+		one.alone = cfg.Shards == 1
 		one.groups = cfg.Groups(i, dialer{shard: one, limits: cfg.Endpoints, offences: s.offences})
 		one.beside = append(one.beside, s.all...)
 		s.all = append(s.all, one)

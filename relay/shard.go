@@ -19,6 +19,7 @@ import (
 type shard struct {
 	wg     sync.WaitGroup // goroutines of its sockets
 	groups Groups         // connections to endpoints
+	alone  bool           // it is the only one, as with one processor: a goroutine that yields wakes no other processor
 	beside []*shard       // others, of which one or more have connections of each policy that this one has none of
 
 	mu        sync.Mutex // guards everything below, and everything of its sockets, connections and calls; see lock

@@ -129,7 +129,7 @@ func (k *socket) read(fd int) (n int, err error) {
 	case n == portion: // there is more, and it is the turn of others that are ready
 		s.unlock()
 		runtime.Gosched()
-	case 0 < n && n < littleBytes && !s.hasMuch():
+	case s.alone && 0 < n && n < littleBytes && !s.hasMuch():
 		s.unlockBehind()
 	default:
 		s.unlock()
