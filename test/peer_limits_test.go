@@ -175,8 +175,8 @@ func TestPeerLimits_OfClients(t *testing.T) {
 			cs, ss, _ := p.open(t, testbed.RequestFields())
 			if x.within != nil {
 				require.NoError(t, p.client.WriteBytes(x.within))
-				p.finish(t)
 			}
+			p.finish(t) // the client has acknowledged SETTINGS by then, and does not do so within a header block
 			_ = p.client.WriteBytes(x.beyond(cs.ID))
 			wantSentAway(t, p.client, x.code, reason)
 			ss.AwaitReset() // the endpoint is told
