@@ -220,7 +220,7 @@ func (c *call) refuse(h *h2.Head, r *refusal) {
 	c.shard.timers.set(&c.deadline, c.shard.now+int64(refusedTime))
 	out := append(c.shard.scratch[:0], hpack.NewField(":status", strconv.Itoa(r.status), false))
 	if r.status != http.StatusMethodNotAllowed {
-		c.shard.scratch = append(out, c.shard.local.fields(r.err)[1:]...)
+		c.shard.scratch = append(out, c.shard.local.fields(r.err)[1:]...) // all but :status
 		c.client.WriteHeaders(c.shard.scratch, true)
 		return
 	}

@@ -80,19 +80,20 @@ func (c *call) end() {
 	c.upstream.Reset(http2.ErrCodeCancel)
 	c.releaseSlot()
 	c.kept.drop(s.memory)
-	s.timers.stop(&c.deadline)
-	c.stopAll()
 	c.settle()
+	s.timers.stop(&c.deadline) // of a call that has lingered
 	c.at.calls.Add(-1)
 	s.recycle(c)
 }
 
-// settle ends the call for all but its client, once: it gives back what the call holds, and reports how it went.
+// settle ends the call for all but its client, once: it ends what the call waits for, gives back what it holds, and reports how it went.
 func (c *call) settle() {
 	if c.settled {
 		return
 	}
 	c.settled = true
+	c.shard.timers.stop(&c.deadline)
+	c.stopAll()
 	if c.picked {
 		c.attempt.Done(c.result(), c.shard.clock())
 	}
@@ -321,8 +322,6 @@ func (c *call) forwardedToClient(n int) {
 func (c *call) endIfSent() {
 	if c.isSent() {
 		c.settle()
-		c.shard.timers.stop(&c.deadline)
-		c.stopAll()
 		c.shard.early = append(c.shard.early, c)
 	}
 }

@@ -23,7 +23,7 @@ func (e *endpoints) take() {
 
 func (e *endpoints) add(k *socket) { e.all = append(e.all, k) }
 
-// remove removes k, which may be no endpoint's.
+// remove removes k, unless it is a connection to the Kitex server, which was not added.
 func (e *endpoints) remove(k *socket) {
 	if i := slices.Index(e.all, k); i >= 0 {
 		e.all = slices.Delete(e.all, i, i+1)

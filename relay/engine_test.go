@@ -69,6 +69,14 @@ func newEngine(tb testing.TB, batch, size int, observers ...handler.Observer) *e
 	return x
 }
 
+// newFullEngine returns an engine whose listener has max_calls.
+func newFullEngine(tb testing.TB, batch int) *engine {
+	x := newEngine(tb, batch, 100)
+	x.open()
+	x.proxy.SetMaxCalls(map[string]int{"main": 1})
+	return x
+}
+
 // greetClient greets as an HTTP/2 server.
 func greetClient(nc net.Conn) {
 	f := http2.NewFramer(nc, nil)

@@ -65,7 +65,6 @@ const lingerTime = 2 * time.Second
 func (c *call) linger() {
 	c.lingers = true
 	c.settle()
-	c.stopAll()
 	c.shard.timers.set(&c.deadline, c.shard.now+int64(lingerTime))
 }
 

@@ -28,5 +28,5 @@ func (c *clientConn) portion(last int) int {
 	if calls.Room() < maxPortion/minCall {
 		c.shard.endpoints.take()
 	}
-	return min(max(min(calls.Room(), maxPortion/minCall)*minCall, minPortion), maxPortion)
+	return max(min(calls.Room(), maxPortion/minCall)*minCall, minPortion)
 }

@@ -6,14 +6,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// newFullEngine returns an engine whose listener has max_calls.
-func newFullEngine(tb testing.TB, batch int) *engine {
-	x := newEngine(tb, batch, 100)
-	x.open()
-	x.proxy.SetMaxCalls(map[string]int{"main": 1})
-	return x
-}
-
 // A call that is refused because there are too many costs little.
 func TestRefused_Allocates(t *testing.T) {
 	x := newFullEngine(t, 10)

@@ -216,7 +216,6 @@ func (k *socket) end(cause error) (why *h2.ConnError, lingers bool) {
 	k.h2.Close(why)
 	k.owner.ended(why)
 	delete(s.sockets, k)
-	s.endpoints.remove(k)
 	return why, lingers
 }
 

@@ -155,6 +155,7 @@ func (u *upstreamConn) failed() {
 
 // ended implements owner.
 func (u *upstreamConn) ended(why *h2.ConnError) {
+	u.shard.endpoints.remove(u.socket)
 	if why.Offence != "" && !why.Peer && u.offences != nil {
 		u.offences.Note(u.address, string(why.Offence))
 	}

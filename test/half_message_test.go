@@ -5,7 +5,6 @@ import (
 	"io"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/http2"
@@ -47,11 +46,7 @@ func credit(t *testing.T, cs *testbed.H2Stream, n uint32) {
 func awaitHalf(t *testing.T, ended <-chan struct{}, calls int) {
 	t.Helper()
 	for range calls {
-		select {
-		case <-ended:
-		case <-time.After(testbed.Patience):
-			t.Fatal("the call goes on")
-		}
+		testbed.Await(t, ended, "the end of a call")
 	}
 }
 

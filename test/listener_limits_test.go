@@ -1,7 +1,6 @@
 package test
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -132,22 +131,14 @@ func TestLimits_BurstOfCallsGetsNoMoreThanTheBound(t *testing.T) {
 	const most, burst = 10, 500
 	server := testbed.NewH2Server(t)
 	proxy := testbed.NewProxy(t, testbed.RouteTo(server.Addr), testbed.Admin(), onListener(func(l *conf.Listener) { l.MaxCalls = most }))
-	nc, err := net.Dial("tcp", proxy.Addr)
-	require.NoError(t, err)
-	defer nc.Close()
-	var b bytes.Buffer
-	b.WriteString(http2.ClientPreface)
-	fr := http2.NewFramer(&b, nil)
-	require.NoError(t, fr.WriteSettings())
-	for i := range burst {
-		require.NoError(t, fr.WriteHeaders(http2.HeadersFrameParam{StreamID: uint32(2*i + 1), EndHeaders: true, BlockFragment: testbed.HeaderBlock(testbed.RequestFields())}))
-	}
-	_, err = nc.Write(b.Bytes()) // at once
-	require.NoError(t, err)
+	nc, ends := sendAtOnce(t, proxy.Addr, func(fr *http2.Framer) {
+		for i := range burst {
+			require.NoError(t, fr.WriteHeaders(http2.HeadersFrameParam{StreamID: uint32(2*i + 1), EndHeaders: true, BlockFragment: testbed.HeaderBlock(testbed.RequestFields())}))
+		}
+	})
 	for range most {
 		server.Accept(t)
 	}
-	ends := http2.NewFramer(io.Discard, nc)
 	for refused := 0; refused < burst-most; {
 		require.NoError(t, nc.SetReadDeadline(time.Now().Add(testbed.Patience)))
 		f, err := ends.ReadFrame()
@@ -169,30 +160,21 @@ func TestLimits_RefusedCallIsResetIfItsRequestGoesOn(t *testing.T) {
 	proxy := testbed.NewProxy(t, testbed.RouteTo(server.Addr), testbed.On(conf.DataPlaneRelay), onListener(func(l *conf.Listener) { l.MaxCalls = 1 }))
 	p := rawPair{client: testbed.DialH2(t, proxy.Addr), server: server}
 	p.open(t, testbed.RequestFields())
-	nc, err := net.Dial("tcp", proxy.Addr)
-	require.NoError(t, err)
-	defer nc.Close()
-	require.NoError(t, nc.SetDeadline(time.Now().Add(testbed.Patience)))
 	const calls = 10
-	var b bytes.Buffer
-	b.WriteString(http2.ClientPreface)
-	fr := http2.NewFramer(&b, nc)
-	require.NoError(t, fr.WriteSettings())
 	want := map[uint32]bool{}
-	for i := range calls {
-		id := uint32(2*i + 1)
-		require.NoError(t, fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, EndHeaders: true, BlockFragment: testbed.HeaderBlock(testbed.RequestFields())}))
-		if i%3 > 0 {
-			require.NoError(t, fr.WriteData(id, i%3 == 1, testbed.Frame([]byte("message"))))
+	nc, fr := sendAtOnce(t, proxy.Addr, func(fr *http2.Framer) {
+		for i := range calls {
+			id := uint32(2*i + 1)
+			require.NoError(t, fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, EndHeaders: true, BlockFragment: testbed.HeaderBlock(testbed.RequestFields())}))
+			if i%3 > 0 {
+				require.NoError(t, fr.WriteData(id, i%3 == 1, testbed.Frame([]byte("message"))))
+			}
+			if i%3 != 1 {
+				want[id] = true
+			}
 		}
-		if i%3 != 1 {
-			want[id] = true
-		}
-	}
-	_, err = nc.Write(b.Bytes())
-	require.NoError(t, err)
-	b.Reset()
-	require.NoError(t, fr.WritePing(false, [8]byte{}))
+	})
+	require.NoError(t, nc.SetDeadline(time.Now().Add(testbed.Patience)))
 	reset := map[uint32]bool{}
 	for ended := 0; ; {
 		f, err := fr.ReadFrame()
@@ -201,8 +183,7 @@ func TestLimits_RefusedCallIsResetIfItsRequestGoesOn(t *testing.T) {
 		case *http2.HeadersFrame:
 			require.True(t, f.StreamEnded())
 			if ended++; ended == calls {
-				_, err := nc.Write(b.Bytes())
-				require.NoError(t, err)
+				require.NoError(t, fr.WritePing(false, [8]byte{}))
 			}
 		case *http2.RSTStreamFrame:
 			require.Equal(t, http2.ErrCodeNo, f.ErrCode)

@@ -3,6 +3,7 @@ package test
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -107,6 +108,20 @@ func framesOf(write func(fr *http2.Framer)) []byte {
 	fr.AllowIllegalWrites = true
 	write(fr)
 	return b.Bytes()
+}
+
+// sendAtOnce connects, and writes the preface, SETTINGS and other frames in one write. The Framer is of the connection.
+func sendAtOnce(t *testing.T, addr string, frames func(fr *http2.Framer)) (net.Conn, *http2.Framer) {
+	t.Helper()
+	nc, err := net.Dial("tcp", addr)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = nc.Close() })
+	_, err = nc.Write(append([]byte(http2.ClientPreface), framesOf(func(fr *http2.Framer) {
+		require.NoError(t, fr.WriteSettings())
+		frames(fr)
+	})...))
+	require.NoError(t, err)
+	return nc, http2.NewFramer(nc, nc)
 }
 
 // limitedPair is a raw client and a raw endpoint with a framegate between them that has small limits.

@@ -3,7 +3,6 @@ package test
 import (
 	"bytes"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -207,32 +206,25 @@ func TestRefusal_OfTheFirstRequestComesAfterTheSettings(t *testing.T) {
 	proxy := testbed.NewProxy(t, testbed.RouteTo(server.Addr))
 	for name, r := range refusals() {
 		t.Run(name, func(t *testing.T) {
-			var out, block bytes.Buffer
-			out.WriteString(http2.ClientPreface)
-			fr, enc := http2.NewFramer(&out, nil), hpack.NewEncoder(&block)
-			fr.AllowIllegalWrites = true
-			require.NoError(t, fr.WriteSettings())
-			for i, fields := range []testbed.Fields{r.fields, testbed.RequestFields()} {
-				block.Reset()
-				for _, f := range fields {
-					require.NoError(t, enc.WriteField(hpack.HeaderField{Name: f.Name, Value: f.Value}))
+			nc, in := sendAtOnce(t, proxy.Addr, func(fr *http2.Framer) {
+				var block bytes.Buffer
+				enc := hpack.NewEncoder(&block)
+				for i, fields := range []testbed.Fields{r.fields, testbed.RequestFields()} {
+					block.Reset()
+					for _, f := range fields {
+						require.NoError(t, enc.WriteField(hpack.HeaderField{Name: f.Name, Value: f.Value}))
+					}
+					first := block.Next(1 << 14)
+					require.NoError(t, fr.WriteHeaders(http2.HeadersFrameParam{StreamID: uint32(2*i + 1), BlockFragment: first, EndStream: true, EndHeaders: block.Len() == 0}))
+					for block.Len() > 0 {
+						next := block.Next(1 << 14)
+						require.NoError(t, fr.WriteContinuation(uint32(2*i+1), block.Len() == 0, next))
+					}
 				}
-				first := block.Next(1 << 14)
-				require.NoError(t, fr.WriteHeaders(http2.HeadersFrameParam{StreamID: uint32(2*i + 1), BlockFragment: first, EndStream: true, EndHeaders: block.Len() == 0}))
-				for block.Len() > 0 {
-					next := block.Next(1 << 14)
-					require.NoError(t, fr.WriteContinuation(uint32(2*i+1), block.Len() == 0, next))
-				}
-			}
-			nc, err := net.Dial("tcp", proxy.Addr)
-			require.NoError(t, err)
-			defer nc.Close()
-			_, err = nc.Write(out.Bytes())
-			require.NoError(t, err)
+			})
 			answer(server.Accept(t), "reply")
 
 			require.NoError(t, nc.SetReadDeadline(time.Now().Add(testbed.Patience)))
-			in := http2.NewFramer(nil, nc)
 			in.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 			f, err := in.ReadFrame()
 			require.NoError(t, err)
@@ -320,18 +312,10 @@ func TestRefusal_UndecodableBlockEndsTheConnection(t *testing.T) {
 func TestRefusal_UndecodableFirstBlockIsToldAfterTheSettings(t *testing.T) {
 	t.Parallel()
 	proxy := testbed.NewProxy(t, "routes: []")
-	var out bytes.Buffer
-	out.WriteString(http2.ClientPreface)
-	fr := http2.NewFramer(&out, nil)
-	require.NoError(t, fr.WriteSettings())
-	require.NoError(t, fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{0xff, 0xff, 0xff}, EndHeaders: true}))
-	nc, err := net.Dial("tcp", proxy.Addr)
-	require.NoError(t, err)
-	defer nc.Close()
+	nc, in := sendAtOnce(t, proxy.Addr, func(fr *http2.Framer) {
+		require.NoError(t, fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{0xff, 0xff, 0xff}, EndHeaders: true}))
+	})
 	require.NoError(t, nc.SetDeadline(time.Now().Add(testbed.Patience)))
-	_, err = nc.Write(out.Bytes())
-	require.NoError(t, err)
-	in := http2.NewFramer(nil, nc)
 	f, err := in.ReadFrame()
 	require.NoError(t, err)
 	require.IsType(t, &http2.SettingsFrame{}, f)

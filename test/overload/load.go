@@ -57,6 +57,14 @@ func (c *client) write(b []byte) error {
 	return err
 }
 
+// tell is write of what the peer need not know any more when nothing is written any more.
+func (c *client) tell(b []byte) error {
+	if err := c.write(b); !errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	return nil
+}
+
 // read counts answers until the connection ends. A call is refused if its answer has no message, or if it gets
 // REFUSED_STREAM.
 func (c *client) read() error {
@@ -74,14 +82,14 @@ func (c *client) read() error {
 			return fmt.Errorf("GOAWAY: %q", payload)
 		}
 		if ack := h.ack(payload); ack != nil {
-			if err := c.write(ack); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			if err := c.tell(ack); err != nil {
 				return err
 			}
 		}
 		if h.kind == http2.FrameData {
 			answered[h.stream] = true
 			if untold += h.length; untold > 32<<10 {
-				if err := c.write(appendFrame(nil, http2.FrameWindowUpdate, 0, 0, binary.BigEndian.AppendUint32(nil, uint32(untold)))); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+				if err := c.tell(appendFrame(nil, http2.FrameWindowUpdate, 0, 0, binary.BigEndian.AppendUint32(nil, uint32(untold)))); err != nil {
 					return err
 				}
 				untold = 0
@@ -117,8 +125,8 @@ func (c *client) open(b []byte, due time.Time, fields, body []byte) []byte {
 	return appendFrame(b, http2.FrameData, http2.FlagDataEndStream, stream, body)
 }
 
-// count sets whether calls are counted.
-func count(clients []*client, on bool) {
+// setCounting sets whether calls are counted.
+func setCounting(clients []*client, on bool) {
 	for _, c := range clients {
 		c.mu.Lock()
 		c.counting = on
@@ -152,7 +160,7 @@ func hold(addr string, perSecond float64) (result, error) {
 	var sent, settled atomic.Int64
 	timer := time.AfterFunc(time.Until(begun.Add(settle)), func() {
 		settled.Store(sent.Load())
-		count(clients, true)
+		setCounting(clients, true)
 	})
 	defer timer.Stop()
 	for turn := 0; ; turn++ {
@@ -183,7 +191,7 @@ func hold(addr string, perSecond float64) (result, error) {
 		default:
 		}
 	}
-	count(clients, false)
+	setCounting(clients, false)
 	took := (step - settle).Seconds()
 	r := result{due: perSecond, sent: float64(sent.Load()-settled.Load()) / took}
 	for _, c := range clients {
