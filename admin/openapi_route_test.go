@@ -2,6 +2,7 @@ package admin
 
 import (
 	"encoding/json"
+	"maps"
 	"math"
 	"reflect"
 	"regexp"
@@ -33,8 +34,10 @@ func requireKeys(t *testing.T, path string, of reflect.Type, schema *openapi3.Sc
 	case of == reflect.TypeFor[time.Duration]():
 		is("string")
 		require.Contains(t, schema.Description, "A Go duration", path)
-	case of == reflect.TypeFor[spec.RuleFields]():
+	case of == reflect.TypeFor[spec.RuleFields](), of == reflect.TypeFor[spec.ByteSize]():
 		require.Len(t, schema.OneOf, 2, path)
+	case of == reflect.TypeFor[spec.Scalar]():
+		require.Len(t, schema.OneOf, 3, path)
 	case of.Kind() == reflect.Pointer:
 		requireKeys(t, path, of.Elem(), schema)
 	case of.Kind() == reflect.Slice:
@@ -46,16 +49,21 @@ func requireKeys(t *testing.T, path string, of reflect.Type, schema *openapi3.Sc
 	case of.Kind() == reflect.Struct:
 		is("object")
 		var keys []string
-		for i := range of.NumField() {
-			key, _, _ := strings.Cut(of.Field(i).Tag.Get("yaml"), ",")
-			if !of.Field(i).IsExported() || path == "route.backends[].limits" && key == "per" { // which is of a route's alone
+		for _, field := range reflect.VisibleFields(of) {
+			key, _, _ := strings.Cut(field.Tag.Get("yaml"), ",")
+			switch {
+			case !field.IsExported(), field.Anonymous && key == "", len(field.Index) > 1 && (key == "name" || key == "weight"): // of a mirror's backend, which has neither
 				continue
+			case strings.HasSuffix(path, "backend.limits") || path == "route.backends[].limits":
+				if key == "per" { // which is of a route's alone
+					continue
+				}
 			}
 			keys = append(keys, key)
 			property := schema.Properties[key]
 			require.NotNil(t, property, "%s.%s is not described", path, key)
 			require.NotEmpty(t, property.Value.Description, "%s.%s", path, key)
-			requireKeys(t, path+"."+key, of.Field(i).Type, property.Value)
+			requireKeys(t, path+"."+key, field.Type, property.Value)
 		}
 		for key := range schema.Properties {
 			require.Contains(t, keys, key, "%s.%s is no key of a document", path, key)
@@ -110,6 +118,24 @@ match: [{method: "*"}]
 balancer: {policy: consistent_hash, hash: {header: x}, bound_percent: 200}
 hedge: {delay: 1s, budget: {percent: 1, min: 1}, buffer_bytes: 1}
 backends: [{endpoints: [{address: "127.0.0.1:1"}]}]
+mirrors:
+- {name: a, backend: {service: s, panic_percent: 1}, percent: 100, timeout: 1s, compare: {sample: 1}, queue: {messages: 1}}
+`, `
+name: a
+match: [{method: "*"}]
+backends: [{endpoints: [{address: "127.0.0.1:1"}]}]
+fanout:
+  targets: {from: backend}
+  aggregate: {messages_field: 1, metadata_field: 1, node_field: 3, error_field: 5, status_field: 4}
+  min_success: 1
+  max_targets: 1024
+  deadline_per_target: 1s
+  queue: {messages: 1}
+`, `
+name: a
+match: [{method: "*"}]
+backends: [{endpoints: [{address: "127.0.0.1:1"}]}]
+fanout: {targets: {from: backend}, mode: quorum, quorum: 2, max_targets: 1024}
 `}
 
 // durationBounds finds the bounds that the description of a duration gives, unless one of them is another key.
@@ -172,7 +198,7 @@ func TestOpenAPI_BoundsOfARouteAreThoseOfTheServer(t *testing.T) {
 			at[key] = was
 		})
 	}
-	for _, path := range boundedPaths(t, "", schema) {
+	for _, path := range boundedPaths(t, "", schema, map[*openapi3.Schema]bool{}) {
 		require.Contains(t, met, path, "it is in none of boundedRoutes")
 	}
 }
@@ -195,17 +221,22 @@ func eachProperty(path string, s *openapi3.Schema, doc map[string]any, visit fun
 	}
 }
 
-// boundedPaths returns the path of each property that has bounds.
-func boundedPaths(t *testing.T, path string, s *openapi3.Schema) (all []string) {
+// boundedPaths returns the path of each property that has bounds: of those that several keys share one path.
+func boundedPaths(t *testing.T, path string, s *openapi3.Schema, seen map[*openapi3.Schema]bool) (all []string) {
 	if s.Items != nil {
 		s = s.Items.Value
 	}
-	for key, property := range s.Properties {
+	if seen[s] {
+		return nil
+	}
+	seen[s] = true
+	for _, key := range slices.Sorted(maps.Keys(s.Properties)) {
+		property := s.Properties[key]
 		at := strings.TrimPrefix(path+"."+key, ".")
 		if good, _ := boundsOf(t, property.Value); good != nil {
 			all = append(all, at)
 		}
-		all = append(all, boundedPaths(t, at, property.Value)...)
+		all = append(all, boundedPaths(t, at, property.Value, seen)...)
 	}
 	slices.Sort(all)
 	return all

@@ -17,7 +17,7 @@ const module = "github.com/framegate/framegate/"
 // layers lists the packages from the bottom up: a package imports only those in layers above its own in this list, and those
 // of its own room, which is the longest path here that it is under.
 var layers = [][]string{
-	{"kitex_gen", "idl", "pool/dial", "pool/policy", "relay/h2/hpack", "resolver/strict", "resolver/plain"},
+	{"kitex_gen", "idl", "resolver/fieldpath", "pool/dial", "pool/policy", "relay/h2/hpack", "resolver/strict", "resolver/plain"},
 	{"pool/transport", "relay/h2", "resolver/balance", "resolver/dns", "resolver/eject", "resolver/health", "resolver/limit", "resolver/schema", "resolver/etcdserver"},
 	{"pool", "pool/h2conn", "resolver/spec"},
 	{"pool/kitexconn"},

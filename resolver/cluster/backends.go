@@ -19,8 +19,9 @@ type Backends struct {
 	source  string
 	program any
 	limits  *routeLimits
-	all     []routeBackend
-	named   map[string]*routeBackend // by name, those that have one
+	all     []routeBackend           // in the order of spec.Route.EveryBackend
+	named   map[string]*routeBackend // by name, those of route.Backends that have one
+	mirrors []*routeBackend          // by the place of the mirror in route.Mirrors; nil for one without a backend
 	drawn   []drawnBackend           // the backends with a weight, among which draw chooses
 	total   uint64                   // sum of the weights in drawn
 	turns   balance.Picker           // takes the backends in drawn in turn, with round_robin; else nil
@@ -35,6 +36,7 @@ type drawnBackend struct {
 
 // routeBackend is a backend of a version of a route.
 type routeBackend struct {
+	key    string // of spec.KeyedBackend
 	name   string // may be empty
 	picker *picker
 	pool   *policy.Policy // of its connections; nil for the gateway's default
@@ -47,15 +49,19 @@ type routeBackend struct {
 func (u *Use) Acquire(route *spec.Route, source string, program any) *Backends {
 	s := u.set
 	st := s.limits.acquire(route, source)
+	every := route.EveryBackend()
 	b := &Backends{
 		route: route, source: source, program: program, limits: st,
-		all: make([]routeBackend, len(route.Backends)), named: make(map[string]*routeBackend, len(route.Backends)),
+		all: make([]routeBackend, len(every)), named: make(map[string]*routeBackend, len(route.Backends)),
 	}
-	how := pickerKeyOf(route.Balancer)
-	for i := range route.Backends {
-		doc := &route.Backends[i]
+	for i, doc := range every {
 		at := &b.all[i]
-		*at = routeBackend{name: doc.Name, picker: s.acquire(route, source, i).picker(how), pool: s.acquirePolicy(doc), limits: st.backend(route, i)}
+		how := pickerKeyOf(doc.Balancer)
+		*at = routeBackend{key: doc.Key, name: doc.Name, picker: s.acquire(route, source, doc).picker(how), pool: s.acquirePolicy(doc.Backend), limits: st.backend(doc.Key)}
+		if i >= len(route.Backends) {
+			at.name = doc.Key
+			continue
+		}
 		if doc.Name != "" {
 			b.named[doc.Name] = at
 		}
@@ -64,7 +70,8 @@ func (u *Use) Acquire(route *spec.Route, source string, program any) *Backends {
 			b.drawn = append(b.drawn, drawnBackend{at, uint64(w), b.total})
 		}
 	}
-	if how.policy.Kind == balance.RoundRobin && len(b.drawn) > 1 {
+	b.acquireMirrors()
+	if pickerKeyOf(route.Balancer).policy.Kind == balance.RoundRobin && len(b.drawn) > 1 {
 		b.turns = b.newTurns(st.turns)
 		st.turns = b.turns
 	}
@@ -91,6 +98,9 @@ func (b *Backends) Aim(t *Target, pattern string, req *spec.Request) {
 	t.Timeout, t.IdleTimeout, t.MaxStreamAge = r.Timeout, r.IdleTimeout, r.MaxStreamAge
 	t.Retry, t.Hedge, t.Program = r.Retry, r.Hedge, b.program
 	t.backends = b
+	if len(r.Mirrors) > 0 {
+		t.Copies = copiesOf(r.Mirrors)
+	}
 	if r.Balancer != nil && r.Balancer.Hash != nil {
 		t.key = hashOf(*r.Balancer.Hash, req)
 	}
@@ -210,7 +220,7 @@ func (b *Backends) Load() RouteLoad {
 	}
 	for i := range b.all {
 		l := b.all[i].limits
-		load.Backends = append(load.Backends, BackendLoad{b.route.Backends[i].Key(i), l.concurrent.Active(), l.pending.Active()})
+		load.Backends = append(load.Backends, BackendLoad{b.all[i].key, l.concurrent.Active(), l.pending.Active()})
 	}
 	return load
 }

@@ -100,6 +100,7 @@ func settingsOf(b *spec.Backend) settings {
 type member struct {
 	host     *balance.Host // whose Owner it is
 	name     string        // the host:port whose look-up gave its address; empty if its address is as written
+	node     string        // its spec.TagNode; empty if it has none
 	ejection atomic.Pointer[eject.Member]
 	trial    atomic.Bool // it is back from an ejection and has not answered a call yet: it gets few calls
 
@@ -127,6 +128,7 @@ type weighted struct {
 	address string
 	weight  int
 	name    string // see member
+	node    string // see member
 }
 
 func newCluster(name ID, tags map[string]string, s settings, checker *health.Checker, log *slog.Logger) *Cluster {
@@ -169,7 +171,7 @@ func (c *Cluster) configure(s settings) {
 func (c *Cluster) setMembers(all []weighted, unreachable map[string]error) (came, gone []string) {
 	slices.SortFunc(all, func(a, b weighted) int { return cmp.Compare(a.address, b.address) })
 	c.mu.Lock()
-	if slices.EqualFunc(all, c.members, func(w weighted, m *member) bool { return w == weighted{m.host.Address(), m.weight, m.name} }) {
+	if slices.EqualFunc(all, c.members, func(w weighted, m *member) bool { return w == weighted{m.host.Address(), m.weight, m.name, m.node} }) {
 		c.mu.Unlock()
 		return nil, nil
 	}
@@ -186,7 +188,7 @@ func (c *Cluster) setMembers(all []weighted, unreachable map[string]error) (came
 		case m == nil:
 			m = c.newMemberLocked(w, unreachable[w.address])
 			came = append(came, w.address)
-		case m.name != w.name: // a new member, because calls under way keep the name that theirs has
+		case m.name != w.name || m.node != w.node: // a new member, because calls under way keep what theirs has
 			before := m
 			m = c.newMemberLocked(w, before.unreachable)
 			m.weight, m.since = before.weight, before.since
@@ -211,7 +213,7 @@ func (c *Cluster) setMembers(all []weighted, unreachable map[string]error) (came
 }
 
 func (c *Cluster) newMemberLocked(w weighted, unreachable error) *member {
-	m := &member{host: balance.NewHost(w.address), name: w.name, check: health.Status{Healthy: true}, usable: true, unreachable: unreachable}
+	m := &member{host: balance.NewHost(w.address), name: w.name, node: w.node, check: health.Status{Healthy: true}, usable: true, unreachable: unreachable}
 	m.host.Owner = m
 	c.subscribeLocked(m)
 	return m

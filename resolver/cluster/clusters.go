@@ -94,11 +94,10 @@ func (s *Set) service(name string) *service {
 	return sv
 }
 
-// acquire returns the cluster of a route's i-th backend, configured as the backend's document says. It makes the cluster if
+// acquire returns the cluster of a backend of a route, configured as the backend's document says. It makes the cluster if
 // there is none. Each acquire has one release.
-func (s *Set) acquire(route *spec.Route, source string, i int) *Cluster {
-	b := &route.Backends[i]
-	name, says, user := clusterName(route, source, i), settingsOf(b), userOf(route, source)
+func (s *Set) acquire(route *spec.Route, source string, b spec.KeyedBackend) *Cluster {
+	name, says, user := clusterName(route, source, b), settingsOf(b.Backend), userOf(route, source)
 	key := name.key(says)
 	c := s.byKey[key]
 	if c == nil && b.Service != "" {
@@ -147,8 +146,8 @@ func (s *Set) ownCluster(route *spec.Route, source string, name ID) (own *Cluste
 
 // wants reports whether a backend of the route uses the cluster with its present settings.
 func wants(route *spec.Route, source string, c *Cluster) bool {
-	for i := range route.Backends {
-		if clusterName(route, source, i).key(settingsOf(&route.Backends[i])) == c.key(c.settings) {
+	for _, b := range route.EveryBackend() {
+		if clusterName(route, source, b).key(settingsOf(b.Backend)) == c.key(c.settings) {
 			return true
 		}
 	}
@@ -158,11 +157,10 @@ func wants(route *spec.Route, source string, c *Cluster) bool {
 // userOf returns a text that tells a route of a source from all others.
 func userOf(route *spec.Route, source string) string { return source + " " + route.Name }
 
-// clusterName returns the ID of the cluster of a route's i-th backend.
-func clusterName(route *spec.Route, source string, i int) ID {
-	b := &route.Backends[i]
+// clusterName returns the ID of the cluster of a backend of a route.
+func clusterName(route *spec.Route, source string, b spec.KeyedBackend) ID {
 	if b.Service == "" {
-		return ID{Source: source, Route: route.Name, Backend: b.Key(i)}
+		return ID{Source: source, Route: route.Name, Backend: b.Key}
 	}
 	return ID{Service: b.Service, Tags: tagsText(b.Tags)}
 }
@@ -193,7 +191,7 @@ func listed(endpoints []spec.Endpoint) []weighted {
 			continue
 		}
 		place[e.Address] = len(all)
-		all = append(all, weighted{address: e.Address, weight: spec.WeightOf(e.Weight)})
+		all = append(all, weighted{address: e.Address, weight: spec.WeightOf(e.Weight), node: e.Tags[spec.TagNode]})
 	}
 	return all
 }
@@ -238,7 +236,7 @@ func withTags(instances []spec.Instance, tags map[string]string) []weighted {
 	all := make([]weighted, 0, len(instances))
 	for _, in := range instances {
 		if hasTags(in, tags) {
-			all = append(all, weighted{address: in.Address, weight: in.Weight})
+			all = append(all, weighted{address: in.Address, weight: in.Weight, node: in.Tags[spec.TagNode]})
 		}
 	}
 	return all

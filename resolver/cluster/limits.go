@@ -34,7 +34,7 @@ type routeLimits struct {
 	refs     int
 	route    limits
 	budget   atomic.Pointer[budget] // of further attempts; nil without Retry and Hedge
-	backends map[string]*limits     // by spec.Backend.Key
+	backends map[string]*limits     // by the key of spec.KeyedBackend
 	turns    balance.Picker         // Backends.turns of the newest version with round_robin; nil if there was none
 }
 
@@ -103,9 +103,9 @@ func (s allLimits) acquire(r *spec.Route, source string) *routeLimits {
 	st.route.configure(r.Limits)
 	st.configureBudget(r)
 	named := map[string]bool{}
-	for i := range r.Backends {
-		named[r.Backends[i].Key(i)] = true
-		st.backend(r, i).configure(r.Backends[i].Limits)
+	for _, b := range r.EveryBackend() {
+		named[b.Key] = true
+		st.backend(b.Key).configure(b.Limits)
 	}
 	maps.DeleteFunc(st.backends, func(name string, _ *limits) bool { return !named[name] })
 	return st
@@ -127,13 +127,12 @@ func (st *routeLimits) configureBudget(r *spec.Route) {
 	}
 }
 
-// backend returns the limits of the i-th backend of a version of the route.
-func (st *routeLimits) backend(r *spec.Route, i int) *limits {
-	name := r.Backends[i].Key(i)
-	l := st.backends[name]
+// backend returns the limits of a backend of the route, by the key of spec.KeyedBackend.
+func (st *routeLimits) backend(key string) *limits {
+	l := st.backends[key]
 	if l == nil {
 		l = &limits{}
-		st.backends[name] = l
+		st.backends[key] = l
 	}
 	return l
 }

@@ -104,7 +104,7 @@ const maxRefused = 10
 // addName adds the addresses of a host name, up to spec.MaxEndpoints of the cluster.
 func (m *membership) addName(guard *addressGuard, w written, a dns.Answer) {
 	name := func(bar Exclusion, reason string, more int) excluded {
-		return excluded{weighted{w.address, w.weight, w.address}, bar, reason, more}
+		return excluded{weighted{address: w.address, weight: w.weight, name: w.address}, bar, reason, more}
 	}
 	if len(a.Addresses) == 0 {
 		m.excluded = append(m.excluded, name(ExcludedUnresolved, unresolved(a), 0))
@@ -122,7 +122,7 @@ func (m *membership) addName(guard *addressGuard, w written, a dns.Answer) {
 			break
 		}
 		at := spec.Address{IP: ip, Port: w.at.Port}
-		one := weighted{at.HostPort(), w.weight, w.address}
+		one := weighted{address: at.HostPort(), weight: w.weight, name: w.address, node: w.node}
 		var err error
 		if !spec.Callable(ip) {
 			err = fmt.Errorf("%s is the address of no host or of many", ip)

@@ -3,6 +3,7 @@ package cluster
 import (
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -25,12 +26,17 @@ type picker struct {
 	current atomic.Pointer[choice]
 }
 
-// choice is the state of a cluster that a picker chooses from. It is immutable, except for the counters of package balance.
+// choice is the state of a cluster that a picker chooses from. It is immutable, except for the counters of package balance and
+// what is made when it is first asked for.
 type choice struct {
 	balance.Picker
 	usable bool            // there is an endpoint to choose
 	panic  bool            // calls go to all endpoints, because too few are usable
 	spares []*balance.Host // ejected endpoints that are healthy as far as is known: see Target.Pick
+	all    []Endpoint      // those with a weight, by address
+
+	index  sync.Once // sets byName
+	byName map[string]Endpoint
 }
 
 // spare returns a spare that is not in tried, or nil.
@@ -103,7 +109,7 @@ func (c *Cluster) rampLocked(now time.Time) {
 func (p *picker) renewLocked(now time.Time) {
 	c := p.cluster
 	members := make([]balance.Member, 0, len(c.members))
-	next := &choice{panic: c.panicked}
+	next := &choice{panic: c.panicked, all: make([]Endpoint, 0, len(c.members))}
 	for _, m := range c.members {
 		up := m.usable || c.panicked
 		next.usable = next.usable || up && m.weight > 0
@@ -111,6 +117,9 @@ func (p *picker) renewLocked(now time.Time) {
 			next.spares = append(next.spares, m.host)
 		}
 		members = append(members, balance.Member{Host: m.host, Weight: p.weight(m, now), Down: !up})
+		if m.weight > 0 {
+			next.all = append(next.all, Endpoint{p, m, up})
+		}
 	}
 	var before balance.Picker
 	if choice := p.current.Load(); choice != nil {

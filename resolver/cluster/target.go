@@ -29,9 +29,13 @@ type Target struct {
 	Hedge   *spec.Hedge // nil for none
 	Program any         // of a route in struct mode or with a schema; see resolver.Route
 
+	Copies uint16 // which of the route's mirrors get a copy of the call: a bit for each, by its place
+
 	backends *Backends     // nil for a Target that Aim did not fill
 	backend  *routeBackend // once one was chosen
 	key      uint64        // for consistent_hash
+	pinned   *Endpoint     // that every attempt goes to; nil for the balancer's choice
+	aside    bool          // the limits of the route do not count it
 	tried    [maxTried]*balance.Host
 	attempts int // how many of tried are set
 
@@ -60,7 +64,7 @@ const overloadHint = 100 * time.Millisecond
 // Admit counts the call, which has come now, against the limits of its route, or returns an *OverloadError. In either case the
 // caller calls Release. It does not allocate unless it refuses.
 func (t *Target) Admit(req *spec.Request, now time.Time) error {
-	if t.backends == nil {
+	if t.backends == nil || t.aside {
 		return nil
 	}
 	limits := t.backends.limits
@@ -169,6 +173,9 @@ func (t *Target) Pick(now time.Time) (Attempt, error) {
 		return Attempt{Address: t.Address, Began: now}, nil
 	}
 	p := t.backend.picker
+	if t.pinned != nil {
+		return t.pickPinned(now)
+	}
 	c := p.current.Load()
 	tried := t.tried[:t.attempts]
 	host := c.Pick(t.key, tried)
@@ -206,7 +213,7 @@ func (t *Target) RetryEnd() {
 
 // BoundsWaiting reports whether there is a limit on the calls that Wait counts. Like Wait, it is called after a Pick.
 func (t *Target) BoundsWaiting() bool {
-	return t.backends != nil && (t.backends.limits.route.pending.Bounded() || t.backend.limits.pending.Bounded())
+	return t.backends != nil && (!t.aside && t.backends.limits.route.pending.Bounded() || t.backend.limits.pending.Bounded())
 }
 
 // Wait counts the call as one that waits for a connection or a stream; it reports false if that is over a limit. Each
@@ -215,11 +222,11 @@ func (t *Target) Wait() bool {
 	if t.backends == nil {
 		return true
 	}
-	if !t.backends.limits.route.pending.Acquire() {
+	if !t.backend.limits.pending.Acquire() {
 		return false
 	}
-	if !t.backend.limits.pending.Acquire() {
-		t.backends.limits.route.pending.Release()
+	if !t.aside && !t.backends.limits.route.pending.Acquire() {
+		t.backend.limits.pending.Release()
 		return false
 	}
 	return true
@@ -227,8 +234,11 @@ func (t *Target) Wait() bool {
 
 // WaitEnd ends a wait that Wait has counted.
 func (t *Target) WaitEnd() {
-	if t.backends != nil {
-		t.backend.limits.pending.Release()
+	if t.backends == nil {
+		return
+	}
+	t.backend.limits.pending.Release()
+	if !t.aside {
 		t.backends.limits.route.pending.Release()
 	}
 }

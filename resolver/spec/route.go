@@ -41,6 +41,12 @@ type Route struct {
 	Struct    *Struct    `yaml:"struct,omitempty"`    // of mode struct
 	Backends  []Backend  `yaml:"backends"`
 
+	// One to many.
+	Mirrors []Mirror `yaml:"mirrors,omitempty"`
+	Select  *Select  `yaml:"select,omitempty"`  // which messages of the request Backends get; nil means all
+	Respond Respond  `yaml:"respond,omitempty"` // empty means that at most one mirror may answer a message
+	Fanout  *Fanout  `yaml:"fanout,omitempty"`
+
 	// The policies for load and failure. The times are of one call; 0 means none beyond the client's deadline.
 	Balancer     *Balancer     `yaml:"balancer,omitempty"`
 	Timeout      time.Duration `yaml:"timeout,omitempty"`        // of the whole call
@@ -86,8 +92,9 @@ type Backend struct {
 
 // Endpoint is one upstream address.
 type Endpoint struct {
-	Address string `yaml:"address"`          // host:port, dns:///host:port or unix:/path; each address of a host is an endpoint
-	Weight  *int   `yaml:"weight,omitempty"` // nil means 1; 0 takes no calls
+	Address string            `yaml:"address"`          // host:port, dns:///host:port or unix:/path; each address of a host is an endpoint
+	Weight  *int              `yaml:"weight,omitempty"` // nil means 1; 0 takes no calls
+	Tags    map[string]string `yaml:"tags,omitempty"`   // such as TagNode
 }
 
 // MaxWeight bounds the weight of a backend and of an endpoint.

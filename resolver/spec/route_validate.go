@@ -21,7 +21,7 @@ const (
 	maxMatches     = 1000   // of one route
 	maxHeaders     = 32     // of one match entry
 	maxListeners   = 64     // of one route
-	maxTags        = 32     // of one backend
+	maxTags        = 32     // of one backend or endpoint
 	maxTagLen      = 512    // key and value
 	maxRegexLen    = 1024
 	maxRegexCost   = 256  // steps of one regular expression, see regexCost
@@ -71,6 +71,10 @@ func (r *Route) normalize() (errs []error) {
 		fail("authority: %q, want a host or host:port without spaces", plain.URL(r.Authority))
 	}
 	errs = append(errs, r.policyProblems()...)
+	errs = append(errs, r.mirrorProblems()...)
+	if r.Fanout != nil {
+		errs = append(errs, r.Fanout.problems(r)...)
+	}
 	return append(errs, r.backendProblems()...)
 }
 
@@ -158,40 +162,55 @@ func (r *Route) backendProblems() (errs []error) {
 		if w := WeightOf(b.Weight); w < 0 || w > MaxWeight {
 			fail("%s.weight: %d, want 0 to %d", key, w, MaxWeight)
 		}
-		switch {
-		case b.Service != "" && len(b.Endpoints) > 0:
-			fail("%s.service: %q beside endpoints, want one of the two", key, b.Service)
-		case b.Service != "":
-			if err := ValidServiceName(b.Service); err != nil {
-				fail("%s.service: %w", key, err)
-			}
-		case len(b.Endpoints) == 0:
-			fail("%s.endpoints: empty, want at least one such as {address: \"127.0.0.1:9001\"}, or service: NAME", key)
-		}
-		errs = append(errs, b.policyProblems(key)...)
-		if len(b.Tags) > 0 && b.Service == "" {
-			fail("%s.tags: want them beside service only", key)
-		}
-		if len(b.Tags) > maxTags {
-			fail("%s.tags: %d, want at most %d", key, len(b.Tags), maxTags)
-		}
-		for k, v := range b.Tags {
-			if !utf8.ValidString(k+v) || len(k)+len(v) > maxTagLen {
-				fail("%s.tags: %q: %q, want UTF-8 of at most %d bytes", key, k, v, maxTagLen)
-			}
-		}
-		for j, e := range first(b.Endpoints, MaxEndpoints-total) {
-			if err := ValidateAddress(e.Address); err != nil {
-				fail("%s.endpoints[%d].address: %w", key, j, err)
-			}
-			if w := WeightOf(e.Weight); w < 0 || w > MaxWeight {
-				fail("%s.endpoints[%d].weight: %d, want 0 to %d", key, j, w, MaxWeight)
-			}
-		}
+		errs = append(errs, b.problems(key, MaxEndpoints-total)...)
 		total += len(b.Endpoints)
 	}
 	if total > MaxEndpoints {
 		fail("backends: %d endpoints, want at most %d in a route", total, MaxEndpoints)
+	}
+	return errs
+}
+
+// problems returns every mistake of where the backend's calls go, and of its policies. key is its path. Endpoints beyond the
+// first limit ones are not looked at.
+func (b Backend) problems(key string, limit int) (errs []error) {
+	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(key+"."+format, args...)) }
+	switch {
+	case b.Service != "" && len(b.Endpoints) > 0:
+		fail("service: %q beside endpoints, want one of the two", b.Service)
+	case b.Service != "":
+		if err := ValidServiceName(b.Service); err != nil {
+			fail("service: %w", err)
+		}
+	case len(b.Endpoints) == 0:
+		fail("endpoints: empty, want at least one such as {address: \"127.0.0.1:9001\"}, or service: NAME")
+	}
+	errs = append(errs, b.policyProblems(key)...)
+	if len(b.Tags) > 0 && b.Service == "" {
+		fail("tags: want them beside service only")
+	}
+	errs = append(errs, tagProblems(key+".tags", b.Tags)...)
+	for j, e := range first(b.Endpoints, limit) {
+		at := fmt.Sprintf("%s.endpoints[%d]", key, j)
+		if err := ValidateAddress(e.Address); err != nil {
+			errs = append(errs, fmt.Errorf("%s.address: %w", at, err))
+		}
+		if w := WeightOf(e.Weight); w < 0 || w > MaxWeight {
+			errs = append(errs, fmt.Errorf("%s.weight: %d, want 0 to %d", at, w, MaxWeight))
+		}
+		errs = append(errs, tagProblems(at+".tags", e.Tags)...)
+	}
+	return errs
+}
+
+func tagProblems(key string, tags map[string]string) (errs []error) {
+	if len(tags) > maxTags {
+		errs = append(errs, fmt.Errorf("%s: %d, want at most %d", key, len(tags), maxTags))
+	}
+	for k, v := range tags {
+		if !utf8.ValidString(k+v) || len(k)+len(v) > maxTagLen {
+			errs = append(errs, fmt.Errorf("%s: %q: %q, want UTF-8 of at most %d bytes", key, k, v, maxTagLen))
+		}
 	}
 	return errs
 }

@@ -145,6 +145,12 @@ type Shaper interface {
 	Shape(*yaml.Node) reflect.Type
 }
 
+// Wanter is implemented by a type whose own UnmarshalYAML decodes scalars. Wants returns what it wants, for people. It is called
+// on the zero value.
+type Wanter interface {
+	Wants() string
+}
+
 var durationType = reflect.TypeFor[time.Duration]()
 
 // maxDepth bounds how deep a document may be nested. The deepest document that framegate has needs 6.
@@ -173,8 +179,12 @@ func (w *walker) check(n *yaml.Node, t reflect.Type, key string) {
 	if n.Kind == yaml.ScalarNode && n.Tag == "!!null" {
 		return
 	}
-	if s, ok := reflect.Zero(t).Interface().(Shaper); ok {
-		t = s.Shape(n)
+	switch is := reflect.Zero(t).Interface().(type) {
+	case Shaper:
+		t = is.Shape(n)
+	case Wanter:
+		w.scalar(n, t, key)
+		return
 	}
 	switch t.Kind() {
 	case reflect.Struct:
@@ -273,6 +283,9 @@ func (n shown) String() string {
 func (t kind) String() string {
 	if t.Type == durationType {
 		return "a duration such as 1.5s or 200ms"
+	}
+	if w, ok := reflect.Zero(t.Type).Interface().(Wanter); ok {
+		return w.Wants()
 	}
 	switch t.Kind() {
 	case reflect.Bool:
