@@ -6,7 +6,6 @@
 package tap
 
 import (
-	"encoding/binary"
 	"errors"
 	"slices"
 	"sync"
@@ -15,6 +14,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/framegate/framegate/handler/frame"
 	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/spec"
 )
@@ -123,30 +123,22 @@ func (h *Hub) Match(method string) Taps {
 // Taps are the taps on one call.
 type Taps []*Tap
 
-// frameWriter is the destination of one direction of a call; see frame.Writer.
-type frameWriter interface {
-	Piece(n int) []byte
-	Write(p []byte) error
-}
-
 // Writer forwards frames to another writer, and copies the messages in them to taps. It is used by one goroutine at a time.
 type Writer struct {
-	to        frameWriter
+	to        frame.Writer
 	taps      Taps
 	call      *Call
 	direction spec.Direction
 	encoding  string
 
-	prefix  [5]byte
-	nprefix int     // bytes of prefix that have come
-	left    int64   // bytes of the payload that are still to come
+	split   frame.Splitter
 	message Message // the copy of the current message
 	wanted  []*Tap  // the taps whose limit allows the current message
 	index   int64   // of the next message
 }
 
 // Writer returns a Writer that forwards to to. encoding is the grpc-encoding of the direction.
-func (taps Taps) Writer(to frameWriter, call *Call, d spec.Direction, encoding string) *Writer {
+func (taps Taps) Writer(to frame.Writer, call *Call, d spec.Direction, encoding string) *Writer {
 	return &Writer{to: to, taps: taps, call: call, direction: d, encoding: encoding}
 }
 
@@ -155,41 +147,15 @@ func (w *Writer) Piece(n int) []byte { return w.to.Piece(n) }
 
 // Write copies what taps want of p, and forwards p.
 func (w *Writer) Write(p []byte) error {
-	w.copy(p)
+	w.split.Split(p, (*parts)(w))
 	return w.to.Write(p)
 }
 
-// copy reads the frames in p, which may begin and end within a frame.
-func (w *Writer) copy(p []byte) {
-	for len(p) > 0 {
-		if w.left == 0 {
-			n := copy(w.prefix[w.nprefix:], p)
-			p = p[n:]
-			if w.nprefix += n; w.nprefix < len(w.prefix) {
-				return
-			}
-			w.begin()
-			if w.left > 0 {
-				continue
-			}
-			w.end()
-			continue
-		}
-		n := min(w.left, int64(len(p)))
-		if len(w.wanted) > 0 {
-			room := MaxMessageBytes - len(w.message.Payload)
-			w.message.Payload = append(w.message.Payload, p[:min(n, int64(room))]...)
-		}
-		p = p[n:]
-		if w.left -= n; w.left == 0 {
-			w.end()
-		}
-	}
-}
+// parts is a Writer as frame.Parts, which callers of the Writer do not see.
+type parts Writer
 
-// begin starts the copy of a message whose prefix has come.
-func (w *Writer) begin() {
-	w.left = int64(binary.BigEndian.Uint32(w.prefix[1:]))
+// Begin implements frame.Parts: it starts the copy of a message.
+func (w *parts) Begin(flag byte, length int64) {
 	w.wanted = w.wanted[:0]
 	for _, t := range w.taps {
 		if t.limit.Allow() {
@@ -198,13 +164,20 @@ func (w *Writer) begin() {
 			t.missed.Add(1)
 		}
 	}
-	w.message = Message{Direction: w.direction, Call: w.call, Index: w.index, Flag: w.prefix[0], Encoding: w.encoding, Length: w.left}
+	w.message = Message{Direction: w.direction, Call: w.call, Index: w.index, Flag: flag, Encoding: w.encoding, Length: length}
 	w.index++
 }
 
-// end sends the copy of a message that is complete to the taps that want it.
-func (w *Writer) end() {
-	w.nprefix = 0
+// Part implements frame.Parts: it copies bytes of the message, up to MaxMessageBytes.
+func (w *parts) Part(p []byte) {
+	if len(w.wanted) > 0 {
+		room := MaxMessageBytes - len(w.message.Payload)
+		w.message.Payload = append(w.message.Payload, p[:min(len(p), room)]...)
+	}
+}
+
+// End implements frame.Parts: it sends the copy of the message to the taps that want it.
+func (w *parts) End() {
 	w.message.Time = time.Now()
 	for _, t := range w.wanted {
 		select {

@@ -30,7 +30,7 @@ func (s *sink) Write(p []byte) error {
 	return err
 }
 
-func frame(flag byte, payload []byte) []byte {
+func framed(flag byte, payload []byte) []byte {
 	return append(binary.BigEndian.AppendUint32([]byte{flag}, uint32(len(payload))), payload...)
 }
 
@@ -38,7 +38,7 @@ func TestWriter_ShowsMessagesHoweverTheyAreCut(t *testing.T) {
 	var in []byte
 	payloads := [][]byte{nil, []byte("a"), bytes.Repeat([]byte("b"), 1000), nil, []byte("end")}
 	for i, p := range payloads {
-		in = append(in, frame(byte(i&1), p)...)
+		in = append(in, framed(byte(i&1), p)...)
 	}
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for range 200 {
@@ -68,7 +68,7 @@ func TestWriter_BoundsWhatItCopies(t *testing.T) {
 	tap, err := h.Open(pattern(t, "*"), MaxRate)
 	require.NoError(t, err)
 	w := h.Match("/s.S/M").Writer(&sink{}, &Call{}, spec.OnRequest, "")
-	require.NoError(t, w.Write(frame(0, make([]byte, 10*MaxMessageBytes))))
+	require.NoError(t, w.Write(framed(0, make([]byte, 10*MaxMessageBytes))))
 	m := <-tap.Messages()
 	require.EqualValues(t, 10*MaxMessageBytes, m.Length)
 	require.Len(t, m.Payload, MaxMessageBytes)
@@ -83,7 +83,7 @@ func TestTap_MissesWhatItDoesNotReadAndWhatIsOverItsRate(t *testing.T) {
 	w := h.Match("/s.S/M").Writer(&sink{}, &Call{}, spec.OnRequest, "")
 	const n = queueLen + 100
 	for i := range n {
-		require.NoError(t, w.Write(frame(0, fmt.Append(nil, i)))) // it never waits for a watcher
+		require.NoError(t, w.Write(framed(0, fmt.Append(nil, i)))) // it never waits for a watcher
 	}
 	require.EqualValues(t, n-queueLen, slow.Missed())
 	require.Zero(t, slow.Missed(), "since it was last asked")
@@ -127,7 +127,7 @@ func TestHub_ManyAtOnce(t *testing.T) {
 		all.Go(func() {
 			for range 200 {
 				w := h.Match("/s.S/M").Writer(&sink{}, &Call{}, spec.OnRequest, "")
-				_ = w.Write(frame(0, []byte("x")))
+				_ = w.Write(framed(0, []byte("x")))
 			}
 		})
 	}

@@ -270,3 +270,40 @@ func (r *Route) EveryBackend() []KeyedBackend {
 	}
 	return all
 }
+
+// KeyedCondition is a condition in CEL on the messages of a route's requests.
+type KeyedCondition struct{ Key, When string }
+
+// Conditions returns every MessageType.When of the route, by the key of what it is in, such as mirrors[0].select.types[1].
+func (r *Route) Conditions() (all []KeyedCondition) {
+	add := func(s *Select, key string) {
+		if s == nil {
+			return
+		}
+		for i, t := range s.Types {
+			if t.When != "" {
+				all = append(all, KeyedCondition{s.TypeKey(key, i), t.When})
+			}
+		}
+	}
+	add(r.Select, SelectKey)
+	for i := range r.Mirrors {
+		add(r.Mirrors[i].Select, MirrorSelectKey(i))
+	}
+	return all
+}
+
+// What Compare.Ignore begins with: the path of a field of an answer's messages, or the name of a trailer.
+const (
+	IgnoreMessage = "message."
+	IgnoreTrailer = "trailer."
+)
+
+// SelectKey is the key of Route.Select.
+const SelectKey = "select"
+
+// MirrorSelectKey returns the key of the Select of a route's i-th mirror.
+func MirrorSelectKey(i int) string { return fmt.Sprintf("mirrors[%d].select", i) }
+
+// TypeKey returns the key of the i-th of Types, of a Select whose key is key.
+func (s *Select) TypeKey(key string, i int) string { return fmt.Sprintf("%s.types[%d]", key, i) }

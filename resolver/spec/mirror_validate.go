@@ -55,7 +55,7 @@ func (r *Route) mirrorProblems() (errs []error) {
 		errs = append(errs, m.problems(key, r)...)
 	}
 	if r.Select != nil {
-		errs = append(errs, r.Select.problems("select", r)...)
+		errs = append(errs, r.Select.problems(SelectKey, r)...)
 		for i, t := range r.Select.Types {
 			if t.Respond {
 				fail("select.types[%d].respond: want it in select of mirrors only", i)
@@ -78,7 +78,7 @@ func (r *Route) respondProblems() (errs []error) {
 		if m.Select == nil || !m.Responds() {
 			continue
 		}
-		key := fmt.Sprintf("mirrors[%d].select", i)
+		key := MirrorSelectKey(i)
 		if m.Backend == nil {
 			errs = append(errs, fmt.Errorf("%s.types: respond: true, want it for a mirror with backend only", key))
 		}
@@ -96,7 +96,7 @@ func (r *Route) respondProblems() (errs []error) {
 		}
 		for j, t := range first(m.Select.Types, maxTypes) {
 			if t.Respond {
-				all = append(all, answering{i, fmt.Sprintf("%s.types[%d]", key, j), t})
+				all = append(all, answering{i, m.Select.TypeKey(key, j), t})
 			}
 		}
 	}

@@ -82,6 +82,7 @@ func compileRoute(r *spec.Route, files *protoregistry.Files, unused func(*compil
 			Response:   c.rules(m, spec.OnResponse, m.desc.Output(), types),
 		}
 	}
+	c.selections(p, methods)
 	unused(c, r, methods)
 	for _, m := range c.mistakes {
 		c.errs = append(c.errs, m)
@@ -119,6 +120,7 @@ type compiler struct {
 	seen        map[string]*mistake // all mistakes, by text
 	mistakes    []*mistake          // all mistakes, in the order in which they were found
 	current     []*mistake          // the mistakes of the unit that is being compiled
+	misfits     []misfit
 }
 
 // mistake is a mistake of a rule for the messages of one or more methods. It is an error of the route.
@@ -185,7 +187,8 @@ func (d *draft) concerns(method string, on spec.Direction) bool {
 	return d.doc.On == on && (d.pattern == nil || d.pattern.Match(method))
 }
 
-// unused records an error if the route matches none of the methods, and for each rule whose pattern matches none.
+// unused records an error if the route matches none of the methods, for each rule whose pattern matches none, and for what fits
+// the messages of none.
 func (c *compiler) unused(r *spec.Route, methods []method) {
 	if len(methods) == 0 {
 		written := make([]string, len(r.Match))
@@ -195,6 +198,12 @@ func (c *compiler) unused(r *spec.Route, methods []method) {
 		c.fail("match", "the schema has no method of %s, want at least one", strings.Join(written, ", "))
 		return
 	}
+	for _, m := range c.misfits {
+		for _, p := range m.problems {
+			c.fail(m.key, "%v (%s)", p, m.method)
+		}
+	}
+	c.ignored(r, methods)
 	for _, d := range c.drafts {
 		if d.faulty || d.pattern == nil {
 			continue

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/cel-go/cel"
 	"google.golang.org/grpc/codes"
 
 	"github.com/framegate/framegate/resolver/spec"
@@ -53,6 +54,7 @@ type field struct {
 type drafter struct {
 	env    *environment
 	drafts []*draft
+	tests  []test
 	errs   []error
 }
 
@@ -69,6 +71,17 @@ func Check(r *spec.Route) error {
 	}
 	d := &drafter{env: env}
 	d.route(r)
+	for _, t := range d.tests {
+		a, problems := env.check(t.source, nil)
+		for _, p := range problems {
+			d.fail(t.text.key, "%v", p)
+		}
+		if a != nil && len(problems) == 0 {
+			if err := resultIs(a.OutputType(), cel.BoolType); err != nil {
+				d.fail(t.text.key, "%v", wholeOf(a, err.Error()))
+			}
+		}
+	}
 	for _, draft := range d.drafts {
 		if draft.faulty {
 			continue
@@ -100,8 +113,9 @@ func (d *draft) texts() []text {
 	return append(all, d.headers...)
 }
 
-// route parses the rules of a route into drafts.
+// route parses the rules of a route into drafts, and its conditions on messages into tests.
 func (d *drafter) route(r *spec.Route) {
+	d.conditions(r)
 	if r.Struct == nil {
 		return
 	}

@@ -43,6 +43,8 @@ func (p *Compiled) Types() *dynamicpb.Types { return p.types }
 type Method struct {
 	Descriptor        protoreflect.MethodDescriptor
 	Request, Response *Rules // never nil
+
+	conditions map[string]*Condition // by key; nil without any
 }
 
 // Deferred reports whether the request has route or header rules. The first message of the request that is forwarded then
