@@ -12,6 +12,7 @@ import (
 
 	"github.com/framegate/framegate/admin"
 	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/mirror"
 	"github.com/framegate/framegate/handler/tracing"
 	"github.com/framegate/framegate/pool/policy"
 	"github.com/framegate/framegate/relay"
@@ -51,6 +52,7 @@ type Config struct {
 	Services    Services   `yaml:"services"`
 	Upstream    Upstream   `yaml:"upstream"`
 	Limits      Limits     `yaml:"limits"`
+	Mirrors     Mirrors    `yaml:"mirrors"`
 	Compression []string   `yaml:"compression"`
 	Register    Register   `yaml:"register"`
 	Drain       Drain      `yaml:"drain"`
@@ -182,6 +184,11 @@ type Limits struct {
 	MaxHealthWatches int `yaml:"max_health_watches"` // Watch streams of the builtin health service; 0 means no bound
 }
 
+// Mirrors bounds the copies of calls for mirrors.
+type Mirrors struct {
+	MaxCalls int `yaml:"max_calls"` // copies under way, of all mirrors together; 0 means no bound
+}
+
 // Register says how framegate registers itself in etcd as a Kitex service.
 type Register struct {
 	Service string            `yaml:"service"`
@@ -247,6 +254,7 @@ func Default() *Config {
 		Services:    Services{Allow: slices.Clone(cluster.DefaultAllow), KeepOnLoss: 5 * time.Minute},
 		Upstream:    defaultUpstream(),
 		Limits:      Limits{MaxMessageBytes: handler.DefaultMaxMessageBytes, MaxHops: handler.DefaultMaxHops, MaxBufferedBytes: 256 << 20, MaxHealthWatches: 10_000},
+		Mirrors:     Mirrors{MaxCalls: mirror.DefaultMaxCalls},
 		Compression: []string{"br", "lz4"},
 		Register:    Register{Weight: 10},
 		Drain:       Drain{Timeout: 30 * time.Second, EndpointTimeout: 30 * time.Second},

@@ -22,6 +22,7 @@ var changeable = []string{
 	"routes.file", "routes.reload_interval",
 	"services.allow",
 	"limits.max_message_bytes", "limits.max_health_watches",
+	"mirrors.max_calls",
 	"drain.delay", "drain.timeout", "drain.endpoint_timeout",
 	"log.level", "log.format",
 	"access_log.path", "access_log.sample", "access_log.errors",

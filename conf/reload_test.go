@@ -62,7 +62,7 @@ func TestReload_TakesWhatMayChangeAndNamesTheRest(t *testing.T) {
 	want := Default()
 	want.Listeners[0].MaxConnections, want.Listeners[0].MaxCalls = next.Listeners[0].MaxConnections, next.Listeners[0].MaxCalls
 	want.Admin.Token, want.Routes, want.Limits.MaxMessageBytes, want.Drain = next.Admin.Token, next.Routes, next.Limits.MaxMessageBytes, next.Drain
-	want.Limits.MaxHealthWatches = next.Limits.MaxHealthWatches
+	want.Limits.MaxHealthWatches, want.Mirrors = next.Limits.MaxHealthWatches, next.Mirrors
 	want.Log, want.AccessLog, want.Services.Allow = next.Log, next.AccessLog, next.Services.Allow
 	require.Equal(t, want, got)
 	require.ElementsMatch(t, changeable, keys(changed))

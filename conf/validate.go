@@ -48,6 +48,7 @@ func (c *Config) Validate() error {
 	p.check(c.Limits.MaxDecodedBytes == 0 || c.Limits.MaxDecodedBytes >= budget.MinBytes, "limits.max_decoded_bytes: %d, want 0 (a quarter of the memory) or at least %d", c.Limits.MaxDecodedBytes, budget.MinBytes)
 	p.check(c.Limits.MaxBufferedBytes >= minBuffered, "limits.max_buffered_bytes: %d, want at least %d", c.Limits.MaxBufferedBytes, minBuffered)
 	p.check(c.Limits.MaxHealthWatches >= 0, "limits.max_health_watches: %d, want 0 (no bound) or more", c.Limits.MaxHealthWatches)
+	p.check(c.Mirrors.MaxCalls >= 0, "mirrors.max_calls: %d, want 0 (no bound) or more", c.Mirrors.MaxCalls)
 	for i, name := range c.Compression {
 		p.check(encodingName.MatchString(name), "compression[%d]: %q, want the name of a grpc-encoding such as br", i, name)
 	}

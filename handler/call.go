@@ -28,7 +28,9 @@ import (
 //	       <-- down ---- response <--- up <---
 type call struct {
 	proxy    *Proxy
-	entrance *entrance // counts the call; nil when it is no longer counted. Owned by the handler's goroutine
+	entrance *entrance // counts the call; nil for one that is not counted
+	left     bool      // the call is no longer counted; owned by the handler's goroutine
+	part     bool      // it is a part of a client's call: its down is a leg
 	down     stream.Downstream
 	target   cluster.Target
 	ctx      context.Context  // of the client's stream (its deadline, metadata and cancellation), or a child of that
@@ -44,6 +46,10 @@ type call struct {
 	tapping     tapping
 
 	observation *observation // nil without observers
+
+	opening stream.Opening // where the endpoints' streams are opened; nil for the proxy's own
+	spread  *spread        // of a route with mirrors or a selection; else nil
+	many    *many          // of a call with several targets; else nil
 
 	prev, next *call // in Proxy.calls; guarded by its mutex
 }
@@ -103,6 +109,7 @@ func newCall(p *Proxy, down stream.Downstream, begun *Begun) *call {
 func (c *call) init(p *Proxy, down stream.Downstream) *call {
 	c.proxy, c.down = p, down
 	c.upload.call, c.attempts.call = c, c
+	c.opening, _ = down.(stream.Opening)
 	return c
 }
 
@@ -195,8 +202,10 @@ func (c *call) abort(e *local.Error) {
 // sendError sends the client a local error as the result.
 func (c *call) sendError(e *local.Error) {
 	c.end(e.Code, e.Reason, func() {
+		st, md := e.Status(), e.Trailer()
 		c.ending.limit = e.Limit
-		c.down.End(e.Status(), e.Trailer())
+		c.spread.answerEnds(st, md)
+		c.down.End(st, md)
 	})
 }
 
@@ -220,6 +229,7 @@ func (c *call) sendHeaders(encoding string, md metadata.MD) error {
 		return frame.WriteError{Err: frame.ErrEnded}
 	}
 	c.progress.Moved()
+	c.spread.answerBegins(encoding, md)
 	if err := c.down.SendHeaders(encoding, md); err != nil {
 		return frame.WriteError{Err: err}
 	}
@@ -282,7 +292,10 @@ func (c *call) forwardResponse() error {
 	c.response = frame.Redirect{
 		Src: up, Dst: c.tapped(c.down, spec.OnResponse, encoding), MaxBytes: c.proxy.maxMessageBytes.Load(), Progress: c.progress,
 	}
-	if c.transformer != nil {
+	if c.spread != nil {
+		c.response.Dst = c.spread.watched(c.response.Dst)
+	}
+	if c.transformer != nil && c.many == nil { // of several targets, each part does that
 		c.transformer.TakeResponse(&c.response, encoding)
 	}
 	return c.response.RedirectFrame()

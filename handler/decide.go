@@ -20,6 +20,9 @@ import (
 func (c *call) beginStructMode(seen metadata.MD) (metadata.MD, *local.Error) {
 	header.DropHopByHop(seen) // rules see what the endpoint sees
 	md := seen
+	if c.part { // the call that it is of has done what concerns the request
+		return md, c.decide(seen, md)
+	}
 	if set := structmode.HeadersSet(c.target.Program); len(set) > 0 {
 		md = maps.Clone(seen)
 		for _, name := range set {
@@ -45,15 +48,11 @@ func (c *call) decide(seen, md metadata.MD) *local.Error {
 		header.DropBodyFields(seen)
 		header.DropBodyFields(md)
 	}
-	if c.transformer == nil || !c.transformer.Decides() || c.upload.empty {
+	if c.transformer == nil || !c.transformer.Decides() || c.upload.empty || c.part {
 		return nil
 	}
-	for c.upload.frames.Held == nil && !c.upload.empty {
-		end, err := c.upload.frames.Step()
-		if err != nil {
-			return c.requestError(err)
-		}
-		c.upload.empty = end
+	if e := c.awaitMessage(); e != nil {
+		return e
 	}
 	backend, headers := c.transformer.Decision()
 	if backend != "" {
@@ -61,6 +60,18 @@ func (c *call) decide(seen, md metadata.MD) *local.Error {
 	}
 	for _, h := range headers {
 		md[h.Name] = []string{h.Value}
+	}
+	return nil
+}
+
+// awaitMessage reads the request until a message is to be forwarded, or the request has ended.
+func (c *call) awaitMessage() *local.Error {
+	for c.upload.frames.Held == nil && !c.upload.empty {
+		end, err := c.upload.frames.Step()
+		if err != nil {
+			return c.requestError(err)
+		}
+		c.upload.empty = end
 	}
 	return nil
 }

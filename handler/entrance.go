@@ -125,7 +125,7 @@ func (g *Gate) Admits(method string, conn any, crowded bool) bool {
 // Refuse ends a call that is not let in.
 func (g *Gate) Refuse(down stream.Downstream) {
 	if !spec.ValidMethod(down.Method()) {
-		g.proxy.serve(g.entrance, down, nil)
+		serve(g.proxy, g.entrance, down, nil)
 		return
 	}
 	endOverloaded(down)

@@ -22,6 +22,10 @@ func (c *call) finish(err error) {
 		c.endWithError(e)
 		return
 	}
+	if e := c.many.failure(); e != nil {
+		c.endWithError(e)
+		return
+	}
 	if err == nil {
 		c.endWithUpstream(up.Upstream)
 		return
@@ -89,7 +93,10 @@ func (c *call) endWithUpstream(up stream.Upstream) {
 	md := up.Trailer()
 	c.dropUnforwarded(md)
 	c.handBack(st.Code(), "")
-	c.end(st.Code(), "", func() { c.down.End(st, md) })
+	c.end(st.Code(), "", func() {
+		c.spread.answerEnds(st, md)
+		c.down.End(st, md)
+	})
 }
 
 // tooLargeHeaders reports whether a stream has ended because the endpoint's headers or trailers were too large.
@@ -117,13 +124,13 @@ func (c *call) handBack(code codes.Code, reason local.Reason) {
 // leave takes the call out of the counts of its route and its listener. It does nothing while struct mode still works on a
 // message of the call; serve calls it again when nothing runs for the call. It may be called more than once.
 func (c *call) leave() {
-	if e := c.entrance; e != nil {
-		if c.transformer != nil && !c.transformer.Over() {
-			return
-		}
-		c.entrance = nil
-		c.target.Release()
-		e.leave()
+	if c.left || c.transformer != nil && !c.transformer.Over() {
+		return
+	}
+	c.left = true
+	c.target.Release()
+	if c.entrance != nil {
+		c.entrance.leave()
 	}
 }
 
@@ -137,6 +144,9 @@ func (c *call) observeEnd() {
 	r.RequestMessages, r.RequestBytes = c.upload.frames.Messages, c.upload.frames.Bytes
 	r.ResponseMessages, r.ResponseBytes = c.response.Messages, c.response.Bytes
 	r.Attempts = c.attempts.count()
+	if c.many != nil && c.many.stream != nil {
+		r.Asked, r.Answered = c.many.stream.Counts()
+	}
 	if c.transformer != nil {
 		r.Struct = c.transformer.Stats()
 	}

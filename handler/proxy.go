@@ -22,14 +22,13 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
-	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 
 	"github.com/framegate/framegate/handler/budget"
 	"github.com/framegate/framegate/handler/header"
 	"github.com/framegate/framegate/handler/local"
+	"github.com/framegate/framegate/handler/mirror"
 	"github.com/framegate/framegate/handler/stream"
 	"github.com/framegate/framegate/handler/structmode"
 	"github.com/framegate/framegate/handler/tap"
@@ -66,6 +65,7 @@ type Config struct {
 	MaxHops         int                       // framegates that a call may have passed; 0 sends no via header and counts none
 	MaxDecodedBytes int64                     // of all messages together that are decoded or held whole; 0 means no bound
 	MaxCalls        map[string]int            // calls under way, by listener; 0 or no entry means no bound
+	MaxMirrorCalls  int                       // copies of calls for mirrors under way; 0 means no bound
 	Observers       []Observer                // are told of every call; at most 4
 	Taps            *tap.Hub                  // the taps that messages are copied to; nil means that tapping is off
 	Filters         []structmode.MethodFilter // for routes in struct mode; of several filters for one method the last counts
@@ -86,6 +86,7 @@ type Proxy struct {
 	taps            *tap.Hub
 	structMode      *structmode.Mode
 	budget          *budget.Budget // nil for no bound
+	mirrors         *mirror.Registry
 	calls           calls
 
 	entrancesMu sync.Mutex // guards the fields below
@@ -104,6 +105,7 @@ func New(cfg Config) *Proxy {
 		p.budget = budget.New(cfg.MaxDecodedBytes)
 	}
 	p.structMode = structmode.New(structmode.Config{Filters: cfg.Filters, Budget: p.budget, MaxBytes: p.maxMessageBytes.Load, Log: cfg.Log, Open: p.openOf})
+	p.mirrors = mirror.NewRegistry(mirror.Config{Serve: p.servePart, MaxCalls: cfg.MaxMirrorCalls, MaxBytes: mirror.DefaultMaxBytes, Log: cfg.Log})
 	p.SetObservers(cfg.Observers)
 	p.SetMaxMessageBytes(cfg.MaxMessageBytes)
 	return p
@@ -125,113 +127,7 @@ func (p *Proxy) SetMaxMessageBytes(n int64) { p.maxMessageBytes.Store(n) }
 // result itself. Call Serve once a listener, not once a call.
 func (p *Proxy) Serve(listener string) func(stream.Downstream) {
 	e := p.entrance(listener)
-	return func(down stream.Downstream) { p.serve(e, down, nil) }
-}
-
-// serve takes one call from its first header to its end. begun is nil, or what a data plane has done of that.
-func (p *Proxy) serve(e *entrance, down stream.Downstream, begun *Begun) {
-	md, method := down.Metadata(), down.Method()
-	authority := header.Authority(md)
-	c := newCall(p, down, begun)
-	c.hdr.ContentType, c.hdr.UserAgent = header.Last(md, "content-type"), header.Last(md, "user-agent")
-	valid := spec.ValidMethod(method) // a path that names no method is not counted
-	if valid && (begun != nil || e.enteredByGate(method) || e.enter()) {
-		c.entrance = e
-	}
-	defer c.leave()
-	if c.observation != nil {
-		if begun == nil {
-			c.observation.headersCame(e.listener, down, md, authority)
-		}
-		defer c.observeEnd()
-	}
-	defer c.recoverPanic()
-	if !valid {
-		c.endWithError(errBadPath(method))
-		return
-	}
-	if c.entrance == nil {
-		c.ending.limit = local.ErrOverloaded.Limit
-		c.end(local.ErrOverloaded.Code, local.ErrOverloaded.Reason, func() { endOverloaded(down) })
-		return
-	}
-	defer c.attempts.endAll() // for a call that ends before run, which calls it too
-	req := spec.Request{Listener: e.listener, Method: method, Authority: authority, Header: spec.Header(md), Peer: down.RemoteAddr()}
-	if begun != nil && begun.Resolved {
-		c.target = begun.Target
-	} else if e := p.route(c, req); e != nil {
-		c.endWithError(e)
-		return
-	}
-	target := &c.target
-	if c.observation != nil {
-		c.observation.record.resolved(target)
-	}
-	if e := p.checkHops(md[header.Via]); e != nil {
-		c.endWithError(e)
-		return
-	}
-	if begun == nil || !begun.Admitted {
-		if err := target.Admit(&req, time.Now()); err != nil {
-			c.endWithError(TargetError(target, err))
-			return
-		}
-	}
-	c.ctx = down.Context()
-	if hasTimes(target) {
-		defer limitTime(c)()
-	}
-	if d, ok := down.(Abortable); ok {
-		d.SetAbort(c.abort)
-	}
-	p.calls.add(c)
-	defer p.calls.remove(c)
-	if target.Mode == spec.ModeStruct {
-		defer func() { c.transformer.Close() }()
-		if md == nil {
-			md = metadata.MD{}
-		}
-		var e *local.Error
-		if md, e = c.beginStructMode(md); e != nil {
-			c.endWithError(e)
-			return
-		}
-	} else {
-		c.upload.prepare()
-	}
-	var unpicked *local.Error
-	if begun != nil && begun.Picked {
-		c.attempts.pickedAlready(&c.attempts.first, begun.Attempt)
-		c.attempts.before = begun.Failed
-	} else {
-		unpicked = c.attempts.pick(&c.attempts.first)
-	}
-	if c.observation != nil {
-		c.observation.record.resolved(target)
-		c.observation.start()
-	}
-	if unpicked != nil {
-		c.endWithError(unpicked)
-		return
-	}
-	c.attempts.current = &c.attempts.first
-	if md == nil {
-		md = metadata.MD{}
-	}
-	header.ForUpstream(&c.hdr, down, md, AuthorityFor(target, authority))
-	if p.maxHops > 0 {
-		header.AddVia(md)
-	}
-	c.upload.keep()
-	if c.transformer != nil {
-		c.transformer.AcceptKnown(md)
-	}
-	if c.tapping.taps = p.taps.Match(method); c.tapping.taps != nil {
-		c.tapping.call = &tap.Call{
-			Target: *target, Method: method, Peer: addressText(down.RemoteAddr()), Subtype: down.ContentSubtype(), Metadata: structmode.MetadataOf(md),
-		}
-	}
-	c.run()
+	return func(down stream.Downstream) { serve(p, e, down, nil) }
 }
 
 // AuthorityFor returns the :authority of a call to the endpoint of its target: that of the route, or else the client's, or else
@@ -239,9 +135,6 @@ func (p *Proxy) serve(e *entrance, down stream.Downstream, begun *Begun) {
 func AuthorityFor(t *cluster.Target, clients string) string {
 	return cmp.Or(t.Authority, clients, t.Name, health.AuthorityOf(t.Address))
 }
-
-// hasTimes reports whether the target's route has a timeout, an idle timeout or a maximum stream age.
-func hasTimes(t *cluster.Target) bool { return t.Timeout|t.IdleTimeout|t.MaxStreamAge != 0 }
 
 // checkHops returns the local error of a call that has passed too many framegates, because their routes lead to each other or
 // the route of one leads to itself: they would hand the call on for ever.
@@ -253,32 +146,6 @@ func (p *Proxy) checkHops(via []string) *local.Error {
 	e := local.Errorf(codes.Internal, local.ReasonLoopDetected, "the call has passed %d framegates, more than max_hops %d: their routes lead to each other", n, p.maxHops)
 	e.Pushback = local.NoRetry // else each framegate that the call came through would send it round again
 	return e
-}
-
-// route sets the call's target, or returns the local error that says why there is none.
-func (p *Proxy) route(c *call, req spec.Request) *local.Error {
-	ready := p.wasReady.Load() // read before Resolve: if it is true, Resolve has the first routes
-	if p.router.Resolve(&c.target, req) {
-		return nil
-	}
-	if !ready {
-		if !p.ready() {
-			return errNotReady
-		}
-		p.wasReady.Store(true)
-		if p.router.Resolve(&c.target, req) { // the routes came meanwhile
-			return nil
-		}
-	}
-	return local.Errorf(codes.Unimplemented, local.ReasonNoRoute, "no route matches %s", local.Printable(req.Method))
-}
-
-// openerOf returns the pool of the backend of a call's target.
-func (c *call) openerOf(t *cluster.Target) stream.Opener {
-	if d, ok := c.down.(stream.Opening); ok {
-		return d.Opener(t.Pool())
-	}
-	return c.proxy.openerOf(t)
 }
 
 // openerOf returns the pool of the target's backend.
@@ -306,8 +173,18 @@ func (p *Proxy) Decoding() budget.Stats {
 	return p.budget.Stats()
 }
 
-// Close ends the goroutines that ask endpoints for schemas. Calls of routes with schema.reflection fail from now on.
-func (p *Proxy) Close() { p.structMode.Close() }
+// Mirrors returns the mirrors of the routes in force, which the caller tells of routes that come and go.
+func (p *Proxy) Mirrors() *mirror.Registry { return p.mirrors }
+
+// Close ends copies of calls, and the goroutines that ask endpoints for schemas. Calls of routes with schema.reflection fail from
+// now on.
+func (p *Proxy) Close() {
+	p.mirrors.Close()
+	p.structMode.Close()
+}
+
+// wholeLimit returns how many bytes a message may have that is held whole.
+func (p *Proxy) wholeLimit() int64 { return cmp.Or(p.maxMessageBytes.Load(), DefaultMaxMessageBytes) }
 
 // EndCalls ends every call under way with UNAVAILABLE "draining". The caller has stopped accepting calls before.
 func (p *Proxy) EndCalls() { p.calls.each(func(c *call) { c.abort(local.ErrDraining) }) }

@@ -23,6 +23,7 @@ type Record struct {
 	Pattern  string // the method of the match entry that the call met: one of those that routes name, so their number is bounded; empty without a route
 	Route    string // empty if no route matched
 	Backend  string // may be empty: backends need no name
+	Target   string // of one part of a call with a fan-out: the target's name; empty for a call as a whole
 	Endpoint string // the endpoint's address, when the call has ended that of the last attempt; empty if no endpoint may be used
 
 	// Known when the call has ended.
@@ -30,6 +31,8 @@ type Record struct {
 	Reason    local.Reason  // of a local error; empty for an upstream's status
 	Duration  time.Duration // from Start until no goroutine worked for the call any more
 	FirstByte time.Duration // from Start until the upstream's answer began, with headers or trailers; 0 if it never did
+
+	Asked, Answered int // of a call with a fan-out: targets, and how many of them ended with OK
 
 	Limit    string // the key of the limit that a call of ReasonOverloaded was over; empty for others
 	Attempts Attempts

@@ -45,7 +45,7 @@ type FailedAttempt struct {
 }
 
 // Serve takes a call that was begun to its end.
-func (r *Relayed) Serve(down stream.Downstream, b *Begun) { r.proxy.serve(r.entrance, down, b) }
+func (r *Relayed) Serve(down stream.Downstream, b *Begun) { serve(r.proxy, r.entrance, down, b) }
 
 // Enter counts a call, or reports false if the listener has as many as it may. For each true the caller calls Leave once. conn is
 // stream.Downstream.Conn of the call; crowded says that its connection has more calls than it may have streams, because some
@@ -74,7 +74,7 @@ func (r *Relayed) Resolve(t *cluster.Target, req spec.Request) bool {
 
 // Plain reports whether a call needs nothing but to be relayed.
 func (r *Relayed) Plain(t *cluster.Target, method string) bool {
-	return t.Mode == spec.ModeFrame && t.Retry == nil && t.Hedge == nil && r.proxy.taps.Match(method) == nil
+	return t.Mode == spec.ModeFrame && t.Retry == nil && t.Hedge == nil && !t.Spreads() && r.proxy.taps.Match(method) == nil
 }
 
 // AddsVia reports whether forwarded calls get an entry in their via header.

@@ -32,8 +32,11 @@ const inlineBytes = buffer.MaxInline
 // none.
 func (u *upload) prepare() {
 	u.frames = frame.Redirect{Src: u.call.down, MaxBytes: u.call.proxy.maxMessageBytes.Load(), Progress: u.call.progress}
-	if u.call.transformer != nil {
+	if u.call.transformer != nil && !u.call.part { // the call that a part is of has done that
 		u.call.transformer.TakeRequest(&u.frames)
+	}
+	if u.call.spread != nil {
+		u.call.spread.take(&u.frames)
 	}
 	u.empty = u.call.down.RequestEmpty()
 }
@@ -42,6 +45,9 @@ func (u *upload) prepare() {
 // inlineBytes, else in a goroutine of its own.
 func (u *upload) start() {
 	u.frames.Dst = u.call.tapped((*requestWriter)(u), spec.OnRequest, u.call.down.Encoding())
+	if u.call.spread != nil {
+		u.frames.Dst = u.call.spread.copied(u.frames.Dst)
+	}
 	if u.empty {
 		u.end(nil)
 		return
@@ -67,6 +73,9 @@ func (u *upload) start() {
 func (u *upload) end(err error) {
 	if err == nil {
 		u.sent.Store(true)
+		if u.call.spread != nil {
+			u.call.spread.halfClose()
+		}
 		u.closeSend()
 		return
 	}

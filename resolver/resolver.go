@@ -23,6 +23,7 @@ type Resolver struct {
 	sources map[string]map[*Route]*match.Entry[*cluster.Backends] // by the name of the source
 
 	listeners     []string // set once; see New
+	follower      Follower // set once; see Follow
 	builtinHealth []string // set once; see SetBuiltinHealth
 }
 
@@ -33,6 +34,29 @@ func New(listeners ...string) *Resolver {
 	r := &Resolver{Set: cluster.NewSet(), sources: map[string]map[*Route]*match.Entry[*cluster.Backends]{}, listeners: listeners}
 	r.rebuildLocked()
 	return r
+}
+
+// Follower is told of the versions of routes that are put in force. It must neither block nor call the Resolver.
+type Follower interface {
+	// Come is called before calls meet a version of a source's route, and before Gone for the version that it replaces.
+	Come(source string, route *spec.Route)
+	// Gone is called when calls meet the version no more. Calls under way may still use it.
+	Gone(source string, route *spec.Route)
+}
+
+// Follow makes f the Follower. It is called before the first route is applied.
+func (r *Resolver) Follow(f Follower) { r.follower = f }
+
+func (r *Resolver) come(source string, route *Route) {
+	if r.follower != nil {
+		r.follower.Come(source, route.Route)
+	}
+}
+
+func (r *Resolver) gone(source string, route *Route) {
+	if r.follower != nil {
+		r.follower.Gone(source, route.Route)
+	}
 }
 
 // SetBuiltinHealth names the listeners that answer health checks themselves, for explanations and warnings. It is called before
@@ -74,6 +98,7 @@ func (r *Resolver) Apply(source string, routes []*Route) {
 	for _, route := range routes {
 		e := before[route]
 		if e == nil {
+			r.come(source, route)
 			e = match.NewEntry(route.Route, source, use.Acquire(route.Route, source, route.Program))
 		}
 		now[route] = e
@@ -83,6 +108,7 @@ func (r *Resolver) Apply(source string, routes []*Route) {
 	for route, e := range before { // after the new ones are made, so that clusters that both use stay
 		if now[route] == nil {
 			use.Release(e.With)
+			r.gone(source, route)
 		}
 	}
 }
@@ -103,13 +129,16 @@ func (r *Resolver) Update(source string, gone, added []*Route) {
 		r.sources[source] = routes
 	}
 	var removed, come []*match.Entry[*cluster.Backends]
+	var forgotten []*Route
 	for _, route := range gone {
 		if e := routes[route]; e != nil {
 			removed = append(removed, e)
+			forgotten = append(forgotten, route)
 			delete(routes, route)
 		}
 	}
 	for _, route := range added {
+		r.come(source, route)
 		e := match.NewEntry(route.Route, source, use.Acquire(route.Route, source, route.Program))
 		routes[route] = e
 		come = append(come, e)
@@ -119,9 +148,12 @@ func (r *Resolver) Update(source string, gone, added []*Route) {
 	}
 	if next, ok := r.current.Load().Updated(removed, come); ok {
 		r.current.Store(&next)
-		return
+	} else {
+		r.rebuildLocked()
 	}
-	r.rebuildLocked()
+	for _, route := range forgotten {
+		r.gone(source, route)
+	}
 }
 
 // rebuildLocked puts a new table of all routes in force.

@@ -54,3 +54,10 @@ type Message struct {
 
 // Len returns how many bytes the message takes in a stream, prefix included.
 func (m Message) Len() int { return PrefixLen + len(m.Payload) }
+
+// PrefixOf returns the prefix of a message's frame.
+func PrefixOf(m Message) (prefix [PrefixLen]byte) {
+	prefix[0] = m.Flag
+	binary.BigEndian.PutUint32(prefix[1:], uint32(len(m.Payload)))
+	return prefix
+}

@@ -49,6 +49,8 @@ const (
 	ReasonRejected           Reason = "rejected"      // by a rule or a filter
 	ReasonRuleFailed         Reason = "rule_failed"   // a rule or a filter could not decide
 	ReasonCanceled           Reason = "canceled"      // the client gave up; only observers see this reason
+	ReasonUnanswered         Reason = "unanswered"    // no backend or mirror of the route was selected to answer
+	ReasonNoQuorum           Reason = "no_quorum"     // too few targets of a fan-out answered alike
 	ReasonOwnService         Reason = "own_service"   // an answer of framegate's own health service
 	ReasonInternal           Reason = "internal"
 )

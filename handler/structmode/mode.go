@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
-	"strings"
 	"sync"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
@@ -160,17 +159,11 @@ func (d *direction) attach(r *frame.Redirect) {
 // not answer with them. It does nothing on a route with on_decode_error: pass.
 func (t *Transformer) AcceptKnown(md metadata.MD) {
 	if accept := md["grpc-accept-encoding"]; !t.pass && len(accept) > 0 {
-		var known []string
-		for name := range strings.SplitSeq(accept[0], ",") {
-			name = strings.TrimSpace(name)
-			if _, ok := compress.Get(name); ok {
-				known = append(known, name)
-			}
-		}
-		if len(known) == 0 {
+		known := compress.Known(accept[0])
+		if known == "" {
 			delete(md, "grpc-accept-encoding")
 			return
 		}
-		md["grpc-accept-encoding"] = []string{strings.Join(known, ",")}
+		md["grpc-accept-encoding"] = []string{known}
 	}
 }

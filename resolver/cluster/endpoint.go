@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"slices"
 	"time"
-
-	"github.com/framegate/framegate/resolver/balance"
 )
 
 // Endpoint is an endpoint of a call's backend that takes calls, as it was when the call asked for it.
@@ -77,10 +75,8 @@ func (t *Target) PickEndpoint() (Endpoint, error) {
 // At returns the Target of a part of the call that goes to an endpoint of its backend, and nowhere else. The part does not
 // count against the limits of the route, which the call itself does, but against those of the backend.
 func (t *Target) At(e Endpoint) Target {
-	part := *t
-	part.pinned, part.aside = &e, true
-	part.admitted, part.charged, part.Copies = false, false, 0
-	part.tried, part.attempts = [maxTried]*balance.Host{}, 0
+	part := t.Aside()
+	part.pinned = &e
 	return part
 }
 

@@ -3,6 +3,7 @@ package cluster
 import (
 	"math/rand/v2"
 
+	"github.com/framegate/framegate/resolver/balance"
 	"github.com/framegate/framegate/resolver/spec"
 )
 
@@ -48,4 +49,29 @@ func (t *Target) Mirror(i int, req *spec.Request) Target {
 		m.key = hashOf(*b.Hash, req)
 	}
 	return m
+}
+
+// Aside returns the Target of a copy of the call that goes where the call would go, while the call goes elsewhere. The copy does
+// not count against the limits of the route, which the call itself does.
+func (t *Target) Aside() Target {
+	part := *t
+	part.aside = true
+	part.admitted, part.charged, part.Copies = false, false, 0
+	part.tried, part.attempts = [maxTried]*balance.Host{}, 0
+	part.Timeout, part.IdleTimeout, part.MaxStreamAge = 0, 0, 0
+	return part
+}
+
+// Spreads reports whether the call may go to more than one place, or only in parts: its route has a mirror that gets a copy of it, a
+// selection or a fan-out.
+func (t *Target) Spreads() bool {
+	return t.Copies != 0 || t.backends != nil && (t.backends.route.Select != nil || t.backends.route.Fanout != nil)
+}
+
+// GoTo sends the call to where m goes, which Mirror returned, in place of a backend of the route. The limits of the route go on to
+// count the call. It must be called before the first Pick.
+func (t *Target) GoTo(m Target) {
+	m.admitted, m.budget, m.Copies = t.admitted, t.budget, t.Copies
+	m.Timeout, m.IdleTimeout, m.MaxStreamAge, m.Program = t.Timeout, t.IdleTimeout, t.MaxStreamAge, t.Program
+	*t = m
 }

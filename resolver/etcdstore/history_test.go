@@ -191,7 +191,7 @@ func TestRollback_RefusesWhatItCannotBringBack(t *testing.T) {
 	s.mustPut(t, routetest.Route("other", "/a.S/N", 0))
 	for to, want := range map[int64]string{
 		2:  "roll back route echo: did not exist at revision 2, want one of its history at which it did",
-		4:  "roll back route echo: bad document at revision 4: line 1: colour: unknown key, want one of: name, listeners, match, priority, mode, authority, schema, struct, backends, balancer, timeout, idle_timeout, max_stream_age, retry, hedge, limits",
+		4:  "roll back route echo: bad document at revision 4: line 1: colour: unknown key, want one of: name, listeners, match, priority, mode, authority, schema, struct, backends, mirrors, select, respond, fanout, balancer, timeout, idle_timeout, max_stream_age, retry, hedge, limits",
 		5:  "roll back route echo: did not exist at revision 5, want one of its history at which it did",
 		99: "roll back route echo: revision 99 is yet to come, want at most 7",
 	} {

@@ -97,7 +97,7 @@ func TestRoute_HistoryAndRollback(t *testing.T) {
 	c.ok("delete", "echo")
 	history := "REVISION  CHANGE   ROUTE\n" +
 		"5         deleted  \n" +
-		"4         updated  error: line 1: colour: unknown key, want one of: name, listeners, match, priority, mode, authority, schema, struct, backends, balancer, timeout, idle_timeout, max_stream_age, retry, hedge, limits\n" +
+		"4         updated  error: line 1: colour: unknown key, want one of: name, listeners, match, priority, mode, authority, schema, struct, backends, mirrors, select, respond, fanout, balancer, timeout, idle_timeout, max_stream_age, retry, hedge, limits\n" +
 		"3         updated  /echo.Echo/* -> 127.0.0.1:9002\n" +
 		"2         created  /echo.Echo/* -> 127.0.0.1:9001\n"
 	require.Equal(t, history, c.ok("history", "echo"))

@@ -107,8 +107,9 @@ func newGateway(cfg *conf.Config, log *slog.Logger, opts []Option) *Gateway {
 	shards, kitex := g.upstream.start(cfg)
 	g.proxy = handler.New(handler.Config{
 		Router: g.resolver, Ready: func() bool { return g.sources.notReady() == nil }, Pool: kitex(nil), PoolOf: kitex, OwnPoolOf: g.upstream.own().opener,
-		Log: log, MaxMessageBytes: cfg.Limits.MaxMessageBytes, MaxCalls: maxCalls(cfg), MaxHops: cfg.Limits.MaxHops, MaxDecodedBytes: cmp.Or(cfg.Limits.MaxDecodedBytes, budget.DefaultBytes()), Taps: taps, Filters: o.filters,
+		Log: log, MaxMessageBytes: cfg.Limits.MaxMessageBytes, MaxCalls: maxCalls(cfg), MaxHops: cfg.Limits.MaxHops, MaxDecodedBytes: cmp.Or(cfg.Limits.MaxDecodedBytes, budget.DefaultBytes()), MaxMirrorCalls: cfg.Mirrors.MaxCalls, Taps: taps, Filters: o.filters,
 	})
+	g.resolver.Follow(g.proxy.Mirrors())
 	g.health = &health{resolver: g.resolver, sources: g.sources, upstream: g.upstream, drain: g.drain}
 	g.health.watches.SetMax(cfg.Limits.MaxHealthWatches)
 	g.listeners = &listeners{

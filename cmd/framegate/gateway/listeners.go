@@ -68,6 +68,7 @@ func maxCalls(c *conf.Config) map[string]int {
 // setLimits puts those limits of cfg in force that may change while the listeners run.
 func (ls *listeners) setLimits(cfg *conf.Config) {
 	ls.proxy.SetMaxCalls(maxCalls(cfg))
+	ls.proxy.Mirrors().SetMaxCalls(cfg.Mirrors.MaxCalls)
 	ls.health.watches.SetMax(cfg.Limits.MaxHealthWatches)
 	for i, s := range ls.servers {
 		s.conns.SetMaxConnections(cfg.Listeners[i].MaxConnections)

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 )
 
 var (
@@ -54,6 +55,18 @@ func Get(name string) (Codec, bool) {
 		return Codec{}, false
 	}
 	return Codec{name: name, format: f, room: endless{}}, true
+}
+
+// Known returns those of the encodings in a grpc-accept-encoding that Get knows, as a grpc-accept-encoding; "" if there are none.
+func Known(accept string) string {
+	var known []string
+	for name := range strings.SplitSeq(accept, ",") {
+		name = strings.TrimSpace(name)
+		if _, ok := Get(name); ok {
+			known = append(known, name)
+		}
+	}
+	return strings.Join(known, ",")
 }
 
 // Name returns the name of the encoding, as in the header grpc-encoding.

@@ -1,0 +1,88 @@
+package fanout
+
+import (
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
+
+	"github.com/framegate/framegate/handler/frame"
+	"github.com/framegate/framegate/handler/leg"
+	"github.com/framegate/framegate/handler/local"
+	"github.com/framegate/framegate/resolver/spec"
+)
+
+// Write implements stream.Upstream: it gives each message that is complete to the targets.
+func (s *Stream) Write(p []byte) error {
+	s.split.Split(p, (*request)(s))
+	select {
+	case <-s.done:
+		return leg.ErrEnded
+	default:
+		return nil
+	}
+}
+
+// request is a Stream as the frame.Parts of the request.
+type request Stream
+
+// Begin implements frame.Parts.
+func (r *request) Begin(flag byte, length int64) {
+	s := (*Stream)(r)
+	s.message = frame.Message{Flag: flag}
+	switch {
+	case length > s.cfg.MaxBytes:
+		s.refuse(local.Errorf(codes.ResourceExhausted, local.ReasonMessageTooLarge, "request %v", frame.ErrTooLarge))
+	case !s.holdRequest(length):
+		s.refuse(local.ErrNoRoom)
+	default:
+		s.message.Payload = make([]byte, 0, length)
+	}
+}
+
+// holdRequest takes room for a message of the request, beside those that the slowest target has not taken yet.
+func (s *Stream) holdRequest(length int64) bool {
+	var waiting int64
+	for _, t := range s.targets {
+		if t.leg != nil {
+			_, bytes, _ := t.leg.Waiting()
+			waiting = max(waiting, bytes)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	more := waiting + length - s.requested
+	if !s.room.Hold(s.held + more) {
+		return false
+	}
+	s.held += more
+	s.requested += more
+	return true
+}
+
+// Part implements frame.Parts.
+func (r *request) Part(p []byte) {
+	if r.message.Payload != nil {
+		r.message.Payload = append(r.message.Payload, p...)
+	}
+}
+
+// End implements frame.Parts.
+func (r *request) End() {
+	s := (*Stream)(r)
+	m := s.message
+	if s.message = (frame.Message{}); m.Payload == nil {
+		return // refused
+	}
+	for _, t := range s.targets {
+		if t.leg == nil || t.Wants != nil && !t.Wants(m) {
+			continue
+		}
+		if s.cfg.SlowTarget != spec.SlowTargetDrop {
+			_ = t.leg.PushWhenRoom(m) // fails only when the target has ended, which its answer says
+			continue
+		}
+		if !t.leg.Push(m) && t.leg.Context().Err() == nil {
+			t.fail(errSlow)
+		}
+	}
+}
+
+var errSlow = local.Errorf(codes.ResourceExhausted, local.ReasonOverloaded, "the target takes the request too slowly")

@@ -1,0 +1,163 @@
+package leg
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/framegate/framegate/handler/frame"
+)
+
+// Room is memory that many queues share.
+type Room interface {
+	Take(n int64) bool // reports false, and takes nothing, if there is no room for n bytes
+	Give(n int64)
+}
+
+// ErrEnded means that a leg takes no more messages.
+var ErrEnded = errors.New("leg: it has ended")
+
+// queue has the messages of a request that the endpoint has not taken yet.
+type queue struct {
+	maxMessages int   // set once
+	maxBytes    int64 // set once
+	room        Room  // set once; nil for no bound
+
+	mu      sync.Mutex // guards the fields below
+	changed sync.Cond  // signals changes of the fields below; its lock is mu
+	waiting []queued   // those that were not read whole
+	read    int        // bytes of the first one that were read, prefix included
+	bytes   int64      // of waiting
+	ended   bool       // no message follows
+	closed  bool       // nobody reads any more
+	moved   time.Time  // when something was read last, or came into an empty queue
+	lag     time.Duration
+}
+
+// queued is a message that waits.
+type queued struct {
+	frame.Message
+	came time.Time
+}
+
+func (q *queue) hasRoomLocked(m frame.Message) bool {
+	return len(q.waiting) < q.maxMessages && q.bytes+int64(m.Len()) <= q.maxBytes
+}
+
+func (q *queue) addLocked(m frame.Message) bool {
+	if q.room != nil && !q.room.Take(int64(m.Len())) {
+		return false
+	}
+	now := time.Now()
+	if len(q.waiting) == 0 {
+		q.moved = now
+	}
+	q.waiting = append(q.waiting, queued{m, now})
+	q.bytes += int64(m.Len())
+	q.changed.Broadcast()
+	return true
+}
+
+// push adds a message, or reports false if there is no room for it or nobody reads.
+func (q *queue) push(m frame.Message) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return !q.closed && !q.ended && q.hasRoomLocked(m) && q.addLocked(m)
+}
+
+// pushWhenRoom adds a message when there is room for it: one that is longer than the queue when the queue is empty. It fails with
+// ErrEnded when nobody reads.
+func (q *queue) pushWhenRoom(m frame.Message) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for !q.closed {
+		if (len(q.waiting) == 0 || q.hasRoomLocked(m)) && q.addLocked(m) {
+			return nil
+		}
+		q.changed.Wait()
+	}
+	return ErrEnded
+}
+
+// end says that no message follows.
+func (q *queue) end() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.waiting) == 0 {
+		q.moved = time.Now()
+	}
+	q.ended = true
+	q.changed.Broadcast()
+}
+
+// close drops what waits, and ends reads and pushes that block.
+func (q *queue) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return
+	}
+	q.closed = true
+	if q.room != nil {
+		q.room.Give(q.bytes)
+	}
+	q.waiting, q.bytes = nil, 0
+	q.changed.Broadcast()
+}
+
+// fill fills p with the bytes of the stream of frames. It fails with io.EOF at the end of the stream, with io.ErrUnexpectedEOF
+// if that is within p, and with the error of ctx when the queue is closed.
+func (q *queue) fill(ctx context.Context, p []byte) (int, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := 0
+	for n < len(p) {
+		switch {
+		case q.closed:
+			return n, context.Cause(ctx)
+		case len(q.waiting) > 0:
+			n += q.takeLocked(p[n:])
+		case q.ended && n == 0:
+			return 0, io.EOF
+		case q.ended:
+			return n, io.ErrUnexpectedEOF
+		default:
+			q.changed.Wait()
+		}
+	}
+	return n, nil
+}
+
+// takeLocked copies bytes of the first message into p, and drops the message when it was read whole.
+func (q *queue) takeLocked(p []byte) (n int) {
+	first := &q.waiting[0]
+	q.moved = time.Now()
+	if q.read < frame.PrefixLen {
+		prefix := frame.PrefixOf(first.Message)
+		n = copy(p, prefix[q.read:])
+		q.read += n
+		if q.read == frame.PrefixLen {
+			q.lag = q.moved.Sub(first.came)
+		}
+	}
+	if q.read >= frame.PrefixLen {
+		k := copy(p[n:], first.Payload[q.read-frame.PrefixLen:])
+		q.read += k
+		n += k
+	}
+	if q.read == first.Len() {
+		q.bytes -= int64(first.Len())
+		if q.room != nil {
+			q.room.Give(int64(first.Len()))
+		}
+		*first = queued{}
+		if q.waiting = q.waiting[1:]; len(q.waiting) == 0 {
+			q.waiting = nil
+		}
+		q.read = 0
+		q.changed.Broadcast()
+	}
+	return n
+}

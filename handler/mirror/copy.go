@@ -1,0 +1,95 @@
+package mirror
+
+import (
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
+
+	"github.com/framegate/framegate/handler/frame"
+	"github.com/framegate/framegate/handler/leg"
+	"github.com/framegate/framegate/resolver/cluster"
+)
+
+// Copy is the copy of one call for one mirror. Its methods do not block. One goroutine calls those that concern the request,
+// and one those that concern the answer.
+//
+//	Begin -> Take... -> HalfClose ─┐
+//	     └─> Start                 ├─> Finish
+//	     └─> Headers -> Answer... -> End
+type Copy struct {
+	mirror *Mirror
+	receiver
+}
+
+// receiver is what gets a copy: a Copy without the selection.
+type receiver interface {
+	// start says that call.Metadata is set, and whether the client has sent the whole request already.
+	start(whole bool)
+	take(m frame.Message)
+	// miss says that a message is left out.
+	miss(why Dropped)
+	halfClose()
+	finish(complete bool)
+
+	// answers returns what takes the answer that the client gets; nil if it is not wanted.
+	answers() leg.Answer
+}
+
+// Begin begins the copy of a call, or returns nil if the call gets none. target is where a copy for a backend goes, and
+// request what it sends, but for its metadata; both are called at most once, before Begin returns.
+func (m *Mirror) Begin(c *Call, target func() cluster.Target, request func() leg.Request) *Copy {
+	if m.doc.Backend != nil {
+		if b := m.beginBackend(c, target, request); b != nil {
+			return &Copy{m, b}
+		}
+	}
+	return nil
+}
+
+// Name returns the name of the mirror.
+func (c *Copy) Name() string { return c.mirror.name }
+
+// Take delivers a message of the request if the mirror's selection says so. own returns its payload in memory that nobody changes;
+// it is called only if the message is delivered.
+func (c *Copy) Take(v *View, own func() []byte) {
+	if deliver, _ := c.mirror.selection.Delivers(v); deliver {
+		c.take(frame.Message{Flag: v.message.Flag, Payload: own()})
+	}
+}
+
+// Selects reports whether the mirror gets a message, and whether it may answer it.
+func (m *Mirror) Selects(v *View) (deliver, respond bool) { return m.selection.Delivers(v) }
+
+// Name returns the name of the mirror.
+func (m *Mirror) Name() string { return m.name }
+
+// MaxBytes returns how long a message may be of which there is a copy.
+func (c *Copy) MaxBytes() int64 { return c.mirror.doc.Queue.MaxBytes() }
+
+// Missed says that a message was too long for the mirror's queue. v is nil if nobody has held it.
+func (c *Copy) Missed(v *View) {
+	if v != nil {
+		if deliver, _ := c.mirror.selection.Delivers(v); !deliver {
+			return
+		}
+	}
+	c.miss(DroppedTooLong)
+}
+
+// Start says that the call's Metadata is set, and whether the client has sent the whole request already.
+func (c *Copy) Start(whole bool) { c.start(whole) }
+
+// HalfClose says that the request has ended.
+func (c *Copy) HalfClose() { c.halfClose() }
+
+// Answers returns what takes the answer that the client gets; nil if the mirror does not want it.
+func (c *Copy) Answers() leg.Answer { return c.answers() }
+
+// Finish says that the client's call has ended, and whether the client had sent its whole request. No method is called afterwards.
+func (c *Copy) Finish(complete bool) { c.finish(complete) }
+
+// discard is a leg.Answer that nobody looks at.
+type discard struct{}
+
+func (discard) Headers(string, metadata.MD) error { return nil }
+func (discard) Data([]byte) error                 { return nil }
+func (discard) End(*status.Status, metadata.MD)   {}

@@ -1,0 +1,398 @@
+package handler
+
+import (
+	"context"
+	"encoding/hex"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
+
+	"github.com/framegate/framegate/handler/budget"
+	"github.com/framegate/framegate/handler/frame"
+	"github.com/framegate/framegate/handler/header"
+	"github.com/framegate/framegate/handler/leg"
+	"github.com/framegate/framegate/handler/local"
+	"github.com/framegate/framegate/handler/mirror"
+	"github.com/framegate/framegate/handler/structmode"
+	"github.com/framegate/framegate/handler/structmode/rule"
+	"github.com/framegate/framegate/resolver/cluster"
+	"github.com/framegate/framegate/resolver/spec"
+)
+
+// spread gives the messages of a call to the mirrors of its route, and to its backend those that the route's selection leaves it.
+//
+//	                   ┌─> copies
+//	request ─> message ┤
+//	                   └─> the backend or, in its place, the mirrors that answer
+//
+// Without a selection of the backend and mirrors that may answer, the request passes in pieces, and copies are made of what
+// passes. Otherwise the request is read message by message: the first one that anybody gets decides who answers the call.
+type spread struct {
+	call    *call
+	set     *mirror.Set
+	request *spec.Request
+	info    mirror.Call
+
+	copies []*mirror.Copy
+	most   int64 // bytes of the longest message that a copy takes
+
+	// Of the request; owned by the goroutine that reads it.
+	split     frame.Splitter
+	message   frame.Message // the current one; without a Payload if no copy takes it
+	index     int64         // of the next message
+	next      frame.Taker   // of struct mode; nil for none
+	share     budget.Share  // of the messages that are held, in frame mode
+	room      budget.Call
+	decided   bool  // who answers
+	answering []int // the mirrors that answer in place of the backend, by their place
+
+	// Of the answer.
+	mu       sync.Mutex   // guards watching, and orders the calls of its elements' methods
+	watching []leg.Answer // want the answer that the client gets
+}
+
+// newSpread returns the spread of a call that begins; nil if the call goes to its backend alone, whole.
+func newSpread(c *call, req *spec.Request) *spread {
+	if c.part || !c.target.Spreads() {
+		return nil
+	}
+	set := c.proxy.mirrors.Of(c.target.Document())
+	if set == nil || c.target.Copies == 0 && set.Backends == nil {
+		return nil
+	}
+	s := &spread{call: c, set: set, request: req, decided: !set.Responds}
+	s.info = mirror.Call{
+		ID: newCallID(), Began: time.Now(), Route: c.target.Route, Method: c.down.Method(), Peer: addressText(c.down.RemoteAddr()),
+		Subtype: c.down.ContentSubtype(), Encoding: c.down.Encoding(), Metadata: c.down.Metadata(), MaxBytes: c.proxy.wholeLimit(),
+		Schema: s.schema(), Redacts: structmode.Redacts(c.target.Program),
+	}
+	if d, ok := c.ctx.Deadline(); ok {
+		s.info.Timeout = time.Until(d)
+	}
+	if s.decided {
+		s.beginCopies()
+	}
+	return s
+}
+
+// newCallID returns an ID that no other call has.
+func newCallID() string {
+	var id [16]byte
+	for i := range 2 {
+		n := rand.Uint64()
+		for j := range 8 {
+			id[8*i+j] = byte(n >> (8 * j))
+		}
+	}
+	return hex.EncodeToString(id[:])
+}
+
+// waits reports whether the request is read message by message.
+func (s *spread) waits() bool { return s.set.Backends != nil || s.set.Responds }
+
+// schema returns mirror.Call.Schema. If endpoints are asked for the schema, only a call that depends on it waits for their answer.
+func (s *spread) schema() func() *rule.Compiled {
+	var known *rule.Compiled
+	var target cluster.Target
+	return func() *rule.Compiled {
+		if known != nil || s.call.target.Program == nil {
+			return known
+		}
+		ctx := s.call.ctx
+		if !s.waits() {
+			ctx = ended
+		}
+		if target.Route == "" {
+			target = s.call.target // a copy, since the question may outlast the call
+		}
+		known, _ = s.call.proxy.structMode.Rules(ctx, &target, s.call.down.Method()) // nil after an error
+		return known
+	}
+}
+
+// ended is a context that has ended.
+var ended = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
+
+// beginCopies begins the copies for the mirrors that get one.
+func (s *spread) beginCopies() {
+	for i, m := range s.set.Mirrors {
+		if s.call.target.Copies&(1<<i) == 0 || slices.Contains(s.answering, i) {
+			continue
+		}
+		s.beginCopy(m, func() cluster.Target { return s.call.target.Mirror(i, s.request) })
+	}
+}
+
+func (s *spread) beginCopy(m *mirror.Mirror, target func() cluster.Target) {
+	one := m.Begin(&s.info, target, func() leg.Request { return leg.RequestOf(s.call.down, nil) })
+	if one == nil {
+		return
+	}
+	s.copies = append(s.copies, one)
+	s.most = max(s.most, one.MaxBytes())
+	if a := one.Answers(); a != nil {
+		s.watching = append(s.watching, a)
+	}
+}
+
+// take makes r, the request direction of the call, pass its messages whole, if that is needed.
+func (s *spread) take(r *frame.Redirect) {
+	if !s.waits() {
+		return
+	}
+	s.next = r.Taker
+	r.Taker = s
+	if s.next == nil {
+		r.MaxBytes = s.call.proxy.wholeLimit()
+		s.room.Open(s.call.ctx, s.call.proxy.budget, s)
+		s.share.Of(&s.room)
+		r.Share = &s.share
+	}
+}
+
+// Evict implements budget.Owner.
+func (s *spread) Evict() { s.call.abort(local.ErrNoRoom) }
+
+// TakeMessage implements frame.Taker.
+func (s *spread) TakeMessage(flag byte, payload []byte) (out []byte, forward bool, err error) {
+	out, forward = payload, true
+	if s.next != nil {
+		if out, forward, err = s.next.TakeMessage(flag, payload); err != nil || !forward {
+			return out, forward, err
+		}
+	}
+	v := mirror.NewView(&s.info, frame.Message{Flag: flag, Payload: out}, s.index)
+	s.index++
+	forward, _ = s.set.Backends.Delivers(&v)
+	if !s.decided {
+		s.decide(&v, forward)
+	}
+	if s.answering != nil {
+		forward = slices.ContainsFunc(s.answering, func(i int) bool {
+			deliver, _ := s.set.Mirrors[i].Selects(&v)
+			return deliver
+		})
+	}
+	s.give(&v, func() []byte { return slices.Clone(out) })
+	return out, forward, nil
+}
+
+// decide decides who answers the call, if somebody gets the message: the mirrors that may answer it or, without any, the backend.
+func (s *spread) decide(v *mirror.View, backends bool) {
+	got := backends
+	for i, m := range s.set.Mirrors {
+		deliver, respond := m.Selects(v)
+		got = got || deliver
+		if respond {
+			s.answering = append(s.answering, i)
+		}
+	}
+	if !got {
+		return
+	}
+	s.decided = true
+	if s.answering != nil {
+		s.beginCopy(s.set.Primary, func() cluster.Target {
+			t := s.call.target.Aside()
+			t.Mode = spec.ModeFrame // nobody sees its answer
+			return t
+		})
+	}
+	s.beginCopies()
+}
+
+// give gives a message to the copies. own returns its payload in memory that nobody changes; it is called at most once.
+func (s *spread) give(v *mirror.View, own func() []byte) {
+	var shared []byte
+	for _, one := range s.copies {
+		if int64(v.Len()) > one.MaxBytes() {
+			one.Missed(v)
+			continue
+		}
+		one.Take(v, func() []byte {
+			if shared == nil {
+				shared = own()
+			}
+			return shared
+		})
+	}
+}
+
+// choose reads the request, if it must, until it is known who answers, and makes that the call's target.
+func (s *spread) choose(md metadata.MD) *local.Error {
+	if !s.waits() {
+		return nil
+	}
+	header.DropBodyFields(md) // which are not true of a part of the request
+	s.info.Metadata = md
+	had := !s.call.upload.empty
+	if e := s.call.awaitMessage(); e != nil {
+		return e
+	}
+	if s.call.upload.empty && had && s.call.upload.frames.Held == nil && s.index > 0 {
+		s.halfClose()
+		s.start(md)
+		return errUnanswered
+	}
+	if !s.decided { // a request without messages
+		s.decided = true
+		s.beginCopies()
+	}
+	switch len(s.answering) {
+	case 0:
+	case 1:
+		i := s.answering[0]
+		m := s.call.target.Mirror(i, s.request)
+		m.Retry = answersWithin(s.doc(i))
+		s.call.target.GoTo(m)
+		md[mirror.Header] = []string{s.set.Mirrors[i].Name()}
+	default:
+		s.call.many = firstOf(s)
+	}
+	return nil
+}
+
+func (s *spread) doc(i int) *spec.Mirror { return &s.call.target.Document().Mirrors[i] }
+
+// answersWithin bounds how long a mirror that answers a call may take to begin its answer. It makes no further attempt.
+func answersWithin(doc *spec.Mirror) *spec.Retry {
+	return &spec.Retry{Attempts: 1, PerTryTimeout: doc.Waits()}
+}
+
+var errUnanswered = local.Errorf(codes.DeadlineExceeded, local.ReasonUnanswered, "no backend or mirror is selected to answer a message of this call")
+
+// start starts the copies: md is the metadata that the backend gets.
+func (s *spread) start(md metadata.MD) {
+	s.info.Metadata = md
+	whole := s.call.down.RequestEnded()
+	for _, one := range s.copies {
+		one.Start(whole)
+	}
+}
+
+// copied returns a writer in front of dst that gives what passes to the copies, or dst itself if that is not needed.
+func (s *spread) copied(dst frame.Writer) frame.Writer {
+	if s.waits() || len(s.copies) == 0 {
+		return dst
+	}
+	return copying{dst, s}
+}
+
+// copying is a frame.Writer that gives what passes to the copies of a call.
+type copying struct {
+	frame.Writer
+	spread *spread
+}
+
+// Write implements frame.Writer.
+func (w copying) Write(p []byte) error {
+	w.spread.split.Split(p, (*passing)(w.spread))
+	return w.Writer.Write(p)
+}
+
+// passing is a spread as the frame.Parts of the request that passes.
+type passing spread
+
+// Begin implements frame.Parts.
+func (p *passing) Begin(flag byte, length int64) {
+	p.message = frame.Message{Flag: flag}
+	if length+frame.PrefixLen <= p.most {
+		p.message.Payload = make([]byte, 0, length)
+	}
+}
+
+// Part implements frame.Parts.
+func (p *passing) Part(b []byte) {
+	if p.message.Payload != nil {
+		p.message.Payload = append(p.message.Payload, b...)
+	}
+}
+
+// End implements frame.Parts.
+func (p *passing) End() {
+	s, payload := (*spread)(p), p.message.Payload
+	v := mirror.NewView(&s.info, s.message, s.index)
+	s.index++
+	if s.message = (frame.Message{}); payload == nil {
+		for _, one := range s.copies {
+			one.Missed(nil)
+		}
+		return
+	}
+	s.give(&v, func() []byte { return payload })
+}
+
+// halfClose ends the request of the copies.
+func (s *spread) halfClose() {
+	for _, one := range s.copies {
+		one.HalfClose()
+	}
+}
+
+// finish ends the copies' part in the call. Nothing runs for the call any more.
+func (s *spread) finish() {
+	complete := s.call.upload.sent.Load()
+	for _, one := range s.copies {
+		one.Finish(complete)
+	}
+	s.share.Free()
+}
+
+// answerBegins tells those that watch the answer of its headers. s may be nil.
+func (s *spread) answerBegins(encoding string, md metadata.MD) {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, a := range s.watching {
+		_ = a.Headers(encoding, maps.Clone(md)) // what only watches does not end the call
+	}
+}
+
+// watched returns a writer in front of dst that shows what passes to those that watch the answer.
+func (s *spread) watched(dst frame.Writer) frame.Writer {
+	if len(s.watching) == 0 {
+		return dst
+	}
+	return showing{dst, s}
+}
+
+// showing is a frame.Writer that shows what passes to those that watch an answer.
+type showing struct {
+	frame.Writer
+	spread *spread
+}
+
+// Write implements frame.Writer.
+func (w showing) Write(p []byte) error {
+	w.spread.mu.Lock()
+	for _, a := range w.spread.watching {
+		_ = a.Data(p)
+	}
+	w.spread.mu.Unlock()
+	return w.Writer.Write(p)
+}
+
+// answerEnds tells those that watch the answer of its end. s may be nil.
+func (s *spread) answerEnds(st *status.Status, md metadata.MD) {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, a := range s.watching {
+		a.End(st, md)
+	}
+	s.watching = nil
+}
