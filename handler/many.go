@@ -64,14 +64,14 @@ func newMany(c *call, md metadata.MD) (*many, *local.Error) {
 
 func manyOf(c *call, targets []fanout.Target) *many {
 	m := &many{call: c, config: fanout.Config{
-		Targets: targets, MaxBytes: c.proxy.wholeLimit(), Budget: c.proxy.budget, Client: c.down, Unary: c.answersOnce(),
+		Targets: targets, MaxBytes: c.proxy.wholeLimit(), Budget: c.proxy.budget, Client: c.down, Unary: answersOnce(c),
 	}}
 	m.config.Serve = func(l *leg.Leg, name string, t *cluster.Target) {
 		if c.observation != nil {
-			c.proxy.serveTarget(l, t, &c.observation.record, name)
+			serveTarget(c.proxy, l, t, &c.observation.record, name)
 			return
 		}
-		c.proxy.servePart(l, t)
+		servePart(c.proxy, l, t)
 	}
 	return m
 }
@@ -103,7 +103,7 @@ func targetsOf(c *call, doc *spec.Fanout, md metadata.MD) ([]fanout.Target, *loc
 				all = append(all, fanout.Target{Name: name, Failed: status.New(codes.NotFound, "unknown node")})
 			case !seen[e.Address()]:
 				seen[e.Address()] = true
-				all = append(all, c.targetAt(name, e, doc))
+				all = append(all, targetAt(c, name, e, doc))
 			}
 		}
 	case doc.Targets.From == spec.TargetsFromMetadata && doc.DefaultTargets == spec.DefaultTargetsOne:
@@ -111,13 +111,13 @@ func targetsOf(c *call, doc *spec.Fanout, md metadata.MD) ([]fanout.Target, *loc
 		if err != nil {
 			return nil, TargetError(&c.target, err)
 		}
-		all = append(all, c.targetAt(e.Node(), e, doc))
+		all = append(all, targetAt(c, e.Node(), e, doc))
 	default:
 		if n := len(endpoints.All()); n > most {
 			return nil, errManyTargets(n, most)
 		}
 		for _, e := range endpoints.All() {
-			all = append(all, c.targetAt(e.Node(), e, doc))
+			all = append(all, targetAt(c, e.Node(), e, doc))
 		}
 	}
 	if len(all) == 0 {
@@ -147,7 +147,7 @@ func errManyTargets(n, most int) *local.Error {
 }
 
 // targetAt returns the target of a fan-out at an endpoint.
-func (c *call) targetAt(name string, e cluster.Endpoint, doc *spec.Fanout) fanout.Target {
+func targetAt(c *call, name string, e cluster.Endpoint, doc *spec.Fanout) fanout.Target {
 	t := c.target.At(e)
 	t.Timeout = doc.DeadlinePerTarget
 	return fanout.Target{Name: name, To: &t}
@@ -155,7 +155,7 @@ func (c *call) targetAt(name string, e cluster.Endpoint, doc *spec.Fanout) fanou
 
 // answersOnce reports whether the call's method is known to answer with one message: by the route's schema, or else by what its
 // document says.
-func (c *call) answersOnce() bool {
+func answersOnce(c *call) bool {
 	if c.target.Program != nil {
 		if rules, err := c.proxy.structMode.Rules(c.ctx, &c.target, c.down.Method()); err == nil && rules != nil {
 			if m := rules.Method(c.down.Method()); m != nil {

@@ -27,6 +27,7 @@ import (
 
 	"github.com/framegate/framegate/handler/budget"
 	"github.com/framegate/framegate/handler/header"
+	"github.com/framegate/framegate/handler/leg"
 	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/handler/mirror"
 	"github.com/framegate/framegate/handler/stream"
@@ -105,7 +106,7 @@ func New(cfg Config) *Proxy {
 		p.budget = budget.New(cfg.MaxDecodedBytes)
 	}
 	p.structMode = structmode.New(structmode.Config{Filters: cfg.Filters, Budget: p.budget, MaxBytes: p.maxMessageBytes.Load, Log: cfg.Log, Open: p.openOf})
-	p.mirrors = mirror.NewRegistry(mirror.Config{Serve: p.servePart, MaxCalls: cfg.MaxMirrorCalls, MaxBytes: mirror.DefaultMaxBytes, Log: cfg.Log})
+	p.mirrors = mirror.NewRegistry(mirror.Config{Serve: p.serveCopy, MaxCalls: cfg.MaxMirrorCalls, MaxBytes: mirror.DefaultMaxBytes, Log: cfg.Log})
 	p.SetObservers(cfg.Observers)
 	p.SetMaxMessageBytes(cfg.MaxMessageBytes)
 	return p
@@ -172,6 +173,9 @@ func (p *Proxy) Decoding() budget.Stats {
 	}
 	return p.budget.Stats()
 }
+
+// serveCopy takes the copy of a call for a mirror to its end.
+func (p *Proxy) serveCopy(l *leg.Leg, t *cluster.Target) { servePart(p, l, t) }
 
 // Mirrors returns the mirrors of the routes in force, which the caller tells of routes that come and go.
 func (p *Proxy) Mirrors() *mirror.Registry { return p.mirrors }

@@ -72,8 +72,7 @@ type Stream struct {
 	began     bool       // headers and encoding are set
 	headers   metadata.MD
 	encoding  string
-	out       []*outgoing // messages for the client, which have not been read whole
-	read      int         // bytes of the first one that were read, prefix included
+	out       outbox
 	ended     bool
 	status    *status.Status
 	trailer   metadata.MD
@@ -83,12 +82,6 @@ type Stream struct {
 	room      budget.Keep
 	held      int64 // of room
 	requested int64 // the part of held that is for the request
-}
-
-// outgoing is a message for the client.
-type outgoing struct {
-	frame.Message
-	prefix [frame.PrefixLen]byte
 }
 
 // joiner makes one answer of those of the targets. Its methods are called by the goroutines of legs.
@@ -186,7 +179,7 @@ func (s *Stream) endLocked(st *status.Status, trailer metadata.MD, err error) {
 	}
 	s.ended, s.status, s.trailer, s.err = true, st, trailer, err
 	if err != nil {
-		s.out = nil
+		s.out.drop()
 	}
 	close(s.done)
 	s.changed.Broadcast()
@@ -217,7 +210,7 @@ func (s *Stream) emit(m frame.Message) error {
 		return leg.ErrEnded
 	}
 	o := s.putLocked(m)
-	for !s.ended && s.hasLocked(o) {
+	for !s.ended && s.out.has(o) {
 		s.changed.Wait()
 	}
 	if s.err != nil {
@@ -229,19 +222,8 @@ func (s *Stream) emit(m frame.Message) error {
 // putLocked adds a message to those for the client.
 func (s *Stream) putLocked(m frame.Message) *outgoing {
 	s.beginLocked("", nil)
-	o := &outgoing{m, frame.PrefixOf(m)}
-	s.out = append(s.out, o)
 	s.changed.Broadcast()
-	return o
-}
-
-func (s *Stream) hasLocked(o *outgoing) bool {
-	for _, one := range s.out {
-		if one == o {
-			return true
-		}
-	}
-	return false
+	return s.out.add(m)
 }
 
 // Failure returns the local error that the stream's status is of; nil if targets made it.
@@ -276,7 +258,7 @@ func (s *Stream) Close() {
 	s.work.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.out = nil
+	s.out.drop()
 	s.room.Hold(0)
 }
 
@@ -297,8 +279,11 @@ func (s *Stream) Read(p []byte) (int, error) {
 	n := 0
 	for n < len(p) {
 		switch {
-		case len(s.out) > 0:
-			n += s.takeLocked(p[n:])
+		case s.out.any():
+			k, whole := s.out.take(p[n:])
+			if n += k; whole {
+				s.changed.Broadcast()
+			}
 		case s.err != nil:
 			return n, s.err
 		case s.ended && n == 0:
@@ -310,26 +295,6 @@ func (s *Stream) Read(p []byte) (int, error) {
 		}
 	}
 	return n, nil
-}
-
-// takeLocked copies bytes of the first message into p, and drops the message when it was read whole.
-func (s *Stream) takeLocked(p []byte) (n int) {
-	first := s.out[0]
-	if s.read < frame.PrefixLen {
-		n = copy(p, first.prefix[s.read:])
-		s.read += n
-	}
-	if s.read >= frame.PrefixLen {
-		k := copy(p[n:], first.Payload[s.read-frame.PrefixLen:])
-		s.read += k
-		n += k
-	}
-	if s.read == first.Len() {
-		s.out[0] = nil
-		s.out, s.read = s.out[1:], 0
-		s.changed.Broadcast()
-	}
-	return n
 }
 
 // Header implements stream.Upstream.

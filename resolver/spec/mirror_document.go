@@ -143,6 +143,21 @@ type Elasticsearch struct {
 	Redact     []string `yaml:"redact,omitempty"`       // as in Record
 }
 
+// What Compare.Ignore begins with: the path of a field of an answer's messages, or the name of a trailer.
+const (
+	IgnoreMessage = "message."
+	IgnoreTrailer = "trailer."
+)
+
+// SelectKey is the key of Route.Select.
+const SelectKey = "select"
+
+// MirrorSelectKey returns the key of the Select of a route's i-th mirror.
+func MirrorSelectKey(i int) string { return fmt.Sprintf("mirrors[%d].select", i) }
+
+// TypeKey returns the key of the i-th of Types, of a Select whose key is key.
+func (s *Select) TypeKey(key string, i int) string { return fmt.Sprintf("%s.types[%d]", key, i) }
+
 // Defaults of a mirror.
 const (
 	DefaultMirrorTimeout = 5 * time.Second
@@ -246,64 +261,3 @@ func (s Scalar) String() string {
 	}
 	return fmt.Sprint(s.Value)
 }
-
-// KeyedBackend is where some calls of a route go: one of its backends, or the backend of one of its mirrors.
-type KeyedBackend struct {
-	Key string // of Backend.Key, or of MirrorKey
-	*Backend
-	*Balancer // nil for the default
-}
-
-// MirrorKey returns the key of the backend of a mirror of that name. No backend of the route has it.
-func MirrorKey(name string) string { return "mirrors/" + name }
-
-// EveryBackend returns the backends of the route, in their order, and then those of its mirrors.
-func (r *Route) EveryBackend() []KeyedBackend {
-	all := make([]KeyedBackend, 0, len(r.Backends)+len(r.Mirrors))
-	for i := range r.Backends {
-		all = append(all, KeyedBackend{r.Backends[i].Key(i), &r.Backends[i], r.Balancer})
-	}
-	for i := range r.Mirrors {
-		if m := &r.Mirrors[i]; m.Backend != nil {
-			all = append(all, KeyedBackend{MirrorKey(m.Name), &m.Backend.Backend, m.Backend.Balancer})
-		}
-	}
-	return all
-}
-
-// KeyedCondition is a condition in CEL on the messages of a route's requests.
-type KeyedCondition struct{ Key, When string }
-
-// Conditions returns every MessageType.When of the route, by the key of what it is in, such as mirrors[0].select.types[1].
-func (r *Route) Conditions() (all []KeyedCondition) {
-	add := func(s *Select, key string) {
-		if s == nil {
-			return
-		}
-		for i, t := range s.Types {
-			if t.When != "" {
-				all = append(all, KeyedCondition{s.TypeKey(key, i), t.When})
-			}
-		}
-	}
-	add(r.Select, SelectKey)
-	for i := range r.Mirrors {
-		add(r.Mirrors[i].Select, MirrorSelectKey(i))
-	}
-	return all
-}
-
-// What Compare.Ignore begins with: the path of a field of an answer's messages, or the name of a trailer.
-const (
-	IgnoreMessage = "message."
-	IgnoreTrailer = "trailer."
-)
-
-// SelectKey is the key of Route.Select.
-const SelectKey = "select"
-
-// MirrorSelectKey returns the key of the Select of a route's i-th mirror.
-func MirrorSelectKey(i int) string { return fmt.Sprintf("mirrors[%d].select", i) }
-
-// TypeKey returns the key of the i-th of Types, of a Select whose key is key.
-func (s *Select) TypeKey(key string, i int) string { return fmt.Sprintf("%s.types[%d]", key, i) }

@@ -34,7 +34,7 @@ const (
 
 // mirrorProblems returns every mistake of the keys mirrors, select and respond, except those in CEL, which are found when the
 // conditions are compiled.
-func (r *Route) mirrorProblems() (errs []error) {
+func mirrorProblems(r *Route) (errs []error) {
 	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if r.Respond != "" && r.Respond != RespondFirst {
 		fail("respond: %q, want %s", r.Respond, RespondFirst)
@@ -62,11 +62,11 @@ func (r *Route) mirrorProblems() (errs []error) {
 			}
 		}
 	}
-	return append(errs, r.respondProblems()...)
+	return append(errs, respondProblems(r)...)
 }
 
 // respondProblems returns the mistakes in who may answer what.
-func (r *Route) respondProblems() (errs []error) {
+func respondProblems(r *Route) (errs []error) {
 	type answering struct {
 		mirror int
 		key    string

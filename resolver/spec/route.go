@@ -255,3 +255,49 @@ func ParseDocument(name string, doc []byte) ([]*Route, error) {
 	}
 	return routes, nil
 }
+
+// KeyedBackend is where some calls of a route go: one of its backends, or the backend of one of its mirrors.
+type KeyedBackend struct {
+	Key string // of Backend.Key, or of MirrorKey
+	*Backend
+	*Balancer // nil for the default
+}
+
+// MirrorKey returns the key of the backend of a mirror of that name. No backend of the route has it.
+func MirrorKey(name string) string { return "mirrors/" + name }
+
+// EveryBackend returns the backends of the route, in their order, and then those of its mirrors.
+func (r *Route) EveryBackend() []KeyedBackend {
+	all := make([]KeyedBackend, 0, len(r.Backends)+len(r.Mirrors))
+	for i := range r.Backends {
+		all = append(all, KeyedBackend{r.Backends[i].Key(i), &r.Backends[i], r.Balancer})
+	}
+	for i := range r.Mirrors {
+		if m := &r.Mirrors[i]; m.Backend != nil {
+			all = append(all, KeyedBackend{MirrorKey(m.Name), &m.Backend.Backend, m.Backend.Balancer})
+		}
+	}
+	return all
+}
+
+// KeyedCondition is a condition in CEL on the messages of a route's requests.
+type KeyedCondition struct{ Key, When string }
+
+// Conditions returns every MessageType.When of the route, by the key of what it is in, such as mirrors[0].select.types[1].
+func (r *Route) Conditions() (all []KeyedCondition) {
+	add := func(s *Select, key string) {
+		if s == nil {
+			return
+		}
+		for i, t := range s.Types {
+			if t.When != "" {
+				all = append(all, KeyedCondition{s.TypeKey(key, i), t.When})
+			}
+		}
+	}
+	add(r.Select, SelectKey)
+	for i := range r.Mirrors {
+		add(r.Mirrors[i].Select, MirrorSelectKey(i))
+	}
+	return all
+}

@@ -71,7 +71,7 @@ func (r *Route) normalize() (errs []error) {
 		fail("authority: %q, want a host or host:port without spaces", plain.URL(r.Authority))
 	}
 	errs = append(errs, r.policyProblems()...)
-	errs = append(errs, r.mirrorProblems()...)
+	errs = append(errs, mirrorProblems(r)...)
 	if r.Fanout != nil {
 		errs = append(errs, r.Fanout.problems(r)...)
 	}
