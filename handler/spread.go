@@ -49,8 +49,9 @@ type spread struct {
 	next      frame.Taker   // of struct mode; nil for none
 	share     budget.Share  // of the messages that are held, in frame mode
 	room      budget.Call
-	decided   bool  // who answers
-	answering []int // the mirrors that answer in place of the backend, by their place
+	decided   bool     // who answers
+	answering []int    // the mirrors that answer in place of the backend, by their place
+	clients   []string // what the client has sent as mirror.Header, if one mirror answers
 
 	// Of the answer.
 	mu       sync.Mutex   // guards watching, and orders the calls of its elements' methods
@@ -255,6 +256,7 @@ func (s *spread) choose(md metadata.MD) *local.Error {
 		m := s.call.target.Mirror(i, s.request)
 		m.Retry = answersWithin(s.doc(i))
 		s.call.target.GoTo(m)
+		s.clients = md[mirror.Header]
 		md[mirror.Header] = []string{s.set.Mirrors[i].Name()}
 	default:
 		s.call.many = firstOf(s)
@@ -274,6 +276,12 @@ var errUnanswered = local.Errorf(codes.DeadlineExceeded, local.ReasonUnanswered,
 // start starts the copies: md is the metadata that the backend gets.
 func (s *spread) start(md metadata.MD) {
 	s.info.Metadata = md
+	if len(s.answering) == 1 {
+		s.info.Metadata = maps.Clone(md)
+		if delete(s.info.Metadata, mirror.Header); s.clients != nil {
+			s.info.Metadata[mirror.Header] = s.clients
+		}
+	}
 	whole := s.call.down.RequestEnded()
 	for _, one := range s.copies {
 		one.Start(whole)

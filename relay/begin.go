@@ -57,8 +57,9 @@ func (c *call) begin(h *h2.Head) {
 func (c *call) route(h *h2.Head, r *request) {
 	calls := c.at.plane.cfg.Calls
 	req := spec.Request{Listener: c.at.plane.cfg.Listener, Method: r.method, Authority: r.authority, Header: &c.fields, Peer: c.at.peer}
-	if !calls.Resolve(&c.target, req) || !calls.Plain(&c.target, req.Method) {
-		c.general(handler.Begun{})
+	resolved := calls.Resolve(&c.target, req)
+	if !resolved || !calls.Plain(&c.target, req.Method) {
+		c.general(handler.Begun{Target: c.target, Resolved: resolved})
 		return
 	}
 	if len(r.via) > 0 {

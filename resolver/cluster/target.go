@@ -211,9 +211,10 @@ func (t *Target) RetryEnd() {
 	}
 }
 
-// BoundsWaiting reports whether there is a limit on the calls that Wait counts. Like Wait, it is called after a Pick.
+// BoundsWaiting reports whether there is a limit on the calls that Wait counts. Like Wait, it is called after a Pick; before, there
+// is none.
 func (t *Target) BoundsWaiting() bool {
-	return t.backends != nil && (!t.aside && t.backends.limits.route.pending.Bounded() || t.backend.limits.pending.Bounded())
+	return t.backend != nil && (!t.aside && t.backends.limits.route.pending.Bounded() || t.backend.limits.pending.Bounded())
 }
 
 // Wait counts the call as one that waits for a connection or a stream; it reports false if that is over a limit. Each

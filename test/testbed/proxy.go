@@ -13,6 +13,7 @@ import (
 
 	"github.com/framegate/framegate/cmd/framegate/gateway"
 	"github.com/framegate/framegate/conf"
+	"github.com/framegate/framegate/handler/mirror"
 	"github.com/framegate/framegate/resolver"
 	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/spec"
@@ -184,6 +185,31 @@ func (p *Proxy) UpstreamStreams() int { return p.gateway.PoolStats().Streams }
 
 // Loads returns the calls and retries under way, by route.
 func (p *Proxy) Loads() []cluster.RouteLoad { return p.gateway.Loads() }
+
+// Mirror returns the state of the mirror of that name, the zero Status if there is none.
+func (p *Proxy) Mirror(name string) mirror.Status {
+	for _, m := range p.gateway.Mirrors() {
+		if m.Name() == name {
+			return m.Status()
+		}
+	}
+	return mirror.Status{}
+}
+
+// Differences returns what comparing the answers of the mirror of that name has found.
+func (p *Proxy) Differences(name string) []mirror.Difference {
+	for _, m := range p.gateway.Mirrors() {
+		if m.Name() == name {
+			return m.Differences()
+		}
+	}
+	return nil
+}
+
+// MaxMirrorCalls bounds the copies of calls for mirrors.
+func MaxMirrorCalls(n int) ProxyOption {
+	return func(c *conf.Config) { c.Mirrors.MaxCalls = n }
+}
 
 // RouteTo returns a routes document that sends every call to addr.
 func RouteTo(addr string) string { return RouteWith(addr, "") }

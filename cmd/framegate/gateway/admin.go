@@ -113,6 +113,9 @@ func routeNames(routes []*spec.Route) map[string]admin.RouteNames {
 		for _, b := range r.Backends {
 			n.Backends = append(n.Backends, b.Name)
 		}
+		for i := range r.Mirrors { // whose backends may answer calls
+			n.Backends = append(n.Backends, spec.MirrorKey(r.Mirrors[i].Name))
+		}
 		for _, m := range r.Match {
 			n.Patterns = append(n.Patterns, m.Method)
 		}

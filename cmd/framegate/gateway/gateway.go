@@ -23,6 +23,7 @@ import (
 	"github.com/framegate/framegate/handler/acceptor"
 	"github.com/framegate/framegate/handler/budget"
 	"github.com/framegate/framegate/handler/kitexstream"
+	"github.com/framegate/framegate/handler/mirror"
 	"github.com/framegate/framegate/handler/structmode"
 	"github.com/framegate/framegate/handler/tap"
 	"github.com/framegate/framegate/pool"
@@ -270,6 +271,9 @@ func (g *Gateway) Resolve(req spec.Request) (cluster.Target, bool) {
 
 // Loads returns the calls and retries under way, by route.
 func (g *Gateway) Loads() []cluster.RouteLoad { return g.resolver.Loads() }
+
+// Mirrors returns the mirrors of the routes in force.
+func (g *Gateway) Mirrors() []*mirror.Mirror { return g.proxy.Mirrors().All() }
 
 // Failed returns a channel that gets the error of the first listener that ends by itself.
 func (g *Gateway) Failed() <-chan error { return g.listeners.failed }

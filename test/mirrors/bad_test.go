@@ -1,0 +1,151 @@
+package mirrors
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/framegate/framegate/test/testbed"
+)
+
+// badMirrors are mirrors that do not do what a backend should.
+var badMirrors = map[string]func(t testing.TB) (addr string){
+	"dead":    func(t testing.TB) string { return testbed.FreeAddress(t) },
+	"stalled": testbed.NewStalled,
+	"silent": func(t testing.TB) string {
+		return testbed.NewRaw(t, func(s grpcStream) error { <-s.Context().Done(); return nil })
+	},
+	"resetting": func(t testing.TB) string {
+		return testbed.NewRaw(t, func(grpcStream) error { return status.Error(codes.Unavailable, "no") })
+	},
+	"flooding": func(t testing.TB) string {
+		big := make([]byte, 1<<20)
+		return testbed.NewRaw(t, func(s grpcStream) error {
+			for {
+				if err := testbed.Send(s, big); err != nil {
+					return err
+				}
+			}
+		})
+	},
+	"slow": func(t testing.TB) string {
+		return testbed.NewRaw(t, func(s grpcStream) error {
+			for {
+				if _, err := testbed.Recv(s); err != nil {
+					return nil
+				}
+				time.Sleep(20 * time.Millisecond)
+			}
+		})
+	},
+}
+
+// Whatever a mirror does, the client's calls succeed, are not slower, and hold no more memory than the queues.
+func TestMirror_BadOnesCostTheClientNothing(t *testing.T) {
+	for name, start := range badMirrors {
+		t.Run(name, func(t *testing.T) {
+			primary := testbed.NewRaw(t, func(s grpcStream) error {
+				for {
+					m, err := testbed.Recv(s)
+					if err != nil {
+						return nil
+					}
+					if err := testbed.Send(s, m); err != nil {
+						return err
+					}
+				}
+			})
+			p := testbed.NewProxy(t, route(primary, "frame", shadow(start(t), "queue: {messages: 10, bytes: 64KiB}\ntimeout: 500ms")))
+			cc := testbed.DialGRPC(t, p.Addr)
+			message := string(make([]byte, 10_000))
+			var memory runtime.MemStats
+			var before uint64
+			var took []time.Duration
+			for i := range 300 {
+				if i == 50 {
+					runtime.GC()
+					runtime.ReadMemStats(&memory)
+					before = memory.HeapAlloc
+				}
+				began := time.Now()
+				answer, err := makeCall(within(t), t, cc, message, message, message, message)
+				require.NoError(t, err)
+				require.Len(t, answer, 4)
+				took = append(took, time.Since(began))
+			}
+			slices.Sort(took)
+			require.Less(t, took[len(took)*9/10], 500*time.Millisecond, "the client waits for the mirror")
+			runtime.GC()
+			runtime.ReadMemStats(&memory)
+			require.Less(t, int64(memory.HeapAlloc)-int64(before), int64(48<<20), "memory grows")
+			testbed.Poll(t, func() error {
+				if st := p.Mirror("shadow"); st.Active != 0 {
+					return fmt.Errorf("%d copies are under way", st.Active)
+				}
+				return nil
+			})
+			st := p.Mirror("shadow")
+			ended := int64(0)
+			for _, n := range st.Codes {
+				ended += n
+			}
+			require.Equal(t, int64(300), ended+st.Dropped["unreachable"]+st.Dropped["max_calls"], "each call is accounted for: %+v", st)
+			if name == "dead" {
+				require.Greater(t, st.Dropped["unreachable"], int64(100))
+				require.Equal(t, "down", st.State)
+			}
+		})
+	}
+}
+
+// A stream to a mirror that does not read goes on; what has no room is dropped and counted, or ends the copy.
+func TestMirror_FullQueue(t *testing.T) {
+	for _, whenFull := range []string{"drop", "end"} {
+		t.Run(whenFull, func(t *testing.T) {
+			t.Parallel()
+			primary := newReceiver(t)
+			p := testbed.NewProxy(t, route(primary.addr, "frame", shadow(testbed.NewStalled(t), "queue: {messages: 5}\ntimeout: 1m\nwhen_full: "+whenFull)))
+			ctx, cancel := context.WithCancel(within(t))
+			defer cancel()
+			s, err := testbed.Call(ctx, testbed.DialGRPC(t, p.Addr))
+			require.NoError(t, err)
+			message := make([]byte, 30<<10) // of which two fill the mirror's window
+			for range 20 {
+				require.NoError(t, testbed.Send(s, message))
+				_, err := testbed.Recv(s)
+				require.NoError(t, err)
+			}
+			testbed.Poll(t, func() error {
+				st := p.Mirror("shadow")
+				dropped := st.Dropped["queue_full"]
+				switch {
+				case whenFull == "drop" && (dropped < 10 || st.Messages+dropped != 20 || st.Active != 1):
+				case whenFull == "end" && (dropped != 1 || st.Messages > 10 || st.Active != 0):
+				default:
+					return nil
+				}
+				return fmt.Errorf("state %+v", st)
+			})
+		})
+	}
+}
+
+// A message that is longer than the queue is not copied, whatever the mirror does.
+func TestMirror_LongMessage(t *testing.T) {
+	t.Parallel()
+	primary, mirror := newReceiver(t), newReceiver(t)
+	p := testbed.NewProxy(t, route(primary.addr, "frame", shadow(mirror.addr, "queue: {bytes: 64KiB}")))
+	long := string(make([]byte, 65<<10))
+	answer, err := makeCall(within(t), t, testbed.DialGRPC(t, p.Addr), "short", long, "short")
+	require.NoError(t, err)
+	require.Equal(t, []string{"short", long, "short"}, answer)
+	require.Equal(t, []string{"short", "short"}, mirror.await(t).messages)
+	require.EqualValues(t, 1, p.Mirror("shadow").Dropped["too_long"])
+}
