@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/local"
 )
 
 // retryCounters are the metrics of attempts beyond the first of their call.
@@ -67,7 +68,7 @@ func (t *retryTraffic) counter(kind attemptKind, code codes.Code) *counter {
 	slot := &t.attempts[kind][codeSlot(code)]
 	c := slot.Load()
 	if c == nil {
-		c = &counter{t.counters.attempts.WithLabelValues(t.route, t.backend, kind.String(), handler.CodeName(code))}
+		c = &counter{t.counters.attempts.WithLabelValues(t.route, t.backend, kind.String(), local.CodeName(code))}
 		slot.Store(c) // two calls may both get here: they store the same counter
 	}
 	return c
@@ -78,7 +79,7 @@ func (t *retryTraffic) drop() {
 	for kind := range numAttemptKinds {
 		for code := range t.attempts[kind] {
 			if t.attempts[kind][code].Load() != nil {
-				t.counters.attempts.DeleteLabelValues(t.route, t.backend, kind.String(), handler.CodeName(codes.Code(code)))
+				t.counters.attempts.DeleteLabelValues(t.route, t.backend, kind.String(), local.CodeName(codes.Code(code)))
 			}
 		}
 	}

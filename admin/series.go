@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/local"
 )
 
 // seriesKey has the labels that tell one series from another.
@@ -81,7 +82,7 @@ func (s *series) code(r *handler.Record) *counter {
 	slot := &s.codes[codeSlot(r.Code)]
 	c := slot.Load()
 	if c == nil {
-		c = &counter{s.set.calls.WithLabelValues(s.key.route, s.key.backend, s.key.pattern, handler.CodeName(r.Code))}
+		c = &counter{s.set.calls.WithLabelValues(s.key.route, s.key.backend, s.key.pattern, local.CodeName(r.Code))}
 		slot.Store(c) // two calls may both get here: they store the same counter
 	}
 	return c
@@ -266,7 +267,7 @@ func (set *seriesSet) dropLocked(s *series) {
 	route, backend := s.key.route, s.key.backend
 	for code := range s.codes {
 		if s.codes[code].Load() != nil {
-			set.calls.DeleteLabelValues(route, backend, s.key.pattern, handler.CodeName(codes.Code(code)))
+			set.calls.DeleteLabelValues(route, backend, s.key.pattern, local.CodeName(codes.Code(code)))
 		}
 	}
 	if s.traffic.series--; s.traffic.series > 0 {

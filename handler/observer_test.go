@@ -358,8 +358,8 @@ func TestNew_RefusesTooManyObservers(t *testing.T) {
 
 func TestCodeName_IsBounded(t *testing.T) {
 	t.Parallel()
-	require.Equal(t, "OK", handler.CodeName(0))
-	require.Equal(t, "UNAUTHENTICATED", handler.CodeName(16))
-	require.Equal(t, handler.OtherCode, handler.CodeName(17))
-	require.Equal(t, handler.OtherCode, handler.CodeName(1<<32-1))
+	require.Equal(t, "OK", local.CodeName(0))
+	require.Equal(t, "UNAUTHENTICATED", local.CodeName(16))
+	require.Equal(t, local.OtherCode, local.CodeName(17))
+	require.Equal(t, local.OtherCode, local.CodeName(1<<32-1))
 }

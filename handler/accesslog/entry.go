@@ -77,7 +77,7 @@ func bounded(s string) string {
 
 // codeName returns gRPC's name of the call's code, or the number of a code that gRPC does not define.
 func codeName(r *handler.Record) string {
-	if name := handler.CodeName(r.Code); name != handler.OtherCode {
+	if name := local.CodeName(r.Code); name != local.OtherCode {
 		return name
 	}
 	return strconv.FormatUint(uint64(r.Code), 10)

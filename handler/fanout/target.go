@@ -161,7 +161,7 @@ func (t *target) origin() wire.Origin {
 	o := wire.Origin{Node: t.Name}
 	if t.status != nil && t.status.Code() != codes.OK {
 		if o.Error = t.status.Message(); o.Error == "" {
-			o.Error = t.status.Code().String()
+			o.Error = local.CodeName(t.status.Code())
 		}
 		o.Status, _ = proto.Marshal(t.status.Proto()) // cannot fail: it was decoded, or has a code and a text
 	}

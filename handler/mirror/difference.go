@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
+
+	"github.com/framegate/framegate/handler/local"
 )
 
 // Result is what came out of comparing the answers to one call.
@@ -77,7 +79,7 @@ func (m *Mirror) Differences() []Difference {
 }
 
 // shownCode is a code for people.
-func shownCode(c codes.Code) json.RawMessage { return shown(c.String()) }
+func shownCode(c codes.Code) json.RawMessage { return shown(local.CodeName(c)) }
 
 // shown encodes what is shown of an answer.
 func shown(v any) json.RawMessage {

@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/local"
 )
 
 // maxText bounds each text from a client in a span, in bytes.
@@ -104,7 +105,7 @@ func bounded(s string) string {
 
 // codeName returns gRPC's name of the code, or the number of a code that gRPC does not define.
 func codeName(c codes.Code) string {
-	if name := handler.CodeName(c); name != handler.OtherCode {
+	if name := local.CodeName(c); name != local.OtherCode {
 		return name
 	}
 	return strconv.FormatUint(uint64(c), 10)

@@ -23,6 +23,15 @@ type shop struct {
 // newShop starts a shop in which everything costs as many cents as its name has letters. Its answers have field 9, which the
 // schema does not know, with that text, unless it is empty.
 func newShop(t testing.TB, unknown string) *shop {
+	return startShop(t, unknown, func(item string) uint64 { return uint64(len(item)) })
+}
+
+// newShopPricing starts a shop with prices of its own.
+func newShopPricing(t testing.TB, price func(item string) uint64) *shop {
+	return startShop(t, "", price)
+}
+
+func startShop(t testing.TB, unknown string, price func(item string) uint64) *shop {
 	s := &shop{items: make(chan string, 100)}
 	s.addr = testbed.NewRaw(t, func(stream grpcStream) error {
 		m, err := testbed.Recv(stream)
@@ -33,7 +42,7 @@ func newShop(t testing.TB, unknown string) *shop {
 		item := m[2 : n+1]
 		s.items <- string(item)
 		reply := protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), item)
-		reply = protowire.AppendVarint(protowire.AppendTag(reply, 2, protowire.VarintType), uint64(len(item)))
+		reply = protowire.AppendVarint(protowire.AppendTag(reply, 2, protowire.VarintType), price(string(item)))
 		if unknown != "" {
 			reply = protowire.AppendString(protowire.AppendTag(reply, 9, protowire.BytesType), unknown)
 		}

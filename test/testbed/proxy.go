@@ -211,6 +211,24 @@ func MaxMirrorCalls(n int) ProxyOption {
 	return func(c *conf.Config) { c.Mirrors.MaxCalls = n }
 }
 
+// RoutesError returns the error with which a framegate refuses a routes document.
+func RoutesError(t testing.TB, routes string) error {
+	t.Helper()
+	cfg := conf.Default()
+	cfg.Listeners[0].Address, cfg.Admin.Address = "127.0.0.1:0", conf.None
+	cfg.Etcd.Endpoints, cfg.Etcd.Snapshot = []string{conf.None}, ""
+	cfg.Routes.File = filepath.Join(t.TempDir(), "routes.yaml")
+	if err := os.WriteFile(cfg.Routes.File, []byte(routes), 0o600); err != nil {
+		t.Fatalf("routes file: %v", err)
+	}
+	g, err := gateway.Start(t.Context(), cfg, slog.New(slog.NewTextHandler(logOutput(), nil)))
+	if err == nil {
+		g.Shutdown(t.Context())
+		t.Fatal("the routes were taken")
+	}
+	return err
+}
+
 // RouteTo returns a routes document that sends every call to addr.
 func RouteTo(addr string) string { return RouteWith(addr, "") }
 

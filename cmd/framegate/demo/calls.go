@@ -12,7 +12,7 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
 	"github.com/cloudwego/kitex/transport"
 
-	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/kitex_gen/echo"
 	echosvc "github.com/framegate/framegate/kitex_gen/echo/echo"
 	"github.com/framegate/framegate/kitex_gen/shop"
@@ -164,6 +164,6 @@ func ruledOut(ctx context.Context, c clients) (outcome, error) {
 	if err == nil || !ok {
 		return o, fmt.Errorf("%v, want a status", err)
 	}
-	o.answer = fmt.Sprintf("%s: %s", handler.CodeName(st.Code()), st.Message())
+	o.answer = fmt.Sprintf("%s: %s", local.CodeName(st.Code()), st.Message())
 	return o, nil
 }

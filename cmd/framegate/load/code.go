@@ -9,11 +9,11 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
 
-	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/local"
 )
 
 func codeName(c codes.Code) string {
-	if name := handler.CodeName(c); name != handler.OtherCode {
+	if name := local.CodeName(c); name != local.OtherCode {
 		return name
 	}
 	return fmt.Sprintf("CODE(%d)", uint32(c))
