@@ -1,6 +1,9 @@
 package fanout
 
 import (
+	"errors"
+	"time"
+
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
 
 	"github.com/framegate/framegate/handler/frame"
@@ -71,18 +74,21 @@ func (r *request) End() {
 	if s.message = (frame.Message{}); m.Payload == nil {
 		return // refused
 	}
+	var deadline time.Time
+	if s.cfg.SlowTarget == spec.SlowTargetDrop {
+		deadline = time.Now().Add(slowTime) // of all targets together
+	}
 	for _, t := range s.targets {
 		if t.leg == nil || t.Wants != nil && !t.Wants(m) {
 			continue
 		}
-		if s.cfg.SlowTarget != spec.SlowTargetDrop {
-			_ = t.leg.PushWhenRoom(m) // fails only when the target has ended, which its answer says
-			continue
-		}
-		if !t.leg.Push(m) && t.leg.Context().Err() == nil {
+		if errors.Is(t.leg.PushWhenRoom(m, deadline), leg.ErrFull) { // when the target has ended, its answer says so
 			t.fail(errSlow)
 		}
 	}
 }
+
+// slowTime is how long the queue of a target may be full before the target is dropped, if slow targets are.
+const slowTime = time.Second
 
 var errSlow = local.Errorf(codes.ResourceExhausted, local.ReasonOverloaded, "the target takes the request too slowly")

@@ -79,9 +79,11 @@ func (l *Leg) SetMetadata(md metadata.MD) { l.request.Metadata = md }
 // Push adds a message to the request, or reports false if there is no room for it or the leg has ended. It does not block.
 func (l *Leg) Push(m frame.Message) bool { return l.queue.push(m) }
 
-// PushWhenRoom is Push that waits for room. A message that is longer than the queue waits until the queue is empty. It fails with
-// ErrEnded when the leg has ended.
-func (l *Leg) PushWhenRoom(m frame.Message) error { return l.queue.pushWhenRoom(m) }
+// PushWhenRoom is Push that waits for room, until the deadline unless that is zero. A message that is longer than the queue waits
+// until the queue is empty. It fails with ErrEnded when the leg has ended, and with ErrFull at the deadline.
+func (l *Leg) PushWhenRoom(m frame.Message, deadline time.Time) error {
+	return l.queue.pushWhenRoom(m, deadline)
+}
 
 // HalfClose ends the request. Push must not be called afterwards.
 func (l *Leg) HalfClose() { l.queue.end() }

@@ -16,8 +16,13 @@ type Room interface {
 	Give(n int64)
 }
 
-// ErrEnded means that a leg takes no more messages.
-var ErrEnded = errors.New("leg: it has ended")
+var (
+	// ErrEnded means that a leg takes no more messages.
+	ErrEnded = errors.New("leg: it has ended")
+
+	// ErrFull means that there was no room for a message for as long as the caller could wait.
+	ErrFull = errors.New("leg: it has no room")
+)
 
 // queue has the messages of a request that the endpoint has not taken yet.
 type queue struct {
@@ -68,13 +73,28 @@ func (q *queue) push(m frame.Message) bool {
 }
 
 // pushWhenRoom adds a message when there is room for it: one that is longer than the queue when the queue is empty. It fails with
-// ErrEnded when nobody reads.
-func (q *queue) pushWhenRoom(m frame.Message) error {
+// ErrEnded when nobody reads, and with ErrFull if there is no room until the deadline passes, unless that is zero.
+func (q *queue) pushWhenRoom(m frame.Message, deadline time.Time) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	var timer *time.Timer
 	for !q.closed {
 		if (len(q.waiting) == 0 || q.hasRoomLocked(m)) && q.addLocked(m) {
 			return nil
+		}
+		if !deadline.IsZero() {
+			left := time.Until(deadline)
+			if left <= 0 {
+				return ErrFull
+			}
+			if timer == nil {
+				timer = time.AfterFunc(left, func() {
+					q.mu.Lock()
+					defer q.mu.Unlock()
+					q.changed.Broadcast()
+				})
+				defer timer.Stop()
+			}
 		}
 		q.changed.Wait()
 	}

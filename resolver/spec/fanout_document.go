@@ -86,7 +86,7 @@ type SlowTarget string
 // The values of SlowTarget.
 const (
 	SlowTargetWait SlowTarget = "wait" // the client and the other targets wait
-	SlowTargetDrop SlowTarget = "drop" // the target's part of the call ends with RESOURCE_EXHAUSTED
+	SlowTargetDrop SlowTarget = "drop" // they wait for a second; then the target's part of the call ends with RESOURCE_EXHAUSTED
 )
 
 // Defaults of a Fanout.

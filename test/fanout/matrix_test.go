@@ -9,9 +9,11 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/framegate/framegate/test/testbed"
 )
@@ -108,7 +110,10 @@ func call(ctx context.Context, t *testing.T, cc *grpc.ClientConn, k kind, names 
 }
 
 // element is a part of an answer: what a target sent, and the origin that framegate has appended.
-type element struct{ text, node, err string }
+type element struct {
+	text, node, err string
+	status          *statuspb.Status // nil for none
+}
 
 // elementOf takes a message of fields 1 (text) and 99 (origin) apart.
 func elementOf(t *testing.T, b []byte) (e element) {
@@ -132,6 +137,9 @@ func elementOf(t *testing.T, b []byte) (e element) {
 				e.node = string(text)
 			case 2:
 				e.err = string(text)
+			case 3:
+				e.status = new(statuspb.Status)
+				require.NoError(t, proto.Unmarshal(text, e.status))
 			}
 		}
 	}
