@@ -39,6 +39,12 @@ func NewRawAt(t testing.TB, network, address string, h RawHandler, options ...gr
 	return serveGRPC(t, ln, grpc.NewServer(options...))
 }
 
+// ServeGRPC serves on a port of 127.0.0.1 with s and returns the address.
+func ServeGRPC(t testing.TB, s *grpc.Server) string {
+	t.Helper()
+	return serveGRPC(t, listen(t), s)
+}
+
 func serveGRPC(t testing.TB, ln net.Listener, s *grpc.Server) string {
 	t.Helper()
 	done := make(chan struct{})
