@@ -41,6 +41,7 @@ func (s *Server) endpoints() []endpoint {
 	tap := &tapAPI{open: c.Tap, work: work, log: s.log}
 	services := &servicesAPI{instances: c.Instances, kept: c.Kept, refused: c.Refused, store: c.ServiceStore, work: work, log: s.log}
 	endpoints := &endpointsAPI{endpoints: c.Endpoints, groups: c.Clusters}
+	mirrors := &mirrorsAPI{mirrors: c.Mirrors}
 	drain := &drainAPI{drain: c.Drain}
 	all := []endpoint{
 		{path: "/healthz", methods: map[string]handle{"GET": healthz}, open: true},
@@ -55,6 +56,8 @@ func (s *Server) endpoints() []endpoint {
 		{path: "/v1/services/{name}", methods: map[string]handle{"GET": work.large(services.get)}},
 		{path: "/v1/services/{name}/instances/{address}", methods: map[string]handle{"PUT": services.putInstance, "DELETE": services.deleteInstance}},
 		{path: "/v1/endpoints", methods: map[string]handle{"GET": work.large(endpoints.list)}},
+		{path: "/v1/mirrors", methods: map[string]handle{"GET": work.large(mirrors.list)}},
+		{path: "/v1/mirrors/{name}/differences", methods: map[string]handle{"GET": work.large(mirrors.differences)}},
 		{path: "/v1/drain", methods: map[string]handle{"POST": drain.start}},
 		{path: "/v1/config", methods: map[string]handle{"GET": work.large(status.getConfig)}},
 		{path: "/v1/openapi.json", methods: map[string]handle{"GET": openAPI}},

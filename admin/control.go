@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/mirror"
 	"github.com/framegate/framegate/resolver"
 	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/etcdsource"
@@ -24,8 +25,9 @@ type Control struct {
 	Refused   func() map[string]map[string]string // see resolver.Resolver.Refused; a nil func means none
 	Endpoints func() []EndpointStatus             // connections and streams, by endpoint
 	Clusters  func() ([]cluster.State, []cluster.EndpointState)
-	Config    func() ([]byte, error) // the configuration in JSON, secrets hidden
-	Drain     func() DrainStatus     // makes the process drain and exit; further calls only return the progress
+	Config    func() ([]byte, error)  // the configuration in JSON, secrets hidden
+	Mirrors   func() []*mirror.Mirror // of the routes in force
+	Drain     func() DrainStatus      // makes the process drain and exit; further calls only return the progress
 
 	// Explain returns which route a call gets and why, and the target it would go to now; false if no route matches. The two
 	// may differ if the routes change in between.

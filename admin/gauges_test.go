@@ -6,12 +6,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/stretchr/testify/require"
 
 	"github.com/framegate/framegate/handler/budget"
 	"github.com/framegate/framegate/handler/local"
+	"github.com/framegate/framegate/handler/mirror"
 	"github.com/framegate/framegate/handler/structmode"
 	"github.com/framegate/framegate/resolver/cluster"
 )
@@ -116,7 +118,13 @@ func TestMetrics_HaveHelpAndNamesAsPrometheusWantsThem(t *testing.T) {
 		Loads:     func() []cluster.RouteLoad { return []cluster.RouteLoad{{Route: "r", Budget: true}} },
 		Decoding:  func() budget.Stats { return budget.Stats{} },
 		Lookups:   func() (answered, absent, failed uint64) { return 1, 0, 0 },
+		Mirrors: func() []mirror.Status {
+			return []mirror.Status{{Route: "r", Name: "m", Codes: map[codes.Code]int64{0: 1}, Dropped: map[mirror.Dropped]int64{mirror.DroppedFull: 1}, Compared: map[mirror.Result]int64{mirror.Same: 1}}}
+		},
 	})
+	part := record("r", "b", "*")
+	part.Target = "node"
+	end(m, part)
 	r := record("r", "b", "*")
 	r.Reason, r.Limit, r.Attempts.Retries, r.Struct = local.ReasonOverloaded, "limits.concurrent", 1, &structmode.Stats{}
 	end(m, r)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/budget"
+	"github.com/framegate/framegate/handler/mirror"
 	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/plain"
 )
@@ -31,6 +32,7 @@ type MetricsConfig struct {
 	HealthWatches    func() (now int, refused int64)
 	Listeners        func() []ListenerStats
 	Decoding         func() budget.Stats
+	Mirrors          func() []mirror.Status // of the routes in force
 }
 
 // ListenerStats is the state of a listener, and its counts since the start.
@@ -84,6 +86,7 @@ type Metrics struct {
 	cfg      MetricsConfig
 	registry *prometheus.Registry
 	series   seriesSet
+	targets  targetCounters
 }
 
 var _ handler.Observer = (*Metrics)(nil)
@@ -92,12 +95,16 @@ var _ handler.Observer = (*Metrics)(nil)
 func NewMetrics(cfg MetricsConfig) *Metrics {
 	m := &Metrics{cfg: cfg, registry: prometheus.NewRegistry()}
 	m.series.init(m.registry)
-	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &gauges{cfg: cfg}, &endpointMetrics{groups: cfg.Clusters})
+	m.targets.init(m.registry)
+	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &gauges{cfg: cfg}, &endpointMetrics{groups: cfg.Clusters}, &mirrorMetrics{mirrors: cfg.Mirrors})
 	return m
 }
 
 // CallStarted implements handler.Observer.
 func (m *Metrics) CallStarted(r *handler.Record) handler.EndObserver {
+	if r.Target != "" { // a part of a call, which counts itself
+		return &m.targets
+	}
 	return m.series.start(r)
 }
 
@@ -106,7 +113,9 @@ func (m *Metrics) Handler() http.Handler {
 	answer := promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if m.cfg.Routes != nil {
-			m.series.keep(m.cfg.Routes())
+			routes := m.cfg.Routes()
+			m.series.keep(routes)
+			m.targets.keep(routes)
 		}
 		answer.ServeHTTP(w, r)
 	})

@@ -34,6 +34,9 @@ type entry struct {
 	UserAgent        string       `json:"user_agent"`
 	RequestID        string       `json:"request_id"`
 	Attempts         int          `json:"attempts,omitempty"` // if there was more than one
+	Asked            int          `json:"asked,omitempty"`    // targets, of a call with a fan-out
+	Answered         int          `json:"answered,omitempty"` // of these, those that ended with OK
+	Target           string       `json:"target,omitempty"`   // of a part of such a call, which is at that target
 }
 
 func newEntry(r *handler.Record) *entry {
@@ -56,6 +59,9 @@ func newEntry(r *handler.Record) *entry {
 		Peer:             bounded(r.Peer()),
 		UserAgent:        bounded(r.UserAgent()),
 		RequestID:        bounded(r.RequestID()),
+		Asked:            r.Asked,
+		Answered:         r.Answered,
+		Target:           bounded(r.Target),
 	}
 	if n := r.Attempts.Further(); n > 0 {
 		e.Attempts = n + 1

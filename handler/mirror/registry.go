@@ -155,6 +155,16 @@ func (r *Registry) All() (all []*Mirror) {
 	return slices.CompactFunc(all, func(a, b *Mirror) bool { return a.state == b.state }) // a change of a route has two versions for a moment
 }
 
+// Statuses returns the states of All.
+func (r *Registry) Statuses() []Status {
+	all := r.All()
+	states := make([]Status, len(all))
+	for i, m := range all {
+		states[i] = m.Status()
+	}
+	return states
+}
+
 // enter counts a copy that is to go to a backend, or reports false if there are as many as there may be.
 func (r *Registry) enter() bool {
 	if most := r.maxCalls.Load(); r.calls.Add(1) > most && most > 0 {

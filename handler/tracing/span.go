@@ -31,8 +31,13 @@ const (
 	attemptsKey = attribute.Key("framegate.attempts") // if more than one; OpenTelemetry counts resent requests of HTTP clients only
 )
 
-// CallStarted implements handler.Observer.
-func (t *Tracer) CallStarted(*handler.Record) handler.EndObserver { return t }
+// CallStarted implements handler.Observer. The parts of a call with a fan-out have no spans.
+func (t *Tracer) CallStarted(r *handler.Record) handler.EndObserver {
+	if r.Target != "" {
+		return nil
+	}
+	return t
+}
 
 // CallEnded implements handler.EndObserver: it makes the call's span, as a child of the client's if the client sent a
 // traceparent (W3C Trace Context), which also says whether it is sampled.

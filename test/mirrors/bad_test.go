@@ -117,7 +117,7 @@ func TestMirror_FullQueue(t *testing.T) {
 			s, err := testbed.Call(ctx, testbed.DialGRPC(t, p.Addr))
 			require.NoError(t, err)
 			message := make([]byte, 30<<10) // of which two fill the mirror's window
-			for range 20 {
+			for range 60 {
 				require.NoError(t, testbed.Send(s, message))
 				_, err := testbed.Recv(s)
 				require.NoError(t, err)
@@ -126,8 +126,8 @@ func TestMirror_FullQueue(t *testing.T) {
 				st := p.Mirror("shadow")
 				dropped := st.Dropped["queue_full"]
 				switch {
-				case whenFull == "drop" && (dropped < 10 || st.Messages+dropped != 20 || st.Active != 1):
-				case whenFull == "end" && (dropped != 1 || st.Messages > 10 || st.Active != 0):
+				case whenFull == "drop" && (dropped < 10 || st.Messages+dropped != 60 || st.Active != 1):
+				case whenFull == "end" && (dropped != 1 || st.Messages > 50 || st.Active != 0):
 				default:
 					return nil
 				}

@@ -52,6 +52,7 @@ func (g *Gateway) control() admin.Control {
 		Refused:   g.resolver.Refused,
 		Endpoints: g.upstream.endpoints,
 		Clusters:  g.sources.clusters,
+		Mirrors:   g.Mirrors,
 		Config:    func() ([]byte, error) { return configJSON(g.conf()) },
 		Drain:     g.drainStatus,
 		Explain:   g.explain,
@@ -103,6 +104,7 @@ func (g *Gateway) metricsConfig() admin.MetricsConfig {
 		HealthWatches: g.health.watching,
 		Listeners:     g.listeners.stats,
 		Decoding:      g.proxy.Decoding,
+		Mirrors:       g.proxy.Mirrors().Statuses,
 	}
 }
 
