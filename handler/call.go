@@ -204,7 +204,7 @@ func (c *call) sendError(e *local.Error) {
 	c.end(e.Code, e.Reason, func() {
 		st, md := e.Status(), e.Trailer()
 		c.ending.limit = e.Limit
-		c.spread.answerEnds(st, md)
+		c.watchers().end(st, md)
 		c.down.End(st, md)
 	})
 }
@@ -229,7 +229,7 @@ func (c *call) sendHeaders(encoding string, md metadata.MD) error {
 		return frame.WriteError{Err: frame.ErrEnded}
 	}
 	c.progress.Moved()
-	c.spread.answerBegins(encoding, md)
+	c.watchers().begin(encoding, md)
 	if err := c.down.SendHeaders(encoding, md); err != nil {
 		return frame.WriteError{Err: err}
 	}
@@ -254,6 +254,14 @@ func (c *call) tapped(dst frame.Writer, d spec.Direction, encoding string) frame
 		return dst
 	}
 	return c.tapping.taps.Writer(dst, c.tapping.call, d, encoding)
+}
+
+// watchers returns who wants to see the answer; nil for nobody.
+func (c *call) watchers() *watchers {
+	if c.spread == nil {
+		return nil
+	}
+	return &c.spread.watchers
 }
 
 // ctxErr returns why the call's context has ended, or nil. It asks the client's stream first, because the call's context may
@@ -292,9 +300,7 @@ func (c *call) forwardResponse() error {
 	c.response = frame.Redirect{
 		Src: up, Dst: c.tapped(c.down, spec.OnResponse, encoding), MaxBytes: c.proxy.maxMessageBytes.Load(), Progress: c.progress,
 	}
-	if c.spread != nil {
-		c.response.Dst = c.spread.watched(c.response.Dst)
-	}
+	c.response.Dst = c.watchers().before(c.response.Dst)
 	if c.transformer != nil && c.many == nil { // of several targets, each part does that
 		c.transformer.TakeResponse(&c.response, encoding)
 	}

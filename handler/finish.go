@@ -94,7 +94,7 @@ func (c *call) endWithUpstream(up stream.Upstream) {
 	c.dropUnforwarded(md)
 	c.handBack(st.Code(), "")
 	c.end(st.Code(), "", func() {
-		c.spread.answerEnds(st, md)
+		c.watchers().end(st, md)
 		c.down.End(st, md)
 	})
 }

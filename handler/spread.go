@@ -6,12 +6,10 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
-	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
 
 	"github.com/framegate/framegate/handler/budget"
 	"github.com/framegate/framegate/handler/frame"
@@ -53,9 +51,7 @@ type spread struct {
 	answering []int    // the mirrors that answer in place of the backend, by their place
 	clients   []string // what the client has sent as mirror.Header, if one mirror answers
 
-	// Of the answer.
-	mu       sync.Mutex   // guards watching, and orders the calls of its elements' methods
-	watching []leg.Answer // want the answer that the client gets
+	watchers watchers // of the answer
 }
 
 // newSpread returns the spread of a call that begins; nil if the call goes to its backend alone, whole.
@@ -142,7 +138,7 @@ func (s *spread) beginCopy(m *mirror.Mirror, target func() cluster.Target) {
 	s.copies = append(s.copies, one)
 	s.most = max(s.most, one.MaxBytes())
 	if a := one.Answers(); a != nil {
-		s.watching = append(s.watching, a)
+		s.watchers.all = append(s.watchers.all, a)
 	}
 }
 
@@ -354,53 +350,4 @@ func (s *spread) finish() {
 		one.Finish(complete)
 	}
 	s.share.Free()
-}
-
-// answerBegins tells those that watch the answer of its headers. s may be nil.
-func (s *spread) answerBegins(encoding string, md metadata.MD) {
-	if s == nil {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, a := range s.watching {
-		_ = a.Headers(encoding, maps.Clone(md)) // what only watches does not end the call
-	}
-}
-
-// watched returns a writer in front of dst that shows what passes to those that watch the answer.
-func (s *spread) watched(dst frame.Writer) frame.Writer {
-	if len(s.watching) == 0 {
-		return dst
-	}
-	return showing{dst, s}
-}
-
-// showing is a frame.Writer that shows what passes to those that watch an answer.
-type showing struct {
-	frame.Writer
-	spread *spread
-}
-
-// Write implements frame.Writer.
-func (w showing) Write(p []byte) error {
-	w.spread.mu.Lock()
-	for _, a := range w.spread.watching {
-		_ = a.Data(p)
-	}
-	w.spread.mu.Unlock()
-	return w.Writer.Write(p)
-}
-
-// answerEnds tells those that watch the answer of its end. s may be nil.
-func (s *spread) answerEnds(st *status.Status, md metadata.MD) {
-	if s == nil {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, a := range s.watching {
-		a.End(st, md)
-	}
-	s.watching = nil
 }

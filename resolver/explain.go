@@ -26,6 +26,10 @@ type Explanation struct {
 	Schema string    `json:"schema,omitempty" yaml:"schema,omitempty"` // where it comes from, see SchemaRef.String
 	Rules  []string  `json:"rules,omitempty" yaml:"rules,omitempty"`   // for messages of the method, in order, see Rule.String
 
+	Mirrors []string `json:"mirrors,omitempty" yaml:"mirrors,omitempty"` // of the chosen route, see spec.Mirror.String
+	Fanout  string   `json:"fanout,omitempty" yaml:"fanout,omitempty"`   // of the chosen route, see spec.Fanout.String
+	Targets []string `json:"targets,omitempty" yaml:"targets,omitempty"` // that the fan-out may go to, by name
+
 	Bypasses []match.Bypass `json:"bypasses,omitempty" yaml:"bypasses,omitempty"` // that the chosen route is part of
 }
 
@@ -41,6 +45,12 @@ func (r *Resolver) Explain(req spec.Request) Explanation {
 		x.Backends = append(x.Backends, b.String())
 	}
 	x.Endpoints = e.With.Explain()
+	for i := range route.Mirrors {
+		x.Mirrors = append(x.Mirrors, route.Mirrors[i].String())
+	}
+	if route.Fanout != nil {
+		x.Fanout, x.Targets = route.Fanout.String(), e.With.Targets()
+	}
 	if route.Mode == spec.ModeStruct || route.Schema != nil {
 		x.Mode, x.Rules = route.Mode, route.RulesFor(req.Method)
 	}

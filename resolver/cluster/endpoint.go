@@ -92,3 +92,25 @@ func (t *Target) pickPinned(now time.Time) (Attempt, error) {
 	t.attempts = 1
 	return Attempt{Address: t.Address, Began: now, Again: again, picker: e.picker, member: e.member}, nil
 }
+
+// maxTargetsShown is how many targets of a backend are named.
+const maxTargetsShown = 50
+
+// Targets returns for people the names of the endpoints of the backends with a weight, which calls with a fan-out go to.
+func (b *Backends) Targets() (names []string) {
+	for _, d := range b.drawn {
+		for _, e := range d.picker.current.Load().all {
+			name := e.Node()
+			if name != e.Address() {
+				name += " (" + e.Address() + ")"
+			}
+			if !e.Up() {
+				name += ", down"
+			}
+			if names = append(names, name); len(names) == maxTargetsShown {
+				return append(names, "...")
+			}
+		}
+	}
+	return names
+}

@@ -111,6 +111,61 @@ func (r Rule) String() string {
 	return b.String()
 }
 
+// String returns the mirror on one line, for people: its name, what gets the copies, and of which calls and messages.
+func (m *Mirror) String() string {
+	parts := []string{m.Name + ":"}
+	switch {
+	case m.Backend != nil:
+		parts = append(parts, m.Backend.Backend.String())
+	case m.Record != nil:
+		parts = append(parts, "files in "+m.Record.Path)
+	case m.Kafka != nil:
+		parts = append(parts, "topic "+m.Kafka.Topic+" of Kafka")
+	case m.Elasticsearch != nil:
+		parts = append(parts, "index "+m.Elasticsearch.Index+" of Elasticsearch")
+	}
+	if m.Percent != nil {
+		parts = append(parts, fmt.Sprintf("%v %% of calls", *m.Percent))
+	}
+	if m.Select != nil {
+		verb := "only"
+		if !m.Select.Only() {
+			verb = "all but"
+		}
+		var types []string
+		for _, t := range m.Select.Types {
+			types = append(types, t.String())
+		}
+		parts = append(parts, verb, strings.Join(types, ", "))
+	}
+	return strings.Join(parts, " ")
+}
+
+// String returns the condition on one line, for people.
+func (t MessageType) String() string {
+	s := t.When
+	if t.Equals != nil {
+		s = t.Field + " = " + t.Equals.String()
+	}
+	if t.Respond {
+		s += " (and answers)"
+	}
+	return s
+}
+
+// String returns the fan-out on one line, for people: the mode, and where a call goes.
+func (f *Fanout) String() string {
+	s := string(f.Joins())
+	if f.Targets.From == TargetsFromBackend {
+		return s + " of every endpoint"
+	}
+	s += " of those that the header " + f.Targets.Key + " names, or else of "
+	if f.DefaultTargets == DefaultTargetsOne {
+		return s + "one"
+	}
+	return s + "all"
+}
+
 // RulesFor returns the rules that are applied to messages of a method, each on one line for people.
 func (r *Route) RulesFor(method string) (rules []string) {
 	if r.Struct == nil {

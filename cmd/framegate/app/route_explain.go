@@ -220,6 +220,11 @@ func writeExplanation(w io.Writer, out *outputFlag, x explanation) error {
 			fmt.Fprintf(t, "SCHEMA\t%s\n", plain.Line(x.Schema))
 		}
 		writeLines(t, "RULES", x.Rules)
+		writeLines(t, "MIRRORS", x.Mirrors)
+		if x.Fanout != "" {
+			fmt.Fprintf(t, "FANOUT\t%s\n", plain.Line(x.Fanout))
+			writeLines(t, "TARGETS", x.Targets)
+		}
 	}
 	if x.Target != nil {
 		target := strings.TrimSpace(x.Target.Backend + " " + namedAddress(x.Target.Address, x.Target.Name))
