@@ -50,6 +50,7 @@ type demoCall struct {
 	method string
 	make   func(ctx context.Context, c clients) (outcome, error)
 	want   string // what the answer must be
+	header string // that the call has; empty for none
 }
 
 const streamed = 3 // messages of each streaming call
@@ -58,14 +59,14 @@ const streamed = 3 // messages of each streaming call
 // struct mode act.
 func demoCalls() []demoCall {
 	return []demoCall{
-		{"unary", "/echo.Echo/Say", sayHello, "echo-1 heard hello"},
-		{"client streaming", "/echo.Echo/Collect", collect, "echo-1 counted 3"},
-		{"server streaming", "/echo.Echo/Stream", stream, "echo-1 heard more"},
-		{"bidirectional", "/echo.Echo/Chat", chat, "echo-1 heard line 3"},
-		{"unary", "/shop.Shop/Price", price("tea"), "tea costs 350"},
-		{"unary, refused", "/shop.Shop/Price", refusedPrice, "business error 404: no such item"},
-		{"unary, changed by a rule", "/shop.Shop/Price", price("chai"), "tea costs 350"},
-		{"unary, refused by a rule", "/shop.Shop/Price", ruledOut, "PERMISSION_DENIED: framegate: no beer here"},
+		{"unary", "/echo.Echo/Say", sayHello, "echo-1 heard hello", ""},
+		{"client streaming", "/echo.Echo/Collect", collect, "echo-1 counted 3", ""},
+		{"server streaming", "/echo.Echo/Stream", stream, "echo-1 heard more", ""},
+		{"bidirectional", "/echo.Echo/Chat", chat, "echo-1 heard line 3", ""},
+		{"unary", "/shop.Shop/Price", price("tea"), "tea costs 350", ""},
+		{"unary, refused", "/shop.Shop/Price", refusedPrice, "business error 404: no such item", ""},
+		{"unary, changed by a rule", "/shop.Shop/Price", price("chai"), "tea costs 350", ""},
+		{"unary, refused by a rule", "/shop.Shop/Price", ruledOut, "PERMISSION_DENIED: framegate: no beer here", ""},
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"text/tabwriter"
 	"time"
 
@@ -65,11 +66,18 @@ func Run(ctx context.Context, cfg Config, out io.Writer, stay func(*Demo)) error
 	if err != nil {
 		return err
 	}
-	again := []demoCall{{"unary", "/echo.Echo/Say", sayHello, "echo-2 heard hello"}}
+	again := []demoCall{{"unary", "/echo.Echo/Say", sayHello, "echo-2 heard hello", ""}}
 	if err := w.show(ctx, c, again, out); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "live after %s, no restart\n\nall is well\n", took.Round(time.Millisecond))
+	fmt.Fprintf(out, "live after %s, no restart\n", took.Round(time.Millisecond))
+	if err := w.showMirror(ctx, c, out); err != nil {
+		return err
+	}
+	if err := w.showFanout(ctx, c, out); err != nil {
+		return err
+	}
+	fmt.Fprintln(out, "\nall is well")
 	if stay != nil {
 		stay(&Demo{Proxy: w.gateway.Addr("main"), Etcd: w.gateway.EtcdEndpoints()[0], Echo: w.services[0].addr})
 	}
@@ -109,7 +117,7 @@ func (w *world) start(ctx context.Context, cfg Config, out io.Writer) (err error
 	if err := w.putSchema(ctx); err != nil {
 		return err
 	}
-	for _, r := range []demoRoute{echoRoute(w.services[0]), {"shop", "/shop.*", w.services[2].addr, "/shop.Shop/Price", shopRules}} {
+	for _, r := range []demoRoute{echoRoute(w.services[0]), {name: "shop", pattern: "/shop.*", addr: w.services[2].addr, method: "/shop.Shop/Price", more: shopRules}} {
 		if _, err := w.put(ctx, r); err != nil {
 			return err
 		}
@@ -167,20 +175,33 @@ func (w *world) startGateway(ctx context.Context, cfg Config) error {
 // liveWithin bounds the time from the put of a route until it is in force.
 const liveWithin = time.Second
 
-// demoRoute is a route to one endpoint.
+// demoRoute is a route to one endpoint, or as its further keys say.
 type demoRoute struct {
 	name, pattern, addr string
 	method              string // one that the route takes
-	more                string // further keys of the document
+	header              string // that calls must have; empty for none
+	more                string // further keys of the document; they may have backends instead of addr
 }
 
 func echoRoute(s *service) demoRoute {
 	return demoRoute{name: "echo", pattern: "/echo.Echo/*", addr: s.addr, method: "/echo.Echo/Say"}
 }
 
+// document returns the route's document.
+func (d demoRoute) document() (*spec.Route, error) {
+	doc := fmt.Sprintf("name: %s\nmatch: [{method: %q}]\n%s\n", d.name, d.pattern, d.more)
+	if d.header != "" {
+		doc = fmt.Sprintf("name: %s\nmatch: [{method: %q, headers: [{name: %s, present: true}]}]\n%s\n", d.name, d.pattern, d.header, d.more)
+	}
+	if d.addr != "" {
+		doc += fmt.Sprintf("backends: [{endpoints: [{address: %q}]}]\n", d.addr)
+	}
+	return spec.ParseRoute([]byte(doc))
+}
+
 // put stores a route, waits until it is in force in the proxy and returns how long that took.
 func (w *world) put(ctx context.Context, d demoRoute) (time.Duration, error) {
-	r, err := spec.ParseRoute(fmt.Appendf(nil, "name: %s\nmatch: [{method: %q}]\nbackends: [{endpoints: [{address: %q}]}]\n%s", d.name, d.pattern, d.addr, d.more))
+	r, err := d.document()
 	if err != nil {
 		return 0, err
 	}
@@ -193,7 +214,7 @@ func (w *world) put(ctx context.Context, d demoRoute) (time.Duration, error) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for {
-		if t, ok := w.gateway.Resolve(spec.Request{Listener: "main", Method: d.method}); ok && t.Route == d.name && t.Address == d.addr {
+		if t, ok := w.gateway.Resolve(requestOf(d.method, d.header)); ok && reflect.DeepEqual(t.Document(), r) {
 			return time.Since(start), nil
 		}
 		select {
@@ -202,6 +223,11 @@ func (w *world) put(ctx context.Context, d demoRoute) (time.Duration, error) {
 			return 0, fmt.Errorf("route %s: not live within %s of being put", d.name, liveWithin)
 		}
 	}
+}
+
+// requestOf returns what routes see of a call of a method, with a header unless that is empty.
+func requestOf(method, header string) spec.Request {
+	return spec.Request{Listener: "main", Method: method, Header: spec.Header{header: {"yes"}}}
 }
 
 // show makes the calls and prints a line for each.
@@ -225,7 +251,7 @@ func (w *world) show(ctx context.Context, c clients, calls []demoCall, out io.Wr
 			failed = append(failed, fmt.Errorf("%s: answer %q, want %q", call.method, o.answer, call.want))
 		}
 		route, mode := "none", spec.Mode("-")
-		if t, ok := w.gateway.Resolve(spec.Request{Listener: "main", Method: call.method}); ok {
+		if t, ok := w.gateway.Resolve(requestOf(call.method, call.header)); ok {
 			route, mode = t.Route, t.Mode
 		}
 		fmt.Fprintf(tab, "  %s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\n", call.method, call.kind, route, mode, status, o.sent, o.received, took.Round(10*time.Microsecond), o.answer)
