@@ -39,6 +39,8 @@ commands "Quick start" >"$work/quickstart.sh"
 commands "A tour" >"$work/tour.sh"
 commands "Struct mode" handler/README.md >"$work/struct.sh"
 commands "Balancing and failure" resolver/README.md >"$work/failure.sh"
+commands "Mirroring calls" handler/mirror/README.md >"$work/mirror.sh"
+commands "Calling many" handler/fanout/README.md >"$work/fanout.sh"
 {
   commands "Running it" conf/README.md | sed '/^framegate serve/s/$/ \&/' # it runs until the load has ended
   echo 'grpc-echo --address 127.0.0.1:9001 &'
@@ -51,6 +53,8 @@ grep -q 'route put' "$work/quickstart.sh"
 grep -q 'route rollback' "$work/tour.sh"
 grep -q 'schema put' "$work/struct.sh"
 grep -q 'kill -9' "$work/failure.sh"
+grep -q 'mirror diff' "$work/mirror.sh"
+grep -q 'route explain' "$work/fanout.sh"
 grep -q 'serve --etcd none' "$work/load.sh"
 grep -q 'framegate bench' "$work/load.sh"
 cd "$work/clone"
@@ -94,6 +98,28 @@ tally() { # tally N WORD adds the counts before WORD in the N-th run of say
 [ $(($(tally 2 one) + $(tally 2 two))) = 400 ] || { echo "calls were lost when a service was killed"; exit 1; }
 grep -qE '127.0.0.1:9003 .*(cannot connect|ejected)' "$work/failure.out" || { echo "endpoint list does not show what was killed"; exit 1; }
 echo "failure works"
+
+run() { # run NAME runs the commands of a section; its output is in NAME.out
+  bash -euo pipefail "$work/$1.sh" >"$work/$1.out" 2>"$work/$1.err" || { cat "$work/$1.out" "$work/$1.err"; exit 1; }
+  cat "$work/$1.out"
+}
+printed() { # printed NAME REGEXP checks that a line of the section's output matches
+  grep -qE -- "$2" "$work/$1.out" || { echo "$1 did not print: $2"; exit 1; }
+}
+
+run mirror
+for line in '10  kitex-echo heard hello' '1  kitex-echo heard secret' '^shadow .* backend .* up .* 10 .*different=10' \
+  'message #0 .*a2l0ZXgtZWNobyBoZWFyZCBoZWxsb.*Z3JwYy1lY2hvIGhlYXJkIGhlbGxv' '1  grpc-echo heard beta'; do
+  printed mirror "$line"
+done
+echo "mirrors work"
+
+run fanout
+[ "$(grep -c '^grpc-echo heard hello$' "$work/fanout.out") $(grep -c '^kitex-echo heard hello$' "$work/fanout.out")" = "2 1" ] || { echo "the call did not go to all that it should"; exit 1; }
+for line in '^FANOUT +aggregate of those that the header nodes names' '^TARGETS +kitex \(127.0.0.1:9001\)' '1  (kitex|grpc)-echo heard hello'; do
+  printed fanout "$line"
+done
+echo "fan-out works"
 
 echo 'routes: [{name: echo, match: [{method: /echo.Echo/*}], backends: [{endpoints: [{address: "127.0.0.1:9001"}]}]}]' >routes.yaml
 PATH="$PWD/output/bin:$PATH" bash -euo pipefail "$work/load.sh" >"$work/load.out" 2>"$work/load.err" || { cat "$work/load.out" "$work/load.err"; exit 1; }

@@ -38,7 +38,7 @@ func main() {
 	}
 	defer cc.Close()
 	if *chat != "" {
-		if err := talk(cc, strings.Fields(*chat)); err != nil {
+		if err := talk(cc, strings.Fields(*chat), *header); err != nil {
 			fmt.Println(describe(err))
 		}
 		return
@@ -56,9 +56,7 @@ func main() {
 func say(cc *grpc.ClientConn, message, header string) string {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	if k, v, ok := strings.Cut(header, "="); ok {
-		ctx = metadata.AppendToOutgoingContext(ctx, k, v)
-	}
+	ctx = withHeader(ctx, header)
 	var reply echo.Reply
 	if err := cc.Invoke(ctx, "/echo.Echo/Say", &echo.Request{Message: message}, &reply); err != nil {
 		return describe(err)
@@ -66,15 +64,23 @@ func say(cc *grpc.ClientConn, message, header string) string {
 	return reply.Message
 }
 
+// withHeader returns ctx for calls that have the header key=value; header may be empty.
+func withHeader(ctx context.Context, header string) context.Context {
+	if k, v, ok := strings.Cut(header, "="); ok {
+		return metadata.AppendToOutgoingContext(ctx, k, v)
+	}
+	return ctx
+}
+
 func describe(err error) string {
 	return fmt.Sprintf("%s: %s", status.Code(err), status.Convert(err).Message())
 }
 
 // talk sends each word as a message of one stream, and prints the answers.
-func talk(cc *grpc.ClientConn, words []string) error {
+func talk(cc *grpc.ClientConn, words []string, header string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	stream, err := cc.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, "/echo.Echo/Chat")
+	stream, err := cc.NewStream(withHeader(ctx, header), &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, "/echo.Echo/Chat")
 	if err != nil {
 		return err
 	}
