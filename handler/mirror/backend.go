@@ -215,7 +215,11 @@ func (b *backendCopy) finish(complete bool) {
 		now := time.Now()
 		b.finished.Store(now.UnixNano())
 	}
-	if b.compare != nil && (b.dropped || !complete || !b.launched) {
+	switch {
+	case b.compare == nil:
+	case !b.launched:
+		b.compare.forget()
+	case b.dropped, !complete:
 		b.compare.giveUp()
 	}
 }

@@ -131,6 +131,14 @@ func (c *comparison) giveUp() {
 	c.settleLocked(Incomplete, nil)
 }
 
+// forget settles the comparison without a result: there was no copy.
+func (c *comparison) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.settled = true
+	c.client.waiting, c.mirrors.waiting = nil, nil
+}
+
 // settleLocked counts the result, once.
 func (c *comparison) settleLocked(r Result, found *Difference) {
 	if c.settled {
