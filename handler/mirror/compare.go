@@ -40,8 +40,7 @@ type side struct {
 	of       *comparison
 	encoding string
 	split    frame.Splitter
-	flag     byte
-	payload  []byte
+	whole    assembly
 
 	// guarded by the comparison's mu
 	waiting []frame.Message // that have no counterpart yet
@@ -52,7 +51,9 @@ type side struct {
 
 func newComparison(m *Mirror, c *Call) *comparison {
 	one := &comparison{mirror: m, call: c}
-	one.client.of, one.mirrors.of = one, one
+	for _, s := range []*side{&one.client, &one.mirrors} {
+		s.of, s.whole = one, assembly{maxBytes: m.doc.Queue.MaxBytes(), done: s.took, missed: one.giveUp}
+	}
 	return one
 }
 
@@ -68,48 +69,25 @@ func (s *side) Data(p []byte) error {
 	settled := s.of.settled
 	s.of.mu.Unlock()
 	if !settled {
-		s.split.Split(p, (*sideParts)(s))
+		s.split.Split(p, &s.whole)
 	}
 	return nil
 }
 
-// sideParts is a side as frame.Parts.
-type sideParts side
-
-// Begin implements frame.Parts.
-func (s *sideParts) Begin(flag byte, length int64) {
-	s.flag, s.payload = flag, nil
-	if length > s.of.mirror.doc.Queue.MaxBytes() {
-		s.of.giveUp()
-		return
-	}
-	s.payload = make([]byte, 0, length)
-}
-
-// Part implements frame.Parts.
-func (s *sideParts) Part(p []byte) {
-	if s.payload != nil {
-		s.payload = append(s.payload, p...)
-	}
-}
-
-// End implements frame.Parts.
-func (s *sideParts) End() {
-	if s.payload == nil {
-		return // given up
-	}
+// took takes a message of the answer.
+func (s *side) took(m frame.Message) {
 	c := s.of
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.settled {
 		return
 	}
-	if c.held += int64(len(s.payload)); c.held > c.mirror.doc.Queue.MaxBytes() {
+	if c.held += int64(len(m.Payload)); c.held > c.mirror.doc.Queue.MaxBytes() {
 		c.settleLocked(Incomplete, nil)
 		return
 	}
-	s.waiting = append(s.waiting, frame.Message{Flag: s.flag, Payload: s.payload})
-	c.goOnLocked((*side)(s) == &c.mirrors)
+	s.waiting = append(s.waiting, m)
+	c.goOnLocked(s == &c.mirrors)
 }
 
 // End implements leg.Answer.

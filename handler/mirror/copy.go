@@ -1,9 +1,6 @@
 package mirror
 
 import (
-	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
-	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
-
 	"github.com/framegate/framegate/handler/frame"
 	"github.com/framegate/framegate/handler/leg"
 	"github.com/framegate/framegate/resolver/cluster"
@@ -41,6 +38,10 @@ func (m *Mirror) Begin(c *Call, target func() cluster.Target, request func() leg
 		if b := m.beginBackend(c, target, request); b != nil {
 			return &Copy{m, b}
 		}
+		return nil
+	}
+	if o := m.outlet.Load(); o != nil {
+		return &Copy{m, o.begin(m, c)}
 	}
 	return nil
 }
@@ -86,10 +87,3 @@ func (c *Copy) Answers() leg.Answer { return c.answers() }
 
 // Finish says that the client's call has ended, and whether the client had sent its whole request. No method is called afterwards.
 func (c *Copy) Finish(complete bool) { c.finish(complete) }
-
-// discard is a leg.Answer that nobody looks at.
-type discard struct{}
-
-func (discard) Headers(string, metadata.MD) error { return nil }
-func (discard) Data([]byte) error                 { return nil }
-func (discard) End(*status.Status, metadata.MD)   {}

@@ -30,6 +30,7 @@ const (
 	DroppedMemory      Dropped = "max_bytes"   // of a message: all queues together had no room
 	DroppedTooLong     Dropped = "too_long"    // of a message: it is longer than the queue
 	DroppedEnded       Dropped = "ended"       // of a message: the mirror had ended its call
+	DroppedFailed      Dropped = "failed"      // of a message: it could not be written or delivered
 )
 
 // state is what is known of a mirror, whatever the version of its route. It is safe for concurrent use.
@@ -38,7 +39,9 @@ type state struct {
 	refs int // versions of the route in force; guarded by the registry's mu
 
 	calls, active, messages, bytes atomic.Int64
-	lag                            atomic.Int64 // time.Duration that the message that was sent last had waited
+	lag                            atomic.Int64           // time.Duration that the message that was sent last had waited
+	outlet                         atomic.Pointer[opened] // nil for a mirror with a backend
+	outletOf                       outletDocument         // guarded by the registry's mu
 	failures                       failures
 	differences                    differences
 
@@ -100,6 +103,9 @@ func (m *Mirror) Status() Status {
 	m.mu.Unlock()
 	if m.doc.Backend != nil {
 		st.State, st.Error = m.failures.state()
+	}
+	if o := m.outlet.Load(); o != nil {
+		o.status(&st)
 	}
 	return st
 }

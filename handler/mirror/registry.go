@@ -76,6 +76,9 @@ var errClosed = errors.New("mirror: framegate ends")
 func (r *Registry) Close() {
 	r.mu.Lock()
 	r.closed = true
+	for _, s := range r.states {
+		r.closeOutlet(s)
+	}
 	r.mu.Unlock()
 	r.cancel(errClosed)
 	r.work.Wait()
@@ -102,6 +105,7 @@ func (r *Registry) Come(source string, route *spec.Route) {
 			r.states[k] = s
 		}
 		s.refs++
+		r.setOutlet(s, route.Name, doc)
 		if doc.Compare != nil {
 			s.differences.keep(doc.Compare.Kept())
 		}
@@ -127,6 +131,7 @@ func (r *Registry) Gone(source string, route *spec.Route) {
 		if s := r.states[k]; s != nil {
 			if s.refs--; s.refs == 0 {
 				delete(r.states, k)
+				r.closeOutlet(s)
 			}
 		}
 	}

@@ -104,7 +104,7 @@ func newRootCommand() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageErrorf("%s: %v (see %s --help)", cmd.CommandPath(), err, cmd.CommandPath())
 	})
-	root.AddCommand(newDemoCommand(), newServeCommand(), newRouteCommand(), newServiceCommand(), newEndpointCommand(), newMirrorCommand(), newSchemaCommand(), newTapCommand(), newBenchCommand(), newVersionCommand())
+	root.AddCommand(newDemoCommand(), newServeCommand(), newRouteCommand(), newServiceCommand(), newEndpointCommand(), newMirrorCommand(), newSchemaCommand(), newTapCommand(), newReplayCommand(), newBenchCommand(), newVersionCommand())
 	return root
 }
 

@@ -1,0 +1,149 @@
+package replay
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"github.com/framegate/framegate/handler/mirror/tape"
+	"github.com/framegate/framegate/resolver/spec"
+)
+
+// Config says what is made again, and how.
+type Config struct {
+	Paths         []string         // files, or directories with files
+	Target        string           // host:port or unix:/path
+	Speed         float64          // how much faster than it was; 0 means without waiting
+	Filter        *spec.Pattern    // of the methods of calls; nil means all
+	MaxConcurrent int              // calls under way
+	Timeout       time.Duration    // how long a call may go on after its recorded end
+	Trailers      bool             // trailers are compared, too
+	Tell          func(Difference) // is told of each difference as it is found; may be nil
+}
+
+// Run makes the recorded calls again, with their timing, until all have ended or ctx ends, and reports what has come of them.
+func Run(ctx context.Context, cfg Config) (*Report, error) {
+	r := &run{ctx: ctx, cfg: cfg, calls: map[string]*call{}, free: make(chan struct{}, cfg.MaxConcurrent)}
+	r.results.report.Codes, r.results.tell = map[string]int{}, cfg.Tell
+	transport := newTransport(cfg.Target)
+	defer transport.CloseIdleConnections()
+	r.transport = transport
+	torn, err := each(cfg.Paths, r.take)
+	for _, c := range r.calls { // which the recordings have no end of
+		c.cut()
+	}
+	r.work.Wait()
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return nil, err
+	}
+	report := &r.results.report
+	report.Unfinished += len(r.calls)
+	for _, t := range torn {
+		report.Torn = append(report.Torn, t.File)
+	}
+	return report, nil
+}
+
+// run is a Run under way.
+type run struct {
+	ctx       context.Context
+	cfg       Config
+	transport http.RoundTripper
+	results   results
+	work      sync.WaitGroup
+
+	// Owned by the goroutine that reads the recordings.
+	first time.Time // of the recordings
+	began time.Time
+	calls map[string]*call // that have begun and not ended, by ID
+	free  chan struct{}    // has an element for each call under way
+}
+
+// take does what an entry says, when its time has come.
+func (r *run) take(e *tape.Entry) error {
+	switch {
+	case e.Call != nil && (r.cfg.Filter == nil || r.cfg.Filter.Match(e.Call.Method)):
+		if err := r.await(e.Call.Time); err != nil {
+			return err
+		}
+		select {
+		case r.free <- struct{}{}:
+		case <-r.ctx.Done():
+			return context.Cause(r.ctx)
+		}
+		c := newCall(r, e.Call)
+		r.calls[e.Call.Call] = c
+		r.work.Go(func() {
+			defer func() { <-r.free }()
+			c.make()
+		})
+	case e.Message != nil && r.calls[e.Message.Call] != nil:
+		c := r.calls[e.Message.Call]
+		if e.Message.Response {
+			c.expect(e.Message)
+			return nil
+		}
+		if err := r.await(e.Message.Time); err != nil {
+			return err
+		}
+		c.send(e.Message)
+	case e.HalfClose != nil && r.calls[e.HalfClose.Call] != nil:
+		if err := r.await(e.HalfClose.Time); err != nil {
+			return err
+		}
+		r.calls[e.HalfClose.Call].halfClose()
+	case e.End != nil && r.calls[e.End.Call] != nil:
+		if err := r.await(e.End.Time); err != nil {
+			return err
+		}
+		r.calls[e.End.Call].end(e.End)
+		delete(r.calls, e.End.Call)
+	}
+	return nil
+}
+
+// await waits for the time of an entry.
+func (r *run) await(nanoseconds int64) error {
+	at := time.Unix(0, nanoseconds)
+	if r.first.IsZero() {
+		r.first, r.began = at, time.Now()
+	}
+	if r.cfg.Speed == 0 {
+		return r.ctx.Err()
+	}
+	wait := time.Until(r.began.Add(time.Duration(float64(at.Sub(r.first)) / r.cfg.Speed)))
+	if wait <= 0 {
+		return r.ctx.Err()
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-r.ctx.Done():
+		return context.Cause(r.ctx)
+	}
+}
+
+// newTransport returns a transport of cleartext HTTP/2 to an address.
+func newTransport(target string) *http2.Transport {
+	network, address := "tcp", target
+	if path, ok := strings.CutPrefix(target, spec.UnixPrefix); ok {
+		network, address = "unix", path
+	}
+	return &http2.Transport{
+		AllowHTTP: true, DisableCompression: true,
+		DialTLSContext: func(ctx context.Context, _, _ string, _ *tls.Config) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, address)
+		},
+	}
+}
