@@ -28,7 +28,7 @@ var layers = [][]string{
 	{"handler/local", "handler/buffer"},
 	{"handler/frame"},
 	{"handler/kitexstream", "handler/structmode", "handler/tap", "handler/leg"},
-	{"handler/mirror/tape"},
+	{"handler/mirror/tape", "handler/mirror/sink"},
 	{"handler/mirror", "handler/fanout"},
 	{"handler/header"},
 	{"handler"},
