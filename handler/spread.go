@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
@@ -93,22 +94,25 @@ func newCallID() string {
 // waits reports whether the request is read message by message.
 func (s *spread) waits() bool { return s.set.Backends != nil || s.set.Responds }
 
-// schema returns mirror.Call.Schema. If endpoints are asked for the schema, only a call that depends on it waits for their answer.
+// schema returns mirror.Call.Schema, which goroutines of copies call as well. If endpoints are asked for the schema, only a call that
+// depends on it waits for their answer.
 func (s *spread) schema() func() *rule.Compiled {
+	c := s.call
+	if c.target.Program == nil {
+		return func() *rule.Compiled { return nil }
+	}
+	ctx, target, method := c.ctx, c.target, c.down.Method() // a copy of the target, which the call changes
+	if !s.waits() {
+		ctx = ended
+	}
+	var mu sync.Mutex // guards known, and target
 	var known *rule.Compiled
-	var target cluster.Target
 	return func() *rule.Compiled {
-		if known != nil || s.call.target.Program == nil {
-			return known
+		mu.Lock()
+		defer mu.Unlock()
+		if known == nil {
+			known, _ = c.proxy.structMode.Rules(ctx, &target, method) // nil after an error
 		}
-		ctx := s.call.ctx
-		if !s.waits() {
-			ctx = ended
-		}
-		if target.Route == "" {
-			target = s.call.target // a copy, since the question may outlast the call
-		}
-		known, _ = s.call.proxy.structMode.Rules(ctx, &target, s.call.down.Method()) // nil after an error
 		return known
 	}
 }

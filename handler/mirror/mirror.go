@@ -105,7 +105,7 @@ func (m *Mirror) Status() Status {
 		st.State, st.Error = m.failures.state()
 	}
 	if o := m.outlet.Load(); o != nil {
-		o.status(&st)
+		o.status(&st) // adds what its own goroutines have dropped
 	}
 	return st
 }

@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"time"
 
+	"github.com/framegate/framegate/handler/mirror/sink"
 	"github.com/framegate/framegate/handler/mirror/tape"
 	"github.com/framegate/framegate/resolver/spec"
 )
@@ -40,15 +41,32 @@ func (r *Registry) setOutlet(s *state, route string, doc *spec.Mirror) {
 		return
 	}
 	r.closeOutlet(s)
+	o, err := r.openOutlet(route, doc)
+	if err != nil { // of a document that was not checked
+		r.cfg.Log.Error("a mirror cannot be made", "route", route, "mirror", doc.Name, "error", err)
+		return
+	}
 	s.outletOf = want
-	s.outlet.Store(&opened{r.openOutlet(route, doc)})
+	s.outlet.Store(&opened{o})
 }
 
 // opened is an outlet that an atomic.Pointer can hold.
 type opened struct{ outlet }
 
-func (r *Registry) openOutlet(route string, doc *spec.Mirror) outlet {
-	return recorder{tape.Open(tape.ConfigOf(route, doc, r.cfg.Log))}
+// openOutlet makes the outlet of a mirror. It never needs a server or a directory to be there.
+func (r *Registry) openOutlet(route string, doc *spec.Mirror) (outlet, error) {
+	cfg := sink.Config{Name: doc.Name, Queue: doc.Queue, Log: r.cfg.Log}
+	var to sink.Sink
+	var err error
+	switch {
+	case doc.Record != nil:
+		return recorder{tape.Open(tape.ConfigOf(route, doc, r.cfg.Log))}, nil
+	case doc.Kafka != nil:
+		to, err = sink.NewKafka(doc.Kafka, cfg)
+	default:
+		to, err = sink.NewElasticsearch(doc.Elasticsearch, cfg)
+	}
+	return deliverer{to}, err
 }
 
 // closeOutlet closes the outlet of a mirror in the background, if it has one.

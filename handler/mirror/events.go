@@ -1,0 +1,174 @@
+package mirror
+
+import (
+	"context"
+	"encoding/json"
+	"sync"
+	"time"
+
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/framegate/framegate/handler/frame"
+	"github.com/framegate/framegate/handler/leg"
+	"github.com/framegate/framegate/handler/mirror/sink"
+	"github.com/framegate/framegate/handler/structmode"
+	"github.com/framegate/framegate/handler/structmode/rule"
+	"github.com/framegate/framegate/resolver/spec"
+)
+
+// deliverer is the outlet of a mirror with kafka or elasticsearch.
+type deliverer struct{ sink.Sink }
+
+// close implements outlet.
+func (d deliverer) close(ctx context.Context) { d.Close(ctx) }
+
+// status implements outlet.
+func (d deliverer) status(st *Status) {
+	s := d.Stats()
+	st.State, st.Error, st.Waiting, st.WaitingBytes, st.Lag = s.State, s.Error, s.Waiting, s.WaitingBytes, s.Lag
+	for why, n := range s.Dropped {
+		st.Dropped[Dropped(why)] += n
+	}
+}
+
+// begin implements outlet.
+func (d deliverer) begin(m *Mirror, c *Call) receiver {
+	e := &events{mirror: m, call: c, sink: d.Sink}
+	e.whole = assembly{maxBytes: m.doc.Queue.MaxBytes(), done: e.answered, missed: func() { e.miss(DroppedTooLong) }}
+	return e
+}
+
+// events is a copy of a call of which each message is an event of a sink.
+type events struct {
+	mirror *Mirror
+	call   *Call
+	sink   sink.Sink
+
+	mu      sync.Mutex      // guards the fields below: the answer comes in another goroutine than the request
+	started bool            // the call's metadata is known
+	early   []frame.Message // that came before
+	any     bool            // a message of the request was delivered
+
+	// Of the answer that the client gets.
+	split    frame.Splitter
+	whole    assembly
+	encoding string
+}
+
+// start implements receiver.
+func (e *events) start(bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.started = true
+	for _, m := range e.early {
+		e.offerLocked(m, spec.OnRequest, e.call.Encoding)
+	}
+	e.early = nil
+}
+
+// take implements receiver.
+func (e *events) take(m frame.Message) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case e.started:
+		e.offerLocked(m, spec.OnRequest, e.call.Encoding)
+	case len(e.early) < e.mirror.doc.Queue.MaxMessages():
+		e.early = append(e.early, m)
+	default:
+		e.mirror.drop(DroppedFull)
+	}
+}
+
+// offerLocked gives a message to the sink, which counts it if it has no room.
+func (e *events) offerLocked(m frame.Message, d spec.Direction, encoding string) {
+	if !e.any {
+		e.any = true
+		e.mirror.calls.Add(1)
+	}
+	one := &sink.Event{
+		ID: e.call.ID, Route: e.call.Route, Method: e.call.Method, Direction: d, Time: time.Now(), Metadata: e.call.Metadata, Payload: m.Payload,
+	}
+	plain := plainOf(m, encoding, e.call.MaxBytes)
+	if plain != nil {
+		one.Payload = plain
+	}
+	if compiled := e.call.Schema(); compiled != nil && plain != nil {
+		one.Message = messageOf(plain, e.call, d, compiled)
+	}
+	if e.call.Redacts { // the bytes would show what rules hide
+		one.Payload = nil
+	}
+	if e.sink.Offer(one) {
+		e.mirror.messages.Add(1)
+		e.mirror.bytes.Add(int64(len(m.Payload)))
+	}
+}
+
+// messageOf returns what decodes a message for an event: in ProtoJSON with the names of the schema, without what redact rules of the
+// route hide.
+func messageOf(plain []byte, c *Call, d spec.Direction, compiled *rule.Compiled) func() json.RawMessage {
+	method := compiled.Method(c.Method)
+	if method == nil {
+		return nil
+	}
+	rules, subtype := method.Request, c.Subtype
+	if d == spec.OnResponse {
+		rules = method.Response
+	}
+	return func() json.RawMessage {
+		msg, err := structmode.Decode(plain, subtype, compiled, rules)
+		if err != nil {
+			return nil
+		}
+		rules.Redact(msg)
+		text, err := (protojson.MarshalOptions{AllowPartial: true, UseProtoNames: true, Resolver: compiled.Types()}).Marshal(msg.Interface())
+		if err != nil {
+			return nil
+		}
+		return text
+	}
+}
+
+// miss implements receiver.
+func (e *events) miss(why Dropped) { e.mirror.drop(why) }
+
+// halfClose implements receiver.
+func (e *events) halfClose() {}
+
+// finish implements receiver.
+func (e *events) finish(bool) {}
+
+// answers implements receiver.
+func (e *events) answers() leg.Answer {
+	if !e.mirror.doc.Responses {
+		return nil
+	}
+	return e
+}
+
+// Headers implements leg.Answer.
+func (e *events) Headers(encoding string, _ metadata.MD) error {
+	e.encoding = encoding
+	return nil
+}
+
+// Data implements leg.Answer.
+func (e *events) Data(p []byte) error {
+	e.split.Split(p, &e.whole)
+	return nil
+}
+
+// answered takes a message of the answer to a call of which the sink has a message.
+func (e *events) answered(m frame.Message) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.any {
+		e.offerLocked(m, spec.OnResponse, e.encoding)
+	}
+}
+
+// End implements leg.Answer.
+func (e *events) End(*status.Status, metadata.MD) {}
