@@ -109,7 +109,8 @@ printed() { # printed NAME REGEXP checks that a line of the section's output mat
 
 run mirror
 for line in '10  kitex-echo heard hello' '1  kitex-echo heard secret' '^shadow .* backend .* up .* 10 .*different=10' \
-  'message #0 .*"kitex-echo heard hello".*"grpc-echo heard hello"' '1  grpc-echo heard beta'; do
+  'message #0 .*"kitex-echo heard hello".*"grpc-echo heard hello"' '1  grpc-echo heard beta' \
+  '/echo.Echo/Say +OK +1 +1 ' '^same +5$' '^different +5$'; do
   printed mirror "$line"
 done
 echo "mirrors work"
