@@ -70,6 +70,9 @@ func (c *call) forward(req *spec.Request, md metadata.MD, begun *Begun) {
 	defer c.attempts.endAll() // for a call that ends before run, which calls it too
 	c.hdr.ContentType, c.hdr.UserAgent = header.Last(md, "content-type"), header.Last(md, "user-agent")
 	c.ctx = down.Context()
+	if c.spread = newSpread(c, req); c.spread != nil { // before anything may call abort, which looks at it
+		defer c.spread.finish()
+	}
 	if hasTimes(target) {
 		defer limitTime(c)()
 	}
@@ -80,9 +83,6 @@ func (c *call) forward(req *spec.Request, md metadata.MD, begun *Begun) {
 	defer p.calls.remove(c)
 	if md == nil {
 		md = metadata.MD{}
-	}
-	if c.spread = newSpread(c, req); c.spread != nil {
-		defer c.spread.finish()
 	}
 	if target.Mode == spec.ModeStruct {
 		defer func() { c.transformer.Close() }()

@@ -142,7 +142,7 @@ func (s *spread) beginCopy(m *mirror.Mirror, target func() cluster.Target) {
 	s.copies = append(s.copies, one)
 	s.most = max(s.most, one.MaxBytes())
 	if a := one.Answers(); a != nil {
-		s.watchers.all = append(s.watchers.all, a)
+		s.watchers.add(a)
 	}
 }
 
@@ -192,6 +192,9 @@ func (s *spread) TakeMessage(flag byte, payload []byte) (out []byte, forward boo
 func (s *spread) decide(v *mirror.View, backends bool) {
 	got := backends
 	for i, m := range s.set.Mirrors {
+		if s.call.target.Copies&(1<<i) == 0 {
+			continue
+		}
 		deliver, respond := m.Selects(v)
 		got = got || deliver
 		if respond {
@@ -241,6 +244,7 @@ func (s *spread) choose(md metadata.MD) *local.Error {
 		return e
 	}
 	if s.call.upload.empty && had && s.call.upload.frames.Held == nil && s.index > 0 {
+		s.call.upload.sent.Store(true)
 		s.halfClose()
 		s.start(md)
 		return errUnanswered

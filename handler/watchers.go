@@ -13,8 +13,15 @@ import (
 
 // watchers want to see the answer that a client gets. What goes wrong with them does not concern the call. A nil *watchers is none.
 type watchers struct {
-	mu  sync.Mutex // orders the calls of their methods: the end may come from another goroutine
+	mu  sync.Mutex // guards all, and orders the calls of their methods: the end may come from another goroutine
 	all []leg.Answer
+}
+
+// add adds one, before the answer begins.
+func (w *watchers) add(a leg.Answer) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.all = append(w.all, a)
 }
 
 // begin shows the headers of the answer.
@@ -31,7 +38,12 @@ func (w *watchers) begin(encoding string, md metadata.MD) {
 
 // before returns a writer in front of dst that shows what passes, or dst itself if there are no watchers.
 func (w *watchers) before(dst frame.Writer) frame.Writer {
-	if w == nil || len(w.all) == 0 {
+	if w == nil {
+		return dst
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.all) == 0 {
 		return dst
 	}
 	return showing{dst, w}
