@@ -15,7 +15,7 @@ var (
 	mirrorCalls    = prometheus.NewDesc("framegate_mirror_calls_total", "Copies of calls that a mirror's backend has ended, by code.", []string{"route", "mirror", "code"}, nil)
 	mirrorMessages = prometheus.NewDesc("framegate_mirror_messages_total", "Messages that a mirror was given.", []string{"route", "mirror"}, nil)
 	mirrorBytes    = prometheus.NewDesc("framegate_mirror_bytes_total", "Bytes of these messages' payloads.", []string{"route", "mirror"}, nil)
-	mirrorDropped  = prometheus.NewDesc("framegate_mirror_dropped_total", "Copies of calls (max_calls, unreachable) and messages (the other reasons) that were left out.", []string{"route", "mirror", "reason"}, nil)
+	mirrorDropped  = prometheus.NewDesc("framegate_mirror_dropped_total", "Copies of calls (max_calls, unreachable, stalled) and messages (the other reasons) that were left out.", []string{"route", "mirror", "reason"}, nil)
 	mirrorCompared = prometheus.NewDesc("framegate_mirror_compared_total", "Calls whose answers were compared, by result.", []string{"route", "mirror", "result"}, nil)
 	mirrorWaiting  = prometheus.NewDesc("framegate_mirror_waiting_messages", "Messages that a mirror was given and that are not delivered.", []string{"route", "mirror"}, nil)
 	mirrorUp       = prometheus.NewDesc("framegate_mirror_up", "0 while a mirror cannot be delivered to.", []string{"route", "mirror"}, nil)

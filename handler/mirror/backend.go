@@ -41,6 +41,7 @@ type backendCopy struct {
 	dropped  bool // a message was left out
 	over     bool
 
+	answered bool // the answer has begun; owned by the answer's goroutine
 	timer    *time.Timer
 	finished atomic.Int64 // Unix time in nanoseconds when the client's call ended; 0 before
 }
@@ -140,14 +141,19 @@ func (b *backendCopy) launch() {
 		return
 	}
 	b.launched = true
-	m := b.mirror
+	m, now := b.mirror, time.Now()
 	why := Dropped("")
 	switch {
-	case !m.failures.allows(time.Now()):
+	case !m.stall.begin(now):
+		why = DroppedStalled
+	case !m.failures.allows(now):
+		m.stall.unanswered.Add(-1)
 		why = DroppedUnreachable
 	case !m.registry.enter():
+		m.stall.unanswered.Add(-1)
 		why = DroppedMaxCalls
 	case !m.registry.run(b.serve):
+		m.stall.unanswered.Add(-1)
 		m.registry.calls.Add(-1)
 		why = DroppedEnded
 	}
@@ -241,6 +247,8 @@ func (b *backendCopy) answers() leg.Answer {
 // Headers implements leg.Answer.
 func (b *backendCopy) Headers(encoding string, md metadata.MD) error {
 	b.mirror.failures.worked()
+	b.answered = true
+	b.mirror.stall.end()
 	if b.compare == nil {
 		return nil
 	}
@@ -258,6 +266,11 @@ func (b *backendCopy) Data(p []byte) error {
 // End implements leg.Answer.
 func (b *backendCopy) End(st *status.Status, trailer metadata.MD) {
 	m, code, reason := b.mirror, st.Code(), local.Reason("")
+	if late := errors.Is(context.Cause(b.leg.Context()), errLate); !b.answered && !late {
+		m.stall.end()
+	} else if !b.answered {
+		m.stall.unanswered.Add(-1) // which says nothing for the backend
+	}
 	if v := trailer[local.ReasonTrailer]; len(v) > 0 {
 		reason = local.Reason(v[0])
 	}

@@ -26,6 +26,7 @@ type Dropped string
 const (
 	DroppedMaxCalls    Dropped = "max_calls"   // of a call: there are as many copies as there may be
 	DroppedUnreachable Dropped = "unreachable" // of a call: the mirror's endpoints could not be connected to a moment ago
+	DroppedStalled     Dropped = "stalled"     // of a call: many copies wait for the beginning of an answer, and none has begun for a while
 	DroppedFull        Dropped = "queue_full"  // of a message: the queue had no room
 	DroppedMemory      Dropped = "max_bytes"   // of a message: all queues together had no room
 	DroppedTooLong     Dropped = "too_long"    // of a message: it is longer than the queue
@@ -43,6 +44,7 @@ type state struct {
 	outlet                         atomic.Pointer[opened] // nil for a mirror with a backend
 	outletOf                       outletDocument         // guarded by the registry's mu
 	failures                       failures
+	stall                          stall
 	differences                    differences
 
 	mu       sync.Mutex // guards the fields below
@@ -175,4 +177,34 @@ func (f *failures) state() (state, why string) {
 
 func newState(k key) *state {
 	return &state{key: k, codes: map[codes.Code]int64{}, dropped: map[Dropped]int64{}, compared: map[Result]int64{}}
+}
+
+// stall notices that a mirror's backend takes calls and answers none. As long as it does, no further copies are made: those that are
+// there hold enough memory.
+type stall struct {
+	unanswered atomic.Int64 // copies whose answer has not begun
+	answered   atomic.Int64 // Unix time in nanoseconds when an answer began last, or a copy began while there was none
+}
+
+const (
+	stalledCalls = 256
+	stalledTime  = 250 * time.Millisecond
+)
+
+// begin counts a copy, or reports false if the backend has stalled. Each true has one end.
+func (s *stall) begin(now time.Time) bool {
+	n := s.unanswered.Load()
+	if n >= stalledCalls && now.UnixNano()-s.answered.Load() > int64(stalledTime) {
+		return false
+	}
+	if s.unanswered.Add(1) == 1 {
+		s.answered.Store(now.UnixNano())
+	}
+	return true
+}
+
+// end says that the answer to a copy has begun, or that it ended without one.
+func (s *stall) end() {
+	s.unanswered.Add(-1)
+	s.answered.Store(time.Now().UnixNano())
 }

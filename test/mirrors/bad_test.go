@@ -96,7 +96,7 @@ func TestMirror_BadOnesCostTheClientNothing(t *testing.T) {
 			for _, n := range st.Codes {
 				ended += n
 			}
-			require.Equal(t, int64(300), ended+st.Dropped["unreachable"]+st.Dropped["max_calls"], "each call is accounted for: %+v", st)
+			require.Equal(t, int64(300), ended+st.Dropped["unreachable"]+st.Dropped["max_calls"]+st.Dropped["stalled"], "each call is accounted for: %+v", st)
 			if name == "dead" {
 				require.Greater(t, st.Dropped["unreachable"], int64(100))
 				require.Equal(t, "down", st.State)
@@ -135,6 +135,45 @@ func TestMirror_FullQueue(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A mirror that answers nothing gets no further copies until it does.
+func TestMirror_StalledOneGetsNoFurtherCopies(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	primary := testbed.NewRaw(t, func(s grpcStream) error { return testbed.Send(s, []byte("x")) })
+	silent := testbed.NewRaw(t, func(grpcStream) error { <-release; return nil })
+	p := testbed.NewProxy(t, route(primary, "frame", shadow(silent, "timeout: 1h")))
+	cc := testbed.DialGRPC(t, p.Addr)
+	call := func() {
+		_, err := testbed.Unary(within(t), cc, []byte("m"))
+		require.NoError(t, err)
+	}
+	for began := time.Now(); p.Mirror("shadow").Dropped["stalled"] == 0; {
+		call()
+		require.Less(t, time.Since(began), testbed.Patience)
+	}
+	active := p.Mirror("shadow").Active
+	require.GreaterOrEqual(t, active, int64(256))
+	for range 100 {
+		call()
+	}
+	require.Equal(t, active, p.Mirror("shadow").Active)
+	close(release)
+	testbed.Poll(t, func() error {
+		if st := p.Mirror("shadow"); st.Active != 0 {
+			return fmt.Errorf("%d copies are under way", st.Active)
+		}
+		return nil
+	})
+	before := p.Mirror("shadow").Calls
+	call()
+	testbed.Poll(t, func() error {
+		if st := p.Mirror("shadow"); st.Calls != before+1 {
+			return fmt.Errorf("%d copies, want %d", st.Calls, before+1)
+		}
+		return nil
+	})
 }
 
 // A message that is longer than the queue is not copied, whatever the mirror does.
