@@ -193,8 +193,8 @@ const (
 
 // begin counts a copy, or reports false if the backend has stalled. Each true has one end.
 func (s *stall) begin(now time.Time) bool {
-	n := s.unanswered.Load()
-	if n >= stalledCalls && now.UnixNano()-s.answered.Load() > int64(stalledTime) {
+	n, silence := s.unanswered.Load(), time.Duration(now.UnixNano()-s.answered.Load())
+	if n >= stalledCalls && silence > stalledTime || n >= 8*stalledCalls && silence > stalledTime/10 {
 		return false
 	}
 	if s.unanswered.Add(1) == 1 {
