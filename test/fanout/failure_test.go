@@ -36,7 +36,7 @@ var faults = map[string]fault{
 	"failing":       {handling(func(grpc.ServerStream) error { return status.Error(codes.PermissionDenied, "not you") }), "not you", codes.PermissionDenied},
 	"without text":  {handling(func(grpc.ServerStream) error { return status.Error(codes.Aborted, "") }), "ABORTED", codes.Aborted},
 	"unimplemented": {func(t testing.TB) string { return testbed.NewInterop(t) }, "unknown service", codes.Unimplemented},
-	"slow":          {handling(func(s grpc.ServerStream) error { <-s.Context().Done(); return nil }), "deadline exceeded", codes.DeadlineExceeded},
+	"slow":          {handling(func(s grpc.ServerStream) error { <-s.Context().Done(); return s.Context().Err() }), "deadline exceeded", codes.DeadlineExceeded},
 	"stalled":       {testbed.NewStalled, "deadline exceeded", codes.DeadlineExceeded},
 	"resetting":     {testbed.NewResetting, "reset", codes.Internal},
 	"breaking off":  {testbed.NewBreaking, "", codes.Unavailable},

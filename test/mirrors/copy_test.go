@@ -130,12 +130,7 @@ func TestMirror_EndsWithTheClient(t *testing.T) {
 	require.NoError(t, testbed.Send(s, []byte("m")))
 	_, err = testbed.Recv(s)
 	require.NoError(t, err)
-	testbed.Poll(t, func() error {
-		if p.Mirror("shadow").Active != 1 {
-			return fmt.Errorf("no copy is under way")
-		}
-		return nil
-	})
+	testbed.Await(t, mirror.began, "the call at the mirror")
 	cancel()
 	got := mirror.await(t)
 	requireCode(t, codes.Canceled, got.err)

@@ -21,17 +21,18 @@ import (
 type received struct {
 	md       metadata.MD
 	messages []string
-	err      error // how the request ended; nil for a half-close
+	err      error // what ended the call; nil for a half-close
 }
 
 // receiver is a backend that tells of each call when its request has ended, and answers each message with an echo of it.
 type receiver struct {
 	addr  string
+	began chan struct{} // gets one when a call has its first message
 	calls chan received
 }
 
 func newReceiver(t testing.TB) *receiver {
-	r := &receiver{calls: make(chan received, 1000)}
+	r := &receiver{began: make(chan struct{}, 1000), calls: make(chan received, 1000)}
 	r.addr = testbed.NewRaw(t, r.serve)
 	return r
 }
@@ -47,8 +48,10 @@ func (r *receiver) serve(s grpc.ServerStream) error {
 		if got.err = err; err != nil {
 			break
 		}
-		got.messages = append(got.messages, string(m))
-		if err := testbed.Send(s, m); err != nil {
+		if got.messages = append(got.messages, string(m)); len(got.messages) == 1 {
+			r.began <- struct{}{}
+		}
+		if got.err = testbed.Send(s, m); got.err != nil {
 			break
 		}
 	}

@@ -37,6 +37,8 @@ type call struct {
 	changed  sync.Cond  // signals changes of them; its lock is mu
 	sending  []*v1.TapeMessage
 	closed   bool // no message follows in sending
+	writing  bool // messages that were taken from sending are not written yet
+	got      int  // messages of the answer
 	expected []*v1.TapeMessage
 	last     *v1.TapeEnd // nil if the recording is cut off
 }
@@ -47,7 +49,12 @@ func newCall(r *run, doc *v1.TapeCall) *call {
 	c.ctx, c.cancel = context.WithCancelCause(r.ctx)
 	c.body, c.out = io.Pipe()
 	// While the transport waits for more of the request, it does not see that the context has ended.
-	context.AfterFunc(c.ctx, func() { _ = c.body.CloseWithError(context.Cause(c.ctx)) })
+	context.AfterFunc(c.ctx, func() {
+		_ = c.body.CloseWithError(context.Cause(c.ctx))
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.changed.Broadcast()
+	})
 	return c
 }
 
@@ -82,8 +89,18 @@ func (c *call) end(e *v1.TapeEnd) {
 	c.mu.Unlock()
 	close(c.ended)
 	if gone {
-		c.cancel(errGone)
+		c.run.work.Go(c.leave)
 	}
+}
+
+// leave cancels the call as its client had done: when as much of it has happened as had then.
+func (c *call) leave() {
+	c.mu.Lock()
+	for c.ctx.Err() == nil && (len(c.sending) > 0 || c.writing || c.got < len(c.expected)) {
+		c.changed.Wait()
+	}
+	c.mu.Unlock()
+	c.cancel(errGone)
 }
 
 // cut says that the recording ends before the call.
@@ -127,7 +144,7 @@ func (c *call) write() {
 			c.changed.Wait()
 		}
 		batch := c.sending
-		c.sending = nil
+		c.sending, c.writing = nil, true
 		over := c.closed
 		c.mu.Unlock()
 		for _, m := range batch {
@@ -143,6 +160,10 @@ func (c *call) write() {
 			_ = c.out.Close()
 			return
 		}
+		c.mu.Lock()
+		c.writing = false
+		c.changed.Broadcast()
+		c.mu.Unlock()
 	}
 }
 
@@ -189,6 +210,10 @@ func (c *call) receive() (got received) {
 			return received{code: codeOf(ctx), text: err.Error(), messages: got.messages}
 		}
 		got.messages = append(got.messages, append(message, payload...))
+		c.mu.Lock()
+		c.got++
+		c.changed.Broadcast()
+		c.mu.Unlock()
 	}
 	if !errors.Is(err, io.EOF) {
 		return received{code: codeOf(ctx), text: err.Error(), messages: got.messages}
