@@ -2,14 +2,11 @@ package replay
 
 import (
 	"context"
-	"crypto/tls"
 	"net"
 	"net/http"
 	"strings"
 	"sync"
 	"time"
-
-	"golang.org/x/net/http2"
 
 	"github.com/framegate/framegate/handler/mirror/tape"
 	"github.com/framegate/framegate/resolver/spec"
@@ -135,15 +132,18 @@ func (r *run) await(nanoseconds int64) error {
 }
 
 // newTransport returns a transport of cleartext HTTP/2 to an address.
-func newTransport(target string) *http2.Transport {
+func newTransport(target string) *http.Transport {
 	network, address := "tcp", target
 	if path, ok := strings.CutPrefix(target, spec.UnixPrefix); ok {
 		network, address = "unix", path
 	}
-	return &http2.Transport{
-		AllowHTTP: true, DisableCompression: true,
-		DialTLSContext: func(ctx context.Context, _, _ string, _ *tls.Config) (net.Conn, error) {
+	t := &http.Transport{
+		DisableCompression: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, network, address)
 		},
+		Protocols: new(http.Protocols),
 	}
+	t.Protocols.SetUnencryptedHTTP2(true)
+	return t
 }
