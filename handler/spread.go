@@ -42,11 +42,10 @@ type spread struct {
 	most   int64 // bytes of the longest message that a copy takes
 
 	// Of the request; owned by the goroutine that reads it.
-	split     frame.Splitter
-	message   frame.Message // the current one; without a Payload if no copy takes it
-	index     int64         // of the next message
-	next      frame.Taker   // of struct mode; nil for none
-	share     budget.Share  // of the messages that are held, in frame mode
+	messages  frame.Assembler // of those that pass
+	index     int64           // of the next message
+	next      frame.Taker     // of struct mode; nil for none
+	share     budget.Share    // of the messages that are held, in frame mode
 	room      budget.Call
 	decided   bool     // who answers
 	answering []int    // the mirrors that answer in place of the backend, by their place
@@ -65,6 +64,7 @@ func newSpread(c *call, req *spec.Request) *spread {
 		return nil
 	}
 	s := &spread{call: c, set: set, request: req, decided: !set.Responds}
+	s.messages.To = (*passing)(s)
 	s.info = mirror.Call{
 		ID: newCallID(), Began: time.Now(), Route: c.target.Route, Method: c.down.Method(), Peer: addressText(c.down.RemoteAddr()),
 		Subtype: c.down.ContentSubtype(), Encoding: c.down.Encoding(), Metadata: c.down.Metadata(), MaxBytes: c.proxy.wholeLimit(),
@@ -308,40 +308,31 @@ type copying struct {
 
 // Write implements frame.Writer.
 func (w copying) Write(p []byte) error {
-	w.spread.split.Split(p, (*passing)(w.spread))
+	w.spread.messages.Add(p)
 	return w.Writer.Write(p)
 }
 
-// passing is a spread as the frame.Parts of the request that passes.
+// passing is a spread as the frame.Messages of the request that passes.
 type passing spread
 
-// Begin implements frame.Parts.
-func (p *passing) Begin(flag byte, length int64) {
-	p.message = frame.Message{Flag: flag}
+// Wants implements frame.Messages.
+func (p *passing) Wants(length int64) bool {
 	if length+frame.PrefixLen <= p.most {
-		p.message.Payload = make([]byte, 0, length)
+		return true
 	}
+	p.index++
+	for _, one := range p.copies {
+		one.Missed(nil)
+	}
+	return false
 }
 
-// Part implements frame.Parts.
-func (p *passing) Part(b []byte) {
-	if p.message.Payload != nil {
-		p.message.Payload = append(p.message.Payload, b...)
-	}
-}
-
-// End implements frame.Parts.
-func (p *passing) End() {
-	s, payload := (*spread)(p), p.message.Payload
-	v := mirror.NewView(&s.info, s.message, s.index)
+// Message implements frame.Messages.
+func (p *passing) Message(m frame.Message) {
+	s := (*spread)(p)
+	v := mirror.NewView(&s.info, m, s.index)
 	s.index++
-	if s.message = (frame.Message{}); payload == nil {
-		for _, one := range s.copies {
-			one.Missed(nil)
-		}
-		return
-	}
-	s.give(&v, func() []byte { return payload })
+	s.give(&v, func() []byte { return m.Payload })
 }
 
 // halfClose ends the request of the copies.

@@ -5,48 +5,30 @@ import "github.com/framegate/framegate/handler/frame"
 // outbox has the messages for the client that have not been read whole.
 type outbox struct {
 	waiting []*outgoing
-	read    int // bytes of the first one that were read, prefix included
+	cursor  frame.Cursor // in the first one
 }
 
 // outgoing is a message for the client.
 type outgoing struct {
 	frame.Message
-	prefix [frame.PrefixLen]byte
+	gone bool // it was read whole
 }
 
 func (b *outbox) add(m frame.Message) *outgoing {
-	o := &outgoing{m, frame.PrefixOf(m)}
+	o := &outgoing{Message: m}
 	b.waiting = append(b.waiting, o)
 	return o
 }
 
 func (b *outbox) any() bool { return len(b.waiting) > 0 }
 
-// has reports whether o has not been read whole.
-func (b *outbox) has(o *outgoing) bool {
-	for _, one := range b.waiting {
-		if one == o {
-			return true
-		}
-	}
-	return false
-}
-
 // take copies bytes of the first message into p, and drops the message when it was read whole.
 func (b *outbox) take(p []byte) (n int, whole bool) {
 	first := b.waiting[0]
-	if b.read < frame.PrefixLen {
-		n = copy(p, first.prefix[b.read:])
-		b.read += n
-	}
-	if b.read >= frame.PrefixLen {
-		k := copy(p[n:], first.Payload[b.read-frame.PrefixLen:])
-		b.read += k
-		n += k
-	}
-	if whole = b.read == first.Len(); whole {
+	if n, whole = b.cursor.Read(p, first.Message); whole {
+		first.gone = true
 		b.waiting[0] = nil
-		b.waiting, b.read = b.waiting[1:], 0
+		b.waiting = b.waiting[1:]
 	}
 	return n, whole
 }

@@ -14,7 +14,7 @@ import (
 
 // Write implements stream.Upstream: it gives each message that is complete to the targets.
 func (s *Stream) Write(p []byte) error {
-	s.split.Split(p, (*request)(s))
+	s.request.Add(p)
 	select {
 	case <-s.done:
 		return leg.ErrEnded
@@ -23,21 +23,21 @@ func (s *Stream) Write(p []byte) error {
 	}
 }
 
-// request is a Stream as the frame.Parts of the request.
+// request is a Stream as the frame.Messages of the request.
 type request Stream
 
-// Begin implements frame.Parts.
-func (r *request) Begin(flag byte, length int64) {
+// Wants implements frame.Messages.
+func (r *request) Wants(length int64) bool {
 	s := (*Stream)(r)
-	s.message = frame.Message{Flag: flag}
 	switch {
 	case length > s.cfg.MaxBytes:
 		s.refuse(local.Errorf(codes.ResourceExhausted, local.ReasonMessageTooLarge, "request %v", frame.ErrTooLarge))
 	case !s.holdRequest(length):
 		s.refuse(local.ErrNoRoom)
 	default:
-		s.message.Payload = make([]byte, 0, length)
+		return true
 	}
+	return false
 }
 
 // holdRequest takes room for a message of the request, beside those that the slowest target has not taken yet.
@@ -60,20 +60,9 @@ func (s *Stream) holdRequest(length int64) bool {
 	return true
 }
 
-// Part implements frame.Parts.
-func (r *request) Part(p []byte) {
-	if r.message.Payload != nil {
-		r.message.Payload = append(r.message.Payload, p...)
-	}
-}
-
-// End implements frame.Parts.
-func (r *request) End() {
+// Message implements frame.Messages.
+func (r *request) Message(m frame.Message) {
 	s := (*Stream)(r)
-	m := s.message
-	if s.message = (frame.Message{}); m.Payload == nil {
-		return // refused
-	}
 	var deadline time.Time
 	if s.cfg.SlowTarget == spec.SlowTargetDrop {
 		deadline = time.Now().Add(slowTime) // of all targets together

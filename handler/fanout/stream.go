@@ -64,8 +64,7 @@ type Stream struct {
 	done    chan struct{}  // closed when the stream has ended
 
 	// Of the request; owned by the goroutine that writes.
-	split   frame.Splitter
-	message frame.Message // the current one
+	request frame.Assembler
 
 	mu        sync.Mutex // guards the fields below
 	changed   sync.Cond  // signals changes of the fields below; its lock is mu
@@ -104,11 +103,13 @@ var _ stream.Upstream = (*Stream)(nil)
 func Open(ctx context.Context, cfg Config, hdr *transport.Header) *Stream {
 	s := &Stream{cfg: cfg, done: make(chan struct{}), left: len(cfg.Targets)}
 	s.changed.L = &s.mu
+	s.request.To = (*request)(s)
 	s.room.Of(cfg.Budget)
 	s.join = newJoiner(s)
 	s.targets = make([]*target, len(cfg.Targets))
 	for i := range cfg.Targets {
 		t := &target{of: s, Target: &cfg.Targets[i], place: i}
+		t.answer.To = (*answer)(t)
 		s.targets[i] = t
 		if t.To == nil {
 			continue
@@ -193,7 +194,7 @@ func (s *Stream) cancelAll() {
 	}
 }
 
-// begin sets the headers of the answer, once.
+// beginLocked sets the headers of the answer, once.
 func (s *Stream) beginLocked(encoding string, headers metadata.MD) {
 	if s.began {
 		return
@@ -210,7 +211,7 @@ func (s *Stream) emit(m frame.Message) error {
 		return leg.ErrEnded
 	}
 	o := s.putLocked(m)
-	for !s.ended && s.out.has(o) {
+	for !s.ended && !o.gone {
 		s.changed.Wait()
 	}
 	if s.err != nil {

@@ -26,9 +26,8 @@ type target struct {
 
 	encoding string
 	headers  metadata.MD
-	split    frame.Splitter
-	flag     byte
-	payload  []byte
+	answer   frame.Assembler
+	err      error // that ended the answer
 	messages int
 
 	failed atomic.Pointer[local.Error] // why framegate ended the target's part of the call; nil if it did not
@@ -57,67 +56,51 @@ func (t *target) Headers(encoding string, md metadata.MD) error {
 
 // Data implements leg.Answer.
 func (t *target) Data(p []byte) error {
-	parts := &answerParts{target: t}
-	t.split.Split(p, parts)
-	return parts.err
+	t.answer.Add(p)
+	return t.err
 }
 
-// answerParts is a target as frame.Parts, for one call of Data.
-type answerParts struct {
-	*target
-	err error
-}
+// answer is a target as the frame.Messages of its answer.
+type answer target
 
-// Begin implements frame.Parts.
-func (p *answerParts) Begin(flag byte, length int64) {
-	p.flag, p.payload = flag, nil
+// Wants implements frame.Messages.
+func (a *answer) Wants(length int64) bool {
 	switch {
-	case p.err != nil:
-	case length > p.of.cfg.MaxBytes:
-		p.end(local.Errorf(codes.ResourceExhausted, local.ReasonMessageTooLarge, "response %v", frame.ErrTooLarge))
-	case !p.of.hold(length):
-		p.end(local.ErrNoRoom)
+	case a.err != nil:
+	case length > a.of.cfg.MaxBytes:
+		a.end(local.Errorf(codes.ResourceExhausted, local.ReasonMessageTooLarge, "response %v", frame.ErrTooLarge))
+	case !a.of.hold(length):
+		a.end(local.ErrNoRoom)
 	default:
-		p.payload = make([]byte, 0, length)
+		return true
 	}
+	return false
 }
 
-// Part implements frame.Parts.
-func (p *answerParts) Part(b []byte) {
-	if p.payload != nil {
-		p.payload = append(p.payload, b...)
-	}
-}
-
-// End implements frame.Parts.
-func (p *answerParts) End() {
-	if p.payload == nil || p.err != nil {
-		return
-	}
-	m := frame.Message{Flag: p.flag, Payload: p.payload}
-	p.payload = nil
-	if m.Flag == 1 && p.of.join.plain() {
-		plain, e := p.decompress(m.Payload)
+// Message implements frame.Messages.
+func (a *answer) Message(m frame.Message) {
+	t := (*target)(a)
+	if m.Flag == 1 && t.of.join.plain() {
+		plain, e := t.decompress(m.Payload)
 		if e != nil {
-			p.end(e)
+			a.end(e)
 			return
 		}
 		m = frame.Message{Payload: plain}
 	}
-	p.messages++
-	if err := p.of.join.message(p.target, m); err != nil {
-		var mine *local.Error
-		if errors.As(err, &mine) {
-			p.failed.CompareAndSwap(nil, mine)
-		}
-		p.err = err
+	t.messages++
+	if err := t.of.join.message(t, m); err != nil {
+		a.end(err)
 	}
 }
 
-// end ends the target's part of the call.
-func (p *answerParts) end(e *local.Error) {
-	p.failed.CompareAndSwap(nil, e)
-	p.err = e
+// end ends the answer, and with it the target's part of the call.
+func (a *answer) end(err error) {
+	var mine *local.Error
+	if errors.As(err, &mine) {
+		a.failed.CompareAndSwap(nil, mine)
+	}
+	a.err = err
 }
 
 // decompress returns the message decompressed, and holds what that takes.

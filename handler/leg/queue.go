@@ -30,14 +30,14 @@ type queue struct {
 	maxBytes    int64 // set once
 	room        Room  // set once; nil for no bound
 
-	mu      sync.Mutex // guards the fields below
-	changed sync.Cond  // signals changes of the fields below; its lock is mu
-	waiting []queued   // those that were not read whole
-	read    int        // bytes of the first one that were read, prefix included
-	bytes   int64      // of waiting
-	ended   bool       // no message follows
-	closed  bool       // nobody reads any more
-	moved   time.Time  // when something was read last, or came into an empty queue
+	mu      sync.Mutex   // guards the fields below
+	changed sync.Cond    // signals changes of the fields below; its lock is mu
+	waiting []queued     // those that were not read whole
+	cursor  frame.Cursor // in the first one
+	bytes   int64        // of waiting
+	ended   bool         // no message follows
+	closed  bool         // nobody reads any more
+	moved   time.Time    // when something was read last, or came into an empty queue
 	lag     time.Duration
 }
 
@@ -151,23 +151,14 @@ func (q *queue) fill(ctx context.Context, p []byte) (int, error) {
 }
 
 // takeLocked copies bytes of the first message into p, and drops the message when it was read whole.
-func (q *queue) takeLocked(p []byte) (n int) {
+func (q *queue) takeLocked(p []byte) int {
 	first := &q.waiting[0]
 	q.moved = time.Now()
-	if q.read < frame.PrefixLen {
-		prefix := frame.PrefixOf(first.Message)
-		n = copy(p, prefix[q.read:])
-		q.read += n
-		if q.read == frame.PrefixLen {
-			q.lag = q.moved.Sub(first.came)
-		}
+	if q.cursor.AtStart() {
+		q.lag = q.moved.Sub(first.came)
 	}
-	if q.read >= frame.PrefixLen {
-		k := copy(p[n:], first.Payload[q.read-frame.PrefixLen:])
-		q.read += k
-		n += k
-	}
-	if q.read == first.Len() {
+	n, whole := q.cursor.Read(p, first.Message)
+	if whole {
 		q.bytes -= int64(first.Len())
 		if q.room != nil {
 			q.room.Give(int64(first.Len()))
@@ -176,7 +167,6 @@ func (q *queue) takeLocked(p []byte) (n int) {
 		if q.waiting = q.waiting[1:]; len(q.waiting) == 0 {
 			q.waiting = nil
 		}
-		q.read = 0
 		q.changed.Broadcast()
 	}
 	return n

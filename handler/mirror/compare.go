@@ -39,8 +39,7 @@ type comparison struct {
 type side struct {
 	of       *comparison
 	encoding string
-	split    frame.Splitter
-	whole    assembly
+	messages frame.Assembler
 
 	// guarded by the comparison's mu
 	waiting []frame.Message // that have no counterpart yet
@@ -52,7 +51,7 @@ type side struct {
 func newComparison(m *Mirror, c *Call) *comparison {
 	one := &comparison{mirror: m, call: c}
 	for _, s := range []*side{&one.client, &one.mirrors} {
-		s.of, s.whole = one, assembly{maxBytes: m.doc.Queue.MaxBytes(), done: s.took, missed: one.giveUp}
+		s.of, s.messages.To = one, s
 	}
 	return one
 }
@@ -69,13 +68,22 @@ func (s *side) Data(p []byte) error {
 	settled := s.of.settled
 	s.of.mu.Unlock()
 	if !settled {
-		s.split.Split(p, &s.whole)
+		s.messages.Add(p)
 	}
 	return nil
 }
 
-// took takes a message of the answer.
-func (s *side) took(m frame.Message) {
+// Wants implements frame.Messages.
+func (s *side) Wants(length int64) bool {
+	if length > s.of.mirror.doc.Queue.MaxBytes() {
+		s.of.giveUp()
+		return false
+	}
+	return true
+}
+
+// Message implements frame.Messages.
+func (s *side) Message(m frame.Message) {
 	c := s.of
 	c.mu.Lock()
 	defer c.mu.Unlock()

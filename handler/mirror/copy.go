@@ -31,6 +31,15 @@ type receiver interface {
 	answers() leg.Answer
 }
 
+// wants reports whether a message of the answer is short enough for the mirror's queue, and counts it for its receiver if not.
+func wants(r receiver, m *Mirror, length int64) bool {
+	if length > m.doc.Queue.MaxBytes() {
+		r.miss(DroppedTooLong)
+		return false
+	}
+	return true
+}
+
 // Begin begins the copy of a call, or returns nil if the call gets none. target is where a copy for a backend goes, and
 // request what it sends, but for its metadata; both are called at most once, before Begin returns.
 func (m *Mirror) Begin(c *Call, target func() cluster.Target, request func() leg.Request) *Copy {

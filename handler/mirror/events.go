@@ -36,7 +36,7 @@ func (d deliverer) status(st *Status) {
 // begin implements outlet.
 func (d deliverer) begin(m *Mirror, c *Call) receiver {
 	e := &events{mirror: m, call: c, sink: d.Sink}
-	e.whole = assembly{maxBytes: m.doc.Queue.MaxBytes(), done: e.answered, missed: func() { e.miss(DroppedTooLong) }}
+	e.messages.To = e
 	return e
 }
 
@@ -52,8 +52,7 @@ type events struct {
 	any     bool            // a message of the request was delivered
 
 	// Of the answer that the client gets.
-	split    frame.Splitter
-	whole    assembly
+	messages frame.Assembler
 	encoding string
 }
 
@@ -157,12 +156,15 @@ func (e *events) Headers(encoding string, _ metadata.MD) error {
 
 // Data implements leg.Answer.
 func (e *events) Data(p []byte) error {
-	e.split.Split(p, &e.whole)
+	e.messages.Add(p)
 	return nil
 }
 
-// answered takes a message of the answer to a call of which the sink has a message.
-func (e *events) answered(m frame.Message) {
+// Wants implements frame.Messages.
+func (e *events) Wants(length int64) bool { return wants(e, e.mirror, length) }
+
+// Message implements frame.Messages: it takes a message of the answer to a call of which the sink has a message.
+func (e *events) Message(m frame.Message) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.any {

@@ -37,7 +37,7 @@ func (r recorder) status(st *Status) {
 // begin implements outlet.
 func (r recorder) begin(m *Mirror, c *Call) receiver {
 	one := &recording{mirror: m, call: c, recorder: r.Recorder}
-	one.whole = assembly{maxBytes: m.doc.Queue.MaxBytes(), done: one.answered, missed: func() { one.miss(DroppedTooLong) }}
+	one.messages.To = one
 	return one
 }
 
@@ -55,9 +55,8 @@ type recording struct {
 	early   []frame.Message // that came before
 
 	// Of the answer that the client gets.
-	split  frame.Splitter
-	whole  assembly
-	answer tape.Answer
+	messages frame.Assembler
+	answer   tape.Answer
 }
 
 // start implements receiver.
@@ -153,12 +152,15 @@ func (r *recording) Headers(encoding string, md metadata.MD) error {
 
 // Data implements leg.Answer.
 func (r *recording) Data(p []byte) error {
-	r.split.Split(p, &r.whole)
+	r.messages.Add(p)
 	return nil
 }
 
-// answered takes a message of the answer.
-func (r *recording) answered(m frame.Message) {
+// Wants implements frame.Messages.
+func (r *recording) Wants(length int64) bool { return wants(r, r.mirror, length) }
+
+// Message implements frame.Messages.
+func (r *recording) Message(m frame.Message) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.writeLocked(m, true)
