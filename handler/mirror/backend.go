@@ -140,35 +140,41 @@ func (b *backendCopy) launch() {
 	if b.launched || b.over || !b.started {
 		return
 	}
-	b.launched = true
-	m, now := b.mirror, time.Now()
-	why := Dropped("")
-	switch {
-	case !m.stall.begin(now):
-		why = DroppedStalled
-	case !m.failures.allows(now):
-		m.stall.unanswered.Add(-1)
-		why = DroppedUnreachable
-	case !m.registry.enter():
-		m.stall.unanswered.Add(-1)
-		why = DroppedMaxCalls
-	case !m.registry.run(b.serve):
-		m.stall.unanswered.Add(-1)
-		m.registry.calls.Add(-1)
-		why = DroppedEnded
-	}
-	if why != "" {
-		m.drop(why)
-		b.launched = false
+	if why := b.admit(time.Now()); why != "" {
+		b.mirror.drop(why)
 		b.end(errNothing)
 		return
 	}
+	b.launched = true
+}
+
+// admit starts the goroutine of the copy's call, or returns why it may not.
+func (b *backendCopy) admit(now time.Time) (why Dropped) {
+	m := b.mirror
+	if !m.stall.begin(now) {
+		return DroppedStalled
+	}
+	defer func() {
+		if why != "" {
+			m.stall.forget()
+		}
+	}()
+	switch {
+	case !m.failures.allows(now):
+		return DroppedUnreachable
+	case !m.registry.enter():
+		return DroppedMaxCalls
+	case !m.registry.run(b.serve):
+		m.registry.leave()
+		return DroppedEnded
+	}
+	return ""
 }
 
 // serve is the goroutine of the copy's call.
 func (b *backendCopy) serve() {
 	m := b.mirror
-	defer m.registry.calls.Add(-1)
+	defer m.registry.leave()
 	m.calls.Add(1)
 	m.active.Add(1)
 	defer m.active.Add(-1)
@@ -266,15 +272,18 @@ func (b *backendCopy) Data(p []byte) error {
 // End implements leg.Answer.
 func (b *backendCopy) End(st *status.Status, trailer metadata.MD) {
 	m, code, reason := b.mirror, st.Code(), local.Reason("")
-	if late := errors.Is(context.Cause(b.leg.Context()), errLate); !b.answered && !late {
+	late := errors.Is(context.Cause(b.leg.Context()), errLate)
+	switch {
+	case b.answered:
+	case late:
+		m.stall.forget()
+	default:
 		m.stall.end()
-	} else if !b.answered {
-		m.stall.unanswered.Add(-1) // which says nothing for the backend
 	}
 	if v := trailer[local.ReasonTrailer]; len(v) > 0 {
 		reason = local.Reason(v[0])
 	}
-	if errors.Is(context.Cause(b.leg.Context()), errLate) {
+	if late {
 		code = codes.DeadlineExceeded
 	}
 	switch reason {

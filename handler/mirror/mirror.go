@@ -191,7 +191,7 @@ const (
 	stalledTime  = 250 * time.Millisecond
 )
 
-// begin counts a copy, or reports false if the backend has stalled. Each true has one end.
+// begin counts a copy, or reports false if the backend has stalled. Each true has one end or forget.
 func (s *stall) begin(now time.Time) bool {
 	n, silence := s.unanswered.Load(), time.Duration(now.UnixNano()-s.answered.Load())
 	if n >= stalledCalls && silence > stalledTime || n >= 8*stalledCalls && silence > stalledTime/10 {
@@ -203,8 +203,11 @@ func (s *stall) begin(now time.Time) bool {
 	return true
 }
 
+// forget says that a copy has ended, which tells nothing of the backend.
+func (s *stall) forget() { s.unanswered.Add(-1) }
+
 // end says that the answer to a copy has begun, or that it ended without one.
 func (s *stall) end() {
-	s.unanswered.Add(-1)
+	s.forget()
 	s.answered.Store(time.Now().UnixNano())
 }

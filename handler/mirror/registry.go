@@ -173,16 +173,19 @@ func (r *Registry) Statuses() []Status {
 // enter counts a copy that is to go to a backend, or reports false if there are as many as there may be.
 func (r *Registry) enter() bool {
 	if most := r.maxCalls.Load(); r.calls.Add(1) > most && most > 0 {
-		r.calls.Add(-1)
+		r.leave()
 		return false
 	}
 	return true
 }
 
+// leave ends what enter has counted.
+func (r *Registry) leave() { r.calls.Add(-1) }
+
 // Take implements leg.Room.
 func (r *Registry) Take(n int64) bool {
 	if most := r.cfg.MaxBytes; r.bytes.Add(n) > most && most > 0 {
-		r.bytes.Add(-n)
+		r.Give(n)
 		return false
 	}
 	return true
