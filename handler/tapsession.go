@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"time"
 
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
@@ -94,15 +93,7 @@ func (ts *TapSession) Show(ctx context.Context, m tap.Message) (Shown, bool) {
 		Direction: m.Direction, Index: m.Index, Length: m.Length,
 	}
 	compiled, err := ts.rulesOf(ctx, m.Call)
-	var rules *rule.Rules
-	if compiled != nil {
-		if method := compiled.Method(m.Call.Method); method != nil {
-			rules = method.Request
-			if m.Direction == spec.OnResponse {
-				rules = method.Response
-			}
-		}
-	}
+	rules := compiled.Direction(m.Call.Method, m.Direction)
 	var msg protoreflect.Message
 	if err == nil {
 		msg, err = decodeShown(m, compiled, rules)
@@ -118,7 +109,7 @@ func (ts *TapSession) Show(ctx context.Context, m tap.Message) (Shown, bool) {
 	if ts.where != "" && !ts.wanted(ctx, m, compiled, msg) {
 		return s, false
 	}
-	if s.Message, err = (protojson.MarshalOptions{AllowPartial: true, UseProtoNames: true, Resolver: compiled.Types()}).Marshal(msg.Interface()); err != nil {
+	if s.Message, err = structmode.JSON(msg, compiled); err != nil {
 		s.Reason = err.Error()
 	}
 	return s, true

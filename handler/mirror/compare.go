@@ -200,10 +200,10 @@ func (c *comparison) compareMessages(a, b frame.Message, encodingA, encodingB st
 	if left != nil && right != nil {
 		for _, path := range c.ignored(spec.IgnoreMessage) {
 			fields := strings.Split(path, ".")
-			clearField(left.ProtoReflect(), fields)
-			clearField(right.ProtoReflect(), fields)
+			clearField(left, fields)
+			clearField(right, fields)
 		}
-		if proto.Equal(left, right) {
+		if proto.Equal(left.Interface(), right.Interface()) {
 			return nil
 		}
 	}

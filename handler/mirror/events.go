@@ -8,13 +8,11 @@ import (
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
-	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/framegate/framegate/handler/frame"
 	"github.com/framegate/framegate/handler/leg"
 	"github.com/framegate/framegate/handler/mirror/sink"
 	"github.com/framegate/framegate/handler/structmode"
-	"github.com/framegate/framegate/handler/structmode/rule"
 	"github.com/framegate/framegate/resolver/spec"
 )
 
@@ -94,8 +92,8 @@ func (e *events) offerLocked(m frame.Message, d spec.Direction, encoding string)
 	if plain != nil {
 		one.Payload = plain
 	}
-	if compiled := e.call.Schema(); compiled != nil && plain != nil {
-		one.Message = messageOf(plain, e.call, d, compiled)
+	if plain != nil {
+		one.Message = messageOf(plain, e.call, d)
 	}
 	if e.call.Redacts { // the bytes would show what rules hide
 		one.Payload = nil
@@ -106,16 +104,12 @@ func (e *events) offerLocked(m frame.Message, d spec.Direction, encoding string)
 	}
 }
 
-// messageOf returns what decodes a message for an event: in ProtoJSON with the names of the schema, without what redact rules of the
-// route hide.
-func messageOf(plain []byte, c *Call, d spec.Direction, compiled *rule.Compiled) func() json.RawMessage {
-	method := compiled.Method(c.Method)
-	if method == nil {
+// messageOf returns what decodes a message for an event, without what redact rules of the route hide; nil if there is no schema for it.
+func messageOf(plain []byte, c *Call, d spec.Direction) func() json.RawMessage {
+	compiled, subtype := c.Schema(), c.Subtype
+	rules := compiled.Direction(c.Method, d)
+	if rules == nil {
 		return nil
-	}
-	rules, subtype := method.Request, c.Subtype
-	if d == spec.OnResponse {
-		rules = method.Response
 	}
 	return func() json.RawMessage {
 		msg, err := structmode.Decode(plain, subtype, compiled, rules)
@@ -123,7 +117,7 @@ func messageOf(plain []byte, c *Call, d spec.Direction, compiled *rule.Compiled)
 			return nil
 		}
 		rules.Redact(msg)
-		text, err := (protojson.MarshalOptions{AllowPartial: true, UseProtoNames: true, Resolver: compiled.Types()}).Marshal(msg.Interface())
+		text, err := structmode.JSON(msg, compiled)
 		if err != nil {
 			return nil
 		}

@@ -3,17 +3,16 @@ package mirror
 import (
 	"encoding/json"
 
-	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/framegate/framegate/handler/structmode"
-	"github.com/framegate/framegate/handler/structmode/rule"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 // decode returns a message of an answer, decoded with the route's schema; nil if that is not possible.
-func (c *comparison) decode(plain []byte) proto.Message {
-	compiled, rules := c.rules()
+func (c *comparison) decode(plain []byte) protoreflect.Message {
+	compiled := c.call.Schema()
+	rules := compiled.Direction(c.call.Method, spec.OnResponse)
 	if rules == nil || plain == nil {
 		return nil
 	}
@@ -21,20 +20,7 @@ func (c *comparison) decode(plain []byte) proto.Message {
 	if err != nil {
 		return nil
 	}
-	return m.Interface()
-}
-
-// rules returns the rules for messages of the answer, with the schema; nil if there are none.
-func (c *comparison) rules() (*rule.Compiled, *rule.Rules) {
-	compiled := c.call.Schema()
-	if compiled == nil {
-		return nil, nil
-	}
-	method := compiled.Method(c.call.Method)
-	if method == nil {
-		return nil, nil
-	}
-	return compiled, method.Response
+	return m
 }
 
 // maxShown is how many bytes of a message are shown.
@@ -47,11 +33,11 @@ type payload struct {
 }
 
 // show returns what is shown of a message: in JSON, without what the route's redact rules hide.
-func (c *comparison) show(m proto.Message, plain []byte) json.RawMessage {
+func (c *comparison) show(m protoreflect.Message, plain []byte) json.RawMessage {
 	if m != nil {
-		compiled, rules := c.rules()
-		rules.Redact(m.ProtoReflect())
-		text, err := (protojson.MarshalOptions{AllowPartial: true, UseProtoNames: true, Resolver: compiled.Types()}).Marshal(m)
+		compiled := c.call.Schema()
+		compiled.Direction(c.call.Method, spec.OnResponse).Redact(m)
+		text, err := structmode.JSON(m, compiled)
 		if err == nil && len(text) <= maxShown {
 			return text
 		}

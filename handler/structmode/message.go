@@ -102,3 +102,8 @@ func Decode(plain []byte, subtype string, compiled *rule.Compiled, rules *rule.R
 	}
 	return codec.decode(plain, rules, nil)
 }
+
+// JSON returns a message that Decode made as ProtoJSON, to show it: with the names of the schema.
+func JSON(m protoreflect.Message, compiled *rule.Compiled) ([]byte, error) {
+	return protojson.MarshalOptions{AllowPartial: true, UseProtoNames: true, Resolver: compiled.Types()}.Marshal(m.Interface())
+}

@@ -19,6 +19,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/dynamicpb"
+
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 // Compiled is the compiled rules of one route, with the schema that they were compiled for. It is immutable, and safe for
@@ -32,6 +34,21 @@ type Compiled struct {
 // Method returns the rules of a method, "/pkg.Service/Method", or nil if the schema does not have the method or the route
 // does not match it.
 func (p *Compiled) Method(path string) *Method { return p.methods[path] }
+
+// Direction returns the rules of a method and direction, or nil as Method does. p may be nil.
+func (p *Compiled) Direction(path string, d spec.Direction) *Rules {
+	if p == nil {
+		return nil
+	}
+	m := p.methods[path]
+	switch {
+	case m == nil:
+		return nil
+	case d == spec.OnResponse:
+		return m.Response
+	}
+	return m.Request
+}
 
 // Files returns the schema, which callers must not change.
 func (p *Compiled) Files() *protoregistry.Files { return p.files }
