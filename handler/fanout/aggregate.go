@@ -54,19 +54,8 @@ func (g *gather) message(t *target, m frame.Message) error {
 		g.of.hold(-int64(len(m.Payload)))
 		return err
 	}
-	g.of.mu.Lock()
-	defer g.of.mu.Unlock()
-	if t.replied {
-		return errManyReplies
-	}
-	t.reply, t.replied = m.Payload, true
-	return nil
+	return t.replies(m)
 }
-
-var (
-	errManyReplies = local.Errorf(codes.Internal, local.ReasonBadResponseFraming, "response: more than one message of a method that has one")
-	errNoReply     = local.Errorf(codes.Internal, local.ReasonBadResponseFraming, "response: no message")
-)
 
 // end implements joiner.
 func (g *gather) end(t *target) {
@@ -78,16 +67,16 @@ func (g *gather) end(t *target) {
 	}
 	s.mu.Lock()
 	g.over = append(g.over, t)
-	s.left--
-	all := s.left == 0
-	if all && s.cfg.Unary {
+	if s.left--; s.left > 0 {
+		s.mu.Unlock()
+		return
+	}
+	if s.cfg.Unary {
 		g.joinLocked()
 	}
 	st, trailer := g.resultLocked()
 	s.mu.Unlock()
-	if all {
-		s.finish(st, trailer)
-	}
+	s.finish(st, trailer)
 }
 
 // joinLocked makes the one message of the answer, unless the call fails.
@@ -99,7 +88,7 @@ func (g *gather) joinLocked() {
 	}
 	size := 0
 	for _, t := range over {
-		size += len(t.reply) + partOverhead
+		size += len(t.reply.Payload) + partOverhead
 	}
 	answer := make([]byte, 0, size)
 	for _, t := range over {
@@ -111,7 +100,7 @@ func (g *gather) joinLocked() {
 			t.reject(e)
 			joined, _ = g.as.part(answer, t)
 		}
-		answer, t.reply = joined, nil
+		answer, t.reply = joined, frame.Message{}
 	}
 	if st, _ := g.resultLocked(); st.Code() == codes.OK {
 		s.putLocked(frame.Message{Payload: answer})

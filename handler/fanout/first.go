@@ -22,13 +22,7 @@ func (f *first) plain() bool { return false }
 func (f *first) message(t *target, m frame.Message) error {
 	s := f.of
 	if s.cfg.Unary {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if t.replied {
-			return errManyReplies
-		}
-		t.message, t.replied = m, true
-		return nil
+		return t.replies(m)
 	}
 	if !f.wins(t) {
 		return leg.ErrEnded
@@ -83,7 +77,7 @@ func (f *first) end(t *target) {
 		f.winner = t
 		s.beginLocked(t.encoding, headersOf(t))
 		if t.replied {
-			s.putLocked(t.message)
+			s.putLocked(t.reply)
 		}
 	case f.winner == nil && s.left == 0:
 		t = s.worstLocked()

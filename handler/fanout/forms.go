@@ -16,7 +16,7 @@ func (a aggregate) part(answer []byte, t *target) ([]byte, *local.Error) {
 	if t.status.Code() != codes.OK {
 		return a.fields.Alone(answer, origin), nil
 	}
-	joined, err := a.fields.Join(answer, t.reply, origin)
+	joined, err := a.fields.Join(answer, t.reply.Payload, origin)
 	if err != nil {
 		return answer, local.Errorf(codes.Internal, local.ReasonBadResponseFraming, "response: %v", err)
 	}
@@ -41,7 +41,7 @@ type envelope struct{}
 func (envelope) part(answer []byte, t *target) ([]byte, *local.Error) {
 	r := result(t)
 	if r.Code == 0 {
-		r.Payload = t.reply
+		r.Payload = t.reply.Payload
 	}
 	return wire.AppendResult(answer, r), nil
 }

@@ -37,8 +37,7 @@ type target struct {
 	status  *status.Status
 	trailer metadata.MD
 	replied bool
-	reply   []byte        // of a method that answers with one message, decompressed; see gather
-	message frame.Message // the same as it came; see first
+	reply   frame.Message // of a method that answers with one message
 	ballot  ballot        // see quorum; owned by the goroutine that reads the answer
 }
 
@@ -135,6 +134,22 @@ func (t *target) End(st *status.Status, trailer metadata.MD) {
 	s.mu.Unlock()
 	s.join.end(t)
 }
+
+// replies takes the message of a method that answers with one.
+func (t *target) replies(m frame.Message) error {
+	t.of.mu.Lock()
+	defer t.of.mu.Unlock()
+	if t.replied {
+		return errManyReplies
+	}
+	t.reply, t.replied = m, true
+	return nil
+}
+
+var (
+	errManyReplies = local.Errorf(codes.Internal, local.ReasonBadResponseFraming, "response: more than one message of a method that has one")
+	errNoReply     = local.Errorf(codes.Internal, local.ReasonBadResponseFraming, "response: no message")
+)
 
 // reject replaces the OK with which a target has ended, because its answer cannot be used.
 func (t *target) reject(e *local.Error) { t.status, t.trailer = e.Status(), e.Trailer() }
