@@ -163,16 +163,7 @@ func answersOnce(c *call) bool {
 			}
 		}
 	}
-	f := c.target.Document().Fanout
-	if f == nil {
-		return false
-	}
-	for _, p := range f.Methods.Unary {
-		if pattern, err := spec.ParsePattern(p); err == nil && pattern.Match(c.down.Method()) {
-			return true
-		}
-	}
-	return false
+	return c.target.Unary(c.down.Method())
 }
 
 // firstOf returns the many of a call that several mirrors may answer: the first OK is the answer.

@@ -22,6 +22,7 @@ type Backends struct {
 	all     []routeBackend           // in the order of spec.Route.EveryBackend
 	named   map[string]*routeBackend // by name, those of route.Backends that have one
 	mirrors []*routeBackend          // by the place of the mirror in route.Mirrors; nil for one without a backend
+	unary   []spec.Pattern           // of methods that answer with one message, as the route says
 	drawn   []drawnBackend           // the backends with a weight, among which draw chooses
 	total   uint64                   // sum of the weights in drawn
 	turns   balance.Picker           // takes the backends in drawn in turn, with round_robin; else nil
@@ -51,7 +52,7 @@ func (u *Use) Acquire(route *spec.Route, source string, program any) *Backends {
 	st := s.limits.acquire(route, source)
 	every := route.EveryBackend()
 	b := &Backends{
-		route: route, source: source, program: program, limits: st,
+		route: route, source: source, program: program, limits: st, unary: unaryOf(route),
 		all: make([]routeBackend, len(every)), named: make(map[string]*routeBackend, len(route.Backends)),
 	}
 	for i, doc := range every {
