@@ -170,6 +170,17 @@ const (
 // DefaultRedact has the names of metadata whose values are neither recorded nor sent, unless the document says which.
 var DefaultRedact = []string{"authorization", "cookie"}
 
+// Redacted stands for values that are not shown.
+const Redacted = "[REDACTED]"
+
+// RedactOr returns names, the Redact of a document, or DefaultRedact if it is nil.
+func RedactOr(names []string) []string {
+	if names == nil {
+		return DefaultRedact
+	}
+	return names
+}
+
 // Share returns the share of calls that are copied, 0 to 1.
 func (m *Mirror) Share() float64 {
 	if m.Percent == nil {

@@ -19,8 +19,8 @@ import (
 
 	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/handler/mirror"
-	"github.com/framegate/framegate/handler/mirror/tape"
 	v1 "github.com/framegate/framegate/kitex_gen/framegate/v1"
+	"github.com/framegate/framegate/resolver/spec"
 )
 
 // call is a recorded call that is made again. Its recording comes entry by entry while it is under way.
@@ -265,7 +265,7 @@ func (c *call) request(ctx context.Context) *http.Request {
 		for _, v := range f.Values {
 			value := string(v)
 			switch {
-			case value == tape.Redacted:
+			case value == spec.Redacted:
 				continue
 			case strings.HasSuffix(f.Name, "-bin"):
 				value = base64.RawStdEncoding.EncodeToString(v)

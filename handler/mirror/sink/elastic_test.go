@@ -49,7 +49,7 @@ func TestElastic_IndexesRecordsInFewRequests(t *testing.T) {
 	require.Equal(t, callIDs(1000), x.calls())
 	require.Less(t, len(x.requests()), 10)
 	for _, d := range x.docs {
-		require.Equal(t, []string{redacted, "gold"}, []string{d.Metadata["authorization"], d.Metadata["x-tenant"]})
+		require.Equal(t, []string{spec.Redacted, "gold"}, []string{d.Metadata["authorization"], d.Metadata["x-tenant"]})
 		require.Len(t, d.Payload, 100)
 	}
 }

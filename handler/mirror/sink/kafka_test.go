@@ -65,7 +65,7 @@ func TestKafka_DeliversRecordsWithTheKeyThatIsChosen(t *testing.T) {
 			require.Equal(t, want, string(r.Key))
 			require.Equal(t, want == "", r.Key == nil)
 			require.Equal(t, string(newEncoder(nil).append(nil, e)), string(r.Value))
-			require.Equal(t, redacted, decode(t, r.Value).Metadata["authorization"])
+			require.Equal(t, spec.Redacted, decode(t, r.Value).Metadata["authorization"])
 			require.Equal(t, e.Time.UnixMilli(), r.Timestamp.UnixMilli())
 		})
 	}

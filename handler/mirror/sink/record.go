@@ -12,9 +12,6 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// redacted stands for the values of metadata that are not to be shown.
-const redacted = "[REDACTED]"
-
 // encoder makes records of events. It is owned by one goroutine.
 //
 // A record is a JSON object in one line:
@@ -39,11 +36,8 @@ type encoder struct {
 
 // newEncoder returns an encoder that hides the values of the metadata named in redact, or of spec.DefaultRedact if it is nil.
 func newEncoder(redact []string) *encoder {
-	if redact == nil {
-		redact = spec.DefaultRedact
-	}
-	n := &encoder{redact: make(map[string]bool, len(redact))}
-	for _, name := range redact {
+	n := &encoder{redact: map[string]bool{}}
+	for _, name := range spec.RedactOr(redact) {
 		n.redact[strings.ToLower(name)] = true
 	}
 	return n
@@ -83,7 +77,7 @@ func (n *encoder) appendMetadata(b []byte, md map[string][]string) []byte {
 		}
 		b = append(appendText(b, name), ':')
 		if n.redact[name] {
-			b = append(b, `"`+redacted+`"`...)
+			b = append(b, `"`+spec.Redacted+`"`...)
 			continue
 		}
 		b = append(b, '"')

@@ -75,9 +75,9 @@ func TestRecord_HidesOnlyWhatTheDocumentNames(t *testing.T) {
 		redact []string
 		want   map[string]string
 	}{
-		{nil, map[string]string{"authorization": redacted, "cookie": redacted, "x-key": "3, 4", "x-bin": "NQ=="}},
+		{nil, map[string]string{"authorization": spec.Redacted, "cookie": spec.Redacted, "x-key": "3, 4", "x-bin": "NQ=="}},
 		{[]string{}, map[string]string{"authorization": "1", "cookie": "2", "x-key": "3, 4", "x-bin": "NQ=="}},
-		{[]string{"x-key", "x-bin"}, map[string]string{"authorization": "1", "cookie": "2", "x-key": redacted, "x-bin": redacted}},
+		{[]string{"x-key", "x-bin"}, map[string]string{"authorization": "1", "cookie": "2", "x-key": spec.Redacted, "x-bin": spec.Redacted}},
 	} {
 		require.Equal(t, c.want, decode(t, newEncoder(c.redact).append(nil, e)).Metadata)
 	}

@@ -1,7 +1,6 @@
 package tape
 
 import (
-	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -154,16 +153,15 @@ func (f *files) open(length int64) error {
 	if err != nil {
 		return err
 	}
-	header := &v1.TapeEntry{Header: &v1.TapeHeader{Version: version, Route: f.cfg.Route, Mirror: f.cfg.Mirror, Time: now.UnixNano()}}
-	body, err := header.Marshal(nil)
+	header, err := encode(&v1.TapeEntry{Header: &v1.TapeHeader{Version: version, Route: f.cfg.Route, Mirror: f.cfg.Mirror, Time: now.UnixNano()}})
 	if err == nil {
-		_, err = file.Write(append(binary.AppendUvarint(nil, uint64(len(body))), body...))
+		_, err = file.Write(header)
 	}
 	if err != nil {
 		_ = file.Close()
 		return err
 	}
-	f.current, f.size = file, int64(len(body)+binary.MaxVarintLen16)
+	f.current, f.size = file, int64(len(header))
 	return nil
 }
 

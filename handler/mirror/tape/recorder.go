@@ -28,13 +28,9 @@ type Config struct {
 
 // ConfigOf returns the Config of a mirror with Record.
 func ConfigOf(route string, m *spec.Mirror, log *slog.Logger) Config {
-	redact := m.Record.Redact
-	if redact == nil {
-		redact = spec.DefaultRedact
-	}
 	return Config{
 		Dir: m.Record.Path, Route: route, Mirror: m.Name, MaxBytes: int64(cmp.Or(m.Record.MaxBytes, spec.DefaultRecordBytes)),
-		Redact: redact, Queue: m.Queue, Log: log,
+		Redact: spec.RedactOr(m.Record.Redact), Queue: m.Queue, Log: log,
 	}
 }
 
@@ -68,9 +64,6 @@ type Stats struct {
 	WaitingBytes int64
 	Lag          time.Duration // age of the oldest entry that waits
 }
-
-// Redacted stands for values that are not written.
-const Redacted = "[REDACTED]"
 
 // Open returns a Recorder, which the caller closes. It does no I/O: a directory that cannot be written to shows in Stats and in the
 // log, and is tried again.
@@ -111,12 +104,8 @@ func (r *Recorder) Close(ctx context.Context) {
 // put adds an entry to the queue, or reports false if there is no room for it. force is for entries without which the others
 // of their call make no sense; they are small.
 func (r *Recorder) put(e *v1.TapeEntry, force bool) bool {
-	body, err := e.Marshal(nil)
-	if err != nil {
-		return false
-	}
-	framed := append(binary.AppendUvarint(make([]byte, 0, binary.MaxVarintLen64+len(body)), uint64(len(body))), body...)
-	if int64(len(framed)) > r.cfg.MaxBytes/2 {
+	framed, err := encode(e)
+	if err != nil || int64(len(framed)) > r.cfg.MaxBytes/2 {
 		return false
 	}
 	r.mu.Lock()
@@ -131,13 +120,22 @@ func (r *Recorder) put(e *v1.TapeEntry, force bool) bool {
 	return true
 }
 
+// encode returns an entry with its length before it.
+func encode(e *v1.TapeEntry) ([]byte, error) {
+	body, err := e.Marshal(nil)
+	if err != nil {
+		return nil, err
+	}
+	return append(binary.AppendUvarint(make([]byte, 0, binary.MaxVarintLen64+len(body)), uint64(len(body))), body...), nil
+}
+
 // fields returns metadata for a tape, without the values of redacted names.
 func (r *Recorder) fields(md map[string][]string) (all []*v1.TapeField) {
 	for name, values := range md {
 		f := &v1.TapeField{Name: name}
 		for _, v := range values {
 			if slices.Contains(r.cfg.Redact, name) {
-				v = Redacted
+				v = spec.Redacted
 			}
 			f.Values = append(f.Values, []byte(v))
 		}

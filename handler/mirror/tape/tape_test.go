@@ -109,7 +109,7 @@ func TestRecorder_WritesWhatIsRead(t *testing.T) {
 	require.Equal(t, "id /a.B/C 127.0.0.1:1 proto gzip", strings.Join([]string{c.Call, c.Method, c.Peer, c.Subtype, c.Encoding}, " "))
 	require.Equal(t, began.UnixNano(), c.Time)
 	require.EqualValues(t, time.Second, c.Timeout)
-	require.Equal(t, map[string]string{"x-a": "1,2", "authorization": Redacted, "x-bin": "\x00\xff"}, textOf(c.Metadata))
+	require.Equal(t, map[string]string{"x-a": "1,2", "authorization": spec.Redacted, "x-bin": "\x00\xff"}, textOf(c.Metadata))
 	m := all[1].Message
 	require.Equal(t, "id false true request\x00", fmt.Sprint(m.Call, " ", m.Response, " ", m.Compressed, " ", string(m.Payload)))
 	require.Equal(t, "id", all[2].HalfClose.Call)
@@ -117,7 +117,7 @@ func TestRecorder_WritesWhatIsRead(t *testing.T) {
 	e := all[4].End
 	require.Equal(t, "5 gone snappy 1", fmt.Sprint(e.Code, " ", e.Message, " ", e.Encoding, " ", e.Lost))
 	require.Equal(t, map[string]string{"h": "1"}, textOf(e.Headers))
-	require.Equal(t, map[string]string{"cookie": Redacted}, textOf(e.Trailers))
+	require.Equal(t, map[string]string{"cookie": spec.Redacted}, textOf(e.Trailers))
 	require.EqualValues(t, 5, r.Stats().Written)
 }
 

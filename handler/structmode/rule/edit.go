@@ -3,10 +3,9 @@ package rule
 import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
-)
 
-// redacted is the value of redacted strings.
-const redacted = "[REDACTED]"
+	"github.com/framegate/framegate/resolver/spec"
+)
 
 // edit is a kind of change. The methods of path and step that edit a message report whether they changed it. The message
 // must be of the type that the path was resolved for.
@@ -171,7 +170,7 @@ func (st *step) clear(m protoreflect.Message) bool {
 	return true
 }
 
-// redact replaces strings by redacted and makes bytes empty, also those in a repeated field or a map. It clears fields of
+// redact replaces strings by spec.Redacted and makes bytes empty, also those in a repeated field or a map. It clears fields of
 // other types.
 func (st *step) redact(m protoreflect.Message) (changed bool) {
 	v, ok := redactedValue(st.elem())
@@ -194,7 +193,7 @@ func (st *step) redact(m protoreflect.Message) (changed bool) {
 func redactedValue(fd protoreflect.FieldDescriptor) (protoreflect.Value, bool) {
 	switch fd.Kind() {
 	case protoreflect.StringKind:
-		return protoreflect.ValueOfString(redacted), true
+		return protoreflect.ValueOfString(spec.Redacted), true
 	case protoreflect.BytesKind:
 		return protoreflect.ValueOfBytes(nil), true
 	}
