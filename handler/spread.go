@@ -2,6 +2,7 @@ package handler
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/hex"
 	"maps"
 	"math/rand/v2"
@@ -81,14 +82,8 @@ func newSpread(c *call, req *spec.Request) *spread {
 
 // newCallID returns an ID that no other call has.
 func newCallID() string {
-	var id [16]byte
-	for i := range 2 {
-		n := rand.Uint64()
-		for j := range 8 {
-			id[8*i+j] = byte(n >> (8 * j))
-		}
-	}
-	return hex.EncodeToString(id[:])
+	id := binary.BigEndian.AppendUint64(make([]byte, 0, 16), rand.Uint64())
+	return hex.EncodeToString(binary.BigEndian.AppendUint64(id, rand.Uint64()))
 }
 
 // waits reports whether the request is read message by message.

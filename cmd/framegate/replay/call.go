@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/binary"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
 
+	"github.com/framegate/framegate/handler/frame"
 	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/handler/mirror"
 	v1 "github.com/framegate/framegate/kitex_gen/framegate/v1"
@@ -148,11 +150,12 @@ func (c *call) write() {
 		over := c.closed
 		c.mu.Unlock()
 		for _, m := range batch {
-			frame := binary.BigEndian.AppendUint32([]byte{0}, uint32(len(m.Payload)))
+			one := frame.Message{Payload: m.Payload}
 			if m.Compressed {
-				frame[0] = 1
+				one.Flag = 1
 			}
-			if _, err := c.out.Write(append(frame, m.Payload...)); err != nil {
+			prefix := frame.PrefixOf(one)
+			if _, err := c.out.Write(append(prefix[:], one.Payload...)); err != nil {
 				return // the call has ended
 			}
 		}
@@ -171,7 +174,7 @@ func (c *call) write() {
 type received struct {
 	code     codes.Code
 	text     string
-	messages [][]byte // frames
+	messages []frame.Message
 	trailers http.Header
 }
 
@@ -200,16 +203,15 @@ func (c *call) receive() (got received) {
 	}
 	defer resp.Body.Close()
 	for {
-		var prefix [5]byte
+		var prefix [frame.PrefixLen]byte
 		if _, err = io.ReadFull(resp.Body, prefix[:]); err != nil {
 			break
 		}
-		message := append([]byte{}, prefix[:]...)
 		payload, err := io.ReadAll(io.LimitReader(resp.Body, int64(binary.BigEndian.Uint32(prefix[1:]))))
 		if err != nil {
 			return received{code: codeOf(ctx), text: err.Error(), messages: got.messages}
 		}
-		got.messages = append(got.messages, append(message, payload...))
+		got.messages = append(got.messages, frame.Message{Flag: prefix[0], Payload: payload})
 		c.mu.Lock()
 		c.got++
 		c.changed.Broadcast()
@@ -305,9 +307,9 @@ func (c *call) compare(recorded, now string, got received) *Difference {
 		if i >= len(got.messages) {
 			break
 		}
-		frame := got.messages[i]
-		if (frame[0] == 1) != want.Compressed || string(frame[5:]) != string(want.Payload) {
-			return set(fmt.Sprintf("message #%d", i), shown(want.Payload), shown(frame[5:]))
+		m := got.messages[i]
+		if (m.Flag == 1) != want.Compressed || !bytes.Equal(m.Payload, want.Payload) {
+			return set(fmt.Sprintf("message #%d", i), shown(want.Payload), shown(m.Payload))
 		}
 	}
 	if len(c.expected) != len(got.messages) && !errors.Is(context.Cause(c.ctx), errGone) {
