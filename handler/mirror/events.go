@@ -44,10 +44,9 @@ type events struct {
 	call   *Call
 	sink   sink.Sink
 
-	mu      sync.Mutex      // guards the fields below: the answer comes in another goroutine than the request
-	started bool            // the call's metadata is known
-	early   []frame.Message // that came before
-	any     bool            // a message of the request was delivered
+	mu    sync.Mutex // guards the fields below: the answer comes in another goroutine than the request
+	early early
+	any   bool // a message of the request was delivered
 
 	// Of the answer that the client gets.
 	messages frame.Assembler
@@ -58,24 +57,17 @@ type events struct {
 func (e *events) start(bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.started = true
-	for _, m := range e.early {
+	for _, m := range e.early.end() {
 		e.offerLocked(m, spec.OnRequest, e.call.Encoding)
 	}
-	e.early = nil
 }
 
 // take implements receiver.
 func (e *events) take(m frame.Message) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	switch {
-	case e.started:
+	if !e.early.take(m, e.mirror) {
 		e.offerLocked(m, spec.OnRequest, e.call.Encoding)
-	case len(e.early) < e.mirror.doc.Queue.MaxMessages():
-		e.early = append(e.early, m)
-	default:
-		e.mirror.drop(DroppedFull)
 	}
 }
 

@@ -48,11 +48,10 @@ type recording struct {
 	call     *Call
 	recorder *tape.Recorder
 
-	mu      sync.Mutex      // guards the fields below: the answer comes in another goroutine than the request
-	tape    *tape.Take      // nil before it begins
-	started bool            // the call's metadata is known
-	refused bool            // there was no room for its beginning
-	early   []frame.Message // that came before
+	mu      sync.Mutex // guards the fields below: the answer comes in another goroutine than the request
+	tape    *tape.Take // nil before it begins
+	early   early
+	refused bool // there was no room for its beginning
 
 	// Of the answer that the client gets.
 	messages frame.Assembler
@@ -63,14 +62,13 @@ type recording struct {
 func (r *recording) start(bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.started = true
-	if r.mirror.selection == nil || r.early != nil {
+	kept := r.early.end()
+	if r.mirror.selection == nil || len(kept) > 0 {
 		r.beginLocked()
 	}
-	for _, m := range r.early {
+	for _, m := range kept {
 		r.writeLocked(m, false)
 	}
-	r.early = nil
 }
 
 // beginLocked writes that the call began, once.
@@ -107,16 +105,10 @@ func (r *recording) writeLocked(m frame.Message, response bool) {
 func (r *recording) take(m frame.Message) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.started {
-		if len(r.early) < r.mirror.doc.Queue.MaxMessages() {
-			r.early = append(r.early, m)
-		} else {
-			r.mirror.drop(DroppedFull)
-		}
-		return
+	if !r.early.take(m, r.mirror) {
+		r.beginLocked()
+		r.writeLocked(m, false)
 	}
-	r.beginLocked()
-	r.writeLocked(m, false)
 }
 
 // miss implements receiver.
