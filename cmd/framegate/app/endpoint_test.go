@@ -1,28 +1,20 @@
 package app
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/cloudwego/kitex/client"
-	"github.com/cloudwego/kitex/transport"
 	"github.com/stretchr/testify/require"
 	"gopkg.in/yaml.v3"
 
 	"github.com/framegate/framegate/admin"
 	"github.com/framegate/framegate/cmd/framegate/gateway"
-	"github.com/framegate/framegate/conf"
 	"github.com/framegate/framegate/kitex_gen/echo"
-	echosvc "github.com/framegate/framegate/kitex_gen/echo/echo"
 	"github.com/framegate/framegate/test/loopback"
 )
 
@@ -30,8 +22,7 @@ import (
 func startFailing(t *testing.T) (g *gateway.Gateway, good, dead, gone string) {
 	t.Helper()
 	good, dead, gone = serveBenchEcho(t), loopback.Address(t), loopback.Address(t)
-	routes := filepath.Join(t.TempDir(), "routes.yaml")
-	require.NoError(t, os.WriteFile(routes, fmt.Appendf(nil, `routes:
+	g, cc := startGateway(t, fmt.Appendf(nil, `routes:
 - name: checked
   match: [{method: /checked.*}]
   backends:
@@ -46,16 +37,8 @@ func startFailing(t *testing.T) (g *gateway.Gateway, good, dead, gone string) {
     ejection: {consecutive_failures: 1, base_time: 1h}
     panic_percent: 60
 - {name: registered, match: [{method: /registered.*}], backends: [{service: shop, tags: {zone: a}}]}
-`, good, dead, good, gone), 0o600))
-	c := conf.Default()
-	c.Listeners[0].Address, c.Admin.Address, c.Routes.File = "127.0.0.1:0", "127.0.0.1:0", routes
-	c.Etcd.Endpoints = []string{conf.None}
-	g, err := gateway.Start(t.Context(), c, slog.New(slog.DiscardHandler))
-	require.NoError(t, err)
-	t.Cleanup(func() { g.Shutdown(context.Background()) })
-	cc, err := echosvc.NewClient("echo", client.WithHostPorts(g.Addr("main")), client.WithTransportProtocol(transport.GRPC))
-	require.NoError(t, err)
-	_, err = cc.Say(t.Context(), &echo.Request{Message: "hello"})
+`, good, dead, good, gone), nil)
+	_, err := cc.Say(t.Context(), &echo.Request{Message: "hello"})
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
 		out, _, _, err := listEndpoints(t, g)

@@ -1,23 +1,17 @@
 package app
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
-	"github.com/cloudwego/kitex/client"
-	"github.com/cloudwego/kitex/transport"
 	"github.com/stretchr/testify/require"
 
 	"github.com/framegate/framegate/cmd/framegate/gateway"
-	"github.com/framegate/framegate/conf"
 	"github.com/framegate/framegate/kitex_gen/echo"
-	echosvc "github.com/framegate/framegate/kitex_gen/echo/echo"
 	"github.com/framegate/framegate/test/loopback"
 )
 
@@ -26,8 +20,7 @@ import (
 func startMirrored(t *testing.T) (g *gateway.Gateway, backend, tapes string) {
 	t.Helper()
 	backend, tapes = serveBenchEcho(t), filepath.Join(t.TempDir(), "tapes")
-	routes := filepath.Join(t.TempDir(), "routes.yaml")
-	require.NoError(t, os.WriteFile(routes, fmt.Appendf(nil, `
+	g, cc := startGateway(t, fmt.Appendf(nil, `
 name: echo
 match: [{method: /echo.*}]
 backends: [{endpoints: [{address: %q}]}]
@@ -35,16 +28,8 @@ mirrors:
 - {name: dead, backend: {endpoints: [{address: %q}]}}
 - {name: same, backend: {endpoints: [{address: %q}]}, compare: {}}
 - {name: tape, record: {path: %q}}
-`, backend, loopback.Address(t), backend, tapes), 0o600))
-	c := conf.Default()
-	c.Listeners[0].Address, c.Admin.Address, c.Routes.File = "127.0.0.1:0", "127.0.0.1:0", routes
-	c.Etcd.Endpoints = []string{conf.None}
-	g, err := gateway.Start(t.Context(), c, slog.New(slog.DiscardHandler))
-	require.NoError(t, err)
-	t.Cleanup(func() { g.Shutdown(context.Background()) })
-	cc, err := echosvc.NewClient("echo", client.WithHostPorts(g.Addr("main")), client.WithTransportProtocol(transport.GRPC))
-	require.NoError(t, err)
-	_, err = cc.Say(t.Context(), &echo.Request{Message: "hello"})
+`, backend, loopback.Address(t), backend, tapes), nil)
+	_, err := cc.Say(t.Context(), &echo.Request{Message: "hello"})
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
 		done := 0

@@ -4,15 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/cloudwego/kitex/client"
-	"github.com/cloudwego/kitex/transport"
 	"github.com/stretchr/testify/require"
 
 	"github.com/framegate/framegate/cmd/framegate/gateway"
@@ -27,21 +23,13 @@ func startTapped(t *testing.T, keys string, set func(*conf.Config)) (*gateway.Ga
 	t.Helper()
 	proto, err := filepath.Abs("../../../idl/echo.proto")
 	require.NoError(t, err)
-	routes := filepath.Join(t.TempDir(), "routes.yaml")
-	require.NoError(t, os.WriteFile(routes, fmt.Appendf(nil, "name: echo\nmatch: [{method: /echo.Echo/*}]\nschema: {files: [%q]}\nbackends: [{endpoints: [{address: %q}]}]\n%s",
-		proto, serveBenchEcho(t), keys), 0o600))
-	c := conf.Default()
-	c.Listeners[0].Address, c.Admin.Address, c.Admin.Tap, c.Routes.File = "127.0.0.1:0", "127.0.0.1:0", true, routes
-	c.Etcd.Endpoints = []string{conf.None}
-	if set != nil {
-		set(c)
-	}
-	g, err := gateway.Start(t.Context(), c, slog.New(slog.DiscardHandler))
-	require.NoError(t, err)
-	t.Cleanup(func() { g.Shutdown(context.Background()) })
-	cc, err := echosvc.NewClient("echo", client.WithHostPorts(g.Addr("main")), client.WithTransportProtocol(transport.GRPC))
-	require.NoError(t, err)
-	return g, cc
+	return startGateway(t, fmt.Appendf(nil, "name: echo\nmatch: [{method: /echo.Echo/*}]\nschema: {files: [%q]}\nbackends: [{endpoints: [{address: %q}]}]\n%s",
+		proto, serveBenchEcho(t), keys), func(c *conf.Config) {
+		c.Admin.Tap = true
+		if set != nil {
+			set(c)
+		}
+	})
 }
 
 // tapped runs `framegate tap` with args while calls are made, until it ends, and returns what it printed.
