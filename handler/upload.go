@@ -8,6 +8,7 @@ import (
 	"github.com/framegate/framegate/handler/buffer"
 	"github.com/framegate/framegate/handler/frame"
 	"github.com/framegate/framegate/handler/local"
+	"github.com/framegate/framegate/handler/workers"
 	"github.com/framegate/framegate/resolver/spec"
 )
 
@@ -61,11 +62,11 @@ func (u *upload) start() {
 		}
 	}
 	u.done = make(chan struct{})
-	go func() {
+	workers.Go(func() {
 		defer close(u.done)
 		defer u.call.recoverPanic()
 		u.end(u.frames.RedirectFrame())
-	}()
+	})
 }
 
 // end half-closes the endpoint's stream if err, the result of the request direction, is nil; else it ends the call if the

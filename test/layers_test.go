@@ -23,7 +23,7 @@ var layers = [][]string{
 	{"pool/kitexconn"},
 	{"resolver/match", "resolver/cluster"},
 	{"resolver"},
-	{"handler/budget", "handler/stream", "handler/structmode/compress", "handler/structmode/reflection", "handler/structmode/rule", "handler/acceptor"},
+	{"handler/budget", "handler/stream", "handler/workers", "handler/structmode/compress", "handler/structmode/reflection", "handler/structmode/rule", "handler/acceptor"},
 	{"handler/transserver"},
 	{"handler/local", "handler/buffer"},
 	{"handler/frame"},

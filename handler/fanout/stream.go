@@ -18,6 +18,7 @@ import (
 	"github.com/framegate/framegate/handler/local"
 	"github.com/framegate/framegate/handler/stream"
 	"github.com/framegate/framegate/handler/structmode/compress"
+	"github.com/framegate/framegate/handler/workers"
 	"github.com/framegate/framegate/pool/transport"
 	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/spec"
@@ -126,7 +127,9 @@ func Open(ctx context.Context, cfg Config, hdr *transport.Header) *Stream {
 	}
 	s.unhook = context.AfterFunc(ctx, func() { s.fail(context.Cause(ctx)) })
 	for _, t := range s.targets { // when all are there: one that ends at once looks at the others
-		s.work.Go(func() {
+		s.work.Add(1)
+		workers.Go(func() {
+			defer s.work.Done()
 			if t.To == nil {
 				t.End(t.Failed, nil)
 				return

@@ -189,14 +189,14 @@ func (l *Leg) SendHeaders(encoding string, md metadata.MD) error {
 
 // End implements stream.Downstream.
 func (l *Leg) End(st *status.Status, trailer metadata.MD) {
-	l.cancel(ErrEnded) // first: it ends a Data that blocks
+	l.unhook()
+	l.cancel(ErrEnded) // before the lock: it ends a Data that blocks
 	l.answering.Lock()
 	defer l.answering.Unlock()
 	if l.over {
 		return
 	}
 	l.over = true
-	l.unhook()
 	l.queue.close()
 	l.answer.End(st, trailer)
 }

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/framegate/framegate/handler/leg"
+	"github.com/framegate/framegate/handler/workers"
 	"github.com/framegate/framegate/resolver/cluster"
 	"github.com/framegate/framegate/resolver/spec"
 )
@@ -201,6 +202,10 @@ func (r *Registry) run(f func()) bool {
 	if r.closed {
 		return false
 	}
-	r.work.Go(f)
+	r.work.Add(1)
+	workers.Go(func() {
+		defer r.work.Done()
+		f()
+	})
 	return true
 }

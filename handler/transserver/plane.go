@@ -6,7 +6,7 @@
 //
 // Enter at Plane.Conn; then conn.go (a connection), guard.go (what a client may do), requests.go and refuse.go (which requests
 // are not gRPC, and how they are answered), stuck.go (ends connections whose client reads nothing), crash.go (ends connections
-// whose transport has panicked), workers.go (the goroutines of calls) and transport.go (what is read from Kitex's transport).
+// whose transport has panicked), gofunc.go (where Kitex runs goroutines) and transport.go (what is read from Kitex's transport).
 package transserver
 
 import (

@@ -10,10 +10,10 @@ import (
 	"go.uber.org/goleak"
 )
 
-// waiting matches the stack of a worker goroutine of Kitex that waits for a task (handler/transserver/workers.go).
-var waiting = regexp.MustCompile(`\[chan receive[^\n]*\]:\n[^\n]*transserver\.\(\*workers\)\.work\(`)
+// waiting matches the stack of a worker goroutine that waits for a task (package workers).
+var waiting = regexp.MustCompile(`\[chan receive[^\n]*\]:\n[^\n]*handler/workers\.\(\*workers\)\.work\(`)
 
-// IgnoreCurrent is Settle and then goleak.IgnoreCurrent, for tests with a Kitex server. Without Settle, goleak would ignore
+// IgnoreCurrent is Settle and then goleak.IgnoreCurrent, for tests of what runs in workers. Without Settle, goleak would ignore
 // an idle worker goroutine that later runs the tested code, and so would miss a leak in it.
 func IgnoreCurrent(t testing.TB) goleak.Option {
 	t.Helper()
@@ -21,12 +21,12 @@ func IgnoreCurrent(t testing.TB) goleak.Option {
 	return goleak.IgnoreCurrent()
 }
 
-// Settle waits until Kitex has no idle worker goroutines: those that are left run a task.
+// Settle waits until there are no idle worker goroutines: those that are left run a task.
 func Settle(t testing.TB) {
 	t.Helper()
 	for begin := time.Now(); waiting.Match(stacks()); time.Sleep(time.Millisecond) {
 		if time.Since(begin) > 10*time.Second {
-			t.Fatal("goroutines wait for tasks of Kitex, and do not end")
+			t.Fatal("goroutines wait for tasks, and do not end")
 		}
 	}
 }

@@ -1,21 +1,16 @@
-package transserver
+package workers
 
 import (
-	"os"
 	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/cloudwego/kitex/pkg/gofunc"
-	"github.com/cloudwego/kitex/pkg/klog"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
-
-	"github.com/framegate/framegate/test/leak"
-	"github.com/framegate/framegate/test/testlog"
 )
+
+const waitLimit = 10 * time.Second
 
 // goroutineID returns what tells a goroutine from others.
 func goroutineID() string {
@@ -49,7 +44,7 @@ func TestWorkers_AnIdleOneTakesTheNextTask(t *testing.T) {
 // No task waits for another: each has a worker at once, however many there are.
 func TestWorkers_NoTaskWaits(t *testing.T) {
 	t.Parallel()
-	const tasks = 4 * maxIdleWorkers
+	const tasks = 4 * maxIdle
 	w := &workers{tasks: make(chan func())}
 	for range 3 {
 		var all, done sync.WaitGroup
@@ -82,46 +77,4 @@ func TestWorkers_EndWhenNothingComes(t *testing.T) {
 	for begin := time.Now(); runtime.NumGoroutine() > before; time.Sleep(time.Millisecond) {
 		require.Less(t, time.Since(begin), waitLimit, "goroutines that are left: %d", runtime.NumGoroutine()-before)
 	}
-}
-
-// A panic costs its task alone, and is logged.
-func TestWorkers_OutlivePanics(t *testing.T) {
-	var log testlog.Buffer
-	klog.SetOutput(&log)
-	klog.SetLevel(klog.LevelError)
-	t.Cleanup(func() { klog.SetLevel(klog.LevelFatal); klog.SetOutput(os.Stderr) })
-	w := &workers{tasks: make(chan func())}
-	for range 3 {
-		w.run(func() { panic("what a task did") })
-	}
-	ran := make(chan struct{})
-	w.run(func() { close(ran) })
-	<-ran
-	require.Eventually(t, func() bool { return log.Count("what a task did") == 3 }, waitLimit, time.Millisecond)
-	w.awaitIdle(t, 0)
-}
-
-// Kitex uses them.
-func TestWorkers_AreThoseOfKitex(t *testing.T) {
-	t.Parallel()
-	stack := make(chan string)
-	gofunc.GoFunc(t.Context(), func() {
-		b := make([]byte, 4096)
-		stack <- string(b[:runtime.Stack(b, false)])
-	})
-	require.Contains(t, <-stack, "transserver.(*workers)")
-}
-
-// What a task leaves behind is found, though it was run by a worker that was there before.
-func TestWorkers_HideNoLeak(t *testing.T) {
-	ran := make(chan struct{})
-	gofunc.GoFunc(t.Context(), func() { close(ran) })
-	<-ran
-	ignore := leak.IgnoreCurrent(t)
-	entered, release := make(chan struct{}), make(chan struct{})
-	gofunc.GoFunc(t.Context(), func() { close(entered); <-release })
-	<-entered
-	require.Error(t, goleak.Find(ignore), "a task that does not end")
-	close(release)
-	require.NoError(t, goleak.Find(ignore))
 }
