@@ -2,10 +2,7 @@ package handler
 
 import (
 	"context"
-	"encoding/binary"
-	"encoding/hex"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -67,7 +64,7 @@ func newSpread(c *call, req *spec.Request) *spread {
 	s := &spread{call: c, set: set, request: req, decided: !set.Responds}
 	s.messages.To = (*passing)(s)
 	s.info = mirror.Call{
-		ID: newCallID(), Began: time.Now(), Route: c.target.Route, Method: c.down.Method(), Peer: addressText(c.down.RemoteAddr()),
+		Began: time.Now(), Route: c.target.Route, Method: c.down.Method(), Peer: func() string { return addressText(c.down.RemoteAddr()) },
 		Subtype: c.down.ContentSubtype(), Encoding: c.down.Encoding(), Metadata: c.down.Metadata(), MaxBytes: c.proxy.wholeLimit(),
 		Schema: s.schema(), Redacts: structmode.Redacts(c.target.Program),
 	}
@@ -78,12 +75,6 @@ func newSpread(c *call, req *spec.Request) *spread {
 		s.beginCopies()
 	}
 	return s
-}
-
-// newCallID returns an ID that no other call has.
-func newCallID() string {
-	id := binary.BigEndian.AppendUint64(make([]byte, 0, 16), rand.Uint64())
-	return hex.EncodeToString(binary.BigEndian.AppendUint64(id, rand.Uint64()))
 }
 
 // waits reports whether the request is read message by message.

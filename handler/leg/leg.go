@@ -52,7 +52,6 @@ type Leg struct {
 	request Request
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
-	unhook  func() bool
 	queue   queue
 	piece   []byte // of Piece; owned by the response direction of the call
 
@@ -69,7 +68,7 @@ func New(ctx context.Context, r Request, bounds spec.Queue, room Room, answer An
 	l := &Leg{request: r, answer: answer, queue: queue{maxMessages: bounds.MaxMessages(), maxBytes: bounds.MaxBytes(), room: room}}
 	l.queue.changed.L = &l.queue.mu
 	l.ctx, l.cancel = context.WithCancelCause(ctx)
-	l.unhook = context.AfterFunc(l.ctx, l.queue.close)
+	l.queue.ctx = l.ctx
 	return l
 }
 
@@ -89,7 +88,10 @@ func (l *Leg) PushWhenRoom(m frame.Message, deadline time.Time) error {
 func (l *Leg) HalfClose() { l.queue.end() }
 
 // Cancel ends the leg, and with it its call, because of cause.
-func (l *Leg) Cancel(cause error) { l.cancel(cause) }
+func (l *Leg) Cancel(cause error) {
+	l.cancel(cause)
+	l.queue.close()
+}
 
 // Waiting returns what waits in the queue, and how long the message that was read last had waited.
 func (l *Leg) Waiting() (messages int, bytes int64, lag time.Duration) {
@@ -155,7 +157,7 @@ func (l *Leg) RequestEmpty() bool {
 }
 
 // Read implements stream.Downstream.
-func (l *Leg) Read(p []byte) (int, error) { return l.queue.fill(l.ctx, p) }
+func (l *Leg) Read(p []byte) (int, error) { return l.queue.fill(p) }
 
 // Piece implements stream.Downstream. Its result is valid until the next Piece.
 func (l *Leg) Piece(n int) []byte {
@@ -189,14 +191,12 @@ func (l *Leg) SendHeaders(encoding string, md metadata.MD) error {
 
 // End implements stream.Downstream.
 func (l *Leg) End(st *status.Status, trailer metadata.MD) {
-	l.unhook()
-	l.cancel(ErrEnded) // before the lock: it ends a Data that blocks
+	l.Cancel(ErrEnded) // before the lock: it ends a Data that blocks
 	l.answering.Lock()
 	defer l.answering.Unlock()
 	if l.over {
 		return
 	}
 	l.over = true
-	l.queue.close()
 	l.answer.End(st, trailer)
 }

@@ -26,9 +26,10 @@ var (
 
 // queue has the messages of a request that the endpoint has not taken yet.
 type queue struct {
-	maxMessages int   // set once
-	maxBytes    int64 // set once
-	room        Room  // set once; nil for no bound
+	maxMessages int             // set once
+	maxBytes    int64           // set once
+	room        Room            // set once; nil for no bound
+	ctx         context.Context // set once; the queue is closed when it has ended
 
 	mu      sync.Mutex   // guards the fields below
 	changed sync.Cond    // signals changes of the fields below; its lock is mu
@@ -37,6 +38,7 @@ type queue struct {
 	bytes   int64        // of waiting
 	ended   bool         // no message follows
 	closed  bool         // nobody reads any more
+	unhook  func() bool  // keeps the end of ctx from closing the queue; nil before anybody has waited
 	moved   time.Time    // when something was read last, or came into an empty queue
 	lag     time.Duration
 }
@@ -69,7 +71,7 @@ func (q *queue) addLocked(m frame.Message) bool {
 func (q *queue) push(m frame.Message) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return !q.closed && !q.ended && q.hasRoomLocked(m) && q.addLocked(m)
+	return !q.overLocked() && !q.ended && q.hasRoomLocked(m) && q.addLocked(m)
 }
 
 // pushWhenRoom adds a message when there is room for it: one that is longer than the queue when the queue is empty. It fails with
@@ -78,7 +80,7 @@ func (q *queue) pushWhenRoom(m frame.Message, deadline time.Time) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	var timer *time.Timer
-	for !q.closed {
+	for !q.overLocked() {
 		if (len(q.waiting) == 0 || q.hasRoomLocked(m)) && q.addLocked(m) {
 			return nil
 		}
@@ -96,9 +98,20 @@ func (q *queue) pushWhenRoom(m frame.Message, deadline time.Time) error {
 				defer timer.Stop()
 			}
 		}
-		q.changed.Wait()
+		q.waitLocked()
 	}
 	return ErrEnded
+}
+
+// overLocked reports whether the queue takes and gives no more messages.
+func (q *queue) overLocked() bool { return q.closed || q.ctx.Err() != nil }
+
+// waitLocked waits for a change. Most queues have what is asked for, and need no hook.
+func (q *queue) waitLocked() {
+	if q.unhook == nil {
+		q.unhook = context.AfterFunc(q.ctx, q.close)
+	}
+	q.changed.Wait()
 }
 
 // end says that no message follows.
@@ -120,6 +133,9 @@ func (q *queue) close() {
 		return
 	}
 	q.closed = true
+	if q.unhook != nil {
+		q.unhook()
+	}
 	if q.room != nil {
 		q.room.Give(q.bytes)
 	}
@@ -128,15 +144,15 @@ func (q *queue) close() {
 }
 
 // fill fills p with the bytes of the stream of frames. It fails with io.EOF at the end of the stream, with io.ErrUnexpectedEOF
-// if that is within p, and with the error of ctx when the queue is closed.
-func (q *queue) fill(ctx context.Context, p []byte) (int, error) {
+// if that is within p, and with the cause of the end of ctx when the queue is closed.
+func (q *queue) fill(p []byte) (int, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	n := 0
 	for n < len(p) {
 		switch {
-		case q.closed:
-			return n, context.Cause(ctx)
+		case q.overLocked():
+			return n, context.Cause(q.ctx)
 		case len(q.waiting) > 0:
 			n += q.takeLocked(p[n:])
 		case q.ended && n == 0:
@@ -144,7 +160,7 @@ func (q *queue) fill(ctx context.Context, p []byte) (int, error) {
 		case q.ended:
 			return n, io.ErrUnexpectedEOF
 		default:
-			q.changed.Wait()
+			q.waitLocked()
 		}
 	}
 	return n, nil

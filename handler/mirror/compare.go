@@ -137,7 +137,7 @@ func (c *comparison) settleLocked(r Result, found *Difference) {
 	m.compared[r]++
 	m.mu.Unlock()
 	if found != nil {
-		found.Time, found.Route, found.Mirror, found.Method, found.Call = time.Now(), m.route, m.name, c.call.Method, c.call.ID
+		found.Time, found.Route, found.Mirror, found.Method, found.Call = time.Now(), m.route, m.name, c.call.Method, c.call.ID()
 		m.differences.add(*found)
 	}
 }

@@ -78,7 +78,7 @@ func (e *events) offerLocked(m frame.Message, d spec.Direction, encoding string)
 		e.mirror.calls.Add(1)
 	}
 	one := &sink.Event{
-		ID: e.call.ID, Route: e.call.Route, Method: e.call.Method, Direction: d, Time: time.Now(), Metadata: e.call.Metadata, Payload: m.Payload,
+		ID: e.call.ID(), Route: e.call.Route, Method: e.call.Method, Direction: d, Time: time.Now(), Metadata: e.call.Metadata, Payload: m.Payload,
 	}
 	plain := plainOf(m, encoding, e.call.MaxBytes)
 	if plain != nil {

@@ -78,7 +78,7 @@ func (r *recording) beginLocked() {
 	}
 	c, ok := r.call, false
 	r.tape, ok = r.recorder.Begin(tape.Call{
-		ID: c.ID, Method: c.Method, Peer: c.Peer, Subtype: c.Subtype, Encoding: c.Encoding, Began: c.Began, Timeout: c.Timeout, Metadata: c.Metadata,
+		ID: c.ID(), Method: c.Method, Peer: c.Peer(), Subtype: c.Subtype, Encoding: c.Encoding, Began: c.Began, Timeout: c.Timeout, Metadata: c.Metadata,
 	})
 	if r.refused = !ok; r.refused {
 		r.mirror.drop(DroppedFull)

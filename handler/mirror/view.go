@@ -2,6 +2,10 @@ package mirror
 
 import (
 	"context"
+	"encoding/binary"
+	"encoding/hex"
+	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
@@ -16,11 +20,10 @@ import (
 // Call describes a client's call to its copies. It is not changed once the first message has come, but for Metadata, which is
 // set before Copy.Start.
 type Call struct {
-	ID       string // tells the call from all others
 	Began    time.Time
 	Route    string
-	Method   string // /pkg.Service/Method
-	Peer     string
+	Method   string        // /pkg.Service/Method
+	Peer     func() string // address of the client
 	Subtype  string        // of the content-type
 	Encoding string        // grpc-encoding of the request; empty for none
 	Timeout  time.Duration // that the client has given the call; 0 for none
@@ -33,6 +36,18 @@ type Call struct {
 
 	// MaxBytes bounds a message that is decompressed.
 	MaxBytes int64
+
+	once sync.Once // sets id
+	id   string
+}
+
+// ID returns what tells the call from all others: 32 hexadecimal digits.
+func (c *Call) ID() string {
+	c.once.Do(func() {
+		id := binary.BigEndian.AppendUint64(make([]byte, 0, 16), rand.Uint64())
+		c.id = hex.EncodeToString(binary.BigEndian.AppendUint64(id, rand.Uint64()))
+	})
+	return c.id
 }
 
 // View is a message of a request that is looked at by several selections. It is used by one goroutine.
@@ -113,7 +128,7 @@ func (v *View) meets(key string) bool {
 		return false
 	}
 	call := rule.Call{
-		Method: v.call.Method, Peer: v.call.Peer, Context: context.Background(),
+		Method: v.call.Method, Peer: v.call.Peer(), Context: context.Background(),
 		Metadata: func() map[string]string { return structmode.MetadataOf(v.call.Metadata) },
 	}
 	met, err := condition.Eval(&call, msg, rule.Frame{Index: v.index, Bytes: len(v.plain)})
