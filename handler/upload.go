@@ -62,7 +62,7 @@ func (u *upload) start() {
 		}
 	}
 	u.done = make(chan struct{})
-	workers.Go(func() {
+	workers.Go(nil, func() {
 		defer close(u.done)
 		defer u.call.recoverPanic()
 		u.end(u.frames.RedirectFrame())

@@ -73,7 +73,7 @@
 //     goroutine that yields wakes the other one, it cost a half, and is not done.
 //   - Calls that package handler makes share writes as well: the first that has something to write yields, and writes what all have
 //     written meanwhile (shard.flushSoon). Struct mode took 6 writes a call without it, and 0.15 with it. Their goroutines are used again
-//     (workers.go), because one that is new grows its stack several times: a tenth of a call in struct mode.
+//     (package workers), because one that is new grows its stack several times: a tenth of a call in struct mode.
 //
 // What was tried and is not here: an epoll of our own (no faster than Go's poller with raw reads); reads of 64 KiB (a quarter slower
 // for streams) and of 512 KiB (no faster). What was not: TCP_INQ, which would save the read that finds nothing, one in two, but says

@@ -8,6 +8,7 @@ import (
 
 	"github.com/framegate/framegate/handler"
 	"github.com/framegate/framegate/handler/buffer"
+	"github.com/framegate/framegate/handler/workers"
 	"github.com/framegate/framegate/relay/h2"
 	"github.com/framegate/framegate/relay/h2/hpack"
 	"github.com/framegate/framegate/resolver/cluster"
@@ -104,7 +105,7 @@ func (c *call) general(begun handler.Begun) {
 	c.stopAll()
 	c.entered, c.picked, c.target, c.kept, c.request = false, false, cluster.Target{}, kept{}, framing{}
 	c.down = d
-	c.shard.workers.do(func() {
+	workers.Go(&c.shard.wg, func() {
 		defer d.finish()
 		c.at.plane.cfg.Calls.Serve(d, &begun)
 	})

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/framegate/framegate/handler"
+	"github.com/framegate/framegate/handler/workers"
 	"github.com/framegate/framegate/pool"
 	"github.com/framegate/framegate/pool/policy"
 	"github.com/framegate/framegate/relay/h2"
@@ -40,7 +41,6 @@ type shard struct {
 	free      *call                        // not in use, linked by next
 	spare     int                          // how many are free
 	record    handler.Record               // see recordOf
-	workers   workers
 	timers    timers
 	input     []byte         // for reading from a socket
 	request   request        // see Plane.requestOf
@@ -69,7 +69,6 @@ const (
 func newShard(budget *h2.Budget) *shard {
 	s := &shard{input: make([]byte, inputLen), budget: budget, memory: h2.NewMemory(budget), fields: hpack.NewInterner(maxFields, maxFieldValue), sockets: map[*socket]struct{}{}, handled: map[*endpointStream]struct{}{},
 		local: localErrors{}}
-	s.workers.shard = s
 	s.setZero()
 	s.timers.init(s)
 	return s
@@ -116,7 +115,6 @@ func (s *shard) watch(over <-chan struct{}) {
 			}
 		}
 		s.relieve(s.budget)
-		s.workers.trim()
 		s.setZero()
 		if s.now-trimmed > int64(idleAfter) {
 			trimmed = s.now
@@ -132,7 +130,6 @@ func (s *shard) close() {
 	for k := range s.sockets {
 		k.kill()
 	}
-	s.workers.close()
 	s.unlock()
 	s.wg.Wait()
 }
@@ -189,7 +186,7 @@ func (s *shard) unlockSoon() {
 // peer does not read. soonSockets is how many sockets may have something to send.
 const (
 	soonBytes   = 64 << 10
-	soonSockets = 16
+	soonSockets = 256
 )
 
 // hasMuch reports whether there is so much to write that it does not wait for more.
@@ -208,7 +205,7 @@ func (s *shard) flushSoon() {
 		return
 	}
 	s.flushing = true
-	s.workers.do(func() {
+	workers.Go(&s.wg, func() {
 		runtime.Gosched()
 		s.lock()
 		defer s.unlock()

@@ -127,9 +127,7 @@ func Open(ctx context.Context, cfg Config, hdr *transport.Header) *Stream {
 	}
 	s.unhook = context.AfterFunc(ctx, func() { s.fail(context.Cause(ctx)) })
 	for _, t := range s.targets { // when all are there: one that ends at once looks at the others
-		s.work.Add(1)
-		workers.Go(func() {
-			defer s.work.Done()
+		workers.Go(&s.work, func() {
 			if t.To == nil {
 				t.End(t.Failed, nil)
 				return

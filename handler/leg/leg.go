@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/bytedance/gopkg/lang/mcache"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
 
@@ -159,16 +160,24 @@ func (l *Leg) RequestEmpty() bool {
 // Read implements stream.Downstream.
 func (l *Leg) Read(p []byte) (int, error) { return l.queue.fill(p) }
 
-// Piece implements stream.Downstream. Its result is valid until the next Piece.
+// Piece implements stream.Downstream. Its result is valid until the next Piece or Write.
 func (l *Leg) Piece(n int) []byte {
-	if cap(l.piece) < n {
-		l.piece = make([]byte, n)
+	l.freePiece()
+	l.piece = mcache.Malloc(n)
+	return l.piece
+}
+
+// freePiece gives the last piece back.
+func (l *Leg) freePiece() {
+	if l.piece != nil {
+		mcache.Free(l.piece)
+		l.piece = nil
 	}
-	return l.piece[:n]
 }
 
 // Write implements stream.Downstream.
 func (l *Leg) Write(p []byte) error {
+	defer l.freePiece()
 	l.moves()
 	l.answering.Lock()
 	defer l.answering.Unlock()

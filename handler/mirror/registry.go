@@ -202,10 +202,6 @@ func (r *Registry) run(f func()) bool {
 	if r.closed {
 		return false
 	}
-	r.work.Add(1)
-	workers.Go(func() {
-		defer r.work.Done()
-		f()
-	})
+	workers.Go(&r.work, f)
 	return true
 }

@@ -13,7 +13,7 @@ import (
 // init makes Kitex run its goroutines, among them one for each call, in workers. Kitex's own function also sets labels for
 // its profiler (server.WithProfiler), which workers do not.
 func init() {
-	gofunc.GoFunc = func(_ context.Context, task func()) { workers.Go(func() { safely(task) }) }
+	gofunc.GoFunc = func(_ context.Context, task func()) { workers.Go(nil, func() { safely(task) }) }
 }
 
 // safely runs a task, and logs a panic instead of ending the process.

@@ -26,14 +26,19 @@ import (
 	v1 "github.com/framegate/framegate/kitex_gen/grpc/health/v1"
 	healthsvc "github.com/framegate/framegate/kitex_gen/grpc/health/v1/health"
 	"github.com/framegate/framegate/test/leak"
+	"github.com/framegate/framegate/test/testlog"
 	"github.com/framegate/framegate/test/together"
 )
 
 func TestMain(m *testing.M) {
-	klog.SetLevel(klog.LevelFatal)
+	klog.SetLevel(klog.LevelError)
+	klog.SetOutput(&kitexLog)
 	together.Wait(8)
 	os.Exit(m.Run())
 }
+
+// kitexLog has what Kitex logs.
+var kitexLog testlog.Buffer
 
 const waitLimit = 30 * time.Second
 

@@ -1,77 +1,118 @@
 // Package workers runs the goroutines of calls.
+//
+// The stack of a new goroutine is too small for a call: it has to grow, which copies it, several times in the middle of the call.
+// That is a tenth of a call's CPU. So the goroutine of a task that has ended waits for the next one for a while, with its large stack.
 package workers
 
 import (
-	"sync/atomic"
+	"slices"
+	"sync"
 	"time"
 )
 
-// Go runs f in a goroutine, like a go statement. The goroutine may be one that has run others before: it is for functions that
-// need a large stack and are many, as the parts of calls are.
-func Go(f func()) { all.run(f) }
-
-// all are the workers of the process.
-var all = &workers{tasks: make(chan func())}
-
-const (
-	maxIdle    = 256                    // workers that may wait for a task
-	idlePeriod = 100 * time.Millisecond // time between two releases of the workers that wait
-)
-
-// workers are goroutines that run tasks. The stack of a new goroutine is too small for a call: it has to grow, which copies it, in
-// the middle of the call. So a worker whose task has ended waits up to idlePeriod for the next task, which gets the large stack.
-type workers struct {
-	tasks chan func()  // to a worker that waits; nil ends the worker
-	idle  atomic.Int32 // workers that wait, or are about to
-	armed atomic.Bool  // a timer will call release
+// Go runs f in a goroutine, like a go statement, and is done with it in group, unless that is nil, as sync.WaitGroup.Go is. The
+// goroutine may be one that has run others before: Go is for functions that need a large stack and are many.
+func Go(group *sync.WaitGroup, f func()) {
+	if group != nil {
+		group.Add(1)
+	}
+	all.run(task{f, group})
 }
 
-// run runs a task in a worker that waits, or in a new one. It does not wait for the task.
-func (w *workers) run(task func()) {
-	select {
-	case w.tasks <- task:
-	default:
-		go w.work(task)
+// all are the workers of the process.
+var all workers
+
+const (
+	maxIdle    = 4096                   // workers that may wait for a task
+	idlePeriod = 100 * time.Millisecond // a worker that waits ends after one to two of them
+)
+
+// workers are goroutines that run tasks.
+type workers struct {
+	mu    sync.Mutex
+	idle  []chan task // of those that wait, each with room for one task; the one that has waited for the longest time is the first
+	rest  int         // the least of len(idle) since the last trim
+	armed bool        // a timer will call tick
+}
+
+// task is what a worker runs.
+type task struct {
+	run   func() // nil ends the worker
+	group *sync.WaitGroup
+}
+
+// run runs a task in the worker that has waited for the shortest time, whose stack may be in the processor's caches, or in a new one.
+func (w *workers) run(t task) {
+	w.mu.Lock()
+	n := len(w.idle)
+	if n == 0 {
+		w.mu.Unlock()
+		go w.work(t)
+		return
 	}
+	next := w.idle[n-1]
+	w.idle = w.idle[:n-1]
+	w.rest = min(w.rest, n-1)
+	w.mu.Unlock()
+	next <- t
 }
 
 // work is the goroutine of a worker.
-func (w *workers) work(task func()) {
-	for task != nil {
-		task()
-		if w.idle.Add(1) > maxIdle {
-			w.idle.Add(-1)
+func (w *workers) work(t task) {
+	next := make(chan task, 1)
+	for t.run != nil {
+		t.do()
+		if !w.wait(next) {
 			return
 		}
-		w.arm()
-		task = <-w.tasks
-		w.idle.Add(-1)
+		t = <-next
 	}
 }
 
-// arm sets the timer for release, unless it is set.
-func (w *workers) arm() {
-	if !w.armed.Load() && w.armed.CompareAndSwap(false, true) {
-		time.AfterFunc(idlePeriod, w.release)
+// do runs the task.
+func (t task) do() {
+	if t.group != nil {
+		defer t.group.Done()
 	}
+	t.run()
 }
 
-// release ends the workers that are idle.
-func (w *workers) release() {
-	for w.end() {
-	}
-	w.armed.Store(false)
-	if w.idle.Load() > 0 { // workers that were about to wait
-		w.arm()
-	}
-}
-
-// end ends one worker that waits, and reports whether there was one.
-func (w *workers) end() bool {
-	select {
-	case w.tasks <- nil:
-		return true
-	default:
+// wait adds a worker to those that wait, or reports false if there are enough of them.
+func (w *workers) wait(next chan task) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.idle) >= maxIdle {
 		return false
 	}
+	w.idle = append(w.idle, next)
+	w.armLocked()
+	return true
+}
+
+// armLocked sets the timer for tick, unless it is set.
+func (w *workers) armLocked() {
+	if !w.armed {
+		w.armed = true
+		time.AfterFunc(idlePeriod, w.tick)
+	}
+}
+
+// tick trims the workers for as long as there are some.
+func (w *workers) tick() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.trimLocked()
+	w.armed = false
+	if len(w.idle) > 0 {
+		w.armLocked()
+	}
+}
+
+// trimLocked ends the workers that had nothing to do since the last trim.
+func (w *workers) trimLocked() {
+	for _, next := range w.idle[:w.rest] {
+		next <- task{}
+	}
+	w.idle = slices.Delete(w.idle, 0, w.rest)
+	w.rest = len(w.idle)
 }
