@@ -114,6 +114,7 @@ func TestMirrors_RefuseWhatIsWrong(t *testing.T) {
 		"wrong topic":                 {oneMirror(`kafka: {topic: a/b, brokers: ["a:1"]}`), `mirrors[0].kafka.topic: "a/b", want 1 to 249`},
 		"wrong acks":                  {oneMirror(`kafka: {topic: a, acks: some, brokers: ["a:1"]}`), `mirrors[0].kafka.acks: "some", want all, leader or none`},
 		"wrong key":                   {oneMirror(`kafka: {topic: a, key: x-tenant, brokers: ["a:1"]}`), `mirrors[0].kafka.key: "x-tenant", want id, method or metadata.NAME`},
+		"a secret key":                {oneMirror(`kafka: {topic: a, key: metadata.cookie, brokers: ["a:1"]}`), `mirrors[0].kafka.key: "metadata.cookie", want a header that redact does not name`},
 		"password in the clear":       {oneMirror(`kafka: {topic: a, brokers: ["a:1"], sasl: {mechanism: PLAIN, username: u, password_file: p}}`), `mirrors[0].kafka.sasl.mechanism: PLAIN without tls`},
 		"sasl of nobody":              {oneMirror(`kafka: {topic: a, brokers: ["a:1"], sasl: {mechanism: OAUTH}}`), `mirrors[0].kafka.sasl.mechanism: "OAUTH", want PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512`},
 		"half a certificate":          {oneMirror(`kafka: {topic: a, brokers: ["a:1"], tls: {cert_file: c}}`), `mirrors[0].kafka.tls.cert_file: "c" and key_file: "", want both or none`},

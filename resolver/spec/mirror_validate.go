@@ -315,8 +315,11 @@ func (k *Kafka) problems(key string) (errs []error) {
 	if k.Acks != "" && !slices.Contains([]KafkaAcks{AcksAll, AcksLeader, AcksNone}, k.Acks) {
 		fail("acks: %q, want %s, %s or %s", k.Acks, AcksAll, AcksLeader, AcksNone)
 	}
-	if name, ok := strings.CutPrefix(k.Key, "metadata."); k.Key != "" && k.Key != "id" && k.Key != "method" && !(ok && headerName.MatchString(name)) {
+	switch name, ok := strings.CutPrefix(k.Key, "metadata."); {
+	case !ok && !slices.Contains([]string{"", "id", "method"}, k.Key), ok && !headerName.MatchString(name):
 		fail("key: %q, want id, method or metadata.NAME", cutText(k.Key))
+	case ok && slices.Contains(RedactOr(k.Redact), name):
+		fail("key: %q, want a header that redact does not name", cutText(k.Key))
 	}
 	errs = append(errs, redactProblems(key, k.Redact)...)
 	if t := k.TLS; t != nil && (t.CertFile == "") != (t.KeyFile == "") {

@@ -232,7 +232,7 @@ func (k *kafka) renew() {
 	k.client.Swap(client).Close()
 }
 
-// recordKey returns the key of the record of e, nil for none. What is redacted is no key.
+// recordKey returns the key of the record of e, nil for none. A route is refused whose key would be what is redacted.
 func (k *kafka) recordKey(e *Event) []byte {
 	switch k.key {
 	case "":
@@ -242,9 +242,8 @@ func (k *kafka) recordKey(e *Event) []byte {
 	case "method":
 		return []byte(e.Method)
 	}
-	name := strings.TrimPrefix(k.key, "metadata.")
-	values := e.Metadata[name]
-	if len(values) == 0 || k.encode.redact[name] {
+	values := e.Metadata[strings.TrimPrefix(k.key, "metadata.")]
+	if len(values) == 0 {
 		return nil
 	}
 	return []byte(strings.Join(values, ", "))
