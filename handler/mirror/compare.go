@@ -17,8 +17,8 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// comparison compares the answer that a client gets with that of a mirror, message by message as they come. What only one of them
-// has sent so far is held, up to as much as the mirror's queue. The client's side only holds: the mirror's goroutine
+// comparison compares the answer that a client gets with that of a mirror, message by message as they come. What is not compared yet is
+// held, of either up to as much as the mirror's queue. The client's side only holds: the mirror's goroutine
 // compares, or another one if the mirror has sent its part before.
 //
 //	open ─> settled     both have ended, a difference was found, or it was given up
@@ -29,7 +29,6 @@ type comparison struct {
 	client, mirrors side
 
 	mu      sync.Mutex // guards the fields below, and those of the sides that say so
-	held    int64      // bytes of messages that wait
 	index   int64      // of the next pair of messages
 	settled bool
 	working bool // a goroutine compares
@@ -42,7 +41,8 @@ type side struct {
 	messages frame.Assembler
 
 	// guarded by the comparison's mu
-	waiting []frame.Message // that have no counterpart yet
+	waiting []frame.Message // that are not compared yet
+	held    held
 	ended   bool
 	status  *status.Status
 	trailer metadata.MD
@@ -90,7 +90,7 @@ func (s *side) Message(m frame.Message) {
 	if c.settled {
 		return
 	}
-	if c.held += int64(len(m.Payload)); c.held > c.mirror.doc.Queue.MaxBytes() {
+	if s.held.take(c.mirror, m) != "" {
 		c.settleLocked(Incomplete, nil)
 		return
 	}
@@ -121,8 +121,16 @@ func (c *comparison) giveUp() {
 func (c *comparison) forget() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.dropLocked()
+}
+
+// dropLocked ends the comparison's part in the memory.
+func (c *comparison) dropLocked() {
 	c.settled = true
-	c.client.waiting, c.mirrors.waiting = nil, nil
+	for _, s := range []*side{&c.client, &c.mirrors} {
+		s.waiting = nil
+		s.held.end(c.mirror)
+	}
 }
 
 // settleLocked counts the result, once.
@@ -130,8 +138,7 @@ func (c *comparison) settleLocked(r Result, found *Difference) {
 	if c.settled {
 		return
 	}
-	c.settled = true
-	c.client.waiting, c.mirrors.waiting = nil, nil
+	c.dropLocked()
 	m := c.mirror
 	m.mu.Lock()
 	m.compared[r]++
@@ -177,7 +184,8 @@ func (c *comparison) workLocked() {
 		}
 		a, b, index := c.client.waiting[0], c.mirrors.waiting[0], c.index
 		c.client.waiting, c.mirrors.waiting = c.client.waiting[1:], c.mirrors.waiting[1:]
-		c.held -= int64(len(a.Payload) + len(b.Payload))
+		c.client.held.give(c.mirror, a)
+		c.mirrors.held.give(c.mirror, b)
 		c.index++
 		clients, mirrors := c.client.encoding, c.mirrors.encoding
 		c.mu.Unlock()

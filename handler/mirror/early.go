@@ -6,24 +6,24 @@ import "github.com/framegate/framegate/handler/frame"
 type early struct {
 	known    bool
 	messages []frame.Message
+	held     held
 }
 
-// take keeps a message that comes too early, as long as the mirror's queue would have room, and reports whether it came too early.
-func (e *early) take(m frame.Message, of *Mirror) bool {
+// take keeps a message that comes too early, and reports whether it came too early, and why it is left out, if it is.
+func (e *early) take(m frame.Message, of *Mirror) (came bool, why Dropped) {
 	if e.known {
-		return false
+		return false, ""
 	}
-	if len(e.messages) < of.doc.Queue.MaxMessages() {
+	if why = e.held.take(of, m); why == "" {
 		e.messages = append(e.messages, m)
-	} else {
-		of.drop(DroppedFull)
 	}
-	return true
+	return true, why
 }
 
-// end says that the metadata is known, and returns what was kept.
-func (e *early) end() []frame.Message {
+// end says that the metadata is known, or that the call ends before it is, and returns what was kept.
+func (e *early) end(of *Mirror) []frame.Message {
 	kept := e.messages
 	e.known, e.messages = true, nil
+	e.held.end(of)
 	return kept
 }

@@ -57,7 +57,7 @@ type events struct {
 func (e *events) start(bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for _, m := range e.early.end() {
+	for _, m := range e.early.end(e.mirror) {
 		e.offerLocked(m, spec.OnRequest, e.call.Encoding)
 	}
 }
@@ -66,7 +66,10 @@ func (e *events) start(bool) {
 func (e *events) take(m frame.Message) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if !e.early.take(m, e.mirror) {
+	switch came, why := e.early.take(m, e.mirror); {
+	case why != "":
+		e.mirror.drop(why)
+	case !came:
 		e.offerLocked(m, spec.OnRequest, e.call.Encoding)
 	}
 }
@@ -124,7 +127,11 @@ func (e *events) miss(why Dropped) { e.mirror.drop(why) }
 func (e *events) halfClose() {}
 
 // finish implements receiver.
-func (e *events) finish(bool) {}
+func (e *events) finish(bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.early.end(e.mirror)
+}
 
 // answers implements receiver.
 func (e *events) answers() leg.Answer {

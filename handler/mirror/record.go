@@ -51,6 +51,7 @@ type recording struct {
 	mu      sync.Mutex // guards the fields below: the answer comes in another goroutine than the request
 	tape    *tape.Take // nil before it begins
 	early   early
+	missed  int  // messages left out before it began
 	refused bool // there was no room for its beginning
 
 	// Of the answer that the client gets.
@@ -62,7 +63,7 @@ type recording struct {
 func (r *recording) start(bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	kept := r.early.end()
+	kept := r.early.end(r.mirror)
 	if r.mirror.selection == nil || len(kept) > 0 {
 		r.beginLocked()
 	}
@@ -85,6 +86,9 @@ func (r *recording) beginLocked() {
 		return
 	}
 	r.mirror.calls.Add(1)
+	for range r.missed {
+		r.tape.Lose()
+	}
 }
 
 func (r *recording) writeLocked(m frame.Message, response bool) {
@@ -105,7 +109,10 @@ func (r *recording) writeLocked(m frame.Message, response bool) {
 func (r *recording) take(m frame.Message) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.early.take(m, r.mirror) {
+	switch came, why := r.early.take(m, r.mirror); {
+	case why != "":
+		r.missLocked(why)
+	case !came:
 		r.beginLocked()
 		r.writeLocked(m, false)
 	}
@@ -115,9 +122,15 @@ func (r *recording) take(m frame.Message) {
 func (r *recording) miss(why Dropped) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.missLocked(why)
+}
+
+func (r *recording) missLocked(why Dropped) {
 	r.mirror.drop(why)
 	if r.tape != nil {
 		r.tape.Lose()
+	} else {
+		r.missed++
 	}
 }
 
@@ -131,7 +144,11 @@ func (r *recording) halfClose() {
 }
 
 // finish implements receiver. What is to be written of the end comes with the answer's.
-func (r *recording) finish(bool) {}
+func (r *recording) finish(bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.early.end(r.mirror)
+}
 
 // answers implements receiver.
 func (r *recording) answers() leg.Answer { return r }

@@ -1,0 +1,37 @@
+package mirror
+
+import "github.com/framegate/framegate/handler/frame"
+
+// held counts the messages that are held for one call of a mirror: up to as much as its queue, and within Config.MaxBytes. It is used
+// under a lock of its owner.
+type held struct {
+	messages int
+	bytes    int64
+}
+
+// take counts a message, or returns why there is no room for it.
+func (h *held) take(m *Mirror, one frame.Message) Dropped {
+	n := int64(one.Len())
+	switch {
+	case h.messages >= m.doc.Queue.MaxMessages() || h.bytes+n > m.doc.Queue.MaxBytes():
+		return DroppedFull
+	case !m.registry.Take(n):
+		return DroppedMemory
+	}
+	h.messages++
+	h.bytes += n
+	return ""
+}
+
+// give ends the count of a message.
+func (h *held) give(m *Mirror, one frame.Message) {
+	h.messages--
+	h.bytes -= int64(one.Len())
+	m.registry.Give(int64(one.Len()))
+}
+
+// end ends the count of all messages.
+func (h *held) end(m *Mirror) {
+	m.registry.Give(h.bytes)
+	*h = held{}
+}
