@@ -54,7 +54,8 @@ func (g *gather) message(t *target, m frame.Message) error {
 		g.of.hold(-int64(len(m.Payload)))
 		return err
 	}
-	return t.replies(m)
+	t.replies(m)
+	return nil
 }
 
 // end implements joiner.
@@ -92,9 +93,6 @@ func (g *gather) joinLocked() {
 	}
 	answer := make([]byte, 0, size)
 	for _, t := range over {
-		if t.status.Code() == codes.OK && !t.replied {
-			t.reject(errNoReply)
-		}
 		joined, e := g.as.part(answer, t)
 		if e != nil {
 			t.reject(e)

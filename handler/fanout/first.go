@@ -22,7 +22,8 @@ func (f *first) plain() bool { return false }
 func (f *first) message(t *target, m frame.Message) error {
 	s := f.of
 	if s.cfg.Unary {
-		return t.replies(m)
+		t.replies(m)
+		return nil
 	}
 	if !f.wins(t) {
 		return leg.ErrEnded
@@ -76,7 +77,7 @@ func (f *first) end(t *target) {
 	case f.winner == nil && t.status.Code() == codes.OK:
 		f.winner = t
 		s.beginLocked(t.encoding, headersOf(t))
-		if t.replied {
+		if s.cfg.Unary {
 			s.putLocked(t.reply)
 		}
 	case f.winner == nil && s.left == 0:

@@ -36,8 +36,7 @@ type target struct {
 	over    bool
 	status  *status.Status
 	trailer metadata.MD
-	replied bool
-	reply   frame.Message // of a method that answers with one message
+	reply   frame.Message // of a method that answers with one message; quorum has it in its ballot
 	ballot  ballot        // see quorum; owned by the goroutine that reads the answer
 }
 
@@ -87,7 +86,10 @@ func (a *answer) Message(m frame.Message) {
 		}
 		m = frame.Message{Payload: plain}
 	}
-	t.messages++
+	if t.messages++; t.of.cfg.Unary && t.messages > 1 {
+		a.end(errManyReplies)
+		return
+	}
 	if err := t.of.join.message(t, m); err != nil {
 		a.end(err)
 	}
@@ -131,19 +133,18 @@ func (t *target) End(st *status.Status, trailer metadata.MD) {
 	s := t.of
 	s.mu.Lock()
 	t.over, t.status, t.trailer = true, st, trailer
+	if s.cfg.Unary && st.Code() == codes.OK && t.messages == 0 {
+		t.reject(errNoReply)
+	}
 	s.mu.Unlock()
 	s.join.end(t)
 }
 
 // replies takes the message of a method that answers with one.
-func (t *target) replies(m frame.Message) error {
+func (t *target) replies(m frame.Message) {
 	t.of.mu.Lock()
 	defer t.of.mu.Unlock()
-	if t.replied {
-		return errManyReplies
-	}
-	t.reply, t.replied = m, true
-	return nil
+	t.reply = m
 }
 
 var (
