@@ -197,7 +197,9 @@ func TestFollower_ManyChangesAreNoSignOfAnotherStore(t *testing.T) {
 		})
 	}
 	writers.Wait()
-	require.Zero(t, log.Count("all instances in etcd were read again"), "%s", log.String())
+	for _, sign := range []error{errReplaced, errOutOfStep} { // not errSilent: 20 probes take no longer than a busy etcd may
+		require.Zero(t, log.Count(sign.Error()), "%s", log.String())
+	}
 	etcdtest.Eventually(t, etcdtest.Soon, "all are in force", func() bool {
 		want, err := cli.Get(t.Context(), place.ServicePrefix+"/", clientv3.WithPrefix(), clientv3.WithCountOnly())
 		return err == nil && int64(len(r.Instances()["echo"])) == want.Count
