@@ -63,8 +63,9 @@ func (q *quorum) end(t *target) {
 			for _, m := range t.ballot.messages {
 				s.putLocked(m)
 			}
+			s.endLocked(t.status, t.trailer, nil) // before another target has a quorum, too
 			s.mu.Unlock()
-			s.finish(t.status, t.trailer)
+			s.cancelAll()
 			return
 		}
 	}

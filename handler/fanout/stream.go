@@ -170,9 +170,10 @@ func (s *Stream) refuse(e *local.Error) {
 	s.mu.Lock()
 	if !s.ended {
 		s.failure = e
+		s.endLocked(e.Status(), e.Trailer(), nil)
 	}
 	s.mu.Unlock()
-	s.finish(e.Status(), e.Trailer())
+	s.cancelAll()
 }
 
 func (s *Stream) endLocked(st *status.Status, trailer metadata.MD, err error) {
