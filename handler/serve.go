@@ -126,9 +126,7 @@ func (c *call) forward(req *spec.Request, md metadata.MD, begun *Begun) {
 	}
 	c.attempts.current = &c.attempts.first
 	header.ForUpstream(&c.hdr, down, md, AuthorityFor(target, req.Authority))
-	if p.maxHops > 0 && !c.part {
-		header.AddVia(md)
-	}
+	c.addVia(md)
 	c.upload.keep()
 	if c.transformer != nil {
 		c.transformer.AcceptKnown(md)
@@ -140,6 +138,13 @@ func (c *call) forward(req *spec.Request, md metadata.MD, begun *Begun) {
 		c.spread.start(md)
 	}
 	c.run()
+}
+
+// addVia adds framegate to those that the call has passed, if that is counted.
+func (c *call) addVia(md metadata.MD) {
+	if c.proxy.maxHops > 0 && !c.part {
+		header.AddVia(md)
+	}
 }
 
 // hasTimes reports whether the target's route has a timeout, an idle timeout or a maximum stream age.

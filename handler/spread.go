@@ -45,9 +45,8 @@ type spread struct {
 	next      frame.Taker     // of struct mode; nil for none
 	share     budget.Share    // of the messages that are held, in frame mode
 	room      budget.Call
-	decided   bool     // who answers
-	answering []int    // the mirrors that answer in place of the backend, by their place
-	clients   []string // what the client has sent as mirror.Header, if one mirror answers
+	decided   bool  // who answers
+	answering []int // the mirrors that answer in place of the backend, by their place
 
 	watchers watchers // of the answer
 }
@@ -70,9 +69,6 @@ func newSpread(c *call, req *spec.Request) *spread {
 	}
 	if d, ok := c.ctx.Deadline(); ok {
 		s.info.Timeout = time.Until(d)
-	}
-	if s.decided {
-		s.beginCopies()
 	}
 	return s
 }
@@ -110,6 +106,15 @@ var ended = func() context.Context {
 	return ctx
 }()
 
+// start begins the copies of a call whose backend answers it: md is the metadata that the backend gets. If the request is read message
+// by message, choose has begun them.
+func (s *spread) start(md metadata.MD) {
+	if !s.waits() {
+		s.info.Metadata = md
+		s.beginCopies()
+	}
+}
+
 // beginCopies begins the copies for the mirrors that get one.
 func (s *spread) beginCopies() {
 	for i, m := range s.set.Mirrors {
@@ -121,7 +126,7 @@ func (s *spread) beginCopies() {
 }
 
 func (s *spread) beginCopy(m *mirror.Mirror, target func() cluster.Target) {
-	one := m.Begin(&s.info, target, func() leg.Request { return leg.RequestOf(s.call.down, nil) })
+	one := m.Begin(&s.info, s.call.down.RequestEnded(), target, func(md metadata.MD) leg.Request { return leg.RequestOf(s.call.down, md) })
 	if one == nil {
 		return
 	}
@@ -224,7 +229,11 @@ func (s *spread) choose(md metadata.MD) *local.Error {
 		return nil
 	}
 	header.DropBodyFields(md) // which are not true of a part of the request
-	s.info.Metadata = md
+	s.info.Metadata = maps.Clone(md)
+	s.call.addVia(s.info.Metadata)
+	if s.decided {
+		s.beginCopies()
+	}
 	had := !s.call.upload.empty
 	if e := s.call.awaitMessage(); e != nil {
 		return e
@@ -232,7 +241,6 @@ func (s *spread) choose(md metadata.MD) *local.Error {
 	if s.call.upload.empty && had && s.call.upload.frames.Held == nil && s.index > 0 {
 		s.call.upload.sent.Store(true)
 		s.halfClose()
-		s.start(md)
 		return errUnanswered
 	}
 	if !s.decided { // a request without messages
@@ -246,7 +254,6 @@ func (s *spread) choose(md metadata.MD) *local.Error {
 		m := s.call.target.Mirror(i, s.request)
 		m.Retry = answersWithin(s.doc(i))
 		s.call.target.GoTo(m)
-		s.clients = md[mirror.Header]
 		md[mirror.Header] = []string{s.set.Mirrors[i].Name()}
 	default:
 		s.call.many = firstOf(s)
@@ -262,21 +269,6 @@ func answersWithin(doc *spec.Mirror) *spec.Retry {
 }
 
 var errUnanswered = local.Errorf(codes.DeadlineExceeded, local.ReasonUnanswered, "no backend or mirror is selected to answer a message of this call")
-
-// start starts the copies: md is the metadata that the backend gets.
-func (s *spread) start(md metadata.MD) {
-	s.info.Metadata = md
-	if len(s.answering) == 1 {
-		s.info.Metadata = maps.Clone(md)
-		if delete(s.info.Metadata, mirror.Header); s.clients != nil {
-			s.info.Metadata[mirror.Header] = s.clients
-		}
-	}
-	whole := s.call.down.RequestEnded()
-	for _, one := range s.copies {
-		one.Start(whole)
-	}
-}
 
 // copied returns a writer in front of dst that gives what passes to the copies, or dst itself if that is not needed.
 func (s *spread) copied(dst frame.Writer) frame.Writer {

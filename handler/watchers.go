@@ -13,14 +13,22 @@ import (
 
 // watchers want to see the answer that a client gets. What goes wrong with them does not concern the call. A nil *watchers is none.
 type watchers struct {
-	mu  sync.Mutex // guards all, and orders the calls of their methods: the end may come from another goroutine
+	mu  sync.Mutex // guards the fields below, and orders the calls of their methods: the end may come from another goroutine
 	all []leg.Answer
+
+	over    bool // the answer has ended, with:
+	status  *status.Status
+	trailer metadata.MD
 }
 
 // add adds one, before the answer begins.
 func (w *watchers) add(a leg.Answer) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.over { // the call was aborted just now
+		a.End(w.status, w.trailer)
+		return
+	}
 	w.all = append(w.all, a)
 }
 
@@ -75,5 +83,5 @@ func (w *watchers) end(st *status.Status, trailer metadata.MD) {
 	for _, a := range w.all {
 		a.End(st, trailer)
 	}
-	w.all = nil
+	w.all, w.over, w.status, w.trailer = nil, true, st, trailer
 }

@@ -73,9 +73,6 @@ func New(ctx context.Context, r Request, bounds spec.Queue, room Room, answer An
 	return l
 }
 
-// SetMetadata sets the metadata of the request. It must be called before the call that serves the leg begins.
-func (l *Leg) SetMetadata(md metadata.MD) { l.request.Metadata = md }
-
 // Push adds a message to the request, or reports false if there is no room for it or the leg has ended. It does not block.
 func (l *Leg) Push(m frame.Message) bool { return l.queue.push(m) }
 

@@ -3,6 +3,7 @@ package mirror
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync/atomic"
 	"time"
 
@@ -35,7 +36,6 @@ type backendCopy struct {
 	compare *comparison // nil if answers are not compared
 
 	// Owned by the client's call.
-	started  bool
 	whole    bool // the client has sent the whole request
 	launched bool
 	dropped  bool // a message was left out
@@ -53,33 +53,25 @@ var (
 	errNothing = errors.New("mirror: no message was delivered")
 )
 
-func (m *Mirror) beginBackend(c *Call, target func() cluster.Target, request func() leg.Request) *backendCopy {
+func (m *Mirror) beginBackend(c *Call, whole bool, target func() cluster.Target, request func(metadata.MD) leg.Request) *backendCopy {
 	if until := m.failures.until.Load(); until != 0 && time.Now().UnixNano() < until {
 		m.drop(DroppedUnreachable)
 		return nil
 	}
-	b := &backendCopy{mirror: m, call: c, target: target()}
+	b := &backendCopy{mirror: m, call: c, target: target(), whole: whole}
 	if m.doc.Compare != nil {
 		b.compare = newComparison(m, c)
 	}
-	b.leg = leg.New(m.registry.ctx, request(), m.doc.Queue, m.registry, b)
-	return b
-}
-
-// start implements receiver.
-func (b *backendCopy) start(whole bool) {
-	md := make(metadata.MD, len(b.call.Metadata)+1)
-	for name, values := range b.call.Metadata {
-		md[name] = values
+	md := make(metadata.MD, len(c.Metadata)+1)
+	maps.Copy(md, c.Metadata)
+	if m.name != "" {
+		md[Header] = []string{m.name}
 	}
-	if b.mirror.name != "" {
-		md[Header] = []string{b.mirror.name}
-	}
-	b.leg.SetMetadata(md)
-	b.started, b.whole = true, whole
-	if messages, _, _ := b.leg.Waiting(); messages > 0 || b.mirror.selection == nil {
+	b.leg = leg.New(m.registry.ctx, request(md), m.doc.Queue, m.registry, b)
+	if m.selection == nil {
 		b.mayLaunch()
 	}
+	return b
 }
 
 // take implements receiver.
@@ -137,7 +129,7 @@ func (b *backendCopy) mayLaunch() {
 
 // launch begins the copy's call.
 func (b *backendCopy) launch() {
-	if b.launched || b.over || !b.started {
+	if b.launched || b.over {
 		return
 	}
 	if why := b.admit(time.Now()); why != "" {

@@ -1,6 +1,8 @@
 package mirror
 
 import (
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
+
 	"github.com/framegate/framegate/handler/frame"
 	"github.com/framegate/framegate/handler/leg"
 	"github.com/framegate/framegate/resolver/cluster"
@@ -9,9 +11,8 @@ import (
 // Copy is the copy of one call for one mirror. Its methods do not block. One goroutine calls those that concern the request,
 // and one those that concern the answer.
 //
-//	Begin -> Take... -> HalfClose ─┐
-//	     └─> Start                 ├─> Finish
-//	     └─> Headers -> Answer... -> End
+//	Begin ─> Take... ─> HalfClose ─┐
+//	     └─> Answers               ├─> Finish
 type Copy struct {
 	mirror *Mirror
 	receiver
@@ -19,8 +20,6 @@ type Copy struct {
 
 // receiver is what gets a copy: a Copy without the selection.
 type receiver interface {
-	// start says that call.Metadata is set, and whether the client has sent the whole request already.
-	start(whole bool)
 	take(m frame.Message)
 	// miss says that a message is left out.
 	miss(why Dropped)
@@ -40,11 +39,12 @@ func wants(r receiver, m *Mirror, length int64) bool {
 	return true
 }
 
-// Begin begins the copy of a call, or returns nil if the call gets none. target is where a copy for a backend goes, and
-// request what it sends, but for its metadata; both are called at most once, before Begin returns.
-func (m *Mirror) Begin(c *Call, target func() cluster.Target, request func() leg.Request) *Copy {
+// Begin begins the copy of a call, or returns nil if the call gets none. whole says that the client has sent the whole request
+// already. target is where a copy for a backend goes, and request what it sends, with that metadata; both are called at most once,
+// before Begin returns.
+func (m *Mirror) Begin(c *Call, whole bool, target func() cluster.Target, request func(metadata.MD) leg.Request) *Copy {
 	if m.doc.Backend != nil {
-		if b := m.beginBackend(c, target, request); b != nil {
+		if b := m.beginBackend(c, whole, target, request); b != nil {
 			return &Copy{m, b}
 		}
 		return nil
@@ -84,9 +84,6 @@ func (c *Copy) Missed(v *View) {
 	}
 	c.miss(DroppedTooLong)
 }
-
-// Start says that the call's Metadata is set, and whether the client has sent the whole request already.
-func (c *Copy) Start(whole bool) { c.start(whole) }
 
 // HalfClose says that the request has ended.
 func (c *Copy) HalfClose() { c.halfClose() }

@@ -44,34 +44,19 @@ type events struct {
 	call   *Call
 	sink   sink.Sink
 
-	mu    sync.Mutex // guards the fields below: the answer comes in another goroutine than the request
-	early early
-	any   bool // a message of the request was delivered
+	mu  sync.Mutex // guards any, and orders events: the answer comes in another goroutine than the request
+	any bool       // a message of the request was delivered
 
 	// Of the answer that the client gets.
 	messages frame.Assembler
 	encoding string
 }
 
-// start implements receiver.
-func (e *events) start(bool) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for _, m := range e.early.end(e.mirror) {
-		e.offerLocked(m, spec.OnRequest, e.call.Encoding)
-	}
-}
-
 // take implements receiver.
 func (e *events) take(m frame.Message) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	switch came, why := e.early.take(m, e.mirror); {
-	case why != "":
-		e.mirror.drop(why)
-	case !came:
-		e.offerLocked(m, spec.OnRequest, e.call.Encoding)
-	}
+	e.offerLocked(m, spec.OnRequest, e.call.Encoding)
 }
 
 // offerLocked gives a message to the sink, which counts it if it has no room.
@@ -127,11 +112,7 @@ func (e *events) miss(why Dropped) { e.mirror.drop(why) }
 func (e *events) halfClose() {}
 
 // finish implements receiver.
-func (e *events) finish(bool) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.early.end(e.mirror)
-}
+func (e *events) finish(bool) {}
 
 // answers implements receiver.
 func (e *events) answers() leg.Answer {

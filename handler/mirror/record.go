@@ -38,6 +38,9 @@ func (r recorder) status(st *Status) {
 func (r recorder) begin(m *Mirror, c *Call) receiver {
 	one := &recording{mirror: m, call: c, recorder: r.Recorder}
 	one.messages.To = one
+	if m.selection == nil {
+		one.beginLocked() // nobody else knows it yet
+	}
 	return one
 }
 
@@ -50,26 +53,12 @@ type recording struct {
 
 	mu      sync.Mutex // guards the fields below: the answer comes in another goroutine than the request
 	tape    *tape.Take // nil before it begins
-	early   early
-	missed  int  // messages left out before it began
-	refused bool // there was no room for its beginning
+	missed  int        // messages left out before it began
+	refused bool       // there was no room for its beginning
 
 	// Of the answer that the client gets.
 	messages frame.Assembler
 	answer   tape.Answer
-}
-
-// start implements receiver.
-func (r *recording) start(bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	kept := r.early.end(r.mirror)
-	if r.mirror.selection == nil || len(kept) > 0 {
-		r.beginLocked()
-	}
-	for _, m := range kept {
-		r.writeLocked(m, false)
-	}
 }
 
 // beginLocked writes that the call began, once.
@@ -109,23 +98,14 @@ func (r *recording) writeLocked(m frame.Message, response bool) {
 func (r *recording) take(m frame.Message) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	switch came, why := r.early.take(m, r.mirror); {
-	case why != "":
-		r.missLocked(why)
-	case !came:
-		r.beginLocked()
-		r.writeLocked(m, false)
-	}
+	r.beginLocked()
+	r.writeLocked(m, false)
 }
 
 // miss implements receiver.
 func (r *recording) miss(why Dropped) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.missLocked(why)
-}
-
-func (r *recording) missLocked(why Dropped) {
 	r.mirror.drop(why)
 	if r.tape != nil {
 		r.tape.Lose()
@@ -144,11 +124,7 @@ func (r *recording) halfClose() {
 }
 
 // finish implements receiver. What is to be written of the end comes with the answer's.
-func (r *recording) finish(bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.early.end(r.mirror)
-}
+func (r *recording) finish(bool) {}
 
 // answers implements receiver.
 func (r *recording) answers() leg.Answer { return r }

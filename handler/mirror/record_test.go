@@ -13,20 +13,17 @@ import (
 	"github.com/framegate/framegate/resolver/spec"
 )
 
-// A recording says how many messages it lacks, also if they were left out before it began; and holds nothing when it is over.
+// A recording says how many messages it lacks, also if they were left out before it began.
 func TestRecording_CountsWhatItLacks(t *testing.T) {
 	t.Parallel()
 	m, dir := newTestMirror(t, 1<<20), t.TempDir()
-	m.doc.Record = &spec.Record{Path: dir}
+	m.doc.Record, m.selection = &spec.Record{Path: dir}, new(Selection) // of all messages, each of which may begin it
 	out := tape.Open(tape.ConfigOf("r", m.doc, nil))
 	r := recorder{out}.begin(m, testCall())
 	r.miss(DroppedTooLong)
-	r.take(frame.Message{Payload: make([]byte, 600)})
-	r.take(frame.Message{Payload: make([]byte, 600)}) // has no room before the metadata is known
-	require.EqualValues(t, 605, m.registry.bytes.Load())
-	r.start(false)
-	require.Zero(t, m.registry.bytes.Load())
-	r.take(frame.Message{Payload: []byte("last")})
+	r.take(frame.Message{Payload: []byte("one")})
+	r.miss(DroppedTooLong)
+	r.take(frame.Message{Payload: []byte("more")})
 	r.finish(true)
 	r.answers().End(status.New(0, ""), nil)
 	out.Close(t.Context())
@@ -51,20 +48,6 @@ func TestRecording_CountsWhatItLacks(t *testing.T) {
 			break
 		}
 	}
-	require.Equal(t, []int{600, 4}, lengths)
-	require.Equal(t, map[Dropped]int64{DroppedTooLong: 1, DroppedFull: 1}, m.dropped)
-}
-
-// A call that ends before its metadata is known leaves nothing behind.
-func TestRecording_OfACallThatNeverStarts(t *testing.T) {
-	t.Parallel()
-	m := newTestMirror(t, 1<<20)
-	m.doc.Record = &spec.Record{Path: t.TempDir()}
-	out := tape.Open(tape.ConfigOf("r", m.doc, nil))
-	defer out.Close(t.Context())
-	r := recorder{out}.begin(m, testCall())
-	r.take(frame.Message{Payload: make([]byte, 600)})
-	r.finish(false)
-	require.Zero(t, m.registry.bytes.Load())
-	require.Zero(t, m.calls.Load())
+	require.Equal(t, []int{3, 4}, lengths)
+	require.Equal(t, map[Dropped]int64{DroppedTooLong: 2}, m.dropped)
 }

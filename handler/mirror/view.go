@@ -17,8 +17,7 @@ import (
 	"github.com/framegate/framegate/handler/structmode/rule"
 )
 
-// Call describes a client's call to its copies. It is not changed once the first message has come, but for Metadata, which is
-// set before Copy.Start.
+// Call describes a client's call to its copies. It is not changed once the first of them has begun.
 type Call struct {
 	Began    time.Time
 	Route    string

@@ -69,6 +69,31 @@ func TestSelect_OfTheBackend(t *testing.T) {
 	require.Equal(t, []string{two, one, two, three}, mirror.await(t).messages)
 }
 
+// What the backend is left out of comes to a mirror while the request goes on, not when the backend gets its first message.
+func TestSelect_MirrorsDoNotWaitForTheBackend(t *testing.T) {
+	t.Parallel()
+	primary, mirror, dir := newReceiver(t), newReceiver(t), t.TempDir()
+	p := testbed.NewProxy(t, route(primary.addr, "frame", fmt.Sprintf(`select: {contains: false, types: [{field: "1", equals: 2}]}
+mirrors: [{name: shadow, backend: {endpoints: [{address: %q}]}}, {name: tape, record: {path: %q}}]`, mirror.addr, dir)))
+	s, err := testbed.Call(within(t), testbed.DialGRPC(t, p.Addr))
+	require.NoError(t, err)
+	require.NoError(t, testbed.Send(s, []byte(typed(2, "first"))))
+	testbed.Await(t, mirror.began, "the first message at the mirror")
+	testbed.Poll(t, func() error {
+		if st := p.Mirror("tape"); st.Messages != 1 {
+			return fmt.Errorf("%d messages are recorded, want 1", st.Messages)
+		}
+		return nil
+	})
+	require.NoError(t, testbed.Send(s, []byte(typed(1, "second"))))
+	got, err := testbed.Recv(s)
+	require.NoError(t, err)
+	require.Equal(t, typed(1, "second"), string(got))
+	require.NoError(t, s.CloseSend())
+	require.Equal(t, []string{typed(2, "first"), typed(1, "second")}, mirror.await(t).messages)
+	require.Equal(t, []string{typed(1, "second")}, primary.await(t).messages)
+}
+
 // A condition in CEL is on what the schema makes of the message.
 func TestSelect_ByCondition(t *testing.T) {
 	t.Parallel()
