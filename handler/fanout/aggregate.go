@@ -38,8 +38,8 @@ type form interface {
 	// part appends what the reply of a target is in the answer. It fails if the reply cannot be joined; then the target is
 	// rejected, and asked again.
 	part(answer []byte, t *target) ([]byte, *local.Error)
-	// message returns what a message of a target is in a stream of answers.
-	message(t *target, payload []byte) []byte
+	// message returns what a message of a target is in a stream of answers. An error ends the target's part of the call.
+	message(t *target, payload []byte) ([]byte, error)
 	// failure returns the message that says in a stream how a target failed; nil for none.
 	failure(t *target) []byte
 }
@@ -50,9 +50,12 @@ func (g *gather) plain() bool { return true }
 // message implements joiner.
 func (g *gather) message(t *target, m frame.Message) error {
 	if !g.of.cfg.Unary {
-		err := g.of.emit(frame.Message{Payload: g.as.message(t, m.Payload)})
-		g.of.hold(-int64(len(m.Payload)))
-		return err
+		defer g.of.hold(-int64(len(m.Payload)))
+		payload, err := g.as.message(t, m.Payload)
+		if err != nil {
+			return err
+		}
+		return g.of.emit(frame.Message{Payload: payload})
 	}
 	t.replies(m)
 	return nil

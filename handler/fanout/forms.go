@@ -18,15 +18,22 @@ func (a aggregate) part(answer []byte, t *target) ([]byte, *local.Error) {
 	}
 	joined, err := a.fields.Join(answer, t.reply.Payload, origin)
 	if err != nil {
-		return answer, local.Errorf(codes.Internal, local.ReasonBadResponseFraming, "response: %v", err)
+		return answer, errShape(err)
 	}
 	return joined, nil
 }
 
+func errShape(err error) *local.Error {
+	return local.Errorf(codes.Internal, local.ReasonBadResponseFraming, "response: %v", err)
+}
+
 // message implements form.
-func (a aggregate) message(t *target, payload []byte) []byte {
+func (a aggregate) message(t *target, payload []byte) ([]byte, error) {
+	if err := wire.Whole(payload); err != nil {
+		return nil, errShape(err)
+	}
 	origin := a.fields.Origin(wire.Origin{Node: t.Name})
-	return append(payload[:len(payload):len(payload)], origin...)
+	return append(payload[:len(payload):len(payload)], origin...), nil
 }
 
 // failure implements form.
@@ -52,12 +59,12 @@ func result(t *target) wire.Result {
 }
 
 // message implements form.
-func (envelope) message(t *target, payload []byte) []byte {
+func (envelope) message(t *target, payload []byte) ([]byte, error) {
 	r := wire.Result{Node: t.Name, Payload: payload}
 	if t.messages == 1 {
 		r.Headers = t.headers
 	}
-	return wire.AppendResult(nil, r)
+	return wire.AppendResult(nil, r), nil
 }
 
 // failure implements form.

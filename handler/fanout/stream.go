@@ -5,6 +5,7 @@ import (
 	"io"
 	"maps"
 	"sync"
+	"time"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
@@ -57,6 +58,7 @@ type Config struct {
 //
 //	open ─> ended     by the joiner, with a status; or by Reset or the end of the context, with an error
 type Stream struct {
+	ctx     context.Context
 	cfg     Config
 	join    joiner
 	targets []*target
@@ -102,7 +104,7 @@ var _ stream.Upstream = (*Stream)(nil)
 // Open begins a call at all targets. hdr is what the call would send to one endpoint. The stream ends with ctx; the caller
 // closes it.
 func Open(ctx context.Context, cfg Config, hdr *transport.Header) *Stream {
-	s := &Stream{cfg: cfg, done: make(chan struct{}), left: len(cfg.Targets)}
+	s := &Stream{ctx: ctx, cfg: cfg, done: make(chan struct{}), left: len(cfg.Targets)}
 	s.changed.L = &s.mu
 	s.request.To = (*request)(s)
 	s.room.Of(cfg.Budget)
@@ -168,17 +170,18 @@ func (s *Stream) finish(st *status.Status, trailer metadata.MD) {
 // refuse ends the stream with a local error, unless it has ended.
 func (s *Stream) refuse(e *local.Error) {
 	s.mu.Lock()
-	if !s.ended {
+	if s.endLocked(e.Status(), e.Trailer(), nil) {
 		s.failure = e
-		s.endLocked(e.Status(), e.Trailer(), nil)
 	}
 	s.mu.Unlock()
 	s.cancelAll()
 }
 
-func (s *Stream) endLocked(st *status.Status, trailer metadata.MD, err error) {
-	if s.ended {
-		return
+// endLocked ends the stream with a status or with err, and reports whether it has not ended before. When the context of the call is over,
+// which ends the legs as well, there is no status: what they make of that is not the result of the call, and the context ends the stream.
+func (s *Stream) endLocked(st *status.Status, trailer metadata.MD, err error) bool {
+	if s.ended || err == nil && s.over() {
+		return false
 	}
 	s.ended, s.status, s.trailer, s.err = true, st, trailer, err
 	if err != nil {
@@ -186,6 +189,13 @@ func (s *Stream) endLocked(st *status.Status, trailer metadata.MD, err error) {
 	}
 	close(s.done)
 	s.changed.Broadcast()
+	return true
+}
+
+// over reports whether the context of the call has ended, or is about to, because its deadline has passed.
+func (s *Stream) over() bool {
+	deadline, ok := s.ctx.Deadline()
+	return s.ctx.Err() != nil || ok && !time.Now().Before(deadline)
 }
 
 func (s *Stream) cancelAll() {

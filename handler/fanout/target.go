@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"errors"
+	"strings"
 	"sync/atomic"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
@@ -162,7 +163,9 @@ func (t *target) origin() wire.Origin {
 		if o.Error = t.status.Message(); o.Error == "" {
 			o.Error = local.CodeName(t.status.Code())
 		}
-		o.Status, _ = proto.Marshal(t.status.Proto()) // cannot fail: it was decoded, or has a code and a text
+		st := t.status.Proto()
+		st.Message = strings.ToValidUTF8(st.Message, "\uFFFD")
+		o.Status, _ = proto.Marshal(st) // cannot fail: its details were decoded, and its text is UTF-8
 	}
 	return o
 }

@@ -37,10 +37,13 @@ const closeTime = 5 * time.Second
 // setOutlet gives the mirror the outlet that its document asks for, unless it has that. The registry's mu is held.
 func (r *Registry) setOutlet(s *state, route string, doc *spec.Mirror) {
 	want := outletDocumentOf(doc)
-	if doc.Backend != nil || s.outlet.Load() != nil && reflect.DeepEqual(s.outletOf, want) {
+	if s.outlet.Load() != nil && reflect.DeepEqual(s.outletOf, want) {
 		return
 	}
 	r.closeOutlet(s)
+	if doc.Backend != nil {
+		return
+	}
 	o, err := r.openOutlet(route, doc)
 	if err != nil { // of a document that was not checked
 		r.cfg.Log.Error("a mirror cannot be made", "route", route, "mirror", doc.Name, "error", err)

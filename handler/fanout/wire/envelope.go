@@ -3,6 +3,7 @@ package wire
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -35,14 +36,14 @@ type Result struct {
 func AppendResult(dst []byte, r Result) []byte {
 	var b []byte
 	if r.Node != "" {
-		b = appendBytes(b, resultNode, []byte(r.Node))
+		b = appendText(b, resultNode, r.Node)
 	}
 	if r.Code != 0 {
 		b = protowire.AppendTag(b, resultCode, protowire.VarintType)
 		b = protowire.AppendVarint(b, uint64(r.Code))
 	}
 	if r.Message != "" {
-		b = appendBytes(b, resultMessage, []byte(r.Message))
+		b = appendText(b, resultMessage, r.Message)
 	}
 	b = appendFields(b, resultHeaders, r.Headers)
 	b = appendFields(b, resultTrailers, r.Trailers)
@@ -52,10 +53,14 @@ func AppendResult(dst []byte, r Result) []byte {
 	return appendBytes(dst, replyResults, b)
 }
 
+func appendText(dst []byte, num int, s string) []byte {
+	return appendBytes(dst, num, []byte(strings.ToValidUTF8(s, replacement)))
+}
+
 // appendFields appends headers or trailers, sorted by name.
 func appendFields(dst []byte, num int, fields map[string][]string) []byte {
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
-		field := appendBytes(nil, fieldName, []byte(name))
+		field := appendText(nil, fieldName, name)
 		for _, v := range fields[name] {
 			field = appendBytes(field, fieldValues, []byte(v))
 		}

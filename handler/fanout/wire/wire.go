@@ -7,6 +7,7 @@ package wire
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -32,7 +33,7 @@ func (f Fields) Origin(o Origin) []byte {
 	text := func(num int, s string) {
 		if num != 0 && s != "" {
 			inner = protowire.AppendTag(inner, protowire.Number(num), protowire.BytesType)
-			inner = protowire.AppendString(inner, s)
+			inner = protowire.AppendString(inner, strings.ToValidUTF8(s, replacement))
 		}
 	}
 	text(f.Node, o.Node)
@@ -46,8 +47,24 @@ func appendBytes(dst []byte, num int, value []byte) []byte {
 	return protowire.AppendBytes(dst, value)
 }
 
-// ErrShape means that a reply is not a list of elements in the field Messages, and nothing else.
+// replacement takes the place of bytes of texts that are not UTF-8, which readers of a proto3 string refuse.
+const replacement = "\uFFFD"
+
+// ErrShape means that a reply is not a list of elements in the field Messages, and nothing else, or that an element or a message of a
+// stream is no sequence of whole fields: what is appended to it would be lost in it.
 var ErrShape = errors.New("a reply of another shape")
+
+// Whole returns an error that is ErrShape unless b is a sequence of whole fields.
+func Whole(b []byte) error {
+	for len(b) > 0 {
+		_, _, n := protowire.ConsumeField(b)
+		if n < 0 {
+			return fmt.Errorf("%w: %w", ErrShape, protowire.ParseError(n))
+		}
+		b = b[n:]
+	}
+	return nil
+}
 
 // Join appends the elements of a reply to dst, each with origin, which Fields.Origin returned, at its end. A reply without
 // elements becomes an element of origin alone, if that is not empty. It fails with ErrShape, and then returns dst as it was.
@@ -67,6 +84,9 @@ func (f Fields) Join(dst, reply, origin []byte) ([]byte, error) {
 		element, k := protowire.ConsumeBytes(rest[n:])
 		if k < 0 {
 			return dst[:was], fmt.Errorf("%w: %w", ErrShape, protowire.ParseError(k))
+		}
+		if err := Whole(element); err != nil {
+			return dst[:was], err
 		}
 		dst = f.element(dst, element, origin)
 		rest = rest[n+k:]

@@ -73,11 +73,27 @@ func TestJoin_RefusesAnotherShape(t *testing.T) {
 		"a group":               {0x0b, 0x0c},
 		"an endless length":     {0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01},
 		"a text of other bytes": []byte("hello"),
+		"a cut element":         appendBytes(nil, 1, []byte{0x0a, 0x7f, 1}),
+		"an open group within":  appendBytes(nil, 1, []byte{0x0b}),
+		"field 0 within":        appendBytes(nil, 1, []byte{0x02, 0x00}),
+		"an endless number":     appendBytes(nil, 1, bytes.Repeat([]byte{0x80}, 11)),
 	} {
 		before := element("before")
 		got, err := defaults.Join(before, reply, []byte("origin"))
 		require.ErrorIs(t, err, ErrShape, name)
 		require.Equal(t, element("before"), got, name)
+	}
+}
+
+// Readers of proto3 refuse texts that are not UTF-8.
+func TestTexts_AreUTF8(t *testing.T) {
+	for _, b := range [][]byte{
+		defaults.Origin(Origin{Node: "a\xff", Error: "b\xffc"}),
+		AppendResult(nil, Result{Node: "a\xff", Message: "b\xffc", Headers: map[string][]string{"n\xff": {"v\xff"}}, Payload: []byte("p")}),
+	} {
+		require.NoError(t, Whole(b))
+		require.Contains(t, string(b), "a\uFFFD")
+		require.Contains(t, string(b), "b\uFFFDc")
 	}
 }
 
@@ -127,6 +143,7 @@ func FuzzJoin(f *testing.F) {
 			e, k := protowire.ConsumeBytes(rest[n:])
 			require.GreaterOrEqual(t, k, 0)
 			require.True(t, bytes.HasSuffix(e, origin))
+			require.NoError(t, Whole(e))
 			if e = e[:len(e)-len(origin)]; len(reply) > 0 {
 				kept = appendBytes(kept, messages, e)
 			}
