@@ -42,6 +42,7 @@ type backendCopy struct {
 	over     bool
 
 	answered bool // the answer has begun; owned by the answer's goroutine
+	unread   int  // of the answer, see unreadPortion; owned by the answer's goroutine
 	timer    *time.Timer
 	finished atomic.Int64 // Unix time in nanoseconds when the client's call ended; 0 before
 }
@@ -253,13 +254,26 @@ func (b *backendCopy) Headers(encoding string, md metadata.MD) error {
 	return b.compare.mirrors.Headers(encoding, md)
 }
 
-// Data implements leg.Answer.
+// Data implements leg.Answer. An answer that nobody compares, or not any more, is read slowly if there is much of it.
 func (b *backendCopy) Data(p []byte) error {
-	if b.compare == nil {
+	if b.compare != nil && b.compare.mirrors.add(p) {
 		return nil
 	}
-	return b.compare.mirrors.Data(p)
+	cost := min(1+len(p)/unreadPortion, b.mirror.unread.Burst())
+	if b.unread += cost; b.unread <= freeUnread {
+		return nil
+	}
+	return b.mirror.unread.WaitN(b.leg.Context(), cost)
 }
+
+// What is read of answers of a mirror that nobody compares: as much of each as freeUnread, and of all together unreadPerSecond. One is a
+// piece of a message, or unreadPortion bytes of a long one. A mirror that floods copies with answers would otherwise take the time of a
+// processor.
+const (
+	freeUnread      = 64
+	unreadPerSecond = 20_000
+	unreadPortion   = 4096
+)
 
 // End implements leg.Answer.
 func (b *backendCopy) End(st *status.Status, trailer metadata.MD) {

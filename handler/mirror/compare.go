@@ -62,14 +62,20 @@ func (s *side) Headers(encoding string, _ metadata.MD) error {
 	return nil
 }
 
-// Data implements leg.Answer.
-func (s *side) Data(p []byte) error {
+// add takes bytes of the answer, and reports whether they are still compared.
+func (s *side) add(p []byte) bool {
 	s.of.mu.Lock()
 	settled := s.of.settled
 	s.of.mu.Unlock()
 	if !settled {
 		s.messages.Add(p)
 	}
+	return !settled
+}
+
+// Data implements leg.Answer.
+func (s *side) Data(p []byte) error {
+	s.add(p)
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
+	"golang.org/x/time/rate"
 
 	"github.com/framegate/framegate/resolver/spec"
 )
@@ -46,6 +47,7 @@ type state struct {
 	failures                       failures
 	stall                          stall
 	differences                    differences
+	unread                         *rate.Limiter // see unreadPerSecond
 
 	mu       sync.Mutex // guards the fields below
 	codes    map[codes.Code]int64
@@ -176,7 +178,10 @@ func (f *failures) state() (state, why string) {
 }
 
 func newState(k key) *state {
-	return &state{key: k, codes: map[codes.Code]int64{}, dropped: map[Dropped]int64{}, compared: map[Result]int64{}}
+	return &state{
+		key: k, codes: map[codes.Code]int64{}, dropped: map[Dropped]int64{}, compared: map[Result]int64{},
+		unread: rate.NewLimiter(unreadPerSecond, unreadPerSecond/10),
+	}
 }
 
 // stall notices that a mirror's backend takes calls and answers none. As long as it does, no further copies are made: those that are
