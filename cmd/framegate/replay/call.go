@@ -34,6 +34,7 @@ type call struct {
 	body   *io.PipeReader
 	out    *io.PipeWriter
 	ended  chan struct{} // closed when the recording of the call has ended
+	place  place         // of slots
 
 	mu       sync.Mutex // guards the fields below
 	changed  sync.Cond  // signals changes of them; its lock is mu
@@ -276,7 +277,7 @@ func (c *call) request(ctx context.Context) *http.Request {
 		}
 	}
 	r := &http.Request{
-		Method: http.MethodPost, URL: &url.URL{Scheme: "http", Host: c.run.cfg.Target, Path: c.doc.Method}, Host: host, Header: h, Body: c.body,
+		Method: http.MethodPost, URL: &url.URL{Scheme: "http", Host: c.run.cfg.Target, Opaque: c.doc.Method}, Host: host, Header: h, Body: c.body,
 		ContentLength: -1, ProtoMajor: 2,
 	}
 	return r.WithContext(ctx)

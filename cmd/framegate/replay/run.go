@@ -18,7 +18,7 @@ type Config struct {
 	Target        string           // host:port or unix:/path
 	Speed         float64          // how much faster than it was; 0 means without waiting
 	Filter        *spec.Pattern    // of the methods of calls; nil means all
-	MaxConcurrent int              // calls under way
+	MaxConcurrent int              // calls under way; those beyond wait in memory, as long as the recording of none that is under way has ended
 	Timeout       time.Duration    // how long a call may go on after its recorded end
 	Trailers      bool             // trailers are compared, too
 	Tell          func(Difference) // is told of each difference as it is found; may be nil
@@ -26,7 +26,7 @@ type Config struct {
 
 // Run makes the recorded calls again, with their timing, until all have ended or ctx ends, and reports what has come of them.
 func Run(ctx context.Context, cfg Config) (*Report, error) {
-	r := &run{ctx: ctx, cfg: cfg, calls: map[string]*call{}, free: make(chan struct{}, cfg.MaxConcurrent)}
+	r := &run{ctx: ctx, cfg: cfg, calls: map[string]*call{}, slots: newSlots(ctx, cfg.MaxConcurrent)}
 	r.results.report.Codes, r.results.tell = map[string]int{}, cfg.Tell
 	transport := newTransport(cfg.Target)
 	defer transport.CloseIdleConnections()
@@ -43,7 +43,7 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 		return nil, err
 	}
 	report := &r.results.report
-	report.Unfinished += len(r.calls)
+	report.Unfinished += len(r.calls) + r.again
 	for _, t := range torn {
 		report.Torn = append(report.Torn, t.File)
 	}
@@ -62,7 +62,8 @@ type run struct {
 	first time.Time // of the recordings
 	began time.Time
 	calls map[string]*call // that have begun and not ended, by ID
-	free  chan struct{}    // has an element for each call under way
+	again int              // calls without an end of which the ID came again
+	slots *slots
 }
 
 // take does what an entry says, when its time has come.
@@ -72,16 +73,21 @@ func (r *run) take(e *tape.Entry) error {
 		if err := r.await(e.Call.Time); err != nil {
 			return err
 		}
-		select {
-		case r.free <- struct{}{}:
-		case <-r.ctx.Done():
-			return context.Cause(r.ctx)
+		if err := r.slots.await(); err != nil {
+			return err
+		}
+		if old := r.calls[e.Call.Call]; old != nil { // such as of a file that is given twice
+			r.again++
+			old.cut()
+			r.slots.complete(old)
 		}
 		c := newCall(r, e.Call)
 		r.calls[e.Call.Call] = c
 		r.work.Go(func() {
-			defer func() { <-r.free }()
-			c.make()
+			if r.slots.enter(c) {
+				defer r.slots.leave(c)
+				c.make()
+			}
 		})
 	case e.Message != nil && r.calls[e.Message.Call] != nil:
 		c := r.calls[e.Message.Call]
@@ -102,11 +108,16 @@ func (r *run) take(e *tape.Entry) error {
 		if err := r.await(e.End.Time); err != nil {
 			return err
 		}
-		r.calls[e.End.Call].end(e.End)
+		c := r.calls[e.End.Call]
+		c.end(e.End)
+		r.slots.complete(c)
 		delete(r.calls, e.End.Call)
 	}
 	return nil
 }
+
+// longest is the longest wait, in nanoseconds: a slow replay of a long recording would take longer than a time.Duration can be.
+const longest = float64(100 * 365 * 24 * time.Hour)
 
 // await waits for the time of an entry.
 func (r *run) await(nanoseconds int64) error {
@@ -117,7 +128,8 @@ func (r *run) await(nanoseconds int64) error {
 	if r.cfg.Speed == 0 {
 		return r.ctx.Err()
 	}
-	wait := time.Until(r.began.Add(time.Duration(float64(at.Sub(r.first)) / r.cfg.Speed)))
+	after := min(float64(at.Sub(r.first))/r.cfg.Speed, longest)
+	wait := time.Until(r.began.Add(time.Duration(after)))
 	if wait <= 0 {
 		return r.ctx.Err()
 	}
