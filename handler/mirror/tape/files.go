@@ -111,7 +111,7 @@ func (f *files) write(batch []entry) error {
 			length += int64(len(batch[n].bytes))
 			n++
 		}
-		if f.current != nil && f.size+length > f.fileBytes() {
+		if f.current != nil && (f.size+length > f.fileBytes() || f.isGone()) {
 			f.close()
 		}
 		if f.current == nil {
@@ -130,6 +130,16 @@ func (f *files) write(batch []entry) error {
 		batch = batch[n:]
 	}
 	return nil
+}
+
+// isGone reports whether the current file was removed or renamed, so that nobody would find what is written to it.
+func (f *files) isGone() bool {
+	there, err := os.Stat(f.current.Name())
+	if err != nil {
+		return true
+	}
+	mine, err := f.current.Stat()
+	return err != nil || !os.SameFile(there, mine)
 }
 
 // headerBytes is about how long a header is.
@@ -153,6 +163,7 @@ func (f *files) open(length int64) error {
 	if err != nil {
 		return err
 	}
+	_ = lock(file) // where there are locks nobody else has one of it
 	header, err := encode(&v1.TapeEntry{Header: &v1.TapeHeader{Version: version, Route: f.cfg.Route, Mirror: f.cfg.Mirror, Time: now.UnixNano()}})
 	if err == nil {
 		_, err = file.Write(header)
@@ -168,7 +179,8 @@ func (f *files) open(length int64) error {
 // prefix is what the names of the mirror's files begin with. No other mirror's do: names of routes and mirrors have no underscore.
 func (f *files) prefix() string { return f.cfg.Route + "_" + f.cfg.Mirror + "_" }
 
-// prune removes the oldest files of the mirror until the others have at most so many bytes.
+// prune removes the oldest files of the mirror until the others have at most so many bytes. It leaves those that are being written: by
+// another framegate, or by the recorder that this one follows.
 func (f *files) prune(most int64) error {
 	all, err := os.ReadDir(f.cfg.Dir)
 	if err != nil {
@@ -186,11 +198,25 @@ func (f *files) prune(most int64) error {
 		if sum += info.Size(); sum <= most {
 			continue
 		}
-		if err := os.Remove(filepath.Join(f.cfg.Dir, e.Name())); err != nil && !os.IsNotExist(err) {
+		name := filepath.Join(f.cfg.Dir, e.Name())
+		if isWritten(name) {
+			continue
+		}
+		if err := os.Remove(name); err != nil && !os.IsNotExist(err) {
 			return err
 		}
 	}
 	return nil
+}
+
+// isWritten reports whether a recorder has the file locked.
+func isWritten(name string) bool {
+	file, err := os.Open(name)
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	return lock(file) != nil
 }
 
 // close ends the current file.
