@@ -123,7 +123,7 @@ mirrors:
 `, `
 name: a
 match: [{method: "*"}]
-backends: [{endpoints: [{address: "127.0.0.1:1"}]}]
+backends: [{service: s}]
 fanout:
   targets: {from: backend}
   aggregate: {messages_field: 1, metadata_field: 1, node_field: 3, error_field: 5, status_field: 4}
@@ -134,7 +134,7 @@ fanout:
 `, `
 name: a
 match: [{method: "*"}]
-backends: [{endpoints: [{address: "127.0.0.1:1"}]}]
+backends: [{service: s}]
 fanout: {targets: {from: backend}, mode: quorum, quorum: 2, max_targets: 1024}
 `}
 

@@ -59,7 +59,7 @@ func ParseAddress(addr string) (Address, error) {
 	}
 	ip, err := netip.ParseAddr(host)
 	if err != nil {
-		if !validHost(host) {
+		if !validHost(host) || strings.HasPrefix(bare, "[") {
 			return Address{}, fmt.Errorf("%q, want host:port or unix:/path, a host of a-z 0-9 . _ -", plain.URL(addr))
 		}
 		return Address{Host: strings.ToLower(host), Port: uint16(n)}, nil

@@ -26,6 +26,8 @@ func (f *Fanout) problems(r *Route) (errs []error) {
 		fail("targets.key: %q with forward: %t, want both with from: %s only", key, f.Targets.Forward, TargetsFromMetadata)
 	case from == TargetsFromMetadata && (strings.HasPrefix(key, "grpc-") || strings.HasSuffix(key, "-bin")):
 		fail("targets.key: %q, want a header that is not of gRPC and not binary", key)
+	case from == TargetsFromMetadata && slices.Contains(takenHeaders, key):
+		fail("targets.key: %q, want a header that every request may have as it likes", key)
 	case from == TargetsFromMetadata:
 		if err := validHeaderName(key); err != nil {
 			fail("targets.key: %w", err)
@@ -76,7 +78,50 @@ func (f *Fanout) problems(r *Route) (errs []error) {
 	if s := f.SlowTarget; s != "" && s != SlowTargetWait && s != SlowTargetDrop {
 		fail("slow_target: %q, want %s or %s", s, SlowTargetWait, SlowTargetDrop)
 	}
+	for i := range r.Backends {
+		errs = append(errs, nodeProblems(fmt.Sprintf("backends[%d]", i), r.Backends[i].Endpoints)...)
+		n := len(r.Backends[i].Endpoints)
+		if n == 0 || r.Backends[i].hasNames() {
+			continue
+		}
+		for name, wanted := range map[string]int{"quorum": f.Quorum, "min_success": f.MinSuccess} {
+			if wanted > n {
+				fail("%s: %d, want at most as many as backends[%d] has endpoints (%d)", name, wanted, i, n)
+			}
+		}
+	}
 	return append(errs, f.Queue.problems("fanout.queue")...)
+}
+
+// hasNames reports whether an address of the backend's is a host name, each of whose addresses is an endpoint.
+func (b *Backend) hasNames() bool {
+	return slices.ContainsFunc(b.Endpoints, func(e Endpoint) bool {
+		a, err := ParseAddress(e.Address)
+		return err == nil && a.Host != "" && !a.IsLocalhost()
+	})
+}
+
+// takenHeaders are names of headers that calls have for other purposes than to name targets.
+var takenHeaders = []string{"content-type", "content-length", "te", "user-agent", "host", "via", "connection", "transfer-encoding", "framegate-mirror"}
+
+// nodeProblems returns every mistake of the tags by which clients name the fixed endpoints of a backend, whose path is key.
+func nodeProblems(key string, endpoints []Endpoint) (errs []error) {
+	named := map[string]int{}
+	for i, e := range first(endpoints, MaxEndpoints) {
+		node, ok := e.Tags[TagNode]
+		if !ok {
+			continue
+		}
+		path := fmt.Sprintf("%s.endpoints[%d].tags.%s", key, i, TagNode)
+		if node == "" || strings.TrimSpace(node) != node || strings.Contains(node, ",") {
+			errs = append(errs, fmt.Errorf("%s: %q, want a text without commas, and without blanks around it, so that clients can name it", path, cutText(node)))
+		}
+		if other, again := named[node]; again {
+			errs = append(errs, fmt.Errorf("%s: %q, which endpoints[%d] has too, want another", path, cutText(node), other))
+		}
+		named[node] = i
+	}
+	return errs
 }
 
 // problems returns every mistake of an Aggregate whose path is key.

@@ -11,7 +11,7 @@ import (
 const oneToMany = `
 name: a
 match: [{method: "*"}]
-backends: [{endpoints: [{address: "127.0.0.1:1", tags: {node: one}}]}]
+backends: [{endpoints: [{address: "127.0.0.1:1", tags: {node: one}}, {address: "127.0.0.1:2"}]}]
 `
 
 // indented returns a document with text under the key mirrors, as the keys of one mirror.
@@ -111,6 +111,11 @@ func TestMirrors_RefuseWhatIsWrong(t *testing.T) {
 		"redact":                      {oneMirror(`record: {path: /x, redact: [Cookie]}`), `mirrors[0].record.redact[0]: "Cookie", want a header name`},
 		"no broker":                   {oneMirror(`kafka: {topic: t}`), `mirrors[0].kafka.brokers: 0, want 1 to 64`},
 		"wrong broker":                {oneMirror(`kafka: {topic: t, brokers: ["http://a"]}`), `mirrors[0].kafka.brokers[0]: "http://a", want host:port`},
+		"a broker in brackets":        {oneMirror(`kafka: {topic: t, brokers: ["[zz]:9092"]}`), `mirrors[0].kafka.brokers[0]: "[zz]:9092", want host:port`},
+		"a port that is none":         {oneMirror(`elasticsearch: {index: i, urls: ["http://a:99999"]}`), `mirrors[0].elasticsearch.urls[0]: "http://a:99999", want http://host:port`},
+		"port 0":                      {oneMirror(`elasticsearch: {index: i, urls: ["http://a:0"]}`), `mirrors[0].elasticsearch.urls[0]: "http://a:0", want http://host:port`},
+		"no host":                     {oneMirror(`elasticsearch: {index: i, urls: ["http://:9200"]}`), `mirrors[0].elasticsearch.urls[0]: "http://:9200", want http://host:port`},
+		"two hosts":                   {oneMirror(`elasticsearch: {index: i, urls: ["http://a,b"]}`), `mirrors[0].elasticsearch.urls[0]: "http://a,b", want http://host:port`},
 		"wrong topic":                 {oneMirror(`kafka: {topic: a/b, brokers: ["a:1"]}`), `mirrors[0].kafka.topic: "a/b", want 1 to 249`},
 		"wrong acks":                  {oneMirror(`kafka: {topic: a, acks: some, brokers: ["a:1"]}`), `mirrors[0].kafka.acks: "some", want all, leader or none`},
 		"wrong key":                   {oneMirror(`kafka: {topic: a, key: x-tenant, brokers: ["a:1"]}`), `mirrors[0].kafka.key: "x-tenant", want id, method or metadata.NAME`},
@@ -216,6 +221,14 @@ func TestFanout_RefusesWhatIsWrong(t *testing.T) {
 		"aggregate of first":     {fan(from + ", mode: first, aggregate: {node_field: 4}"), `fanout.aggregate: want it with mode: aggregate only`},
 		"unary":                  {fan(from + ", methods: {unary: [Say]}"), `fanout.methods.unary[0]: `},
 		"hedge":                  {fan(from) + "hedge: {delay: 1s}\n", `hedge: beside fanout, want one of the two`},
+		"more than endpoints":    {fan(from + ", min_success: 3"), `fanout.min_success: 3, want at most as many as backends[0] has endpoints (2)`},
+		"a quorum of too many":   {fan(from + ", mode: quorum, quorum: 3"), `fanout.quorum: 3, want at most as many as backends[0] has endpoints (2)`},
+		"a fraction":             {fan(from + ", min_success: 1.5"), `fanout.min_success: "1.5", want a whole number`},
+		"no method":              {fan(from + ", methods: {unary: [null]}"), `fanout.methods.unary[0]: nothing, want a value`},
+		"a header of others":     {fan("targets: {from: metadata, key: content-type}"), `fanout.targets.key: "content-type", want a header that`},
+		"a node with a comma":    {strings.Replace(fan(from), "node: one", `node: "a,b"`, 1), `backends[0].endpoints[0].tags.node: "a,b", want a text without commas`},
+		"a node with blanks":     {strings.Replace(fan(from), "node: one", `node: " a"`, 1), `backends[0].endpoints[0].tags.node: " a", want a text without commas, and without blanks`},
+		"two nodes of a name":    {strings.Replace(fan(from), `{address: "127.0.0.1:2"}`, `{address: "127.0.0.1:2", tags: {node: one}}`, 1), `backends[0].endpoints[1].tags.node: "one", which endpoints[0] has too`},
 		"queue":                  {fan(from + ", queue: {bytes: 1}"), `fanout.queue.bytes: 1, want 1KiB to 1GiB`},
 		"too many tags":          {strings.Replace(oneToMany, "node: one", "node: "+strings.Repeat("x", 600), 1), `backends[0].endpoints[0].tags: "node"`},
 		"respond":                {fan(from) + "mirrors: [{name: m, backend: {service: s}, select: {types: [{field: \"1\", equals: 1, respond: true}]}}]", "respond: true beside fanout"},

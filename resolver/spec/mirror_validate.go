@@ -1,7 +1,9 @@
 package spec
 
 import (
+	"cmp"
 	"fmt"
+	"net"
 	"net/url"
 	"regexp"
 	"slices"
@@ -343,6 +345,15 @@ func (k *Kafka) problems(key string) (errs []error) {
 	return errs
 }
 
+// validURLHost reports whether a URL has a host, and if it has a port, one that there is.
+func validURLHost(u *url.URL) bool {
+	port := cmp.Or(u.Port(), "1")
+	if strings.HasSuffix(u.Host, ":") || !strings.HasSuffix(u.Host, u.Port()) {
+		return false
+	}
+	return ValidateAddress(net.JoinHostPort(u.Hostname(), port)) == nil
+}
+
 func (e *Elasticsearch) problems(key string) (errs []error) {
 	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(key+"."+format, args...)) }
 	if len(e.URLs) == 0 || len(e.URLs) > maxSinkAddresses {
@@ -350,7 +361,7 @@ func (e *Elasticsearch) problems(key string) (errs []error) {
 	}
 	for i, s := range first(e.URLs, maxSinkAddresses) {
 		u, err := url.Parse(s)
-		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		if err != nil || !validURLHost(u) || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 			fail("urls[%d]: %q, want http://host:port or https://host:port", i, plain.URL(cutText(s)))
 			continue
 		}

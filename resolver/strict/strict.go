@@ -195,7 +195,12 @@ func (w *walker) check(n *yaml.Node, t reflect.Type, key string) {
 			return
 		}
 		for i, c := range n.Content {
-			w.check(c, t.Elem(), fmt.Sprintf("%s[%d]", key, i))
+			path := fmt.Sprintf("%s[%d]", key, i)
+			if c.Kind == yaml.ScalarNode && c.Tag == "!!null" { // package yaml would leave it out, or make something of nothing
+				w.fail(c, path, "nothing, want a value")
+				continue
+			}
+			w.check(c, t.Elem(), path)
 		}
 	case reflect.Map:
 		if n.Kind != yaml.MappingNode {
@@ -257,9 +262,19 @@ func (w *walker) scalar(n *yaml.Node, t reflect.Type, key string) {
 		w.fail(n, key, "binary data, want %s", kind{t})
 		return
 	}
-	if err := n.Decode(reflect.New(t).Interface()); err != nil {
+	if err := n.Decode(reflect.New(t).Interface()); err != nil || n.Tag == "!!float" && isWhole(t) { // which package yaml cuts off
 		w.fail(n, key, "%s, want %s", shown{n}, kind{t})
 	}
+}
+
+// isWhole reports whether values of a type are whole numbers.
+func isWhole(t reflect.Type) bool {
+	switch t.Kind() {
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64, reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		_, wants := reflect.Zero(t).Interface().(Wanter)
+		return t != durationType && !wants
+	}
+	return false
 }
 
 // shown, kind and fieldNames format a node, a type and its keys for a mistake. They are fmt.Stringers, so that fail formats
