@@ -222,11 +222,15 @@ func TestFanout_Quorum(t *testing.T) {
 		"without waiting":         {[]string{a(), slow, a()}, 2, codes.OK},
 		"not alike":               {[]string{a(), other}, 2, codes.Aborted},
 		"an error does not count": {[]string{a(), failing}, 2, codes.Aborted},
-		"too few":                 {[]string{a()}, 2, codes.Aborted},
+		"too few":                 {[]string{a(), a()}, 2, codes.Aborted},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := testbed.NewProxy(t, route(endpoints(c.targets...), "frame", fmt.Sprintf("mode: quorum\nquorum: %d", c.n)))
-			messages, err := call(t.Context(), t, testbed.DialGRPC(t, p.Addr), kinds[0])
+			var names []string
+			if name == "too few" {
+				names = c.targets[:1]
+			}
+			messages, err := call(t.Context(), t, testbed.DialGRPC(t, p.Addr), kinds[0], names...)
 			require.Equal(t, c.code, status.Code(err), "%v", err)
 			if c.code == codes.OK {
 				require.Equal(t, [][]byte{[]byte("a"), []byte("b")}, messages)
