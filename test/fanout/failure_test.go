@@ -102,7 +102,7 @@ func TestFanout_StatusOfTheCall(t *testing.T) {
 		"enough":            {[]string{good, denied}, 1, codes.OK},
 		"not enough":        {[]string{good, denied}, 2, codes.PermissionDenied},
 		"the worst of all":  {[]string{missing, internal, denied}, 1, codes.Internal},
-		"more than targets": {[]string{good}, 2, codes.Unavailable},
+		"more than targets": {[]string{good, internal}, 2, codes.Unavailable}, // of which one is named
 	} {
 		t.Run(name, func(t *testing.T) {
 			var list []string
@@ -110,7 +110,11 @@ func TestFanout_StatusOfTheCall(t *testing.T) {
 				list = append(list, fmt.Sprintf(`{address: %q, tags: {node: n%d}}`, addr, i))
 			}
 			p := testbed.NewProxy(t, route("["+strings.Join(list, ", ")+"]", "frame", fmt.Sprintf("methods: {unary: [\"*\"]}\nmin_success: %d", c.min)))
-			s, err := testbed.Call(t.Context(), testbed.DialGRPC(t, p.Addr))
+			ctx := t.Context()
+			if name == "more than targets" {
+				ctx = metadata.AppendToOutgoingContext(ctx, "nodes", "n0")
+			}
+			s, err := testbed.Call(ctx, testbed.DialGRPC(t, p.Addr))
 			require.NoError(t, err)
 			_ = testbed.Send(s, []byte("m")) // fails if the call has ended: Recv says how
 			require.NoError(t, s.CloseSend())
