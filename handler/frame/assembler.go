@@ -21,6 +21,9 @@ type Messages interface {
 // Add adds p to the stream.
 func (a *Assembler) Add(p []byte) { a.split.Split(p, (*assembling)(a)) }
 
+// announcedBytes is for how much of a message there is memory before it has come: a peer may announce any length.
+const announcedBytes = 16 << 10
+
 // assembling is an Assembler as Parts, which its users do not see.
 type assembling Assembler
 
@@ -28,7 +31,7 @@ type assembling Assembler
 func (a *assembling) Begin(flag byte, length int64) {
 	a.message = Message{Flag: flag}
 	if a.To.Wants(length) {
-		a.message.Payload = make([]byte, 0, length)
+		a.message.Payload = make([]byte, 0, min(length, announcedBytes))
 	}
 }
 

@@ -41,8 +41,8 @@ type backendCopy struct {
 	dropped  bool // a message was left out
 	over     bool
 
-	answered bool // the answer has begun; owned by the answer's goroutine
-	unread   int  // of the answer, see unreadPortion; owned by the answer's goroutine
+	debt     atomic.Int32 // see debtNone
+	unread   int          // of the answer, see unreadPortion; owned by the answer's goroutine
 	timer    *time.Timer
 	finished atomic.Int64 // Unix time in nanoseconds when the client's call ended; 0 before
 }
@@ -138,21 +138,34 @@ func (b *backendCopy) launch() {
 		b.end(errNothing)
 		return
 	}
-	b.launched = true
+	if b.launched = true; b.leg.RequestEnded() {
+		b.owes()
+	}
 }
+
+// What the backend owes of the beginning of its answer: nothing before the request has ended, and nothing once it has begun.
+const (
+	debtNone = iota
+	debtOwes
+	debtPaid
+)
+
+// owes says that the request is whole.
+func (b *backendCopy) owes() {
+	if b.debt.CompareAndSwap(debtNone, debtOwes) {
+		b.mirror.stall.begin(time.Now())
+	}
+}
+
+// pays says that the answer has begun, or ended, and reports whether it was owed.
+func (b *backendCopy) pays() bool { return b.debt.Swap(debtPaid) == debtOwes }
 
 // admit starts the goroutine of the copy's call, or returns why it may not.
 func (b *backendCopy) admit(now time.Time) (why Dropped) {
 	m := b.mirror
-	if !m.stall.begin(now) {
-		return DroppedStalled
-	}
-	defer func() {
-		if why != "" {
-			m.stall.forget()
-		}
-	}()
 	switch {
+	case m.stall.is(now):
+		return DroppedStalled
 	case !m.failures.allows(now):
 		return DroppedUnreachable
 	case !m.registry.enter():
@@ -204,6 +217,10 @@ func (b *backendCopy) halfClose() {
 		return
 	}
 	b.leg.HalfClose()
+	if b.launched {
+		b.owes()
+		return
+	}
 	if messages, _, _ := b.leg.Waiting(); messages > 0 || b.mirror.selection == nil {
 		b.launch()
 	}
@@ -246,8 +263,11 @@ func (b *backendCopy) answers() leg.Answer {
 // Headers implements leg.Answer.
 func (b *backendCopy) Headers(encoding string, md metadata.MD) error {
 	b.mirror.failures.worked()
-	b.answered = true
-	b.mirror.stall.end()
+	if b.pays() {
+		b.mirror.stall.end()
+	} else {
+		b.mirror.stall.alive()
+	}
 	if b.compare == nil {
 		return nil
 	}
@@ -279,11 +299,10 @@ const (
 func (b *backendCopy) End(st *status.Status, trailer metadata.MD) {
 	m, code, reason := b.mirror, st.Code(), local.Reason("")
 	late := errors.Is(context.Cause(b.leg.Context()), errLate)
-	switch {
-	case b.answered:
-	case late:
+	switch owed := b.pays(); {
+	case owed && late:
 		m.stall.forget()
-	default:
+	case owed:
 		m.stall.end()
 	}
 	if v := trailer[local.ReasonTrailer]; len(v) > 0 {
@@ -296,7 +315,9 @@ func (b *backendCopy) End(st *status.Status, trailer metadata.MD) {
 	case local.ReasonConnectFailed, local.ReasonNoEndpoint:
 		m.failures.failed(time.Now(), st.Message())
 	case "":
-		m.failures.worked()
+		if errors.Is(context.Cause(b.leg.Context()), leg.ErrEnded) { // else the copy was ended, wherever it was
+			m.failures.worked()
+		}
 	}
 	m.mu.Lock()
 	m.codes[code]++

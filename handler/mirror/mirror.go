@@ -187,8 +187,8 @@ func newState(k key) *state {
 // stall notices that a mirror's backend takes calls and answers none. As long as it does, no further copies are made: those that are
 // there hold enough memory.
 type stall struct {
-	unanswered atomic.Int64 // copies whose answer has not begun
-	answered   atomic.Int64 // Unix time in nanoseconds when an answer began last, or a copy began while there was none
+	unanswered atomic.Int64 // copies with a whole request whose answer has not begun
+	answered   atomic.Int64 // Unix time in nanoseconds when an answer began last, or a request was whole while there was none
 }
 
 const (
@@ -196,16 +196,17 @@ const (
 	stalledTime  = 250 * time.Millisecond
 )
 
-// begin counts a copy, or reports false if the backend has stalled. Each true has one end or forget.
-func (s *stall) begin(now time.Time) bool {
+// is reports whether the backend has stalled.
+func (s *stall) is(now time.Time) bool {
 	n, silence := s.unanswered.Load(), time.Duration(now.UnixNano()-s.answered.Load())
-	if n >= stalledCalls && silence > stalledTime || n >= 8*stalledCalls && silence > stalledTime/10 {
-		return false
-	}
+	return n >= stalledCalls && silence > stalledTime || n >= 8*stalledCalls && silence > stalledTime/10
+}
+
+// begin counts a copy whose request is whole: it is answered next. Each begin has one end or forget.
+func (s *stall) begin(now time.Time) {
 	if s.unanswered.Add(1) == 1 {
 		s.answered.Store(now.UnixNano())
 	}
-	return true
 }
 
 // forget says that a copy has ended, which tells nothing of the backend.
@@ -214,5 +215,8 @@ func (s *stall) forget() { s.unanswered.Add(-1) }
 // end says that the answer to a copy has begun, or that it ended without one.
 func (s *stall) end() {
 	s.forget()
-	s.answered.Store(time.Now().UnixNano())
+	s.alive()
 }
+
+// alive says that the backend has answered something.
+func (s *stall) alive() { s.answered.Store(time.Now().UnixNano()) }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/framegate/framegate/handler/leg"
 	"github.com/framegate/framegate/handler/workers"
@@ -114,11 +115,27 @@ func (r *Registry) Come(source string, route *spec.Route) {
 		set.Responds = set.Responds || doc.Responds()
 	}
 	if set.Responds {
-		doc := &spec.Mirror{Backend: &spec.MirrorBackend{}}
+		doc := primaryDocument(route)
 		set.Primary = &Mirror{state: newState(key{source: source, route: route.Name}), doc: doc, selection: set.Backends, registry: r}
 	}
 	r.sets.Store(route, set)
 }
+
+// primaryDocument says how the backends of a route get copies of calls that a mirror answers. They are no shadow: what they get of a
+// request is whole, or the call ends, and they may be as slow as if they answered.
+func primaryDocument(route *spec.Route) *spec.Mirror {
+	return &spec.Mirror{
+		Backend: &spec.MirrorBackend{}, WhenFull: spec.MirrorEnd, Queue: spec.Queue{Messages: primaryMessages, Bytes: primaryBytes},
+		Timeout: cmp.Or(route.Timeout, primaryTimeout),
+	}
+}
+
+// What may wait for the backends of one such call, and how long they may leave it waiting if the route does not say.
+const (
+	primaryMessages = 100_000
+	primaryBytes    = 64 << 20
+	primaryTimeout  = time.Minute
+)
 
 // Gone forgets a version of a route. Copies under way go on.
 func (r *Registry) Gone(source string, route *spec.Route) {

@@ -188,3 +188,35 @@ func TestMirror_LongMessage(t *testing.T) {
 	require.Equal(t, []string{"short", "short"}, mirror.await(t).messages)
 	require.EqualValues(t, 1, p.Mirror("shadow").Dropped["too_long"])
 }
+
+// A mirror that answers when its request has ended, as methods with a stream of requests do, has not stalled before.
+func TestMirror_LongRequestsAreNoStall(t *testing.T) {
+	t.Parallel()
+	primary, mirror := newReceiver(t), newReceiver(t)
+	mirror.began = make(chan struct{}, 1000)
+	silent := testbed.NewRaw(t, func(s grpcStream) error {
+		for first := true; ; first = false {
+			if _, err := testbed.Recv(s); err != nil {
+				return nil
+			}
+			if first {
+				mirror.began <- struct{}{}
+			}
+		}
+	})
+	p := testbed.NewProxy(t, route(primary.addr, "frame", shadow(silent, "")))
+	cc := testbed.DialGRPC(t, p.Addr)
+	ctx := within(t)
+	for i := range 300 {
+		if i == 280 {
+			time.Sleep(300 * time.Millisecond)
+		}
+		s, err := testbed.Call(ctx, cc)
+		require.NoError(t, err)
+		require.NoError(t, testbed.Send(s, []byte("m")))
+	}
+	for range 300 {
+		testbed.Await(t, mirror.began, "a copy")
+	}
+	require.Empty(t, p.Mirror("shadow").Dropped)
+}

@@ -3,6 +3,7 @@ package mirrors
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -195,4 +196,15 @@ func TestRespond_First(t *testing.T) {
 			require.Equal(t, []string{two}, primary.await(t).messages)
 		})
 	}
+}
+
+// What the backends get of a call that a mirror answers is whole, however long its messages are, and they may take their time.
+func TestRespond_TheBackendsGetAllOfIt(t *testing.T) {
+	t.Parallel()
+	primary, mirror := newReceiver(t), answering(t, "mirror", 0, codes.OK)
+	p := testbed.NewProxy(t, route(primary.addr, "frame", responders(mirror.addr)))
+	want := []string{typed(2, strings.Repeat("x", 3<<20)), typed(2, "y"), typed(2, strings.Repeat("z", 2<<20))}
+	_, err := makeCall(within(t), t, testbed.DialGRPC(t, p.Addr), want...)
+	require.NoError(t, err)
+	require.Equal(t, want, primary.await(t).messages)
 }
