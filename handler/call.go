@@ -256,6 +256,10 @@ func (c *call) tapped(dst frame.Writer, d spec.Direction, encoding string) frame
 	return c.tapping.taps.Writer(dst, c.tapping.call, d, encoding)
 }
 
+// partsHaveRules reports whether each target of a fan-out applies the rules of struct mode to its answer. What mirrors answer in place of
+// the backends is subject to the call's own.
+func (c *call) partsHaveRules() bool { return c.many != nil && c.target.Document().Fanout != nil }
+
 // watchers returns who wants to see the answer; nil for nobody.
 func (c *call) watchers() *watchers {
 	if c.spread == nil {
@@ -293,6 +297,7 @@ func (c *call) forwardResponse() error {
 		c.attempts.answered = true
 		a.picked.Works()
 		c.dropUnforwarded(md)
+		c.watchers().beginRaw(encoding, md)
 		if err := c.sendHeaders(encoding, md); err != nil {
 			return err
 		}
@@ -300,10 +305,10 @@ func (c *call) forwardResponse() error {
 	c.response = frame.Redirect{
 		Src: up, Dst: c.tapped(c.down, spec.OnResponse, encoding), MaxBytes: c.proxy.maxMessageBytes.Load(), Progress: c.progress,
 	}
-	c.response.Dst = c.watchers().before(c.response.Dst)
-	if c.transformer != nil && c.many == nil { // of several targets, each part does that
+	if c.transformer != nil && !c.partsHaveRules() {
 		c.transformer.TakeResponse(&c.response, encoding)
 	}
+	c.watchers().watch(&c.response)
 	return c.response.RedirectFrame()
 }
 

@@ -185,7 +185,7 @@ func firstOf(s *spread) *many {
 		})
 	}
 	many := manyOf(s.call, targets)
-	many.config.Mode, many.config.MinSuccess = spec.FanoutFirst, 1
+	many.config.Mode, many.config.MinSuccess, many.config.Decodes = spec.FanoutFirst, 1, s.call.transformer != nil
 	s.call.target.Retry = nil
 	return many
 }

@@ -132,8 +132,8 @@ func (s *spread) beginCopy(m *mirror.Mirror, target func() cluster.Target) {
 	}
 	s.copies = append(s.copies, one)
 	s.most = max(s.most, one.MaxBytes())
-	if a := one.Answers(); a != nil {
-		s.watchers.add(a)
+	if a, raw := one.Answers(); a != nil {
+		s.watchers.add(a, raw)
 	}
 }
 

@@ -13,8 +13,9 @@ import (
 
 // watchers want to see the answer that a client gets. What goes wrong with them does not concern the call. A nil *watchers is none.
 type watchers struct {
-	mu  sync.Mutex // guards the fields below, and orders the calls of their methods: the end may come from another goroutine
-	all []leg.Answer
+	mu  sync.Mutex   // guards the fields below, and orders the calls of their methods: the end may come from another goroutine
+	all []leg.Answer // who see what the client gets
+	raw []leg.Answer // who see what the endpoint answers, before rules of struct mode change it
 
 	over    bool // the answer has ended, with:
 	status  *status.Status
@@ -22,14 +23,29 @@ type watchers struct {
 }
 
 // add adds one, before the answer begins.
-func (w *watchers) add(a leg.Answer) {
+func (w *watchers) add(a leg.Answer, raw bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.over { // the call was aborted just now
+	switch {
+	case w.over: // the call was aborted just now
 		a.End(w.status, w.trailer)
+	case raw:
+		w.raw = append(w.raw, a)
+	default:
+		w.all = append(w.all, a)
+	}
+}
+
+// beginRaw shows the headers of the endpoint's answer.
+func (w *watchers) beginRaw(encoding string, md metadata.MD) {
+	if w == nil {
 		return
 	}
-	w.all = append(w.all, a)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, a := range w.raw {
+		_ = a.Headers(encoding, maps.Clone(md))
+	}
 }
 
 // begin shows the headers of the answer.
@@ -44,17 +60,22 @@ func (w *watchers) begin(encoding string, md metadata.MD) {
 	}
 }
 
-// before returns a writer in front of dst that shows what passes, or dst itself if there are no watchers.
-func (w *watchers) before(dst frame.Writer) frame.Writer {
+// watch makes r, the response direction of the call, show what passes.
+func (w *watchers) watch(r *frame.Redirect) {
 	if w == nil {
-		return dst
+		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.all) == 0 {
-		return dst
+	if r.Taker == nil { // nothing is changed
+		w.all, w.raw = append(w.all, w.raw...), nil
 	}
-	return showing{dst, w}
+	if len(w.raw) > 0 {
+		r.Taker = showingRaw{r.Taker, w}
+	}
+	if len(w.all) > 0 {
+		r.Dst = showing{r.Dst, w}
+	}
 }
 
 // showing is a frame.Writer that shows what passes.
@@ -73,6 +94,24 @@ func (s showing) Write(p []byte) error {
 	return s.Writer.Write(p)
 }
 
+// showingRaw is a frame.Taker that shows messages before the one behind it changes them.
+type showingRaw struct {
+	frame.Taker
+	to *watchers
+}
+
+// TakeMessage implements frame.Taker.
+func (s showingRaw) TakeMessage(flag byte, payload []byte) (out []byte, forward bool, err error) {
+	prefix := frame.PrefixOf(frame.Message{Flag: flag, Payload: payload})
+	s.to.mu.Lock()
+	for _, a := range s.to.raw {
+		_ = a.Data(prefix[:])
+		_ = a.Data(payload)
+	}
+	s.to.mu.Unlock()
+	return s.Taker.TakeMessage(flag, payload)
+}
+
 // end shows the end of the answer, once.
 func (w *watchers) end(st *status.Status, trailer metadata.MD) {
 	if w == nil {
@@ -80,8 +119,8 @@ func (w *watchers) end(st *status.Status, trailer metadata.MD) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, a := range w.all {
+	for _, a := range append(w.all, w.raw...) {
 		a.End(st, trailer)
 	}
-	w.all, w.over, w.status, w.trailer = nil, true, st, trailer
+	w.all, w.raw, w.over, w.status, w.trailer = nil, nil, true, st, trailer
 }

@@ -45,6 +45,7 @@ type Config struct {
 	SlowTarget spec.SlowTarget
 	Queue      spec.Queue
 	Unary      bool // the method answers with one message
+	Decodes    bool // the answer is decoded: targets are told only of encodings for which that is possible
 
 	MaxBytes int64          // of a message that is held whole
 	Budget   *budget.Budget // of the messages that are held; nil for no bound
@@ -122,7 +123,7 @@ func Open(ctx context.Context, cfg Config, hdr *transport.Header) *Stream {
 		maps.Copy(md, t.Metadata)
 		request := leg.RequestOf(cfg.Client, md)
 		delete(md, "grpc-accept-encoding") // which the leg's own takes the place of
-		if s.join.plain() {
+		if s.join.plain() || cfg.Decodes {
 			request.AcceptEncoding = compress.Known(request.AcceptEncoding)
 		}
 		t.leg = leg.New(ctx, request, cfg.Queue, nil, t)

@@ -88,8 +88,9 @@ func (c *Copy) Missed(v *View) {
 // HalfClose says that the request has ended.
 func (c *Copy) HalfClose() { c.halfClose() }
 
-// Answers returns what takes the answer that the client gets; nil if the mirror does not want it.
-func (c *Copy) Answers() leg.Answer { return c.answers() }
+// Answers returns what takes the answer that the client gets; nil if the mirror does not want it. If raw, it is the answer before rules
+// of the route change it: what a backend's is compared with.
+func (c *Copy) Answers() (a leg.Answer, raw bool) { return c.answers(), c.mirror.doc.Backend != nil }
 
 // Finish says that the client's call has ended, and whether the client had sent its whole request. No method is called afterwards.
 func (c *Copy) Finish(complete bool) { c.finish(complete) }
