@@ -51,6 +51,7 @@ var (
 	errLate    = errors.New("mirror: it left the copy waiting for longer than its timeout")
 	errFull    = errors.New("mirror: it takes messages too slowly")
 	errClient  = errors.New("mirror: the client ended its call")
+	errFlooded = errors.New("mirror: it sends too much")
 	errNothing = errors.New("mirror: no message was delivered")
 )
 
@@ -283,13 +284,22 @@ func (b *backendCopy) Data(p []byte) error {
 	if b.unread += cost; b.unread <= freeUnread {
 		return nil
 	}
+	if b.mirror.unread.AllowN(time.Now(), cost) {
+		return nil
+	}
+	defer b.mirror.slowed.Add(-1)
+	if b.mirror.slowed.Add(1) > maxSlowed {
+		b.mirror.drop(DroppedFlooded)
+		return errFlooded
+	}
 	return b.mirror.unread.WaitN(b.leg.Context(), cost)
 }
 
 // What is read of answers of a mirror that nobody compares: as much of each as freeUnread, and of all together unreadPerSecond. One is a
 // piece of a message, or unreadPortion bytes of a long one. A mirror that floods copies with answers would otherwise take the time of a
-// processor.
+// processor. At most maxSlowed copies wait for their turn, because what they have not read is held by their connections; others end.
 const (
+	maxSlowed       = 8
 	freeUnread      = 64
 	unreadPerSecond = 20_000
 	unreadPortion   = 4096

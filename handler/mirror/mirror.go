@@ -27,6 +27,7 @@ type Dropped string
 const (
 	DroppedMaxCalls    Dropped = "max_calls"   // of a call: there are as many copies as there may be
 	DroppedUnreachable Dropped = "unreachable" // of a call: the mirror's endpoints could not be connected to a moment ago
+	DroppedFlooded     Dropped = "flooded"     // of a call: its answer, which nobody compares, is long, and so are those of many others
 	DroppedStalled     Dropped = "stalled"     // of a call: many copies wait for the beginning of an answer, and none has begun for a while
 	DroppedFull        Dropped = "queue_full"  // of a message: the queue had no room
 	DroppedMemory      Dropped = "max_bytes"   // of a message: all queues together had no room
@@ -48,6 +49,7 @@ type state struct {
 	stall                          stall
 	differences                    differences
 	unread                         *rate.Limiter // see unreadPerSecond
+	slowed                         atomic.Int32  // copies that wait for it
 
 	mu       sync.Mutex // guards the fields below
 	codes    map[codes.Code]int64
