@@ -6,5 +6,5 @@
 //	            └─> leg ─> target ─┘
 //
 // Enter at Open; then stream.go (the Stream), target.go (the answer of a target, message by message), and the joiners:
-// aggregate.go, envelope.go, first.go and quorum.go. Package wire works on the encodings of replies.
+// gather.go with forms.go, first.go and quorum.go. Package wire works on the encodings of replies.
 package fanout

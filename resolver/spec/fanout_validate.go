@@ -102,7 +102,7 @@ func (b *Backend) hasNames() bool {
 }
 
 // takenHeaders are names of headers that calls have for other purposes than to name targets.
-var takenHeaders = []string{"content-type", "content-length", "te", "user-agent", "host", "via", "connection", "transfer-encoding", "framegate-mirror"}
+var takenHeaders = []string{"content-type", "content-length", "te", "user-agent", "host", "via", "connection", "transfer-encoding", "authorization", "cookie", "framegate-mirror"}
 
 // nodeProblems returns every mistake of the tags by which clients name the fixed endpoints of a backend, whose path is key.
 func nodeProblems(key string, endpoints []Endpoint) (errs []error) {
@@ -131,8 +131,9 @@ func (a *Aggregate) problems(key string) (errs []error) {
 	for name, n := range map[string]int{
 		"messages_field": f.Messages, "metadata_field": f.Metadata, "node_field": f.Node, "error_field": f.Error, "status_field": f.Status,
 	} {
-		if n != 0 && (n < 0 || n > int(protowire.MaxValidNumber) || !protowire.Number(n).IsValid()) {
-			fail("%s: %d, want 0 (leave it out) or a field number of 1 to %d", name, n, protowire.MaxValidNumber)
+		reserved := n >= int(protowire.FirstReservedNumber) && n <= int(protowire.LastReservedNumber)
+		if n < 0 || n > int(protowire.MaxValidNumber) || reserved {
+			fail("%s: %d, want 0 (leave it out) or a field number of 1 to %d but %d to %d", name, n, protowire.MaxValidNumber, protowire.FirstReservedNumber, protowire.LastReservedNumber)
 		}
 	}
 	if f.Messages == 0 {

@@ -167,6 +167,12 @@ func (m *Mirror) problems(key string, r *Route) (errs []error) {
 		errs = append(errs, m.Select.problems(key+".select", r)...)
 	}
 	errs = append(errs, m.Queue.problems(key+".queue")...)
+	if m.Backend == nil && m.Timeout != 0 {
+		fail("timeout: %s, want it beside backend only", m.Timeout)
+	}
+	if m.WhenFull != "" && (m.Kafka != nil || m.Elasticsearch != nil) {
+		fail("when_full: %q, want it beside backend or record only", m.WhenFull)
+	}
 	if w := m.WhenFull; w != "" && w != MirrorDrop && w != MirrorEnd {
 		fail("when_full: %q, want %s or %s", w, MirrorDrop, MirrorEnd)
 	}

@@ -1,7 +1,7 @@
 // Package replay reads calls that a mirror has recorded, lists them, and makes them again.
 //
-// Enter at Run and List; then source.go (the files), call.go (one call that is made again), difference.go (how its answer compares) and
-// report.go.
+// Enter at Run and List; then source.go (the files), slots.go (how many calls are under way), call.go (one call that is made again, and
+// how its answer compares) and report.go.
 package replay
 
 import (
