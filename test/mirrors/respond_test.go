@@ -202,7 +202,7 @@ func TestRespond_First(t *testing.T) {
 func TestRespond_TheBackendsGetAllOfIt(t *testing.T) {
 	t.Parallel()
 	primary, mirror := newReceiver(t), answering(t, "mirror", 0, codes.OK)
-	p := testbed.NewProxy(t, route(primary.addr, "frame", responders(mirror.addr)))
+	p := testbed.NewProxy(t, route(primary.addr, "frame", strings.Replace(responders(mirror.addr), "timeout: 300ms", "timeout: 30s", 1)))
 	want := []string{typed(2, strings.Repeat("x", 3<<20)), typed(2, "y"), typed(2, strings.Repeat("z", 2<<20))}
 	_, err := makeCall(within(t), t, testbed.DialGRPC(t, p.Addr), want...)
 	require.NoError(t, err)
