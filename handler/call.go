@@ -297,7 +297,6 @@ func (c *call) forwardResponse() error {
 		c.attempts.answered = true
 		a.picked.Works()
 		c.dropUnforwarded(md)
-		c.watchers().beginRaw(encoding, md)
 		if err := c.sendHeaders(encoding, md); err != nil {
 			return err
 		}

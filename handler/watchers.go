@@ -2,6 +2,7 @@ package handler
 
 import (
 	"maps"
+	"slices"
 	"sync"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
@@ -36,18 +37,6 @@ func (w *watchers) add(a leg.Answer, raw bool) {
 	}
 }
 
-// beginRaw shows the headers of the endpoint's answer.
-func (w *watchers) beginRaw(encoding string, md metadata.MD) {
-	if w == nil {
-		return
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, a := range w.raw {
-		_ = a.Headers(encoding, maps.Clone(md))
-	}
-}
-
 // begin shows the headers of the answer.
 func (w *watchers) begin(encoding string, md metadata.MD) {
 	if w == nil {
@@ -55,7 +44,7 @@ func (w *watchers) begin(encoding string, md metadata.MD) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, a := range w.all {
+	for _, a := range slices.Concat(w.all, w.raw) {
 		_ = a.Headers(encoding, maps.Clone(md))
 	}
 }
@@ -119,7 +108,7 @@ func (w *watchers) end(st *status.Status, trailer metadata.MD) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, a := range append(w.all, w.raw...) {
+	for _, a := range slices.Concat(w.all, w.raw) {
 		a.End(st, trailer)
 	}
 	w.all, w.raw, w.over, w.status, w.trailer = nil, nil, true, st, trailer

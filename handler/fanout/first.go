@@ -86,7 +86,7 @@ func (f *first) end(t *target) {
 		s.mu.Unlock()
 		return
 	}
-	st, trailer := t.status, t.trailer
+	s.endLocked(t.status, t.trailer, nil)
 	s.mu.Unlock()
-	s.finish(st, trailer)
+	s.cancelAll()
 }

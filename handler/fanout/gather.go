@@ -49,16 +49,16 @@ func (g *gather) plain() bool { return true }
 
 // message implements joiner.
 func (g *gather) message(t *target, m frame.Message) error {
-	if !g.of.cfg.Unary {
-		defer g.of.hold(-int64(len(m.Payload)))
-		payload, err := g.as.message(t, m.Payload)
-		if err != nil {
-			return err
-		}
-		return g.of.emit(frame.Message{Payload: payload})
+	if g.of.cfg.Unary {
+		t.replies(m)
+		return nil
 	}
-	t.replies(m)
-	return nil
+	defer g.of.hold(-int64(len(m.Payload)))
+	payload, err := g.as.message(t, m.Payload)
+	if err != nil {
+		return err
+	}
+	return g.of.emit(frame.Message{Payload: payload})
 }
 
 // end implements joiner.
@@ -79,8 +79,9 @@ func (g *gather) end(t *target) {
 		g.joinLocked()
 	}
 	st, trailer := g.resultLocked()
+	s.endLocked(st, trailer, nil)
 	s.mu.Unlock()
-	s.finish(st, trailer)
+	s.cancelAll()
 }
 
 // joinLocked makes the one message of the answer, unless the call fails.

@@ -160,14 +160,6 @@ func (s *Stream) fail(err error) {
 	s.cancelAll()
 }
 
-// finish ends the stream with a status, unless it has ended, and cancels the legs that have not.
-func (s *Stream) finish(st *status.Status, trailer metadata.MD) {
-	s.mu.Lock()
-	s.endLocked(st, trailer, nil)
-	s.mu.Unlock()
-	s.cancelAll()
-}
-
 // refuse ends the stream with a local error, unless it has ended.
 func (s *Stream) refuse(e *local.Error) {
 	s.mu.Lock()
@@ -178,7 +170,7 @@ func (s *Stream) refuse(e *local.Error) {
 	s.cancelAll()
 }
 
-// endLocked ends the stream with a status or with err, and reports whether it has not ended before. When the context of the call is over,
+// endLocked ends the stream with a status or with err, and reports whether it has not ended before; cancelAll follows, without mu. When the context of the call is over,
 // which ends the legs as well, there is no status: what they make of that is not the result of the call, and the context ends the stream.
 func (s *Stream) endLocked(st *status.Status, trailer metadata.MD, err error) bool {
 	if s.ended || err == nil && s.over() {

@@ -2,7 +2,6 @@ package fanout
 
 import (
 	"errors"
-	"strings"
 	"sync/atomic"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
@@ -164,7 +163,7 @@ func (t *target) origin() wire.Origin {
 			o.Error = local.CodeName(t.status.Code())
 		}
 		st := t.status.Proto()
-		st.Message = strings.ToValidUTF8(st.Message, "\uFFFD")
+		st.Message = wire.Text(st.Message)
 		o.Status, _ = proto.Marshal(st) // cannot fail: its details were decoded, and its text is UTF-8
 	}
 	return o

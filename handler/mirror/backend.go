@@ -139,9 +139,7 @@ func (b *backendCopy) launch() {
 		b.end(errNothing)
 		return
 	}
-	if b.launched = true; b.leg.RequestEnded() {
-		b.owes()
-	}
+	b.launched = true
 }
 
 // What the backend owes of the beginning of its answer: nothing before the request has ended, and nothing once it has begun.
@@ -218,12 +216,11 @@ func (b *backendCopy) halfClose() {
 		return
 	}
 	b.leg.HalfClose()
-	if b.launched {
-		b.owes()
-		return
-	}
 	if messages, _, _ := b.leg.Waiting(); messages > 0 || b.mirror.selection == nil {
 		b.launch()
+	}
+	if b.launched {
+		b.owes()
 	}
 }
 
@@ -266,9 +263,8 @@ func (b *backendCopy) Headers(encoding string, md metadata.MD) error {
 	b.mirror.failures.worked()
 	if b.pays() {
 		b.mirror.stall.end()
-	} else {
-		b.mirror.stall.alive()
 	}
+	b.mirror.stall.alive()
 	if b.compare == nil {
 		return nil
 	}
@@ -309,11 +305,10 @@ const (
 func (b *backendCopy) End(st *status.Status, trailer metadata.MD) {
 	m, code, reason := b.mirror, st.Code(), local.Reason("")
 	late := errors.Is(context.Cause(b.leg.Context()), errLate)
-	switch owed := b.pays(); {
-	case owed && late:
-		m.stall.forget()
-	case owed:
-		m.stall.end()
+	if b.pays() {
+		if m.stall.end(); !late {
+			m.stall.alive()
+		}
 	}
 	if v := trailer[local.ReasonTrailer]; len(v) > 0 {
 		reason = local.Reason(v[0])

@@ -96,7 +96,7 @@ func (s *side) Message(m frame.Message) {
 	if c.settled {
 		return
 	}
-	if s.held.take(c.mirror, m) != "" {
+	if !s.held.take(c.mirror, m) {
 		c.settleLocked(Incomplete, nil)
 		return
 	}

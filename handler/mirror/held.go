@@ -2,25 +2,22 @@ package mirror
 
 import "github.com/framegate/framegate/handler/frame"
 
-// held counts the messages that are held for one call of a mirror: up to as much as its queue, and within Config.MaxBytes. It is used
+// held counts the messages that are held of one side of a comparison: up to as much as its queue, and within Config.MaxBytes. It is used
 // under a lock of its owner.
 type held struct {
 	messages int
 	bytes    int64
 }
 
-// take counts a message, or returns why there is no room for it.
-func (h *held) take(m *Mirror, one frame.Message) Dropped {
+// take counts a message, or reports false if there is no room for it.
+func (h *held) take(m *Mirror, one frame.Message) bool {
 	n := int64(one.Len())
-	switch {
-	case h.messages >= m.doc.Queue.MaxMessages() || h.bytes+n > m.doc.Queue.MaxBytes():
-		return DroppedFull
-	case !m.registry.Take(n):
-		return DroppedMemory
+	if h.messages >= m.doc.Queue.MaxMessages() || h.bytes+n > m.doc.Queue.MaxBytes() || !m.registry.Take(n) {
+		return false
 	}
 	h.messages++
 	h.bytes += n
-	return ""
+	return true
 }
 
 // give ends the count of a message.

@@ -204,21 +204,15 @@ func (s *stall) is(now time.Time) bool {
 	return n >= stalledCalls && silence > stalledTime || n >= 8*stalledCalls && silence > stalledTime/10
 }
 
-// begin counts a copy whose request is whole: it is answered next. Each begin has one end or forget.
+// begin counts a copy whose request is whole: it is answered next. Each begin has one end.
 func (s *stall) begin(now time.Time) {
 	if s.unanswered.Add(1) == 1 {
 		s.answered.Store(now.UnixNano())
 	}
 }
 
-// forget says that a copy has ended, which tells nothing of the backend.
-func (s *stall) forget() { s.unanswered.Add(-1) }
-
-// end says that the answer to a copy has begun, or that it ended without one.
-func (s *stall) end() {
-	s.forget()
-	s.alive()
-}
+// end says that the answer to a copy has begun, or that the copy has ended without one.
+func (s *stall) end() { s.unanswered.Add(-1) }
 
 // alive says that the backend has answered something.
 func (s *stall) alive() { s.answered.Store(time.Now().UnixNano()) }

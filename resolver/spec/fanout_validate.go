@@ -97,12 +97,12 @@ func (f *Fanout) problems(r *Route) (errs []error) {
 func (b *Backend) hasNames() bool {
 	return slices.ContainsFunc(b.Endpoints, func(e Endpoint) bool {
 		a, err := ParseAddress(e.Address)
-		return err == nil && a.Host != "" && !a.IsLocalhost()
+		return err == nil && a.IsName()
 	})
 }
 
 // takenHeaders are names of headers that calls have for other purposes than to name targets.
-var takenHeaders = []string{"content-type", "content-length", "te", "user-agent", "host", "via", "connection", "transfer-encoding", "authorization", "cookie", "framegate-mirror"}
+var takenHeaders = []string{"content-type", "content-length", "user-agent", "via", "transfer-encoding", "authorization", "cookie", "framegate-mirror"}
 
 // nodeProblems returns every mistake of the tags by which clients name the fixed endpoints of a backend, whose path is key.
 func nodeProblems(key string, endpoints []Endpoint) (errs []error) {

@@ -353,11 +353,8 @@ func (k *Kafka) problems(key string) (errs []error) {
 
 // validURLHost reports whether a URL has a host, and if it has a port, one that there is.
 func validURLHost(u *url.URL) bool {
-	port := cmp.Or(u.Port(), "1")
-	if strings.HasSuffix(u.Host, ":") || !strings.HasSuffix(u.Host, u.Port()) {
-		return false
-	}
-	return ValidateAddress(net.JoinHostPort(u.Hostname(), port)) == nil
+	port := cmp.Or(u.Port(), "1") // any
+	return !strings.HasSuffix(u.Host, ":") && ValidateAddress(net.JoinHostPort(u.Hostname(), port)) == nil
 }
 
 func (e *Elasticsearch) problems(key string) (errs []error) {

@@ -269,12 +269,9 @@ func (w *walker) scalar(n *yaml.Node, t reflect.Type, key string) {
 
 // isWhole reports whether values of a type are whole numbers.
 func isWhole(t reflect.Type) bool {
-	switch t.Kind() {
-	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64, reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		_, wants := reflect.Zero(t).Interface().(Wanter)
-		return t != durationType && !wants
-	}
-	return false
+	v := reflect.Zero(t)
+	_, wants := v.Interface().(Wanter)
+	return (v.CanInt() || v.CanUint()) && t != durationType && !wants
 }
 
 // shown, kind and fieldNames format a node, a type and its keys for a mistake. They are fmt.Stringers, so that fail formats

@@ -3,7 +3,6 @@ package wire
 import (
 	"maps"
 	"slices"
-	"strings"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -54,7 +53,7 @@ func AppendResult(dst []byte, r Result) []byte {
 }
 
 func appendText(dst []byte, num int, s string) []byte {
-	return appendBytes(dst, num, []byte(strings.ToValidUTF8(s, replacement)))
+	return appendBytes(dst, num, []byte(Text(s)))
 }
 
 // appendFields appends headers or trailers, sorted by name.

@@ -33,11 +33,11 @@ func (f Fields) Origin(o Origin) []byte {
 	text := func(num int, s string) {
 		if num != 0 && s != "" {
 			inner = protowire.AppendTag(inner, protowire.Number(num), protowire.BytesType)
-			inner = protowire.AppendString(inner, strings.ToValidUTF8(s, replacement))
+			inner = protowire.AppendString(inner, s)
 		}
 	}
-	text(f.Node, o.Node)
-	text(f.Error, o.Error)
+	text(f.Node, Text(o.Node))
+	text(f.Error, Text(o.Error))
 	text(f.Status, string(o.Status))
 	return appendBytes(nil, f.Metadata, inner)
 }
@@ -47,8 +47,8 @@ func appendBytes(dst []byte, num int, value []byte) []byte {
 	return protowire.AppendBytes(dst, value)
 }
 
-// replacement takes the place of bytes of texts that are not UTF-8, which readers of a proto3 string refuse.
-const replacement = "\uFFFD"
+// Text returns s with U+FFFD in place of what is not UTF-8, which readers of a proto3 string refuse.
+func Text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
 // ErrShape means that a reply is not a list of elements in the field Messages, and nothing else, or that an element or a message of a
 // stream is no sequence of whole fields: what is appended to it would be lost in it.
